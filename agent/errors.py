@@ -1,0 +1,38 @@
+"""The errors that Sprig raises: a small tree under one root.
+
+Every message is one line for a person. It says what happened, to which file or tensor, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class SprigError(Exception):
+    """Something could not be done. ``str(error)`` is one clear line; the command exits with status 1."""
+
+
+class SourceError(SprigError):
+    """The model could not be found, reached, downloaded or proved to be the one that was asked for."""
+
+
+class CheckpointError(SprigError):
+    """A checkpoint's files are broken: a truncated or lying header, a missing shard, a wrong shape, a NaN weight."""
+
+
+class UnsupportedError(SprigError):
+    """The model is whole, but Sprig does not know how to convert it (architecture, tokenizer, data type)."""
+
+
+class VocabError(SprigError):
+    """A tokenizer or chat template is broken."""
+
+
+class RecipeError(SprigError):
+    """A quantization type, a pattern or an importance matrix does not fit the model."""
+
+
+class OutputError(SprigError):
+    """The result could not be written, or what was written did not pass its check."""
+
+
+class GGUFError(SprigError):
+    """A GGUF file is broken or must not be loaded."""

@@ -1,0 +1,222 @@
+"""The tensors of a checkpoint: what there is, and its raw rows, each read only when asked for.
+
+Headers are parsed here from bytes, so that the same code serves a file on disk and the first kilobytes of one on the Hub.
+Format: https://github.com/huggingface/safetensors#format (8 bytes little-endian header length, JSON header, data).
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.errors import CheckpointError
+
+RawRows = npt.NDArray[np.uint8]
+
+# Bytes per element of the safetensors dtypes. Only F32, F16 and BF16 hold weights that Sprig reads as they are.
+DTYPE_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
+    "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+}  # fmt: skip
+MAX_HEADER_BYTES = 100_000_000  # the cap of the safetensors library itself
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Where one tensor lies.
+
+    Attributes:
+        name: the name in the checkpoint.
+        dtype: "F32", "F16", "BF16", ... as safetensors spells it, or a ggml type name when the checkpoint is a GGUF.
+        shape: rows last, as torch gives it; () for a scalar.
+        file: the file's name within the checkpoint.
+        offset: first byte, counted from the start of the file.
+        nbytes: length in bytes.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+    offset: int
+    nbytes: int
+
+    @property
+    def row_length(self) -> int:
+        """Elements per row: the last dimension."""
+        return self.shape[-1] if self.shape else 1
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the tensor seen as a matrix: the product of all dimensions but the last."""
+        return prod(self.shape[:-1]) if self.shape else 1
+
+    @property
+    def row_bytes(self) -> int:
+        return self.nbytes // self.n_rows if self.n_rows else 0
+
+
+class Checkpoint(Protocol):
+    """Named tensors, read by rows. Implementations: files mapped into memory, HTTP ranges, torch's zip files, a GGUF."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]: ...
+
+    def rows(self, name: str, start: int, stop: int) -> RawRows:
+        """Raw bytes of rows [start, stop), as uint8 [stop - start, row_bytes]; may be a view that must not be written."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def parse_safetensors_header(file: str, head: bytes, file_size: int) -> dict[str, TensorInfo]:
+    """The tensors of one safetensors file.
+
+    Args:
+        file: its name, for messages.
+        head: its first bytes; at least 8 plus the header's length.
+        file_size: its size in bytes on disk or as the Hub states it.
+
+    Raises:
+        CheckpointError: truncated, not safetensors, or a header that does not agree with itself or with the file's size.
+    """
+    broken = f"{file} is not a whole safetensors file"
+    again = "download it again"
+    if len(head) < 8:
+        raise CheckpointError(f"{broken}: it has {len(head)} bytes; {again}")
+    length = int.from_bytes(head[:8], "little")
+    if length > MAX_HEADER_BYTES or 8 + length > file_size:
+        kind = "a Git LFS pointer" if head.startswith(b"version https://git-lfs") else f"a header of {length} bytes"
+        raise CheckpointError(f"{broken}: it has {kind} in a file of {file_size} bytes; {again}")
+    if len(head) < 8 + length:
+        raise CheckpointError(f"{broken}: only {len(head)} of {8 + length} header bytes could be read; {again}")
+    try:
+        header = json.loads(head[8 : 8 + length])
+        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    except (ValueError, AttributeError, RecursionError) as e:
+        raise CheckpointError(f"{broken}: its header is not JSON ({e}); {again}") from None
+    infos: dict[str, TensorInfo] = {}
+    data = 8 + length
+    for name, entry in entries.items():
+        try:
+            dtype, shape = str(entry["dtype"]), tuple(entry["shape"])
+            begin, end = entry["data_offsets"]
+            sane = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
+        except (TypeError, KeyError, ValueError):
+            raise CheckpointError(f"{broken}: the entry of tensor {name!r} is malformed; {again}") from None
+        if not sane:
+            raise CheckpointError(f"{broken}: tensor {name!r} has a negative or non-integer size; {again}")
+        if dtype not in DTYPE_BYTES:
+            raise CheckpointError(f"{file}: tensor {name!r} has the unknown data type {dtype!r}; use a plain checkpoint")
+        if end - begin != prod(shape) * DTYPE_BYTES[dtype]:
+            raise CheckpointError(
+                f"{broken}: tensor {name!r} of shape {list(shape)} and type {dtype} cannot be {end - begin} bytes; {again}"
+            )
+        if data + end > file_size:
+            raise CheckpointError(
+                f"{broken}: tensor {name!r} ends at byte {data + end} of a file of {file_size} bytes; {again}"
+            )
+        infos[name] = TensorInfo(name, dtype, shape, file, data + begin, end - begin)
+    _refuse_holes(infos, broken, data, file_size, again)
+    return infos
+
+
+def _refuse_holes(infos: Mapping[str, TensorInfo], broken: str, data: int, file_size: int, again: str) -> None:
+    position = data
+    for info in sorted(infos.values(), key=lambda i: (i.offset, i.nbytes)):
+        if info.offset != position:
+            what = "overlaps another" if info.offset < position else "leaves a hole before it"
+            raise CheckpointError(f"{broken}: the data of tensor {info.name!r} {what}; {again}")
+        position = info.offset + info.nbytes
+    if position != file_size:
+        raise CheckpointError(f"{broken}: {file_size - position} bytes lie behind its last tensor; {again}")
+
+
+def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
+    """The tensors of a safetensors file on disk. Raises CheckpointError."""
+    try:
+        with path.open("rb") as f:
+            head = f.read(8)
+            length = int.from_bytes(head, "little")
+            size = path.stat().st_size
+            if len(head) == 8 and length <= MAX_HEADER_BYTES and 8 + length <= size:
+                head += f.read(length)
+            elif len(head) == 8:
+                head += f.read(64)
+    except OSError as e:
+        raise CheckpointError(f"cannot read {path}: {e.strerror}") from None
+    return parse_safetensors_header(path.name, head, size)
+
+
+def merge_headers(headers: Mapping[str, Mapping[str, TensorInfo]], index: Mapping[str, str] | None) -> dict[str, TensorInfo]:
+    """One table of all tensors of a checkpoint.
+
+    Args:
+        headers: file name -> its tensors.
+        index: ``weight_map`` of the checkpoint's index file, tensor -> file, when it is sharded.
+
+    Raises:
+        CheckpointError: a tensor in two shards, or one that the index promises and no shard holds.
+    """
+    merged: dict[str, TensorInfo] = {}
+    for file, infos in headers.items():
+        for name, info in infos.items():
+            if name in merged:
+                raise CheckpointError(f"tensor {name!r} is in both {merged[name].file} and {file}; download them again")
+            merged[name] = info
+    lost = sorted(name for name, file in (index or {}).items() if name not in merged or merged[name].file != file)
+    if lost:
+        file = (index or {})[lost[0]]
+        raise CheckpointError(f"tensor {lost[0]!r} should be in {file} and is not ({len(lost)} such); download it again")
+    return merged
+
+
+class MappedCheckpoint:
+    """Files on disk, mapped into memory: nothing is read before a row is asked for, and the kernel may drop it after."""
+
+    def __init__(self, folder: Path, tensors: Mapping[str, TensorInfo], paths: Mapping[str, Path] | None = None) -> None:
+        """
+        Args:
+            folder: where the files lie.
+            tensors: every tensor, from the headers.
+            paths: file name -> path, where it is not ``folder / name``.
+        """
+        self._tensors = dict(tensors)
+        self._maps: dict[str, npt.NDArray[np.uint8]] = {}
+        for file in {info.file for info in tensors.values()}:
+            path = (paths or {}).get(file, folder / file)
+            try:
+                mapped = np.memmap(path, dtype=np.uint8, mode="r")
+            except (OSError, ValueError) as e:
+                raise CheckpointError(f"cannot read {path}: {e}") from None
+            if hasattr(mmap, "MADV_SEQUENTIAL"):
+                mapped._mmap.madvise(mmap.MADV_SEQUENTIAL)  # type: ignore[attr-defined]
+            self._maps[file] = np.asarray(mapped)
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        return self._tensors
+
+    def rows(self, name: str, start: int, stop: int) -> RawRows:
+        info = self._tensors[name]
+        size = info.row_bytes
+        begin = info.offset + start * size
+        return self._maps[info.file][begin : begin + (stop - start) * size].reshape(stop - start, size)
+
+    def close(self) -> None:
+        self._maps.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
