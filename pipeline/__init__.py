@@ -1,1 +1,36 @@
-"""The workstation side of Sprig: a checkpoint becomes a GGUF."""
+"""The workstation side of Sprig: a checkpoint becomes a GGUF.
+
+    from pipeline import quantize
+    result = quantize("HuggingFaceTB/SmolLM2-135M-Instruct", "Q4_0", "smollm2.gguf")
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.preflight import Preflight, preflight
+    from pipeline.quantize import Progress, Result, quantize
+
+__all__ = ["Preflight", "Progress", "Result", "preflight", "quantize"]
+
+_HOME = {"quantize": "quantize", "Progress": "quantize", "Result": "quantize", "preflight": "preflight", "Preflight": "preflight"}
+
+
+class _Package(ModuleType):
+    """Gives the public names when they are asked for, so that `import pipeline` costs nothing.
+
+    The functions carry the names of their modules, and importing a module sets it as an attribute of its package: the public
+    name wins here.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in _HOME:
+            return getattr(import_module(f"pipeline.{_HOME[name]}"), name)
+        return super().__getattribute__(name)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -16,10 +16,17 @@ from agent.ggml_types import GGMLType
 
 ALIGNMENT = 32
 
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A value as it stands in another GGUF: type code and content, taken over byte for byte."""
+
+    data: bytes
+
+
 # What a key may hold. An int is written as uint32 (as int32 when negative), a float as float32, a list of ints as int32; a
 # NumPy array keeps its own element type, a NumPy scalar its own type (np.uint64(3)).
 Scalar = str | bool | int | float | np.generic
-Value = Scalar | bytes | Sequence[str] | Sequence[bytes] | Sequence[bool] | Sequence[int] | Sequence[float] | npt.NDArray[np.generic]
+Value = Raw | Scalar | bytes | Sequence[str] | Sequence[bytes] | Sequence[bool] | Sequence[int] | Sequence[float] | npt.NDArray[np.generic]
 
 _UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 _NUMPY_CODES = {
@@ -40,6 +47,8 @@ def _array(code: int, count: int, data: bytes) -> bytes:
 
 def pack_value(value: Value) -> bytes:
     """Type code and content of one key, as they stand in the file. TypeError for what GGUF cannot hold."""
+    if isinstance(value, Raw):
+        return value.data
     if isinstance(value, np.ndarray):
         little = value.astype(value.dtype.newbyteorder("<"), copy=False)
         return _array(_NUMPY_CODES[np.dtype(value.dtype)], value.size, little.tobytes())

@@ -1,0 +1,89 @@
+"""What of a half-written file is already right: the memory of a run that was killed.
+
+One text line for each slab that was written: offset, length, checksum. On ``--resume`` every line is proved against the file
+itself before it is believed, so a journal that knows more than the disk kept (power loss) costs time, never correctness. The
+first line is a fingerprint of everything that determines the bytes; another model or recipe starts anew.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_FLUSH_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Slab:
+    """One line. ``note`` is whatever the run wanted to find again (the state of a running hash); it has no newline."""
+
+    offset: int
+    length: int
+    checksum: int
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.offset} {self.length} {self.checksum:08x} {self.note}".rstrip()
+
+
+class Journal:
+    """Appends slabs; ``done`` are those of an earlier run that were proved."""
+
+    def __init__(self, path: Path, fingerprint: str, part: int, *, resume: bool) -> None:
+        """
+        Args:
+            path: where the journal lies.
+            fingerprint: identifies model, recipe and program, one line.
+            part: descriptor of the half-written file.
+            resume: whether what is there may be kept.
+        """
+        self.path = path
+        self.done = proved(path, fingerprint, part) if resume else []
+        path.write_text("".join(f"{line}\n" for line in (fingerprint, *self.done)))
+        self._file = path.open("a")
+        self._pending = 0
+
+    def record(self, slab: Slab) -> None:
+        """The slab is in the file."""
+        self._file.write(f"{slab}\n")
+        self._pending += slab.length
+        if self._pending >= _FLUSH_BYTES:
+            self._file.flush()
+            self._pending = 0
+
+    def close(self) -> None:
+        self._file.close()
+
+    def remove(self) -> None:
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+
+def lines(path: Path, fingerprint: str) -> Iterator[Slab]:
+    """Each whole line; nothing when the journal is another run's or is not there."""
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return
+    head, _, rest = text.partition("\n")
+    if head != fingerprint:
+        return
+    for line in rest.split("\n")[:-1]:  # what follows the last newline was cut off
+        fields = line.split(" ", 3)
+        try:
+            yield Slab(int(fields[0]), int(fields[1]), int(fields[2], 16), fields[3] if len(fields) > 3 else "")
+        except (ValueError, IndexError):
+            return
+
+
+def proved(path: Path, fingerprint: str, part: int) -> list[Slab]:
+    """The slabs whose bytes in the file have the checksum that was noted, up to the first that have not."""
+    good: list[Slab] = []
+    for slab in lines(path, fingerprint):
+        if slab.offset < 0 or slab.length < 0 or zlib.crc32(os.pread(part, slab.length, slab.offset)) != slab.checksum:
+            break
+        good.append(slab)
+    return good

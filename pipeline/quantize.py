@@ -1,0 +1,470 @@
+"""The one pass: each slab of rows is read, transformed, quantized and written, once.
+
+The layout is known to the last byte beforehand (``preflight``), so every slab has its place in the file. Slabs are handed to
+an executor and come back in order; what is written is noted in a journal; the file gets its name only when it is whole and
+llama.cpp has read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agent.device import cores
+from agent.errors import CheckpointError, OutputError, SprigError, UnsupportedError
+from agent.files import atomic_write, exclusive, publish, reserve
+from agent.ggml_types import F32
+from agent.gguf_check import check
+from agent.trial import TrialResult, trial
+from pipeline.architectures import Tensor
+from pipeline.card import model_card, sprig_version
+from pipeline.checkpoint import Checkpoint, MappedCheckpoint, RawRows
+from pipeline.foreign import convert_with_llama_cpp
+from pipeline.journal import Journal, Slab
+from pipeline.preflight import Preflight, TiedHead, heads_equal, preflight
+from pipeline.rows import SOURCE_TYPES, Job, convert
+from pipeline.source import open_checkpoint
+from pipeline.stream import StreamCheckpoint
+
+CHUNK = 1 << 19  # weights in a slab: 2 MB as float32, so that it stays in a core's cache
+
+OnProgress = Callable[["Progress"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stage ("download", "quantize", "check") is, in bytes; ``item`` names the file or tensor."""
+
+    stage: str
+    done: int
+    total: int
+    item: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished file.
+
+    Attributes:
+        path, card: the GGUF and the model card beside it.
+        size: bytes.
+        seconds: stage -> seconds.
+        types: ggml type -> number of tensors.
+        resumed: bytes that an earlier run had written.
+        text: what the model said in its trial, untrusted; empty for an embedding model.
+    """
+
+    path: Path
+    card: Path
+    size: int
+    seconds: Mapping[str, float]
+    recipe: str
+    types: Mapping[str, int]
+    notes: tuple[str, ...]
+    preflight: Preflight
+    resumed: int
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for ``--json``."""
+        return {
+            **self.preflight.to_dict(),
+            "path": str(self.path),
+            "card": str(self.card),
+            "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
+            "resumed": self.resumed,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """Rows that are read together and become one slab: ``reads`` are (tensor, start, stop) of the checkpoint."""
+
+    tensor: Tensor
+    row: int  # first output row
+    n_rows: int
+    offset: int  # in the file
+    reads: tuple[tuple[str, int, int], ...]
+    rows: np.ndarray[Any, np.dtype[np.int64]] | None = None
+
+
+def quantize(
+    model: str,
+    recipe: str = "Q4_K_M",
+    out: Path | str | None = None,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    offline: bool = False,
+    imatrix: Path | None = None,
+    tensor_types: Sequence[tuple[str, str]] = (),
+    pure: bool = False,
+    output_type: str | None = None,
+    embedding_type: str | None = None,
+    stream: bool = False,
+    resume: bool = False,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    llama_cpp: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Result:
+    """Make a GGUF of a model in one pass.
+
+    Args:
+        resume: keep what a killed run of the same job has written.
+        threads: workers; None takes the cores of this machine.
+        executor: runs the slabs instead of a pool of threads; it is not shut down.
+        on_progress: called now and then from this thread.
+        (the others as in ``preflight``)
+
+    Raises:
+        SprigError: it could not be done; nothing is published, and a finished file of that name stays as it was.
+    """
+    report = on_progress or (lambda progress: None)
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+
+    def plan_for(what: str) -> Preflight:
+        return preflight(
+            what, recipe, out, revision=revision, token=token, offline=offline, imatrix=imatrix, tensor_types=tensor_types, pure=pure,
+            output_type=output_type, embedding_type=embedding_type, stream=stream, threads=threads, llama_cpp=llama_cpp,
+        )  # fmt: skip
+
+    with ExitStack() as stack:
+        try:
+            plan = plan_for(model)
+        except UnsupportedError:
+            if llama_cpp is None:
+                raise
+            foreign = stack.enter_context(convert_with_llama_cpp(model, llama_cpp, revision=revision, token=token, offline=offline, out=out))
+            plan = plan_for(str(foreign))
+        seconds["preflight"] = time.perf_counter() - start
+        with _timed(seconds, "download"):
+            checkpoint = _open(plan, report)
+        stack.callback(checkpoint.close)
+        if plan.tied_head and not isinstance(checkpoint, StreamCheckpoint) and not heads_equal(checkpoint, plan.tied_head):
+            raise CheckpointError(
+                f"config.json ties the head to the embedding, but {plan.tied_head.head} differs from it; now that the weights are here, "
+                "run the same command again and both are written"
+            )
+        if executor is None:
+            executor = stack.enter_context(ThreadPoolExecutor(threads or cores(), thread_name_prefix="quantize"))
+        return _write(plan, checkpoint, executor, threads or cores(), resume, report, seconds)
+
+
+class _timed:
+    def __init__(self, seconds: dict[str, float], stage: str) -> None:
+        self.seconds, self.stage = seconds, stage
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self.stage] = time.perf_counter() - self.start
+
+
+def _open(plan: Preflight, report: OnProgress) -> Checkpoint:
+    source = plan.source
+    if source.kind == "gguf":
+        assert source.path is not None
+        return MappedCheckpoint(source.path.parent, plan.infos)
+    return open_checkpoint(
+        source, stream=plan.stream, on_progress=lambda item, done, total: report(Progress("download", done, total, item))
+    )
+
+
+def _write(
+    plan: Preflight, checkpoint: Checkpoint, executor: Executor, workers: int, resume: bool, report: OnProgress, seconds: dict[str, float]
+) -> Result:
+    out = plan.out
+    part = out.with_name(out.name + ".part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise OutputError(f"cannot make the folder {out.parent}: {e.strerror}") from None
+    with exclusive(part) as fd:
+        journal: Journal | None = None
+        keep = False
+        try:
+            if not resume:
+                os.ftruncate(fd, 0)
+            reserve(fd, plan.size, part)
+            os.pwrite(fd, plan.layout.header, 0)
+            journal = Journal(part.with_name(part.name + ".journal"), _fingerprint(plan), fd, resume=resume)
+            with _timed(seconds, "quantize"):
+                _pass(plan, checkpoint, executor, workers, fd, journal, report)
+            report(Progress("check", 0, plan.size, out.name))
+            with _timed(seconds, "check"):
+                notes, spoken = _check(plan, part, fd)
+            card = out.with_suffix(".md")
+            atomic_write(card, _card(plan, notes))
+            with _timed(seconds, "publish"):
+                publish(part, out)
+            report(Progress("check", plan.size, plan.size, out.name))
+        except (KeyboardInterrupt, SystemExit):
+            keep = True  # --resume goes on from here
+            raise
+        except OSError as e:
+            raise OutputError(f"cannot write {part}: {e.strerror or e}; nothing was published") from None
+        finally:
+            if journal is not None:
+                journal.close()
+                if not keep:
+                    journal.remove()
+            if not keep and part.exists():
+                part.unlink()
+    done = sum(s.length for s in journal.done)
+    return Result(out, card, plan.size, seconds, plan.recipe.name, plan.types, (*plan.notes, *notes), plan, done, spoken.text if spoken else "")
+
+
+def _fingerprint(plan: Preflight) -> str:
+    """Everything that determines the bytes: the header says the plan, the source says the weights."""
+    digest = hashlib.sha256(plan.layout.header)
+    source = plan.source
+    identity: list[Any] = [sprig_version(), source.kind, source.commit, [(w.name, w.size, w.sha256) for w in source.weights]]
+    if source.kind != "hub" and source.path is not None:
+        paths = [source.path] if source.kind == "gguf" else [source.path / w.name for w in source.weights]
+        identity += [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+    identity += [plan.imatrix.sha256 if plan.imatrix else None, plan.stream, CHUNK]
+    digest.update(json.dumps(identity).encode())
+    return f"sprig journal 1 {digest.hexdigest()}"
+
+
+# The pass.
+
+
+def _pass(
+    plan: Preflight, checkpoint: Checkpoint, executor: Executor, workers: int, fd: int, journal: Journal, report: OnProgress
+) -> None:
+    finished = {slab.offset for slab in journal.done}
+    units = [u for tensor, offset in zip(plan.tensors, plan.layout.offsets, strict=True) for u in _units(plan, tensor, offset)]
+    todo = [u for u in units if u.offset not in finished]
+    body = plan.size - len(plan.layout.header)
+    written = sum(slab.length for slab in journal.done)
+    window: deque[tuple[_Unit, Future[tuple[RawRows, int]]]] = deque()
+
+    def collect() -> None:
+        nonlocal written
+        unit, future = window.popleft()
+        data, crc = future.result()
+        view = memoryview(np.ascontiguousarray(data)).cast("B")
+        os.pwrite(fd, view, unit.offset)
+        note = source.note() if isinstance(source, _Streamed) else ""
+        journal.record(Slab(unit.offset, len(view), crc, note))
+        written += len(view)
+        report(Progress("quantize", written, body, unit.tensor.name))
+
+    source = _Streamed(plan, checkpoint, todo, journal) if isinstance(checkpoint, StreamCheckpoint) else _Mapped(checkpoint, todo)
+    try:
+        for unit, raw in source:
+            window.append((unit, executor.submit(convert, _job(plan, unit, raw))))
+            if len(window) > 2 * workers:
+                collect()
+        while window:
+            collect()
+    finally:
+        for _, future in window:
+            future.cancel()
+    if isinstance(source, _Streamed):
+        source.finish()
+    if written != sum(plan.choices[t.name].type.size(t.shape) for t in plan.tensors):
+        raise OutputError("the file is not whole: fewer bytes were written than planned; report this as a bug")
+
+
+def _units(plan: Preflight, tensor: Tensor, offset: int) -> Iterator[_Unit]:
+    """The slabs of one tensor. None crosses a source's or an expert's border, since each expert has its own importances."""
+    row_size = plan.choices[tensor.name].type.row_size(tensor.row_length)
+    if tensor.values is not None:
+        yield _Unit(tensor, 0, tensor.n_rows, offset, ())
+        return
+    reads = []
+    for piece in tensor.sources:
+        stop = plan.infos[piece.source].n_rows if piece.stop is None else piece.stop
+        reads.append((piece.source, piece.start, stop))
+    if tensor.row_order is not None:
+        # Reordered rows are read together: the order reaches across the whole tensor.
+        yield _Unit(tensor, 0, tensor.n_rows, offset, tuple(reads), tensor.row_order)
+        return
+    matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
+    step = max(1, CHUNK // tensor.row_length)
+    row = 0
+    for name, start, stop in reads:
+        while start < stop:
+            n = min(step, stop - start, matrix - row % matrix)
+            yield _Unit(tensor, row, n, offset + row * row_size, ((name, start, start + n),))
+            start, row = start + n, row + n
+
+
+def _job(plan: Preflight, unit: _Unit, raw: RawRows) -> Job:
+    tensor = unit.tensor
+    importance = plan.imatrix.of(tensor.name, tensor.shape) if plan.imatrix else None
+    if importance is not None:
+        matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
+        importance = np.ascontiguousarray(importance[unit.row // matrix])
+    kind = F32 if tensor.values is not None else SOURCE_TYPES[plan.infos[tensor.sources[0].source].dtype]
+    return Job(
+        tensor.name, raw, kind, tensor.row_length, plan.choices[tensor.name].type, unit.rows, tensor.column_order, tensor.function, importance
+    )
+
+
+def _values(tensor: Tensor) -> RawRows:
+    assert tensor.values is not None
+    return np.ascontiguousarray(tensor.values, dtype="<f4").reshape(tensor.n_rows, -1).view(np.uint8)
+
+
+class _Mapped:
+    """Units in the order of the file, their rows looked up in mapped memory."""
+
+    def __init__(self, checkpoint: Checkpoint, units: Sequence[_Unit]) -> None:
+        self.checkpoint, self.units = checkpoint, units
+
+    def __iter__(self) -> Iterator[tuple[_Unit, RawRows]]:
+        for unit in self.units:
+            if unit.tensor.values is not None:
+                yield unit, _values(unit.tensor)
+                continue
+            pieces = [self.checkpoint.rows(*read) for read in unit.reads]
+            width = unit.tensor.row_length
+            pieces = [p if p.shape[0] * p.shape[1] == 0 else _rewrapped(p, self.checkpoint.tensors[r[0]].row_length, width) for p, r in zip(pieces, unit.reads, strict=True)]
+            yield unit, pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def _rewrapped(rows: RawRows, have: int, want: int) -> RawRows:
+    """The same bytes in rows of another length: a convolution [C, 1, K] is a matrix [C, K] as it lies."""
+    return rows if have == want else np.ascontiguousarray(rows).reshape(-1, rows.shape[1] // have * want)
+
+
+class _Streamed:
+    """Units in the order of the source, so that each shard is read once, from front to back, and its hash proved at its end."""
+
+    def __init__(self, plan: Preflight, checkpoint: StreamCheckpoint, units: Sequence[_Unit], journal: Journal) -> None:
+        self.plan, self.checkpoint, self.units = plan, checkpoint, units
+        self.head = _HeadDigests(plan.tied_head, checkpoint) if plan.tied_head else None
+        self._restore(journal)
+
+    def _restore(self, journal: Journal) -> None:
+        """The running hash of a killed run, as far as everything before its position was written."""
+        if not journal.done:
+            return
+        infos = self.checkpoint.tensors
+        first: dict[str, int] = {}
+        for unit in self.units:
+            for name, start, _ in unit.reads:
+                info = infos[name]
+                position = info.offset + start * info.row_bytes
+                first[info.file] = min(position, first.get(info.file, position))
+        best: dict[str, dict[str, Any]] = {}
+        for slab in journal.done:
+            if slab.note:
+                state = json.loads(slab.note)
+                if state["position"] <= first.get(state["file"], 1 << 62):
+                    best[state["file"]] = state
+        if self.head is None:
+            self.checkpoint.restore(best)
+
+    def __iter__(self) -> Iterator[tuple[_Unit, RawRows]]:
+        infos = self.checkpoint.tensors
+        wanted: list[tuple[str, int, tuple[str, int, int], _Unit | None, int]] = []
+        for unit in self.units:
+            if unit.tensor.values is not None:
+                yield unit, _values(unit.tensor)
+            for i, read in enumerate(unit.reads):
+                info = infos[read[0]]
+                wanted.append((info.file, info.offset + read[1] * info.row_bytes, read, unit, i))
+        if self.head is not None:
+            wanted += self.head.reads(wanted, infos)
+        wanted.sort(key=lambda w: w[:2])
+        pieces: dict[int, dict[int, RawRows]] = {}
+        for (_, _, read, unit, i), raw in zip(wanted, self.checkpoint.in_order(w[2] for w in wanted), strict=True):
+            if self.head is not None:
+                self.head.update(read[0], raw)
+            if unit is None:
+                continue
+            got = pieces.setdefault(unit.offset, {})
+            got[i] = _rewrapped(raw, infos[read[0]].row_length, unit.tensor.row_length)
+            if len(got) == len(unit.reads):
+                del pieces[unit.offset]
+                yield unit, got[0] if len(got) == 1 else np.concatenate([got[k] for k in range(len(got))])
+
+    def note(self) -> str:
+        return json.dumps(self.checkpoint.state()) if self.head is None else ""
+
+    def finish(self) -> None:
+        self.checkpoint.finish()
+        if self.head is not None:
+            self.head.compare()
+
+
+class _HeadDigests:
+    """Proves in passing that the head which is left out is the embedding."""
+
+    def __init__(self, pair: TiedHead, checkpoint: Checkpoint) -> None:
+        self.pair = pair
+        self.digests = {pair.head: hashlib.sha256(), pair.embedding: hashlib.sha256()}
+        self.checkpoint = checkpoint
+
+    def reads(self, planned: Sequence[tuple[Any, ...]], infos: Mapping[str, Any]) -> list[tuple[str, int, tuple[str, int, int], None, int]]:
+        """What must be read beside the units: the head, and what a resumed run would skip of the embedding."""
+        have = {w[2] for w in planned if w[2][0] == self.pair.embedding}
+        extra = []
+        for name in (self.pair.head, self.pair.embedding):
+            info = infos[name]
+            step = max(1, CHUNK // info.row_length)
+            for start in range(0, info.n_rows, step):
+                read = (name, start, min(start + step, info.n_rows))
+                if read not in have:
+                    extra.append((info.file, info.offset + start * info.row_bytes, read, None, 0))
+        return extra
+
+    def update(self, name: str, raw: RawRows) -> None:
+        if name in self.digests:
+            self.digests[name].update(np.ascontiguousarray(raw).data)
+
+    def compare(self) -> None:
+        head, embedding = self.digests.values()
+        if head.digest() != embedding.digest():
+            raise CheckpointError(
+                f"config.json ties the head to the embedding, but {self.pair.head} differs from it; quantize without --stream, which writes both"
+            )
+
+
+# The end.
+
+
+def _check(plan: Preflight, part: Path, fd: int) -> tuple[tuple[str, ...], TrialResult | None]:
+    """What a device would ask of the file, before it gets its name. The disk catches up meanwhile."""
+    with ThreadPoolExecutor(1) as background:
+        synced = background.submit(os.fsync, fd)
+        try:
+            check(part)
+            probes = tuple(plan.probes)
+            spoken = trial(part, probes=probes)
+        except SprigError as e:
+            raise OutputError(f"the finished file did not pass its check and was not published: {e}") from None
+        synced.result()
+    wrong = [p for p, ids in zip(probes, spoken.probe_ids, strict=True) if ids != plan.probes[p]]
+    notes = []
+    if wrong:
+        notes.append(f"llama.cpp splits {len(wrong)} of {len(probes)} hard test strings into other tokens than the original (first: {wrong[0]!r})")
+    if not spoken.finite:
+        raise OutputError("the finished file did not pass its check and was not published: llama.cpp computes NaN with it")
+    return tuple(notes), spoken
+
+
+def _card(plan: Preflight, notes: Sequence[str]) -> str:
+    return model_card(
+        file=plan.out.name, size=plan.size, keys=plan.keys, source=plan.source, recipe=plan.recipe, types=plan.types,
+        shapes=[t.shape for t in plan.tensors], notes=(*plan.notes, *notes), imatrix=plan.imatrix,
+    )  # fmt: skip
