@@ -1,7 +1,7 @@
 """The tensor types of ggml: identity, block length and block size.
 
-Source: ``enum ggml_type`` and the ``type_traits`` table of ggml (``ggml.h``, ``ggml.c``). A row of a tensor is stored as
-``row length / block`` blocks of ``nbytes`` bytes each, so a type fits a tensor only when ``block`` divides the row length.
+Source: ``enum ggml_type`` and the ``type_traits`` table of ggml (``ggml.h``, ``ggml.c``). A row of a tensor is stored
+as ``row length / block`` blocks of ``nbytes`` bytes each, so a type fits a tensor only when ``block`` divides the row.
 """
 
 from __future__ import annotations
@@ -74,6 +74,9 @@ _TABLE = (
     GGMLType(34, "TQ1_0", 256, 54),
     GGMLType(35, "TQ2_0", 256, 66),
     GGMLType(39, "MXFP4", 32, 17),
+    GGMLType(40, "NVFP4", 64, 36),
+    GGMLType(41, "Q1_0", 128, 18),
+    GGMLType(42, "Q2_0", 64, 18),
 )
 TYPES_BY_NAME: dict[str, GGMLType] = {t.name: t for t in _TABLE}
 TYPES_BY_ID: dict[int, GGMLType] = {t.id: t for t in _TABLE}
@@ -83,5 +86,5 @@ F16 = TYPES_BY_NAME["F16"]
 BF16 = TYPES_BY_NAME["BF16"]
 Q8_0 = TYPES_BY_NAME["Q8_0"]
 
-# Types whose matrix products ggml repacks for ARM's NEON kernels (ggml-cpu/repack.cpp); the others run unpacked and slow.
+# Types whose matrix products ggml repacks for ARM's NEON kernels (ggml-cpu/repack.cpp); the others run slower.
 ARM_REPACKED = frozenset({"Q4_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "Q8_0", "MXFP4"})
