@@ -12,12 +12,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.preflight import Preflight, preflight
+    from pipeline.preflight import Preflight
     from pipeline.quantize import Progress, Result, quantize
 
-__all__ = ["Preflight", "Progress", "Result", "preflight", "quantize"]
+__all__ = ["Preflight", "Progress", "Result", "quantize"]
 
-_HOME = {"quantize": "quantize", "Progress": "quantize", "Result": "quantize", "preflight": "preflight", "Preflight": "preflight"}
+_HOME = {"quantize": "quantize", "Progress": "quantize", "Result": "quantize", "Preflight": "preflight"}
 
 
 class _Package(ModuleType):

@@ -17,8 +17,8 @@ from agent.errors import GGUFError, RecipeError
 from agent.files import atomic_write
 from agent.ggml_types import F32
 from agent.gguf_reader import TensorEntry, read_header
-from pipeline.gguf_file import Entry, Value, lay_out, padded
 from pipeline.ggml import Floats
+from pipeline.gguf_file import Entry, Value, lay_out, padded
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from agent.gguf_check import check
+from agent.template import check_template
 
 from agent.device import available_memory, cores
 from agent.errors import CheckpointError, GGUFError, OutputError, RecipeError, SourceError, UnsupportedError, VocabError
 from agent.files import free_disk, human_size
 from agent.ggml_types import F32, TYPES_BY_NAME, GGMLType
-from agent.gguf_check import check
 from agent.gguf_reader import Header
 from agent.home import models
-from agent.template import check_template
 from pipeline.architectures import Slice, Tensor, find_architecture
 from pipeline.calibration import ImportanceMatrix, read_imatrix
 from pipeline.card import general_keys, provenance_keys, quantization_keys

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,24 +20,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from agent.gguf_check import check
+from agent.trial import TrialResult, trial
 
 from agent.device import cores
 from agent.errors import CheckpointError, OutputError, SprigError, UnsupportedError
 from agent.files import atomic_write, exclusive, publish, reserve
 from agent.ggml_types import F32
-from agent.gguf_check import check
-from agent.trial import TrialResult, trial
-from pipeline.architectures import Tensor
 from pipeline.card import model_card, sprig_version
 from pipeline.checkpoint import Checkpoint, MappedCheckpoint, RawRows
 from pipeline.foreign import convert_with_llama_cpp
 from pipeline.journal import Journal, Slab
-from pipeline.preflight import Preflight, TiedHead, heads_equal, preflight
+from pipeline.order import CHUNK, Mapped, Streamed, Unit, units_of
+from pipeline.preflight import Preflight, heads_equal, preflight
 from pipeline.rows import SOURCE_TYPES, Job, convert
 from pipeline.source import open_checkpoint
 from pipeline.stream import StreamCheckpoint
-
-CHUNK = 1 << 19  # weights in a slab: 2 MB as float32, so that it stays in a core's cache
 
 OnProgress = Callable[["Progress"], None]
 
@@ -86,18 +84,6 @@ class Result:
             "resumed": self.resumed,
             "notes": list(self.notes),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """Rows that are read together and become one slab: ``reads`` are (tensor, start, stop) of the checkpoint."""
-
-    tensor: Tensor
-    row: int  # first output row
-    n_rows: int
-    offset: int  # in the file
-    reads: tuple[tuple[str, int, int], ...]
-    rows: np.ndarray[Any, np.dtype[np.int64]] | None = None
 
 
 def quantize(
@@ -204,7 +190,7 @@ def _write(
             os.pwrite(fd, plan.layout.header, 0)
             journal = Journal(part.with_name(part.name + ".journal"), _fingerprint(plan), fd, resume=resume)
             with _timed(seconds, "quantize"):
-                _pass(plan, checkpoint, executor, workers, fd, journal, report)
+                write_tensors(plan, checkpoint, executor, workers, fd, journal, report)
             report(Progress("check", 0, plan.size, out.name))
             with _timed(seconds, "check"):
                 notes, spoken = _check(plan, part, fd)
@@ -245,15 +231,31 @@ def _fingerprint(plan: Preflight) -> str:
 # The pass.
 
 
-def _pass(
-    plan: Preflight, checkpoint: Checkpoint, executor: Executor, workers: int, fd: int, journal: Journal, report: OnProgress
+def write_tensors(
+    plan: Preflight,
+    checkpoint: Checkpoint,
+    executor: Executor,
+    workers: int,
+    fd: int,
+    journal: Journal | None = None,
+    report: OnProgress = lambda progress: None,
 ) -> None:
-    finished = {slab.offset for slab in journal.done}
-    units = [u for tensor, offset in zip(plan.tensors, plan.layout.offsets, strict=True) for u in _units(plan, tensor, offset)]
+    """All tensor data of the plan into an open file that has its header and its final size.
+
+    Args:
+        workers: how many slabs are worked on at a time; twice as many wait.
+        journal: what is done already, and where each slab is noted.
+
+    Raises:
+        SprigError: a weight or a slab is bad, or the source broke off.
+    """
+    done = journal.done if journal else []
+    finished = {slab.offset for slab in done}
+    units = [u for tensor, offset in zip(plan.tensors, plan.layout.offsets, strict=True) for u in units_of(plan, tensor, offset)]
     todo = [u for u in units if u.offset not in finished]
     body = plan.size - len(plan.layout.header)
-    written = sum(slab.length for slab in journal.done)
-    window: deque[tuple[_Unit, Future[tuple[RawRows, int]]]] = deque()
+    written = sum(slab.length for slab in done)
+    window: deque[tuple[Unit, Future[tuple[RawRows, int]]]] = deque()
 
     def collect() -> None:
         nonlocal written
@@ -261,12 +263,13 @@ def _pass(
         data, crc = future.result()
         view = memoryview(np.ascontiguousarray(data)).cast("B")
         os.pwrite(fd, view, unit.offset)
-        note = source.note() if isinstance(source, _Streamed) else ""
-        journal.record(Slab(unit.offset, len(view), crc, note))
+        if journal:
+            note = source.note() if isinstance(source, Streamed) else ""
+            journal.record(Slab(unit.offset, len(view), crc, note))
         written += len(view)
         report(Progress("quantize", written, body, unit.tensor.name))
 
-    source = _Streamed(plan, checkpoint, todo, journal) if isinstance(checkpoint, StreamCheckpoint) else _Mapped(checkpoint, todo)
+    source = Streamed(plan, checkpoint, todo, done) if isinstance(checkpoint, StreamCheckpoint) else Mapped(checkpoint, todo)
     try:
         for unit, raw in source:
             window.append((unit, executor.submit(convert, _job(plan, unit, raw))))
@@ -277,37 +280,13 @@ def _pass(
     finally:
         for _, future in window:
             future.cancel()
-    if isinstance(source, _Streamed):
+    if isinstance(source, Streamed):
         source.finish()
     if written != sum(plan.choices[t.name].type.size(t.shape) for t in plan.tensors):
         raise OutputError("the file is not whole: fewer bytes were written than planned; report this as a bug")
 
 
-def _units(plan: Preflight, tensor: Tensor, offset: int) -> Iterator[_Unit]:
-    """The slabs of one tensor. None crosses a source's or an expert's border, since each expert has its own importances."""
-    row_size = plan.choices[tensor.name].type.row_size(tensor.row_length)
-    if tensor.values is not None:
-        yield _Unit(tensor, 0, tensor.n_rows, offset, ())
-        return
-    reads = []
-    for piece in tensor.sources:
-        stop = plan.infos[piece.source].n_rows if piece.stop is None else piece.stop
-        reads.append((piece.source, piece.start, stop))
-    if tensor.row_order is not None:
-        # Reordered rows are read together: the order reaches across the whole tensor.
-        yield _Unit(tensor, 0, tensor.n_rows, offset, tuple(reads), tensor.row_order)
-        return
-    matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
-    step = max(1, CHUNK // tensor.row_length)
-    row = 0
-    for name, start, stop in reads:
-        while start < stop:
-            n = min(step, stop - start, matrix - row % matrix)
-            yield _Unit(tensor, row, n, offset + row * row_size, ((name, start, start + n),))
-            start, row = start + n, row + n
-
-
-def _job(plan: Preflight, unit: _Unit, raw: RawRows) -> Job:
+def _job(plan: Preflight, unit: Unit, raw: RawRows) -> Job:
     tensor = unit.tensor
     importance = plan.imatrix.of(tensor.name, tensor.shape) if plan.imatrix else None
     if importance is not None:
@@ -317,127 +296,6 @@ def _job(plan: Preflight, unit: _Unit, raw: RawRows) -> Job:
     return Job(
         tensor.name, raw, kind, tensor.row_length, plan.choices[tensor.name].type, unit.rows, tensor.column_order, tensor.function, importance
     )
-
-
-def _values(tensor: Tensor) -> RawRows:
-    assert tensor.values is not None
-    return np.ascontiguousarray(tensor.values, dtype="<f4").reshape(tensor.n_rows, -1).view(np.uint8)
-
-
-class _Mapped:
-    """Units in the order of the file, their rows looked up in mapped memory."""
-
-    def __init__(self, checkpoint: Checkpoint, units: Sequence[_Unit]) -> None:
-        self.checkpoint, self.units = checkpoint, units
-
-    def __iter__(self) -> Iterator[tuple[_Unit, RawRows]]:
-        for unit in self.units:
-            if unit.tensor.values is not None:
-                yield unit, _values(unit.tensor)
-                continue
-            pieces = [self.checkpoint.rows(*read) for read in unit.reads]
-            width = unit.tensor.row_length
-            pieces = [p if p.shape[0] * p.shape[1] == 0 else _rewrapped(p, self.checkpoint.tensors[r[0]].row_length, width) for p, r in zip(pieces, unit.reads, strict=True)]
-            yield unit, pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-
-
-def _rewrapped(rows: RawRows, have: int, want: int) -> RawRows:
-    """The same bytes in rows of another length: a convolution [C, 1, K] is a matrix [C, K] as it lies."""
-    return rows if have == want else np.ascontiguousarray(rows).reshape(-1, rows.shape[1] // have * want)
-
-
-class _Streamed:
-    """Units in the order of the source, so that each shard is read once, from front to back, and its hash proved at its end."""
-
-    def __init__(self, plan: Preflight, checkpoint: StreamCheckpoint, units: Sequence[_Unit], journal: Journal) -> None:
-        self.plan, self.checkpoint, self.units = plan, checkpoint, units
-        self.head = _HeadDigests(plan.tied_head, checkpoint) if plan.tied_head else None
-        self._restore(journal)
-
-    def _restore(self, journal: Journal) -> None:
-        """The running hash of a killed run, as far as everything before its position was written."""
-        if not journal.done:
-            return
-        infos = self.checkpoint.tensors
-        first: dict[str, int] = {}
-        for unit in self.units:
-            for name, start, _ in unit.reads:
-                info = infos[name]
-                position = info.offset + start * info.row_bytes
-                first[info.file] = min(position, first.get(info.file, position))
-        best: dict[str, dict[str, Any]] = {}
-        for slab in journal.done:
-            if slab.note:
-                state = json.loads(slab.note)
-                if state["position"] <= first.get(state["file"], 1 << 62):
-                    best[state["file"]] = state
-        if self.head is None:
-            self.checkpoint.restore(best)
-
-    def __iter__(self) -> Iterator[tuple[_Unit, RawRows]]:
-        infos = self.checkpoint.tensors
-        wanted: list[tuple[str, int, tuple[str, int, int], _Unit | None, int]] = []
-        for unit in self.units:
-            if unit.tensor.values is not None:
-                yield unit, _values(unit.tensor)
-            for i, read in enumerate(unit.reads):
-                info = infos[read[0]]
-                wanted.append((info.file, info.offset + read[1] * info.row_bytes, read, unit, i))
-        if self.head is not None:
-            wanted += self.head.reads(wanted, infos)
-        wanted.sort(key=lambda w: w[:2])
-        pieces: dict[int, dict[int, RawRows]] = {}
-        for (_, _, read, unit, i), raw in zip(wanted, self.checkpoint.in_order(w[2] for w in wanted), strict=True):
-            if self.head is not None:
-                self.head.update(read[0], raw)
-            if unit is None:
-                continue
-            got = pieces.setdefault(unit.offset, {})
-            got[i] = _rewrapped(raw, infos[read[0]].row_length, unit.tensor.row_length)
-            if len(got) == len(unit.reads):
-                del pieces[unit.offset]
-                yield unit, got[0] if len(got) == 1 else np.concatenate([got[k] for k in range(len(got))])
-
-    def note(self) -> str:
-        return json.dumps(self.checkpoint.state()) if self.head is None else ""
-
-    def finish(self) -> None:
-        self.checkpoint.finish()
-        if self.head is not None:
-            self.head.compare()
-
-
-class _HeadDigests:
-    """Proves in passing that the head which is left out is the embedding."""
-
-    def __init__(self, pair: TiedHead, checkpoint: Checkpoint) -> None:
-        self.pair = pair
-        self.digests = {pair.head: hashlib.sha256(), pair.embedding: hashlib.sha256()}
-        self.checkpoint = checkpoint
-
-    def reads(self, planned: Sequence[tuple[Any, ...]], infos: Mapping[str, Any]) -> list[tuple[str, int, tuple[str, int, int], None, int]]:
-        """What must be read beside the units: the head, and what a resumed run would skip of the embedding."""
-        have = {w[2] for w in planned if w[2][0] == self.pair.embedding}
-        extra = []
-        for name in (self.pair.head, self.pair.embedding):
-            info = infos[name]
-            step = max(1, CHUNK // info.row_length)
-            for start in range(0, info.n_rows, step):
-                read = (name, start, min(start + step, info.n_rows))
-                if read not in have:
-                    extra.append((info.file, info.offset + start * info.row_bytes, read, None, 0))
-        return extra
-
-    def update(self, name: str, raw: RawRows) -> None:
-        if name in self.digests:
-            self.digests[name].update(np.ascontiguousarray(raw).data)
-
-    def compare(self) -> None:
-        head, embedding = self.digests.values()
-        if head.digest() != embedding.digest():
-            raise CheckpointError(
-                f"config.json ties the head to the embedding, but {self.pair.head} differs from it; quantize without --stream, which writes both"
-            )
 
 
 # The end.

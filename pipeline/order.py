@@ -1,0 +1,184 @@
+"""In which order the slabs are read: that of the output from mapped files, that of the source over HTTP.
+
+Every slab knows its place in the output, so the order changes nothing about the bytes. A stream is read from front to back,
+once, so that the hash of every shard can be proved on the way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agent.errors import CheckpointError
+from pipeline.architectures import Tensor
+from pipeline.architectures.base import Index
+from pipeline.checkpoint import Checkpoint, RawRows
+from pipeline.journal import Slab
+from pipeline.preflight import Preflight, TiedHead
+from pipeline.stream import StreamCheckpoint
+
+CHUNK = 1 << 19  # weights in a slab: 2 MB as float32, so that it stays in a core's cache
+
+Read = tuple[str, int, int]  # rows [start, stop) of a checkpoint tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Rows that are read together and become one slab."""
+
+    tensor: Tensor
+    row: int  # first output row
+    n_rows: int
+    offset: int  # in the file
+    reads: tuple[Read, ...]
+    rows: Index | None = None
+
+
+def units_of(plan: Preflight, tensor: Tensor, offset: int) -> Iterator[Unit]:
+    """The slabs of one tensor. None crosses a source's or an expert's border, since each expert has its own importances."""
+    row_size = plan.choices[tensor.name].type.row_size(tensor.row_length)
+    if tensor.values is not None:
+        yield Unit(tensor, 0, tensor.n_rows, offset, ())
+        return
+    reads = []
+    for piece in tensor.sources:
+        stop = plan.infos[piece.source].n_rows if piece.stop is None else piece.stop
+        reads.append((piece.source, piece.start, stop))
+    if tensor.row_order is not None:
+        # Reordered rows are read together: the order reaches across the whole tensor.
+        yield Unit(tensor, 0, tensor.n_rows, offset, tuple(reads), tensor.row_order)
+        return
+    matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
+    step = max(1, CHUNK // tensor.row_length)
+    row = 0
+    for name, start, stop in reads:
+        while start < stop:
+            n = min(step, stop - start, matrix - row % matrix)
+            yield Unit(tensor, row, n, offset + row * row_size, ((name, start, start + n),))
+            start, row = start + n, row + n
+
+
+def _values(tensor: Tensor) -> RawRows:
+    assert tensor.values is not None
+    return np.ascontiguousarray(tensor.values, dtype="<f4").reshape(tensor.n_rows, -1).view(np.uint8)
+
+
+class Mapped:
+    """Units in the order of the file, their rows looked up in mapped memory."""
+
+    def __init__(self, checkpoint: Checkpoint, units: Sequence[Unit]) -> None:
+        self.checkpoint, self.units = checkpoint, units
+
+    def __iter__(self) -> Iterator[tuple[Unit, RawRows]]:
+        for unit in self.units:
+            if unit.tensor.values is not None:
+                yield unit, _values(unit.tensor)
+                continue
+            pieces = [self.checkpoint.rows(*read) for read in unit.reads]
+            width = unit.tensor.row_length
+            pieces = [p if p.shape[0] * p.shape[1] == 0 else _rewrapped(p, self.checkpoint.tensors[r[0]].row_length, width) for p, r in zip(pieces, unit.reads, strict=True)]
+            yield unit, pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def _rewrapped(rows: RawRows, have: int, want: int) -> RawRows:
+    """The same bytes in rows of another length: a convolution [C, 1, K] is a matrix [C, K] as it lies."""
+    return rows if have == want else np.ascontiguousarray(rows).reshape(-1, rows.shape[1] // have * want)
+
+
+class Streamed:
+    """Units in the order of the source, so that each shard is read once, from front to back, and its hash proved at its end."""
+
+    def __init__(self, plan: Preflight, checkpoint: StreamCheckpoint, units: Sequence[Unit], done: Sequence[Slab]) -> None:
+        self.plan, self.checkpoint, self.units = plan, checkpoint, units
+        self.head = _HeadDigests(plan.tied_head, checkpoint) if plan.tied_head else None
+        self._restore(done)
+
+    def _restore(self, done: Sequence[Slab]) -> None:
+        """The running hash of a killed run, as far as everything before its position was written."""
+        if not done:
+            return
+        infos = self.checkpoint.tensors
+        first: dict[str, int] = {}
+        for unit in self.units:
+            for name, start, _ in unit.reads:
+                info = infos[name]
+                position = info.offset + start * info.row_bytes
+                first[info.file] = min(position, first.get(info.file, position))
+        best: dict[str, dict[str, Any]] = {}
+        for slab in done:
+            if slab.note:
+                state = json.loads(slab.note)
+                if state["position"] <= first.get(state["file"], 1 << 62):
+                    best[state["file"]] = state
+        if self.head is None:
+            self.checkpoint.restore(best)
+
+    def __iter__(self) -> Iterator[tuple[Unit, RawRows]]:
+        infos = self.checkpoint.tensors
+        wanted: list[tuple[str, int, tuple[str, int, int], Unit | None, int]] = []
+        for unit in self.units:
+            if unit.tensor.values is not None:
+                yield unit, _values(unit.tensor)
+            for i, read in enumerate(unit.reads):
+                info = infos[read[0]]
+                wanted.append((info.file, info.offset + read[1] * info.row_bytes, read, unit, i))
+        if self.head is not None:
+            wanted += self.head.reads(wanted, infos)
+        wanted.sort(key=lambda w: w[:2])
+        pieces: dict[int, dict[int, RawRows]] = {}
+        for (_, _, read, unit, i), raw in zip(wanted, self.checkpoint.in_order(w[2] for w in wanted), strict=True):
+            if self.head is not None:
+                self.head.update(read[0], raw)
+            if unit is None:
+                continue
+            got = pieces.setdefault(unit.offset, {})
+            got[i] = _rewrapped(raw, infos[read[0]].row_length, unit.tensor.row_length)
+            if len(got) == len(unit.reads):
+                del pieces[unit.offset]
+                yield unit, got[0] if len(got) == 1 else np.concatenate([got[k] for k in range(len(got))])
+
+    def note(self) -> str:
+        return json.dumps(self.checkpoint.state()) if self.head is None else ""
+
+    def finish(self) -> None:
+        self.checkpoint.finish()
+        if self.head is not None:
+            self.head.compare()
+
+
+class _HeadDigests:
+    """Proves in passing that the head which is left out is the embedding."""
+
+    def __init__(self, pair: TiedHead, checkpoint: Checkpoint) -> None:
+        self.pair = pair
+        self.digests = {pair.head: hashlib.sha256(), pair.embedding: hashlib.sha256()}
+        self.checkpoint = checkpoint
+
+    def reads(self, planned: Sequence[tuple[Any, ...]], infos: Mapping[str, Any]) -> list[tuple[str, int, tuple[str, int, int], None, int]]:
+        """What must be read beside the units: the head, and what a resumed run would skip of the embedding."""
+        have = {w[2] for w in planned if w[2][0] == self.pair.embedding}
+        extra = []
+        for name in (self.pair.head, self.pair.embedding):
+            info = infos[name]
+            step = max(1, CHUNK // info.row_length)
+            for start in range(0, info.n_rows, step):
+                read = (name, start, min(start + step, info.n_rows))
+                if read not in have:
+                    extra.append((info.file, info.offset + start * info.row_bytes, read, None, 0))
+        return extra
+
+    def update(self, name: str, raw: RawRows) -> None:
+        if name in self.digests:
+            self.digests[name].update(np.ascontiguousarray(raw).data)
+
+    def compare(self) -> None:
+        head, embedding = self.digests.values()
+        if head.digest() != embedding.digest():
+            raise CheckpointError(
+                f"config.json ties the head to the embedding, but {self.pair.head} differs from it; quantize without --stream, which writes both"
+            )
