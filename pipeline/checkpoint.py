@@ -141,8 +141,8 @@ def _refuse_holes(infos: Mapping[str, TensorInfo], broken: str, data: int, file_
         raise CheckpointError(f"{broken}: {file_size - position} bytes lie behind its last tensor; {again}")
 
 
-def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of a safetensors file on disk. Raises CheckpointError."""
+def read_safetensors_header(path: Path, name: str | None = None) -> dict[str, TensorInfo]:
+    """The tensors of a safetensors file on disk, which its checkpoint calls ``name``. Raises CheckpointError."""
     try:
         with path.open("rb") as f:
             head = f.read(8)
@@ -154,7 +154,7 @@ def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
                 head += f.read(64)
     except OSError as e:
         raise CheckpointError(f"cannot read {path}: {e.strerror}") from None
-    return parse_safetensors_header(path.name, head, size)
+    return parse_safetensors_header(name or path.name, head, size)
 
 
 def merge_headers(headers: Mapping[str, Mapping[str, TensorInfo]], index: Mapping[str, str] | None) -> dict[str, TensorInfo]:
