@@ -100,15 +100,15 @@ class _Model:
         return out
 
     def run(self, ids: Sequence[int]) -> None:
-        batch = self.llama.llama_batch_get_one((self.llama.llama_token * len(ids))(*ids), len(ids))
-        status = self.llama.llama_decode(self.context, batch)
+        tokens = (self.llama.llama_token * len(ids))(*ids)  # the batch points into it
+        status = self.llama.llama_decode(self.context, self.llama.llama_batch_get_one(tokens, len(ids)))
         if status:
             raise _Failed(f"decoding ended with status {status}")
 
     def encode(self, ids: Sequence[int]) -> int:
         """Give the prompt to the encoder; the token with which the decoder starts."""
-        batch = self.llama.llama_batch_get_one((self.llama.llama_token * len(ids))(*ids), len(ids))
-        status = self.llama.llama_encode(self.context, batch)
+        tokens = (self.llama.llama_token * len(ids))(*ids)  # the batch points into it
+        status = self.llama.llama_encode(self.context, self.llama.llama_batch_get_one(tokens, len(ids)))
         if status:
             raise _Failed(f"encoding ended with status {status}")
         start: int = self.llama.llama_model_decoder_start_token(self.model)
