@@ -1,5 +1,81 @@
-"""The one command."""
+"""The one command. A command group's module is imported only when one of its commands is called, so that help is instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a command lives. ``about`` is its line in `sprig --help`, said here so that help need not import ``module``."""
+
+    module: str
+    app: str
+    about: str
+
+
+COMMANDS = {
+    "quantize": Command("pipeline.cli", "quantize_app", "Make a small GGUF of a Hugging Face model."),
+    "inspect": Command("pipeline.cli", "inspect_app", "Show what is in a GGUF or a model: keys, tensors, vocabulary, template."),
+    "models": Command("pipeline.cli", "models_app", "List, show and remove the models in the store."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows the names of its commands, and imports one when it is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = COMMANDS.get(cmd_name)
+        if found is None:
+            return None
+        command = typer.main.get_command(getattr(import_module(found.module), found.app))
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.about) for name, command in COMMANDS.items()])
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"sprig {version('sprig-llm')}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(epilog="`sprig COMMAND --help` tells more about a command.")
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Make large language models small enough for ARM phones and boards, and put them to work there."""
 
 
 def main() -> None:
-    raise SystemExit(0)
+    """Run `sprig` with the arguments of this process; ends in SystemExit."""
+    app(prog_name="sprig")
+
+
+if __name__ == "__main__":
+    main()

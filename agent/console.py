@@ -1,0 +1,84 @@
+"""How a command speaks: its result on standard output, all else on standard error, a failure in one line.
+
+Exit status: 0 done, 1 it could not be done, 2 wrong usage (said by the command line's parser), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from agent.errors import SprigError
+from agent.text import display
+
+FAILED, INTERRUPTED = 1, 130
+
+
+class Console:
+    """The two streams of one command.
+
+    Attributes:
+        json: the result is one JSON object.
+        verbose: tracebacks and the libraries' own log lines are shown.
+    """
+
+    def __init__(self, *, json: bool = False, verbose: bool = False) -> None:
+        self.json, self.verbose = json, verbose
+
+    def say(self, text: str) -> None:
+        """A message for the person, not part of the result."""
+        print(text, file=sys.stderr, flush=True)
+
+    def result(self, data: Mapping[str, Any], text: str) -> None:
+        """What the command is for: ``data`` for a script that asked with --json, ``text`` for a person."""
+        print(json.dumps(data, ensure_ascii=False, allow_nan=False, default=str) if self.json else text, flush=True)
+
+
+def _one_line(error: BaseException) -> str:
+    return display(" ".join(str(error).split()) or type(error).__name__)
+
+
+def _fail(console: Console, kind: str, message: str) -> None:
+    if console.verbose:
+        traceback.print_exc()
+    if console.json:
+        console.result({"error": {"kind": kind, "message": message}}, "")
+    console.say(f"sprig: {message}")
+
+
+@contextmanager
+def command(*, json: bool, verbose: bool) -> Iterator[Console]:
+    """The frame of every command: what happens inside ends in an exit status and at most one line of complaint."""
+    console = Console(json=json, verbose=verbose)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not end the command
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s", stream=sys.stderr)
+    try:
+        yield console
+    except KeyboardInterrupt:
+        console.say("sprig: interrupted")
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader has left (`sprig inspect x | head`); the interpreter's last flush must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(FAILED) from None
+    except SprigError as e:
+        _fail(console, type(e).__name__, _one_line(e))
+        raise SystemExit(FAILED) from None
+    except MemoryError:
+        _fail(console, "MemoryError", "out of memory; close other programs or take a smaller model")
+        raise SystemExit(FAILED) from None
+    except OSError as e:
+        _fail(console, type(e).__name__, _one_line(e))
+        raise SystemExit(FAILED) from None
+    except Exception as e:
+        hint = "" if verbose else " (a fault in Sprig: -v shows where; please report it)"
+        _fail(console, type(e).__name__, f"{type(e).__name__}: {_one_line(e)}{hint}")
+        raise SystemExit(FAILED) from None

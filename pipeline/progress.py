@@ -1,0 +1,87 @@
+"""How far a job is: bars on a terminal, now and then a plain line in a log. Always on standard error."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
+
+from agent.files import human_size
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Step(Protocol):
+    """What a job says of itself: so many of so many bytes of one stage, and what it has in hand."""
+
+    @property
+    def stage(self) -> str: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def item(self) -> str: ...
+
+
+class Bars:
+    """Shows the steps of a job; ``show`` may be called from any thread."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._lock = threading.Lock()
+        self._said: dict[str, float] = {}
+        self._bars: _Terminal | None = None
+
+    def __enter__(self) -> Self:
+        if self._stream.isatty():
+            self._bars = _Terminal(self._stream)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def show(self, step: Step) -> None:
+        with self._lock:
+            if self._bars:
+                self._bars.show(step)
+            else:
+                self._line(step)
+
+    def _line(self, step: Step) -> None:
+        """A line when a stage begins, when it ends, and every few seconds between."""
+        now, last = time.monotonic(), self._said.get(step.stage)
+        finished = step.done >= step.total
+        if last == float("inf") or (last is not None and not finished and now - last < _SECONDS_BETWEEN_LINES):
+            return
+        self._said[step.stage] = float("inf") if finished else now
+        share = f"{step.done / step.total:4.0%} of {human_size(step.total)}" if step.total else ""
+        print(f"{step.stage:<9} {share}".rstrip(), file=self._stream, flush=True)
+
+
+class _Terminal:
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description:<9}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn(),
+            TimeRemainingColumn(compact=True), console=Console(file=stream),
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+        self._progress.start()
+
+    def show(self, step: Step) -> None:
+        task = self._tasks.get(step.stage)
+        if task is None:
+            task = self._tasks[step.stage] = self._progress.add_task(step.stage, total=step.total)
+        self._progress.update(task, completed=step.done, total=step.total)
+
+    def stop(self) -> None:
+        self._progress.stop()
