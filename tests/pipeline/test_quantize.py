@@ -1,0 +1,185 @@
+"""The one pass, told from the outside: a folder goes in, a whole GGUF comes out, the same bytes each time."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGUFReader
+
+from agent.errors import CheckpointError, OutputError, RecipeError, SprigError, UnsupportedError
+from agent.gguf_reader import read_header
+from pipeline import Progress, quantize
+from pipeline.calibration import write_imatrix
+from pipeline.preflight import preflight
+from pipeline.recipe import RECIPES
+from tests.fixtures.ggufs import SHAPES, importance, write_bf16
+from tests.fixtures.random_llama import SMALL, LlamaShape, write_checkpoint
+from tests.fixtures.safetensors_edit import copy_tensor, edit_tensor
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("hf") / "tiny-llama", SMALL, shards=3)
+
+
+def test_a_folder_becomes_a_gguf_that_another_reader_understands(checkpoint: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    result = quantize(str(checkpoint), "Q4_K_M", tmp_path / "out.gguf", on_progress=seen.append)
+    reader = GGUFReader(result.path)
+    assert {t.name for t in reader.tensors} == set(read_header(result.path).tensors)
+    assert reader.fields["general.architecture"].contents() == "llama"
+    assert reader.fields["sprig.recipe"].contents() == "Q4_K_M"
+    assert reader.fields["general.file_type"].contents() == RECIPES["Q4_K_M"].ftype
+    assert result.path.stat().st_size == result.size == result.preflight.size
+    assert {p.stage for p in seen} == {"quantize", "check"}
+    assert [p.done for p in seen if p.stage == "quantize"] == sorted(p.done for p in seen if p.stage == "quantize")
+    assert "Q4_K_M" in result.card.read_text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.gguf", "out.md"]
+
+
+def test_the_preflight_knows_the_size_to_the_byte_and_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    for recipe in ("F32", "Q8_0", "IQ4_XS"):
+        plan = preflight(str(checkpoint), recipe, tmp_path / "out.gguf")
+        assert list(tmp_path.iterdir()) == []
+        assert quantize(str(checkpoint), recipe, tmp_path / "out.gguf").size == plan.size
+        (tmp_path / "out.gguf").unlink()
+        (tmp_path / "out.md").unlink()
+
+
+def test_two_runs_and_any_executor_give_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
+    one = quantize(str(checkpoint), "Q4_K_S", tmp_path / "one.gguf", threads=1).path.read_bytes()
+    two = quantize(str(checkpoint), "Q4_K_S", tmp_path / "two.gguf", threads=4).path.read_bytes()
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        three = quantize(str(checkpoint), "Q4_K_S", tmp_path / "three.gguf", executor=pool).path.read_bytes()
+    assert one == two == three
+
+
+def test_a_detour_over_bf16_changes_no_tensor(checkpoint: Path, tmp_path: Path) -> None:
+    direct = quantize(str(checkpoint), "Q4_0", tmp_path / "direct.gguf")
+    between = quantize(str(checkpoint), "BF16", tmp_path / "bf16.gguf")
+    detour = quantize(str(between.path), "Q4_0", tmp_path / "detour.gguf")
+    a, b = GGUFReader(direct.path), GGUFReader(detour.path)
+    assert [t.name for t in a.tensors] == [t.name for t in b.tensors]
+    assert all(np.array_equal(x.data, y.data) for x, y in zip(a.tensors, b.tensors, strict=True))
+    assert a.fields["tokenizer.ggml.tokens"].contents() == b.fields["tokenizer.ggml.tokens"].contents()
+
+
+def test_q8_0_can_be_a_source_and_says_what_that_means(checkpoint: Path, tmp_path: Path) -> None:
+    eight = quantize(str(checkpoint), "Q8_0", tmp_path / "eight.gguf")
+    four = quantize(str(eight.path), "Q4_0", tmp_path / "four.gguf")
+    assert any("Q8_0 already" in note for note in four.notes)
+    with pytest.raises(UnsupportedError, match="already quantized"):
+        quantize(str(four.path), "Q4_0", tmp_path / "again.gguf")
+
+
+def test_a_duplicate_head_is_dropped_when_it_is_one_and_kept_when_it_is_not(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "hf", SMALL)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    kept = preflight(str(folder), "Q8_0", tmp_path / "x.gguf")
+    assert kept.tied_head is None
+    assert "output.weight" in kept.choices
+    assert any("differs" in note for note in kept.notes)
+    copy_tensor(folder / "model.safetensors", "model.embed_tokens.weight", "lm_head.weight")
+    result = quantize(str(folder), "Q8_0", tmp_path / "x.gguf")
+    assert result.preflight.tied_head is not None
+    assert "output.weight" not in read_header(result.path).tensors
+    assert result.size < kept.size
+
+
+def test_narrow_rows_are_named_before_the_work_and_a_better_choice_with_them(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "hf", LlamaShape(288, 416, 2, 6, 2, 320))
+    plan = preflight(str(folder), "Q4_K_M", tmp_path / "x.gguf")
+    note = next(n for n in plan.notes if "fall back" in n)
+    assert "Q5_0" in note
+    assert "288/416" in note
+    assert "Q4_0" in note
+    assert not any("fall back" in n for n in preflight(str(folder), "Q4_0", tmp_path / "x.gguf").notes)
+
+
+def test_an_imatrix_is_used_and_recorded_and_one_of_another_model_refused(tmp_path: Path) -> None:
+    shape = SHAPES[0]
+    source = write_bf16(tmp_path / "bf16.gguf", shape)
+    sums, counts = importance(shape)
+    matrix = tmp_path / "imatrix.gguf"
+    write_imatrix(matrix, dict(sums), dict(counts), datasets=["wiki.txt"], chunks=3, chunk_size=512)
+    result = quantize(str(source), "Q4_K_M", tmp_path / "with.gguf", imatrix=matrix)
+    keys = read_header(result.path).keys
+    assert keys["quantize.imatrix.dataset"] == "wiki.txt"
+    assert keys["quantize.imatrix.entries_count"] == len(sums)
+    assert len(keys["sprig.imatrix.sha256"]) == 64
+    other = write_bf16(tmp_path / "other.gguf", SHAPES[2])
+    with pytest.raises(RecipeError, match="another model"):
+        quantize(str(other), "Q4_K_M", tmp_path / "no.gguf", imatrix=matrix)
+    with pytest.raises(RecipeError, match="not an imatrix"):
+        quantize(str(source), "Q4_K_M", tmp_path / "no.gguf", imatrix=source)
+
+
+def test_an_imatrix_of_zeros_makes_no_nan(tmp_path: Path) -> None:
+    shape = SHAPES[0]
+    source = write_bf16(tmp_path / "bf16.gguf", shape)
+    sums, counts = importance(shape)
+    zeros = {n: np.where(np.arange(s.shape[-1]) % 512 < 256, 0, s).astype(np.float32) for n, s in sums.items()}
+    write_imatrix(tmp_path / "i.gguf", zeros, dict(counts), datasets=["x"], chunks=1, chunk_size=512)
+    for recipe in ("Q4_K_M", "IQ4_XS", "Q4_0", "Q3_K_M"):
+        quantize(str(source), recipe, tmp_path / "out.gguf", imatrix=tmp_path / "i.gguf")
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"recipe": "Q9_9"}, "'Q9_9' is not a recipe"),
+        ({"tensor_types": [("nothing_like_it", "Q8_0")]}, "matches no tensor"),
+        ({"tensor_types": [("(", "Q8_0")]}, "not a regular expression"),
+        ({"tensor_types": [("ffn", "Q7_Z")]}, "'Q7_Z' is not a type"),
+        ({"recipe": "F16", "tensor_types": [("ffn", "Q8_0")]}, "needs a quantized recipe"),
+        ({"output_type": "IQ9"}, "--output-type"),
+        ({"stream": True}, "--stream"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_before_anything_is_written(
+    more: dict[str, object], says: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SprigError, match=says) as caught:
+        quantize(str(checkpoint), out=tmp_path / "out.gguf", **more)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_head_and_embedding_take_the_types_they_are_given(checkpoint: Path, tmp_path: Path) -> None:
+    result = quantize(str(checkpoint), "Q4_0", tmp_path / "o.gguf", output_type="F16", embedding_type="Q8_0")
+    tensors = read_header(result.path).tensors
+    assert tensors["output.weight"].type.name == "F16"
+    assert tensors["token_embd.weight"].type.name == "Q8_0"
+    pure = read_header(quantize(str(checkpoint), "Q4_0", tmp_path / "p.gguf", pure=True).path).tensors
+    assert pure["output.weight"].type.name == "Q4_0"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("recipe", ["BF16", "Q4_K_M"])
+def test_a_weight_that_is_not_a_number_is_found_and_named(bad: float, recipe: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "hf", SMALL)
+    edit_tensor(folder / "model.safetensors", "model.layers.2.mlp.up_proj.weight", 777, bad)
+    with pytest.raises(CheckpointError, match=r"blk\.2\.ffn_up\.weight.*NaN or infinite.*column 9"):
+        quantize(str(folder), recipe, tmp_path / "out.gguf")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["hf"]
+
+
+def test_a_weight_too_large_for_f16_says_which_type_holds_it(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "hf", SMALL)
+    edit_tensor(folder / "model.safetensors", "model.layers.2.mlp.up_proj.weight", 777, 1e6)
+    with pytest.raises(OutputError, match=r"blk\.2\.ffn_up\.weight.*does not fit F16.*BF16"):
+        quantize(str(folder), "F16", tmp_path / "out.gguf")
+
+
+def test_the_output_cannot_be_the_source(tmp_path: Path) -> None:
+    source = write_bf16(tmp_path / "bf16.gguf", SHAPES[0])
+    before = source.read_bytes()
+    with pytest.raises(OutputError, match="is the source itself"):
+        quantize(str(source), "Q4_0", source)
+    assert source.read_bytes() == before
