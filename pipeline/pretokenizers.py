@@ -1,0 +1,251 @@
+"""Which ``tokenizer.ggml.pre`` splits text as this byte-level BPE tokenizer does: found by what both do, not by a name.
+
+llama.cpp knows a fixed list of pre-tokenizers (src/llama-vocab.cpp); the key's value decides the regular expressions and
+whether a piece that is itself a token skips the merges. Each candidate here stands for one of them: the splitter as the
+original tokenizers write it, and, where llama.cpp only approximates that, what it really does.
+"""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from tokenizers import Regex, pre_tokenizers
+
+from agent.errors import UnsupportedError, VocabError
+from pipeline.vocab_files import QWEN2, Source, guarded
+from pipeline.vocab_probes import PROBES
+
+SECONDS = 3.0  # for all probes together; a regular expression that needs more would stall every use of the tokenizer
+
+Splitter = Callable[[str], list[str]]
+Steps = tuple[str, ...]  # regular expressions, one after the other; the last may be one of the words below
+
+DIGITS, GPT2 = "<digits>", "<gpt2>"  # each digit alone; GPT-2's own expression, which ends a byte-level pre-tokenizer
+FALCON = "<falcon>"
+
+_CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3 = rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{_REST}"
+_QWEN35 = (
+    rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}"
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_SLASHED = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def _cased(upper: str, lower: str, tail: str, digits: str) -> str:
+    """Words that end where a lower-case letter is followed by an upper-case one."""
+    head = r"[^\r\n\p{L}\p{N}]?"
+    return rf"{head}{upper}*{lower}+{tail}|{head}{upper}+{lower}*{tail}|{digits}|{_SLASHED}"
+
+
+# In llama.cpp only ASCII letters have a case; every other letter counts as both.
+_NOT_LOWER, _NOT_UPPER = r"(?:(?=\p{L})[^a-z])", r"(?:(?=\p{L})[^A-Z])"
+_MARK_NOT_LOWER, _MARK_NOT_UPPER = r"(?:(?=[\p{L}\p{M}])[^a-z])", r"(?:(?=[\p{L}\p{M}])[^A-Z])"
+_OPTIONAL = f"{_CONTRACTION}?"
+_GPT4O = _cased(_UPPER, _LOWER, _OPTIONAL, r"\p{N}{1,3}")
+_TEKKEN = _cased(_UPPER, _LOWER, "", r"\p{N}")
+_ASCII_PUNCTUATION = r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"
+_DEEPSEEK3 = (
+    rf"{_ASCII_PUNCTUATION}[A-Za-z]+|[^\r\n\p{{L}}\p{{P}}\p{{S}}]?[\p{{L}}\p{{M}}]+"
+    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One value of ``tokenizer.ggml.pre``.
+
+    Attributes:
+        pre: the value.
+        steps: the splitter as original tokenizers have it.
+        ignore_merges: a piece that is a token is taken whole, in llama.cpp.
+        clean_up: llama.cpp removes the space before punctuation when it turns ids into text.
+        really: what llama.cpp does, when it only approximates ``steps``.
+    """
+
+    pre: str
+    steps: Steps
+    ignore_merges: bool = False
+    clean_up: bool = False
+    really: Steps | None = None
+
+
+CANDIDATES: tuple[Candidate, ...] = (
+    Candidate("llama-bpe", (_LLAMA3,), ignore_merges=True, clean_up=True),
+    Candidate("smaug-bpe", (_LLAMA3,), clean_up=True),
+    Candidate("qwen2", (QWEN2,)),
+    Candidate("stablelm2", (QWEN2,), clean_up=True),
+    Candidate("qwen35", (_QWEN35,)),
+    Candidate("smollm", (DIGITS, GPT2)),
+    Candidate("refact", (DIGITS, GPT2), clean_up=True),
+    Candidate("trillion", (GPT2,)),
+    Candidate("gpt-2", (GPT2,), clean_up=True),
+    Candidate(
+        "granite-embed-multi-97m", (_GPT4O,), ignore_merges=True,
+        really=(_cased(_MARK_NOT_LOWER, _MARK_NOT_UPPER, _OPTIONAL, r"\p{N}{1,3}"),),
+    ),
+    Candidate("gpt-4o", (_GPT4O,), really=(_cased(_NOT_LOWER, _NOT_UPPER, _OPTIONAL, r"\p{N}{1,3}"),)),
+    Candidate("tekken", (_TEKKEN,), ignore_merges=True, really=(_cased(_NOT_LOWER, _NOT_UPPER, "", r"\p{N}"),)),
+    Candidate(
+        "minicpm5", (r"\p{N}{1,3}", _LLAMA3.replace("{1,3}", "+")), ignore_merges=True, clean_up=True,
+    ),
+    Candidate("deepseek-v3", (r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+", _DEEPSEEK3)),
+    Candidate("deepseek-coder", (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+", r"\p{N}")),
+    Candidate("falcon", (FALCON,), clean_up=True),
+    Candidate("ufakzeka", (QWEN2.removeprefix(f"{_CONTRACTION}|"),)),
+    Candidate(
+        "seed-coder",
+        (rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1}}| ?[^\s\p{{L}}\p{{N}}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+",),
+    ),
+    Candidate(
+        "bailingmoe",
+        (
+            r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
+        ),
+    ),
+)  # fmt: skip
+
+
+@cache
+def splitter(steps: Steps) -> Splitter:
+    """The function from text to its byte-level pieces."""
+    parts: list[Any] = []
+    for step in steps:
+        if step == DIGITS:
+            parts.append(pre_tokenizers.Digits(individual_digits=True))
+        elif step == FALCON:
+            parts.append(pre_tokenizers.Punctuation("contiguous"))
+            parts.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
+            parts.append(pre_tokenizers.Digits(individual_digits=False))
+            parts.append(pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), "isolated"))
+        elif step != GPT2:
+            parts.append(pre_tokenizers.Split(Regex(step), "isolated"))
+    if steps[-1] != FALCON:
+        parts.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=steps[-1] == GPT2))
+    sequence = pre_tokenizers.Sequence(parts)
+    return lambda text: [piece for piece, _ in sequence.pre_tokenize_str(text)]
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """What was found.
+
+    Attributes:
+        pre: the value for ``tokenizer.ggml.pre``.
+        exact: tells for a text whether llama.cpp splits it as the original does.
+        notes: what the user should know.
+    """
+
+    pre: str
+    exact: Callable[[str], bool]
+    notes: tuple[str, ...]
+
+
+def own_splitter(source: Source) -> tuple[Splitter, Callable[[str], str]]:
+    """How this tokenizer itself splits normalized text, and how it normalizes."""
+    pre, normalizer = source.tokenizer.pre_tokenizer, source.tokenizer.normalizer
+    if pre is None:
+        raise UnsupportedError(f"{source.origin}: byte-level BPE without a pre-tokenizer, which llama.cpp does not have")
+
+    def split(text: str) -> list[str]:
+        return [piece for piece, _ in pre.pre_tokenize_str(text)]
+
+    return split, (normalizer.normalize_str if normalizer is not None else str)
+
+
+def recognise(source: Source, ignore_merges: bool, clean_up: bool, merges_suffice: Callable[[], bool]) -> Recognition:
+    """The candidate that splits every probe as this tokenizer does.
+
+    Args:
+        source: a byte-level BPE tokenizer.
+        ignore_merges: whether this tokenizer takes a piece that is a token whole.
+        clean_up: whether it removes spaces before punctuation when it decodes.
+        merges_suffice: whether every token is also what the merges make of its text; then ``ignore_merges`` has no effect
+            and either kind of candidate will do. Called only when that decides.
+
+    Raises:
+        UnsupportedError: no candidate fits, or the normalizer does more than NFC.
+        VocabError: the tokenizer's regular expressions do not end.
+    """
+    pieces, folded = _split_probes(source)
+    matching = [c for c in CANDIDATES if _first_difference(c.steps, pieces) is None]
+    if not matching:
+        raise UnsupportedError(_explain(source, pieces))
+    fitting = [c for c in matching if c.ignore_merges == ignore_merges]
+    improvable = not fitting or fitting[0].really is not None
+    if improvable and len(fitting) < len(matching) and merges_suffice():
+        fitting = matching
+    notes: list[str] = []
+    if not fitting:
+        fitting = matching
+        notes.append(
+            f"llama.cpp {'takes' if matching[0].ignore_merges else 'does not take'} whole pieces that are tokens "
+            f"({matching[0].pre}), the original tokenizer does the opposite: rare words may get other ids"
+        )
+    best = min(fitting, key=lambda c: (c.clean_up != clean_up and c.really is None, fitting.index(c)))
+    exact: Callable[[str], bool] = _always
+    if best.really is not None:
+        original, real = splitter(best.steps), splitter(best.really)
+        exact = lambda text: original(text) == real(text)  # noqa: E731
+        notes.append(
+            f"llama.cpp's {best.pre!r} pre-tokenizer knows upper and lower case only in ASCII"
+            + ("" if "M" in best.really[0] else " and splits before combining marks")
+            + ": some words in other scripts get other, equally readable, tokens"
+        )
+    if folded:
+        plain, notes = exact, [*notes, "the original tokenizer composes Unicode (NFC) first, llama.cpp does not"]
+        exact = lambda text: unicodedata.normalize("NFC", text) == text and plain(text)  # noqa: E731
+    return Recognition(best.pre, exact, tuple(notes))
+
+
+def _always(text: str) -> bool:
+    return True
+
+
+def _split_probes(source: Source) -> tuple[dict[str, list[str]], bool]:
+    """The tokenizer's pieces of each normalized probe, and whether it composes Unicode."""
+    split, normalize = own_splitter(source)
+    pieces: dict[str, list[str]] = {}
+    folded = False
+    start = time.monotonic()
+    for text in PROBES:
+        with guarded(f"{source.origin}: its pre-tokenizer fails on {text!r}"):
+            normal = normalize(text)
+            pieces[normal] = split(normal)
+        if time.monotonic() - start > SECONDS:
+            raise VocabError(f"{source.origin}: its regular expressions need more than {SECONDS:.0f} s for a few words")
+        if normal != text:
+            if normal != unicodedata.normalize("NFC", text):
+                raise UnsupportedError(
+                    f"{source.origin}: its normalizer turns {text!r} into {normal!r}, which llama.cpp does not do for BPE"
+                )
+            folded = True
+    return pieces, folded
+
+
+def _first_difference(steps: Steps, pieces: dict[str, list[str]]) -> str | None:
+    split = splitter(steps)
+    return next((text for text, own in pieces.items() if split(text) != own), None)
+
+
+def _explain(source: Source, pieces: dict[str, list[str]]) -> str:
+    """Which candidate comes closest, and the first text on which it differs."""
+    counts = [(sum(splitter(c.steps)(t) == p for t, p in pieces.items()), c) for c in CANDIDATES]
+    _, nearest = max(counts, key=lambda pair: pair[0])
+    text = _first_difference(nearest.steps, pieces)
+    own, other = pieces[text or ""], splitter(nearest.steps)(text or "")
+    return (
+        f"{source.origin}: llama.cpp has no pre-tokenizer that splits like this one; {text!r} becomes {_show(own)} here and "
+        f"{_show(other)} in the nearest, {nearest.pre!r}"
+    )
+
+
+def _show(pieces: Sequence[str]) -> str:
+    return "|".join(pieces)[:80]

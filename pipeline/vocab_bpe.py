@@ -1,0 +1,298 @@
+"""BPE vocabularies of tokenizer.json: byte-level ones (GPT-2's kind), and those of raw text with byte fallback
+(SentencePiece's kind, as transformers converts it)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+
+from agent.errors import UnsupportedError, VocabError
+from pipeline.gguf_file import Value
+from pipeline.pretokenizers import recognise
+from pipeline.vocab_draft import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Draft, Piece, looks_special
+from pipeline.vocab_files import Source, guarded, parse_json
+from pipeline.vocab_probes import PROBES
+from pipeline.vocab_sentencepiece import check_bytes, parse_model
+from pipeline.vocab_simulate import SPACE, Form, Priority, by_rank, by_score
+from pipeline.vocab_special import chat_templates
+
+MAX_DEVIATION = 0.25  # share of probes that a vocabulary may get wrong before it is refused
+
+Pairs = list[tuple[str, str]]
+
+
+def encoder(source: Source) -> Callable[[str], list[int]]:
+    """text -> ids of the library, without added BOS and EOS. The function raises VocabError."""
+
+    def encode(text: str) -> list[int]:
+        try:
+            ids: list[int] = source.tokenizer.encode(text, add_special_tokens=False).ids
+        except Exception as e:
+            raise VocabError(f"{source.origin}: cannot tokenize {text[:40]!r} ({str(e)[:80]})") from None
+        return ids
+
+    return encode
+
+
+def frame(source: Source) -> tuple[list[int], list[int]]:
+    """Ids that the tokenizer puts before and after a text when it is asked for special tokens."""
+    with guarded(f"{source.origin}: its post-processor fails"):
+        plain = source.tokenizer.encode("a", add_special_tokens=False).ids
+        full = source.tokenizer.encode("a", add_special_tokens=True).ids
+    for start in range(len(full) - len(plain) + 1):
+        if full[start : start + len(plain)] == plain:
+            return full[:start], full[start + len(plain) :]
+    return [], []
+
+
+def merge_pairs(model: Mapping[str, Any], origin: str) -> Pairs:
+    """The merges in order. Of a pair that is listed twice the last counts, as in the library (in llama.cpp the first)."""
+    raw = model.get("merges")
+    if not isinstance(raw, list):
+        raise VocabError(f"{origin} has no merges; download it again")
+    ranks: dict[tuple[str, str], int] = {}
+    for rank, entry in enumerate(raw):
+        pair = entry.split(" ") if isinstance(entry, str) else entry
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(p, str) and p for p in pair):
+            raise VocabError(f"{origin}: merge {rank} is {str(entry)[:60]!r}, not two tokens; download it again")
+        ranks[pair[0], pair[1]] = rank
+    return sorted(ranks, key=ranks.__getitem__)
+
+
+def added_tokens(source: Source) -> dict[int, AddedToken]:
+    with guarded(f"{source.origin}: added tokens"):
+        found: dict[int, AddedToken] = source.tokenizer.get_added_tokens_decoder()
+    return found
+
+
+def added_type(token: AddedToken) -> int:
+    return CONTROL if token.special or looks_special(token.content) else USER_DEFINED
+
+
+def token_pieces(source: Source) -> tuple[dict[int, Piece], dict[int, AddedToken]]:
+    """Every token by id, added ones typed; and the added ones as the library has them."""
+    with guarded(f"{source.origin}: vocabulary"):
+        vocab: dict[str, int] = source.tokenizer.get_vocab(with_added_tokens=True)
+    added = added_tokens(source)
+    pieces: dict[int, Piece] = {}
+    for text, number in vocab.items():
+        if number in pieces:
+            raise VocabError(f"{source.origin}: tokens {pieces[number].text[:40]!r} and {text[:40]!r} share the id {number}")
+        pieces[number] = Piece(text)
+    for number, token in added.items():
+        pieces[number] = Piece(token.content, added_type(token))
+    return pieces, added
+
+
+def stripping_notes(added: Iterable[AddedToken]) -> list[str]:
+    """What llama.cpp does not know about added tokens: white space that belongs to them, whole-word matching."""
+    tokens = list(added)
+    notes = []
+    right = [t.content for t in tokens if t.rstrip]
+    if right:
+        notes.append(
+            f"{len(right)} added tokens swallow the white space behind them (first: {right[0][:40]!r}); llama.cpp does "
+            "that only for models whose general.name contains 'phi-3'"
+        )
+    if left := [t.content for t in tokens if t.lstrip]:
+        notes.append(f"{len(left)} added tokens swallow the white space before them (first: {left[0][:40]!r}), not in llama.cpp")
+    if words := [t.content for t in tokens if t.single_word]:
+        notes.append(f"{len(words)} added tokens match whole words only (first: {words[0][:40]!r}), not in llama.cpp")
+    return notes
+
+
+def is_byte_level(source: Source) -> bool:
+    """Whether the text's bytes are written as GPT-2's printable characters: its pre-tokenizer shows it."""
+    pre = source.tokenizer.pre_tokenizer
+    if pre is None:
+        return False
+    with guarded(f"{source.origin}: its pre-tokenizer fails"):
+        return "\u0120" in "".join(piece for piece, _ in pre.pre_tokenize_str("a b")) and "\u2581" not in str(
+            pre.pre_tokenize_str("a b")
+        )
+
+
+def draft_bpe(source: Source, files: Mapping[str, bytes], config: Mapping[str, Any]) -> Draft:
+    """A BPE vocabulary of tokenizer.json.
+
+    Raises:
+        VocabError: broken files.
+        UnsupportedError: something that llama.cpp's BPE does not have.
+    """
+    model = source.spec["model"]
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(name):
+            raise UnsupportedError(f"{source.origin}: its BPE model uses {name}, which llama.cpp does not have")
+    if is_byte_level(source):
+        return _byte_level(source, files, merge_pairs(model, source.origin))
+    return _raw(source, files, config, merge_pairs(model, source.origin))
+
+
+def _byte_level(source: Source, files: Mapping[str, bytes], merges: Pairs) -> Draft:
+    pieces, added = token_pieces(source)
+    clean_up = bool(parse_json(files, "tokenizer_config.json").get("clean_up_tokenization_spaces", False))
+    ignore = bool(source.spec["model"].get("ignore_merges", False))
+    found = recognise(source, ignore, clean_up, lambda: merges_suffice(source))
+    exact, notes = found.exact, [*source.notes, *found.notes, *stripping_notes(added.values())]
+    # Pieces contain no space, so a merge with one can never happen; llama.cpp could not even read it.
+    keys: dict[str, Value] = {"tokenizer.ggml.merges": [f"{a} {b}" for a, b in merges if " " not in a + b]}
+    if not keys["tokenizer.ggml.merges"]:
+        raise VocabError(f"{source.origin} has no merges; download it again")
+    careful = [t.content for t in added.values() if t.lstrip or t.rstrip or t.single_word]
+    return Draft(
+        model="gpt2",
+        pre=found.pre,
+        pieces=pieces,
+        encode=encoder(source),
+        frame=frame(source),
+        lookup=source.tokenizer.token_to_id,
+        keys=keys,
+        exact=lambda text: exact(text) and not any(c in text for c in careful),
+        notes=tuple(notes),
+    )
+
+
+def merges_suffice(source: Source) -> bool:
+    """Whether the merges alone make every token of the base vocabulary, so that ignore_merges changes nothing."""
+    model = source.spec["model"]
+    bare = {"version": "1.0", "model": {**model, "ignore_merges": False}, "added_tokens": []}
+    added = {token.content for token in added_tokens(source).values()}
+    texts = [text for text in model["vocab"] if text and text not in added]
+    with guarded(f"{source.origin}: its merges fail"):
+        encodings = Tokenizer.from_str(json.dumps(bare)).encode_batch(texts, add_special_tokens=False)
+    return all(len(encoding) == 1 for encoding in encodings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """One way to write a raw BPE vocabulary, and how llama.cpp would then tokenize."""
+
+    model: str
+    pre: str | None
+    pieces: Mapping[int, Piece]
+    form: Form
+    keys: dict[str, Value]
+
+
+def _raw(source: Source, files: Mapping[str, bytes], config: Mapping[str, Any], merges: Pairs) -> Draft:
+    """Raw text with ``▁`` for the space: written with scores ("llama"), or with merges ("gemma4", "sarvam-moe"),
+    whichever gives the original's ids on the probes."""
+    pieces, added = token_pieces(source)
+    check_bytes({piece.text for piece in pieces.values()}, source.origin)
+    encode = encoder(source)
+    mark = next((t.content for t in added.values() if t.special), "")
+    # Where a space is put first only in some places, a model that chats needs it right behind a special token.
+    vital = [mark + text for text in PROBES] if mark and chat_templates(files) else list(PROBES)
+    with guarded(f"{source.origin}: cannot tokenize its probes"):
+        wanted = {t: source.tokenizer.encode(t, add_special_tokens=False).ids for t in (*vital, *PROBES)}
+    options = list(_options(source, files, config, pieces, added, merges))
+    wrong = [[text for text, ids in wanted.items() if option.form.encode(text) != ids] for option in options]
+    best = min(range(len(options)), key=lambda i: (len({*vital} & {*wrong[i]}), len(wrong[i]), i))
+    option, missed = options[best], wrong[best]
+    if len({*vital} & {*missed}) > MAX_DEVIATION * len(vital):
+        text = missed[0]
+        raise UnsupportedError(
+            f"{source.origin}: llama.cpp tokenizes unlike this tokenizer; {text!r} gives {wanted[text][:12]} here, "
+            f"{option.form.encode(text)[:12]} there"
+        )
+    notes = [*source.notes, *stripping_notes(added.values())]
+    if missed and not {*vital} & {*missed}:
+        notes.append(
+            "the original puts a space before a text but none behind a special token; llama.cpp does both or neither, and "
+            "here neither, as chats need it: a text that does not start with a special token lacks its first space"
+        )
+    elif missed:
+        notes.append(f"llama.cpp gives other ids than the original for some texts, for example {missed[0]!r}")
+    form = option.form
+    return Draft(
+        model=option.model,
+        pre=option.pre,
+        pieces=option.pieces,
+        encode=encode,
+        frame=frame(source),
+        lookup=source.tokenizer.token_to_id,
+        keys=option.keys,
+        scored=True,
+        exact=lambda text: form.encode(text) == encode(text),
+        notes=tuple(notes),
+    )
+
+
+def _options(
+    source: Source,
+    files: Mapping[str, bytes],
+    config: Mapping[str, Any],
+    pieces: Mapping[int, Piece],
+    added: Mapping[int, AddedToken],
+    merges: Pairs,
+) -> Iterable[_Option]:
+    scores = _scores(files, pieces, merges)
+    unknown = source.spec["model"].get("unk_token")
+    plain = {n: _typed(n, piece, unknown, scores, added) for n, piece in pieces.items()}
+    # An added run of spaces is searched in the raw text, so it must be written with spaces; where the library never finds
+    # it there, it is an ordinary token for llama.cpp.
+    spaced = {
+        n: Piece(p.text.replace(SPACE, " "), p.type, p.score) if p.type == USER_DEFINED else p for n, p in plain.items()
+    }
+    merged = {
+        n: Piece(p.text, NORMAL, p.score) if p.type == USER_DEFINED and SPACE in p.text else p for n, p in plain.items()
+    }
+    variants = [spaced] if spaced == plain else [spaced, merged]
+    pairs = [(a, b) for a, b in merges if " " not in a + b]
+    names = (config.get("model_type"), (config.get("text_config") or {}).get("model_type"))
+    ranked_first = any(isinstance(n, str) and n.startswith("gemma4") for n in names)
+    texts = [f"{a} {b}" for a, b in pairs]
+    for prefix in (False, True):
+        for variant in variants:
+            ids = {p.text: n for n, p in variant.items()}
+            values = {n: p.score for n, p in variant.items()}
+            space: dict[str, Value] = {"tokenizer.ggml.add_space_prefix": prefix}
+            scored = _Option("llama", None, variant, _form(variant, ids, by_score(ids, values), prefix, False), space)
+            if not ranked_first:
+                yield scored
+            if not prefix and pairs:
+                begins = "gemma4" if ranked_first else "gpt2"
+                form = _form(variant, ids, by_rank(pairs), False, True)
+                pre = "gemma4" if ranked_first else "sarvam-moe"
+                yield _Option(begins, pre, variant, form, {**space, "tokenizer.ggml.merges": texts})
+            if ranked_first:
+                yield scored
+
+
+def _form(
+    pieces: Mapping[int, Piece], ids: Mapping[str, int], priority: Priority, prefix: bool, lines: bool
+) -> Form:
+    found = [p.text for p in pieces.values() if p.type in (CONTROL, USER_DEFINED, UNKNOWN) and p.text]
+    return Form(ids, sorted(found, key=lambda t: -len(t.encode())), priority, prefix, lines)
+
+
+def _typed(
+    number: int, piece: Piece, unknown: Any, scores: Mapping[str, float], added: Mapping[int, AddedToken]
+) -> Piece:
+    kind = piece.type
+    if len(piece.text) == 6 and piece.text.startswith("<0x") and piece.text.endswith(">") and number not in added:
+        kind = BYTE
+    elif piece.text == unknown:
+        kind = UNKNOWN
+    return Piece(piece.text, kind, scores.get(piece.text, 0.0))
+
+
+def _scores(files: Mapping[str, bytes], pieces: Mapping[int, Piece], merges: Pairs) -> dict[str, float]:
+    """Scores under which llama.cpp's "best token first" merges as "first merge first" does.
+
+    The model that tokenizer.json was converted from has them; without it the first merge that makes a token says how
+    early it comes.
+    """
+    if "tokenizer.model" in files:
+        own = parse_model(files["tokenizer.model"]).pieces
+        if all((n < len(own) and own[n].text == p.text) or p.type != NORMAL for n, p in pieces.items()):
+            return {p.text: p.score for p in own if math.isfinite(p.score)}
+    scores: dict[str, float] = {}
+    for rank, (left, right) in enumerate(merges):
+        scores.setdefault(left + right, -float(rank))
+    return scores
