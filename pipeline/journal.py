@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_FLUSH_BYTES = 16 << 20
-
 
 @dataclass(frozen=True, slots=True)
 class Slab:
@@ -43,16 +41,11 @@ class Journal:
         self.path = path
         self.done = proved(path, fingerprint, part) if resume else []
         path.write_text("".join(f"{line}\n" for line in (fingerprint, *self.done)))
-        self._file = path.open("a")
-        self._pending = 0
+        self._file = path.open("a", buffering=1)  # a line is in the kernel's hands before the next slab is begun
 
     def record(self, slab: Slab) -> None:
         """The slab is in the file."""
         self._file.write(f"{slab}\n")
-        self._pending += slab.length
-        if self._pending >= _FLUSH_BYTES:
-            self._file.flush()
-            self._pending = 0
 
     def close(self) -> None:
         self._file.close()

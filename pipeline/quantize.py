@@ -25,7 +25,7 @@ from agent.trial import TrialResult, trial
 
 from agent.device import cores
 from agent.errors import CheckpointError, OutputError, SprigError, UnsupportedError
-from agent.files import atomic_write, exclusive, publish, reserve
+from agent.files import exclusive, publish, reserve
 from agent.ggml_types import F32
 from pipeline.card import model_card, sprig_version
 from pipeline.checkpoint import Checkpoint, MappedCheckpoint, RawRows
@@ -194,9 +194,11 @@ def _write(
             report(Progress("check", 0, plan.size, out.name))
             with _timed(seconds, "check"):
                 notes, spoken = _check(plan, part, fd)
-            card = out.with_suffix(".md")
-            atomic_write(card, _card(plan, notes))
             with _timed(seconds, "publish"):
+                card = out.with_suffix(".md")
+                draft = card.with_name(card.name + ".part")
+                draft.write_text(_card(plan, notes))
+                publish(draft, card)
                 publish(part, out)
             report(Progress("check", plan.size, plan.size, out.name))
         except (KeyboardInterrupt, SystemExit):
