@@ -8,7 +8,7 @@ can force a whole tensor into memory.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, Literal
@@ -82,8 +82,10 @@ class Architecture:
     gguf: ClassVar[str] = ""  # general.architecture
     embedding: ClassVar[bool] = False  # a model that gives vectors, not text
     defaults: ClassVar[Mapping[str, Any]] = {}  # what transformers assumes where config.json is silent
+    activations: ClassVar[frozenset[str]] = frozenset({"silu", "swish"})  # what llama.cpp's graph hard-codes
     names: ClassVar[Mapping[str, str]] = {}
     optional: ClassVar[frozenset[str]] = frozenset()  # GGUF names of ``names`` that a checkpoint may lack
+    required: ClassVar[tuple[str, ...]] = ()  # GGUF names that must come out though ``names`` does not have them
     ignored: ClassVar[tuple[str, ...]] = (r"rotary_emb\.inv_freq$",)  # regular expressions over checkpoint names
 
     def __init__(self, config: Mapping[str, Any], infos: Mapping[str, TensorInfo]) -> None:
@@ -91,19 +93,50 @@ class Architecture:
         Args:
             config: the parsed config.json.
             infos: the checkpoint's tensors, from the headers alone.
+
+        Raises:
+            CheckpointError: config.json holds something that is no usable hyperparameter.
+            UnsupportedError: llama.cpp would run the model, but not as it was trained.
         """
         text = config.get("text_config")
         self.hp: dict[str, Any] = {**self.defaults, **config, **(text if isinstance(text, dict) else {})}
-        self.infos = {self.normalize(name): info for name, info in infos.items()}
+        self.infos: dict[str, TensorInfo] = {}
+        for name, info in infos.items():
+            plain = self.normalize(name)
+            if plain in self.infos:
+                raise CheckpointError(f"tensors {self.infos[plain].name!r} and {name!r} are the same weight; keep one of them")
+            self.infos[plain] = info
+        self.check()
 
     # What a subclass may say.
 
     def normalize(self, name: str) -> str:
         """The checkpoint name in the spelling that ``names`` uses (prefixes of wrappers taken off)."""
-        for old, new in (("model.language_model.", "model."), ("language_model.model.", "model."), ("language_model.lm_head", "lm_head")):
+        for old, new in (
+            ("model.language_model.", "model."),
+            ("language_model.model.", "model."),
+            ("language_model.lm_head", "lm_head"),
+        ):
             if name.startswith(old):
                 return new + name[len(old) :]
         return name
+
+    def check(self) -> None:
+        """Refuses what config.json alone shows to be impossible; called once. Raises UnsupportedError or CheckpointError."""
+        for key in ("quantization_config", "compression_config"):
+            quantized = self.hp.get(key)
+            if quantized:
+                method = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "unknown"
+                raise UnsupportedError(
+                    f"the checkpoint is already quantized ({method}, see {key} in config.json); "
+                    "take the full-precision checkpoint that it was made from"
+                )
+        for key in ("hidden_act", "hidden_activation", "activation"):
+            activation = self.hp.get(key)
+            if activation is not None and activation not in self.activations:
+                raise UnsupportedError(
+                    f"config.json: {key} is {activation!r}; llama.cpp computes {self.gguf} with {min(self.activations)} only"
+                )
 
     def keys(self) -> dict[str, Value]:
         """GGUF keys without the architecture's prefix: "context_length" -> ..."""
@@ -117,31 +150,60 @@ class Architecture:
         """
         return self.mapped()
 
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Right side of ``names`` -> shape in the checkpoint (experts stacked), for whatever the hyperparameters determine."""
+        return {}
+
+    def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
+        """The hook for layout: called with each mapped tensor, whose shape is right, gives what is to be written for it."""
+        return tensor
+
     # What they stand on.
 
-    def int(self, *names: str, default: int | None = None) -> int:
-        """A hyperparameter that must be a positive integer, under the first of these names that config.json has."""
-        return int(self._number(names, default, (int,)))
+    def integer(self, *names: str, default: int | None = None, least: int = 1) -> int:
+        """A hyperparameter that must be an integer of at least ``least``, under the first of these names that is not null.
 
-    def float(self, *names: str, default: float | None = None) -> float:
-        return float(self._number(names, default, (int, float)))
-
-    def _number(self, names: tuple[str, ...], default: float | None, kinds: tuple[type, ...]) -> Any:
+        Raises:
+            CheckpointError: it is something else, or is missing and has no default.
+        """
         for name in names:
             value = self.hp.get(name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, kinds) or not np.isfinite(value) or abs(value) >= 2**31:
-                raise CheckpointError(f"config.json: {name} is {value!r}, which is not a usable number")
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
+                raise CheckpointError(f"config.json: {name} is {_short(value)}; it must be a whole number from {least} on")
             return value
         if default is None:
             raise CheckpointError(f"config.json has no {names[0]!r}, which {self.gguf} needs")
         return default
 
+    def number(self, *names: str, default: float | None = None) -> float:
+        """A hyperparameter that must be a positive finite number. Raises CheckpointError."""
+        for name in names:
+            value = self.hp.get(name)
+            if value is not None:
+                return positive(name, value)
+        if default is None:
+            raise CheckpointError(f"config.json has no {names[0]!r}, which {self.gguf} needs")
+        return default
+
+    def layers_of(self, key: str, allowed: Iterable[str], default: Callable[[int], str]) -> list[str]:
+        """The kind of each layer: the list ``key`` of config.json, or ``default(i)``. Raises CheckpointError."""
+        kinds = self.hp.get(key)
+        if kinds is None:
+            return [default(i) for i in range(self.n_layers)]
+        known = set(allowed)
+        if not isinstance(kinds, list) or len(kinds) != self.n_layers or not all(isinstance(k, str) for k in kinds):
+            raise CheckpointError(f"config.json: {key} must name the kind of each of the {self.n_layers} layers")
+        odd = next((k for k in kinds if k not in known), None)
+        if odd is not None:
+            raise UnsupportedError(f"config.json: {key} has {odd!r}; {self.gguf} has only {', '.join(sorted(known))}")
+        return kinds
+
     @property
     def n_layers(self) -> int:
-        n = self.int("num_hidden_layers")
-        if not 1 <= n <= 512:
+        n = self.integer("num_hidden_layers")
+        if n > 512:
             raise CheckpointError(f"config.json: num_hidden_layers is {n}; llama.cpp takes 1 to 512")
         return n
 
@@ -154,83 +216,101 @@ class Architecture:
     def vocab_rows(self) -> int:
         """Rows of the embedding: the size that the vocabulary is padded to."""
         for name in ("model.embed_tokens.weight", "embeddings.word_embeddings.weight"):
-            if name in self.infos:
+            if name in self.infos and self.infos[name].shape:
                 return self.infos[name].shape[0]
-        return self.int("vocab_size")
-
-    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        """GGUF name pattern ("blk.{i}.attn_q.weight") -> shape, for whatever the hyperparameters determine."""
-        return {}
-
-    def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
-        """The hook for layout: called with each mapped tensor, gives what is to be written for it."""
-        return tensor
-
-    def source(self, name: str) -> Slice:
-        """All rows of a checkpoint tensor, by its normalized name."""
-        return Slice(self.infos[name].name)
+        return self.integer("vocab_size")
 
     def mapped(self) -> list[Tensor]:
-        """``names`` applied to the checkpoint, experts merged, shapes checked, ``adjust`` applied."""
-        groups: dict[str, dict[int, str]] = {}
+        """``names`` applied to the checkpoint: experts merged, shapes checked, ``adjust`` applied, nothing missing."""
+        shapes = self.expected_shapes()
+        tensors: list[Tensor] = []
+        for target, experts in self._targets().items():
+            tensor = self._merge(target, experts)
+            self._check_shape(tensor, shapes)
+            result = self.adjust(tensor)
+            tensors.extend([result] if isinstance(result, Tensor) else result)
+        self._check_complete({t.name for t in tensors})
+        return tensors
+
+    def _targets(self) -> dict[str, dict[int, str]]:
+        """GGUF name -> expert number (0 where there are none) -> checkpoint name."""
+        targets: dict[str, dict[int, str]] = {}
         unknown = []
         patterns = [(_pattern(theirs), ours) for theirs, ours in self.names.items()]
+        ignored = [re.compile(p) for p in self.ignored]
         for name in self.infos:
             for pattern, ours in patterns:
                 if match := pattern.fullmatch(name):
                     found = match.groupdict()
-                    target = ours.replace("{i}", found.get("i") or "")
-                    groups.setdefault(target, {})[int(found.get("e") or 0)] = name
+                    experts = targets.setdefault(ours.replace("{i}", found.get("i") or ""), {})
+                    expert = int(found.get("e") or 0)
+                    if expert in experts:
+                        raise CheckpointError(f"tensors {experts[expert]!r} and {name!r} are the same weight; keep one of them")
+                    experts[expert] = name
                     break
             else:
-                if not any(re.search(p, name) for p in self.ignored):
+                if not any(p.search(name) for p in ignored):
                     unknown.append(name)
         if unknown:
             raise UnsupportedError(
-                f"the checkpoint has tensors that {self.gguf} does not know ({len(unknown)}, first {unknown[0]!r}); "
+                f"the checkpoint has tensors that llama.cpp's {self.gguf} does not have ({len(unknown)}, first {unknown[0]!r}); "
                 "it is another model than its config.json says, or carries an adapter or quantized weights"
             )
-        tensors: list[Tensor] = []
-        for target, experts in groups.items():
-            result = self.adjust(self._merge(target, experts))
-            tensors.extend([result] if isinstance(result, Tensor) else result)
-        self._check(tensors)
-        return tensors
+        return targets
 
     def _merge(self, target: str, experts: Mapping[int, str]) -> Tensor:
         infos = [self.infos[name] for _, name in sorted(experts.items())]
         if sorted(experts) != list(range(len(experts))):
-            raise CheckpointError(f"experts are missing for {target}: the checkpoint has {sorted(experts)}")
+            lost = min(set(range(max(experts))) - set(experts))
+            raise CheckpointError(f"the checkpoint lacks expert {lost} of {target}; a shard is missing")
         shape = infos[0].shape or (1,)
         odd = next((i for i in infos if (i.shape or (1,)) != shape), None)
         if odd is not None:
             raise CheckpointError(f"tensor {odd.name!r} has shape {list(odd.shape)}, the other experts {list(shape)}")
-        if len(infos) > 1 or "_exps" in target and len(shape) == 2:
+        if len(infos) > 1 or ("_exps" in target and target.endswith(".weight") and len(shape) == 2):
             shape = (len(infos), *shape)
-        sources = tuple(Slice(info.name) for info in infos)
-        return Tensor(target, shape, sources, f32=len(shape) == 1 or bool(_ALWAYS_F32.search(target)) or not target.endswith("weight"))
+        f32 = len(shape) == 1 or bool(_ALWAYS_F32.search(target)) or not target.endswith("weight")
+        return Tensor(target, shape, tuple(Slice(info.name) for info in infos), f32=f32)
 
-    def _check(self, tensors: list[Tensor]) -> None:
-        have = {t.name for t in tensors}
-        for ours in self.names.values():
+    def _check_shape(self, tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        block = re.match(r"blk\.(\d+)\.", tensor.name)
+        if block and int(block[1]) >= self.n_layers:
+            raise CheckpointError(f"the checkpoint has block {block[1]}, config.json says {self.n_layers} layers")
+        want = shapes.get(tensor.name) or shapes.get(re.sub(r"^blk\.\d+\.", "blk.{i}.", tensor.name))
+        if want is None:
+            raise AssertionError(f"{type(self).__name__} does not say the shape of {tensor.name}")
+        if want != tensor.shape:
+            raise CheckpointError(
+                f"tensor {tensor.sources[0].source!r} has shape {list(tensor.shape)}, config.json says {list(want)}"
+            )
+
+    def _check_complete(self, have: set[str]) -> None:
+        for ours in (*self.names.values(), *self.required):
             if ours in self.optional:
                 continue
             for target in [ours.replace("{i}", str(i)) for i in range(self.n_layers)] if "{i}" in ours else [ours]:
                 if target not in have:
-                    raise CheckpointError(f"the checkpoint lacks the weights of {target}; a shard is missing or it is another model")
-        shapes = self.expected_shapes()
-        for t in tensors:
-            block = re.match(r"blk\.(\d+)\.", t.name)
-            if block and int(block[1]) >= self.n_layers:
-                raise CheckpointError(f"the checkpoint has block {block[1]}, config.json says {self.n_layers} layers")
-            want = shapes.get(re.sub(r"^blk\.\d+\.", "blk.{i}.", t.name))
-            if want is not None and want != t.shape:
-                origin = t.sources[0].source if t.sources else t.name
-                raise CheckpointError(f"tensor {origin!r} has shape {list(t.shape)}, config.json says {list(want)}")
+                    raise CheckpointError(f"the checkpoint lacks the weights of {target}; a shard is missing")
+
+
+def positive(name: str, value: object) -> float:
+    """A number of config.json as float. Raises CheckpointError unless it is positive and finite."""
+    sane = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e30
+    if not sane:
+        raise CheckpointError(f"config.json: {name} is {_short(value)}; it must be a positive number")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _pattern(theirs: str) -> re.Pattern[str]:
-    return re.compile(re.escape(theirs).replace(r"\{i\}", r"(?P<i>\d+)").replace(r"\{e\}", r"(?P<e>\d+)"))
+    return re.compile(re.escape(theirs).replace(r"\{i\}", r"(?P<i>[0-9]{1,4})").replace(r"\{e\}", r"(?P<e>[0-9]{1,4})"))
 
 
 def rope_interleave(n_heads: int, head_dim: int, rotated: int | None = None) -> Index:
@@ -245,4 +325,5 @@ def rope_interleave(n_heads: int, head_dim: int, rotated: int | None = None) -> 
     """
     rotated = head_dim if rotated is None else rotated
     one = np.concatenate([np.arange(rotated).reshape(2, rotated // 2).T.ravel(), np.arange(rotated, head_dim)])
-    return (np.arange(n_heads)[:, None] * head_dim + one[None, :]).ravel().astype(np.int64)
+    order: Index = (np.arange(n_heads)[:, None] * head_dim + one[None, :]).ravel().astype(np.int64)
+    return order

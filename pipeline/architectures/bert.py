@@ -1,0 +1,132 @@
+"""BERT and DistilBERT: encoders that give an embedding per token."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from agent.errors import CheckpointError, UnsupportedError
+from pipeline.architectures.base import Architecture
+from pipeline.gguf_file import Value
+
+
+def _both(table: Mapping[str, str]) -> dict[str, str]:
+    return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in table.items() for kind in ("weight", "bias")}
+
+
+class Bert(Architecture):
+    model_types: ClassVar[tuple[str, ...]] = ("bert",)
+    gguf = "bert"
+    embedding = True
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+        "hidden_act": "gelu", "max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+    }  # fmt: skip
+    # llama.cpp computes the tanh form of GELU whichever of these a model was trained with.
+    activations = frozenset({"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast"})
+    names: ClassVar[Mapping[str, str]] = {
+        "embeddings.word_embeddings.weight": "token_embd.weight",
+        "embeddings.position_embeddings.weight": "position_embd.weight",
+        "embeddings.token_type_embeddings.weight": "token_types.weight",
+        **_both({
+            "embeddings.LayerNorm": "token_embd_norm",
+            "encoder.layer.{i}.attention.self.query": "blk.{i}.attn_q",
+            "encoder.layer.{i}.attention.self.key": "blk.{i}.attn_k",
+            "encoder.layer.{i}.attention.self.value": "blk.{i}.attn_v",
+            "encoder.layer.{i}.attention.output.dense": "blk.{i}.attn_output",
+            "encoder.layer.{i}.attention.output.LayerNorm": "blk.{i}.attn_output_norm",
+            "encoder.layer.{i}.intermediate.dense": "blk.{i}.ffn_up",
+            "encoder.layer.{i}.output.dense": "blk.{i}.ffn_down",
+            "encoder.layer.{i}.output.LayerNorm": "blk.{i}.layer_output_norm",
+        }),
+    }  # fmt: skip
+    # The heads of pre-training are no part of an embedding.
+    ignored: ClassVar[tuple[str, ...]] = (r"position_ids$", r"^pooler\.", r"^cls\.(predictions|seq_relationship)\.")
+
+    def normalize(self, name: str) -> str:
+        name = name.removeprefix("bert.")
+        return re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
+
+    @property
+    def tied(self) -> bool:
+        return False  # no head
+
+    @property
+    def n_heads(self) -> int:
+        return self.integer("num_attention_heads")
+
+    def check(self) -> None:
+        super().check()
+        if self.integer("hidden_size") % self.n_heads:
+            raise CheckpointError(f"config.json: hidden_size is no multiple of {self.n_heads} heads")
+        if self.hp.get("position_embedding_type", "absolute") != "absolute":
+            raise UnsupportedError("llama.cpp's bert has absolute positions only; position_embedding_type is another")
+        if self.hp.get("is_decoder"):
+            raise UnsupportedError("config.json makes a decoder of BERT (is_decoder); llama.cpp has the encoder only")
+
+    def keys(self) -> dict[str, Value]:
+        return {
+            "block_count": self.n_layers,
+            "context_length": self.integer("max_position_embeddings"),
+            "embedding_length": self.integer("hidden_size"),
+            "feed_forward_length": self.integer("intermediate_size"),
+            "attention.head_count": self.n_heads,
+            "attention.layer_norm_epsilon": self.number("layer_norm_eps"),
+            "attention.causal": False,
+            "vocab_size": self.vocab_rows,
+        }
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        d, ff = self.integer("hidden_size"), self.integer("intermediate_size")
+        shapes: dict[str, tuple[int, ...]] = {
+            "token_embd.weight": (self.vocab_rows, d),
+            "position_embd.weight": (self.integer("max_position_embeddings"), d),
+            "token_types.weight": (self.integer("type_vocab_size"), d),
+            "blk.{i}.ffn_up.weight": (ff, d),
+            "blk.{i}.ffn_up.bias": (ff,),
+            "blk.{i}.ffn_down.weight": (d, ff),
+            "blk.{i}.ffn_down.bias": (d,),
+        }
+        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            shapes |= {f"blk.{{i}}.{part}.weight": (d, d), f"blk.{{i}}.{part}.bias": (d,)}
+        for norm in ("token_embd_norm", "blk.{i}.attn_output_norm", "blk.{i}.layer_output_norm"):
+            shapes |= {f"{norm}.weight": (d,), f"{norm}.bias": (d,)}
+        return shapes
+
+
+class DistilBert(Bert):
+    """BERT with half the layers, no token types, and names of its own."""
+
+    model_types: ClassVar[tuple[str, ...]] = ("distilbert",)
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "vocab_size": 30522, "dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072, "activation": "gelu",
+        "max_position_embeddings": 512, "layer_norm_eps": 1e-12, "type_vocab_size": 1,
+    }  # fmt: skip
+    names: ClassVar[Mapping[str, str]] = {
+        "embeddings.word_embeddings.weight": "token_embd.weight",
+        "embeddings.position_embeddings.weight": "position_embd.weight",
+        **_both({
+            "embeddings.LayerNorm": "token_embd_norm",
+            "transformer.layer.{i}.attention.q_lin": "blk.{i}.attn_q",
+            "transformer.layer.{i}.attention.k_lin": "blk.{i}.attn_k",
+            "transformer.layer.{i}.attention.v_lin": "blk.{i}.attn_v",
+            "transformer.layer.{i}.attention.out_lin": "blk.{i}.attn_output",
+            "transformer.layer.{i}.sa_layer_norm": "blk.{i}.attn_output_norm",
+            "transformer.layer.{i}.ffn.lin1": "blk.{i}.ffn_up",
+            "transformer.layer.{i}.ffn.lin2": "blk.{i}.ffn_down",
+            "transformer.layer.{i}.output_layer_norm": "blk.{i}.layer_output_norm",
+        }),
+    }  # fmt: skip
+    ignored: ClassVar[tuple[str, ...]] = (r"position_ids$", r"^vocab_(transform|layer_norm|projector)\.")
+
+    def normalize(self, name: str) -> str:
+        return name.removeprefix("distilbert.")
+
+    def check(self) -> None:
+        for theirs, ours in (
+            ("dim", "hidden_size"), ("n_layers", "num_hidden_layers"), ("n_heads", "num_attention_heads"),
+            ("hidden_dim", "intermediate_size"),
+        ):  # fmt: skip
+            self.hp.setdefault(ours, self.hp.get(theirs))
+        super().check()

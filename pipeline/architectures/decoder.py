@@ -1,0 +1,214 @@
+"""What nearly all decoders share: names, heads, keys and shapes. Each family says in its own file how it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+from agent.errors import CheckpointError, UnsupportedError
+from pipeline.architectures.base import Architecture, Tensor, rope_interleave
+from pipeline.architectures.rope import read_rope, rope_keys, rope_tensors
+from pipeline.gguf_file import Value
+
+TRUNK: Mapping[str, str] = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
+ATTENTION: Mapping[str, str] = {
+    "model.layers.{i}.self_attn.q_proj.weight": "blk.{i}.attn_q.weight",
+    "model.layers.{i}.self_attn.k_proj.weight": "blk.{i}.attn_k.weight",
+    "model.layers.{i}.self_attn.v_proj.weight": "blk.{i}.attn_v.weight",
+    "model.layers.{i}.self_attn.o_proj.weight": "blk.{i}.attn_output.weight",
+}
+WINDOW_KINDS = ("sliding_attention", "full_attention")
+ATTENTION_PARTS = (
+    "attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "attn_q_norm.weight", "attn_k_norm.weight",
+)  # fmt: skip
+QK_NORMS: Mapping[str, str] = {
+    "model.layers.{i}.self_attn.q_norm.weight": "blk.{i}.attn_q_norm.weight",
+    "model.layers.{i}.self_attn.k_norm.weight": "blk.{i}.attn_k_norm.weight",
+}
+PRE_NORMS: Mapping[str, str] = {
+    "model.layers.{i}.input_layernorm.weight": "blk.{i}.attn_norm.weight",
+    "model.layers.{i}.post_attention_layernorm.weight": "blk.{i}.ffn_norm.weight",
+}
+MLP: Mapping[str, str] = {
+    "model.layers.{i}.mlp.gate_proj.weight": "blk.{i}.ffn_gate.weight",
+    "model.layers.{i}.mlp.up_proj.weight": "blk.{i}.ffn_up.weight",
+    "model.layers.{i}.mlp.down_proj.weight": "blk.{i}.ffn_down.weight",
+}
+
+
+def bias_names(table: Mapping[str, str]) -> dict[str, str]:
+    """The same lines for the biases of those weights."""
+    return {theirs.replace(".weight", ".bias"): ours.replace(".weight", ".bias") for theirs, ours in table.items()}
+
+
+class Decoder(Architecture):
+    """A pre-norm transformer with a gated MLP; attention with grouped keys and RoPE.
+
+    Class attributes a family sets:
+        interleaved_rope: ggml rotates neighbouring pairs for these; most others keep transformers' halves ("neox").
+        rope_kinds: what llama.cpp's graph of the family computes.
+        partial_rope: whether it may rotate a part of each head.
+        square: the graph has ``heads * head_dim == hidden_size`` built in.
+        bias_flags: flag of config.json -> the biases (without "blk.{i}." and ".bias") that stand or fall with it.
+        bias_always: biases that every checkpoint has.
+    """
+
+    names: ClassVar[Mapping[str, str]] = {**TRUNK, **PRE_NORMS, **ATTENTION, **MLP}
+    # Which biases there must be is the matter of ``bias_flags`` and ``bias_always``.
+    optional: ClassVar[frozenset[str]] = frozenset({"output.weight", *bias_names(ATTENTION).values(), *bias_names(MLP).values()})
+    interleaved_rope: ClassVar[bool] = False
+    rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "linear", "dynamic", "yarn"})
+    partial_rope: ClassVar[bool] = False
+    square: ClassVar[bool] = False
+    bias_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    bias_always: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def n_heads(self) -> int:
+        return self.integer("num_attention_heads")
+
+    @property
+    def n_kv_heads(self) -> int:
+        return self.integer("num_key_value_heads", default=self.n_heads)
+
+    @property
+    def head_dim(self) -> int:
+        return self.integer("head_dim", default=self.integer("hidden_size") // self.n_heads)
+
+    @property
+    def window(self) -> int | None:
+        """The sliding window of some layers, in tokens; None where all layers see everything."""
+        return None
+
+    @property
+    def windowed(self) -> bool:
+        """Whether llama.cpp's graph of this family keeps to the window."""
+        return False
+
+    @property
+    def rope_head_dim(self) -> int:
+        """Dimensions of the heads that ``rope_keys`` describes."""
+        return self.head_dim
+
+    def check(self) -> None:
+        super().check()
+        if self.n_heads % self.n_kv_heads:
+            raise CheckpointError(f"config.json: {self.n_heads} heads cannot share {self.n_kv_heads} key-value heads")
+        if self.head_dim < 1:
+            raise CheckpointError(f"config.json: {self.n_heads} heads in a hidden_size of {self.integer('hidden_size')}")
+        if self.square and self.n_heads * self.head_dim != self.integer("hidden_size"):
+            raise UnsupportedError(f"llama.cpp's {self.gguf} needs head_dim = hidden_size / heads; here it is {self.head_dim}")
+        for flag in ("attention_bias", "mlp_bias"):
+            if self.hp.get(flag) and flag not in self.bias_flags:
+                raise UnsupportedError(f"config.json sets {flag}; llama.cpp's {self.gguf} has no such biases")
+        self._check_rope()
+
+    def _check_rope(self) -> None:
+        rope = read_rope(self.hp, self.rope_head_dim)
+        if rope.kind not in self.rope_kinds:
+            raise UnsupportedError(f"llama.cpp's {self.gguf} does not compute RoPE of type {rope.kind}")
+        if rope.rotated != self.rope_head_dim and not self.partial_rope:
+            raise UnsupportedError(f"llama.cpp's {self.gguf} rotates whole heads; partial_rotary_factor is not supported")
+        if rope.kind == "yarn" and rope.beta != (32.0, 1.0) and self.gguf != "mistral3":
+            beta = " and ".join(f"{b:g}" for b in rope.beta)
+            raise UnsupportedError(f"llama.cpp's {self.gguf} computes YaRN with beta 32 and 1 only, not {beta}")
+
+    def keys(self) -> dict[str, Value]:
+        context = self.integer("max_position_embeddings")
+        window = self.window
+        if window and not self.windowed:
+            # Within the window all layers see everything, which is what llama.cpp computes: that far the model is exact.
+            context = min(context, window)
+        keys: dict[str, Value] = {
+            "block_count": self.n_layers,
+            "context_length": context,
+            "embedding_length": self.integer("hidden_size"),
+            "feed_forward_length": self.integer("intermediate_size"),
+            "attention.head_count": self.n_heads,
+            "attention.head_count_kv": self.n_kv_heads,
+            "attention.layer_norm_rms_epsilon": self.number("rms_norm_eps", "norm_eps"),
+            "attention.key_length": self.head_dim,
+            "attention.value_length": self.head_dim,
+            "vocab_size": self.vocab_rows,
+        }
+        return keys | rope_keys(self.hp, self.rope_head_dim)
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        d, ff = self.integer("hidden_size"), self.integer("intermediate_size")
+        q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
+        return {
+            "token_embd.weight": (self.vocab_rows, d),
+            "output.weight": (self.vocab_rows, d),
+            "output_norm.weight": (d,),
+            "blk.{i}.attn_norm.weight": (d,),
+            "blk.{i}.ffn_norm.weight": (d,),
+            "blk.{i}.attn_q.weight": (q, d),
+            "blk.{i}.attn_k.weight": (kv, d),
+            "blk.{i}.attn_v.weight": (kv, d),
+            "blk.{i}.attn_output.weight": (d, q),
+            "blk.{i}.attn_q.bias": (q,),
+            "blk.{i}.attn_k.bias": (kv,),
+            "blk.{i}.attn_v.bias": (kv,),
+            "blk.{i}.attn_output.bias": (d,),
+            "blk.{i}.attn_q_norm.weight": (self.head_dim,),
+            "blk.{i}.attn_k_norm.weight": (self.head_dim,),
+            "blk.{i}.ffn_gate.weight": (ff, d),
+            "blk.{i}.ffn_up.weight": (ff, d),
+            "blk.{i}.ffn_down.weight": (d, ff),
+            "blk.{i}.ffn_gate.bias": (ff,),
+            "blk.{i}.ffn_up.bias": (ff,),
+            "blk.{i}.ffn_down.bias": (d,),
+        }
+
+    def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
+        if not self.interleaved_rope:
+            return tensor
+        for part, heads in (("attn_q", self.n_heads), ("attn_k", self.n_kv_heads)):
+            if f".{part}." in tensor.name:
+                order = rope_interleave(heads, self.head_dim)
+                # A bias is one row: what is reordered are its columns.
+                return replace(tensor, column_order=order) if len(tensor.shape) == 1 else replace(tensor, row_order=order)
+        return tensor
+
+    def tensors(self) -> list[Tensor]:
+        tensors = self.mapped()
+        have = {t.name for t in tensors}
+        if not self.tied and "output.weight" not in have:
+            raise CheckpointError("the checkpoint has no lm_head.weight and config.json does not tie it to the embedding")
+        self._check_biases(have)
+        return tensors + rope_tensors(self.hp, self.rope_head_dim)
+
+    def _check_biases(self, have: set[str]) -> None:
+        wanted = dict.fromkeys(self.bias_always, True)
+        wanted |= {part: bool(self.hp.get(flag)) for flag, parts in self.bias_flags.items() for part in parts}
+        for part, want in wanted.items():
+            there = [i for i in range(self.n_layers) if f"blk.{i}.{part}.bias" in have]
+            if want and len(there) < self.n_layers:
+                raise CheckpointError(f"the checkpoint lacks biases of {part}; a shard is missing or it is another model")
+            if there and not want:
+                raise CheckpointError(f"the checkpoint has biases of {part}, which config.json says the model does not use")
+
+    @staticmethod
+    def check_kinds(tensors: list[Tensor], first: list[bool], ones: Iterable[str], others: Iterable[str]) -> None:
+        """Layers of two kinds: each must have all the parts of its own and none of the other's. Raises CheckpointError."""
+        have = {t.name for t in tensors}
+        for i, is_first in enumerate(first):
+            for parts, wanted in ((ones, is_first), (others, not is_first)):
+                for part in parts:
+                    if (f"blk.{i}.{part}" in have) != wanted:
+                        verb = "lacks" if wanted else "has"
+                        raise CheckpointError(f"the checkpoint {verb} blk.{i}.{part}, unlike what layer_types says")
+
+    # Two ways in which config files spell a sliding window.
+
+    def _window_if_used(self) -> int | None:
+        """Qwen's and SmolLM3's: a window counts only with ``use_sliding_window``."""
+        return self._plain_window() if self.hp.get("use_sliding_window") else None
+
+    def _plain_window(self) -> int | None:
+        return None if self.hp.get("sliding_window") is None else self.integer("sliding_window")

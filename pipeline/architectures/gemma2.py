@@ -1,0 +1,77 @@
+"""Gemma 2: norms before and after each part, every other layer with a window, soft caps on scores and logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from agent.errors import CheckpointError, UnsupportedError
+from pipeline.architectures.base import Tensor
+from pipeline.architectures.decoder import ATTENTION, MLP, TRUNK, WINDOW_KINDS, Decoder
+from pipeline.gguf_file import Value
+
+SANDWICH_NORMS: Mapping[str, str] = {
+    "model.layers.{i}.input_layernorm.weight": "blk.{i}.attn_norm.weight",
+    "model.layers.{i}.post_attention_layernorm.weight": "blk.{i}.post_attention_norm.weight",
+    "model.layers.{i}.pre_feedforward_layernorm.weight": "blk.{i}.ffn_norm.weight",
+    "model.layers.{i}.post_feedforward_layernorm.weight": "blk.{i}.post_ffw_norm.weight",
+}
+
+
+class Gemma2(Decoder):
+    model_types: ClassVar[tuple[str, ...]] = ("gemma2",)
+    gguf = "gemma2"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-6, "sliding_window": 4096, "query_pre_attn_scalar": 256, "tie_word_embeddings": True,
+        "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
+    }  # fmt: skip
+    activations = frozenset({"gelu_pytorch_tanh"})
+    names: ClassVar[Mapping[str, str]] = {**TRUNK, **SANDWICH_NORMS, **ATTENTION, **MLP}
+    rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "dynamic"})
+    deepest: ClassVar[int] = 46  # layers of the 27B, for which llama.cpp scales scores by hidden_size / heads
+
+    @property
+    def window(self) -> int | None:
+        return self._plain_window()
+
+    @property
+    def windowed(self) -> bool:
+        return True
+
+    def is_sliding(self) -> list[bool]:
+        kinds = self.layers_of("layer_types", WINDOW_KINDS, lambda i: WINDOW_KINDS[i % 2])
+        return [kind == "sliding_attention" for kind in kinds]
+
+    def check(self) -> None:
+        super().check()
+        if self.hp.get("use_bidirectional_attention"):
+            raise UnsupportedError(f"config.json sets use_bidirectional_attention; llama.cpp's {self.gguf} looks back only")
+        scalar = self.number("query_pre_attn_scalar")
+        built_in = self.integer("hidden_size") // self.n_heads if self.n_layers == self.deepest else self.head_dim
+        if scalar != built_in:
+            raise UnsupportedError(f"query_pre_attn_scalar is {scalar:g}; llama.cpp's {self.gguf} has {built_in} built in here")
+        self.check_head()
+
+    def check_head(self) -> None:
+        if not self.tied:
+            raise UnsupportedError("llama.cpp's gemma2 always takes the embedding as its head; tie_word_embeddings is false here")
+
+    def keys(self) -> dict[str, Value]:
+        if self.window is None:
+            raise CheckpointError("config.json: gemma2 needs a sliding_window")
+        return super().keys() | {
+            "attention.sliding_window": self.window,
+            "attention.sliding_window_pattern": self.is_sliding(),
+            "attn_logit_softcapping": self.number("attn_logit_softcapping"),
+            "final_logit_softcapping": self.number("final_logit_softcapping"),
+        }
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        d = self.integer("hidden_size")
+        return super().expected_shapes() | {"blk.{i}.post_attention_norm.weight": (d,), "blk.{i}.post_ffw_norm.weight": (d,)}
+
+    def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
+        # Gemma multiplies by 1 + weight.
+        return replace(tensor, function="add_one") if tensor.name.endswith("norm.weight") else tensor

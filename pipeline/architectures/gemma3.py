@@ -1,0 +1,61 @@
+"""Gemma 3 (text part): Gemma 2 with norms on queries and keys instead of soft caps, and a RoPE of its own for windows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from agent.errors import CheckpointError, UnsupportedError
+from pipeline.architectures.decoder import QK_NORMS, WINDOW_KINDS
+from pipeline.architectures.gemma2 import Gemma2
+from pipeline.architectures.rope import read_rope
+from pipeline.gguf_file import Value
+
+
+class Gemma3(Gemma2):
+    model_types: ClassVar[tuple[str, ...]] = ("gemma3_text", "gemma3")
+    gguf = "gemma3"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
+        "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072, "rms_norm_eps": 1e-6,
+        "sliding_window": 4096, "query_pre_attn_scalar": 256, "tie_word_embeddings": True, "rope_theta": 1e6,
+    }  # fmt: skip
+    names: ClassVar[Mapping[str, str]] = {**Gemma2.names, **QK_NORMS}
+    ignored: ClassVar[tuple[str, ...]] = (*Gemma2.ignored, r"^(model\.)?(vision_tower|multi_modal_projector)\.")
+    rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "dynamic", "linear"})
+    deepest = 62
+
+    def is_sliding(self) -> list[bool]:
+        every = self.integer("sliding_window_pattern", default=6)
+        kinds = self.layers_of("layer_types", WINDOW_KINDS, lambda i: WINDOW_KINDS[(i + 1) % every == 0])
+        return [kind == "sliding_attention" for kind in kinds]
+
+    def check_head(self) -> None:
+        if self.hp.get("attn_logit_softcapping") is not None:
+            raise UnsupportedError("config.json sets attn_logit_softcapping; llama.cpp's gemma3 has none")
+
+    def keys(self) -> dict[str, Value]:
+        keys = super(Gemma2, self).keys()
+        sliding = self.is_sliding()
+        if any(sliding):
+            if self.window is None:
+                raise CheckpointError("config.json: gemma3 has sliding layers and no sliding_window")
+            local = self.local_rope()
+            keys |= {
+                "attention.sliding_window": self.window,
+                "attention.sliding_window_pattern": sliding,
+                "rope.freq_base_swa": local,
+            }
+        if self.hp.get("final_logit_softcapping") is not None:
+            keys["final_logit_softcapping"] = self.number("final_logit_softcapping")
+        return keys
+
+    def local_rope(self) -> float:
+        """Base of the frequencies in the layers with a window."""
+        spelled = self.hp.get("rope_parameters")
+        if isinstance(spelled, dict) and isinstance(spelled.get("sliding_attention"), dict):
+            rope = read_rope({"rope_theta": 10000.0, **self.hp, "rope_scaling": None}, self.head_dim, "sliding_attention")
+            if rope.kind != "default" or rope.rotated != self.head_dim:
+                raise UnsupportedError(f"llama.cpp's {self.gguf} does not scale the RoPE of sliding layers; config.json does")
+            return rope.theta
+        return self.number("rope_local_base_freq", default=10000.0)

@@ -1,0 +1,211 @@
+"""Gemma 4 (text part): heads of two sizes, keys and values shared between layers, an embedding per layer, experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from agent.errors import CheckpointError, UnsupportedError
+from pipeline.architectures.base import Tensor
+from pipeline.architectures.decoder import QK_NORMS, WINDOW_KINDS, Decoder
+from pipeline.architectures.gemma2 import Gemma2
+from pipeline.architectures.moe import MAX_EXPERTS
+from pipeline.architectures.rope import read_rope
+from pipeline.gguf_file import Value
+
+_LAYER = "model.layers.{i}."
+_PER_LAYER: Mapping[str, str] = {
+    "model.embed_tokens_per_layer.weight": "per_layer_token_embd.weight",
+    "model.per_layer_model_projection.weight": "per_layer_model_proj.weight",
+    "model.per_layer_projection_norm.weight": "per_layer_proj_norm.weight",
+    _LAYER + "per_layer_input_gate.weight": "blk.{i}.inp_gate.weight",
+    _LAYER + "per_layer_projection.weight": "blk.{i}.proj.weight",
+    _LAYER + "post_per_layer_input_norm.weight": "blk.{i}.post_norm.weight",
+}
+_EXPERTS: Mapping[str, str] = {
+    _LAYER + "router.proj.weight": "blk.{i}.ffn_gate_inp.weight",
+    _LAYER + "router.scale": "blk.{i}.ffn_gate_inp.scale",
+    _LAYER + "router.per_expert_scale": "blk.{i}.ffn_down_exps.scale",
+    _LAYER + "experts.gate_up_proj": "blk.{i}.ffn_gate_up_exps.weight",
+    _LAYER + "experts.down_proj": "blk.{i}.ffn_down_exps.weight",
+    _LAYER + "pre_feedforward_layernorm_2.weight": "blk.{i}.pre_ffw_norm_2.weight",
+    _LAYER + "post_feedforward_layernorm_1.weight": "blk.{i}.post_ffw_norm_1.weight",
+    _LAYER + "post_feedforward_layernorm_2.weight": "blk.{i}.post_ffw_norm_2.weight",
+}
+_KEYS_VALUES = ("blk.{i}.attn_k.weight", "blk.{i}.attn_v.weight", "blk.{i}.attn_k_norm.weight")
+
+
+class Gemma4(Gemma2):
+    model_types: ClassVar[tuple[str, ...]] = ("gemma4_text", "gemma4")
+    gguf = "gemma4"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 30, "num_attention_heads": 8,
+        "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072, "rms_norm_eps": 1e-6,
+        "sliding_window": 512, "tie_word_embeddings": True, "hidden_size_per_layer_input": 256, "num_kv_shared_layers": 0,
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
+        },
+    }  # fmt: skip
+    names: ClassVar[Mapping[str, str]] = {
+        **Gemma2.names, **QK_NORMS, **_PER_LAYER, **_EXPERTS, _LAYER + "layer_scalar": "blk.{i}.layer_output_scale.weight",
+    }  # fmt: skip
+    optional: ClassVar[frozenset[str]] = Decoder.optional | {*_KEYS_VALUES, *_PER_LAYER.values(), *_EXPERTS.values()}
+    ignored: ClassVar[tuple[str, ...]] = (
+        *Gemma2.ignored, r"^(model\.)?(vision_tower|audio_tower|embed_vision|embed_audio|multi_modal_projector)\.",
+        r"self_attn\.v_norm\.", r"^model\.layers\.\d+\.self_attn\.[kv]_(proj|norm)\.(input|output)_(min|max)$",
+    )  # fmt: skip
+    rope_kinds: ClassVar[frozenset[str]] = frozenset({"proportional", "default"})
+
+    def is_sliding(self) -> list[bool]:
+        kinds = self.layers_of("layer_types", WINDOW_KINDS, lambda i: WINDOW_KINDS[(i + 1) % 6 == 0])
+        return [*(kind == "sliding_attention" for kind in kinds[:-1]), False]  # transformers forces the last to see all
+
+    def _full(self, flat: str, key: str) -> int | None:
+        """A hyperparameter of the layers with full attention: ``flat``, or ``key`` in transformers 5's per_layer_config."""
+        if self.hp.get(flat) is not None:
+            return self.integer(flat)
+        per_layer = self.hp.get("per_layer_config")
+        found = {
+            entry[key]
+            for i, entry in (per_layer.items() if isinstance(per_layer, dict) else ())
+            if isinstance(entry, dict) and type(entry.get(key)) is int and str(i).isdecimal()
+        }
+        if len(found) > 1:
+            raise UnsupportedError(f"config.json: per_layer_config has {key} of several sizes; llama.cpp's gemma4 has one")
+        number = next(iter(found), None)
+        if number is not None and not 1 <= number < 2**31:
+            raise CheckpointError(f"config.json: per_layer_config has {key} = {number}")
+        return number
+
+    @property
+    def rope_head_dim(self) -> int:
+        return self._full("global_head_dim", "head_dim") or 512
+
+    @property
+    def full_kv_heads(self) -> int:
+        if self.hp.get("attention_k_eq_v") or self.hp.get("per_layer_config"):
+            return self._full("num_global_key_value_heads", "num_key_value_heads") or self.n_kv_heads
+        return self.n_kv_heads
+
+    @property
+    def shared(self) -> int:
+        """Layers at the end that take keys and values from earlier ones."""
+        return self.integer("num_kv_shared_layers", least=0)
+
+    @property
+    def per_layer(self) -> int:
+        return self.integer("hidden_size_per_layer_input", default=0, least=0)
+
+    @property
+    def n_experts(self) -> int:
+        return self.integer("num_experts") if self.hp.get("enable_moe_block") else 0
+
+    def check(self) -> None:
+        Decoder.check(self)
+        if self.hp.get("use_bidirectional_attention") == "all":
+            raise UnsupportedError("config.json sets use_bidirectional_attention to all; llama.cpp's gemma4 looks back only")
+        if self.n_heads % self.full_kv_heads:
+            raise CheckpointError(f"config.json: {self.n_heads} heads cannot share {self.full_kv_heads} key-value heads")
+        sliding = self.is_sliding()
+        if self.shared and set(sliding[: max(0, self.n_layers - self.shared)]) != set(sliding):
+            raise CheckpointError(f"config.json: no layer is left from which the last {self.shared} can take keys and values")
+        if self.n_experts and not self.integer("top_k_experts") <= self.n_experts <= MAX_EXPERTS:
+            raise CheckpointError(f"config.json: {self.integer('top_k_experts')} of {self.n_experts} experts per token")
+        local = read_rope(self.hp, self.head_dim, "sliding_attention")
+        if local.kind != "default" or local.rotated != self.head_dim:
+            raise UnsupportedError("llama.cpp's gemma4 does not scale the RoPE of sliding layers; config.json does")
+        if self.per_layer and self.integer("vocab_size_per_layer_input", default=self.vocab_rows) < self.vocab_rows:
+            raise UnsupportedError("llama.cpp's gemma4 needs a per-layer embedding for every token")
+
+    def keys(self) -> dict[str, Value]:
+        sliding = self.is_sliding()
+        ff, first_shared = self.integer("intermediate_size"), self.n_layers - self.shared
+        wide = 2 if self.hp.get("use_double_wide_mlp") else 1
+        keys = Decoder.keys(self) | {
+            "feed_forward_length": [ff if i < first_shared else ff * wide for i in range(self.n_layers)],
+            "attention.head_count_kv": [self.n_kv_heads if s else self.full_kv_heads for s in sliding],
+            "attention.key_length": self.rope_head_dim,
+            "attention.value_length": self.rope_head_dim,
+            "attention.key_length_swa": self.head_dim,
+            "attention.value_length_swa": self.head_dim,
+            "attention.sliding_window": self.integer("sliding_window"),
+            "attention.sliding_window_pattern": sliding,
+            "attention.shared_kv_layers": self.shared,
+            "embedding_length_per_layer_input": self.per_layer,
+            "rope.dimension_count_swa": self.head_dim,
+            "rope.freq_base_swa": read_rope(self.hp, self.head_dim, "sliding_attention").theta,
+        }
+        if self.hp.get("final_logit_softcapping") is not None:
+            keys["final_logit_softcapping"] = self.number("final_logit_softcapping")
+        if self.n_experts:
+            keys["expert_count"] = self.n_experts
+            keys["expert_used_count"] = self.integer("top_k_experts")
+            keys["expert_feed_forward_length"] = self.integer("moe_intermediate_size")
+        return keys
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        d, p = self.integer("hidden_size"), self.per_layer
+        shapes = super().expected_shapes() | {
+            "per_layer_token_embd.weight": (self.vocab_rows, self.n_layers * p),
+            "per_layer_model_proj.weight": (self.n_layers * p, d),
+            "per_layer_proj_norm.weight": (p,),
+            "blk.{i}.inp_gate.weight": (p, d),
+            "blk.{i}.proj.weight": (d, p),
+            "blk.{i}.post_norm.weight": (d,),
+            "blk.{i}.layer_output_scale.weight": (1,),
+        }
+        for i, sliding in enumerate(self.is_sliding()):
+            shapes |= self._layer_shapes(i, sliding)
+        if self.n_experts:
+            n, ff = self.n_experts, self.integer("moe_intermediate_size")
+            shapes |= {
+                "blk.{i}.ffn_gate_inp.weight": (n, d),
+                "blk.{i}.ffn_gate_inp.scale": (d,),
+                "blk.{i}.ffn_down_exps.scale": (n,),
+                "blk.{i}.ffn_gate_up_exps.weight": (n, 2 * ff, d),
+                "blk.{i}.ffn_down_exps.weight": (n, d, ff),
+                "blk.{i}.pre_ffw_norm_2.weight": (d,),
+                "blk.{i}.post_ffw_norm_1.weight": (d,),
+                "blk.{i}.post_ffw_norm_2.weight": (d,),
+            }
+        return shapes
+
+    def _layer_shapes(self, i: int, sliding: bool) -> dict[str, tuple[int, ...]]:
+        d, ff = self.integer("hidden_size"), self.integer("intermediate_size")
+        if self.hp.get("use_double_wide_mlp") and i >= self.n_layers - self.shared:
+            ff *= 2
+        head = self.head_dim if sliding else self.rope_head_dim
+        kv = (self.n_kv_heads if sliding else self.full_kv_heads) * head
+        return {
+            f"blk.{i}.attn_q.weight": (self.n_heads * head, d),
+            f"blk.{i}.attn_k.weight": (kv, d),
+            f"blk.{i}.attn_v.weight": (kv, d),
+            f"blk.{i}.attn_output.weight": (d, self.n_heads * head),
+            f"blk.{i}.attn_q_norm.weight": (head,),
+            f"blk.{i}.attn_k_norm.weight": (head,),
+            f"blk.{i}.ffn_gate.weight": (ff, d),
+            f"blk.{i}.ffn_up.weight": (ff, d),
+            f"blk.{i}.ffn_down.weight": (d, ff),
+        }
+
+    def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
+        block = tensor.name.split(".")[1]
+        shares = block.isdecimal() and int(block) >= self.n_layers - self.shared
+        if shares and tensor.name.replace(block, "{i}", 1) in _KEYS_VALUES:
+            return []  # left over in some checkpoints; never read
+        return tensor
+
+    def tensors(self) -> list[Tensor]:
+        tensors = super().tensors()
+        have = {t.name for t in tensors}
+        wanted = [*(_PER_LAYER.values() if self.per_layer else ()), *(_EXPERTS.values() if self.n_experts else ())]
+        needed = {ours.replace("{i}", str(i)) for ours in wanted for i in range(self.n_layers)}
+        for i, sliding in enumerate(self.is_sliding()[: self.n_layers - self.shared]):
+            needed |= {f"blk.{i}.attn_k.weight", f"blk.{i}.attn_k_norm.weight"}
+            if sliding or not self.hp.get("attention_k_eq_v"):
+                needed.add(f"blk.{i}.attn_v.weight")
+        lost = sorted(needed - have)
+        if lost:
+            raise CheckpointError(f"the checkpoint lacks the weights of {lost[0]} ({len(lost)} such); a shard is missing")
+        return tensors

@@ -1,0 +1,107 @@
+"""LFM2: short convolutions, and attention in some layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from agent.errors import CheckpointError, UnsupportedError
+from pipeline.architectures.base import Tensor
+from pipeline.architectures.decoder import ATTENTION_PARTS, Decoder
+from pipeline.gguf_file import Value
+
+_CONVOLUTION = ("shortconv.conv.weight", "shortconv.in_proj.weight", "shortconv.out_proj.weight")
+
+
+class Lfm2(Decoder):
+    model_types: ClassVar[tuple[str, ...]] = ("lfm2",)
+    gguf = "lfm2"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "norm_eps": 1e-5, "max_position_embeddings": 128000, "num_key_value_heads": 8, "rope_theta": 1e6,
+        "tie_word_embeddings": True, "conv_L_cache": 3, "block_multiple_of": 256, "block_ffn_dim_multiplier": 1.0,
+        "block_auto_adjust_ff_dim": True,
+    }  # fmt: skip
+    names: ClassVar[Mapping[str, str]] = {
+        "model.embed_tokens.weight": "token_embd.weight",
+        "model.embedding_norm.weight": "token_embd_norm.weight",  # llama.cpp's name for the last norm here
+        "lm_head.weight": "output.weight",
+        "model.layers.{i}.operator_norm.weight": "blk.{i}.attn_norm.weight",
+        "model.layers.{i}.ffn_norm.weight": "blk.{i}.ffn_norm.weight",
+        "model.layers.{i}.self_attn.q_proj.weight": "blk.{i}.attn_q.weight",
+        "model.layers.{i}.self_attn.k_proj.weight": "blk.{i}.attn_k.weight",
+        "model.layers.{i}.self_attn.v_proj.weight": "blk.{i}.attn_v.weight",
+        "model.layers.{i}.self_attn.out_proj.weight": "blk.{i}.attn_output.weight",
+        "model.layers.{i}.self_attn.q_layernorm.weight": "blk.{i}.attn_q_norm.weight",
+        "model.layers.{i}.self_attn.k_layernorm.weight": "blk.{i}.attn_k_norm.weight",
+        "model.layers.{i}.conv.conv.weight": "blk.{i}.shortconv.conv.weight",
+        "model.layers.{i}.conv.in_proj.weight": "blk.{i}.shortconv.in_proj.weight",
+        "model.layers.{i}.conv.out_proj.weight": "blk.{i}.shortconv.out_proj.weight",
+        "model.layers.{i}.feed_forward.w1.weight": "blk.{i}.ffn_gate.weight",
+        "model.layers.{i}.feed_forward.w3.weight": "blk.{i}.ffn_up.weight",
+        "model.layers.{i}.feed_forward.w2.weight": "blk.{i}.ffn_down.weight",
+    }
+    # Which of these a layer has depends on its kind; ``tensors`` looks.
+    optional: ClassVar[frozenset[str]] = Decoder.optional | {
+        f"blk.{{i}}.{part}" for part in (*ATTENTION_PARTS, *_CONVOLUTION)
+    }
+    square = True
+
+    @property
+    def tied(self) -> bool:
+        return bool(self.hp.get("tie_embedding", self.hp["tie_word_embeddings"]))
+
+    @property
+    def width(self) -> int:
+        """Rows of the MLP, which config.json states before two roundings."""
+        width = self.integer("block_ff_dim", "intermediate_size")
+        if self.hp["block_auto_adjust_ff_dim"]:
+            width = int(2 * width / 3)
+            if self.hp["block_ffn_dim_multiplier"] is not None:
+                width = int(self.number("block_ffn_dim_multiplier") * width)
+            multiple = self.integer("block_multiple_of")
+            width = -(-width // multiple) * multiple
+        return width
+
+    def has_attention(self) -> list[bool]:
+        full = self.hp.get("full_attn_idxs")
+        if full is not None and not isinstance(full, list):
+            raise CheckpointError("config.json: full_attn_idxs must be a list of layers")
+        kinds = self.layers_of(
+            "layer_types", ("full_attention", "conv"), lambda i: "full_attention" if full is None or i in full else "conv"
+        )
+        return [kind == "full_attention" for kind in kinds]
+
+    def check(self) -> None:
+        super().check()
+        if self.hp.get("conv_bias"):
+            raise UnsupportedError("config.json sets conv_bias; llama.cpp's lfm2 has no such biases")
+
+    def keys(self) -> dict[str, Value]:
+        return super().keys() | {
+            "feed_forward_length": self.width,
+            "attention.head_count_kv": [self.n_kv_heads if attention else 0 for attention in self.has_attention()],
+            "shortconv.l_cache": self.integer("conv_L_cache"),
+        }
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        d, ff = self.integer("hidden_size"), self.width
+        return super().expected_shapes() | {
+            "token_embd_norm.weight": (d,),
+            "blk.{i}.shortconv.conv.weight": (d, 1, self.integer("conv_L_cache")),
+            "blk.{i}.shortconv.in_proj.weight": (3 * d, d),
+            "blk.{i}.shortconv.out_proj.weight": (d, d),
+            "blk.{i}.ffn_gate.weight": (ff, d),
+            "blk.{i}.ffn_up.weight": (ff, d),
+            "blk.{i}.ffn_down.weight": (d, ff),
+        }
+
+    def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
+        if tensor.name.endswith("shortconv.conv.weight"):
+            return replace(tensor, shape=(tensor.shape[0], tensor.shape[2]))
+        return super().adjust(tensor)
+
+    def tensors(self) -> list[Tensor]:
+        tensors = super().tensors()
+        self.check_kinds(tensors, self.has_attention(), ATTENTION_PARTS, _CONVOLUTION)
+        return tensors

@@ -1,0 +1,38 @@
+"""Ministral 3: Llama with YaRN and queries that grow with the position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from agent.errors import UnsupportedError
+from pipeline.architectures.base import positive
+from pipeline.architectures.llama import Mistral
+from pipeline.architectures.rope import read_rope, rope_parameters
+from pipeline.gguf_file import Value
+
+
+class Ministral3(Mistral):
+    model_types: ClassVar[tuple[str, ...]] = ("ministral3",)
+    gguf = "mistral3"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "rms_norm_eps": 1e-5, "max_position_embeddings": 262144, "num_key_value_heads": 8, "head_dim": 128,
+        "rope_parameters": {
+            "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 16384,
+            "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1,
+        },
+    }  # fmt: skip
+
+    def check(self) -> None:
+        super().check()
+        p = rope_parameters(self.hp)
+        if p.get("llama_4_scaling_beta") is None or p.get("original_max_position_embeddings") is None:
+            raise UnsupportedError("ministral3 needs llama_4_scaling_beta and original_max_position_embeddings")
+
+    def keys(self) -> dict[str, Value]:
+        # llama.cpp counts the growth in steps of the original context, as transformers does.
+        p = rope_parameters(self.hp)
+        return super().keys() | {
+            "attention.temperature_scale": positive("llama_4_scaling_beta", p["llama_4_scaling_beta"]),
+            "rope.scaling.original_context_length": read_rope(self.hp, self.head_dim).original_context,
+        }

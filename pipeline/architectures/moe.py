@@ -1,0 +1,87 @@
+"""Mixtures of experts: where a checkpoint keeps them, and their shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+from agent.errors import CheckpointError, UnsupportedError
+from pipeline.architectures.base import Slice, Tensor
+from pipeline.architectures.decoder import Decoder
+from pipeline.gguf_file import Value
+
+# One tensor per expert (transformers 4), or all in one (transformers 5, with and without ".weight").
+EXPERTS: Mapping[str, str] = {
+    "model.layers.{i}.mlp.gate.weight": "blk.{i}.ffn_gate_inp.weight",
+    "model.layers.{i}.mlp.experts.{e}.gate_proj.weight": "blk.{i}.ffn_gate_exps.weight",
+    "model.layers.{i}.mlp.experts.{e}.up_proj.weight": "blk.{i}.ffn_up_exps.weight",
+    "model.layers.{i}.mlp.experts.{e}.down_proj.weight": "blk.{i}.ffn_down_exps.weight",
+    "model.layers.{i}.mlp.experts.gate_up_proj": "blk.{i}.ffn_gate_up_exps.weight",
+    "model.layers.{i}.mlp.experts.gate_up_proj.weight": "blk.{i}.ffn_gate_up_exps.weight",
+    "model.layers.{i}.mlp.experts.down_proj": "blk.{i}.ffn_down_exps.weight",
+    "model.layers.{i}.mlp.experts.down_proj.weight": "blk.{i}.ffn_down_exps.weight",
+}
+MAX_EXPERTS = 1024  # llama.cpp's LLAMA_MAX_EXPERTS
+
+
+def halves(tensor: Tensor, names: tuple[str, str]) -> list[Tensor]:
+    """A fused gate and up projection, [..., 2 * width, d], as two tensors [..., width, d]."""
+    *groups, rows, d = tensor.shape
+    width, source = rows // 2, tensor.sources[0].source
+    count = groups[0] if groups else 1
+    return [
+        replace(
+            tensor,
+            name=tensor.name.replace(tensor.name.split(".")[-2], name),
+            shape=(*groups, width, d),
+            sources=tuple(Slice(source, g * rows + half * width, g * rows + (half + 1) * width) for g in range(count)),
+        )
+        for half, name in enumerate(names)
+    ]
+
+
+class Mixture(Decoder):
+    """Every layer has experts, chosen by a softmax over all of them.
+
+    ``normalized`` says whether llama.cpp's graph of the family lets the weights of the chosen ones sum to 1.
+    """
+
+    optional: ClassVar[frozenset[str]] = Decoder.optional | {"blk.{i}.ffn_gate_up_exps.weight"}
+    required: ClassVar[tuple[str, ...]] = ("blk.{i}.ffn_gate_exps.weight", "blk.{i}.ffn_up_exps.weight")
+    normalized: ClassVar[bool] = True
+    norm_key: ClassVar[str] = "norm_topk_prob"
+
+    @property
+    def n_experts(self) -> int:
+        return self.integer("num_experts", "num_local_experts")
+
+    @property
+    def expert_width(self) -> int:
+        return self.integer("intermediate_size")
+
+    def check(self) -> None:
+        super().check()
+        used = self.integer("num_experts_per_tok")
+        if not used <= self.n_experts <= MAX_EXPERTS:
+            raise CheckpointError(f"config.json: {used} of {self.n_experts} experts; llama.cpp takes up to {MAX_EXPERTS}")
+        if self.norm_key in self.hp and bool(self.hp[self.norm_key]) != self.normalized:
+            raise UnsupportedError(f"llama.cpp's {self.gguf} has {self.norm_key} = {self.normalized} built in; here it is not so")
+
+    def keys(self) -> dict[str, Value]:
+        return super().keys() | {"expert_count": self.n_experts, "expert_used_count": self.integer("num_experts_per_tok")}
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        n, ff, d = self.n_experts, self.expert_width, self.integer("hidden_size")
+        return super().expected_shapes() | {
+            "blk.{i}.ffn_gate_inp.weight": (n, d),
+            "blk.{i}.ffn_gate_exps.weight": (n, ff, d),
+            "blk.{i}.ffn_up_exps.weight": (n, ff, d),
+            "blk.{i}.ffn_gate_up_exps.weight": (n, 2 * ff, d),
+            "blk.{i}.ffn_down_exps.weight": (n, d, ff),
+        }
+
+    def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
+        if tensor.name.endswith("ffn_gate_up_exps.weight"):
+            return halves(tensor, ("ffn_gate_exps", "ffn_up_exps"))
+        return super().adjust(tensor)

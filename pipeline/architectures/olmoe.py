@@ -1,0 +1,34 @@
+"""OLMoE: experts, and norms over all queries and over all keys of a token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from agent.errors import UnsupportedError
+from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK
+from pipeline.architectures.moe import EXPERTS, Mixture
+from pipeline.architectures.olmo2 import OwnHead
+
+
+class Olmoe(OwnHead, Mixture):
+    model_types: ClassVar[tuple[str, ...]] = ("olmoe",)
+    gguf = "olmoe"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "num_experts": 64, "num_experts_per_tok": 8,
+        "norm_topk_prob": False,
+    }  # fmt: skip
+    names: ClassVar[Mapping[str, str]] = {**TRUNK, **PRE_NORMS, **ATTENTION, **QK_NORMS, **EXPERTS}
+    square = True
+    normalized = False
+
+    def check(self) -> None:
+        super().check()
+        if self.hp.get("clip_qkv") is not None:
+            raise UnsupportedError("config.json sets clip_qkv; llama.cpp's olmoe does not clip")
+        if self.n_kv_heads != self.n_heads:
+            raise UnsupportedError("llama.cpp's olmoe has as many key-value heads as heads; config.json says otherwise")
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        d = self.integer("hidden_size")
+        return super().expected_shapes() | {"blk.{i}.attn_q_norm.weight": (d,), "blk.{i}.attn_k_norm.weight": (d,)}

@@ -1,0 +1,30 @@
+"""Qwen2 and Qwen2.5: biases on queries, keys and values, always."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pipeline.architectures.decoder import ATTENTION, WINDOW_KINDS, Decoder, bias_names
+
+QWEN_DEFAULTS: Mapping[str, Any] = {
+    "rms_norm_eps": 1e-6, "max_position_embeddings": 32768, "sliding_window": 4096, "max_window_layers": 28,
+}  # fmt: skip
+
+
+class Qwen2(Decoder):
+    model_types: ClassVar[tuple[str, ...]] = ("qwen2",)
+    gguf = "qwen2"
+    defaults: ClassVar[Mapping[str, Any]] = {**QWEN_DEFAULTS, "num_key_value_heads": 32}
+    names: ClassVar[Mapping[str, str]] = {
+        **Decoder.names, **bias_names({k: v for k, v in ATTENTION.items() if "o_proj" not in k}),
+    }  # fmt: skip
+    square = True
+    bias_always: ClassVar[tuple[str, ...]] = ("attn_q", "attn_k", "attn_v")
+
+    @property
+    def window(self) -> int | None:
+        window = self._window_if_used()
+        first = self.integer("max_window_layers", default=0, least=0)
+        kinds = self.layers_of("layer_types", WINDOW_KINDS, lambda i: WINDOW_KINDS[i < first])
+        return window if "sliding_attention" in kinds else None

@@ -1,0 +1,151 @@
+"""Qwen3.5 (text part): gated delta rule in most layers, gated attention in the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from agent.errors import CheckpointError, UnsupportedError
+from pipeline.architectures.base import Index, Tensor
+from pipeline.architectures.decoder import ATTENTION, ATTENTION_PARTS, MLP, QK_NORMS, TRUNK, Decoder
+from pipeline.architectures.rope import rope_parameters
+from pipeline.gguf_file import Value
+
+_KINDS = ("linear_attention", "full_attention")
+_LINEAR = "model.layers.{i}.linear_attn."
+_LINEAR_PARTS = (
+    "attn_qkv.weight", "attn_gate.weight", "ssm_alpha.weight", "ssm_beta.weight", "ssm_conv1d.weight", "ssm_dt.bias", "ssm_a",
+    "ssm_norm.weight", "ssm_out.weight",
+)  # fmt: skip
+
+
+class Qwen35(Decoder):
+    model_types: ClassVar[tuple[str, ...]] = ("qwen3_5_text", "qwen3_5")
+    gguf = "qwen35"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "rms_norm_eps": 1e-6, "max_position_embeddings": 32768, "num_attention_heads": 16, "num_key_value_heads": 4,
+        "head_dim": 256, "partial_rotary_factor": 0.25, "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 32,
+    }  # fmt: skip
+    names: ClassVar[Mapping[str, str]] = {
+        **TRUNK, **ATTENTION, **QK_NORMS, **MLP,
+        "model.layers.{i}.input_layernorm.weight": "blk.{i}.attn_norm.weight",
+        "model.layers.{i}.post_attention_layernorm.weight": "blk.{i}.post_attention_norm.weight",
+        _LINEAR + "in_proj_qkv.weight": "blk.{i}.attn_qkv.weight",
+        _LINEAR + "in_proj_z.weight": "blk.{i}.attn_gate.weight",
+        _LINEAR + "in_proj_a.weight": "blk.{i}.ssm_alpha.weight",
+        _LINEAR + "in_proj_b.weight": "blk.{i}.ssm_beta.weight",
+        _LINEAR + "conv1d.weight": "blk.{i}.ssm_conv1d.weight",
+        _LINEAR + "dt_bias": "blk.{i}.ssm_dt.bias",
+        _LINEAR + "A_log": "blk.{i}.ssm_a",
+        _LINEAR + "norm.weight": "blk.{i}.ssm_norm.weight",
+        _LINEAR + "out_proj.weight": "blk.{i}.ssm_out.weight",
+    }  # fmt: skip
+    optional: ClassVar[frozenset[str]] = Decoder.optional | {
+        f"blk.{{i}}.{part}" for part in (*ATTENTION_PARTS, *_LINEAR_PARTS)
+    }
+    ignored: ClassVar[tuple[str, ...]] = (*Decoder.ignored, r"^(model\.)?mtp\.", r"^(model\.)?visual\.")
+    rope_kinds = frozenset({"default", "linear", "dynamic", "yarn"})
+    partial_rope = True
+
+    @property
+    def value_heads(self) -> int:
+        return self.integer("linear_num_value_heads")
+
+    @property
+    def key_heads(self) -> int:
+        return self.integer("linear_num_key_heads")
+
+    @property
+    def state(self) -> int:
+        """Dimensions of a head in the linear layers."""
+        return self.integer("linear_key_head_dim")
+
+    def is_linear(self) -> list[bool]:
+        every = self.integer("full_attention_interval", default=4)
+        kinds = self.layers_of(
+            "layer_types", _KINDS, lambda i: _KINDS[(i + 1) % every == 0]
+        )
+        return [kind == "linear_attention" for kind in kinds]
+
+    def check(self) -> None:
+        super().check()
+        if self.integer("linear_value_head_dim") != self.state:
+            raise UnsupportedError("llama.cpp's qwen35 needs linear_value_head_dim = linear_key_head_dim; here it is not so")
+        if self.value_heads % self.key_heads:
+            raise CheckpointError(f"config.json: {self.value_heads} linear value heads cannot share {self.key_heads} key heads")
+
+    def keys(self) -> dict[str, Value]:
+        return super().keys() | {
+            "rope.dimension_sections": self._sections(),
+            "ssm.conv_kernel": self.integer("linear_conv_kernel_dim"),
+            "ssm.state_size": self.state,
+            "ssm.group_count": self.key_heads,
+            "ssm.time_step_rank": self.value_heads,
+            "ssm.inner_size": self.state * self.value_heads,
+            "attention.recurrent_layers": self.is_linear(),
+            "full_attention_interval": self.integer("full_attention_interval", default=4),
+        }
+
+    def _sections(self) -> list[int]:
+        """How the rotated pairs are dealt out to time, height and width; for text all three are the position."""
+        found = rope_parameters(self.hp).get("mrope_section") or [11, 11, 10]
+        if not isinstance(found, list) or len(found) > 4 or not all(type(n) is int and 0 <= n < 4096 for n in found):
+            raise CheckpointError("config.json: mrope_section must be up to four whole numbers")
+        return [*found, 0, 0, 0, 0][:4]
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        d, q = self.integer("hidden_size"), self.n_heads * self.head_dim
+        heads, value = self.value_heads, self.value_heads * self.state
+        mixed = 2 * self.key_heads * self.state + value
+        return super().expected_shapes() | {
+            "blk.{i}.post_attention_norm.weight": (d,),
+            "blk.{i}.attn_q.weight": (2 * q, d),  # each head's query, then its gate
+            "blk.{i}.attn_qkv.weight": (mixed, d),
+            "blk.{i}.attn_gate.weight": (value, d),
+            "blk.{i}.ssm_alpha.weight": (heads, d),
+            "blk.{i}.ssm_beta.weight": (heads, d),
+            "blk.{i}.ssm_conv1d.weight": (mixed, 1, self.integer("linear_conv_kernel_dim")),
+            "blk.{i}.ssm_dt.bias": (heads,),
+            "blk.{i}.ssm_a": (heads,),
+            "blk.{i}.ssm_norm.weight": (self.state,),
+            "blk.{i}.ssm_out.weight": (d, value),
+        }
+
+    def _tiled(self, size: int, before: int = 0) -> Index:
+        """Order of the value heads of ``size`` rows each, after ``before`` rows that stay.
+
+        transformers keeps the value heads of one key head together; ggml repeats the key heads as a whole.
+        """
+        heads = np.arange(self.value_heads).reshape(self.key_heads, -1).T.ravel()
+        rows = (heads[:, None] * size + np.arange(size)).ravel() + before
+        return np.concatenate([np.arange(before), rows]).astype(np.int64)
+
+    def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
+        part = tensor.name.split(".", 2)[-1] if tensor.name.startswith("blk.") else tensor.name
+        keys = 2 * self.key_heads * self.state
+        if part == "ssm_a":
+            return replace(tensor, column_order=self._tiled(1), function="neg_exp")
+        if part == "ssm_dt.bias":
+            return replace(tensor, column_order=self._tiled(1))
+        if part == "ssm_out.weight":
+            return replace(tensor, column_order=self._tiled(self.state))
+        if part == "ssm_conv1d.weight":
+            return replace(tensor, shape=(tensor.shape[0], tensor.shape[2]), row_order=self._tiled(self.state, keys))
+        if part == "attn_qkv.weight":
+            return replace(tensor, row_order=self._tiled(self.state, keys))
+        if part == "attn_gate.weight":
+            return replace(tensor, row_order=self._tiled(self.state))
+        if part in ("ssm_alpha.weight", "ssm_beta.weight"):
+            return replace(tensor, row_order=self._tiled(1))
+        if part.endswith("norm.weight") and part != "ssm_norm.weight":
+            return replace(tensor, function="add_one")  # Qwen3.5 multiplies by 1 + weight, as Gemma does
+        return super().adjust(tensor)
+
+    def tensors(self) -> list[Tensor]:
+        tensors = super().tensors()
+        self.check_kinds(tensors, self.is_linear(), _LINEAR_PARTS, ATTENTION_PARTS)
+        return tensors

@@ -1,0 +1,43 @@
+"""Qwen3 MoE: Qwen3 with experts in every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from agent.errors import UnsupportedError
+from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK
+from pipeline.architectures.moe import EXPERTS, Mixture
+from pipeline.gguf_file import Value
+
+
+class Qwen3Moe(Mixture):
+    model_types: ClassVar[tuple[str, ...]] = ("qwen3_moe",)
+    gguf = "qwen3moe"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "rms_norm_eps": 1e-6, "max_position_embeddings": 32768, "num_key_value_heads": 4, "sliding_window": 4096,
+        "moe_intermediate_size": 768, "num_experts_per_tok": 8, "num_experts": 128, "norm_topk_prob": False,
+        "intermediate_size": 6144,
+    }  # fmt: skip
+    names: ClassVar[Mapping[str, str]] = {**TRUNK, **PRE_NORMS, **ATTENTION, **QK_NORMS, **EXPERTS}
+
+    @property
+    def n_experts(self) -> int:
+        # transformers 5 writes num_local_experts; the default must not hide it.
+        return self.integer("num_local_experts", "num_experts")
+
+    @property
+    def expert_width(self) -> int:
+        return self.integer("moe_intermediate_size")
+
+    @property
+    def window(self) -> int | None:
+        return self._window_if_used()
+
+    def check(self) -> None:
+        super().check()
+        if self.hp.get("mlp_only_layers") or self.integer("decoder_sparse_step", default=1) != 1:
+            raise UnsupportedError("llama.cpp's qwen3moe has experts in every layer; config.json has dense layers too")
+
+    def keys(self) -> dict[str, Value]:
+        return super().keys() | {"expert_feed_forward_length": self.expert_width}

@@ -1,0 +1,32 @@
+"""SmolLM3: Llama in which every fourth layer has no positions (NoPE)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from agent.errors import UnsupportedError
+from pipeline.architectures.decoder import Decoder
+
+
+class SmolLM3(Decoder):
+    model_types: ClassVar[tuple[str, ...]] = ("smollm3",)
+    gguf = "smollm3"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "rms_norm_eps": 1e-6, "max_position_embeddings": 32768, "num_key_value_heads": 4, "rope_theta": 2e6,
+        "tie_word_embeddings": True,
+    }  # fmt: skip
+    interleaved_rope = True
+
+    @property
+    def window(self) -> int | None:
+        return self._window_if_used()
+
+    def check(self) -> None:
+        super().check()
+        every = self.integer("no_rope_layer_interval", default=4)
+        layers = self.hp.get("no_rope_layers")
+        if layers is None:
+            layers = [int((i + 1) % every != 0) for i in range(self.n_layers)]
+        if not isinstance(layers, list) or layers[: self.n_layers] != [int((i + 1) % 4 != 0) for i in range(self.n_layers)]:
+            raise UnsupportedError("llama.cpp's smollm3 leaves out RoPE in every fourth layer; no_rope_layers says otherwise")
