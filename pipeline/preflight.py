@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from agent.gguf_check import check
-from agent.template import check_template
 
 from agent.device import available_memory, cores
 from agent.errors import CheckpointError, GGUFError, OutputError, RecipeError, SourceError, UnsupportedError, VocabError
 from agent.files import free_disk, human_size
 from agent.ggml_types import F32, TYPES_BY_NAME, GGMLType
+from agent.gguf_check import check
 from agent.gguf_reader import Header
 from agent.home import models
+from agent.template import check_template
 from pipeline.architectures import Slice, Tensor, find_architecture
 from pipeline.calibration import ImportanceMatrix, read_imatrix
 from pipeline.card import general_keys, provenance_keys, quantization_keys
@@ -266,7 +266,7 @@ def _from_checkpoint(source: Source, recipe: Recipe, stream: bool) -> _Model:
     n_weights = sum(prod(t.shape) for t in tensors)
     general = general_keys(source, arch.gguf, n_weights, recipe)
     facts = _facts(arch.gguf, keys)
-    all_keys: dict[str, Value] = {**general, **{f"{arch.gguf}.{k}": v for k, v in keys.items()}, **vocabulary.keys}
+    all_keys: dict[str, Value] = {**general, **arch.gguf_keys(source.files), **vocabulary.keys}
     probes = {p: vocabulary.encode(p) for p in PROBES}
     return _Model(
         arch.gguf, arch.embedding, all_keys, tensors, infos, stored, facts, template, probes,

@@ -142,6 +142,14 @@ class Architecture:
         """GGUF keys without the architecture's prefix: "context_length" -> ..."""
         raise NotImplementedError
 
+    def gguf_keys(self, files: Mapping[str, bytes]) -> dict[str, Value]:
+        """All keys of the model by their full names.
+
+        Args:
+            files: the checkpoint's small files by name, for what config.json does not say.
+        """
+        return {f"{self.gguf}.{key}": value for key, value in self.keys().items()}
+
     def tensors(self) -> list[Tensor]:
         """Every output tensor, in any order.
 

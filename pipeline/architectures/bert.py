@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -10,9 +11,41 @@ from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Architecture
 from pipeline.gguf_file import Value
 
+_FLAGS = frozenset(
+    f"pooling_mode_{mode}"
+    for mode in ("mean_tokens", "cls_token", "lasttoken", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
+)
+_POOLING = {"mean_tokens": 1, "mean": 1, "cls_token": 2, "cls": 2, "lasttoken": 3}
+
 
 def _both(table: Mapping[str, str]) -> dict[str, str]:
     return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in table.items() for kind in ("weight", "bias")}
+
+
+def pooling_type(files: Mapping[str, bytes]) -> int | None:
+    """llama.cpp's number for how sentence-transformers makes one vector of all tokens; None where no file says.
+
+    Source: ``NAME_Pooling/config.json`` of https://sbert.net, and ``enum llama_pooling_type``.
+
+    Raises:
+        CheckpointError: the file is broken.
+        UnsupportedError: a way of pooling that llama.cpp does not have.
+    """
+    name = next((name for name in sorted(files) if name.endswith("_Pooling/config.json")), None)
+    if name is None:
+        return None
+    try:
+        config = json.loads(files[name])
+        modes = {key.removeprefix("pooling_mode_") for key, on in config.items() if on is True and key in _FLAGS}
+    except (ValueError, AttributeError, RecursionError):
+        raise CheckpointError(f"{name} is not a JSON object; download it again") from None
+    if isinstance(config.get("pooling_mode"), str):
+        modes.add(config["pooling_mode"])
+    found = {_POOLING.get(mode) for mode in modes}
+    if len(found) != 1 or None in found:
+        how = " and ".join(sorted(modes))[:60] or "nothing"
+        raise UnsupportedError(f"{name} pools by {how}; llama.cpp pools by mean, cls or last token")
+    return found.pop()
 
 
 class Bert(Architecture):
@@ -76,6 +109,11 @@ class Bert(Architecture):
             "attention.causal": False,
             "vocab_size": self.vocab_rows,
         }
+
+    def gguf_keys(self, files: Mapping[str, bytes]) -> dict[str, Value]:
+        keys = super().gguf_keys(files) | {"tokenizer.ggml.token_type_count": self.integer("type_vocab_size")}
+        pooling = pooling_type(files)
+        return keys if pooling is None else keys | {f"{self.gguf}.pooling_type": pooling}
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         d, ff = self.integer("hidden_size"), self.integer("intermediate_size")
