@@ -1,7 +1,7 @@
 """The workstation side of Sprig: a checkpoint becomes a GGUF.
 
-    from pipeline import quantize
-    result = quantize("HuggingFaceTB/SmolLM2-135M-Instruct", "Q4_0", "smollm2.gguf")
+from pipeline import quantize
+result = quantize("HuggingFaceTB/SmolLM2-135M-Instruct", "Q4_0", "smollm2.gguf")
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Activation statistics: llama.cpp's imatrix file, both ways.
 
-Format (``tools/imatrix``, ``common/imatrix-loader.cpp``): a GGUF with ``general.type = "imatrix"``; for each weight, ``NAME.in_sum2``
-[matrices, columns] sums the squared inputs of each column over all tokens, ``NAME.counts`` [matrices, 1] says over how many.
+Format (``tools/imatrix``, ``common/imatrix-loader.cpp``): a GGUF with ``general.type = "imatrix"``; for each weight,
+``NAME.in_sum2`` [matrices, columns] sums the squared inputs of each column over all tokens, ``NAME.counts`` [matrices, 1] says
+over how many.
 """
 
 from __future__ import annotations
@@ -95,7 +96,9 @@ def _floats(data: np.memmap[tuple[int, ...], np.dtype[np.uint8]], entry: TensorE
     return np.frombuffer(data[entry.offset : entry.offset + entry.nbytes].tobytes(), dtype="<f4")
 
 
-def write_imatrix(path: Path, sums: Mapping[str, Floats], counts: Mapping[str, Floats], *, datasets: Sequence[str], chunks: int, chunk_size: int) -> None:
+def write_imatrix(
+    path: Path, sums: Mapping[str, Floats], counts: Mapping[str, Floats], *, datasets: Sequence[str], chunks: int, chunk_size: int
+) -> None:
     """An imatrix file that llama.cpp reads.
 
     Args:

@@ -107,7 +107,9 @@ def quantization_keys(recipe: Recipe) -> dict[str, Value]:
     return {"general.quantization_version": 2, "general.file_type": recipe.ftype}
 
 
-def provenance_keys(source: Source, recipe: Recipe, overrides: Sequence[str], imatrix: ImportanceMatrix | None) -> dict[str, Value]:
+def provenance_keys(
+    source: Source, recipe: Recipe, overrides: Sequence[str], imatrix: ImportanceMatrix | None
+) -> dict[str, Value]:
     """Who made the file, of what, how; the same for the same inputs, so no date and no path."""
     keys: dict[str, Value] = {"sprig.version": sprig_version(), "sprig.recipe": recipe.name}
     keys["sprig.source.name"] = source.name

@@ -69,4 +69,6 @@ def _run(script: Path, folder: Path, result: Path, model: str) -> None:
     )  # fmt: skip
     if done.returncode or not result.is_file():
         said = [line for line in done.stderr.strip().splitlines() if line.strip()]
-        raise UnsupportedError(f"llama.cpp's own script does not convert {model} either: {said[-1].strip() if said else 'it gave no reason'}")
+        raise UnsupportedError(
+            f"llama.cpp's own script does not convert {model} either: {said[-1].strip() if said else 'it gave no reason'}"
+        )

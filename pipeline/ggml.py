@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -67,9 +68,9 @@ def _to_float(type_id: int) -> _ToFloat:
     # F16 and BF16 go through the rows functions, which pick AVX or NEON; the traits' own are scalar loops.
     lib = library()
     if type_id == 30:
-        return lib.ggml_bf16_to_fp32_row  # type: ignore[no-any-return]
+        return cast(_ToFloat, lib.ggml_bf16_to_fp32_row)
     if type_id == 1:
-        return lib.ggml_fp16_to_fp32_row  # type: ignore[no-any-return]
+        return cast(_ToFloat, lib.ggml_fp16_to_fp32_row)
     address = lib.ggml_get_type_traits(type_id).contents.to_float
     if not address:
         raise UnsupportedError(f"ggml cannot read tensors of type {type_id}")

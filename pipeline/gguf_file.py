@@ -16,6 +16,7 @@ from agent.ggml_types import GGMLType
 
 ALIGNMENT = 32
 
+
 @dataclass(frozen=True, slots=True)
 class Raw:
     """A value as it stands in another GGUF: type code and content, taken over byte for byte."""
@@ -26,7 +27,17 @@ class Raw:
 # What a key may hold. An int is written as uint32 (as int32 when negative), a float as float32, a list of ints as int32; a
 # NumPy array keeps its own element type, a NumPy scalar its own type (np.uint64(3)).
 Scalar = str | bool | int | float | np.generic
-Value = Raw | Scalar | bytes | Sequence[str] | Sequence[bytes] | Sequence[bool] | Sequence[int] | Sequence[float] | npt.NDArray[np.generic]
+Value = (
+    Raw
+    | Scalar
+    | bytes
+    | Sequence[str]
+    | Sequence[bytes]
+    | Sequence[bool]
+    | Sequence[int]
+    | Sequence[float]
+    | npt.NDArray[np.generic]
+)
 
 _UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 _NUMPY_CODES = {

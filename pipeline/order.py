@@ -17,7 +17,7 @@ import numpy as np
 from agent.errors import CheckpointError
 from pipeline.architectures import Tensor
 from pipeline.architectures.base import Index
-from pipeline.checkpoint import Checkpoint, RawRows
+from pipeline.checkpoint import Checkpoint, RawRows, TensorInfo
 from pipeline.journal import Slab
 from pipeline.preflight import Preflight, TiedHead
 from pipeline.stream import StreamCheckpoint
@@ -80,14 +80,18 @@ class Mapped:
                 yield unit, _values(unit.tensor)
                 continue
             pieces = [self.checkpoint.rows(*read) for read in unit.reads]
-            width = unit.tensor.row_length
-            pieces = [p if p.shape[0] * p.shape[1] == 0 else _rewrapped(p, self.checkpoint.tensors[r[0]].row_length, width) for p, r in zip(pieces, unit.reads, strict=True)]
+            have = [self.checkpoint.tensors[name].row_length for name, _, _ in unit.reads]
+            pieces = [_rewrapped(p, h, unit.tensor.row_length) for p, h in zip(pieces, have, strict=True)]
             yield unit, pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def _rewrapped(rows: RawRows, have: int, want: int) -> RawRows:
     """The same bytes in rows of another length: a convolution [C, 1, K] is a matrix [C, K] as it lies."""
     return rows if have == want else np.ascontiguousarray(rows).reshape(-1, rows.shape[1] // have * want)
+
+
+# (file, position in it, rows, the unit that wants them or None when only the hash does, which of its reads it is)
+_Wanted = tuple[str, int, Read, Unit | None, int]
 
 
 class Streamed:
@@ -120,7 +124,7 @@ class Streamed:
 
     def __iter__(self) -> Iterator[tuple[Unit, RawRows]]:
         infos = self.checkpoint.tensors
-        wanted: list[tuple[str, int, tuple[str, int, int], Unit | None, int]] = []
+        wanted: list[_Wanted] = []
         for unit in self.units:
             if unit.tensor.values is not None:
                 yield unit, _values(unit.tensor)
@@ -131,16 +135,16 @@ class Streamed:
             wanted += self.head.reads(wanted, infos)
         wanted.sort(key=lambda w: w[:2])
         pieces: dict[int, dict[int, RawRows]] = {}
-        for (_, _, read, unit, i), raw in zip(wanted, self.checkpoint.in_order(w[2] for w in wanted), strict=True):
+        for (_, _, read, owner, i), raw in zip(wanted, self.checkpoint.in_order(w[2] for w in wanted), strict=True):
             if self.head is not None:
                 self.head.update(read[0], raw)
-            if unit is None:
+            if owner is None:
                 continue
-            got = pieces.setdefault(unit.offset, {})
-            got[i] = _rewrapped(raw, infos[read[0]].row_length, unit.tensor.row_length)
-            if len(got) == len(unit.reads):
-                del pieces[unit.offset]
-                yield unit, got[0] if len(got) == 1 else np.concatenate([got[k] for k in range(len(got))])
+            got = pieces.setdefault(owner.offset, {})
+            got[i] = _rewrapped(raw, infos[read[0]].row_length, owner.tensor.row_length)
+            if len(got) == len(owner.reads):
+                del pieces[owner.offset]
+                yield owner, got[0] if len(got) == 1 else np.concatenate([got[k] for k in range(len(got))])
 
     def note(self) -> str:
         return json.dumps(self.checkpoint.state()) if self.head is None else ""
@@ -159,10 +163,10 @@ class _HeadDigests:
         self.digests = {pair.head: hashlib.sha256(), pair.embedding: hashlib.sha256()}
         self.checkpoint = checkpoint
 
-    def reads(self, planned: Sequence[tuple[Any, ...]], infos: Mapping[str, Any]) -> list[tuple[str, int, tuple[str, int, int], None, int]]:
+    def reads(self, planned: Sequence[_Wanted], infos: Mapping[str, TensorInfo]) -> list[_Wanted]:
         """What must be read beside the units: the head, and what a resumed run would skip of the embedding."""
         have = {w[2] for w in planned if w[2][0] == self.pair.embedding}
-        extra = []
+        extra: list[_Wanted] = []
         for name in (self.pair.head, self.pair.embedding):
             info = infos[name]
             step = max(1, CHUNK // info.row_length)
@@ -180,5 +184,6 @@ class _HeadDigests:
         head, embedding = self.digests.values()
         if head.digest() != embedding.digest():
             raise CheckpointError(
-                f"config.json ties the head to the embedding, but {self.pair.head} differs from it; quantize without --stream, which writes both"
+                f"config.json ties the head to the embedding, but {self.pair.head} differs from it; "
+                "quantize without --stream, which writes both"
             )

@@ -215,7 +215,14 @@ def preflight(
 
 
 def _plan(
-    source: Source, model: _Model, recipe: Recipe, options: Options, imatrix: ImportanceMatrix | None, out: Path, stream: bool, threads: int
+    source: Source,
+    model: _Model,
+    recipe: Recipe,
+    options: Options,
+    imatrix: ImportanceMatrix | None,
+    out: Path,
+    stream: bool,
+    threads: int,
 ) -> Preflight:
     ordered = sorted(model.tensors, key=lambda t: block_order(t.name))
     weights = [Weight(t.name, t.shape, model.stored[t.name]) for t in ordered]
@@ -262,7 +269,7 @@ def _from_checkpoint(source: Source, recipe: Recipe, stream: bool) -> _Model:
         else:
             notes.append(f"config.json ties the head to the embedding, but {pair.head} differs from it; both are written")
     vocabulary = load_vocabulary(source.files, arch.vocab_rows, config)
-    template, remarks = _template(vocabulary)
+    template = _template(vocabulary)
     n_weights = sum(prod(t.shape) for t in tensors)
     general = general_keys(source, arch.gguf, n_weights, recipe)
     facts = _facts(arch.gguf, keys)
@@ -270,7 +277,7 @@ def _from_checkpoint(source: Source, recipe: Recipe, stream: bool) -> _Model:
     probes = {p: vocabulary.encode(p) for p in PROBES}
     return _Model(
         arch.gguf, arch.embedding, all_keys, tensors, infos, stored, facts, template, probes,
-        (*notes, *vocabulary.notes, *remarks), tied_head,
+        (*notes, *vocabulary.notes), tied_head,
     )  # fmt: skip
 
 
@@ -300,7 +307,7 @@ def _source_type(info: TensorInfo) -> GGMLType:
     kind = SOURCE_TYPES.get(info.dtype)
     if kind is None:
         raise UnsupportedError(
-            f"tensor {info.name!r} is stored as {info.dtype}, which is not a plain float; use the original, unquantized checkpoint"
+            f"tensor {info.name!r} is stored as {info.dtype}, which is no plain float; use the original, unquantized checkpoint"
         )
     return kind
 
@@ -315,11 +322,11 @@ def _facts(architecture: str, keys: Mapping[str, Value]) -> ModelFacts:
     return ModelFacts(architecture, first("block_count"), heads, first("attention.head_count_kv", heads), first("expert_count"))
 
 
-def _template(vocabulary: Vocabulary) -> tuple[str, list[str]]:
-    """A word on the chat template, and remarks. Raises VocabError when it does not render."""
+def _template(vocabulary: Vocabulary) -> str:
+    """A word on the chat template. Raises VocabError when it does not render."""
     template = vocabulary.templates.get("default")
     if template is None:
-        return "none", []
+        return "none"
     tokens = vocabulary.keys.get("tokenizer.ggml.tokens")
 
     def token(kind: str) -> str:
@@ -330,9 +337,11 @@ def _template(vocabulary: Vocabulary) -> tuple[str, list[str]]:
 
     report = check_template(template, bos=token("bos"), eos=token("eos"))
     if not report.renders:
-        raise VocabError(f"the chat template does not render: {report.error}; correct it in the checkpoint or take another revision")
+        raise VocabError(
+            f"the chat template does not render: {report.error}; correct it in the checkpoint or take another revision"
+        )
     can = [word for word, yes in (("system", report.supports_system), ("tools", report.supports_tools)) if yes]
-    return f"renders ({', '.join(can) or 'no system, no tools'})", []
+    return f"renders ({', '.join(can) or 'no system, no tools'})"
 
 
 def heads_equal(checkpoint: Checkpoint, pair: TiedHead, sample: int | None = None) -> bool:
@@ -372,11 +381,13 @@ def _from_gguf(source: Source, recipe: Recipe) -> _Model:
     odd = next((t for t in header.tensors.values() if t.type.name not in _READABLE), None)
     if odd is not None:
         raise UnsupportedError(
-            f"{source.path.name} is already quantized ({odd.name} is {odd.type.name}); quantizing twice loses twice: start from a GGUF "
-            "in F32, F16, BF16 or Q8_0"
+            f"{source.path.name} is already quantized ({odd.name} is {odd.type.name}); quantizing twice loses twice: "
+            "start from a GGUF in F32, F16, BF16 or Q8_0"
         )
     if "split.count" in header.keys and int(header.keys["split.count"]) > 1:
-        raise UnsupportedError(f"{source.path.name} is one of {header.keys['split.count']} parts; join them with llama-gguf-split --merge")
+        raise UnsupportedError(
+            f"{source.path.name} is one of {header.keys['split.count']} parts; join them with llama-gguf-split --merge"
+        )
     architecture = str(header.keys.get("general.architecture", ""))
     if not architecture:
         raise GGUFError(f"{source.path.name} does not say its architecture; it is not a model")

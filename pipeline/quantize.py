@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from agent.gguf_check import check
-from agent.trial import TrialResult, trial
 
 from agent.device import cores
 from agent.errors import CheckpointError, OutputError, SprigError, UnsupportedError
 from agent.files import exclusive, publish, reserve
 from agent.ggml_types import F32
+from agent.gguf_check import check
+from agent.trial import TrialResult, trial
 from pipeline.card import model_card, sprig_version
 from pipeline.checkpoint import Checkpoint, MappedCheckpoint, RawRows
 from pipeline.foreign import convert_with_llama_cpp
@@ -124,9 +124,21 @@ def quantize(
 
     def plan_for(what: str) -> Preflight:
         return preflight(
-            what, recipe, out, revision=revision, token=token, offline=offline, imatrix=imatrix, tensor_types=tensor_types, pure=pure,
-            output_type=output_type, embedding_type=embedding_type, stream=stream, threads=threads, llama_cpp=llama_cpp,
-        )  # fmt: skip
+            what,
+            recipe,
+            out,
+            revision=revision,
+            token=token,
+            offline=offline,
+            imatrix=imatrix,
+            tensor_types=tensor_types,
+            pure=pure,
+            output_type=output_type,
+            embedding_type=embedding_type,
+            stream=stream,
+            threads=threads,
+            llama_cpp=llama_cpp,
+        )
 
     with ExitStack() as stack:
         try:
@@ -134,7 +146,9 @@ def quantize(
         except UnsupportedError:
             if llama_cpp is None:
                 raise
-            foreign = stack.enter_context(convert_with_llama_cpp(model, llama_cpp, revision=revision, token=token, offline=offline, out=out))
+            foreign = stack.enter_context(
+                convert_with_llama_cpp(model, llama_cpp, revision=revision, token=token, offline=offline, out=out)
+            )
             plan = plan_for(str(foreign))
         seconds["preflight"] = time.perf_counter() - start
         with _timed(seconds, "download"):
@@ -142,8 +156,8 @@ def quantize(
         stack.callback(checkpoint.close)
         if plan.tied_head and not isinstance(checkpoint, StreamCheckpoint) and not heads_equal(checkpoint, plan.tied_head):
             raise CheckpointError(
-                f"config.json ties the head to the embedding, but {plan.tied_head.head} differs from it; now that the weights are here, "
-                "run the same command again and both are written"
+                f"config.json ties the head to the embedding, but {plan.tied_head.head} differs from it; "
+                "now that the weights are here, run the same command again and both are written"
             )
         if executor is None:
             executor = stack.enter_context(ThreadPoolExecutor(threads or cores(), thread_name_prefix="quantize"))
@@ -172,7 +186,13 @@ def _open(plan: Preflight, report: OnProgress) -> Checkpoint:
 
 
 def _write(
-    plan: Preflight, checkpoint: Checkpoint, executor: Executor, workers: int, resume: bool, report: OnProgress, seconds: dict[str, float]
+    plan: Preflight,
+    checkpoint: Checkpoint,
+    executor: Executor,
+    workers: int,
+    resume: bool,
+    report: OnProgress,
+    seconds: dict[str, float],
 ) -> Result:
     out = plan.out
     part = out.with_name(out.name + ".part")
@@ -214,7 +234,18 @@ def _write(
             if not keep and part.exists():
                 part.unlink()
     done = sum(s.length for s in journal.done)
-    return Result(out, card, plan.size, seconds, plan.recipe.name, plan.types, (*plan.notes, *notes), plan, done, spoken.text if spoken else "")
+    return Result(
+        out,
+        card,
+        plan.size,
+        seconds,
+        plan.recipe.name,
+        plan.types,
+        (*plan.notes, *notes),
+        plan,
+        done,
+        spoken.text if spoken else "",
+    )
 
 
 def _fingerprint(plan: Preflight) -> str:
@@ -263,7 +294,7 @@ def write_tensors(
         nonlocal written
         unit, future = window.popleft()
         data, crc = future.result()
-        view = memoryview(np.ascontiguousarray(data)).cast("B")
+        view = np.ascontiguousarray(data).data.cast("B")
         os.pwrite(fd, view, unit.offset)
         if journal:
             note = source.note() if isinstance(source, Streamed) else ""
@@ -296,7 +327,15 @@ def _job(plan: Preflight, unit: Unit, raw: RawRows) -> Job:
         importance = np.ascontiguousarray(importance[unit.row // matrix])
     kind = F32 if tensor.values is not None else SOURCE_TYPES[plan.infos[tensor.sources[0].source].dtype]
     return Job(
-        tensor.name, raw, kind, tensor.row_length, plan.choices[tensor.name].type, unit.rows, tensor.column_order, tensor.function, importance
+        tensor.name,
+        raw,
+        kind,
+        tensor.row_length,
+        plan.choices[tensor.name].type,
+        unit.rows,
+        tensor.column_order,
+        tensor.function,
+        importance,
     )
 
 
@@ -317,7 +356,10 @@ def _check(plan: Preflight, part: Path, fd: int) -> tuple[tuple[str, ...], Trial
     wrong = [p for p, ids in zip(probes, spoken.probe_ids, strict=True) if ids != plan.probes[p]]
     notes = []
     if wrong:
-        notes.append(f"llama.cpp splits {len(wrong)} of {len(probes)} hard test strings into other tokens than the original (first: {wrong[0]!r})")
+        notes.append(
+            f"llama.cpp splits {len(wrong)} of {len(probes)} hard test strings into other tokens than the original "
+            f"(first: {wrong[0]!r})"
+        )
     if not spoken.finite:
         raise OutputError("the finished file did not pass its check and was not published: llama.cpp computes NaN with it")
     return tuple(notes), spoken

@@ -39,7 +39,8 @@ RECIPES: dict[str, Recipe] = {
 
 # The types that --tensor-type, --output-type and --embedding-type may name: what ggml can write without an imatrix.
 WRITABLE = (
-    "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "Q5_0", "Q5_1", "Q4_0", "Q4_1", "IQ4_NL", "IQ4_XS", "IQ3_S",
+    "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "Q5_0", "Q5_1", "Q4_0", "Q4_1", "IQ4_NL", "IQ4_XS",
+    "IQ3_S",
 )  # fmt: skip
 
 
@@ -59,7 +60,9 @@ class ModelFacts:
 
     @property
     def is_70b(self) -> bool:
-        return self.n_layers == 80 and (self.architecture == "qwen2" or (self.architecture == "llama" and self.n_heads != self.n_kv_heads))
+        return self.n_layers == 80 and (
+            self.architecture == "qwen2" or (self.architecture == "llama" and self.n_heads != self.n_kv_heads)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +199,9 @@ class _Mixture:
 
     def _forced(self, weight: Weight, kind: GGMLType) -> Choice:
         if weight.shape[-1] % kind.block:
-            raise RecipeError(f"{weight.name} has rows of {weight.shape[-1]} weights, which {kind.name} cannot hold; choose Q8_0 or F16")
+            raise RecipeError(
+                f"{weight.name} has rows of {weight.shape[-1]} weights, which {kind.name} cannot hold; choose Q8_0 or F16"
+            )
         return Choice(kind, kind)
 
     def _rule(self, weight: Weight, kind: str) -> GGMLType:
@@ -281,7 +286,10 @@ def choose_types(
     mixture = _Mixture(ordered, recipe, facts, options, has_imatrix)
     for pattern, _ in mixture.patterns:
         if not any(pattern.search(w.name) and quantizable(w) for w in ordered):
-            raise RecipeError(f"--tensor-type: {pattern.pattern!r} matches no tensor that can be quantized; `sprig inspect --tensors` lists them")
+            raise RecipeError(
+                f"--tensor-type: {pattern.pattern!r} matches no tensor that can be quantized; "
+                "`sprig inspect --tensors` lists them"
+            )
     if mixture.patterns and not recipe.quantized:
         raise RecipeError(f"--tensor-type needs a quantized recipe, {recipe.name} is not one")
     return {w.name: mixture.choose(w) for w in ordered}
@@ -299,6 +307,7 @@ def fallback_note(choices: Mapping[str, Choice], weights: Sequence[Weight], reci
     kinds = sorted({c.type.name for c in fallen.values()})
     better = "Q4_0 (or IQ4_NL)" if recipe.base.bits_per_weight < 5 else "Q8_0"
     return (
-        f"{len(fallen)} of {len(choices)} tensors fall back to {'/'.join(kinds)}: rows of {'/'.join(map(str, odd))} are not a multiple of "
-        f"{recipe.base.block}; ARM has no fast kernels for {slow / total:.0%} of this file, {better} is smaller or faster there"
+        f"{len(fallen)} of {len(choices)} tensors fall back to {'/'.join(kinds)}: rows of {'/'.join(map(str, odd))} "
+        f"are not a multiple of {recipe.base.block}; ARM has no fast kernels for {slow / total:.0%} of this file, "
+        f"{better} is smaller or faster there"
     )

@@ -109,8 +109,8 @@ def _refuse(job: Job, weights: Floats) -> None:
     row, column = (int(v) for v in bad[0])
     value = float(weights[row, column])
     raise CheckpointError(
-        f"tensor {job.tensor!r} holds {len(bad)} NaN or infinite weights (the first, {value}, in column {column}); the checkpoint "
-        "is broken or was saved after a diverged training: take another revision"
+        f"tensor {job.tensor!r} holds {len(bad)} NaN or infinite weights (the first, {value}, in column {column}); "
+        "the checkpoint is broken or was saved after a diverged training: take another revision"
     )
 
 

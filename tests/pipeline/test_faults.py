@@ -124,9 +124,7 @@ def test_two_runs_at_once_cannot_mix(checkpoint: Path, unbroken: bytes, tmp_path
     assert out.read_bytes() == unbroken
 
 
-def test_a_file_that_fails_its_check_is_not_published(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_fails_its_check_is_not_published(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out.gguf"
     out.write_bytes(FINISHED)
     real = os.pwrite
@@ -148,7 +146,9 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB; skipped where nobody may mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
+    ).returncode:
         pytest.skip("may not mount a file system here")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
@@ -201,7 +201,11 @@ def test_ctrl_c_keeps_what_was_done_for_a_resumed_run(checkpoint: Path, unbroken
         ("tokenizer.json", b'{"model": {"type": "BPE", "vocab"', "tokenizer.json"),
         ("tokenizer.json", b"{}", "tokenizer"),
         ("chat_template.jinja", b"{% for m in messages %}{{ m }", "chat template"),
-        ("chat_template.jinja", b"{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}", "chat template"),
+        (
+            "chat_template.jinja",
+            b"{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}",
+            "chat template",
+        ),
         ("chat_template.jinja", b"{{ raise_exception('no thanks') }}", "chat template"),
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
         ("model.safetensors", b"", "model.safetensors"),
@@ -256,5 +260,5 @@ def test_a_config_that_does_not_fit_the_weights_is_named(change: dict[str, Any],
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "hf", SMALL, shards=3)
     (folder / "model-00002-of-00003.safetensors").unlink()
-    with pytest.raises(SprigError, match="model-00002-of-00003.safetensors"):
+    with pytest.raises(SprigError, match=r"model-00002-of-00003\.safetensors"):
         quantize(str(folder), "Q4_0", tmp_path / "out.gguf")

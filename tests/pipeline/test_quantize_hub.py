@@ -51,9 +51,7 @@ def tensors(path: Path) -> dict[str, bytes]:
     return {n: raw[t.offset : t.offset + t.nbytes] for n, t in read_header(path).tensors.items()}
 
 
-def test_a_hub_id_becomes_a_gguf_with_its_origin_inside(
-    hub: LoopbackHub, unbroken: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_a_hub_id_becomes_a_gguf_with_its_origin_inside(hub: LoopbackHub, unbroken: dict[str, bytes], tmp_path: Path) -> None:
     seen: list[Progress] = []
     result = quantize(REPO, "Q4_K_M", tmp_path / "out.gguf", on_progress=seen.append)
     assert tensors(result.path) == unbroken
@@ -142,9 +140,7 @@ def test_a_hub_that_refuses_ends_in_one_clear_line(
     assert not list(tmp_path.glob("out.*"))
 
 
-def test_a_streamed_duplicate_head_is_proved_in_passing(
-    hub: LoopbackHub, tmp_path: Path
-) -> None:
+def test_a_streamed_duplicate_head_is_proved_in_passing(hub: LoopbackHub, tmp_path: Path) -> None:
     twin = write_checkpoint(tmp_path / "twin", SMALL)
     config = json.loads((twin / "config.json").read_text())
     (twin / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))

@@ -1,4 +1,4 @@
-"""What llama-quantize makes of a BF16 GGUF, Sprig makes too, bit for bit: types, fallbacks, rounding, with and without an imatrix."""
+"""What llama-quantize makes of a BF16 GGUF, Sprig makes too, bit for bit, with and without an imatrix."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Pa
     return made
 
 
-def llama_quantize(source: Path, out: Path, ftype: int, matrix: Path | None, overrides: list[tuple[str, int]] | None = None) -> None:
+def llama_quantize(
+    source: Path, out: Path, ftype: int, matrix: Path | None, overrides: list[tuple[str, int]] | None = None
+) -> None:
     """llama.cpp's own quantizer, through llama-cpp-python."""
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread, params.allow_requantize = ftype, 2, True
@@ -46,13 +48,19 @@ def llama_quantize(source: Path, out: Path, ftype: int, matrix: Path | None, ove
             keep += [flat, name.encode()]
             slot.name, slot.size = name.encode(), flat.size
             slot.data = flat.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        params.imatrix = ctypes.cast(array, type(params.imatrix)) if not isinstance(params.imatrix, int | None) else ctypes.addressof(array)
+        params.imatrix = (
+            ctypes.cast(array, type(params.imatrix)) if not isinstance(params.imatrix, int | None) else ctypes.addressof(array)
+        )
         keep.append(array)
     if overrides:
         patterns = (llama_cpp.llama_model_tensor_override * (len(overrides) + 1))()
         for slot, (pattern, kind) in zip(patterns, overrides, strict=False):
             slot.pattern, slot.type = pattern.encode(), kind
-        params.tt_overrides = ctypes.cast(patterns, type(params.tt_overrides)) if not isinstance(params.tt_overrides, int | None) else ctypes.addressof(patterns)
+        params.tt_overrides = (
+            ctypes.cast(patterns, type(params.tt_overrides))
+            if not isinstance(params.tt_overrides, int | None)
+            else ctypes.addressof(patterns)
+        )
         keep.append(patterns)
     assert llama_cpp.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(params)) == 0
 
