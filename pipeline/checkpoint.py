@@ -28,6 +28,7 @@ DTYPE_BYTES = {
     "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
 }  # fmt: skip
 MAX_HEADER_BYTES = 100_000_000  # the cap of the safetensors library itself
+_MAX_DIMENSIONS, _MAX_NUMBER = 16, 1 << 62  # a header may hold numbers of any length, which would take for ever to multiply
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,34 +101,38 @@ def parse_safetensors_header(file: str, head: bytes, file_size: int) -> dict[str
     if len(head) < 8 + length:
         raise CheckpointError(f"{broken}: only {len(head)} of {8 + length} header bytes could be read; {again}")
     try:
-        header = json.loads(head[8 : 8 + length])
+        header = json.loads(head[8 : 8 + length].decode())
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
     except (ValueError, AttributeError, RecursionError) as e:
-        raise CheckpointError(f"{broken}: its header is not JSON ({e}); {again}") from None
+        raise CheckpointError(f"{broken}: its header is not a JSON object ({e}); {again}") from None
     infos: dict[str, TensorInfo] = {}
     data = 8 + length
     for name, entry in entries.items():
         try:
             dtype, shape = str(entry["dtype"]), tuple(entry["shape"])
             begin, end = entry["data_offsets"]
-            sane = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
+            sane = all(type(n) is int and 0 <= n < _MAX_NUMBER for n in (*shape, begin, end))
         except (TypeError, KeyError, ValueError):
-            raise CheckpointError(f"{broken}: the entry of tensor {name!r} is malformed; {again}") from None
-        if not sane:
-            raise CheckpointError(f"{broken}: tensor {name!r} has a negative or non-integer size; {again}")
+            raise CheckpointError(f"{broken}: the entry of tensor {_brief(name)} is malformed; {again}") from None
+        if not sane or len(shape) > _MAX_DIMENSIONS:
+            raise CheckpointError(f"{broken}: the size of tensor {_brief(name)} is not one that can be; {again}")
         if dtype not in DTYPE_BYTES:
-            raise CheckpointError(f"{file}: tensor {name!r} has the unknown data type {dtype!r}; use a plain checkpoint")
+            what = f"tensor {_brief(name)} has the unknown data type {_brief(dtype)}"
+            raise CheckpointError(f"{file}: {what}; use a plain checkpoint")
         if end - begin != prod(shape) * DTYPE_BYTES[dtype]:
-            raise CheckpointError(
-                f"{broken}: tensor {name!r} of shape {list(shape)} and type {dtype} cannot be {end - begin} bytes; {again}"
-            )
+            what = f"tensor {_brief(name)} of shape {list(shape)} and type {dtype} cannot be {end - begin} bytes"
+            raise CheckpointError(f"{broken}: {what}; {again}")
         if data + end > file_size:
-            raise CheckpointError(
-                f"{broken}: tensor {name!r} ends at byte {data + end} of a file of {file_size} bytes; {again}"
-            )
+            what = f"tensor {_brief(name)} ends at byte {data + end} of a file of {file_size} bytes"
+            raise CheckpointError(f"{broken}: {what}; {again}")
         infos[name] = TensorInfo(name, dtype, shape, file, data + begin, end - begin)
     _refuse_holes(infos, broken, data, file_size, again)
     return infos
+
+
+def _brief(name: str) -> str:
+    """A name out of an untrusted file, for a message."""
+    return repr(name) if len(name) <= 100 else f"{name[:100]!r}..."
 
 
 def _refuse_holes(infos: Mapping[str, TensorInfo], broken: str, data: int, file_size: int, again: str) -> None:
@@ -135,7 +140,7 @@ def _refuse_holes(infos: Mapping[str, TensorInfo], broken: str, data: int, file_
     for info in sorted(infos.values(), key=lambda i: (i.offset, i.nbytes)):
         if info.offset != position:
             what = "overlaps another" if info.offset < position else "leaves a hole before it"
-            raise CheckpointError(f"{broken}: the data of tensor {info.name!r} {what}; {again}")
+            raise CheckpointError(f"{broken}: the data of tensor {_brief(info.name)} {what}; {again}")
         position = info.offset + info.nbytes
     if position != file_size:
         raise CheckpointError(f"{broken}: {file_size - position} bytes lie behind its last tensor; {again}")
@@ -171,12 +176,14 @@ def merge_headers(headers: Mapping[str, Mapping[str, TensorInfo]], index: Mappin
     for file, infos in headers.items():
         for name, info in infos.items():
             if name in merged:
-                raise CheckpointError(f"tensor {name!r} is in both {merged[name].file} and {file}; download them again")
+                raise CheckpointError(f"tensor {_brief(name)} is in both {merged[name].file} and {file}; download them again")
             merged[name] = info
     lost = sorted(name for name, file in (index or {}).items() if name not in merged or merged[name].file != file)
     if lost:
         file = (index or {})[lost[0]]
-        raise CheckpointError(f"tensor {lost[0]!r} should be in {file} and is not ({len(lost)} such); download it again")
+        raise CheckpointError(
+            f"tensor {_brief(lost[0])} should be in {file} and is not ({len(lost)} such); download it again"
+        )
     return merged
 
 

@@ -166,13 +166,15 @@ class Hub:
                         raise self._refused(response.status_code, response.headers, commit, file.name)
                     for chunk in _body(response, position, stop, file.size):
                         position += len(chunk)
-                        patience.progress(len(chunk))
                         yield chunk
+                        patience.progress(len(chunk))
                 if position < stop:
                     patience.wait(f"the connection was cut at byte {position} of {file.size}")
             except OfflineModeIsEnabled:
                 raise SourceError(f"{file.name} of {self.repo_id} lies on the Hub; unset HF_HUB_OFFLINE") from None
-            except (httpx2.TransportError, httpx2.StreamError, httpx2.TooManyRedirects, httpx2.InvalidURL) as e:
+            except (httpx2.TooManyRedirects, httpx2.InvalidURL) as e:
+                raise SourceError(f"cannot read {file.name} of {self.repo_id}: {one_line(e)}; check HF_ENDPOINT") from None
+            except (httpx2.TransportError, httpx2.StreamError) as e:
                 patience.wait(one_line(e) or type(e).__name__)
 
     def read(self, commit: str, file: WeightFile, start: int = 0, stop: int | None = None) -> bytes:
@@ -200,7 +202,9 @@ class Hub:
                 if status not in _RETRIED:
                     raise self._refused(status, e.response.headers, revision, None) from None
                 patience.wait(f"the Hub answers {status}", _asked_wait(e.response.headers))
-            except (httpx2.HTTPError, httpx2.InvalidURL) as e:
+            except (httpx2.TooManyRedirects, httpx2.InvalidURL) as e:
+                raise SourceError(f"cannot look up {self.repo_id}: {one_line(e)}; check HF_ENDPOINT") from None
+            except httpx2.HTTPError as e:
                 patience.wait(one_line(e) or type(e).__name__)
             except (ValueError, KeyError, TypeError, AttributeError) as e:
                 what = f"{self.endpoint} does not answer like a Hub when asked for {self.repo_id}"

@@ -331,9 +331,9 @@ def _choose(names: Iterable[str], where: str, read: Callable[[str], bytes]) -> t
             return kind, [f"{stem}{suffix}"], None
         if index in there:
             shards = sorted(set(_weight_map(read(index), index, where).values()))
-            return kind, _complete(shards, there, where), index
+            return kind, _complete(shards, there, where, suffix), index
         if series := _series(there, stem, suffix):
-            return kind, _complete(series, there, where), None
+            return kind, _complete(series, there, where, suffix), None
     root = sorted(n for n in there if "/" not in n)
     if ggufs := [n for n in root if n.lower().endswith(".gguf")]:
         return "gguf", ggufs, None
@@ -348,9 +348,10 @@ def _series(there: set[str], stem: str, suffix: str) -> list[str]:
     return [f"{stem}-{i:05}-of-{max(counts):05}{suffix}" for i in range(1, max(counts) + 1)] if counts else []
 
 
-def _complete(shards: list[str], there: set[str], where: str) -> list[str]:
+def _complete(shards: list[str], there: set[str], where: str, suffix: str) -> list[str]:
     for shard in shards:
-        safe_name(shard, where)
+        if not safe_name(shard, where).endswith(suffix):
+            raise SourceError(f"the index of {where} names {one_line(repr(shard))} as a weight file; do not use this model")
     lost = [s for s in shards if s not in there]
     if lost:
         raise SourceError(f"{where} lacks {len(lost)} of its {len(shards)} weight files: {_some(lost)}; download it again")

@@ -66,8 +66,8 @@ class StreamCheckpoint:
     def in_order(self, ranges: Iterable[tuple[str, int, int]]) -> Iterator[RawRows]:
         """The rows of each (tensor, start row, stop row), as uint8 [stop - start, row_bytes].
 
-        Ranges come shard by shard, and ascend within one; a range may begin within the one before it, not earlier. When the
-        last is taken, the shard that it lies in is read to its end and proved.
+        Ranges come shard by shard, and within a shard their starts ascend; they may overlap. When the last one is taken, the
+        shard that it lies in is read to its end and proved.
 
         Raises:
             SourceError: the Hub fails, or a shard is not what its hash says.
@@ -186,7 +186,7 @@ class _Shard:
         self._where = f"{file.name} of {hub.repo_id}"
         self._before, self._after = digest, digest  # the hash before and after the piece in hand
         self._piece, self._used = b"", 0
-        self._last_begin, self._last = position, np.empty(0, np.uint8)
+        self._last_begin, self._last = position, np.empty(0, np.uint8)  # what a range that overlaps needs again
         self._head_bytes, self._head_digest, self._head = head_bytes, head_digest, hashlib.sha256()
         self._pieces: queue.Queue[tuple[bytes, Digest] | Exception] = queue.Queue(READ_AHEAD_PIECES)
         self._stop = threading.Event()
@@ -199,11 +199,12 @@ class _Shard:
         if begin < self._last_begin:
             raise ValueError(f"{self.file.name} is read in order: byte {begin} comes after byte {self._last_begin}")
         out = np.empty(length, np.uint8)
-        again = self._last[begin - self._last_begin :][:length]
+        held = self._last[begin - self._last_begin :]
+        again = held[:length]
         out[: len(again)] = again
         self._advance(max(begin - self.position, 0), None)
         self._advance(length - len(again), out[len(again) :])
-        self._last_begin, self._last = begin, out
+        self._last_begin, self._last = begin, held if len(held) > length else out
         return out
 
     def prove(self) -> None:
