@@ -7,6 +7,7 @@ and offset is compared with what the file can hold before anything of that size 
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -159,14 +160,14 @@ def read_header(path: Path) -> Header:
         GGUFError: not a GGUF, truncated, or a header that does not agree with itself or with the file's size.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait for a writer
     except OSError as e:
         raise GGUFError(f"cannot read {path}: {e.strerror}") from None
     try:
-        stat = os.fstat(fd)
-        if not os.path.isfile(path):  # noqa: PTH113  (a FIFO or a device would block or never end)
-            raise GGUFError(f"{path} is not a regular file")
-        return _read(_Cursor(fd, path, stat.st_size))
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise GGUFError(f"cannot read {path}: it is not a regular file")
+        return _read(_Cursor(fd, path, status.st_size))
     finally:
         os.close(fd)
 
