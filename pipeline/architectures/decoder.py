@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Architecture, Tensor, rope_interleave
@@ -39,6 +39,14 @@ MLP: Mapping[str, str] = {
     "model.layers.{i}.mlp.up_proj.weight": "blk.{i}.ffn_up.weight",
     "model.layers.{i}.mlp.down_proj.weight": "blk.{i}.ffn_down.weight",
 }
+
+
+def sizes(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int | None, context: int, **others: Any) -> dict[str, Any]:
+    """transformers' defaults of a family, under the names of config.json."""
+    return {
+        "hidden_size": hidden, "intermediate_size": mlp, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads, "max_position_embeddings": context, "rms_norm_eps": 1e-6, **others,
+    }  # fmt: skip
 
 
 def bias_names(table: Mapping[str, str]) -> dict[str, str]:

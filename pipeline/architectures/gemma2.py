@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Tensor
-from pipeline.architectures.decoder import ATTENTION, MLP, TRUNK, WINDOW_KINDS, Decoder
+from pipeline.architectures.decoder import ATTENTION, MLP, TRUNK, WINDOW_KINDS, Decoder, sizes
 from pipeline.gguf_file import Value
 
 SANDWICH_NORMS: Mapping[str, str] = {
@@ -22,11 +22,10 @@ SANDWICH_NORMS: Mapping[str, str] = {
 class Gemma2(Decoder):
     model_types: ClassVar[tuple[str, ...]] = ("gemma2",)
     gguf = "gemma2"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192,
-        "rms_norm_eps": 1e-6, "sliding_window": 4096, "query_pre_attn_scalar": 256, "tie_word_embeddings": True,
-        "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
-    }  # fmt: skip
+    defaults: ClassVar[Mapping[str, Any]] = sizes(
+        2304, 9216, 26, 8, 4, 8192, head_dim=256, sliding_window=4096, query_pre_attn_scalar=256, tie_word_embeddings=True,
+        attn_logit_softcapping=50.0, final_logit_softcapping=30.0,
+    )
     activations = frozenset({"gelu_pytorch_tanh"})
     names: ClassVar[Mapping[str, str]] = {**TRUNK, **SANDWICH_NORMS, **ATTENTION, **MLP}
     rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "dynamic"})

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.decoder import QK_NORMS, WINDOW_KINDS
+from pipeline.architectures.decoder import QK_NORMS, WINDOW_KINDS, sizes
 from pipeline.architectures.gemma2 import Gemma2
 from pipeline.architectures.rope import read_rope
 from pipeline.gguf_file import Value
@@ -15,11 +15,10 @@ from pipeline.gguf_file import Value
 class Gemma3(Gemma2):
     model_types: ClassVar[tuple[str, ...]] = ("gemma3_text", "gemma3")
     gguf = "gemma3"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
-        "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072, "rms_norm_eps": 1e-6,
-        "sliding_window": 4096, "query_pre_attn_scalar": 256, "tie_word_embeddings": True, "rope_theta": 1e6,
-    }  # fmt: skip
+    defaults: ClassVar[Mapping[str, Any]] = sizes(
+        2304, 9216, 26, 8, 4, 131072, head_dim=256, sliding_window=4096, query_pre_attn_scalar=256, tie_word_embeddings=True,
+        rope_theta=1e6,
+    )
     names: ClassVar[Mapping[str, str]] = {**Gemma2.names, **QK_NORMS}
     ignored: ClassVar[tuple[str, ...]] = (*Gemma2.ignored, r"^(model\.)?(vision_tower|multi_modal_projector)\.")
     rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "dynamic", "linear"})
@@ -54,7 +53,8 @@ class Gemma3(Gemma2):
         """Base of the frequencies in the layers with a window."""
         spelled = self.hp.get("rope_parameters")
         if isinstance(spelled, dict) and isinstance(spelled.get("sliding_attention"), dict):
-            rope = read_rope({"rope_theta": 10000.0, **self.hp, "rope_scaling": None}, self.head_dim, "sliding_attention")
+            base = self.number("rope_local_base_freq", default=10000.0)
+            rope = read_rope({**self.hp, "rope_theta": base, "rope_scaling": None}, self.head_dim, "sliding_attention")
             if rope.kind != "default" or rope.rotated != self.head_dim:
                 raise UnsupportedError(f"llama.cpp's {self.gguf} does not scale the RoPE of sliding layers; config.json does")
             return rope.theta

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Tensor
-from pipeline.architectures.decoder import QK_NORMS, WINDOW_KINDS, Decoder
+from pipeline.architectures.decoder import QK_NORMS, WINDOW_KINDS, Decoder, sizes
 from pipeline.architectures.gemma2 import Gemma2
 from pipeline.architectures.moe import MAX_EXPERTS
 from pipeline.architectures.rope import read_rope
@@ -38,15 +38,14 @@ _KEYS_VALUES = ("blk.{i}.attn_k.weight", "blk.{i}.attn_v.weight", "blk.{i}.attn_
 class Gemma4(Gemma2):
     model_types: ClassVar[tuple[str, ...]] = ("gemma4_text", "gemma4")
     gguf = "gemma4"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 30, "num_attention_heads": 8,
-        "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072, "rms_norm_eps": 1e-6,
-        "sliding_window": 512, "tie_word_embeddings": True, "hidden_size_per_layer_input": 256, "num_kv_shared_layers": 0,
-        "rope_parameters": {
+    defaults: ClassVar[Mapping[str, Any]] = sizes(
+        2304, 9216, 30, 8, 4, 131072, head_dim=256, sliding_window=512, tie_word_embeddings=True,
+        hidden_size_per_layer_input=256, num_kv_shared_layers=0,
+        rope_parameters={
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
             "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
         },
-    }  # fmt: skip
+    )  # fmt: skip
     names: ClassVar[Mapping[str, str]] = {
         **Gemma2.names, **QK_NORMS, **_PER_LAYER, **_EXPERTS, _LAYER + "layer_scalar": "blk.{i}.layer_output_scale.weight",
     }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Tensor
-from pipeline.architectures.decoder import ATTENTION_PARTS, Decoder
+from pipeline.architectures.decoder import ATTENTION_PARTS, Decoder, sizes
 from pipeline.gguf_file import Value
 
 _CONVOLUTION = ("shortconv.conv.weight", "shortconv.in_proj.weight", "shortconv.out_proj.weight")
@@ -17,11 +17,10 @@ _CONVOLUTION = ("shortconv.conv.weight", "shortconv.in_proj.weight", "shortconv.
 class Lfm2(Decoder):
     model_types: ClassVar[tuple[str, ...]] = ("lfm2",)
     gguf = "lfm2"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "norm_eps": 1e-5, "max_position_embeddings": 128000, "num_key_value_heads": 8, "rope_theta": 1e6,
-        "tie_word_embeddings": True, "conv_L_cache": 3, "block_multiple_of": 256, "block_ffn_dim_multiplier": 1.0,
-        "block_auto_adjust_ff_dim": True,
-    }  # fmt: skip
+    defaults: ClassVar[Mapping[str, Any]] = sizes(
+        2560, 12288, 32, 32, 8, 128000, rms_norm_eps=None, norm_eps=1e-5, rope_theta=1e6, tie_word_embeddings=True,
+        conv_L_cache=3, block_multiple_of=256, block_ffn_dim_multiplier=1.0, block_auto_adjust_ff_dim=True,
+    )
     names: ClassVar[Mapping[str, str]] = {
         "model.embed_tokens.weight": "token_embd.weight",
         "model.embedding_norm.weight": "token_embd_norm.weight",  # llama.cpp's name for the last norm here

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pipeline.architectures.decoder import ATTENTION, MLP, Decoder, bias_names
+from pipeline.architectures.decoder import ATTENTION, MLP, Decoder, bias_names, sizes
 
 ATTENTION_BIASES = ("attn_q", "attn_k", "attn_v", "attn_output")
 MLP_BIASES = ("ffn_gate", "ffn_up", "ffn_down")
@@ -14,7 +14,7 @@ MLP_BIASES = ("ffn_gate", "ffn_up", "ffn_down")
 class Llama(Decoder):
     model_types: ClassVar[tuple[str, ...]] = ("llama",)
     gguf = "llama"
-    defaults: ClassVar[Mapping[str, Any]] = {"rms_norm_eps": 1e-6, "max_position_embeddings": 2048}
+    defaults: ClassVar[Mapping[str, Any]] = sizes(4096, 11008, 32, 32, None, 2048)
     names: ClassVar[Mapping[str, str]] = {**Decoder.names, **bias_names(ATTENTION), **bias_names(MLP)}
     interleaved_rope = True
     rope_kinds = frozenset({"default", "linear", "dynamic", "yarn", "llama3", "longrope"})
@@ -25,9 +25,7 @@ class Mistral(Llama):
     """Also the text part of Mistral Small 3.x, whose wrapper is mistral3."""
 
     model_types: ClassVar[tuple[str, ...]] = ("mistral",)
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "rms_norm_eps": 1e-6, "max_position_embeddings": 131072, "num_key_value_heads": 8, "sliding_window": 4096,
-    }  # fmt: skip
+    defaults: ClassVar[Mapping[str, Any]] = sizes(4096, 14336, 32, 32, 8, 131072, sliding_window=4096)
     names: ClassVar[Mapping[str, str]] = Decoder.names
     ignored: ClassVar[tuple[str, ...]] = (*Llama.ignored, r"^(model\.)?(vision_tower|multi_modal_projector)\.")
     bias_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {}

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from agent.errors import UnsupportedError
 from pipeline.architectures.base import positive
+from pipeline.architectures.decoder import sizes
 from pipeline.architectures.llama import Mistral
 from pipeline.architectures.rope import read_rope, rope_parameters
 from pipeline.gguf_file import Value
@@ -15,13 +16,13 @@ from pipeline.gguf_file import Value
 class Ministral3(Mistral):
     model_types: ClassVar[tuple[str, ...]] = ("ministral3",)
     gguf = "mistral3"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "rms_norm_eps": 1e-5, "max_position_embeddings": 262144, "num_key_value_heads": 8, "head_dim": 128,
-        "rope_parameters": {
+    defaults: ClassVar[Mapping[str, Any]] = sizes(
+        4096, 14336, 34, 32, 8, 262144, head_dim=128, rms_norm_eps=1e-5,
+        rope_parameters={
             "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 16384,
             "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1,
         },
-    }  # fmt: skip
+    )  # fmt: skip
 
     def check(self) -> None:
         super().check()

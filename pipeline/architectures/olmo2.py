@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Tensor
-from pipeline.architectures.decoder import ATTENTION, MLP, QK_NORMS, TRUNK, WINDOW_KINDS, Decoder
+from pipeline.architectures.decoder import ATTENTION, MLP, QK_NORMS, TRUNK, WINDOW_KINDS, Decoder, sizes
 from pipeline.architectures.rope import rope_parameters
 from pipeline.gguf_file import Value
 
@@ -31,7 +31,7 @@ class OwnHead(Decoder):
 class Olmo2(OwnHead):
     model_types: ClassVar[tuple[str, ...]] = ("olmo2",)
     gguf = "olmo2"
-    defaults: ClassVar[Mapping[str, Any]] = {"rms_norm_eps": 1e-5, "max_position_embeddings": 2048}
+    defaults: ClassVar[Mapping[str, Any]] = sizes(4096, 11008, 32, 32, None, 2048, rms_norm_eps=1e-5)
     names: ClassVar[Mapping[str, str]] = {
         **TRUNK, **ATTENTION, **QK_NORMS, **MLP,
         "model.layers.{i}.post_attention_layernorm.weight": "blk.{i}.post_attention_norm.weight",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK
+from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK, sizes
 from pipeline.architectures.moe import EXPERTS, Mixture
 from pipeline.architectures.olmo2 import OwnHead
 
@@ -14,10 +14,9 @@ from pipeline.architectures.olmo2 import OwnHead
 class Olmoe(OwnHead, Mixture):
     model_types: ClassVar[tuple[str, ...]] = ("olmoe",)
     gguf = "olmoe"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "num_experts": 64, "num_experts_per_tok": 8,
-        "norm_topk_prob": False,
-    }  # fmt: skip
+    defaults: ClassVar[Mapping[str, Any]] = sizes(
+        2048, 2048, 16, 16, None, 4096, rms_norm_eps=1e-5, num_experts=64, num_experts_per_tok=8, norm_topk_prob=False
+    )
     names: ClassVar[Mapping[str, str]] = {**TRUNK, **PRE_NORMS, **ATTENTION, **QK_NORMS, **EXPERTS}
     square = True
     normalized = False

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pipeline.architectures.decoder import PRE_NORMS, TRUNK, Decoder
+from pipeline.architectures.decoder import PRE_NORMS, TRUNK, Decoder, sizes
 
 
 class Phi3(Decoder):
     model_types: ClassVar[tuple[str, ...]] = ("phi3",)
     gguf = "phi3"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "original_max_position_embeddings": 4096,
-    }  # fmt: skip
+    defaults: ClassVar[Mapping[str, Any]] = sizes(
+        3072, 8192, 32, 32, None, 4096, rms_norm_eps=1e-5, original_max_position_embeddings=4096
+    )
     names: ClassVar[Mapping[str, str]] = {
         **TRUNK,
         **PRE_NORMS,

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pipeline.architectures.decoder import ATTENTION, WINDOW_KINDS, Decoder, bias_names
+from pipeline.architectures.decoder import ATTENTION, WINDOW_KINDS, Decoder, bias_names, sizes
 
-QWEN_DEFAULTS: Mapping[str, Any] = {
-    "rms_norm_eps": 1e-6, "max_position_embeddings": 32768, "sliding_window": 4096, "max_window_layers": 28,
-}  # fmt: skip
+QWEN_DEFAULTS = sizes(4096, 22016, 32, 32, 32, 32768, sliding_window=4096, max_window_layers=28)
 
 
 class Qwen2(Decoder):
     model_types: ClassVar[tuple[str, ...]] = ("qwen2",)
     gguf = "qwen2"
-    defaults: ClassVar[Mapping[str, Any]] = {**QWEN_DEFAULTS, "num_key_value_heads": 32}
+    defaults: ClassVar[Mapping[str, Any]] = QWEN_DEFAULTS
     names: ClassVar[Mapping[str, str]] = {
         **Decoder.names, **bias_names({k: v for k, v in ATTENTION.items() if "o_proj" not in k}),
     }  # fmt: skip

@@ -12,7 +12,7 @@ from pipeline.architectures.qwen2 import QWEN_DEFAULTS, Qwen2
 class Qwen3(Qwen2):
     model_types: ClassVar[tuple[str, ...]] = ("qwen3",)
     gguf = "qwen3"
-    defaults: ClassVar[Mapping[str, Any]] = {**QWEN_DEFAULTS, "num_key_value_heads": 32, "head_dim": 128}
+    defaults: ClassVar[Mapping[str, Any]] = {**QWEN_DEFAULTS, "head_dim": 128}
     names: ClassVar[Mapping[str, str]] = {**Decoder.names, **QK_NORMS}
     square = False
     bias_always: ClassVar[tuple[str, ...]] = ()

@@ -10,7 +10,7 @@ import numpy as np
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Index, Tensor
-from pipeline.architectures.decoder import ATTENTION, ATTENTION_PARTS, MLP, QK_NORMS, TRUNK, Decoder
+from pipeline.architectures.decoder import ATTENTION, ATTENTION_PARTS, MLP, QK_NORMS, TRUNK, Decoder, sizes
 from pipeline.architectures.rope import rope_parameters
 from pipeline.gguf_file import Value
 
@@ -25,11 +25,10 @@ _LINEAR_PARTS = (
 class Qwen35(Decoder):
     model_types: ClassVar[tuple[str, ...]] = ("qwen3_5_text", "qwen3_5")
     gguf = "qwen35"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "rms_norm_eps": 1e-6, "max_position_embeddings": 32768, "num_attention_heads": 16, "num_key_value_heads": 4,
-        "head_dim": 256, "partial_rotary_factor": 0.25, "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128,
-        "linear_value_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 32,
-    }  # fmt: skip
+    defaults: ClassVar[Mapping[str, Any]] = sizes(
+        4096, 12288, 32, 16, 4, 32768, head_dim=256, partial_rotary_factor=0.25, linear_conv_kernel_dim=4,
+        linear_key_head_dim=128, linear_value_head_dim=128, linear_num_key_heads=16, linear_num_value_heads=32,
+    )
     names: ClassVar[Mapping[str, str]] = {
         **TRUNK, **ATTENTION, **QK_NORMS, **MLP,
         "model.layers.{i}.input_layernorm.weight": "blk.{i}.attn_norm.weight",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK
+from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK, sizes
 from pipeline.architectures.moe import EXPERTS, Mixture
 from pipeline.gguf_file import Value
 
@@ -14,11 +14,10 @@ from pipeline.gguf_file import Value
 class Qwen3Moe(Mixture):
     model_types: ClassVar[tuple[str, ...]] = ("qwen3_moe",)
     gguf = "qwen3moe"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "rms_norm_eps": 1e-6, "max_position_embeddings": 32768, "num_key_value_heads": 4, "sliding_window": 4096,
-        "moe_intermediate_size": 768, "num_experts_per_tok": 8, "num_experts": 128, "norm_topk_prob": False,
-        "intermediate_size": 6144,
-    }  # fmt: skip
+    defaults: ClassVar[Mapping[str, Any]] = sizes(
+        2048, 6144, 24, 32, 4, 32768, sliding_window=4096, moe_intermediate_size=768, num_experts_per_tok=8, num_experts=128,
+        norm_topk_prob=False,
+    )
     names: ClassVar[Mapping[str, str]] = {**TRUNK, **PRE_NORMS, **ATTENTION, **QK_NORMS, **EXPERTS}
 
     @property

@@ -6,16 +6,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.decoder import Decoder
+from pipeline.architectures.decoder import Decoder, sizes
 
 
 class SmolLM3(Decoder):
     model_types: ClassVar[tuple[str, ...]] = ("smollm3",)
     gguf = "smollm3"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "rms_norm_eps": 1e-6, "max_position_embeddings": 32768, "num_key_value_heads": 4, "rope_theta": 2e6,
-        "tie_word_embeddings": True,
-    }  # fmt: skip
+    defaults: ClassVar[Mapping[str, Any]] = sizes(2048, 11008, 36, 16, 4, 32768, rope_theta=2e6, tie_word_embeddings=True)
     interleaved_rope = True
 
     @property
