@@ -60,7 +60,7 @@ def _pairs(values: list[str]) -> tuple[tuple[str, str], ...]:
 
 @quantize_app.command()
 def quantize(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id (owner/name or owner/name@revision), folder, or GGUF.")],
+    model: Annotated[str, typer.Argument(help="Hub id (owner/name or owner/name@revision), folder, or GGUF.")],
     recipe: Annotated[
         str, typer.Option("-q", "--recipe", metavar="RECIPE", callback=_recipe, help=f"One of {', '.join(RECIPES)}.")
     ] = "Q4_K_M",
@@ -114,21 +114,24 @@ def quantize(
 
 
 def _summary(result: Result) -> str:
-    spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items() if stage != "total")
-    lines = [
-        str(result.path),
-        f"  {result.recipe}, {human_size(result.size)}: {', '.join(f'{n} {kind}' for kind, n in result.types.items())} tensors",
-        f"  {spent}",
-        *(f"  note: {display(note)}" for note in result.notes),
+    spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.seconds.items() if seconds >= 0.05)
+    said = f' and goes on with "{display(result.text)}"' if result.text else ""
+    bits = 8 * result.size / result.preflight.n_weights
+    rows = [
+        ("output", display(str(result.path))),
+        ("card", display(str(result.card))),
+        ("size", f"{result.size:,} bytes ({human_size(result.size)}, {bits:.2f} bits per weight)"),
+        ("recipe", f"{result.recipe}: {', '.join(f'{n} {kind}' for kind, n in result.types.items())}"),
+        ("seconds", f"{sum(result.seconds.values()):.1f}: {spent}"),
+        ("check", f"every row is valid; llama.cpp loads it{said}"),
+        *(("note", display(note)) for note in result.notes),
     ]
-    if result.text:
-        lines.append(f"  it says: {display(result.text)}")
-    return "\n".join([*lines, f"  card: {result.card}"])
+    return "\n".join(f"{label:<14}{value}" for label, value in rows)
 
 
 @inspect_app.command()
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="GGUF file, name in the store, checkpoint folder, or Hub id.")],
+    model: Annotated[str, typer.Argument(help="GGUF file, name in the store, checkpoint folder, or Hub id.")],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
     template: Annotated[bool, typer.Option("--template", help="Print the chat template whole, and nothing else.")] = False,
     revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the Hub.")] = None,
@@ -179,7 +182,7 @@ def _list(json: bool, verbose: bool) -> None:
 
 
 @models_app.command("show")
-def models_show(name: Annotated[str, typer.Argument(metavar="NAME")], json: Json = False, verbose: Verbose = False) -> None:
+def models_show(name: Annotated[str, typer.Argument()], json: Json = False, verbose: Verbose = False) -> None:
     """Show one model: its files, and what `sprig inspect` tells of it."""
     with console.command(json=json, verbose=verbose) as out_of:
         from pipeline.inspect_model import inspect_gguf
@@ -199,7 +202,7 @@ def models_show(name: Annotated[str, typer.Argument(metavar="NAME")], json: Json
 
 @models_app.command("remove")
 def models_remove(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    names: Annotated[list[str], typer.Argument()],
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
     json: Json = False,
     verbose: Verbose = False,

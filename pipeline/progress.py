@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -35,6 +36,7 @@ class Bars:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._lock = threading.Lock()
+        self._began: dict[str, float] = {}
         self._said: dict[str, float] = {}
         self._bars: _Terminal | None = None
 
@@ -55,14 +57,22 @@ class Bars:
                 self._line(step)
 
     def _line(self, step: Step) -> None:
-        """A line when a stage begins, when it ends, and every few seconds between."""
-        now, last = time.monotonic(), self._said.get(step.stage)
-        finished = step.done >= step.total
-        if last == float("inf") or (last is not None and not finished and now - last < _SECONDS_BETWEEN_LINES):
+        """A line every few seconds, and one when the stage has ended."""
+        now = time.monotonic()
+        first = step.stage not in self._began
+        began = self._began.setdefault(step.stage, now)
+        last = self._said.setdefault(step.stage, now)
+        if step.done >= step.total:
+            if last == math.inf:
+                return
+            self._said[step.stage] = math.inf
+            what = f"{human_size(step.total)}, already there" if first else f"{human_size(step.total)} in {now - began:.1f} s"
+        elif now - last >= _SECONDS_BETWEEN_LINES:
+            self._said[step.stage] = now
+            what = f"{step.done / step.total:.0%} of {human_size(step.total)}"
+        else:
             return
-        self._said[step.stage] = float("inf") if finished else now
-        share = f"{step.done / step.total:4.0%} of {human_size(step.total)}" if step.total else ""
-        print(f"{step.stage:<9} {share}".rstrip(), file=self._stream, flush=True)
+        print(f"{step.stage:<9} {what}", file=self._stream, flush=True)
 
 
 class _Terminal:

@@ -71,11 +71,10 @@ def find_model(name: str) -> Stored:
     Raises:
         StoreError: there is none, or the name is a path or cannot be a file's name.
     """
-    bare = name.removesuffix(".gguf")
-    if not bare or bare.startswith(".") or any(c in bare for c in "/\\\0"):
+    if not name.removesuffix(".gguf") or name.startswith(".") or any(c in name for c in "/\\\0"):
         raise StoreError(f"{name!r} cannot be the name of a stored model; `sprig models` lists them")
     try:
-        found = _stored(bare)
+        found = _stored(name) or _stored(name.removesuffix(".gguf"))
     except OSError as e:
         raise StoreError(f"{name!r} cannot be the name of a stored model ({e.strerror}); `sprig models` lists them") from None
     if found is None:

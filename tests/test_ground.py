@@ -1,0 +1,149 @@
+"""The ground: what imports what, what a device installs, how little `sprig --help` needs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = {"agent", "pipeline", "tui", "llama_cpp", "numpy", "huggingface_hub", "tokenizers", "textual", "rich", "torch"}
+EXTRAS = ["huggingface_hub", "tokenizers", "sentencepiece", "yaml", "torch", "transformers", "safetensors", "gguf", "requests"]
+CODE_RUNNERS = {"transformers", "pickle", "cloudpickle", "dill", "joblib"}
+NOT_ON_A_PHONE = {
+    "pydantic", "pydantic-core", "tokenizers", "psutil", "llguidance", "torch", "transformers", "huggingface-hub", "safetensors",
+}  # fmt: skip
+
+
+def python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *args], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
+    """The modules that a file imports, anywhere in it; those under TYPE_CHECKING cost nothing and are left out."""
+    pending: list[ast.AST] = [ast.parse(path.read_text())]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            pending += node.orelse
+        elif not (top_level_only and isinstance(node, ast.FunctionDef)):
+            pending += ast.iter_child_nodes(node)
+
+
+def roots(package: str) -> dict[str, set[str]]:
+    files = {str(f.relative_to(ROOT)): f for f in sorted((ROOT / package).rglob("*.py"))}
+    return {name: {module.partition(".")[0] for module in imports(f)} for name, f in files.items()}
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["-h"], ["nonsense"]])
+def test_help_needs_nothing_heavy(args: list[str]) -> None:
+    code = (
+        "import sys, sprig\n"
+        "try: sprig.main()\n"
+        "except SystemExit: pass\n"
+        f"print('heavy:', *sorted(set(sys.modules) & {HEAVY!r}), file=sys.stderr)"
+    )
+    assert python(code, *args).stderr.splitlines()[-1].strip() == "heavy:"
+
+
+def test_help_of_a_pipeline_command_needs_no_model_library() -> None:
+    code = (
+        "import sys, sprig\n"
+        "try: sprig.main()\n"
+        "except SystemExit: pass\n"
+        "print(*sorted(set(sys.modules) & {'llama_cpp', 'huggingface_hub', 'tokenizers', 'textual'}), file=sys.stderr)"
+    )
+    done = python(code, "quantize", "--help")
+    assert "--recipe" in done.stdout
+    assert done.stderr.strip() == ""
+
+
+def test_the_agent_stands_on_what_a_phone_has() -> None:
+    allowed = {"agent", "llama_cpp", "jinja2", "numpy", "platformdirs", *sys.stdlib_module_names}
+    strangers = {name: found - allowed for name, found in roots("agent").items() if found - allowed}
+    assert strangers == {}
+
+
+def test_pipeline_and_tui_do_not_know_each_other() -> None:
+    assert {name for name, found in roots("pipeline").items() if "tui" in found} == set()
+    assert {name for name, found in roots("tui").items() if found & {"pipeline", "llama_cpp"}} == set()
+
+
+def test_the_pipeline_never_runs_a_models_code() -> None:
+    """transformers would; torch is only there for old .bin checkpoints, and only its weights-only loader."""
+    found = roots("pipeline")
+    assert {name for name, modules in found.items() if modules & CODE_RUNNERS} == set()
+    torch = {name for name, modules in found.items() if "torch" in modules}
+    assert torch <= {"pipeline/torch_bin.py"}
+    for name in torch:
+        at_once = {m.partition(".")[0] for m in imports(ROOT / name, top_level_only=True)}
+        assert "torch" not in at_once, "torch would be loaded for every model"
+
+
+def test_the_agent_runs_without_the_pipelines_dependencies() -> None:
+    """Every module of the agent, and the commands that a device has, with the extras made impossible to import."""
+    code = (
+        "import sys, pkgutil, importlib\n"
+        f"for name in {EXTRAS!r}: sys.modules[name] = None\n"
+        "import agent\n"
+        "names = [m.name for m in pkgutil.walk_packages(agent.__path__, 'agent.')]\n"
+        "for name in names:\n"
+        "    if not name.endswith('_child'): importlib.import_module(name)\n"
+        "print(len(names), *sorted({m.partition('.')[0] for m in sys.modules} & {'pipeline', 'tui'}))"
+    )
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    count, *leaked = done.stdout.split()
+    assert int(count) >= 10
+    assert leaked == []
+
+
+def test_without_the_extra_the_pipeline_says_what_to_install(tmp_path: Path) -> None:
+    block = f"import sys\nfor name in {EXTRAS!r}: sys.modules[name] = None\nimport sprig\nsprig.main()"
+    done = python(block, "quantize", "org/model", "-o", str(tmp_path / "x.gguf"))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'sprig-llm[pipeline]'" in done.stderr
+    assert python(block, "models").returncode == 0
+
+
+def test_the_base_install_has_nothing_a_phone_lacks() -> None:
+    """Every distribution that `pip install sprig-llm` would bring, followed through the metadata of what is installed here."""
+    with (ROOT / "pyproject.toml").open("rb") as f:
+        pending = list(tomllib.load(f)["project"]["dependencies"])
+    closure: set[str] = set()
+    while pending:
+        wanted = Requirement(pending.pop())
+        if wanted.name.lower() in closure or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
+            continue
+        closure.add(wanted.name.lower())
+        try:
+            pending += requires(wanted.name) or []
+        except PackageNotFoundError:
+            pytest.fail(f"{wanted.name} is needed and not installed")
+    assert {"llama-cpp-python", "textual", "typer", "jinja2", "numpy", "platformdirs"} <= closure
+    assert closure & NOT_ON_A_PHONE == set()
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    """Files rarely pass 400 lines; none passes 500."""
+    long = {
+        str(f.relative_to(ROOT)): n
+        for package in ("agent", "pipeline", "tui")
+        for f in (ROOT / package).rglob("*.py")
+        if (n := len(f.read_text().splitlines())) > 500
+    }
+    assert long == {}
