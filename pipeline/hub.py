@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -33,6 +33,7 @@ _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _ONE_LINE = 300
 T = TypeVar("T")
+Chunks = Generator[bytes, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ class Hub:
             raise SourceError(f"{self.endpoint} names no commit for {self.repo_id}, as a Hub would; check HF_ENDPOINT")
         return commit, files
 
-    def chunks(self, commit: str, file: WeightFile, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    def chunks(self, commit: str, file: WeightFile, start: int = 0, stop: int | None = None) -> Chunks:
         """Bytes [start, stop) of a file, in pieces as they come. A cut connection is taken up again at the next byte.
 
         Raises:

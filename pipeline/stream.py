@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from agent.errors import SourceError
 from pipeline.checkpoint import RawRows, TensorInfo
-from pipeline.hub import Hub, WeightFile
+from pipeline.hub import Chunks, Hub, WeightFile
 from pipeline.source_hash import Digest, git_sha1, resume, sha256
 
 PIECE_BYTES = 1 << 20
@@ -63,7 +63,7 @@ class StreamCheckpoint:
         raw = self._hub.read(self._commit, self._files[info.file], begin, begin + (stop - start) * info.row_bytes)
         return np.frombuffer(raw, np.uint8).reshape(stop - start, info.row_bytes)
 
-    def in_order(self, ranges: Iterable[tuple[str, int, int]]) -> Iterator[RawRows]:
+    def in_order(self, ranges: Iterable[tuple[str, int, int]]) -> Generator[RawRows, None, None]:
         """The rows of each (tensor, start row, stop row), as uint8 [stop - start, row_bytes].
 
         Ranges come shard by shard, and within a shard their starts ascend; they may overlap. When the last one is taken, the
@@ -256,7 +256,7 @@ class _Shard:
         if self.position + len(seen) >= self._head_bytes and self._head.hexdigest() != self._head_digest:
             raise SourceError(f"the header of {self._where} changed while it was read; try again")
 
-    def _read_ahead(self, chunks: Iterator[bytes], digest: Digest) -> None:
+    def _read_ahead(self, chunks: Chunks, digest: Digest) -> None:
         piece = bytearray()
         try:
             for chunk in chunks:
@@ -272,7 +272,7 @@ class _Shard:
         except Exception as e:  # it belongs to the thread that takes the pieces
             self._put(e)
         finally:
-            chunks.close()  # type: ignore[attr-defined]
+            chunks.close()
 
     def _put(self, item: tuple[bytes, Digest] | Exception) -> bool:
         while not self._stop.is_set():

@@ -60,9 +60,9 @@ def entry(shape: list[Any], begin: int, end: int, dtype: str = "F32") -> dict[st
 
 
 def test_every_tensor_is_found_where_it_lies(tmp_path: Path) -> None:
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "a": np.arange(12, dtype=np.float32).reshape(3, 4),
-        "scalar": np.float32(7).reshape(()),
+        "scalar": np.array(7, np.float32),
         "empty": np.zeros((0, 5), np.float32),
         "cube": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
     }

@@ -19,7 +19,9 @@ from agent.errors import CheckpointError, SourceError, SprigError
 from pipeline import hub as hub_module
 from pipeline import source_cache
 from pipeline.checkpoint import read_safetensors_header
+from pipeline.hub import WeightFile
 from pipeline.source import Source, cached_bytes, fetch, headers, open_checkpoint, open_source
+from pipeline.source_hash import Digest
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.small_checkpoints import NEEDED, shard_name, write_checkpoint
 
@@ -390,6 +392,19 @@ def test_a_cached_file_that_was_tampered_with_is_not_used(server: LoopbackHub, m
     assert same_weights(source, fetch(source), model)
 
 
+def test_a_cache_that_may_only_be_read_is_enough_once_all_is_there(
+    server: LoopbackHub, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(REPO)
+    fetch(source)
+
+    def read_only(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(source_cache.RepoCache, "locked", read_only)
+    assert same_weights(source, fetch(open_source(REPO)), model)
+
+
 def test_a_link_in_the_cache_to_somebodys_own_file_is_cut_and_the_file_kept(
     server: LoopbackHub, model: Path, tmp_path: Path
 ) -> None:
@@ -409,7 +424,12 @@ def test_a_file_is_hashed_once_and_again_when_it_changed(
     paths = fetch(source)
     hashed: list[str] = []
     real = source_cache.fresh_digest
-    monkeypatch.setattr(source_cache, "fresh_digest", lambda file: hashed.append(file.name) or real(file))
+
+    def counted(file: WeightFile) -> Digest:
+        hashed.append(file.name)
+        return real(file)
+
+    monkeypatch.setattr(source_cache, "fresh_digest", counted)
     fetch(source)
     assert hashed == []
     stat = paths[FIRST].stat()
