@@ -93,7 +93,7 @@ def llama_cpp_source(scratch: Path) -> Path:
     release = version("llama-cpp-python")
     root = scratch / f"llama_cpp_python-{release}"
     if not root.exists():
-        command = ["download", "-q", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", str(scratch)]
+        command = ["download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(scratch)]
         subprocess.run([sys.executable, "-m", "pip", *command, f"llama-cpp-python=={release}"], check=True)
         with tarfile.open(next(scratch.glob("llama_cpp_python-*.tar.gz"))) as archive:
             archive.extractall(scratch, filter="data")

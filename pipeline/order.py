@@ -84,6 +84,13 @@ class Mapped:
             pieces = [_rewrapped(p, h, unit.tensor.row_length) for p, h in zip(pieces, have, strict=True)]
             yield unit, pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
+    def note(self) -> str:
+        """Mapped files need no state to go on from."""
+        return ""
+
+    def finish(self) -> None:
+        """They were proved before the pass."""
+
 
 def _rewrapped(rows: RawRows, have: int, want: int) -> RawRows:
     """The same bytes in rows of another length: a convolution [C, 1, K] is a matrix [C, K] as it lies."""
@@ -147,9 +154,11 @@ class Streamed:
                 yield owner, got[0] if len(got) == 1 else np.concatenate([got[k] for k in range(len(got))])
 
     def note(self) -> str:
+        """The state of the running hash, for the journal."""
         return json.dumps(self.checkpoint.state()) if self.head is None else ""
 
     def finish(self) -> None:
+        """Prove what was read. Raises SourceError or CheckpointError."""
         self.checkpoint.finish()
         if self.head is not None:
             self.head.compare()

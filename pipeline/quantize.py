@@ -30,8 +30,9 @@ from agent.trial import TrialResult, trial
 from pipeline.card import model_card, sprig_version
 from pipeline.checkpoint import Checkpoint, MappedCheckpoint, RawRows
 from pipeline.foreign import convert_with_llama_cpp
-from pipeline.journal import Journal, Slab
+from pipeline.journal import Journal
 from pipeline.order import CHUNK, Mapped, Streamed, Unit, units_of
+from pipeline.part_file import PartFile
 from pipeline.preflight import Preflight, heads_equal, preflight
 from pipeline.rows import SOURCE_TYPES, Job, convert
 from pipeline.source import open_checkpoint
@@ -287,35 +288,27 @@ def write_tensors(
     units = [u for tensor, offset in zip(plan.tensors, plan.layout.offsets, strict=True) for u in units_of(plan, tensor, offset)]
     todo = [u for u in units if u.offset not in finished]
     body = plan.size - len(plan.layout.header)
-    written = sum(slab.length for slab in done)
     window: deque[tuple[Unit, Future[tuple[RawRows, int]]]] = deque()
 
     def collect() -> None:
-        nonlocal written
         unit, future = window.popleft()
-        data, crc = future.result()
-        view = np.ascontiguousarray(data).data.cast("B")
-        os.pwrite(fd, view, unit.offset)
-        if journal:
-            note = source.note() if isinstance(source, Streamed) else ""
-            journal.record(Slab(unit.offset, len(view), crc, note))
-        written += len(view)
-        report(Progress("quantize", written, body, unit.tensor.name))
+        file.put(unit.offset, *future.result(), source.note())
+        report(Progress("quantize", file.written, body, unit.tensor.name))
 
     source = Streamed(plan, checkpoint, todo, done) if isinstance(checkpoint, StreamCheckpoint) else Mapped(checkpoint, todo)
-    try:
-        for unit, raw in source:
-            window.append((unit, executor.submit(convert, _job(plan, unit, raw))))
-            if len(window) > 2 * workers:
+    with PartFile(fd, journal) as file:
+        try:
+            for unit, raw in source:
+                window.append((unit, executor.submit(convert, _job(plan, unit, raw))))
+                if len(window) > 2 * workers:
+                    collect()
+            while window:
                 collect()
-        while window:
-            collect()
-    finally:
-        for _, future in window:
-            future.cancel()
-    if isinstance(source, Streamed):
-        source.finish()
-    if written != sum(plan.choices[t.name].type.size(t.shape) for t in plan.tensors):
+        finally:
+            for _, future in window:
+                future.cancel()
+    source.finish()
+    if file.written != sum(entry.nbytes for entry in plan.layout.entries):
         raise OutputError("the file is not whole: fewer bytes were written than planned; report this as a bug")
 
 
