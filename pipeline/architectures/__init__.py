@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.base import Architecture, Slice, Tensor
+from pipeline.architectures.base import Architecture, Slice, Tensor, short
 from pipeline.checkpoint import TensorInfo
 
 # model_type -> (module, class). Only the module that is asked for is imported.
@@ -59,7 +59,7 @@ def find_architecture(config: Mapping[str, Any]) -> type[Architecture]:
         return found
     named = model_type or config.get("architectures") or "unknown"
     raise UnsupportedError(
-        f"architecture {named!r} is not supported (supported: {', '.join(supported())}); "
+        f"architecture {short(named)} is not supported (supported: {', '.join(supported())}); "
         "--llama-cpp DIR converts it with the script of a llama.cpp checkout"
     )
 

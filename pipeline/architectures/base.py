@@ -104,7 +104,7 @@ class Architecture:
         for name, info in infos.items():
             plain = self.normalize(name)
             if plain in self.infos:
-                raise CheckpointError(f"tensors {self.infos[plain].name!r} and {name!r} are the same weight; keep one of them")
+                raise _twice(self.infos[plain].name, name)
             self.infos[plain] = info
         self.check()
 
@@ -128,14 +128,14 @@ class Architecture:
             if quantized:
                 method = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "unknown"
                 raise UnsupportedError(
-                    f"the checkpoint is already quantized ({method}, see {key} in config.json); "
+                    f"the checkpoint is already quantized ({short(method)}, see {key} in config.json); "
                     "take the full-precision checkpoint that it was made from"
                 )
         for key in ("hidden_act", "hidden_activation", "activation"):
             activation = self.hp.get(key)
-            if activation is not None and activation not in self.activations:
+            if activation is not None and not (isinstance(activation, str) and activation in self.activations):
                 raise UnsupportedError(
-                    f"config.json: {key} is {activation!r}; llama.cpp computes {self.gguf} with {min(self.activations)} only"
+                    f"config.json: {key} is {short(activation)}; llama.cpp computes {self.gguf} with {min(self.activations)} only"
                 )
 
     def keys(self) -> dict[str, Value]:
@@ -179,7 +179,7 @@ class Architecture:
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
-                raise CheckpointError(f"config.json: {name} is {_short(value)}; it must be a whole number from {least} on")
+                raise CheckpointError(f"config.json: {name} is {short(value)}; it must be a whole number from {least} on")
             return value
         if default is None:
             raise CheckpointError(f"config.json has no {names[0]!r}, which {self.gguf} needs")
@@ -195,6 +195,13 @@ class Architecture:
             raise CheckpointError(f"config.json has no {names[0]!r}, which {self.gguf} needs")
         return default
 
+    def flag(self, name: str) -> bool:
+        """A hyperparameter that must be true or false; null and nothing are false. Raises CheckpointError."""
+        value = self.hp.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise CheckpointError(f"config.json: {name} is {short(value)}; it must be true or false")
+        return bool(value)
+
     def layers_of(self, key: str, allowed: Iterable[str], default: Callable[[int], str]) -> list[str]:
         """The kind of each layer: the list ``key`` of config.json, or ``default(i)``. Raises CheckpointError."""
         kinds = self.hp.get(key)
@@ -205,7 +212,7 @@ class Architecture:
             raise CheckpointError(f"config.json: {key} must name the kind of each of the {self.n_layers} layers")
         odd = next((k for k in kinds if k not in known), None)
         if odd is not None:
-            raise UnsupportedError(f"config.json: {key} has {odd!r}; {self.gguf} has only {', '.join(sorted(known))}")
+            raise UnsupportedError(f"config.json: {key} has {short(odd)}; {self.gguf} has only {', '.join(sorted(known))}")
         return kinds
 
     @property
@@ -218,7 +225,7 @@ class Architecture:
     @property
     def tied(self) -> bool:
         """Whether the head is the embedding, so that a separate one is a duplicate."""
-        return bool(self.hp.get("tie_word_embeddings", False))
+        return self.flag("tie_word_embeddings")
 
     @property
     def vocab_rows(self) -> int:
@@ -253,7 +260,7 @@ class Architecture:
                     experts = targets.setdefault(ours.replace("{i}", found.get("i") or ""), {})
                     expert = int(found.get("e") or 0)
                     if expert in experts:
-                        raise CheckpointError(f"tensors {experts[expert]!r} and {name!r} are the same weight; keep one of them")
+                        raise _twice(experts[expert], name)
                     experts[expert] = name
                     break
             else:
@@ -261,8 +268,9 @@ class Architecture:
                     unknown.append(name)
         if unknown:
             raise UnsupportedError(
-                f"the checkpoint has tensors that llama.cpp's {self.gguf} does not have ({len(unknown)}, first {unknown[0]!r}); "
-                "it is another model than its config.json says, or carries an adapter or quantized weights"
+                f"the checkpoint has tensors that llama.cpp's {self.gguf} does not have "
+                f"({len(unknown)}, first {short(unknown[0])}); it is another model than its "
+                "config.json says, or carries an adapter or quantized weights"
             )
         return targets
 
@@ -274,7 +282,7 @@ class Architecture:
         shape = infos[0].shape or (1,)
         odd = next((i for i in infos if (i.shape or (1,)) != shape), None)
         if odd is not None:
-            raise CheckpointError(f"tensor {odd.name!r} has shape {list(odd.shape)}, the other experts {list(shape)}")
+            raise CheckpointError(f"tensor {short(odd.name)} has shape {list(odd.shape)}, the other experts {list(shape)}")
         if len(infos) > 1 or ("_exps" in target and target.endswith(".weight") and len(shape) == 2):
             shape = (len(infos), *shape)
         f32 = len(shape) == 1 or bool(_ALWAYS_F32.search(target)) or not target.endswith("weight")
@@ -286,10 +294,10 @@ class Architecture:
             raise CheckpointError(f"the checkpoint has block {block[1]}, config.json says {self.n_layers} layers")
         want = shapes.get(tensor.name) or shapes.get(re.sub(r"^blk\.\d+\.", "blk.{i}.", tensor.name))
         if want is None:
-            raise AssertionError(f"{type(self).__name__} does not say the shape of {tensor.name}")
+            raise UnsupportedError(f"the checkpoint has {short(tensor.sources[0].source)}, for which config.json gives no size")
         if want != tensor.shape:
             raise CheckpointError(
-                f"tensor {tensor.sources[0].source!r} has shape {list(tensor.shape)}, config.json says {list(want)}"
+                f"tensor {short(tensor.sources[0].source)} has shape {list(tensor.shape)}, config.json says {list(want)}"
             )
 
     def _check_complete(self, have: set[str]) -> None:
@@ -305,16 +313,21 @@ def positive(name: str, value: object) -> float:
     """A number of config.json as float. Raises CheckpointError unless it is positive and finite."""
     sane = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e30
     if not sane:
-        raise CheckpointError(f"config.json: {name} is {_short(value)}; it must be a positive number")
+        raise CheckpointError(f"config.json: {name} is {short(value)}; it must be a positive number")
     return float(value)  # type: ignore[arg-type]
 
 
-def _short(value: object) -> str:
+def _twice(one: str, other: str) -> CheckpointError:
+    return CheckpointError(f"tensors {short(one)} and {short(other)} are the same weight; keep one of them")
+
+
+def short(value: object) -> str:
+    """``repr`` for a message: untrusted, so cut to a length that a line can hold."""
     try:
         text = repr(value)
     except ValueError:  # Python prints no integer of more than 4,300 digits
         return "a number of thousands of digits"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _pattern(theirs: str) -> re.Pattern[str]:

@@ -95,7 +95,7 @@ class Bert(Architecture):
             raise CheckpointError(f"config.json: hidden_size is no multiple of {self.n_heads} heads")
         if self.hp.get("position_embedding_type", "absolute") != "absolute":
             raise UnsupportedError("llama.cpp's bert has absolute positions only; position_embedding_type is another")
-        if self.hp.get("is_decoder"):
+        if self.flag("is_decoder"):
             raise UnsupportedError("config.json makes a decoder of BERT (is_decoder); llama.cpp has the encoder only")
 
     def keys(self) -> dict[str, Value]:

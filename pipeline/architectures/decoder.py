@@ -105,6 +105,7 @@ class Decoder(Architecture):
 
     def check(self) -> None:
         super().check()
+        _ = self.tied  # must be readable
         if self.n_heads % self.n_kv_heads:
             raise CheckpointError(f"config.json: {self.n_heads} heads cannot share {self.n_kv_heads} key-value heads")
         if self.head_dim < 1:
@@ -112,7 +113,7 @@ class Decoder(Architecture):
         if self.square and self.n_heads * self.head_dim != self.integer("hidden_size"):
             raise UnsupportedError(f"llama.cpp's {self.gguf} needs head_dim = hidden_size / heads; here it is {self.head_dim}")
         for flag in ("attention_bias", "mlp_bias"):
-            if self.hp.get(flag) and flag not in self.bias_flags:
+            if self.flag(flag) and flag not in self.bias_flags:
                 raise UnsupportedError(f"config.json sets {flag}; llama.cpp's {self.gguf} has no such biases")
         self._check_rope()
 
@@ -193,7 +194,7 @@ class Decoder(Architecture):
 
     def _check_biases(self, have: set[str]) -> None:
         wanted = dict.fromkeys(self.bias_always, True)
-        wanted |= {part: bool(self.hp.get(flag)) for flag, parts in self.bias_flags.items() for part in parts}
+        wanted |= {part: self.flag(flag) for flag, parts in self.bias_flags.items() for part in parts}
         for part, want in wanted.items():
             there = [i for i in range(self.n_layers) if f"blk.{i}.{part}.bias" in have]
             if want and len(there) < self.n_layers:
@@ -216,7 +217,7 @@ class Decoder(Architecture):
 
     def _window_if_used(self) -> int | None:
         """Qwen's and SmolLM3's: a window counts only with ``use_sliding_window``."""
-        return self._plain_window() if self.hp.get("use_sliding_window") else None
+        return self._plain_window() if self.flag("use_sliding_window") else None
 
     def _plain_window(self) -> int | None:
         return None if self.hp.get("sliding_window") is None else self.integer("sliding_window")

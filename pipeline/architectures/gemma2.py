@@ -45,7 +45,7 @@ class Gemma2(Decoder):
 
     def check(self) -> None:
         super().check()
-        if self.hp.get("use_bidirectional_attention"):
+        if self.flag("use_bidirectional_attention"):
             raise UnsupportedError(f"config.json sets use_bidirectional_attention; llama.cpp's {self.gguf} looks back only")
         scalar = self.number("query_pre_attn_scalar")
         built_in = self.integer("hidden_size") // self.n_heads if self.n_layers == self.deepest else self.head_dim

@@ -83,7 +83,7 @@ class Gemma4(Gemma2):
 
     @property
     def full_kv_heads(self) -> int:
-        if self.hp.get("attention_k_eq_v") or self.hp.get("per_layer_config"):
+        if self.flag("attention_k_eq_v") or self.hp.get("per_layer_config"):
             return self._full("num_global_key_value_heads", "num_key_value_heads") or self.n_kv_heads
         return self.n_kv_heads
 
@@ -98,12 +98,12 @@ class Gemma4(Gemma2):
 
     @property
     def n_experts(self) -> int:
-        return self.integer("num_experts") if self.hp.get("enable_moe_block") else 0
+        return self.integer("num_experts") if self.flag("enable_moe_block") else 0
 
     def check(self) -> None:
         Decoder.check(self)
-        if self.hp.get("use_bidirectional_attention") == "all":
-            raise UnsupportedError("config.json sets use_bidirectional_attention to all; llama.cpp's gemma4 looks back only")
+        if self.hp.get("use_bidirectional_attention") not in (None, False, "vision"):
+            raise UnsupportedError("config.json sets use_bidirectional_attention; llama.cpp's gemma4 looks back only")
         if self.n_heads % self.full_kv_heads:
             raise CheckpointError(f"config.json: {self.n_heads} heads cannot share {self.full_kv_heads} key-value heads")
         sliding = self.is_sliding()
@@ -120,7 +120,7 @@ class Gemma4(Gemma2):
     def keys(self) -> dict[str, Value]:
         sliding = self.is_sliding()
         ff, first_shared = self.integer("intermediate_size"), self.n_layers - self.shared
-        wide = 2 if self.hp.get("use_double_wide_mlp") else 1
+        wide = 2 if self.flag("use_double_wide_mlp") else 1
         keys = Decoder.keys(self) | {
             "feed_forward_length": [ff if i < first_shared else ff * wide for i in range(self.n_layers)],
             "attention.head_count_kv": [self.n_kv_heads if s else self.full_kv_heads for s in sliding],
@@ -172,7 +172,7 @@ class Gemma4(Gemma2):
 
     def _layer_shapes(self, i: int, sliding: bool) -> dict[str, tuple[int, ...]]:
         d, ff = self.integer("hidden_size"), self.integer("intermediate_size")
-        if self.hp.get("use_double_wide_mlp") and i >= self.n_layers - self.shared:
+        if self.flag("use_double_wide_mlp") and i >= self.n_layers - self.shared:
             ff *= 2
         head = self.head_dim if sliding else self.rope_head_dim
         kv = (self.n_kv_heads if sliding else self.full_kv_heads) * head
@@ -202,7 +202,7 @@ class Gemma4(Gemma2):
         needed = {ours.replace("{i}", str(i)) for ours in wanted for i in range(self.n_layers)}
         for i, sliding in enumerate(self.is_sliding()[: self.n_layers - self.shared]):
             needed |= {f"blk.{i}.attn_k.weight", f"blk.{i}.attn_k_norm.weight"}
-            if sliding or not self.hp.get("attention_k_eq_v"):
+            if sliding or not self.flag("attention_k_eq_v"):
                 needed.add(f"blk.{i}.attn_v.weight")
         lost = sorted(needed - have)
         if lost:

@@ -48,13 +48,13 @@ class Lfm2(Decoder):
 
     @property
     def tied(self) -> bool:
-        return bool(self.hp.get("tie_embedding", self.hp["tie_word_embeddings"]))
+        return self.flag("tie_embedding" if self.hp.get("tie_embedding") is not None else "tie_word_embeddings")
 
     @property
     def width(self) -> int:
         """Rows of the MLP, which config.json states before two roundings."""
         width = self.integer("block_ff_dim", "intermediate_size")
-        if self.hp["block_auto_adjust_ff_dim"]:
+        if self.flag("block_auto_adjust_ff_dim"):
             width = int(2 * width / 3)
             if self.hp["block_ffn_dim_multiplier"] is not None:
                 width = int(self.number("block_ffn_dim_multiplier") * width)
@@ -73,7 +73,7 @@ class Lfm2(Decoder):
 
     def check(self) -> None:
         super().check()
-        if self.hp.get("conv_bias"):
+        if self.flag("conv_bias"):
             raise UnsupportedError("config.json sets conv_bias; llama.cpp's lfm2 has no such biases")
 
     def keys(self) -> dict[str, Value]:

@@ -65,7 +65,7 @@ class Mixture(Decoder):
         used = self.integer("num_experts_per_tok")
         if not used <= self.n_experts <= MAX_EXPERTS:
             raise CheckpointError(f"config.json: {used} of {self.n_experts} experts; llama.cpp takes up to {MAX_EXPERTS}")
-        if self.norm_key in self.hp and bool(self.hp[self.norm_key]) != self.normalized:
+        if self.norm_key in self.hp and self.flag(self.norm_key) != self.normalized:
             raise UnsupportedError(f"llama.cpp's {self.gguf} has {self.norm_key} = {self.normalized} built in; here it is not so")
 
     def keys(self) -> dict[str, Value]:

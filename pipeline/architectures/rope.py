@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Tensor, positive
+from pipeline.architectures.base import Tensor, positive, short
 from pipeline.gguf_file import Value
 
 # Names that config files use -> the kind. "dynamic" changes nothing within the context length that a GGUF states.
@@ -24,6 +24,7 @@ _KINDS = {
     "default": "default", "linear": "linear", "dynamic": "dynamic", "yarn": "yarn", "llama3": "llama3",
     "longrope": "longrope", "su": "longrope", "proportional": "proportional",
 }  # fmt: skip
+MAX_HEAD_DIM = 8192  # far above any model; a lie must not cost memory
 _PLACE = "config.json: rope"
 
 
@@ -75,11 +76,14 @@ def read_rope(hp: Mapping[str, Any], head_dim: int, layer: str = "full_attention
         UnsupportedError: a kind of RoPE, or an option of it, that llama.cpp does not compute.
         CheckpointError: a number that cannot be.
     """
+    if not 1 <= head_dim <= MAX_HEAD_DIM:
+        raise CheckpointError(f"config.json: heads of {head_dim} dimensions; at most {MAX_HEAD_DIM} are believed")
     p = rope_parameters(hp, layer)
     named = p.get("rope_type") or p.get("type") or "default"
     kind = _KINDS.get(named) if isinstance(named, str) else None
     if kind is None:
-        raise UnsupportedError(f"{_PLACE} type {named!r} is not supported (supported: {', '.join(sorted(set(_KINDS.values())))})")
+        known = ", ".join(sorted(set(_KINDS.values())))
+        raise UnsupportedError(f"{_PLACE} type {short(named)} is not supported (supported: {known})")
     theta = positive("rope_theta", p.get("rope_theta", 10000.0))
     share = positive("partial_rotary_factor", p.get("partial_rotary_factor", 1.0))
     rotated = int(head_dim * share) if kind != "proportional" else head_dim
