@@ -21,7 +21,7 @@ _SLAB = 1 << 22
 
 # Types that are plain numbers: (element, bits that are all set in NaN and infinity).
 _PLAIN: dict[str, tuple[str, int]] = {
-    "F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80), "F64": ("<u8", 0x7FF0000000000000),
+    "F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80),
 }  # fmt: skip
 _INTEGER = frozenset({"I8", "I16", "I32", "I64", "NVFP4"})  # every pattern is a number (NVFP4's scales have no NaN in ggml)
 # Byte offsets of the half-precision scales in a block (ggml-common.h).
@@ -43,6 +43,9 @@ def finite(data: npt.NDArray[np.uint8], kind: GGMLType) -> bool:
         element, mask = _PLAIN[kind.name]
         bits = data.reshape(-1).view(element)
         return not bool(((bits & bits.dtype.type(mask)) == mask).any())
+    if kind.name == "F64":
+        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit a float32 is infinite to llama.cpp
+            return bool(np.isfinite(data.reshape(-1).view("<f8").astype(np.float32)).all())
     blocks = data.reshape(-1, kind.nbytes)
     if kind.name == "MXFP4":
         return not bool((blocks[:, 0] == 0xFF).any())

@@ -6,6 +6,7 @@ How templates are set up, and what they may expect, follows transformers (``appl
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import dataclass
 
 from agent.child import Ended, run_module
@@ -13,7 +14,7 @@ from agent.errors import VocabError
 from agent.text import display
 
 MAX_TEMPLATE_BYTES = 256 * 1024
-CPU_SECONDS = 2
+CPU_SECONDS = 1
 MEMORY_BYTES = 512_000_000
 MAX_OUTPUT = 1_000_000  # characters of one rendered conversation
 
@@ -69,8 +70,10 @@ def check_template(template: str, *, bos: str = "", eos: str = "", timeout: floa
 
 
 def _answer(ended: Ended) -> dict[str, str | bool | None]:
-    if ended.timed_out or ended.cause:
-        raise VocabError(f"the chat template did not end within {CPU_SECONDS} s; use another one")
+    if ended.timed_out or -ended.status in (signal.SIGKILL, signal.SIGXCPU):
+        raise VocabError(f"the chat template did not end within {CPU_SECONDS} s of processor time; use another one")
+    if ended.cause:
+        raise VocabError(f"the chat template broke the process that rendered it ({ended.cause}); use another one")
     try:
         answer: dict[str, str | bool | None] = json.loads(ended.output)
     except ValueError:
