@@ -84,8 +84,7 @@ def ask(path: Path) -> Answer:
 
 
 def table(rows: list[tuple[dict[str, Any], Answer]], source: int) -> str:
-    columns = (("", -6), ("source", 8), ("output", 8), ("bits", 6), ("download", 10), ("quantize", 10), ("check", 8), ("prefill", 11))
-    lines = ["".join(name.rjust(width) if width > 0 else " " * -width for name, width in (*columns, ("decode", 11)))]
+    lines = [f"{'source':>14}{'output':>8}{'bits':>6}{'download':>10}{'quantize':>10}{'check':>8}{'prefill':>11}{'decode':>11}"]
     for made, answer in rows:
         seconds = made["seconds"]
         download = f"{seconds['download']:.1f} s" if made["download"] else "cached"
