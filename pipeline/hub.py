@@ -29,6 +29,7 @@ CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0
 STALL_SECONDS, STALL_BYTES = 60.0, 64 * 1024  # slower than this is a cut, so that a trickle cannot hold a run for ever
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+_HOPELESS = (httpx2.TooManyRedirects, httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _ONE_LINE = 300
@@ -173,7 +174,7 @@ class Hub:
                     patience.wait(f"the connection was cut at byte {position} of {file.size}")
             except OfflineModeIsEnabled:
                 raise SourceError(f"{file.name} of {self.repo_id} lies on the Hub; unset HF_HUB_OFFLINE") from None
-            except (httpx2.TooManyRedirects, httpx2.InvalidURL) as e:
+            except _HOPELESS as e:
                 raise SourceError(f"cannot read {file.name} of {self.repo_id}: {one_line(e)}; check HF_ENDPOINT") from None
             except (httpx2.TransportError, httpx2.StreamError) as e:
                 patience.wait(one_line(e) or type(e).__name__)
@@ -183,14 +184,21 @@ class Hub:
         return b"".join(self.chunks(commit, file, start, stop))
 
     def _headers(self, start: int, stop: int, size: int) -> dict[str, str]:
-        headers: dict[str, str] = build_hf_headers(token=self.token, library_name="sprig")
-        headers["Accept-Encoding"] = "identity"
+        headers = {**self._own_headers(), "Accept-Encoding": "identity"}
         if start or stop < size:
             headers["Range"] = f"bytes={start}-{stop - 1}"
         return headers
 
+    def _own_headers(self) -> dict[str, str]:
+        headers: dict[str, str] = build_hf_headers(token=self.token, library_name="sprig")
+        said = headers.get("authorization", "")
+        if not (said.isascii() and said.isprintable() and said == said.strip()):  # httpx would quote it in its error
+            raise SourceError("the token for the Hub holds characters that no token has; set HF_TOKEN anew")
+        return headers
+
     def _patiently(self, ask: Callable[[], T], revision: str | None) -> T:
         patience = Patience(f"cannot look up {self.repo_id} on {self.endpoint}")
+        self._own_headers()
         while True:
             try:
                 return ask()
@@ -203,7 +211,7 @@ class Hub:
                 if status not in _RETRIED:
                     raise self._refused(status, e.response.headers, revision, None) from None
                 patience.wait(f"the Hub answers {status}", _asked_wait(e.response.headers))
-            except (httpx2.TooManyRedirects, httpx2.InvalidURL) as e:
+            except _HOPELESS as e:
                 raise SourceError(f"cannot look up {self.repo_id}: {one_line(e)}; check HF_ENDPOINT") from None
             except httpx2.HTTPError as e:
                 patience.wait(one_line(e) or type(e).__name__)

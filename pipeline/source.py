@@ -97,14 +97,11 @@ def open_source(
     Raises:
         SourceError: there is no such model, it cannot be reached, or it is not complete.
     """
-    path = Path(model).expanduser()
-    match = _HUB_ID.fullmatch(model)
     if not model.strip() or "\0" in model:
         raise SourceError("no model was named: give a folder, a .gguf file, or the id of a Hub model such as org/name")
-    if path.is_dir() or path.is_file():
-        if revision is not None:
-            raise SourceError(f"{model} is a local path, which has no revision {revision!r}; leave the revision out")
-        return _open_folder(path) if path.is_dir() else _open_file(path)
+    if (local := _open_local(model, revision)) is not None:
+        return local
+    match = _HUB_ID.fullmatch(model)
     if match is None or model.endswith(".gguf") or match[1].startswith("."):
         raise SourceError(
             f"{one_line(repr(model))} was not found: it is no folder, no .gguf file, and no Hub id such as org/name"
@@ -184,6 +181,19 @@ def open_checkpoint(source: Source, *, stream: bool = False, on_progress: Progre
 # Local files.
 
 
+def _open_local(model: str, revision: str | None) -> Source | None:
+    """The model at a path, or None when there is nothing at it."""
+    try:
+        path = Path(model).expanduser()
+        if not path.is_dir() and not path.is_file():
+            return None
+        if revision is not None:
+            raise SourceError(f"{model} is a local path, which has no revision {revision!r}; leave the revision out")
+        return _open_folder(path) if path.is_dir() else _open_file(path)
+    except (OSError, RuntimeError) as e:  # RuntimeError: no such user behind "~"
+        raise SourceError(f"cannot read {one_line(model)}: {getattr(e, 'strerror', None) or one_line(e)}") from None
+
+
 def _open_file(path: Path) -> Source:
     with path.open("rb") as f:
         magic = f.read(4)
@@ -194,11 +204,8 @@ def _open_file(path: Path) -> Source:
 
 def _open_folder(folder: Path) -> Source:
     name = folder.resolve().name
-    try:
-        inside = {p.relative_to(folder).as_posix(): p for p in (*folder.glob("*"), *folder.glob("*/*")) if p.is_file()}
-        files = {n: _read_small(p, n) for n, p in inside.items() if _is_small(n)}
-    except OSError as e:
-        raise SourceError(f"cannot read {folder}: {e.strerror or e}") from None
+    inside = {p.relative_to(folder).as_posix(): p for p in (*folder.glob("*"), *folder.glob("*/*")) if p.is_file()}
+    files = {n: _read_small(p, n) for n, p in inside.items() if _is_small(n)}
     kind, weights, index_name = _choose(inside, str(folder), lambda n: _read_small(inside[n], n))
     if kind == "gguf":
         if len(weights) == 1:

@@ -262,17 +262,19 @@ class _Shard:
             for chunk in chunks:
                 piece += chunk
                 if len(piece) >= PIECE_BYTES:
-                    digest.update(piece)
-                    if not self._put((bytes(piece), digest.copy())):
+                    if not self._give(bytes(piece), digest):
                         return
                     piece.clear()
-            digest.update(piece)
-            self._put((bytes(piece), digest.copy()))
+            self._give(bytes(piece), digest)
             self._put(SourceError(f"{self._where} ended early"))
         except Exception as e:  # it belongs to the thread that takes the pieces
             self._put(e)
         finally:
             chunks.close()
+
+    def _give(self, piece: bytes, digest: Digest) -> bool:
+        digest.update(piece)
+        return self._put((piece, digest.copy()))
 
     def _put(self, item: tuple[bytes, Digest] | Exception) -> bool:
         while not self._stop.is_set():

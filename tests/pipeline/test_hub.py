@@ -89,6 +89,14 @@ def test_the_stored_environment_token_is_used_when_none_is_given(
     assert server.requests[-1].token == server.token
 
 
+def test_a_token_that_cannot_be_one_is_refused_and_never_quoted(server: LoopbackHub) -> None:
+    for token in ("hf_sécret", "hf_secret\n", "hf_sec\tret"):
+        message = refusal(Hub(REPO, server.url, token))
+        assert "characters that no token has" in message
+        assert "cret" not in message
+    assert server.requests == []
+
+
 @pytest.mark.parametrize("status", [403, 429, 500, 503])
 def test_a_hub_that_keeps_answering_with_an_error_is_given_up_after_a_few_tries(server: LoopbackHub, status: int) -> None:
     server.fail("*", status=status, times=1000)
@@ -119,7 +127,8 @@ def test_something_that_is_no_hub_is_recognised(server: LoopbackHub) -> None:
 
 def test_nobody_listening_is_one_line() -> None:
     assert "cannot look up org/small on http://127.0.0.1:9" in refusal(Hub(REPO, "http://127.0.0.1:9"))
-    assert "cannot look up" in refusal(Hub(REPO, "http://exa mple"))
+    for endpoint in ("ftp://example", "example"):
+        assert "check HF_ENDPOINT" in refusal(Hub(REPO, endpoint))
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,8 @@ def test_what_is_not_there_is_said_with_what_was_looked_for(tmp_path: Path) -> N
     assert "no folder" in refusal("./org/name")
     assert "no folder" in refusal("../name")
     assert "no folder" in refusal("org/gone.gguf")
+    assert "cannot read" in refusal("x" * 5000)
+    assert "cannot read" in refusal("~nobody-of-this-name/model")
     assert "no model was named" in refusal(" ")
     assert "no model was named" in refusal("a\0b")
     (tmp_path / "empty").mkdir()
