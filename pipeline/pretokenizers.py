@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, decoders, pre_tokenizers
 
 from agent.errors import UnsupportedError, VocabError
 from pipeline.vocab_files import QWEN2, Source, guarded
@@ -56,6 +56,7 @@ _DEEPSEEK3 = (
     rf"{_ASCII_PUNCTUATION}[A-Za-z]+|[^\r\n\p{{L}}\p{{P}}\p{{S}}]?[\p{{L}}\p{{M}}]+"
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_SEED_CODER = QWEN2.replace(_REST, r" ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Candidate:
         ignore_merges: a piece that is a token is taken whole, in llama.cpp.
         clean_up: llama.cpp removes the space before punctuation when it turns ids into text.
         really: what llama.cpp does, when it only approximates ``steps``.
+        fragile: llama.cpp matches with std::regex, whose recursion overflows the stack on long runs.
     """
 
     pre: str
@@ -75,6 +77,7 @@ class Candidate:
     ignore_merges: bool = False
     clean_up: bool = False
     really: Steps | None = None
+    fragile: bool = False
 
 
 CANDIDATES: tuple[Candidate, ...] = (
@@ -88,28 +91,16 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("trillion", (GPT2,)),
     Candidate("gpt-2", (GPT2,), clean_up=True),
     Candidate(
-        "granite-embed-multi-97m", (_GPT4O,), ignore_merges=True,
+        "granite-embed-multi-97m", (_GPT4O,), ignore_merges=True, fragile=True,
         really=(_cased(_MARK_NOT_LOWER, _MARK_NOT_UPPER, _OPTIONAL, r"\p{N}{1,3}"),),
     ),
-    Candidate("gpt-4o", (_GPT4O,), really=(_cased(_NOT_LOWER, _NOT_UPPER, _OPTIONAL, r"\p{N}{1,3}"),)),
-    Candidate("tekken", (_TEKKEN,), ignore_merges=True, really=(_cased(_NOT_LOWER, _NOT_UPPER, "", r"\p{N}"),)),
-    Candidate(
-        "minicpm5", (r"\p{N}{1,3}", _LLAMA3.replace("{1,3}", "+")), ignore_merges=True, clean_up=True,
-    ),
-    Candidate("deepseek-v3", (r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+", _DEEPSEEK3)),
-    Candidate("deepseek-coder", (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+", r"\p{N}")),
-    Candidate("falcon", (FALCON,), clean_up=True),
-    Candidate("ufakzeka", (QWEN2.removeprefix(f"{_CONTRACTION}|"),)),
-    Candidate(
-        "seed-coder",
-        (rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1}}| ?[^\s\p{{L}}\p{{N}}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+",),
-    ),
-    Candidate(
-        "bailingmoe",
-        (
-            r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
-        ),
-    ),
+    Candidate("gpt-4o", (_GPT4O,), fragile=True, really=(_cased(_NOT_LOWER, _NOT_UPPER, _OPTIONAL, r"\p{N}{1,3}"),)),
+    Candidate("tekken", (_TEKKEN,), ignore_merges=True, fragile=True, really=(_cased(_NOT_LOWER, _NOT_UPPER, "", r"\p{N}"),)),
+    Candidate("minicpm5", (r"\p{N}{1,3}", _LLAMA3.replace("{1,3}", "+")), ignore_merges=True, clean_up=True, fragile=True),
+    Candidate("deepseek-v3", (r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+", _DEEPSEEK3), fragile=True),
+    Candidate("falcon", (FALCON,), clean_up=True, fragile=True),
+    Candidate("ufakzeka", (QWEN2.removeprefix(f"{_CONTRACTION}|"),), fragile=True),
+    Candidate("seed-coder", (_SEED_CODER,), fragile=True),
 )  # fmt: skip
 
 
@@ -199,6 +190,8 @@ def recognise(source: Source, ignore_merges: bool, clean_up: bool, merges_suffic
             + ("" if "M" in best.really[0] else " and splits before combining marks")
             + ": some words in other scripts get other, equally readable, tokens"
         )
+    if best.fragile:
+        notes.append("llama.cpp's tokenizer crashes on ten thousand or more characters without a break for this pre-tokenizer")
     if folded:
         plain, notes = exact, [*notes, "the original tokenizer composes Unicode (NFC) first, llama.cpp does not"]
         exact = lambda text: unicodedata.normalize("NFC", text) == text and plain(text)  # noqa: E731
@@ -227,7 +220,17 @@ def _split_probes(source: Source) -> tuple[dict[str, list[str]], bool]:
                     f"{source.origin}: its normalizer turns {text!r} into {normal!r}, which llama.cpp does not do for BPE"
                 )
             folded = True
+    for kind in _normalizers(source.spec.get("normalizer")):
+        if kind not in ("NFC", "Sequence"):
+            raise UnsupportedError(f"{source.origin}: its normalizer has a step {kind!r}, which llama.cpp does not do for BPE")
     return pieces, folded
+
+
+def _normalizers(node: Any) -> list[str]:
+    """The types of a normalizer and of all that it is made of."""
+    if not isinstance(node, dict):
+        return []
+    return [str(node.get("type"))[:40], *(kind for child in node.get("normalizers") or [] for kind in _normalizers(child))]
 
 
 def _first_difference(steps: Steps, pieces: dict[str, list[str]]) -> str | None:
@@ -236,16 +239,17 @@ def _first_difference(steps: Steps, pieces: dict[str, list[str]]) -> str | None:
 
 
 def _explain(source: Source, pieces: dict[str, list[str]]) -> str:
-    """Which candidate comes closest, and the first text on which it differs."""
+    """Which candidate comes closest, and a text, in plain letters where there is one, on which it differs."""
     counts = [(sum(splitter(c.steps)(t) == p for t, p in pieces.items()), c) for c in CANDIDATES]
     _, nearest = max(counts, key=lambda pair: pair[0])
-    text = _first_difference(nearest.steps, pieces)
-    own, other = pieces[text or ""], splitter(nearest.steps)(text or "")
+    split = splitter(nearest.steps)
+    text = min((t for t, own in pieces.items() if split(t) != own), key=lambda t: (not t.isascii(), len(t)))
     return (
-        f"{source.origin}: llama.cpp has no pre-tokenizer that splits like this one; {text!r} becomes {_show(own)} here and "
-        f"{_show(other)} in the nearest, {nearest.pre!r}"
+        f"{source.origin}: llama.cpp has no pre-tokenizer that splits like this one; {text!r} becomes {_show(pieces[text])} "
+        f"here and {_show(split(text))} in the nearest, {nearest.pre!r}"
     )
 
 
 def _show(pieces: Sequence[str]) -> str:
-    return "|".join(pieces)[:80]
+    decoder = decoders.ByteLevel()
+    return repr("|".join(decoder.decode([piece]) for piece in pieces)[:80])

@@ -14,7 +14,7 @@ from pipeline.vocab_files import read_source
 from pipeline.vocab_other import draft_unigram, draft_wordpiece
 from pipeline.vocab_probes import PROBES
 from pipeline.vocab_sentencepiece import draft_sentencepiece
-from pipeline.vocab_special import chat_templates, sampling_keys, special_keys, template_keys
+from pipeline.vocab_special import chat_templates, mistaken_ends, sampling_keys, special_keys, template_keys
 
 # The files that load_vocabulary looks at; additional_chat_templates/NAME.jinja besides.
 FILES = (
@@ -37,8 +37,8 @@ class Vocabulary:
         notes: what the user should know, a line each.
         encode: text -> ids that the original tokenizer gives, without added BOS and EOS, special tokens in the text
             parsed. Raises VocabError.
-        probes: those of PROBES, and a few texts with this vocabulary's own special tokens, for which llama.cpp must give
-            the ids of ``encode``. Left out are those that ``notes`` explain.
+        exact: whether llama.cpp must give the ids of ``encode`` for a text. False where ``notes`` say why it may not.
+        probes: texts for which it must: those of PROBES, bare and behind one of this vocabulary's own special tokens.
     """
 
     keys: dict[str, Value]
@@ -48,6 +48,7 @@ class Vocabulary:
     templates: dict[str, str]
     notes: tuple[str, ...]
     encode: Callable[[str], list[int]]
+    exact: Callable[[str], bool]
     probes: tuple[str, ...]
 
 
@@ -67,6 +68,11 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
     tokens, token_notes = lay_out_tokens(draft, n_rows)
     special, special_notes = special_keys(files, config, draft, n_rows)
     templates = chat_templates(files)
+    mistaken = mistaken_ends(draft)
+
+    def exact(text: str) -> bool:
+        return draft.exact(text) and not any(end in text for end in mistaken)
+
     keys: dict[str, Value] = {"tokenizer.ggml.model": draft.model}
     if draft.pre is not None:
         keys["tokenizer.ggml.pre"] = draft.pre
@@ -79,7 +85,8 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
         templates=templates,
         notes=(*draft.notes, *token_notes, *special_notes),
         encode=draft.encode,
-        probes=tuple(text for text in _probes(draft) if draft.exact(text)),
+        exact=exact,
+        probes=tuple(text for text in _probes(draft) if exact(text)),
     )
 
 

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from agent.errors import UnsupportedError, VocabError
 from pipeline.gguf_file import Value
-from pipeline.pretokenizers import recognise
+from pipeline.pretokenizers import SECONDS, recognise
 from pipeline.vocab_draft import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Draft, Piece, looks_special
 from pipeline.vocab_files import Source, guarded, parse_json
 from pipeline.vocab_probes import PROBES
@@ -29,11 +29,15 @@ Pairs = list[tuple[str, str]]
 def encoder(source: Source) -> Callable[[str], list[int]]:
     """text -> ids of the library, without added BOS and EOS. The function raises VocabError."""
 
+    tokenizer, origin = source.tokenizer, source.origin  # not the whole source: its JSON is large, the function long-lived
+
     def encode(text: str) -> list[int]:
         try:
-            ids: list[int] = source.tokenizer.encode(text, add_special_tokens=False).ids
-        except Exception as e:
-            raise VocabError(f"{source.origin}: cannot tokenize {text[:40]!r} ({str(e)[:80]})") from None
+            ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as e:  # the library's panics are no Exceptions
+            raise VocabError(f"{origin}: cannot tokenize {text[:40]!r} ({str(e)[:80]})") from None
         return ids
 
     return encode
@@ -184,31 +188,36 @@ def _raw(source: Source, files: Mapping[str, bytes], config: Mapping[str, Any], 
     whichever gives the original's ids on the probes."""
     pieces, added = token_pieces(source)
     check_bytes({piece.text for piece in pieces.values()}, source.origin)
-    encode = encoder(source)
     mark = next((t.content for t in added.values() if t.special), "")
     # Where a space is put first only in some places, a model that chats needs it right behind a special token.
     vital = [mark + text for text in PROBES] if mark and chat_templates(files) else list(PROBES)
-    with guarded(f"{source.origin}: cannot tokenize its probes"):
-        wanted = {t: source.tokenizer.encode(t, add_special_tokens=False).ids for t in (*vital, *PROBES)}
-    options = list(_options(source, files, config, pieces, added, merges))
-    wrong = [[text for text, ids in wanted.items() if option.form.encode(text) != ids] for option in options]
-    best = min(range(len(options)), key=lambda i: (len({*vital} & {*wrong[i]}), len(wrong[i]), i))
-    option, missed = options[best], wrong[best]
-    if len({*vital} & {*missed}) > MAX_DEVIATION * len(vital):
-        text = missed[0]
+    wanted = _encode_all(source, dict.fromkeys((*vital, *PROBES)))
+    best: tuple[tuple[int, int], _Option, list[str]] | None = None
+    for option in _options(source, files, config, pieces, added, merges):
+        wrong = [text for text, ids in wanted.items() if option.form.encode(text) != ids]
+        cost = len({*vital} & {*wrong}), len(wrong)
+        if best is None or cost < best[0]:
+            best = cost, option, wrong
+        if not wrong:
+            break
+    if best is None:
+        raise VocabError(f"{source.origin} has no merges; download it again")
+    (lost, _), option, missed = best
+    if lost > MAX_DEVIATION * len(vital):
+        text = next(t for t in missed if t in vital)
         raise UnsupportedError(
             f"{source.origin}: llama.cpp tokenizes unlike this tokenizer; {text!r} gives {wanted[text][:12]} here, "
             f"{option.form.encode(text)[:12]} there"
         )
     notes = [*source.notes, *stripping_notes(added.values())]
-    if missed and not {*vital} & {*missed}:
+    if missed and not lost:
         notes.append(
             "the original puts a space before a text but none behind a special token; llama.cpp does both or neither, and "
             "here neither, as chats need it: a text that does not start with a special token lacks its first space"
         )
     elif missed:
         notes.append(f"llama.cpp gives other ids than the original for some texts, for example {missed[0]!r}")
-    form = option.form
+    form, encode = option.form, encoder(source)
     return Draft(
         model=option.model,
         pre=option.pre,
@@ -218,9 +227,27 @@ def _raw(source: Source, files: Mapping[str, bytes], config: Mapping[str, Any], 
         lookup=source.tokenizer.token_to_id,
         keys=option.keys,
         scored=True,
+        unknown=_unknown(source),
         exact=lambda text: form.encode(text) == encode(text),
         notes=tuple(notes),
     )
+
+
+def _encode_all(source: Source, texts: Iterable[str]) -> dict[str, list[int]]:
+    """The library's ids, within a time that shows that its regular expressions end."""
+    start = time.monotonic()
+    ids: dict[str, list[int]] = {}
+    for text in texts:
+        with guarded(f"{source.origin}: cannot tokenize {text!r}"):
+            ids[text] = source.tokenizer.encode(text, add_special_tokens=False).ids
+        if time.monotonic() - start > SECONDS:
+            raise VocabError(f"{source.origin}: it needs more than {SECONDS:.0f} s for a few words")
+    return ids
+
+
+def _unknown(source: Source) -> int | None:
+    text = source.spec["model"].get("unk_token")
+    return source.tokenizer.token_to_id(text) if isinstance(text, str) else None
 
 
 def _options(
@@ -230,45 +257,44 @@ def _options(
     pieces: Mapping[int, Piece],
     added: Mapping[int, AddedToken],
     merges: Pairs,
-) -> Iterable[_Option]:
-    scores = _scores(files, pieces, merges)
-    unknown = source.spec["model"].get("unk_token")
-    plain = {n: _typed(n, piece, unknown, scores, added) for n, piece in pieces.items()}
-    # An added run of spaces is searched in the raw text, so it must be written with spaces; where the library never finds
-    # it there, it is an ordinary token for llama.cpp.
-    spaced = {
-        n: Piece(p.text.replace(SPACE, " "), p.type, p.score) if p.type == USER_DEFINED else p for n, p in plain.items()
-    }
-    merged = {
-        n: Piece(p.text, NORMAL, p.score) if p.type == USER_DEFINED and SPACE in p.text else p for n, p in plain.items()
-    }
-    variants = [spaced] if spaced == plain else [spaced, merged]
+) -> Iterator[_Option]:
+    """The ways to write it, the likeliest first."""
     pairs = [(a, b) for a, b in merges if " " not in a + b]
-    names = (config.get("model_type"), (config.get("text_config") or {}).get("model_type"))
-    ranked_first = any(isinstance(n, str) and n.startswith("gemma4") for n in names)
     texts = [f"{a} {b}" for a, b in pairs]
+    names = (config.get("model_type"), (config.get("text_config") or {}).get("model_type"))
+    gemma4 = any(isinstance(n, str) and n.startswith("gemma4") for n in names)
+    tables = list(_scores(files, pieces, merges))
+    unknown = source.spec["model"].get("unk_token")
     for prefix in (False, True):
-        for variant in variants:
-            ids = {p.text: n for n, p in variant.items()}
-            values = {n: p.score for n, p in variant.items()}
-            space: dict[str, Value] = {"tokenizer.ggml.add_space_prefix": prefix}
-            scored = _Option("llama", None, variant, _form(variant, ids, by_score(ids, values), prefix, False), space)
-            if not ranked_first:
-                yield scored
-            if not prefix and pairs:
-                begins = "gemma4" if ranked_first else "gpt2"
-                form = _form(variant, ids, by_rank(pairs), False, True)
-                pre = "gemma4" if ranked_first else "sarvam-moe"
-                yield _Option(begins, pre, variant, form, {**space, "tokenizer.ggml.merges": texts})
-            if ranked_first:
-                yield scored
+        for scores, ranked in [*((table, False) for table in tables), (tables[-1], True)][:: -1 if gemma4 else 1]:
+            for variant in _variants({n: _typed(n, p, unknown, scores, added) for n, p in pieces.items()}):
+                ids = {p.text: n for n, p in variant.items()}
+                keys: dict[str, Value] = {"tokenizer.ggml.add_space_prefix": prefix}
+                if not ranked:
+                    by = by_score(ids, {n: p.score for n, p in variant.items()})
+                    yield _Option("llama", None, variant, _form(variant, ids, by, prefix, False), keys)
+                elif pairs and not prefix:
+                    form = _form(variant, ids, by_rank(pairs), False, True, gemma4)
+                    model, pre = ("gemma4", "gemma4") if gemma4 else ("gpt2", "sarvam-moe")
+                    yield _Option(model, pre, variant, form, {**keys, "tokenizer.ggml.merges": texts})
+
+
+def _variants(plain: Mapping[int, Piece]) -> list[Mapping[int, Piece]]:
+    """An added run of spaces is searched in the raw text, so it must be written with spaces; where the library never finds
+    it there, it is an ordinary token for llama.cpp."""
+    runs = [n for n, p in plain.items() if p.type == USER_DEFINED and SPACE in p.text]
+    if not runs:
+        return [plain]
+    spaced = {n: Piece(plain[n].text.replace(SPACE, " "), USER_DEFINED, plain[n].score) for n in runs}
+    ordinary = {n: Piece(plain[n].text, NORMAL, plain[n].score) for n in runs}
+    return [{**plain, **spaced}, {**plain, **ordinary}]
 
 
 def _form(
-    pieces: Mapping[int, Piece], ids: Mapping[str, int], priority: Priority, prefix: bool, lines: bool
+    pieces: Mapping[int, Piece], ids: Mapping[str, int], priority: Priority, prefix: bool, lines: bool, whole: bool = False
 ) -> Form:
     found = [p.text for p in pieces.values() if p.type in (CONTROL, USER_DEFINED, UNKNOWN) and p.text]
-    return Form(ids, sorted(found, key=lambda t: -len(t.encode())), priority, prefix, lines)
+    return Form(ids, sorted(found, key=lambda t: -len(t.encode())), priority, prefix, lines, whole)
 
 
 def _typed(
@@ -282,7 +308,7 @@ def _typed(
     return Piece(piece.text, kind, scores.get(piece.text, 0.0))
 
 
-def _scores(files: Mapping[str, bytes], pieces: Mapping[int, Piece], merges: Pairs) -> dict[str, float]:
+def _scores(files: Mapping[str, bytes], pieces: Mapping[int, Piece], merges: Pairs) -> Iterator[dict[str, float]]:
     """Scores under which llama.cpp's "best token first" merges as "first merge first" does.
 
     The model that tokenizer.json was converted from has them; without it the first merge that makes a token says how
@@ -291,8 +317,8 @@ def _scores(files: Mapping[str, bytes], pieces: Mapping[int, Piece], merges: Pai
     if "tokenizer.model" in files:
         own = parse_model(files["tokenizer.model"]).pieces
         if all((n < len(own) and own[n].text == p.text) or p.type != NORMAL for n, p in pieces.items()):
-            return {p.text: p.score for p in own if math.isfinite(p.score)}
+            yield {p.text: p.score for p in own}
     scores: dict[str, float] = {}
     for rank, (left, right) in enumerate(merges):
         scores.setdefault(left + right, -float(rank))
-    return scores
+    yield scores

@@ -131,8 +131,10 @@ def read_source(files: Mapping[str, bytes], n_rows: int) -> Source:
         VocabError: broken files, or base tokens beyond ``n_rows``.
         UnsupportedError: no tokenizer that Sprig knows.
     """
+    given: str | None = None
     if "tokenizer.json" in files:
         origin, spec = "tokenizer.json", parse_json(files, "tokenizer.json")
+        given = files["tokenizer.json"].decode("utf-8", "replace")
     elif "vocab.json" in files and "merges.txt" in files:
         origin, spec = "vocab.json", _gpt2_spec(files)
     elif "vocab.txt" in files:
@@ -144,13 +146,12 @@ def read_source(files: Mapping[str, bytes], n_rows: int) -> Source:
         )
     spec, dropped = _without_homeless(spec, n_rows, origin)
     with guarded(f"{origin} cannot be loaded"):
-        tokenizer = Tokenizer.from_str(json.dumps(spec))
+        tokenizer = Tokenizer.from_str(json.dumps(spec) if given is None or dropped else given)
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        known = tokenizer.get_vocab(with_added_tokens=True)
     for number, token in sorted(extra_tokens(files).items()):
         check_text(token.content, "tokenizer_config.json")
-        if token.content in known:
+        if tokenizer.token_to_id(token.content) is not None:
             continue
         if number >= n_rows:
             dropped.append(token.content)

@@ -69,8 +69,16 @@ def draft_unigram(source: Source) -> Draft:
         lookup=source.tokenizer.token_to_id,
         keys=keys,
         scored=True,
+        unknown=unknown,
+        exact=_composed,
         notes=tuple(notes),
     )
+
+
+def _composed(text: str) -> bool:
+    """The library normalizes whole clusters of marks and drops every kind of space, llama.cpp what the charsmap says."""
+    plain = not any(c in "\x0b\x0c\x85\u2028\u2029" or unicodedata.category(c)[0] in "MC" for c in text.strip("\n\r\t"))
+    return plain and unicodedata.normalize("NFKC", text) == text
 
 
 def _spacing(source: Source) -> tuple[bool, bool, bool]:
@@ -148,6 +156,7 @@ def draft_wordpiece(source: Source) -> Draft:
         encode=encoder(source),
         frame=frame(source),
         lookup=source.tokenizer.token_to_id,
+        unknown=source.tokenizer.token_to_id(unknown) if isinstance(unknown, str) else None,
         keys={"tokenizer.ggml.normalizer.lowercase": lower, "tokenizer.ggml.normalizer.strip_accents": strips},
         exact=exact,
         notes=tuple(notes),

@@ -156,6 +156,7 @@ def draft_sentencepiece(files: Mapping[str, bytes], n_rows: int) -> Draft:
         lookup=lookup.get,
         keys=keys,
         scored=True,
+        unknown=next((n for n, p in pieces.items() if p.type == UNKNOWN), None),
         notes=tuple(notes),
     )
 

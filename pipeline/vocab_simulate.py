@@ -75,7 +75,8 @@ class Form:
         specials: texts found anywhere before the rest is merged (CONTROL, USER_DEFINED, UNKNOWN), longest first.
         priority: which pairs merge.
         prefix: a space is put before text that starts, or follows a special token.
-        lines: runs of newlines are pieces of their own ("gemma4").
+        lines: runs of newlines are split from the rest ("gemma4", "sarvam-moe").
+        whole: such a run that is a token is taken whole ("gemma4").
     """
 
     ids: Mapping[str, int]
@@ -83,6 +84,7 @@ class Form:
     priority: Priority
     prefix: bool
     lines: bool
+    whole: bool
 
     def encode(self, text: str) -> list[int]:
         """Ids, without BOS and EOS, special tokens parsed."""
@@ -97,7 +99,7 @@ class Form:
             follows = False
             raw = raw.replace(" ", SPACE)
             for piece in re.findall(r"[^\n]+|\n+", raw) if self.lines else [raw]:
-                if self.lines and piece[0] == "\n" and piece in self.ids:
+                if self.whole and piece[0] == "\n" and piece in self.ids:
                     ids.append(self.ids[piece])
                 else:
                     ids += [i for part in merge(piece, self.priority) for i in self._one(part)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.errors import VocabError
 from pipeline.gguf_file import Value
-from pipeline.vocab_draft import Draft, Piece
+from pipeline.vocab_draft import NORMAL, USER_DEFINED, Draft, Piece
 from pipeline.vocab_files import Json, parse_json, text_of
 
 MAX_TEMPLATE_BYTES = 1_000_000
@@ -22,7 +22,10 @@ _ROLES = {
 # Ends of a turn and of a message that models are known by, the likeliest first.
 _TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|endoftext|>", "<|end_of_text|>", "</s>")
 # What llama.cpp ends a generation at by itself, whatever the keys say (special_eog_ids in src/llama-vocab.cpp).
-_KNOWN_ENDS = {*_TURN_ENDS, "<|eom_id|>", "<EOT>", "[EOT]", "[EOS]", "<|return|>", "<|call|>", "<eos>", "<end_of_utterance>"}
+_KNOWN_ENDS = {
+    *_TURN_ENDS, "<|eom_id|>", "<|return|>", "<|call|>", "<|calls|>", "<|flush|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<eos>",
+    "<end_of_utterance>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[",
+}  # fmt: skip
 
 # generation_config.json -> (key, whole number). llama.cpp reads them in common/common.cpp.
 _SAMPLING = {
@@ -63,9 +66,16 @@ def special_keys(
             keys[f"tokenizer.ggml.{key}"] = ids[role]
     keys["tokenizer.ggml.add_bos_token"] = bos
     keys["tokenizer.ggml.add_eos_token"] = eos
+    if mistaken := [t for t in mistaken_ends(draft) if draft.lookup(t) not in ends]:
+        notes.append(f"llama.cpp ends a generation at {mistaken[0]!r}, which is ordinary text in this vocabulary")
     others = [i for i in ends if i != ids.get("eos")]
     keys.update(_other_ends(others, draft, notes))
     return keys, notes
+
+
+def mistaken_ends(draft: Draft) -> list[str]:
+    """Ordinary tokens that llama.cpp takes for the end of a generation, by their text alone: HTML's ``</s>``, for one."""
+    return [p.text for p in draft.pieces.values() if p.type in (NORMAL, USER_DEFINED) and p.text in _KNOWN_ENDS]
 
 
 def _named_ids(
@@ -87,10 +97,8 @@ def _named_ids(
         for other in numbered:
             if role not in ids and (listed := _ids(other.get(f"{role}_token_id"), n_rows)):
                 ids[role] = listed[0]
-    if "unk" not in ids:
-        unknown = next((n for n, p in draft.pieces.items() if p.type == 2), None)
-        if unknown is not None:
-            ids["unk"] = unknown
+    if draft.unknown is not None:
+        ids["unk"] = draft.unknown
     return ids, notes
 
 
