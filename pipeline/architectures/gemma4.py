@@ -52,7 +52,6 @@ class Gemma4(Gemma2):
     optional: ClassVar[frozenset[str]] = Decoder.optional | {*_KEYS_VALUES, *_PER_LAYER.values(), *_EXPERTS.values()}
     ignored: ClassVar[tuple[str, ...]] = (
         *Gemma2.ignored, r"^(model\.)?(vision_tower|audio_tower|embed_vision|embed_audio|multi_modal_projector)\.",
-        r"self_attn\.v_norm\.", r"^model\.layers\.\d+\.self_attn\.[kv]_(proj|norm)\.(input|output)_(min|max)$",
     )  # fmt: skip
     rope_kinds: ClassVar[frozenset[str]] = frozenset({"proportional", "default"})
 
@@ -114,8 +113,6 @@ class Gemma4(Gemma2):
         local = read_rope(self.hp, self.head_dim, "sliding_attention")
         if local.kind != "default" or local.rotated != self.head_dim:
             raise UnsupportedError("llama.cpp's gemma4 does not scale the RoPE of sliding layers; config.json does")
-        if self.per_layer and self.integer("vocab_size_per_layer_input", default=self.vocab_rows) < self.vocab_rows:
-            raise UnsupportedError("llama.cpp's gemma4 needs a per-layer embedding for every token")
 
     def keys(self) -> dict[str, Value]:
         sliding = self.is_sliding()
