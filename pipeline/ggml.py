@@ -90,6 +90,8 @@ def to_float(raw: Bytes, kind: GGMLType, row_length: int, out: Floats | None = N
     rows = raw.shape[0]
     if kind.name == "F32":
         return raw.view("<f4").reshape(rows, row_length)
+    if kind.name == "F64":  # ggml names it but does not read it
+        return raw.view("<f8").reshape(rows, row_length).astype(np.float32)
     if out is None:
         out = np.empty((rows, row_length), dtype=np.float32)
     _to_float(kind.id)(raw.ctypes.data, out.ctypes.data, rows * row_length)

@@ -19,7 +19,8 @@ from pipeline.architectures import Tensor
 from pipeline.architectures.base import Index
 from pipeline.checkpoint import Checkpoint, RawRows, TensorInfo
 from pipeline.journal import Slab
-from pipeline.preflight import Preflight, TiedHead
+from pipeline.model import TiedHead
+from pipeline.preflight import Preflight
 from pipeline.stream import StreamCheckpoint
 
 CHUNK = 1 << 19  # weights in a slab: 2 MB as float32, so that it stays in a core's cache

@@ -31,9 +31,10 @@ from pipeline.card import model_card, sprig_version
 from pipeline.checkpoint import Checkpoint, MappedCheckpoint, RawRows
 from pipeline.foreign import convert_with_llama_cpp
 from pipeline.journal import Journal
+from pipeline.model import heads_equal
 from pipeline.order import CHUNK, Mapped, Streamed, Unit, units_of
 from pipeline.part_file import PartFile
-from pipeline.preflight import Preflight, heads_equal, preflight
+from pipeline.preflight import Preflight, preflight
 from pipeline.rows import SOURCE_TYPES, Job, convert
 from pipeline.source import open_checkpoint
 from pipeline.stream import StreamCheckpoint
@@ -318,7 +319,7 @@ def _job(plan: Preflight, unit: Unit, raw: RawRows) -> Job:
     if importance is not None:
         matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
         importance = np.ascontiguousarray(importance[unit.row // matrix])
-    kind = F32 if tensor.values is not None else SOURCE_TYPES[plan.infos[tensor.sources[0].source].dtype]
+    kind = SOURCE_TYPES[plan.infos[unit.reads[0][0]].dtype] if unit.reads else F32
     return Job(
         tensor.name,
         raw,

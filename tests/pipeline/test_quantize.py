@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gguf import GGUFReader
+from safetensors.numpy import save_file
 
 from agent.errors import CheckpointError, OutputError, RecipeError, SprigError, UnsupportedError
 from agent.gguf_reader import read_header
 from pipeline import Progress, quantize
 from pipeline.calibration import write_imatrix
+from pipeline.checkpoint import read_safetensors_header
 from pipeline.preflight import preflight
 from pipeline.recipe import RECIPES
 from tests.fixtures.ggufs import SHAPES, importance, write_bf16
@@ -175,6 +177,22 @@ def test_a_weight_too_large_for_f16_says_which_type_holds_it(tmp_path: Path) -> 
     edit_tensor(folder / "model.safetensors", "model.layers.2.mlp.up_proj.weight", 777, 1e6)
     with pytest.raises(OutputError, match=r"blk\.2\.ffn_up\.weight.*does not fit F16.*BF16"):
         quantize(str(folder), "F16", tmp_path / "out.gguf")
+
+
+def test_double_precision_and_mixed_types_are_read(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "hf", SMALL)
+    reference = GGUFReader(quantize(str(folder), "F32", tmp_path / "a.gguf").path)
+    infos = read_safetensors_header(folder / "model.safetensors")
+    raw = (folder / "model.safetensors").read_bytes()
+    arrays = {}
+    for i, (name, info) in enumerate(sorted(infos.items())):
+        bf16 = np.frombuffer(raw[info.offset : info.offset + info.nbytes], "<u2").astype(np.uint32) << 16
+        kind = (np.float64, np.float32)[i % 2]
+        arrays[name] = bf16.view(np.float32).reshape(info.shape).astype(kind)
+    save_file(arrays, folder / "model.safetensors")
+    mixed = GGUFReader(quantize(str(folder), "F32", tmp_path / "b.gguf").path)
+    assert all(np.array_equal(x.data, y.data) for x, y in zip(reference.tensors, mixed.tensors, strict=True))
+    quantize(str(folder), "Q4_K_M", tmp_path / "c.gguf")
 
 
 def test_the_output_cannot_be_the_source(tmp_path: Path) -> None:

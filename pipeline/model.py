@@ -1,0 +1,232 @@
+"""A source as a model: its keys, its tensors and the facts that the recipes ask for, before anybody decides types.
+
+A checkpoint and a GGUF both end here, and from here on they are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from agent.errors import CheckpointError, GGUFError, SourceError, UnsupportedError, VocabError
+from agent.ggml_types import F32, TYPES_BY_NAME, GGMLType
+from agent.gguf_check import check
+from agent.gguf_reader import Header
+from agent.template import check_template
+from pipeline.architectures import Slice, Tensor, find_architecture
+from pipeline.card import general_keys, quantization_keys
+from pipeline.checkpoint import Checkpoint, TensorInfo
+from pipeline.gguf_file import Raw, Value
+from pipeline.recipe import ModelFacts, Recipe
+from pipeline.rows import SOURCE_TYPES
+from pipeline.source import Source, cached_bytes, headers, open_checkpoint
+from pipeline.vocab import PROBES, Vocabulary, load_vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class TiedHead:
+    """A head that is a copy of the embedding and is left out; both are checkpoint names."""
+
+    head: str
+    embedding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a plan is made of.
+
+    Attributes:
+        architecture: general.architecture.
+        embedding: whether it gives vectors, not text.
+        keys: all keys but those that depend on the run.
+        tensors: every output tensor.
+        infos: the tensors of the source.
+        stored: tensor name -> the type in which it is copied when the recipe leaves it alone.
+        facts: what the recipes ask for.
+        template: a word on the chat template.
+        probes: text -> token ids of the original tokenizer.
+        notes: one-line remarks for a person.
+        tied_head: the duplicate head that is left out.
+    """
+
+    architecture: str
+    embedding: bool
+    keys: dict[str, Value]
+    tensors: list[Tensor]
+    infos: Mapping[str, TensorInfo]
+    stored: dict[str, GGMLType]
+    facts: ModelFacts
+    template: str = "none"
+    probes: Mapping[str, list[int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    tied_head: TiedHead | None = None
+
+
+def from_checkpoint(source: Source, recipe: Recipe) -> Model:
+    """A Hugging Face checkpoint, on the Hub or in a folder. Raises SprigError for what cannot be converted."""
+    config = _config(source)
+    found = find_architecture(config)
+    infos = headers(source)
+    arch = found(config, infos)
+    keys = arch.keys()
+    tensors = arch.tensors()
+    stored = {t.name: _stored(t, infos) for t in tensors}
+    notes: list[str] = []
+    tied_head = None
+    head = next((t for t in tensors if t.name == "output.weight"), None)
+    embedding = next((t for t in tensors if t.name == "token_embd.weight"), None)
+    if head and embedding and arch.tied:
+        pair = TiedHead(head.sources[0].source, embedding.sources[0].source)
+        if _equal(source, pair):
+            tensors.remove(head)
+            tied_head = pair
+        else:
+            notes.append(f"config.json ties the head to the embedding, but {pair.head} differs from it; both are written")
+    vocabulary = load_vocabulary(source.files, arch.vocab_rows, config)
+    template = _template(vocabulary)
+    n_weights = sum(prod(t.shape) for t in tensors)
+    general = general_keys(source, arch.gguf, n_weights, recipe)
+    facts = _facts(arch.gguf, keys)
+    all_keys: dict[str, Value] = {**general, **arch.gguf_keys(source.files), **vocabulary.keys}
+    probes = {p: vocabulary.encode(p) for p in PROBES}
+    return Model(
+        arch.gguf, arch.embedding, all_keys, tensors, infos, stored, facts, template, probes,
+        (*notes, *vocabulary.notes), tied_head,
+    )  # fmt: skip
+
+
+def _config(source: Source) -> dict[str, Any]:
+    raw = source.files.get("config.json")
+    if raw is None:
+        raise SourceError(f"{source.name} has no config.json; it is not a Hugging Face checkpoint")
+    try:
+        config = json.loads(raw)
+    except (ValueError, RecursionError) as e:
+        raise CheckpointError(f"config.json of {source.name} is not JSON ({e}); download it again") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"config.json of {source.name} is not a JSON object; download it again")
+    return config
+
+
+def _stored(tensor: Tensor, infos: Mapping[str, TensorInfo]) -> GGMLType:
+    """The type in which a tensor is copied when the recipe leaves it alone."""
+    kinds = {_source_type(infos[s.source]) for s in tensor.sources}
+    if tensor.f32 or tensor.values is not None or len(kinds) != 1:
+        return F32
+    kind = kinds.pop()
+    return F32 if kind.name == "F64" else kind
+
+
+def _source_type(info: TensorInfo) -> GGMLType:
+    kind = SOURCE_TYPES.get(info.dtype)
+    if kind is None:
+        raise UnsupportedError(
+            f"tensor {info.name!r} is stored as {info.dtype}, which is no plain float; use the original, unquantized checkpoint"
+        )
+    return kind
+
+
+def _facts(architecture: str, keys: Mapping[str, Value]) -> ModelFacts:
+    def first(name: str, default: int = 0) -> int:
+        value = keys.get(name, default)
+        items = np.atleast_1d(np.asarray(value)).ravel()
+        return int(items[0]) if items.size else default
+
+    heads = first("attention.head_count", 1)
+    return ModelFacts(architecture, first("block_count"), heads, first("attention.head_count_kv", heads), first("expert_count"))
+
+
+def _template(vocabulary: Vocabulary) -> str:
+    """A word on the chat template. Raises VocabError when it does not render."""
+    template = vocabulary.templates.get("default")
+    if template is None:
+        return "none"
+    tokens = vocabulary.keys.get("tokenizer.ggml.tokens")
+
+    def token(kind: str) -> str:
+        number = vocabulary.keys.get(f"tokenizer.ggml.{kind}_token_id")
+        known = isinstance(number, int) and isinstance(tokens, list) and number < len(tokens)
+        text = tokens[number] if known else ""  # type: ignore[index]
+        return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+
+    report = check_template(template, bos=token("bos"), eos=token("eos"))
+    if not report.renders:
+        raise VocabError(
+            f"the chat template does not render: {report.error}; correct it in the checkpoint or take another revision"
+        )
+    can = [word for word, yes in (("system", report.supports_system), ("tools", report.supports_tools)) if yes]
+    return f"renders ({', '.join(can) or 'no system, no tools'})"
+
+
+def heads_equal(checkpoint: Checkpoint, pair: TiedHead, sample: int | None = None) -> bool:
+    """Whether head and embedding hold the same bytes; ``sample`` compares that many rows, spread evenly, instead of all."""
+    a, b = checkpoint.tensors[pair.head], checkpoint.tensors[pair.embedding]
+    if (a.shape, a.dtype) != (b.shape, b.dtype):
+        return False
+    if sample:
+        starts = sorted({int(i) for i in np.linspace(0, a.n_rows - 1, sample)})
+        return all(np.array_equal(checkpoint.rows(a.name, i, i + 1), checkpoint.rows(b.name, i, i + 1)) for i in starts)
+    step = max(1, (8 << 20) // max(1, a.row_bytes))
+    return all(
+        np.array_equal(checkpoint.rows(a.name, i, min(i + step, a.n_rows)), checkpoint.rows(b.name, i, min(i + step, a.n_rows)))
+        for i in range(0, a.n_rows, step)
+    )
+
+
+def _equal(source: Source, pair: TiedHead) -> bool:
+    """All rows where the weights are on this disk; otherwise some, fetched by HTTP range, and all later as they pass."""
+    here = source.kind == "folder" or cached_bytes(source) == sum(w.size for w in source.weights)
+    checkpoint = open_checkpoint(source, stream=not here)
+    try:
+        return heads_equal(checkpoint, pair, None if here else 16)
+    finally:
+        checkpoint.close()
+
+
+# A GGUF as the source: its keys are taken over as they are.
+
+_OWN_KEYS = re.compile(r"^(general\.(quantization_version|file_type)|sprig\.|quantize\.imatrix\.|split\.)")
+_READABLE = ("F32", "F16", "BF16", "Q8_0")
+
+
+def from_gguf(source: Source, recipe: Recipe) -> Model:
+    """A GGUF in plain floats or Q8_0. Raises GGUFError or UnsupportedError."""
+    assert source.path is not None
+    header = check(source.path)
+    odd = next((t for t in header.tensors.values() if t.type.name not in _READABLE), None)
+    if odd is not None:
+        raise UnsupportedError(
+            f"{source.path.name} is already quantized ({odd.name} is {odd.type.name}); quantizing twice loses twice: "
+            "start from a GGUF in F32, F16, BF16 or Q8_0"
+        )
+    if "split.count" in header.keys and int(header.keys["split.count"]) > 1:
+        raise UnsupportedError(
+            f"{source.path.name} is one of {header.keys['split.count']} parts; join them with llama-gguf-split --merge"
+        )
+    architecture = str(header.keys.get("general.architecture", ""))
+    if not architecture:
+        raise GGUFError(f"{source.path.name} does not say its architecture; it is not a model")
+    keys: dict[str, Value] = {k: Raw(v) for k, v in header.raw_keys.items() if not _OWN_KEYS.match(k)}
+    infos = {
+        t.name: TensorInfo(t.name, t.type.name, t.shape, source.path.name, t.offset, t.nbytes) for t in header.tensors.values()
+    }
+    tensors = [Tensor(t.name, t.shape, (Slice(t.name),)) for t in header.tensors.values()]
+    prefix = f"{architecture}."
+    facts = _facts(architecture, {k.removeprefix(prefix): v for k, v in header.keys.items() if k.startswith(prefix)})
+    notes = ["the source is Q8_0 already: what its rounding lost stays lost"] if _mostly_q8(header) and recipe.quantized else []
+    stored = {t.name: t.type for t in header.tensors.values()}
+    embedding = header.keys.get(f"{prefix}attention.causal") is False
+    template = "as in the source" if "tokenizer.chat_template" in header.keys else "none"
+    return Model(
+        architecture, embedding, keys | quantization_keys(recipe), tensors, infos, stored, facts, template, notes=tuple(notes)
+    )
+
+
+def _mostly_q8(header: Header) -> bool:
+    return any(t.type == TYPES_BY_NAME["Q8_0"] for t in header.tensors.values())
