@@ -6,6 +6,7 @@ What needs the pipeline's own dependencies is imported inside the commands, so t
 from __future__ import annotations
 
 import sys
+import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -113,6 +114,13 @@ def quantize(
         out_of.result(result.to_dict(), _summary(result))
 
 
+def _wrapped(label: str, value: str) -> str:
+    """A labelled line, broken at spaces where it is long; a path is never broken, so that it can be copied."""
+    return textwrap.fill(
+        value, 96, initial_indent=f"{label:<14}", subsequent_indent=" " * 14, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def _summary(result: Result) -> str:
     spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.seconds.items() if seconds >= 0.05)
     said = f' and goes on with "{display(result.text)}"' if result.text else ""
@@ -126,7 +134,7 @@ def _summary(result: Result) -> str:
         ("check", f"every row is valid; llama.cpp loads it{said}"),
         *(("note", display(note)) for note in result.notes),
     ]
-    return "\n".join(f"{label:<14}{value}" for label, value in rows)
+    return "\n".join(_wrapped(label, value) for label, value in rows)
 
 
 @inspect_app.command()

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agent.errors import UnsupportedError
+from agent.errors import CheckpointError, UnsupportedError
 from agent.ggml_types import ARM_REPACKED
 from agent.gguf_reader import Header, read_header
 from pipeline import store
@@ -86,7 +86,7 @@ class Inspection:
 
     @property
     def bits_per_weight(self) -> float:
-        return 8 * sum(t.nbytes for t in self.tensors) / max(1, self.n_weights)
+        return 8 * self.size / max(1, self.n_weights)
 
     def hyper(self, name: str) -> Any:
         """A key under the architecture's own prefix, None where there is none."""
@@ -209,6 +209,16 @@ def _vocabulary(keys: Mapping[str, Any]) -> VocabularyFacts | None:
     )
 
 
+def _config(name: str, raw: bytes) -> dict[str, Any]:
+    try:
+        config = json.loads(raw)
+    except (ValueError, RecursionError) as e:
+        raise CheckpointError(f"config.json of {name} is not JSON ({e}); download it again") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"config.json of {name} is not a JSON object; download it again")
+    return config
+
+
 def _inspect_checkpoint(model: str, revision: str | None, token: str | None, offline: bool) -> Inspection:
     from pipeline.architectures import find_architecture
     from pipeline.card import read_facts
@@ -221,7 +231,7 @@ def _inspect_checkpoint(model: str, revision: str | None, token: str | None, off
     infos = headers(source)
     tensors = tuple(TensorLine(t.name, t.shape, t.dtype, t.nbytes) for t in infos.values())
     size = sum(t.nbytes for t in tensors)
-    config = json.loads(source.files.get("config.json", b"{}"))
+    config = _config(source.name, source.files.get("config.json", b"{}"))
     name = f"{source.name}@{source.commit}" if source.commit else source.name
     facts = read_facts(source.files.get("README.md"))
     general = {"general.name": source.name, "general.license": facts.licence, "general.languages": list(facts.languages)}
