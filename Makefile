@@ -32,7 +32,8 @@ lint: $(VENV)/.dev ## ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: $(VENV)/.dev ## speed and memory beside llama.cpp's own two passes; takes minutes
+bench: $(VENV)/.dev ## start-up, and speed and memory beside llama.cpp's own two passes; takes minutes
+	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/quantize.py
 
 clean: ## remove what the demo made; .venv stays

@@ -114,13 +114,6 @@ def quantize(
         out_of.result(result.to_dict(), _summary(result))
 
 
-def _wrapped(label: str, value: str) -> str:
-    """A labelled line, broken at spaces where it is long; a path is never broken, so that it can be copied."""
-    return textwrap.fill(
-        value, 96, initial_indent=f"{label:<14}", subsequent_indent=" " * 14, break_long_words=False, break_on_hyphens=False
-    )
-
-
 def _summary(result: Result) -> str:
     spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.seconds.items() if seconds >= 0.05)
     said = f' and goes on with "{display(result.text)}"' if result.text else ""
@@ -132,9 +125,12 @@ def _summary(result: Result) -> str:
         ("recipe", f"{result.recipe}: {', '.join(f'{n} {kind}' for kind, n in result.types.items())}"),
         ("seconds", f"{sum(result.seconds.values()):.1f}: {spent}"),
         ("check", f"every row is valid; llama.cpp loads it{said}"),
-        *(("note", display(note)) for note in result.notes),
     ]
-    return "\n".join(_wrapped(label, value) for label, value in rows)
+    notes = [
+        textwrap.fill(display(note), 96, initial_indent=f"{'note':<14}", subsequent_indent=" " * 14, break_long_words=False)
+        for note in result.notes
+    ]
+    return "\n".join([*(f"{label:<14}{value}" for label, value in rows), *notes])
 
 
 @inspect_app.command()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.errors import SprigError
+from agent.files import exclusive
 from agent.gguf_reader import read_header
 from agent.home import models
 
@@ -83,14 +85,22 @@ def find_model(name: str) -> Stored:
 
 
 def remove_model(model: Stored) -> int:
-    """Delete the GGUF and all that belongs to it; returns the bytes that came free. Raises StoreError."""
+    """Delete the GGUF and all that belongs to it; returns the bytes that came free.
+
+    Raises:
+        StoreError: a file cannot be deleted.
+        OutputError: a run is writing it at this moment.
+    """
     freed = 0
-    for path in model.files:
-        try:
-            freed += path.lstat().st_size
-            path.unlink()
-        except OSError as e:
-            raise StoreError(f"cannot remove {path}: {e.strerror}") from None
+    with ExitStack() as stack:
+        for part in (path for path in model.files if path.suffix == ".part"):
+            stack.enter_context(exclusive(part))
+        for path in model.files:
+            try:
+                freed += path.lstat().st_size
+                path.unlink()
+            except OSError as e:
+                raise StoreError(f"cannot remove {path}: {e.strerror}") from None
     return freed
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import sprig as sprig_command
+from agent.files import exclusive
 from agent.gguf_reader import read_header
 from pipeline.gguf_file import lay_out
 from tests.fixtures.loopback_hub import LoopbackHub
@@ -366,6 +367,17 @@ def test_an_unfinished_run_is_listed_and_can_be_removed(home: Path, here: Here) 
     assert "--resume" in here("models", "show", "half").stdout
     assert only_json(here("models", "remove", "half", "--yes", "--json"))["freed"] == 10
     assert list(folder.iterdir()) == []
+
+
+def test_a_model_that_is_being_made_is_not_removed(home: Path, here: Here) -> None:
+    folder = fill(home)
+    part = folder / "busy.gguf.part"
+    with exclusive(part) as fd:
+        os.write(fd, b"x" * 10)
+        assert "another run" in one_line(here("models", "remove", "busy", "--yes"))
+        assert part.read_bytes() == b"x" * 10
+    assert here("models", "remove", "busy", "--yes").returncode == 0
+    assert not part.exists()
 
 
 def test_nothing_is_removed_unless_somebody_says_yes(home: Path, here: Here) -> None:
