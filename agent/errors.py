@@ -14,6 +14,10 @@ class SourceError(SprigError):
     """The model could not be found, reached, downloaded or proved to be the one that was asked for."""
 
 
+class BrokenOffError(SourceError):
+    """The source stopped answering; what was read until then is good, and a later run may go on from it."""
+
+
 class CheckpointError(SprigError):
     """A checkpoint's files are broken: a truncated or lying header, a missing shard, a wrong shape, a NaN weight."""
 

@@ -19,7 +19,7 @@ from huggingface_hub import HfApi, constants, get_session, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import build_hf_headers, parse_ratelimit_headers  # type: ignore[attr-defined]
 
-from agent.errors import SourceError
+from agent.errors import BrokenOffError, SourceError
 
 RETRIES = 4  # failures in a row, without progress between them, before a transfer is given up
 BACKOFF_SECONDS = 0.5  # first pause; it doubles each time
@@ -105,9 +105,9 @@ class Patience:
         self._gained = 0
         pause = asked if asked is not None else BACKOFF_SECONDS * 2 ** (self._failures - 1)
         if self._failures > RETRIES:
-            raise SourceError(f"{self._what}: {reason} ({self._failures} times); try again later")
+            raise BrokenOffError(f"{self._what}: {reason} ({self._failures} times); try again later")
         if self._waited + pause > LONGEST_WAIT_SECONDS:
-            raise SourceError(f"{self._what}: {reason}; the server asks to wait {pause:.0f} seconds; try again then")
+            raise BrokenOffError(f"{self._what}: {reason}; the server asks to wait {pause:.0f} seconds; try again then")
         self._waited += pause
         time.sleep(pause)
         self._since, self._gained_since = time.monotonic(), 0

@@ -160,7 +160,9 @@ class Streamed:
 
     def finish(self) -> None:
         """Prove what was read. Raises SourceError or CheckpointError."""
-        self.checkpoint.finish()
+        infos = self.checkpoint.tensors
+        used = {infos[piece.source].file for tensor in self.plan.tensors for piece in tensor.sources}
+        self.checkpoint.finish(used | ({infos[self.head.pair.head].file} if self.head else set()))
         if self.head is not None:
             self.head.compare()
 

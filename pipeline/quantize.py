@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from agent.device import cores
-from agent.errors import CheckpointError, OutputError, SprigError, UnsupportedError
+from agent.errors import BrokenOffError, CheckpointError, OutputError, SprigError, UnsupportedError
 from agent.files import exclusive, publish, reserve
 from agent.ggml_types import F32
 from agent.gguf_check import check
@@ -226,6 +226,9 @@ def _write(
         except (KeyboardInterrupt, SystemExit):
             keep = True  # --resume goes on from here
             raise
+        except BrokenOffError as e:
+            keep = True
+            raise BrokenOffError(f"{e}; --resume goes on from what was written") from None
         except OSError as e:
             raise OutputError(f"cannot write {part}: {e.strerror or e}; nothing was published") from None
         finally:

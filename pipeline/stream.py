@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from agent.errors import SourceError
+from agent.errors import BrokenOffError, SourceError
 from pipeline.checkpoint import RawRows, TensorInfo
 from pipeline.hub import Chunks, Hub, WeightFile
 from pipeline.source_hash import Digest, git_sha1, resume, sha256
@@ -266,7 +266,7 @@ class _Shard:
                         return
                     piece.clear()
             self._give(bytes(piece), digest)
-            self._put(SourceError(f"{self._where} ended early"))
+            self._put(BrokenOffError(f"{self._where} ended early"))
         except Exception as e:  # it belongs to the thread that takes the pieces
             self._put(e)
         finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import SprigError
+from agent.errors import BrokenOffError, SprigError
 from agent.gguf_reader import read_header
 from pipeline import Progress, quantize
 from pipeline.preflight import preflight
@@ -113,6 +113,22 @@ def test_a_connection_cut_in_mid_file_is_taken_up_again(
 ) -> None:
     hub.fail("*model-00002*", cut_after=300_000, times=3)
     assert tensors(quantize(REPO, "Q4_K_M", tmp_path / "out.gguf", stream=stream).path) == unbroken
+
+
+def test_a_stream_that_breaks_off_for_good_can_be_taken_up_by_a_later_run(
+    hub: LoopbackHub, unbroken: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.hub.time.sleep", lambda seconds: None)
+    out = tmp_path / "out.gguf"
+    hub.fail("*model-00003*.safetensors", skip=4, status=503, times=1000)
+    with pytest.raises(BrokenOffError, match=r"--resume goes on") as caught:
+        quantize(REPO, "Q4_K_M", out, stream=True)
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+    hub.heal()
+    assert quantize(REPO, "Q4_K_M", out, stream=True, resume=True).resumed > 0
+    assert tensors(out) == unbroken
+    assert not list(tmp_path.glob("*.part*"))
 
 
 @pytest.mark.parametrize("stream", [False, True])
