@@ -6,21 +6,20 @@ once, so that the hash of every shard can be proved on the way.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from agent.errors import CheckpointError
 from pipeline.architectures import Tensor
 from pipeline.architectures.base import Index
-from pipeline.checkpoint import Checkpoint, RawRows, TensorInfo
+from pipeline.checkpoint import Checkpoint, RawRows
 from pipeline.journal import Slab
 from pipeline.model import TiedHead
 from pipeline.preflight import Preflight
+from pipeline.source_hash import resume, sha256
 from pipeline.stream import StreamCheckpoint
 
 CHUNK = 1 << 19  # weights in a slab: 2 MB as float32, so that it stays in a core's cache
@@ -106,63 +105,70 @@ class Streamed:
     """Units in the order of the source, so that each shard is read once, from front to back, and its hash proved at its end."""
 
     def __init__(self, plan: Preflight, checkpoint: StreamCheckpoint, units: Sequence[Unit], done: Sequence[Slab]) -> None:
-        self.plan, self.checkpoint, self.units = plan, checkpoint, units
-        self.head = _HeadDigests(plan.tied_head, checkpoint) if plan.tied_head else None
-        self._restore(done)
+        self.checkpoint = checkpoint
+        self.infos = checkpoint.tensors
+        self.constants = [unit for unit in units if unit.tensor.values is not None]
+        self.wanted: list[_Wanted] = sorted(
+            ((*self._place(read), read, unit, i) for unit in units for i, read in enumerate(unit.reads)), key=lambda w: w[:2]
+        )
+        self.shards = {self.infos[piece.source].file for tensor in plan.tensors for piece in tensor.sources}
+        self.head = _HeadDigests(plan.tied_head) if plan.tied_head else None
+        begin = self._restore(done)
+        if self.head is not None:
+            self.shards.add(self.infos[self.head.pair.head].file)
+            self._add_heads(self.head, begin)
 
-    def _restore(self, done: Sequence[Slab]) -> None:
-        """The running hash of a killed run, as far as everything before its position was written."""
-        if not done:
-            return
-        infos = self.checkpoint.tensors
-        first: dict[str, int] = {}
-        for unit in self.units:
-            for name, start, _ in unit.reads:
-                info = infos[name]
-                position = info.offset + start * info.row_bytes
-                first[info.file] = min(position, first.get(info.file, position))
-        best: dict[str, dict[str, Any]] = {}
-        for slab in done:
-            if slab.note:
-                state = json.loads(slab.note)
-                if state["position"] <= first.get(state["file"], 1 << 62):
-                    best[state["file"]] = state
-        if self.head is None:
-            self.checkpoint.restore(best)
+    def _place(self, read: Read) -> tuple[str, int]:
+        info = self.infos[read[0]]
+        return info.file, info.offset + read[1] * info.row_bytes
+
+    def _restore(self, done: Sequence[Slab]) -> tuple[str, int]:
+        """Take up the running hashes of a killed run at the last place behind which nothing is to be done; gives that place."""
+        first = self.wanted[0][:2] if self.wanted else (max(self.shards), 1 << 62)
+        for slab in reversed(done):
+            note = json.loads(slab.note) if slab.note else {}
+            place = (note.get("file", ""), note.get("position", 0))
+            if note and place <= first and (self.head is None or self.head.restore(note.get("heads"))):
+                self.checkpoint.restore({place[0]: note})
+                return place
+        return ("", 0)
+
+    def _add_heads(self, head: _HeadDigests, begin: tuple[str, int]) -> None:
+        """What must be read beside the units: the head, and what a resumed run would skip of the embedding."""
+        have = {w[2] for w in self.wanted}
+        for name in (head.pair.head, head.pair.embedding):
+            info = self.infos[name]
+            step = max(1, CHUNK // info.row_length)
+            for start in range(0, info.n_rows, step):
+                read = (name, start, min(start + step, info.n_rows))
+                place = self._place(read)
+                if read not in have and place >= begin:
+                    self.wanted.append((*place, read, None, 0))
+        self.wanted.sort(key=lambda w: w[:2])
 
     def __iter__(self) -> Iterator[tuple[Unit, RawRows]]:
-        infos = self.checkpoint.tensors
-        wanted: list[_Wanted] = []
-        for unit in self.units:
-            if unit.tensor.values is not None:
-                yield unit, _values(unit.tensor)
-            for i, read in enumerate(unit.reads):
-                info = infos[read[0]]
-                wanted.append((info.file, info.offset + read[1] * info.row_bytes, read, unit, i))
-        if self.head is not None:
-            wanted += self.head.reads(wanted, infos)
-        wanted.sort(key=lambda w: w[:2])
+        for unit in self.constants:
+            yield unit, _values(unit.tensor)
         pieces: dict[int, dict[int, RawRows]] = {}
-        for (_, _, read, owner, i), raw in zip(wanted, self.checkpoint.in_order(w[2] for w in wanted), strict=True):
+        for (_, _, read, owner, i), raw in zip(self.wanted, self.checkpoint.in_order(w[2] for w in self.wanted), strict=True):
             if self.head is not None:
                 self.head.update(read[0], raw)
             if owner is None:
                 continue
             got = pieces.setdefault(owner.offset, {})
-            got[i] = _rewrapped(raw, infos[read[0]].row_length, owner.tensor.row_length)
+            got[i] = _rewrapped(raw, self.infos[read[0]].row_length, owner.tensor.row_length)
             if len(got) == len(owner.reads):
                 del pieces[owner.offset]
                 yield owner, got[0] if len(got) == 1 else np.concatenate([got[k] for k in range(len(got))])
 
     def note(self) -> str:
-        """The state of the running hash, for the journal."""
-        return json.dumps(self.checkpoint.state()) if self.head is None else ""
+        """The state of the running hashes, for the journal."""
+        state = self.checkpoint.state()
+        return json.dumps(state | {"heads": self.head.save()} if self.head is not None else state)
 
     def finish(self) -> None:
-        """Prove what was read. Raises SourceError or CheckpointError."""
-        infos = self.checkpoint.tensors
-        used = {infos[piece.source].file for tensor in self.plan.tensors for piece in tensor.sources}
-        self.checkpoint.finish(used | ({infos[self.head.pair.head].file} if self.head else set()))
+        """Prove every shard that holds anything of the model. Raises SourceError or CheckpointError."""
+        self.checkpoint.finish(self.shards)
         if self.head is not None:
             self.head.compare()
 
@@ -170,31 +176,28 @@ class Streamed:
 class _HeadDigests:
     """Proves in passing that the head which is left out is the embedding."""
 
-    def __init__(self, pair: TiedHead, checkpoint: Checkpoint) -> None:
+    def __init__(self, pair: TiedHead) -> None:
         self.pair = pair
-        self.digests = {pair.head: hashlib.sha256(), pair.embedding: hashlib.sha256()}
-        self.checkpoint = checkpoint
-
-    def reads(self, planned: Sequence[_Wanted], infos: Mapping[str, TensorInfo]) -> list[_Wanted]:
-        """What must be read beside the units: the head, and what a resumed run would skip of the embedding."""
-        have = {w[2] for w in planned if w[2][0] == self.pair.embedding}
-        extra: list[_Wanted] = []
-        for name in (self.pair.head, self.pair.embedding):
-            info = infos[name]
-            step = max(1, CHUNK // info.row_length)
-            for start in range(0, info.n_rows, step):
-                read = (name, start, min(start + step, info.n_rows))
-                if read not in have:
-                    extra.append((info.file, info.offset + start * info.row_bytes, read, None, 0))
-        return extra
+        self.digests = {pair.head: sha256(), pair.embedding: sha256()}
 
     def update(self, name: str, raw: RawRows) -> None:
         if name in self.digests:
             self.digests[name].update(np.ascontiguousarray(raw).data)
 
+    def save(self) -> dict[str, str | None]:
+        return {name: digest.save() for name, digest in self.digests.items()}
+
+    def restore(self, saved: Mapping[str, object] | None) -> bool:
+        """Whether both digests could be taken up again."""
+        restored = {name: resume((saved or {}).get(name)) for name in self.digests}
+        if any(digest is None for digest in restored.values()):
+            return False
+        self.digests = {name: digest for name, digest in restored.items() if digest is not None}
+        return True
+
     def compare(self) -> None:
         head, embedding = self.digests.values()
-        if head.digest() != embedding.digest():
+        if head.hexdigest() != embedding.hexdigest():
             raise CheckpointError(
                 f"config.json ties the head to the embedding, but {self.pair.head} differs from it; "
                 "quantize without --stream, which writes both"

@@ -12,6 +12,7 @@ import pytest
 from agent.errors import BrokenOffError, SprigError
 from agent.gguf_reader import read_header
 from pipeline import Progress, quantize
+from pipeline.checkpoint import read_safetensors_header
 from pipeline.preflight import preflight
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.random_llama import SMALL, write_checkpoint
@@ -166,5 +167,32 @@ def test_a_streamed_duplicate_head_is_proved_in_passing(hub: LoopbackHub, tmp_pa
     streamed = quantize("sprig-test/twin", "Q8_0", tmp_path / "streamed.gguf", stream=True)
     assert streamed.preflight.tied_head is not None
     assert tensors(streamed.path) == tensors(local.path)
-    run_and_kill(os, "pwrite", 25, lambda: quantize("sprig-test/twin", "Q8_0", tmp_path / "r.gguf", stream=True, threads=1))
-    assert tensors(quantize("sprig-test/twin", "Q8_0", tmp_path / "r.gguf", stream=True, resume=True).path) == tensors(local.path)
+
+
+def test_a_killed_stream_with_a_duplicate_head_is_not_read_twice(hub: LoopbackHub, tmp_path: Path) -> None:
+    twin = write_checkpoint(tmp_path / "twin", SMALL, shards=2)
+    config = json.loads((twin / "config.json").read_text())
+    (twin / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True, "num_hidden_layers": 4}))
+    embedding = read_safetensors_header(twin / "model-00001-of-00002.safetensors")["model.embed_tokens.weight"]
+    head = read_safetensors_header(twin / "model-00002-of-00002.safetensors")["lm_head.weight"]
+    raw = bytearray((twin / "model-00002-of-00002.safetensors").read_bytes())
+    source = (twin / "model-00001-of-00002.safetensors").read_bytes()
+    raw[head.offset : head.offset + head.nbytes] = source[embedding.offset : embedding.offset + embedding.nbytes]
+    (twin / "model-00002-of-00002.safetensors").write_bytes(raw)
+    hub.publish("sprig-test/twin", twin)
+    local = quantize(str(twin), "Q8_0", tmp_path / "local.gguf")
+    out = tmp_path / "r.gguf"
+    run_and_kill(os, "pwrite", 34, lambda: quantize("sprig-test/twin", "Q8_0", out, stream=True, threads=1))
+    before = hub.sent("*.safetensors")
+    assert quantize("sprig-test/twin", "Q8_0", out, stream=True, resume=True, threads=1).resumed > 0
+    assert out.exists()
+    assert tensors(out) == tensors(local.path)
+    weights = sum(p.stat().st_size for p in twin.glob("*.safetensors"))
+    assert hub.sent("*.safetensors") - before < 0.6 * weights
+    # The same with a head that is another: found out at the end, and nothing is published.
+    raw[head.offset + 100_000] ^= 1
+    (twin / "model-00002-of-00002.safetensors").write_bytes(raw)
+    hub.publish("sprig-test/twin", twin)
+    with pytest.raises(SprigError, match=r"lm_head\.weight differs"):
+        quantize("sprig-test/twin", "Q8_0", tmp_path / "other.gguf", stream=True)
+    assert not list(tmp_path.glob("other*"))
