@@ -100,6 +100,8 @@ class Architecture:
         """
         text = config.get("text_config")
         self.hp: dict[str, Any] = {**self.defaults, **config, **(text if isinstance(text, dict) else {})}
+        if config.get("tie_word_embeddings") is not None:
+            self.hp["tie_word_embeddings"] = config["tie_word_embeddings"]  # a wrapper holds the head, so its word counts
         self.infos: dict[str, TensorInfo] = {}
         for name, info in infos.items():
             plain = self.normalize(name)

@@ -139,7 +139,7 @@ class DistilBert(Bert):
     model_types: ClassVar[tuple[str, ...]] = ("distilbert",)
     defaults: ClassVar[Mapping[str, Any]] = {
         "vocab_size": 30522, "dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072, "activation": "gelu",
-        "max_position_embeddings": 512, "layer_norm_eps": 1e-12, "type_vocab_size": 1,
+        "max_position_embeddings": 512, "type_vocab_size": 1,
     }  # fmt: skip
     names: ClassVar[Mapping[str, str]] = {
         "embeddings.word_embeddings.weight": "token_embd.weight",
@@ -167,4 +167,5 @@ class DistilBert(Bert):
             ("hidden_dim", "intermediate_size"),
         ):  # fmt: skip
             self.hp.setdefault(ours, self.hp.get(theirs))
+        self.hp["layer_norm_eps"] = 1e-12  # DistilBERT's own, whatever config.json says
         super().check()

@@ -22,6 +22,7 @@ ATTENTION: Mapping[str, str] = {
     "model.layers.{i}.self_attn.v_proj.weight": "blk.{i}.attn_v.weight",
     "model.layers.{i}.self_attn.o_proj.weight": "blk.{i}.attn_output.weight",
 }
+_EMBEDDING = "model.embed_tokens.weight"
 WINDOW_KINDS = ("sliding_attention", "full_attention")
 ATTENTION_PARTS = (
     "attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "attn_q_norm.weight", "attn_k_norm.weight",
@@ -105,7 +106,9 @@ class Decoder(Architecture):
 
     def check(self) -> None:
         super().check()
-        _ = self.tied  # must be readable
+        if self.tied and _EMBEDDING not in self.infos and "lm_head.weight" in self.infos:
+            # Of two names for one weight some writers keep the other; transformers takes either.
+            self.infos[_EMBEDDING] = self.infos.pop("lm_head.weight")
         if self.n_heads % self.n_kv_heads:
             raise CheckpointError(f"config.json: {self.n_heads} heads cannot share {self.n_kv_heads} key-value heads")
         if self.head_dim < 1:

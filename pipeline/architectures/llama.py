@@ -31,5 +31,10 @@ class Mistral(Llama):
     bias_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @property
+    def tied(self) -> bool:
+        # Where nothing is said, the wrapper's default counts, which is not Mistral's own.
+        return self.flag("tie_word_embeddings") if "tie_word_embeddings" in self.hp else bool(self.hp.get("text_config"))
+
+    @property
     def window(self) -> int | None:
         return self._plain_window()

@@ -53,9 +53,11 @@ def read(config: dict[str, Any], infos: Infos) -> Architecture:
     return arch
 
 
-def keys_of(config: dict[str, Any], vocabulary: int = 512) -> dict[str, Any]:
-    embedding = TensorInfo("model.embed_tokens.weight", "F32", (vocabulary, 8), "f", 0, 32 * vocabulary)
-    return dict(find_architecture(config)(config, {embedding.name: embedding}).keys())
+EMBEDDING = TensorInfo("model.embed_tokens.weight", "F32", (512, 8), "f", 0, 16384)
+
+
+def keys_of(config: dict[str, Any]) -> dict[str, Any]:
+    return dict(find_architecture(config)(config, {EMBEDDING.name: EMBEDDING}).keys())
 
 
 def test_each_model_type_has_a_class_that_claims_it() -> None:
@@ -122,6 +124,20 @@ def test_wrappers_spell_the_text_part_in_two_ways(prefix: str) -> None:
     infos[eye.name] = eye
     names = {t.name for t in read(config, infos).tensors()}
     assert names == {t.name for t in read(config_of("gemma3"), infos_of("gemma3")).tensors()}
+
+
+def test_the_wrapper_holds_the_head_and_says_whether_it_is_tied() -> None:
+    def tied(kind: str, **config: Any) -> bool:
+        whole = {"model_type": kind, "vision_config": {}, **config}
+        return find_architecture(whole)(whole, {"model.embed_tokens.weight": EMBEDDING}).tied
+
+    assert tied("gemma3", text_config={"model_type": "gemma3_text"})
+    assert tied("mistral3", text_config={"model_type": "mistral"})
+    assert tied("mistral3", text_config={"model_type": "ministral3"})
+    assert not tied("qwen3_5", text_config={"model_type": "qwen3_5_text"})
+    assert tied("qwen3_5", text_config={"model_type": "qwen3_5_text", "tie_word_embeddings": True})
+    assert tied("qwen3_5", tie_word_embeddings=True, text_config={"model_type": "qwen3_5_text", "tie_word_embeddings": False})
+    assert not tied("mistral3", tie_word_embeddings=False, text_config={"model_type": "ministral3"})
 
 
 def test_a_window_that_llama_cpp_does_not_keep_bounds_the_context() -> None:

@@ -37,9 +37,9 @@ Floats = npt.NDArray[np.float64]
 POSITIONS, VOCABULARY = 64, 512
 TOLERANCE = 1e-3
 # ggml's CPU backend computes GELU in its tanh form and reads it from a table of F16 values (ggml-cpu/vec.h). Against a model
-# that does the same, what is left is a value that now and then falls on the other side of a rounding (measured: up to 1.1e-3).
+# that does the same, what is left is a value that now and then falls on the other side of a rounding (measured: up to 1.9e-3).
 # Against the original's own GELU the table itself shows (measured: up to 3.3e-3).
-TABLE_TOLERANCE, GELU_TOLERANCE = 2e-3, 1e-2
+TABLE_TOLERANCE, GELU_TOLERANCE = 4e-3, 1e-2
 GELU = ("gemma2", "gemma3", "gemma4", "bert", "distilbert")
 
 torch.set_num_threads(1)
@@ -218,6 +218,14 @@ def test_a_head_that_repeats_the_embedding_is_left_out(tmp_path: Path, convert: 
     path = convert(tmp_path)
     assert "output.weight" not in read_header(path).tensors
     assert furthest(in_llama_cpp(path), in_transformers(model)) < TOLERANCE
+
+
+def test_of_an_embedding_and_a_head_that_are_one_either_name_will_do(tmp_path: Path, convert: Callable[[Path], Path]) -> None:
+    model = save("qwen3-tied", tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["lm_head.weight"] = weights.pop("model.embed_tokens.weight")
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert furthest(in_llama_cpp(convert(tmp_path)), in_transformers(model)) < TOLERANCE
 
 
 def test_two_seeds_say_different_things() -> None:
