@@ -17,7 +17,7 @@ class Llama(Decoder):
     defaults: ClassVar[Mapping[str, Any]] = sizes(4096, 11008, 32, 32, None, 2048)
     names: ClassVar[Mapping[str, str]] = {**Decoder.names, **bias_names(ATTENTION), **bias_names(MLP)}
     interleaved_rope = True
-    rope_kinds = frozenset({"default", "linear", "dynamic", "yarn", "llama3", "longrope"})
+    rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "linear", "dynamic", "yarn", "llama3", "longrope"})
     bias_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {"attention_bias": ATTENTION_BIASES, "mlp_bias": MLP_BIASES}
 
 

@@ -24,6 +24,8 @@ class Ministral3(Mistral):
         },
     )  # fmt: skip
 
+    rope_kinds: ClassVar[frozenset[str]] = frozenset({"yarn"})
+
     def check(self) -> None:
         super().check()
         p = rope_parameters(self.hp)

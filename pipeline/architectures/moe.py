@@ -50,7 +50,6 @@ class Mixture(Decoder):
     optional: ClassVar[frozenset[str]] = Decoder.optional | {"blk.{i}.ffn_gate_up_exps.weight"}
     required: ClassVar[tuple[str, ...]] = ("blk.{i}.ffn_gate_exps.weight", "blk.{i}.ffn_up_exps.weight")
     normalized: ClassVar[bool] = True
-    norm_key: ClassVar[str] = "norm_topk_prob"
 
     @property
     def n_experts(self) -> int:
@@ -65,8 +64,8 @@ class Mixture(Decoder):
         used = self.integer("num_experts_per_tok")
         if not used <= self.n_experts <= MAX_EXPERTS:
             raise CheckpointError(f"config.json: {used} of {self.n_experts} experts; llama.cpp takes up to {MAX_EXPERTS}")
-        if self.norm_key in self.hp and self.flag(self.norm_key) != self.normalized:
-            raise UnsupportedError(f"llama.cpp's {self.gguf} has {self.norm_key} = {self.normalized} built in; here it is not so")
+        if "norm_topk_prob" in self.hp and self.flag("norm_topk_prob") != self.normalized:
+            raise UnsupportedError(f"llama.cpp's {self.gguf} has norm_topk_prob = {self.normalized} built in; here it is not so")
 
     def keys(self) -> dict[str, Value]:
         return super().keys() | {"expert_count": self.n_experts, "expert_used_count": self.integer("num_experts_per_tok")}
