@@ -26,6 +26,11 @@ MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
 MAX_NAME = 63  # GGML_MAX_NAME, less its zero byte
 MAX_TOKEN_BYTES = 16_384
 
+POOLINGS = range(5)  # enum llama_pooling_type
+# Architectures whose graph asserts that keys and values have one width and RoPE turns all of it (llama.cpp's src/models).
+WHOLE_HEAD_ROPE = frozenset({
+    "llama", "mistral3", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "olmo2", "olmoe", "granite", "smollm3",
+})  # fmt: skip
 ROPE_SCALINGS = frozenset({"none", "linear", "yarn", "longrope"})
 TOKENIZERS = frozenset({"llama", "bert", "gpt2", "t5", "rwkv", "plamo2", "gemma4", "hybriddna", "whitespace"})
 _NO_VOCABULARY = frozenset({"no_vocab", "none"})
@@ -57,7 +62,7 @@ def check(path: Path, *, data: bool = False) -> Header:
 
 def _architecture(header: Header) -> Iterator[str]:
     kind = header.keys.get("general.type", "model")
-    if kind != "model":
+    if not _is(kind, "model"):
         yield f"it is of the type {_short(kind)}, not a model"
     if header.types.get("general.architecture") != "str" or not header.keys["general.architecture"]:
         yield "general.architecture does not name an architecture"
@@ -101,14 +106,18 @@ def _hyperparameters(header: Header) -> Iterator[str]:
         ("context_length", 1, (1 << 31) - 1, True),
         ("embedding_length", 1, (1 << 24) - 1, True),
         ("expert_count", 0, MAX_EXPERTS, False),
-        ("rope.dimension_count", 0, 1 << 16, False),
+        ("pooling_type", POOLINGS.start, POOLINGS.stop - 1, False),
     ):
         value = hp.get(key)
         if value is None and not required:
             continue
         if kinds.get(key) not in _INTEGERS or value is None or not least <= value <= most:
             yield f"{arch}.{key} is {_short(value)} and must be a whole number from {least} to {most}"
+    ahead = hp.get("nextn_predict_layers", 0)
+    if not isinstance(ahead, int) or not 0 <= ahead <= hp["block_count"]:
+        yield f"{arch}.nextn_predict_layers is {_short(ahead)} of {hp['block_count']} blocks"
     yield from _experts(arch, hp)
+    yield from _heads(arch, hp)
     for key, value in hp.items():
         if key.endswith(("norm_epsilon", "norm_rms_epsilon")):
             if not isinstance(value, float) or not 0 < value < 1:
@@ -116,7 +125,7 @@ def _hyperparameters(header: Header) -> Iterator[str]:
         elif re.fullmatch(r"rope\.freq_base(_\w+)?", key):
             if not isinstance(value, float) or value <= 0:
                 yield f"{arch}.{key} is {_short(value)} and must be positive"
-        elif key == "rope.scaling.type" and value not in ROPE_SCALINGS:
+        elif key == "rope.scaling.type" and not _is(value, *ROPE_SCALINGS):
             yield f"{arch}.{key} is {_short(value)}; llama.cpp knows {', '.join(sorted(ROPE_SCALINGS))}"
         elif key in ("rope.scaling.factor", "rope.scale_linear") and (not isinstance(value, float) or value < 0):
             yield f"{arch}.{key} is {_short(value)} and must not be negative"
@@ -137,11 +146,26 @@ def _experts(arch: str, hp: Mapping[str, Any]) -> Iterator[str]:
         yield f"{arch} has a group of {_short(count)} experts"
 
 
+def _heads(arch: str, hp: Mapping[str, Any]) -> Iterator[str]:
+    heads = hp.get("attention.head_count")
+    if not isinstance(heads, int) or heads <= 0:
+        return  # an array, one for each layer, or no attention at all
+    keys = hp.get("attention.key_length", hp["embedding_length"] // heads)
+    values = hp.get("attention.value_length", hp["embedding_length"] // heads)
+    turned = hp.get("rope.dimension_count", keys)
+    if not all(isinstance(n, int) and 0 <= n < 1 << 16 for n in (keys, values, turned)):
+        yield f"{arch} has heads of {_short(keys)} and {_short(values)}, of which RoPE turns {_short(turned)}"
+    elif (turned % 2 and "rope.dimension_count" in hp) or turned > keys:
+        yield f"{arch}.rope.dimension_count is {turned} for heads of {keys}; it must be even and no larger"
+    elif arch in WHOLE_HEAD_ROPE and not keys == values == turned:
+        yield f"{arch} has heads of {keys} and {values}, of which RoPE turns {turned}; they must be equal"
+
+
 def _vocabulary(header: Header) -> Iterator[str]:
     model = header.keys.get("tokenizer.ggml.model")
-    if model in _NO_VOCABULARY:
+    if _is(model, *_NO_VOCABULARY):
         return
-    if model not in TOKENIZERS:
+    if not _is(model, *TOKENIZERS):
         yield f"tokenizer.ggml.model is {_short(model)}; known are {', '.join(sorted(TOKENIZERS))}"
     if header.types.get("tokenizer.ggml.tokens") != "arr[str]" or not header.keys["tokenizer.ggml.tokens"]:
         yield "tokenizer.ggml.tokens is not a list of tokens"
@@ -183,26 +207,33 @@ def _token_ids(header: Header, count: int) -> Iterator[str]:
     for key, value in header.keys.items():
         if not (key.startswith("tokenizer.ggml.") and key.endswith(("_token_id", "_token_ids"))):
             continue
-        kind = header.types[key].removeprefix("arr[").removesuffix("]")
+        kind = header.types[key]
+        if key.endswith("s"):
+            kind = kind.removeprefix("arr[").removesuffix("]")
         ids = np.atleast_1d(value) if kind in _INTEGERS else np.array([-1])
         if ids.size and (ids.min() < 0 or ids.max() >= count):
             yield f"{_short(key)} is {_short(value)} in a vocabulary of {count} tokens"
 
 
 def _fitting(header: Header, model: str, tokens: list[str]) -> Iterator[str]:
-    if model in _MERGED and "tokenizer.ggml.merges" not in header.keys and header.keys.get("tokenizer.ggml.pre") != "kimi-k2":
+    unmerged = _is(header.keys.get("tokenizer.ggml.pre"), "kimi-k2")
+    if model in _MERGED and "tokenizer.ggml.merges" not in header.keys and not unmerged:
         yield f"its {model!r} tokenizer has no merges"
     if model in _BYTE_FALLBACK:
         known = set(tokens)
         lost = [b for b in range(256) if f"<0x{b:02X}>" not in known and not (model == "llama" and _raw_byte(b) in known)]
         if lost:
             yield f"its {model!r} tokenizer has no token for byte 0x{lost[0]:02X} ({len(lost)} such), and llama.cpp would abort"
+    if model == "bert":
+        for key, usual in (("bos_token_id", 101), ("seperator_token_id", 102)):  # llama.cpp's spelling, and its defaults
+            if header.keys.get(f"tokenizer.ggml.{key}", usual) >= len(tokens):
+                yield f"its 'bert' tokenizer has no tokenizer.ggml.{key}, and llama.cpp would abort"
     causal = header.keys.get(f"{header.keys['general.architecture']}.attention.causal", True)
-    if model == "bert" and causal:
+    if model == "bert" and causal is not False:
         yield "its 'bert' tokenizer does not fit a model that writes text"
     embedding = header.tensors.get("token_embd.weight")
-    if embedding is not None and embedding.shape[0] != len(tokens):
-        yield f"token_embd.weight has {embedding.shape[0]} rows for {len(tokens)} tokens"
+    if embedding is not None and embedding.shape[:-1] != (len(tokens),):
+        yield f"token_embd.weight has the shape {list(embedding.shape)} for {len(tokens)} tokens"
 
 
 def _raw_byte(b: int) -> str:
@@ -217,6 +248,11 @@ def _templates(header: Header) -> Iterator[str]:
             yield f"{_short(key)} is not a text"
         elif len(value.encode("utf-8", "surrogateescape")) > MAX_TEMPLATE_BYTES:
             yield f"{_short(key)} is larger than {MAX_TEMPLATE_BYTES} bytes"
+
+
+def _is(value: object, *names: str) -> bool:
+    """Whether the value is one of these texts; a value of any other type, an array say, is none."""
+    return isinstance(value, str) and value in names
 
 
 def _short(value: object) -> str:

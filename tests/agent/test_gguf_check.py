@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.errors import GGUFError
 from agent.ggml_types import F16, F32, TYPES_BY_NAME, GGMLType
 from agent.gguf_check import check
 from agent.gguf_data import finite
+from agent.gguf_reader import read_header
 from agent.trial import trial
 from pipeline.ggml import library
 from tests.agent import tiny
+from tests.agent.test_trial import bert
 
 N = len(tiny.TOKENS)
 
@@ -31,6 +35,10 @@ ABORTS: dict[str, tuple[dict[str, Any], str]] = {
     "too many experts": ({"llama__expert_count": 1025, "llama__expert_used_count": 2}, "llama.expert_count is 1025"),
     "more experts used than there are": ({"llama__expert_used_count": 4}, "llama.expert_used_count is 4 of 0"),
     "no expert used": ({"llama__expert_count": 8}, "llama.expert_used_count is 0 of 8"),
+    "more layers ahead than there are": ({"llama__nextn_predict_layers": 2}, "llama.nextn_predict_layers is 2 of 1"),
+    "an odd RoPE": ({"general__architecture": "gemma", "gemma__rope__dimension_count": 1}, "must be even"),
+    "a RoPE wider than the head": ({"general__architecture": "gemma", "gemma__rope__dimension_count": 64}, "no larger"),
+    "a RoPE narrower than the head": ({"general__architecture": "qwen3", "qwen3__rope__dimension_count": 8}, "be equal"),
     "unknown RoPE scaling": ({"llama__rope__scaling__type": "warp"}, "llama.rope.scaling.type is 'warp'"),
     "NaN epsilon": ({"llama__attention__layer_norm_rms_epsilon": math.nan}, "is nan"),
     "negative epsilon": ({"llama__attention__layer_norm_rms_epsilon": -1.0}, "small positive number"),
@@ -47,6 +55,7 @@ NONSENSE: dict[str, tuple[dict[str, Any], str]] = {
     "infinite RoPE base": ({"llama__rope__freq_base": math.inf}, "is inf"),
     "BOS outside": ({"tokenizer__ggml__bos_token_id": 99_999}, "is 99999 in a vocabulary of"),
     "EOS just outside": ({"tokenizer__ggml__eos_token_id": N}, "in a vocabulary of"),
+    "EOS as an array": ({"tokenizer__ggml__eos_token_id": [2]}, "in a vocabulary of"),
     "EOS as text": ({"tokenizer__ggml__eos_token_id": "2"}, "in a vocabulary of"),
     "a NaN score": ({"tokenizer__ggml__scores": [*[0.0] * (N - 1), math.nan]}, "NaN or infinity"),
     "an empty token": ({"tokenizer__ggml__tokens": [*tiny.TOKENS[:-1], ""]}, "is empty"),
@@ -67,6 +76,7 @@ NONSENSE: dict[str, tuple[dict[str, Any], str]] = {
     "block count as text": ({"llama__block_count": "1"}, "llama.block_count is '1'"),
     "an adapter": ({"general__type": "adapter"}, "of the type 'adapter'"),
     "a part of a model": ({"split__count": np.uint16(3)}, "one of 3 parts"),
+    "values narrower than keys": ({"llama__attention__value_length": 8}, "be equal"),
     "a negative scale": ({"llama__rope__scaling__factor": -2.0}, "must not be negative"),
 }
 
@@ -86,10 +96,18 @@ def test_a_sound_file_passes_and_runs(tmp_path: Path) -> None:
     assert trial(path, threads=1).finite
 
 
+def weights_for(arch: str) -> tiny.Weights:
+    norms = {f"blk.0.attn_{x}_norm.weight": np.ones(tiny.WIDTH // tiny.HEADS, np.float32) for x in "qk"}
+    return tiny.llama_weights() | (norms if arch == "qwen3" else {})
+
+
 @pytest.mark.parametrize("name", ABORTS)
 def test_what_kills_llama_cpp_is_refused_before_and_survived_after(tmp_path: Path, name: str) -> None:
     changes, says = ABORTS[name]
-    path = tiny.llama(tmp_path / "x.gguf", **changes)
+    arch = changes.get("general__architecture", "llama")
+    keys = tiny.llama_keys(**changes)
+    path = tmp_path / "x.gguf"
+    tiny.write(path, {k.replace("llama.", f"{arch}."): v for k, v in keys.items()}, weights_for(arch))
     assert says in refused(path)
     # Were it given to llama.cpp all the same, the child would die and this process get one line about it.
     with pytest.raises(GGUFError, match=r"does not run in llama.cpp: it aborted; .{10}") as caught:
@@ -101,6 +119,18 @@ def test_what_kills_llama_cpp_is_refused_before_and_survived_after(tmp_path: Pat
 def test_nonsense_is_refused(tmp_path: Path, name: str) -> None:
     changes, says = NONSENSE[name]
     assert says in refused(tiny.llama(tmp_path / "x.gguf", **changes))
+
+
+@pytest.mark.parametrize("lost", ["bos_token_id", "seperator_token_id"])
+def test_a_bert_whose_usual_ids_lie_outside_its_vocabulary_must_name_its_own(tmp_path: Path, lost: str) -> None:
+    path = bert(tmp_path / "bert.gguf")
+    check(path)
+    keys = {k: v for k, v in read_header(path).keys.items() if k != f"tokenizer.ggml.{lost}"}
+    assert f"no tokenizer.ggml.{lost}" in refused(tiny.write(path, keys, {"token_embd.weight": np.zeros((16, 32), np.float32)}))
+
+
+def test_a_pooling_nobody_knows_is_refused(tmp_path: Path) -> None:
+    assert "llama.pooling_type is 9" in refused(tiny.llama(tmp_path / "x.gguf", llama__pooling_type=9))
 
 
 def test_an_architecture_nobody_knows_is_left_to_llama_cpp(tmp_path: Path) -> None:
@@ -119,7 +149,37 @@ def test_the_rules_hold_for_an_architecture_nobody_knows(tmp_path: Path) -> None
 
 def test_the_embedding_must_have_a_row_for_each_token(tmp_path: Path) -> None:
     path = tiny.write(tmp_path / "x.gguf", tiny.llama_keys(), tiny.llama_weights(N + 1))
-    assert f"token_embd.weight has {N + 1} rows for {N} tokens" in refused(path)
+    assert f"token_embd.weight has the shape [{N + 1}, {tiny.WIDTH}] for {N} tokens" in refused(path)
+    scalar = {**tiny.llama_weights(), "token_embd.weight": np.zeros((), np.float32)}
+    assert "has the shape []" in refused(tiny.write(tmp_path / "x.gguf", tiny.llama_keys(), scalar))
+
+
+NAMES = [
+    *tiny.llama_keys(), "general.type", "general.alignment", "split.count", "llama.expert_count", "llama.expert_used_count",
+    "llama.expert_group_count", "llama.expert_group_used_count", "llama.rope.scaling.type", "llama.rope.scaling.factor",
+    "llama.rope.dimension_count", "llama.attention.causal", "tokenizer.ggml.pre", "tokenizer.ggml.merges",
+    "tokenizer.ggml.eos_token_ids", "tokenizer.ggml.seperator_token_id", "tokenizer.chat_template", "tokenizer.chat_template.x",
+]  # fmt: skip
+VALUES = [
+    0, 1, 7, 1 << 31, -1, True, 0.0, 0.5, -1.0, math.nan, "", "llama", "bert", "gpt2", "t5", "none", "plamo2", "linear", b"\xff",
+    np.uint64(1 << 63), np.int64(-1), np.float64(1e300), [0], [1, -1], [True], [0.5, math.inf], ["a", "a"], [""], ["a", "b"],
+    np.zeros(0, np.int32), np.zeros(3, np.uint64), np.zeros(N, np.int32), np.ones(N, np.float32),
+]  # fmt: skip
+
+
+@settings(max_examples=400, derandomize=True, deadline=None, database=None)
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), min_size=1, max_size=3))
+def test_any_value_under_any_key_ends_in_a_header_or_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[str, Any]]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "typed.gguf"
+    tiny.write(path, tiny.llama_keys() | dict(changes), tiny.llama_weights())
+    complaint = ""
+    try:
+        check(path)
+    except GGUFError as e:
+        complaint = str(e)
+    assert "\n" not in complaint
 
 
 def test_junk_behind_the_last_tensor_is_refused_and_missing_padding_is_not(tmp_path: Path) -> None:
