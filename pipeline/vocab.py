@@ -86,7 +86,7 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
         notes=(*draft.notes, *token_notes, *special_notes),
         encode=draft.encode,
         exact=exact,
-        probes=tuple(text for text in _probes(draft) if exact(text)),
+        probes=tuple(text for text in _probes(draft) if exact(text) and draft.encode(text) is not None),
     )
 
 

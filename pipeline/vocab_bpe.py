@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pipeline.vocab_draft import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, D
 from pipeline.vocab_files import Source, guarded, parse_json
 from pipeline.vocab_probes import PROBES
 from pipeline.vocab_sentencepiece import check_bytes, parse_model
-from pipeline.vocab_simulate import SPACE, Form, Priority, by_rank, by_score
+from pipeline.vocab_simulate import SPACE, Form, Priority, by_rank, by_score, partition
 from pipeline.vocab_special import chat_templates
 
 MAX_DEVIATION = 0.25  # share of probes that a vocabulary may get wrong before it is refused
@@ -48,6 +49,8 @@ def frame(source: Source) -> tuple[list[int], list[int]]:
     with guarded(f"{source.origin}: its post-processor fails"):
         plain = source.tokenizer.encode("a", add_special_tokens=False).ids
         full = source.tokenizer.encode("a", add_special_tokens=True).ids
+    if not plain:
+        raise VocabError(f"{source.origin}: it gives no token for the letter a; download the tokenizer again")
     for start in range(len(full) - len(plain) + 1):
         if full[start : start + len(plain)] == plain:
             return full[:start], full[start + len(plain) :]
@@ -147,7 +150,7 @@ def _byte_level(source: Source, files: Mapping[str, bytes], merges: Pairs) -> Dr
     keys: dict[str, Value] = {"tokenizer.ggml.merges": [f"{a} {b}" for a, b in merges if " " not in a + b]}
     if not keys["tokenizer.ggml.merges"]:
         raise VocabError(f"{source.origin} has no merges; download it again")
-    careful = [t.content for t in added.values() if t.lstrip or t.rstrip or t.single_word]
+    same = same_cuts(added.values())
     return Draft(
         model="gpt2",
         pre=found.pre,
@@ -156,9 +159,35 @@ def _byte_level(source: Source, files: Mapping[str, bytes], merges: Pairs) -> Dr
         frame=frame(source),
         lookup=source.tokenizer.token_to_id,
         keys=keys,
-        exact=lambda text: exact(text) and not any(c in text for c in careful),
+        exact=lambda text: exact(text) and same(text),
         notes=tuple(notes),
     )
+
+
+def same_cuts(added: Iterable[AddedToken]) -> Callable[[str], bool]:
+    """Whether the library finds the added tokens of a text where llama.cpp does.
+
+    The library takes the leftmost, then the longest, those that are not normalized first, and heeds white space around
+    them; llama.cpp looks for the longest first.
+    """
+    tokens = list(added)
+    careful = [t.content for t in tokens if t.lstrip or t.rstrip or t.single_word]
+    rounds = [[t.content for t in tokens if t.normalized is n] for n in (False, True)]
+    searches = [re.compile("(" + "|".join(map(re.escape, sorted(r, key=len, reverse=True))) + ")") for r in rounds if r]
+    longest = sorted((t.content for t in tokens), key=lambda c: -len(c.encode()))
+
+    def same(text: str) -> bool:
+        cut = [(text, False)]
+        for search in searches:
+            cut = [
+                (part, done or i % 2 == 1)
+                for piece, done in cut
+                for i, part in enumerate([piece] if done else search.split(piece))
+                if part
+            ]
+        return cut == partition(text, longest) and not any(c in text for c in careful)
+
+    return same
 
 
 def merges_suffice(source: Source) -> bool:

@@ -14,18 +14,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer
 
 from agent.errors import UnsupportedError, VocabError
+from pipeline.vocab_patterns import QWEN2
+from pipeline.vocab_trial import is_plain, try_tokenizer
 
 MAX_FILE_BYTES = 256_000_000
 MAX_TOKEN_BYTES = 16_384
 MAX_ROWS = 1 << 22
-QWEN2 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+
+_SURROGATE = re.compile("[\ud800-\udfff]")  # what JSON can spell and UTF-8 cannot
 
 Json = dict[str, Any]
+_EMPTY_SPEC: Json = {
+    "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None, "pre_tokenizer": None,
+    "post_processor": None, "decoder": None,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ def text_of(value: Any) -> str | None:
     """A token as tokenizer_config.json writes it: a string, or an object with ``content``."""
     if isinstance(value, dict):
         value = value.get("content")
-    return value if isinstance(value, str) and value else None
+    return value if isinstance(value, str) and value and not _SURROGATE.search(value) else None
 
 
 def extra_tokens(files: Mapping[str, bytes]) -> dict[int, AddedToken]:
@@ -92,7 +97,7 @@ def extra_tokens(files: Mapping[str, bytes]) -> dict[int, AddedToken]:
     decoder = parse_json(files, "tokenizer_config.json").get("added_tokens_decoder")
     for key, entry in (decoder if isinstance(decoder, dict) else {}).items():
         content = text_of(entry)
-        if content is None or not re.fullmatch(r"[0-9]{1,9}", key):
+        if content is None or not isinstance(entry, dict) or not re.fullmatch(r"[0-9]{1,9}", key):
             raise VocabError(f"tokenizer_config.json: added_tokens_decoder has the broken entry {key[:40]!r}")
         flags = {f: bool(entry.get(f, False)) for f in ("single_word", "lstrip", "rstrip", "normalized", "special")}
         found[int(key)] = AddedToken(content, **flags)
@@ -117,7 +122,7 @@ def check_vocabulary(vocab: Any, origin: str) -> dict[str, int]:
 def check_text(text: str, origin: str) -> None:
     if len(text) * 4 > MAX_TOKEN_BYTES and len(text.encode("utf-8", "surrogatepass")) > MAX_TOKEN_BYTES:
         raise VocabError(f"{origin}: token {text[:40]!r}... is longer than {MAX_TOKEN_BYTES} bytes")
-    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+    if not text.isascii() and _SURROGATE.search(text):
         raise VocabError(f"{origin}: token {text[:40]!r} is not valid Unicode")
 
 
@@ -136,7 +141,7 @@ def read_source(files: Mapping[str, bytes], n_rows: int) -> Source:
         origin, spec = "tokenizer.json", parse_json(files, "tokenizer.json")
         given = files["tokenizer.json"].decode("utf-8", "replace")
     elif "vocab.json" in files and "merges.txt" in files:
-        origin, spec = "vocab.json", _gpt2_spec(files)
+        origin, spec = "vocab.json", _gpt2_spec(files, n_rows)
     elif "vocab.txt" in files:
         origin, spec = "vocab.txt", _bert_spec(files)
     else:
@@ -145,8 +150,11 @@ def read_source(files: Mapping[str, bytes], n_rows: int) -> Source:
             "merges.txt, or vocab.txt"
         )
     spec, dropped = _without_homeless(spec, n_rows, origin)
+    text = json.dumps(spec) if given is None or dropped else given
+    if not is_plain(spec):
+        try_tokenizer("json", text.encode("utf-8", "replace"), origin)
     with guarded(f"{origin} cannot be loaded"):
-        tokenizer = Tokenizer.from_str(json.dumps(spec) if given is None or dropped else given)
+        tokenizer = Tokenizer.from_str(text)
         tokenizer.no_truncation()
         tokenizer.no_padding()
     for number, token in sorted(extra_tokens(files).items()):
@@ -184,8 +192,7 @@ def _without_homeless(spec: Json, n_rows: int, origin: str) -> tuple[Json, list[
         base, top = {}, len(vocab) - 1
     else:
         raise VocabError(f"{origin} has no vocabulary; download it again")
-    if top >= n_rows:
-        raise VocabError(f"{origin} has token id {top}, but the embedding has only {n_rows} rows; the files do not fit together")
+    _check_top(top, n_rows, origin)
     added = spec.get("added_tokens") or []
     if not isinstance(added, list):
         raise VocabError(f"{origin}: added_tokens is not a list; download it again")
@@ -206,6 +213,11 @@ def _without_homeless(spec: Json, n_rows: int, origin: str) -> tuple[Json, list[
     return ({**spec, "added_tokens": kept} if dropped else spec), dropped
 
 
+def _check_top(top: int, n_rows: int, origin: str) -> None:
+    if top >= n_rows:
+        raise VocabError(f"{origin} has token id {top}, but the embedding has only {n_rows} rows; the files do not fit together")
+
+
 def _lines(files: Mapping[str, bytes], name: str) -> list[str]:
     try:
         return files[name].decode("utf-8").split("\n")
@@ -213,9 +225,10 @@ def _lines(files: Mapping[str, bytes], name: str) -> list[str]:
         raise VocabError(f"{name} is not UTF-8 text; download it again") from None
 
 
-def _gpt2_spec(files: Mapping[str, bytes]) -> Json:
-    """GPT-2's files: the splitting is not in them, the tokenizer's class says it."""
+def _gpt2_spec(files: Mapping[str, bytes], n_rows: int) -> Json:
+    """GPT-2's files as a tokenizer.json: the splitting is not in them, the tokenizer's class says it."""
     vocab = check_vocabulary(parse_json(files, "vocab.json"), "vocab.json")
+    _check_top(max(vocab.values()), n_rows, "vocab.json")  # the library would walk through every id up to the largest
     merges = []
     for line in _lines(files, "merges.txt"):
         pair = line.rstrip("\r").split(" ")
@@ -223,24 +236,23 @@ def _gpt2_spec(files: Mapping[str, bytes]) -> Json:
             continue
         if len(pair) != 2:
             raise VocabError(f"merges.txt: {line[:60]!r} is not a merge of two tokens; download it again")
-        merges.append((pair[0], pair[1]))
+        merges.append(pair)
     config = parse_json(files, "tokenizer_config.json")
-    with guarded("vocab.json and merges.txt cannot be loaded"):
-        tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
-        if "Qwen2" in str(config.get("tokenizer_class")):
-            tokenizer.normalizer = normalizers.NFC()
-            split = pre_tokenizers.Split(Regex(QWEN2), "isolated")
-            parts = [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-            tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
-        else:
-            prefix = bool(config.get("add_prefix_space", False))
-            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
-        spec: Json = json.loads(tokenizer.to_str())
-    return spec
+    prefix = bool(config.get("add_prefix_space"))
+    level = {"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": True, "use_regex": True}
+    qwen = "Qwen2" in str(config.get("tokenizer_class"))
+    split = {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False}
+    steps = {"type": "Sequence", "pretokenizers": [split, {**level, "use_regex": False}]}
+    return {
+        **_EMPTY_SPEC,
+        "normalizer": {"type": "NFC"} if qwen else None,
+        "pre_tokenizer": steps if qwen else level,
+        "model": {"type": "BPE", "vocab": vocab, "merges": merges},
+    }
 
 
 def _bert_spec(files: Mapping[str, bytes]) -> Json:
-    """BERT's vocab.txt: one token a line, the line number is the id."""
+    """BERT's vocab.txt as a tokenizer.json: one token a line, the line number is the id."""
     lines = [line.rstrip("\r") for line in _lines(files, "vocab.txt")]
     while lines and not lines[-1]:
         lines.pop()
@@ -250,14 +262,21 @@ def _bert_spec(files: Mapping[str, bytes]) -> Json:
     config = parse_json(files, "tokenizer_config.json")
     lower = bool(config.get("do_lower_case", True))
     names = {role: text_of(config.get(f"{role}_token")) or f"[{role.upper()}]" for role in ("cls", "sep", "unk", "pad", "mask")}
-    with guarded("vocab.txt cannot be loaded"):
-        tokenizer = Tokenizer(models.WordPiece(vocab=check_vocabulary(vocab, "vocab.txt"), unk_token=names["unk"]))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower, strip_accents=config.get("strip_accents"))
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.add_special_tokens([AddedToken(text, special=True) for text in names.values() if text in vocab])
-        if names["cls"] in vocab and names["sep"] in vocab:
-            tokenizer.post_processor = processors.BertProcessing(
-                (names["sep"], vocab[names["sep"]]), (names["cls"], vocab[names["cls"]])
-            )
-        spec: Json = json.loads(tokenizer.to_str())
-    return spec
+    check_vocabulary(vocab, "vocab.txt")
+    known = [text for text in names.values() if text in vocab]
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    ends = {role: [names[role], vocab[names[role]]] for role in ("sep", "cls") if names[role] in vocab}
+    return {
+        **_EMPTY_SPEC,
+        "added_tokens": [{"id": vocab[text], "content": text, **flags, "special": True} for text in known],
+        "normalizer": {
+            "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "lowercase": lower,
+            "strip_accents": strip if isinstance(strip := config.get("strip_accents"), bool) else None,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", **ends} if len(ends) == 2 else None,
+        "model": {
+            "type": "WordPiece", "vocab": vocab, "unk_token": names["unk"], "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+        },
+    }  # fmt: skip

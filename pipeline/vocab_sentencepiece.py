@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.gguf_file import Value
 from pipeline.vocab_draft import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, Draft, Piece, looks_special
 from pipeline.vocab_files import check_text, extra_tokens, guarded, parse_json, text_of
 from pipeline.vocab_simulate import SPACE
+from pipeline.vocab_trial import try_tokenizer
 
 _TYPES = {1: NORMAL, 2: UNKNOWN, 3: CONTROL, 4: USER_DEFINED, 5: UNUSED, 6: BYTE}
 UNIGRAM, BPE = 1, 2
@@ -126,6 +128,7 @@ def draft_sentencepiece(files: Mapping[str, bytes], n_rows: int) -> Draft:
     model = parse_model(raw)
     if model.kind not in (UNIGRAM, BPE):
         raise UnsupportedError("tokenizer.model is a word or character model; llama.cpp knows BPE and Unigram")
+    try_tokenizer("sentencepiece", raw, "tokenizer.model")
     with guarded("tokenizer.model cannot be loaded"):
         processor = sentencepiece.SentencePieceProcessor(model_proto=raw)
     pieces = dict(enumerate(model.pieces))
@@ -156,9 +159,22 @@ def draft_sentencepiece(files: Mapping[str, bytes], n_rows: int) -> Draft:
         lookup=lookup.get,
         keys=keys,
         scored=True,
+        exact=_exact(model, [p.text for p in pieces.values() if p.type == USER_DEFINED and SPACE in p.text]),
         unknown=next((n for n, p in pieces.items() if p.type == UNKNOWN), None),
         notes=tuple(notes),
     )
+
+
+def _exact(model: SentencePiece, runs: Sequence[str]) -> Callable[[str], bool]:
+    """llama.cpp searches pieces made of spaces in the raw text, and normalizes nothing for BPE."""
+    bare = model.kind == BPE
+
+    def exact(text: str) -> bool:
+        if any(run in text for run in runs) or (bare and model.charsmap and unicodedata.normalize("NFKC", text) != text):
+            return False
+        return not (bare and model.remove_extra_whitespaces and ("  " in text or text != text.strip(" ")))
+
+    return exact
 
 
 def _add(pieces: dict[int, Piece], extra: Mapping[int, AddedToken], n_rows: int, notes: list[str]) -> None:

@@ -11,8 +11,9 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from agent.errors import UnsupportedError, VocabError
-from pipeline.pretokenizers import CANDIDATES, splitter
+from pipeline.pretokenizers import splitter
 from pipeline.vocab import PROBES, load_vocabulary
+from pipeline.vocab_patterns import CANDIDATES
 from tests.fixtures.corpus import hard_strings
 from tests.fixtures.llama_vocab import llama_vocab
 from tests.fixtures.tokenizers import LLAMA3, QWEN2, make_tokenizer, split
