@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from pipeline.architectures.moe import MAX_EXPERTS
 from pipeline.architectures.rope import read_rope
 from pipeline.gguf_file import Value
 
+_NUMBER = re.compile("[0-9]{1,4}")
 _LAYER = "model.layers.{i}."
 _PER_LAYER: Mapping[str, str] = {
     "model.embed_tokens_per_layer.weight": "per_layer_token_embd.weight",
@@ -59,32 +61,34 @@ class Gemma4(Gemma2):
         kinds = self.layers_of("layer_types", WINDOW_KINDS, lambda i: WINDOW_KINDS[(i + 1) % 6 == 0])
         return [*(kind == "sliding_attention" for kind in kinds[:-1]), False]  # transformers forces the last to see all
 
-    def _full(self, flat: str, key: str) -> int | None:
-        """A hyperparameter of the layers with full attention: ``flat``, or ``key`` in transformers 5's per_layer_config."""
-        if self.hp.get(flat) is not None:
-            return self.integer(flat)
+    def _overridden(self, key: str) -> int | None:
+        """What transformers 5's per_layer_config says of ``key`` for the layers with full attention; None where it is silent."""
         per_layer = self.hp.get("per_layer_config")
-        found = {
-            entry[key]
-            for i, entry in (per_layer.items() if isinstance(per_layer, dict) else ())
-            if isinstance(entry, dict) and type(entry.get(key)) is int and str(i).isdecimal()
-        }
-        if len(found) > 1:
-            raise UnsupportedError(f"config.json: per_layer_config has {key} of several sizes; llama.cpp's gemma4 has one")
-        number = next(iter(found), None)
-        if number is not None and not 1 <= number < 2**31:
-            raise CheckpointError(f"config.json: per_layer_config has {key} = {number}")
-        return number
+        if not isinstance(per_layer, dict) or not all(_NUMBER.fullmatch(i) and isinstance(e, dict) for i, e in per_layer.items()):
+            raise CheckpointError("config.json: per_layer_config must give an object for numbers of layers")
+        full = {i for i, sliding in enumerate(self.is_sliding()) if not sliding}
+        if {int(i) for i, entry in per_layer.items() if key in entry} not in (full, set()):  # transformers pads: "05"
+            raise UnsupportedError(f"llama.cpp's gemma4 has one {key} for all layers with full attention; here it is not so")
+        if any(set(entry) - {"head_dim", "num_key_value_heads"} for entry in per_layer.values()):
+            raise UnsupportedError("config.json: per_layer_config says more than llama.cpp's gemma4 can hold")
+        found = [entry[key] for entry in per_layer.values() if key in entry]
+        if any(type(n) is not int or not 1 <= n < 2**31 or n != found[0] for n in found):
+            raise CheckpointError(f"config.json: {key} in per_layer_config must be one whole number")
+        return found[0] if found else None
 
     @property
     def rope_head_dim(self) -> int:
-        return self._full("global_head_dim", "head_dim") or 512
+        if self.hp.get("per_layer_config") is not None:
+            return self._overridden("head_dim") or self.head_dim
+        return self.integer("global_head_dim", default=512)
 
     @property
     def full_kv_heads(self) -> int:
-        if self.flag("attention_k_eq_v") or self.hp.get("per_layer_config"):
-            return self._full("num_global_key_value_heads", "num_key_value_heads") or self.n_kv_heads
-        return self.n_kv_heads
+        if self.hp.get("per_layer_config") is not None:
+            return self._overridden("num_key_value_heads") or self.n_kv_heads
+        if not self.flag("attention_k_eq_v"):
+            return self.n_kv_heads
+        return self.integer("num_global_key_value_heads", default=self.n_kv_heads)
 
     @property
     def shared(self) -> int:

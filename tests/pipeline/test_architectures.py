@@ -116,6 +116,15 @@ def test_the_sparse_text_config_of_gemma_3_4b_is_understood() -> None:
     assert (keys["rope.scaling.type"], keys["rope.scaling.factor"]) == ("linear", 8.0)
 
 
+def test_gemma_4_on_the_hub_states_the_heads_of_full_layers_flat() -> None:
+    new = config_of("gemma4-keys-as-values")
+    assert "head_dim" in new["per_layer_config"]["1"]
+    flat = {k: v for k, v in new.items() if k != "per_layer_config"} | {"global_head_dim": 32, "num_global_key_value_heads": 1}
+    assert keys_of(flat) == keys_of(new)
+    assert keys_of({**flat, "attention_k_eq_v": False})["attention.head_count_kv"] == [3] * 6
+    assert keys_of({k: v for k, v in flat.items() if k != "global_head_dim"})["attention.key_length"] == 512
+
+
 @pytest.mark.parametrize("prefix", ["model.language_model.", "language_model.model."])
 def test_wrappers_spell_the_text_part_in_two_ways(prefix: str) -> None:
     config = {"model_type": "gemma3", "text_config": config_of("gemma3")}
@@ -213,6 +222,10 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
     "a decoder": ("bert", {"is_decoder": True}, "is_decoder"),
     "another model": ("llama", {"model_type": "mamba"}, "supported: bert"),
     "wide heads in phi3": ("phi3", {"head_dim": 96}, "head_dim"),
+    "full layers of two sizes": ("gemma4", {"per_layer_config": {"1": {"head_dim": 32}}}, "head_dim"),
+    "layers of many widths": (
+        "gemma4", {"per_layer_config": {"1": {"intermediate_size": 32}, "3": {}, "5": {}}}, "says more",
+    ),
     "layers of another kind": ("gemma3", {"layer_types": ["chunked_attention"] * 7}, "chunked_attention"),
 }  # fmt: skip
 
