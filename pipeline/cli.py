@@ -61,7 +61,7 @@ def _pairs(values: list[str]) -> tuple[tuple[str, str], ...]:
 
 @quantize_app.command()
 def quantize(
-    model: Annotated[str, typer.Argument(help="Hub id (owner/name or owner/name@revision), folder, or GGUF.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id (owner/name or owner/name@revision), folder, or GGUF.")],
     recipe: Annotated[
         str, typer.Option("-q", "--recipe", metavar="RECIPE", callback=_recipe, help=f"One of {', '.join(RECIPES)}.")
     ] = "Q4_K_M",
@@ -135,7 +135,7 @@ def _summary(result: Result) -> str:
 
 @inspect_app.command()
 def inspect(
-    model: Annotated[str, typer.Argument(help="GGUF file, name in the store, checkpoint folder, or Hub id.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="GGUF file, name in the store, checkpoint folder, or Hub id.")],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
     template: Annotated[bool, typer.Option("--template", help="Print the chat template whole, and nothing else.")] = False,
     revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the Hub.")] = None,
@@ -186,7 +186,7 @@ def _list(json: bool, verbose: bool) -> None:
 
 
 @models_app.command("show")
-def models_show(name: Annotated[str, typer.Argument()], json: Json = False, verbose: Verbose = False) -> None:
+def models_show(name: Annotated[str, typer.Argument(metavar="NAME")], json: Json = False, verbose: Verbose = False) -> None:
     """Show one model: its files, and what `sprig inspect` tells of it."""
     with console.command(json=json, verbose=verbose) as out_of:
         from pipeline.inspect_model import inspect_gguf
@@ -206,7 +206,7 @@ def models_show(name: Annotated[str, typer.Argument()], json: Json = False, verb
 
 @models_app.command("remove")
 def models_remove(
-    names: Annotated[list[str], typer.Argument()],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...")],
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
     json: Json = False,
     verbose: Verbose = False,

@@ -209,7 +209,9 @@ def _vocabulary(keys: Mapping[str, Any]) -> VocabularyFacts | None:
     )
 
 
-def _config(name: str, raw: bytes) -> dict[str, Any]:
+def _config(name: str, raw: bytes | None) -> dict[str, Any]:
+    if raw is None:
+        raise CheckpointError(f"{name} has no config.json; it is not a Hugging Face checkpoint")
     try:
         config = json.loads(raw)
     except (ValueError, RecursionError) as e:
@@ -231,7 +233,7 @@ def _inspect_checkpoint(model: str, revision: str | None, token: str | None, off
     infos = headers(source)
     tensors = tuple(TensorLine(t.name, t.shape, t.dtype, t.nbytes) for t in infos.values())
     size = sum(t.nbytes for t in tensors)
-    config = _config(source.name, source.files.get("config.json", b"{}"))
+    config = _config(source.name, source.files.get("config.json"))
     name = f"{source.name}@{source.commit}" if source.commit else source.name
     facts = read_facts(source.files.get("README.md"))
     general = {"general.name": source.name, "general.license": facts.licence, "general.languages": list(facts.languages)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from agent.files import human_size
@@ -23,7 +24,7 @@ def report(found: Inspection, *, tensors: bool = False) -> str:
     """The whole report; with ``tensors`` a line for each tensor too."""
     parts = [_head, _model, _types, _vocabulary, _template, _origin, _arm, _keys, *([_tensors] if tensors else [])]
     sections = [part(found) for part in parts]
-    sections.append([f"note: {display(note)}" for note in found.notes])
+    sections.append([line for note in found.notes for line in _wrap(f"note: {note}", indent="")])
     return "\n\n".join("\n".join(section) for section in sections if section)
 
 
@@ -118,10 +119,8 @@ def _arm(found: Inspection) -> list[str]:
     return ["on ARM", *_wrap(f"{sum(slow.values()):.0%} of the multiplied weights have types without fast kernels: {named}")]
 
 
-def _wrap(text: str) -> Iterator[str]:
-    import textwrap
-
-    yield from textwrap.wrap(display(text), WIDTH, initial_indent="  ", subsequent_indent="  ")
+def _wrap(text: str, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(display(text), WIDTH, initial_indent=indent, subsequent_indent="  ")
 
 
 def _value(value: Any) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -253,6 +254,22 @@ def test_inspect_says_what_is_slow_on_arm(home: Path, tmp_path: Path) -> None:
     slow = only_json(sprig("inspect", tmp_path / "slow.gguf", "--json", home=home))["slow_on_arm"]
     assert slow["Q5_0"] > 0.5
     assert only_json(sprig("inspect", tmp_path / "fast.gguf", "--json", home=home))["slow_on_arm"] == {}
+
+
+def test_inspect_of_what_cannot_be_converted(checkpoint: Path, home: Path, tmp_path: Path) -> None:
+    """Another architecture is still worth a look; a config.json that is none is not."""
+    folder = tmp_path / "other"
+    shutil.copytree(checkpoint, folder)
+    (folder / "config.json").write_text('{"model_type": "hydra"}')
+    told = only_json(sprig("inspect", folder, "--json", home=home))
+    assert told["architecture"] == "hydra"
+    assert len(told["tensors"]) > 30
+    assert "'hydra' is not supported" in told["notes"][0]
+    for content in ("{", "[1]", '{"a": ' * 100_000):
+        (folder / "config.json").write_text(content)
+        assert "config.json" in one_line(sprig("inspect", folder, home=home))
+    (folder / "config.json").unlink()
+    assert "config.json" in one_line(sprig("inspect", folder, home=home))
 
 
 def test_a_hostile_file_cannot_write_on_the_terminal(home: Path, tmp_path: Path) -> None:
