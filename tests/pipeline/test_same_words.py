@@ -37,8 +37,10 @@ Floats = npt.NDArray[np.float64]
 POSITIONS, VOCABULARY = 64, 512
 TOLERANCE = 1e-3
 # ggml's CPU backend computes GELU in its tanh form and reads it from a table of F16 values (ggml-cpu/vec.h). Against a model
-# that does the same, what is left is a value that now and then falls on the other side of a rounding (measured: up to 1.9e-3).
-# Against the original's own GELU the table itself shows (measured: up to 3.3e-3).
+# that does the same, what is left is a value that now and then falls on the other side of a rounding (measured over five
+# seeds: up to 3.5e-3).
+# Against the original's own GELU the table itself shows (up to 5.6e-3), and may even choose
+# another expert.
 TABLE_TOLERANCE, GELU_TOLERANCE = 4e-3, 1e-2
 GELU = ("gemma2", "gemma3", "gemma4", "bert", "distilbert")
 
@@ -126,7 +128,8 @@ def test_the_gguf_says_what_the_original_says(name: str, tmp_path: Path, convert
     ours = in_llama_cpp(convert(tmp_path), model_type in ENCODERS)
     assert ours.std(axis=-1).mean() > 0.9, "the model says the same everywhere; nothing would be proved"
     if model_type.removesuffix("_text") in GELU:
-        assert furthest(ours, in_transformers(model)) < GELU_TOLERANCE
+        if "experts" not in name:
+            assert furthest(ours, in_transformers(model)) < GELU_TOLERANCE
         use_ggml_gelu(model)
         assert furthest(ours, in_transformers(model)) < TABLE_TOLERANCE
     else:
