@@ -26,7 +26,7 @@ from pipeline.gguf_file import Raw, Value
 from pipeline.recipe import ModelFacts, Recipe
 from pipeline.rows import SOURCE_TYPES
 from pipeline.source import Source, cached_bytes, headers, open_checkpoint
-from pipeline.vocab import PROBES, Vocabulary, load_vocabulary
+from pipeline.vocab import Vocabulary, load_vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
     general = general_keys(source, arch.gguf, n_weights, recipe)
     facts = _facts(arch.gguf, keys)
     all_keys: dict[str, Value] = {**general, **arch.gguf_keys(source.files), **vocabulary.keys}
-    probes = {p: vocabulary.encode(p) for p in PROBES}
+    probes = {p: vocabulary.encode(p) for p in vocabulary.probes}
     return Model(
         arch.gguf, arch.embedding, all_keys, tensors, infos, stored, facts, template, probes,
         (*notes, *vocabulary.notes), tied_head,
