@@ -166,18 +166,28 @@ def bench(scratch: Path, recipes: list[str]) -> list[str]:
         kernel = kernel_seconds(ours)
         same = same_tensors(ours, theirs)
         peer = convert.seconds + quant.seconds
-        rows.append(
-            f"| {recipe} | {ours.stat().st_size / 1e6:,.0f} MB | {peer:.1f} s ({convert.seconds:.1f} + {quant.seconds:.1f}) | {sprig.seconds:.1f} s "
-            f"| **{sprig.seconds / peer:.2f}** | {kernel:.1f} s | {sprig.seconds / kernel:.2f} | {megabytes(max(convert.memory, quant.memory))} "
-            f"| {megabytes(sprig.memory)} | {megabytes(max(convert.disk, quant.disk))} | {megabytes(sprig.disk)} | {'yes' if same else 'NO'} |"
-        )
+        cells = [
+            recipe,
+            megabytes(ours.stat().st_size),
+            f"{peer:.1f} s ({convert.seconds:.1f} + {quant.seconds:.1f})",
+            f"{sprig.seconds:.1f} s",
+            f"**{sprig.seconds / peer:.2f}**",
+            f"{kernel:.1f} s",
+            f"{sprig.seconds / kernel:.2f}",
+            megabytes(max(convert.memory, quant.memory)),
+            megabytes(sprig.memory),
+            megabytes(max(convert.disk, quant.disk)),
+            megabytes(sprig.disk),
+            "yes" if same else "NO",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
         print(rows[-1], file=sys.stderr, flush=True)
         theirs.unlink()
     shutil.rmtree(work)
     shutil.rmtree(scratch / "ours")
     return [
-        f"Checkpoint: {weights / 1e9:.2f} GB BF16, random weights, {TINYLLAMA.layers} layers of width {TINYLLAMA.width}; largest tensor "
-        f"{megabytes(largest)}. Machine: {platform.machine()}, {THREADS} cores, Python {platform.python_version()}.",
+        f"Checkpoint: {weights / 1e9:.2f} GB BF16, random weights, {TINYLLAMA.layers} layers of width {TINYLLAMA.width}; "
+        f"largest tensor {megabytes(largest)}. {platform.machine()}, {THREADS} cores, Python {platform.python_version()}.",
         "",
         "| recipe | output | convert to BF16 + llama_model_quantize | sprig quantize | ratio | kernels alone | sprig / kernels "
         "| peer memory | sprig memory | peer disk | sprig disk | same tensors |",

@@ -37,6 +37,7 @@ class Vocabulary:
         notes: what the user should know, a line each.
         encode: text -> ids that the original tokenizer gives, without added BOS and EOS, special tokens in the text
             parsed. Raises VocabError.
+        name_needs: what general.name must contain, in any case, for llama.cpp to tokenize so: "phi-3" or "" for nothing.
         exact: whether llama.cpp must give the ids of ``encode`` for a text. False where ``notes`` say why it may not.
         probes: texts for which it must: those of PROBES, bare and behind one of this vocabulary's own special tokens.
     """
@@ -48,6 +49,7 @@ class Vocabulary:
     templates: dict[str, str]
     notes: tuple[str, ...]
     encode: Callable[[str], list[int]]
+    name_needs: str
     exact: Callable[[str], bool]
     probes: tuple[str, ...]
 
@@ -85,6 +87,7 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
         templates=templates,
         notes=(*draft.notes, *token_notes, *special_notes),
         encode=draft.encode,
+        name_needs=draft.name_needs,
         exact=exact,
         probes=tuple(text for text in _probes(draft) if exact(text) and draft.encode(text) is not None),
     )

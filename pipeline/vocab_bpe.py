@@ -24,6 +24,9 @@ from pipeline.vocab_special import chat_templates
 
 MAX_DEVIATION = 0.25  # share of probes that a vocabulary may get wrong before it is refused
 
+PHI3 = "phi-3"  # in general.name, in any case: llama.cpp then lets special tokens swallow the white space behind them ...
+_NEVER_GREEDY = frozenset({"<unk>", "<s>", "<|endoftext|>"})  # ... but for these
+
 Pairs = list[tuple[str, str]]
 
 
@@ -100,11 +103,10 @@ def stripping_notes(added: Iterable[AddedToken]) -> list[str]:
     """What llama.cpp does not know about added tokens: white space that belongs to them, whole-word matching."""
     tokens = list(added)
     notes = []
-    right = [t.content for t in tokens if t.rstrip]
-    if right:
+    if right := [t.content for t in tokens if t.rstrip]:
         notes.append(
             f"{len(right)} added tokens swallow the white space behind them (first: {right[0][:40]!r}); llama.cpp does "
-            "that only for models whose general.name contains 'phi-3'"
+            f"that only for models whose general.name contains {PHI3!r}"
         )
     if left := [t.content for t in tokens if t.lstrip]:
         notes.append(f"{len(left)} added tokens swallow the white space before them (first: {left[0][:40]!r}), not in llama.cpp")
@@ -257,6 +259,7 @@ def _raw(source: Source, files: Mapping[str, bytes], config: Mapping[str, Any], 
         keys=option.keys,
         scored=True,
         unknown=_unknown(source),
+        name_needs=PHI3 if form.greedy and {"</s>", *_NEVER_GREEDY} <= form.ids.keys() else "",
         exact=lambda text: form.encode(text) == encode(text),
         notes=tuple(notes),
     )
@@ -290,10 +293,12 @@ def _options(
     """The ways to write it, the likeliest first."""
     pairs = [(a, b) for a, b in merges if " " not in a + b]
     texts = [f"{a} {b}" for a, b in pairs]
-    names = (config.get("model_type"), (config.get("text_config") or {}).get("model_type"))
+    text = config.get("text_config")
+    names = (config.get("model_type"), text.get("model_type") if isinstance(text, Mapping) else None)
     gemma4 = any(isinstance(n, str) and n.startswith("gemma4") for n in names)
     tables = list(_scores(files, pieces, merges))
     unknown = source.spec["model"].get("unk_token")
+    greedy = any(t.rstrip for t in added.values())
     for prefix in (False, True):
         for scores, ranked in [*((table, False) for table in tables), (tables[-1], True)][:: -1 if gemma4 else 1]:
             for variant in _variants({n: _typed(n, p, unknown, scores, added) for n, p in pieces.items()}):
@@ -301,9 +306,10 @@ def _options(
                 keys: dict[str, Value] = {"tokenizer.ggml.add_space_prefix": prefix}
                 if not ranked:
                     by = by_score(ids, {n: p.score for n, p in variant.items()})
-                    yield _Option("llama", None, variant, _form(variant, ids, by, prefix, False), keys)
+                    form = _form(variant, ids, by, greedy, prefix=prefix, ranked=False, whole=False)
+                    yield _Option("llama", None, variant, form, keys)
                 elif pairs and not prefix:
-                    form = _form(variant, ids, by_rank(pairs), False, True, gemma4)
+                    form = _form(variant, ids, by_rank(pairs), greedy, prefix=False, ranked=True, whole=gemma4)
                     model, pre = ("gemma4", "gemma4") if gemma4 else ("gpt2", "sarvam-moe")
                     yield _Option(model, pre, variant, form, {**keys, "tokenizer.ggml.merges": texts})
 
@@ -320,10 +326,12 @@ def _variants(plain: Mapping[int, Piece]) -> list[Mapping[int, Piece]]:
 
 
 def _form(
-    pieces: Mapping[int, Piece], ids: Mapping[str, int], priority: Priority, prefix: bool, lines: bool, whole: bool = False
-) -> Form:
+    pieces: Mapping[int, Piece], ids: Mapping[str, int], priority: Priority, greedy: bool,
+    *, prefix: bool, ranked: bool, whole: bool,
+) -> Form:  # fmt: skip
     found = [p.text for p in pieces.values() if p.type in (CONTROL, USER_DEFINED, UNKNOWN) and p.text]
-    return Form(ids, sorted(found, key=lambda t: -len(t.encode())), priority, prefix, lines, whole)
+    swallowing = frozenset(found) - _NEVER_GREEDY if greedy else frozenset()
+    return Form(ids, sorted(found, key=lambda t: -len(t.encode())), priority, prefix, ranked, whole, swallowing)
 
 
 def _typed(

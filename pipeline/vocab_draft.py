@@ -36,6 +36,7 @@ class Draft:
         keys: further keys (merges, add_space_prefix, ...), full names.
         pre: ``tokenizer.ggml.pre``.
         scored: whether scores mean something.
+        name_needs: what general.name must contain for llama.cpp to do so, "" for nothing.
         unknown: id of the token for what the vocabulary cannot write.
         exact: whether llama.cpp is expected to give the original's ids for a text.
         notes: lines for the user.
@@ -49,6 +50,7 @@ class Draft:
     keys: dict[str, Value]
     pre: str | None = None
     scored: bool = False
+    name_needs: str = ""
     unknown: int | None = None
     exact: Callable[[str], bool] = field(default=lambda text: True)
     notes: tuple[str, ...] = ()

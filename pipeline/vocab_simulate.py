@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 SPACE = "\u2581"
@@ -46,8 +46,11 @@ def merge(text: str, priority: Priority) -> list[str]:
     return [part for part in parts if part]
 
 
-def partition(text: str, specials: Sequence[str]) -> list[tuple[str, bool]]:
-    """The text cut at special tokens, each with whether it is one; the longest token (in bytes) is searched first."""
+def partition(text: str, specials: Sequence[str], greedy: Container[str] = ()) -> list[tuple[str, bool]]:
+    """The text cut at special tokens, each with whether it is one; the longest token (in bytes) is searched first.
+
+    The white space behind a token of ``greedy`` is lost.
+    """
     fragments = [(text, False)]
     for special in specials:
         if special not in text:
@@ -60,8 +63,9 @@ def partition(text: str, specials: Sequence[str]) -> list[tuple[str, bool]]:
             for i, plain in enumerate(fragment.split(special)):
                 if i:
                     cut.append((special, True))
-                if plain:
-                    cut.append((plain, False))
+                rest = plain.lstrip(" \t\n\v\f\r") if i and special in greedy else plain
+                if rest:
+                    cut.append((rest, False))
         fragments = cut
     return fragments
 
@@ -77,6 +81,7 @@ class Form:
         prefix: a space is put before text that starts, or follows a special token.
         lines: runs of newlines are split from the rest ("gemma4", "sarvam-moe").
         whole: such a run that is a token is taken whole ("gemma4").
+        greedy: specials that swallow the white space behind them.
     """
 
     ids: Mapping[str, int]
@@ -85,12 +90,13 @@ class Form:
     prefix: bool
     lines: bool
     whole: bool
+    greedy: frozenset[str] = frozenset()
 
     def encode(self, text: str) -> list[int]:
         """Ids, without BOS and EOS, special tokens parsed."""
         ids: list[int] = []
         follows = True
-        for fragment, special in partition(text, self.specials):
+        for fragment, special in partition(text, self.specials, self.greedy):
             if special:
                 ids.append(self.ids[fragment])
                 follows = True

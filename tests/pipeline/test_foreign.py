@@ -68,7 +68,7 @@ def test_when_it_refuses_too_its_reason_is_the_message(strange: Path, checkout: 
     (checkout / "refuse").touch()
     with pytest.raises(UnsupportedError, match="StrangeForCausalLM is not supported"):
         quantize(str(strange), "Q4_0", tmp_path / "out.gguf", llama_cpp=checkout)
-    with pytest.raises(UnsupportedError, match="has no convert_hf_to_gguf.py"):
+    with pytest.raises(UnsupportedError, match=r"has no convert_hf_to_gguf\.py"):
         quantize(str(strange), "Q4_0", tmp_path / "out.gguf", llama_cpp=tmp_path)
     assert not list(tmp_path.glob("out.*"))
 

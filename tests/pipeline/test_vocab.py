@@ -71,8 +71,7 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp(request.param)
     files = made(request.param, folder)
     vocabulary = load(files)
-    # llama.cpp knows the white space that Phi-3's tokens swallow by the model's name alone.
-    name = "Phi-3 tiny" if request.param == "phi3" else "tiny"
+    name = f"tiny {vocabulary.name_needs.title()}"
     with llama_vocab(vocabulary.keys, folder / "vocabulary.gguf", name=name) as llama:
         yield request.param, Made(files, vocabulary, llama)
 
@@ -101,6 +100,17 @@ def test_behind_a_special_token_a_chat_of_mistral_is_exact(tmp_path: Path) -> No
     with llama_vocab(vocabulary.keys, tmp_path / "v.gguf") as llama:
         texts = [f"<s>[INST] {text}[/INST]{text}</s>" for text in hard_strings()]
         assert [t for t in texts if llama.encode(t) != vocabulary.encode(t)] == []
+
+
+def test_without_its_name_phi_3_would_keep_the_newline_behind_a_role(tmp_path: Path) -> None:
+    vocabulary = load(made("phi3", tmp_path / "m"))
+    assert vocabulary.name_needs == "phi-3"
+    text = "<|user|>\nHi<|end|>\n<|assistant|>\n"
+    assert vocabulary.exact(text)
+    with llama_vocab(vocabulary.keys, tmp_path / "v.gguf", name="My Phi-3.5") as llama:
+        assert llama.encode(text) == vocabulary.encode(text)
+    with llama_vocab(vocabulary.keys, tmp_path / "v.gguf", name="mine") as llama:
+        assert len(llama.encode(text)) > len(vocabulary.encode(text))
 
 
 @pytest.mark.parametrize("tiny", WITH_POST_PROCESSOR, indirect=True)
@@ -361,6 +371,7 @@ def test_any_value_in_the_wrong_place_is_refused_or_harmless(family: str, tmp_pa
 
 
 def test_odd_values_in_the_small_files_are_passed_over(tmp_path: Path) -> None:
+    assert load_vocabulary(made("tinyllama", tmp_path / "t"), ROWS, {"model_type": [], "text_config": 3}).model == "llama"
     files = made("llama3", tmp_path / "m")
     files = edit(files, "tokenizer_config.json", bos_token=5, eos_token=["x"], chat_template=7, pad_token="<missing>")
     odd = [True, -4, 10**9, "x", None]
