@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ MAX_FILE_BYTES = 256_000_000
 MAX_TOKEN_BYTES = 16_384
 MAX_ROWS = 1 << 22
 
+_STDERR = threading.RLock()  # one thread at a time may turn it away
 _SURROGATE = re.compile("[\ud800-\udfff]")  # what JSON can spell and UTF-8 cannot
 
 Json = dict[str, Any]
@@ -45,24 +46,34 @@ class Source:
 
 @contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Turns every failure of the Rust library, its panics included, into one VocabError; its own report is not shown.
-
-    A panic is a BaseException and prints a stack trace to the file descriptor of standard error, hence the detour.
-    """
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
+    """Turns every failure of the Rust library, its panics included, into one VocabError; its own report is not shown."""
     try:
-        yield
+        with _silent():
+            yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit, VocabError, UnsupportedError):
         raise
-    except BaseException as e:
+    except BaseException as e:  # the library's panics are no Exceptions
         reason = " ".join(str(e).split())[:200] or type(e).__name__
         raise VocabError(f"{what}: {reason}; download the tokenizer again or use another revision") from None
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing reaches standard error, not even what a library writes to its file descriptor, as a panic does."""
+    with _STDERR:
+        try:
+            saved = os.dup(2)
+        except OSError:  # it is closed
+            yield
+            return
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
         os.close(null)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def parse_json(files: Mapping[str, bytes], name: str) -> Json:
