@@ -15,6 +15,7 @@ from pipeline.calibration import ImportanceMatrix
 from pipeline.gguf_file import Value
 from pipeline.recipe import Recipe
 from pipeline.source import Source
+from pipeline.store import CARD_MARK
 
 
 def sprig_version() -> str:
@@ -167,7 +168,7 @@ def model_card(
         "",
         f"# {file}",
         "",
-        f"{origin}{at}, as {recipe.name} for llama.cpp. Made by Sprig {sprig_version()} in one pass from the original weights.",
+        f"{origin}{at}, as {recipe.name} for llama.cpp. {CARD_MARK} {sprig_version()} in one pass from the original weights.",
         "",
         "| | |",
         "|---|---|",

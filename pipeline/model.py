@@ -93,6 +93,9 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
     n_weights = sum(prod(t.shape) for t in tensors)
     general = general_keys(source, arch.gguf, n_weights, recipe)
     facts = _facts(arch.gguf, keys)
+    name = str(general["general.name"])
+    if vocabulary.name_needs not in name.lower():  # llama.cpp tells this family's tokenizer by the model's name
+        general["general.name"] = f"{name} ({vocabulary.name_needs})"
     all_keys: dict[str, Value] = {**general, **arch.gguf_keys(source.files), **vocabulary.keys}
     probes = {p: vocabulary.encode(p) for p in vocabulary.probes}
     return Model(

@@ -37,6 +37,7 @@ from pipeline.part_file import PartFile
 from pipeline.preflight import Preflight, preflight
 from pipeline.rows import SOURCE_TYPES, Job, convert
 from pipeline.source import open_checkpoint
+from pipeline.store import card_path
 from pipeline.stream import StreamCheckpoint
 
 OnProgress = Callable[["Progress"], None]
@@ -217,7 +218,7 @@ def _write(
             with _timed(seconds, "check"):
                 notes, spoken = _check(plan, part, fd)
             with _timed(seconds, "publish"):
-                card = out.with_suffix(".md")
+                card = card_path(out)
                 draft = card.with_name(card.name + ".part")
                 draft.write_text(_card(plan, notes))
                 publish(draft, card)

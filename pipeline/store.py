@@ -15,8 +15,26 @@ from agent.gguf_reader import read_header
 from agent.home import models
 
 # What a run that was killed may leave beside its output (pipeline/quantize.py), and the card that a finished one leaves.
-_COMPANIONS = (".md", ".gguf.part", ".gguf.part.journal")
+_COMPANIONS = (".md", ".gguf.md", ".gguf.part", ".gguf.part.journal")
 _OWN_FILE = re.compile(r"(.+?)\.gguf(?:\.part(?:\.journal)?)?", re.DOTALL)
+
+
+CARD_MARK = "Made by Sprig"  # every card says so, and no file that lacks it is touched
+
+
+def card_path(model: Path) -> Path:
+    """Where the card of a GGUF lies: NAME.md, or NAME.gguf.md when NAME.md is somebody else's text."""
+    card = model.with_suffix(".md")
+    return card if not card.exists() or is_card(card) else model.with_name(model.name + ".md")
+
+
+def is_card(path: Path) -> bool:
+    """Whether Sprig wrote this Markdown file."""
+    try:
+        with path.open("rb") as f:
+            return CARD_MARK.encode() in f.read(1 << 16)
+    except OSError:
+        return False
 
 
 class StoreError(SprigError):
@@ -49,10 +67,10 @@ class Stored:
 def _stored(name: str) -> Stored | None:
     path = models() / f"{name}.gguf"
     beside = (models() / f"{name}{suffix}" for suffix in _COMPANIONS)
-    companions = tuple(c for c in beside if c.is_file())
+    companions = tuple(c for c in beside if c.is_file() and (c.suffix != ".md" or is_card(c)))
     finished = path.is_file()
     if not finished and all(c.suffix == ".md" for c in companions):
-        return None  # any Markdown file is not a model's card
+        return None
     part = Path(f"{path}.part")
     size = path.stat().st_size if finished else part.stat().st_size if part.is_file() else 0
     return Stored(name, path, companions, size, finished)

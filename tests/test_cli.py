@@ -327,7 +327,7 @@ def fill(home: Path, *names: str) -> Path:
     content = lay_out({"general.architecture": "llama", "llama.context_length": 2048, "sprig.recipe": "Q4_0"}, []).header
     for name in names:
         (folder / f"{name}.gguf").write_bytes(content)
-        (folder / f"{name}.md").write_text("# card\n")
+        (folder / f"{name}.md").write_text("Made by Sprig 0.1.0\n")
     return folder
 
 

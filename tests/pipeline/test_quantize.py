@@ -179,6 +179,17 @@ def test_a_weight_too_large_for_f16_says_which_type_holds_it(tmp_path: Path) -> 
         quantize(str(folder), "F16", tmp_path / "out.gguf")
 
 
+def test_a_card_never_overwrites_what_somebody_else_wrote(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("my notes on this model")
+    first = quantize(str(checkpoint), "Q4_0", tmp_path / "notes.gguf")
+    assert first.card.name == "notes.gguf.md"
+    assert (tmp_path / "notes.md").read_text() == "my notes on this model"
+    other = quantize(str(checkpoint), "Q4_0", tmp_path / "other.gguf")
+    again = quantize(str(checkpoint), "Q8_0", tmp_path / "other.gguf")
+    assert again.card == other.card
+    assert "Q8_0" in again.card.read_text()
+
+
 def test_double_precision_and_mixed_types_are_read(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "hf", SMALL)
     reference = GGUFReader(quantize(str(folder), "F32", tmp_path / "a.gguf").path)
