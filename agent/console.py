@@ -62,8 +62,8 @@ def command(*, json: bool, verbose: bool) -> Iterator[Console]:
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s", stream=sys.stderr)
     try:
         yield console
-    except KeyboardInterrupt:
-        console.say("sprig: interrupted")
+    except KeyboardInterrupt as e:
+        console.say(f"sprig: interrupted{f'; {e}' if str(e) else ''}")
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         # The reader has left (`sprig inspect x | head`); the interpreter's last flush must not complain either.

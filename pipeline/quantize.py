@@ -224,9 +224,9 @@ def _write(
                 publish(draft, card)
                 publish(part, out)
             report(Progress("check", plan.size, plan.size, out.name))
-        except (KeyboardInterrupt, SystemExit):
-            keep = True  # --resume goes on from here
-            raise
+        except KeyboardInterrupt:
+            keep = True
+            raise KeyboardInterrupt("the same command with --resume goes on from what was written") from None
         except BrokenOffError as e:
             keep = True
             raise BrokenOffError(f"{e}; --resume goes on from what was written") from None
