@@ -207,11 +207,11 @@ def _write(
         journal: Journal | None = None
         keep = False
         try:
-            if not resume:
-                os.ftruncate(fd, 0)
+            journal = Journal(part.with_name(part.name + ".journal"), _fingerprint(plan), fd, resume=resume)
+            if not journal.done:
+                os.ftruncate(fd, 0)  # nothing of another job may show between the tensors
             reserve(fd, plan.size, part)
             os.pwrite(fd, plan.layout.header, 0)
-            journal = Journal(part.with_name(part.name + ".journal"), _fingerprint(plan), fd, resume=resume)
             with _timed(seconds, "quantize"):
                 write_tensors(plan, checkpoint, executor, workers, fd, journal, report)
             report(Progress("check", 0, plan.size, out.name))

@@ -102,6 +102,14 @@ def test_resume_of_another_job_starts_anew(checkpoint: Path, tmp_path: Path) -> 
     assert out.read_bytes() == fresh
 
 
+def test_nothing_of_a_larger_job_shows_through_a_smaller_one(checkpoint: Path, unbroken: bytes, tmp_path: Path) -> None:
+    out, part = tmp_path / "out.gguf", tmp_path / "out.gguf.part"
+    run_and_kill(os, "pwrite", 39, lambda: quantize(str(checkpoint), "F32", out, threads=1))
+    part.write_bytes(b"\xff" * part.stat().st_size)
+    assert quantize(str(checkpoint), "Q4_K_M", out, resume=True).resumed == 0
+    assert out.read_bytes() == unbroken
+
+
 def test_without_resume_what_a_killed_run_left_is_thrown_away(checkpoint: Path, unbroken: bytes, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     run_and_kill(os, "pwrite", 20, lambda: quantize(str(checkpoint), "Q4_K_M", out, threads=1))
