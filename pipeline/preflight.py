@@ -36,7 +36,8 @@ from pipeline.recipe import (
 from pipeline.source import Source, cached_bytes, open_source
 
 _MARGIN = 64 << 20  # disk kept free, and what a card and a journal take
-_BASE_MEMORY = 300 << 20  # Python, its libraries and the kernels' tables
+# Measured: Python and its libraries, each token of a vocabulary while it is read, the slabs of a thread.
+_BASE_MEMORY, _TOKEN_MEMORY, _THREAD_MEMORY = 140 << 20, 2300, 12 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,13 +234,16 @@ def _output(source: Source, recipe: Recipe, out: Path | str | None) -> Path:
 
 
 def _memory(tensors: Sequence[Tensor], layout: Layout, model: Model, threads: int) -> int:
-    """Bytes at the peak: the largest slab that must be held whole, the slabs in flight, the header twice."""
+    """Bytes at the peak: the vocabulary, the largest tensors that must be held whole, the slabs in flight."""
     largest = 0
     for t in tensors:
         if t.row_order is not None:
             raw = sum(model.infos[s.source].nbytes for s in t.sources)
             largest = max(largest, raw)
-    return _BASE_MEMORY + largest + (2 * threads + 2) * (16 << 20) + 3 * len(layout.header)
+    tokens = model.keys.get("tokenizer.ggml.tokens")
+    vocabulary = _TOKEN_MEMORY * len(tokens) if isinstance(tokens, list) else 0
+    # A tensor that is reordered is held in its own type, as float32 and as what it becomes.
+    return _BASE_MEMORY + vocabulary + threads * _THREAD_MEMORY + 2 * 5 * largest + 3 * len(layout.header)
 
 
 def _refuse_shortage(plan: Preflight) -> Preflight:
