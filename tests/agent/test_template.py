@@ -51,7 +51,7 @@ def test_a_broken_or_hostile_template_ends_in_one_line(template: str) -> None:
     with pytest.raises(VocabError, match=REFUSED[template]) as caught:
         check_template(template)
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - started < 7
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize(

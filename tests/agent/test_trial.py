@@ -113,7 +113,7 @@ def test_a_child_that_hangs_is_killed_in_time(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(GGUFError, match="did not load and decode within 1 s"):
         trial(fifo, timeout=1)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 def test_a_child_that_the_kernel_kills_is_reported(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_child_that_the_kernel_kills_is_reported(tmp_path: Path) -> None:
     os.mkfifo(fifo)
 
     def shoot() -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             for entry in Path("/proc").glob("[0-9]*"):
                 try:
@@ -139,7 +139,7 @@ def test_a_child_that_the_kernel_kills_is_reported(tmp_path: Path) -> None:
     hunter = threading.Thread(target=shoot)
     hunter.start()
     with pytest.raises(GGUFError, match="the kernel killed it, probably for want of memory"):
-        trial(fifo, timeout=30)
+        trial(fifo, timeout=120)
     hunter.join()
 
 

@@ -115,7 +115,7 @@ def test_a_wait_of_an_hour_is_told_and_not_slept(server: LoopbackHub) -> None:
     server.fail("*", status=429, times=1, headers={"Retry-After": "3600"})
     begin = time.monotonic()
     assert "wait 3600 seconds" in refusal(Hub(REPO, server.url))
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 60
 
 
 def test_something_that_is_no_hub_is_recognised(server: LoopbackHub) -> None:

@@ -116,7 +116,7 @@ def test_an_expression_without_end_is_stopped(pattern: str, tmp_path: Path) -> N
     start = time.monotonic()
     with pytest.raises((VocabError, UnsupportedError)):
         load(with_split(spec, pattern))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
 
 
 def test_llama_cpp_splits_as_the_reference_does(tmp_path: Path) -> None:

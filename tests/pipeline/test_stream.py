@@ -187,7 +187,7 @@ def test_the_reader_stops_when_nobody_listens_any_more(source: Source) -> None:
     rows.close()
     for thread in threading.enumerate():
         if thread.name == "sprig-stream":
-            thread.join(5)
+            thread.join(60)
             assert not thread.is_alive()
     assert 0 < checkpoint.position(FIRST) < source.weights[0].size
 
