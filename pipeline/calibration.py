@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -80,16 +81,20 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
         if counts is None or sums.type != F32 or counts.type != F32:
             raise RecipeError(f"--imatrix: {path} has no F32 counts for {weight}; it is broken, make it again")
         n = np.rint(_floats(data, counts)).reshape(-1, 1)
+        if not len(n) or prod(sums.shape) % len(n):
+            raise RecipeError(f"--imatrix: {path} holds {len(n)} counts for {list(sums.shape)} sums of {weight}; make it again")
         total = _floats(data, sums).reshape(len(n), -1)
         values = np.where(n > 0, total / np.maximum(n, 1), np.float32(1)).astype(np.float32)
-        if not np.isfinite(values).all():
-            raise RecipeError(f"--imatrix: {path} holds values for {weight} that are not finite; make it again")
+        if not np.isfinite(values).all() or not np.isfinite(n).all() or values.min(initial=0) < 0:
+            raise RecipeError(f"--imatrix: {path} holds values for {weight} that are no sums of squares; make it again")
         entries[weight] = values
     if not entries:
         raise RecipeError(f"--imatrix: {path} holds no statistics")
-    datasets = tuple(str(d) for d in header.keys.get("imatrix.datasets", ()))
+    named, chunks = header.keys.get("imatrix.datasets", []), header.keys.get("imatrix.chunk_count", 0)
+    if not isinstance(named, list) or not isinstance(chunks, int):
+        raise RecipeError(f"--imatrix: {path} does not say what it was collected on in llama.cpp's way; make it again")
     digest = hashlib.sha256(data.data).hexdigest()
-    return ImportanceMatrix(entries, datasets, int(header.keys.get("imatrix.chunk_count", 0)), digest, path.name)
+    return ImportanceMatrix(entries, tuple(map(str, named)), chunks, digest, path.name)
 
 
 def _floats(data: np.memmap[tuple[int, ...], np.dtype[np.uint8]], entry: TensorEntry) -> Floats:
