@@ -11,11 +11,15 @@ from typing import Any
 
 import yaml
 
+from agent.text import display
 from pipeline.calibration import ImportanceMatrix
 from pipeline.gguf_file import Value
 from pipeline.recipe import Recipe
 from pipeline.source import Source
 from pipeline.store import CARD_MARK
+
+_HUB = "https://huggingface.co/"
+_REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 def sprig_version() -> str:
@@ -73,15 +77,23 @@ def size_label(n_weights: int) -> str:
 
 def general_keys(source: Source, architecture: str, n_weights: int, recipe: Recipe) -> dict[str, Value]:
     """The ``general.*`` keys of a file made from a checkpoint, in GGUF's standard names."""
-    facts = read_facts(source.files.get("README.md"))
-    organization, _, short = source.name.rpartition("/")
     keys: dict[str, Value] = {
         "general.architecture": architecture,
         "general.type": "model",
-        "general.name": short,
         "general.size_label": size_label(n_weights),
     }
+    return keys | origin_keys(source) | quantization_keys(recipe)
+
+
+def origin_keys(source: Source) -> dict[str, Value]:
+    """Those of them that say where a checkpoint comes from: name, licence, base models.
+
+    The base model of a conversion is the repository that was converted; of a local folder, what its own card names.
+    """
+    facts = read_facts(source.files.get("README.md"))
+    organization, _, short = source.name.rpartition("/")
     optional: dict[str, Value | None] = {
+        "general.name": short,
         "general.organization": organization or None,
         "general.license": facts.licence,
         "general.license.name": facts.licence_name,
@@ -90,18 +102,15 @@ def general_keys(source: Source, architecture: str, n_weights: int, recipe: Reci
         "general.languages": list(facts.languages) or None,
     }
     if source.repo_id:
-        url = f"https://huggingface.co/{source.repo_id}"
-        optional |= {
-            "general.source.url": url,
-            "general.source.repo_url": url,
-            "general.base_model.count": 1,
-            "general.base_model.0.name": short,
-            "general.base_model.0.organization": organization or None,
-            "general.base_model.0.repo_url": url,
-            "general.base_model.0.version": source.commit,
-        }
-    keys |= {k: v for k, v in optional.items() if v is not None}
-    return keys | quantization_keys(recipe)
+        optional |= {"general.source.url": _HUB + source.repo_id, "general.source.repo_url": _HUB + source.repo_id}
+    bases = (source.repo_id,) if source.repo_id else facts.base_models
+    optional["general.base_model.count"] = len(bases) or None
+    for i, base in enumerate(bases):
+        organization, _, short = base.rpartition("/")
+        prefix = f"general.base_model.{i}."
+        optional |= {f"{prefix}name": short, f"{prefix}organization": organization or None, f"{prefix}version": source.commit}
+        optional[f"{prefix}repo_url"] = _HUB + base if _REPO.fullmatch(base) else None
+    return {k: v for k, v in optional.items() if v is not None}
 
 
 def quantization_keys(recipe: Recipe) -> dict[str, Value]:
@@ -131,11 +140,17 @@ def provenance_keys(
     return keys
 
 
+def _base_models(keys: Mapping[str, Any]) -> list[str]:
+    """The Hub ids among a file's base models."""
+    urls = [_text(keys.get(f"general.base_model.{i}.repo_url")) or "" for i in range(100)]
+    return [name for url in urls if _REPO.fullmatch(name := url.removeprefix(_HUB))]
+
+
 def model_card(
     *,
     file: str,
     size: int,
-    keys: Mapping[str, Value],
+    keys: Mapping[str, Any],
     source: Source,
     recipe: Recipe,
     types: Mapping[str, int],
@@ -146,21 +161,24 @@ def model_card(
     """Markdown with the front matter that the Hub reads.
 
     Args:
+        keys: of the finished file. Untrusted: they may be those of a GGUF that a stranger made.
         types: ggml type name -> number of tensors.
         shapes: of all tensors.
     """
-    facts = read_facts(source.files.get("README.md"))
     n_weights = sum(prod(s) for s in shapes)
     front: dict[str, Any] = {"library_name": "gguf", "tags": ["gguf", "sprig", recipe.name.lower()]}
     if source.repo_id:
         front |= {"base_model": source.repo_id, "base_model_relation": "quantized"}
-    for key, value in (("license", facts.licence), ("license_name", facts.licence_name), ("license_link", facts.licence_link)):
-        if value:
-            front[key] = value
-    if facts.languages:
-        front["language"] = list(facts.languages)
+    elif bases := _base_models(keys):
+        front["base_model"] = bases
+    for key in ("license", "license.name", "license.link"):
+        if value := _text(keys.get(f"general.{key}")):
+            front[key.replace(".", "_")] = display(value)
+    if languages := _texts(keys.get("general.languages")):
+        front["language"] = [display(language) for language in languages]
     origin = f"[{source.repo_id}](https://huggingface.co/{source.repo_id})" if source.repo_id else f"`{source.name}`"
     at = f" at commit `{source.commit}`" if source.commit else ""
+    weights = "that file" if source.kind == "gguf" else "the original weights"
     lines = [
         "---",
         yaml.safe_dump(front, sort_keys=True, allow_unicode=True).strip(),
@@ -168,16 +186,16 @@ def model_card(
         "",
         f"# {file}",
         "",
-        f"{origin}{at}, as {recipe.name} for llama.cpp. {CARD_MARK} {sprig_version()} in one pass from the original weights.",
+        f"{origin}{at}, as {recipe.name} for llama.cpp. {CARD_MARK} {sprig_version()} in one pass from {weights}.",
         "",
         "| | |",
         "|---|---|",
-        f"| Architecture | {keys.get('general.architecture')} |",
+        f"| Architecture | {display(str(keys.get('general.architecture')))} |",
         f"| Weights | {size_label(n_weights)} |",
         f"| Size | {size:,} bytes, {8 * size / n_weights:.2f} bits per weight |",
         f"| Tensors | {', '.join(f'{n} {t}' for t, n in types.items())} |",
         f"| Imatrix | {f'{imatrix.file}, SHA-256 `{imatrix.sha256}`' if imatrix else 'none'} |",
-        f"| Licence | {facts.licence or 'see the original model'} |",
+        f"| Licence | {front.get('license', 'see the original model')} |",
     ]
     if notes:
         lines += ["", *(f"- {note}" for note in notes)]

@@ -223,7 +223,7 @@ def _config(name: str, raw: bytes | None) -> dict[str, Any]:
 
 def _inspect_checkpoint(model: str, revision: str | None, token: str | None, offline: bool) -> Inspection:
     from pipeline.architectures import find_architecture
-    from pipeline.card import read_facts
+    from pipeline.card import origin_keys
     from pipeline.source import headers, open_source
     from pipeline.vocab import load_vocabulary
 
@@ -235,9 +235,7 @@ def _inspect_checkpoint(model: str, revision: str | None, token: str | None, off
     size = sum(t.nbytes for t in tensors)
     config = _config(source.name, source.files.get("config.json"))
     name = f"{source.name}@{source.commit}" if source.commit else source.name
-    facts = read_facts(source.files.get("README.md"))
-    general = {"general.name": source.name, "general.license": facts.licence, "general.languages": list(facts.languages)}
-    keys: dict[str, Any] = {k: v for k, v in general.items() if v}
+    keys: dict[str, Any] = dict(origin_keys(source))
     try:
         architecture = find_architecture(config)(config, infos)
         keys |= {"general.architecture": architecture.gguf}

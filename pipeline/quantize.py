@@ -26,6 +26,7 @@ from agent.errors import BrokenOffError, CheckpointError, OutputError, SprigErro
 from agent.files import exclusive, publish, reserve
 from agent.ggml_types import F32
 from agent.gguf_check import check
+from agent.gguf_reader import Header
 from agent.trial import TrialResult, trial
 from pipeline.card import model_card, sprig_version
 from pipeline.checkpoint import Checkpoint, MappedCheckpoint, RawRows
@@ -216,11 +217,11 @@ def _write(
                 write_tensors(plan, checkpoint, executor, workers, fd, journal, report)
             report(Progress("check", 0, plan.size, out.name))
             with _timed(seconds, "check"):
-                notes, spoken = _check(plan, part, fd)
+                header, notes, spoken = _check(plan, part, fd)
             with _timed(seconds, "publish"):
                 card = card_path(out)
                 draft = card.with_name(card.name + ".part")
-                draft.write_text(_card(plan, notes))
+                draft.write_text(_card(plan, header, notes), encoding="utf-8")
                 publish(draft, card)
                 publish(part, out)
             report(Progress("check", plan.size, plan.size, out.name))
@@ -250,7 +251,7 @@ def _write(
         (*plan.notes, *notes),
         plan,
         done,
-        spoken.text if spoken else "",
+        spoken.text,
     )
 
 
@@ -340,12 +341,12 @@ def _job(plan: Preflight, unit: Unit, raw: RawRows) -> Job:
 # The end.
 
 
-def _check(plan: Preflight, part: Path, fd: int) -> tuple[tuple[str, ...], TrialResult | None]:
+def _check(plan: Preflight, part: Path, fd: int) -> tuple[Header, tuple[str, ...], TrialResult]:
     """What a device would ask of the file, before it gets its name. The disk catches up meanwhile."""
     with ThreadPoolExecutor(1) as background:
         synced = background.submit(os.fsync, fd)
         try:
-            check(part)
+            header = check(part)
             probes = tuple(plan.probes)
             spoken = trial(part, probes=probes)
         except SprigError as e:
@@ -360,11 +361,11 @@ def _check(plan: Preflight, part: Path, fd: int) -> tuple[tuple[str, ...], Trial
         )
     if not spoken.finite:
         raise OutputError("the finished file did not pass its check and was not published: llama.cpp computes NaN with it")
-    return tuple(notes), spoken
+    return header, tuple(notes), spoken
 
 
-def _card(plan: Preflight, notes: Sequence[str]) -> str:
+def _card(plan: Preflight, header: Header, notes: Sequence[str]) -> str:
     return model_card(
-        file=plan.out.name, size=plan.size, keys=plan.keys, source=plan.source, recipe=plan.recipe, types=plan.types,
+        file=plan.out.name, size=plan.size, keys=header.keys, source=plan.source, recipe=plan.recipe, types=plan.types,
         shapes=[t.shape for t in plan.tensors], notes=(*plan.notes, *notes), imatrix=plan.imatrix,
     )  # fmt: skip
