@@ -186,7 +186,11 @@ def _list(json: bool, verbose: bool) -> None:
 
 
 @models_app.command("show")
-def models_show(name: Annotated[str, typer.Argument(metavar="NAME")], json: Json = False, verbose: Verbose = False) -> None:
+def models_show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `sprig models` lists it.")],
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
     """Show one model: its files, and what `sprig inspect` tells of it."""
     with console.command(json=json, verbose=verbose) as out_of:
         from pipeline.inspect_model import inspect_gguf
@@ -206,12 +210,12 @@ def models_show(name: Annotated[str, typer.Argument(metavar="NAME")], json: Json
 
 @models_app.command("remove")
 def models_remove(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As `sprig models` lists them.")],
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Remove models: the GGUF, its card, and what an unfinished run left."""
+    """Remove models, each with its card and leftovers."""
     with console.command(json=json, verbose=verbose) as out_of:
         found = list({model.name: model for model in map(store.find_model, names)}.values())
         if not yes:
