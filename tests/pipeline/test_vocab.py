@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from agent.errors import SprigError, UnsupportedError, VocabError
 from pipeline.vocab import PROBES, Vocabulary, load_vocabulary
-from pipeline.vocab_draft import CONTROL, UNUSED, USER_DEFINED
+from pipeline.vocab_draft import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
 from pipeline.vocab_sentencepiece import parse_model
 from tests.fixtures import smollm2
 from tests.fixtures.corpus import hard_strings
@@ -210,6 +211,33 @@ def test_special_and_special_looking_tokens_are_control_tokens(tmp_path: Path) -
     kinds = dict(zip(vocabulary.keys["tokenizer.ggml.tokens"], vocabulary.keys["tokenizer.ggml.token_type"], strict=True))  # type: ignore[arg-type, call-overload]
     assert (kinds["<|im_start|>"], kinds["<|fancy|>"], kinds["<unused3>"]) == (CONTROL, CONTROL, CONTROL)
     assert (kinds["<tool_call>"], kinds["<note>"]) == (USER_DEFINED, USER_DEFINED)
+
+
+@pytest.mark.parametrize("family", ["llama2-model-only", "gemma2-model-only", "t5"])
+def test_pieces_of_sentencepiece_keep_their_types_and_scores(family: str, tmp_path: Path) -> None:
+    """Read by the library that trained the model; what the model's other files add comes on top."""
+    files = made(family, tmp_path / "m")
+    raw = next(content for name, content in files.items() if name.endswith(".model"))
+    original = sentencepiece.SentencePieceProcessor(model_proto=raw)
+    keys = load(files).keys
+    tokens, types, scores = (keys[f"tokenizer.ggml.{name}"] for name in ("tokens", "token_type", "scores"))
+    added = {t["content"] for t in json.loads(files.get("tokenizer_config.json", b"{}")).get("added_tokens_decoder", {}).values()}
+    seen = set()
+    for i in range(original.get_piece_size()):
+        text = original.id_to_piece(i)
+        kind = (
+            UNKNOWN if original.is_unknown(i) else CONTROL if original.is_control(i) else UNUSED if original.is_unused(i)
+            else BYTE if original.is_byte(i) else NORMAL
+        )  # fmt: skip
+        if kind == NORMAL and types[i] in (USER_DEFINED, CONTROL):  # type: ignore[index]
+            assert text in added or original.get_score(i) == 0, "only what is matched whole is user-defined"
+            text = text.replace("▁", " ")  # llama.cpp looks for these in the bare text
+        else:
+            assert types[i] == kind, text  # type: ignore[index]
+        assert (tokens[i], scores[i]) == (text, pytest.approx(original.get_score(i)))  # type: ignore[index]
+        seen.add(kind)
+    assert {UNKNOWN, CONTROL, NORMAL} <= seen
+    assert BYTE in seen or family == "t5"
 
 
 def test_added_tokens_without_a_row_are_left_out_with_a_note(tmp_path: Path) -> None:
