@@ -83,9 +83,12 @@ class TorchCheckpoint:
 
 def _load(torch: ModuleType, file: str, path: Path) -> dict[str, Any]:
     try:
+        with path.open("rb") as f:
+            # Before torch 1.6 a checkpoint was a bare pickle, which cannot be mapped and is held whole.
+            mapped = f.read(1) != b"\x80"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            table = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+            table = torch.load(path, weights_only=True, mmap=mapped, map_location="cpu")
     except Exception as e:  # whatever a hostile pickle makes the loader raise
         if type(e).__name__ == "UnpicklingError":
             what = "holds something other than weights, which could be code, and was not run"
