@@ -134,6 +134,33 @@ def test_a_hub_model_at_a_revision(checkpoint: Path, home: Path, tmp_path: Path)
     ]
 
 
+FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "gated": ("*", {"status": 403}, "accept its terms"),
+    "not there": ("*", {"status": 404}, "there is no model org/tiny"),
+    "other bytes": ("*.safetensors", {"corrupt_at": 400_000}, "is not what the Hub lists"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("more", [[], ["--stream"]], ids=["download", "stream"])
+def test_a_hub_that_fails_is_one_line_and_costs_nothing_finished(
+    fault: str, more: list[str], checkpoint: Path, home: Path, tmp_path: Path
+) -> None:
+    pattern, what, says = FAULTS[fault]
+    out = tmp_path / "x.gguf"
+    out.write_bytes(b"finished")
+    with LoopbackHub({"org/tiny": checkpoint}) as hub:
+        hub.fail(pattern, times=1000, **what)
+        online = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
+        done = sprig("quantize", "org/tiny", "-q", "Q8_0", "-o", out, *more, home=home, **online)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith(("download ", "quantize "))]
+    assert line.startswith("sprig: ")
+    assert says in line
+    assert out.read_bytes() == b"finished"
+    assert list(tmp_path.glob("x.*")) == [out]
+
+
 def test_an_unknown_recipe_is_wrong_usage_and_lists_the_known(checkpoint: Path, home: Path) -> None:
     done = sprig("quantize", checkpoint, "-q", "Q9_X", home=home)
     assert done.returncode == 2

@@ -34,10 +34,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Pa
 
 
 def llama_quantize(
-    source: Path, out: Path, ftype: int, matrix: Path | None, overrides: list[tuple[str, int]] | None = None
+    source: Path, out: Path, ftype: int, matrix: Path | None, overrides: list[tuple[str, int]] | None = None, pure: bool = False
 ) -> None:
     """llama.cpp's own quantizer, through llama-cpp-python."""
     params = llama_cpp.llama_model_quantize_default_params()
+    params.pure = pure
     params.ftype, params.nthread, params.allow_requantize = ftype, 2, True
     keep: list[object] = []
     if matrix:
@@ -106,4 +107,15 @@ def test_overrides_are_those_of_llama_quantize(models: dict[str, tuple[Path, Pat
     names = {8: "Q8_0", 30: "BF16", 14: "Q6_K"}
     llama_quantize(source, tmp_path / "theirs.gguf", RECIPES["Q4_K_M"].ftype, None, overrides)
     sprig_quantize(source, tmp_path / "ours.gguf", "Q4_K_M", None, tensor_types=[(p, names[t]) for p, t in overrides])
+    assert_same(tmp_path / "ours.gguf", tmp_path / "theirs.gguf")
+
+
+@pytest.mark.parametrize("recipe", ["Q4_K_M", "Q4_0", "IQ4_XS"])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.name)
+def test_a_pure_file_is_that_of_llama_quantize(
+    shape: Shape, recipe: str, models: dict[str, tuple[Path, Path]], tmp_path: Path
+) -> None:
+    source, _ = models[shape.name]
+    llama_quantize(source, tmp_path / "theirs.gguf", RECIPES[recipe].ftype, None, pure=True)
+    sprig_quantize(source, tmp_path / "ours.gguf", recipe, None, pure=True)
     assert_same(tmp_path / "ours.gguf", tmp_path / "theirs.gguf")
