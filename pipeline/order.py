@@ -49,18 +49,33 @@ def units_of(plan: Preflight, tensor: Tensor, offset: int) -> Iterator[Unit]:
     for piece in tensor.sources:
         stop = plan.infos[piece.source].n_rows if piece.stop is None else piece.stop
         reads.append((piece.source, piece.start, stop))
-    if tensor.row_order is not None:
-        # Reordered rows are read together: the order reaches across the whole tensor.
-        yield Unit(tensor, 0, tensor.n_rows, offset, tuple(reads), tensor.row_order)
-        return
     matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
     step = max(1, CHUNK // tensor.row_length)
+    if tensor.row_order is not None:
+        yield from _reordered(tensor, tensor.row_order, reads, step, offset, row_size)
+        return
     row = 0
     for name, start, stop in reads:
         while start < stop:
             n = min(step, stop - start, matrix - row % matrix)
             yield Unit(tensor, row, n, offset + row * row_size, ((name, start, start + n),))
             start, row = start + n, row + n
+
+
+def _reordered(tensor: Tensor, order: Index, reads: list[Read], step: int, offset: int, row_size: int) -> Iterator[Unit]:
+    """Slabs of a tensor with another order of rows. Where rows stay near their places (within a head), each slab reads only the
+    rows around it; otherwise the tensor is read and held whole."""
+    parts = [order[row : row + step] for row in range(0, tensor.n_rows, step)]
+    spans = [(int(part.min()), int(part.max()) + 1) for part in parts]
+    near = sum(stop - start for start, stop in spans) <= 2 * tensor.n_rows and spans == sorted(spans)
+    if len(reads) > 1 or not near:
+        yield Unit(tensor, 0, tensor.n_rows, offset, tuple(reads), order)
+        return
+    name, first, _ = reads[0]
+    row = 0
+    for part, (start, stop) in zip(parts, spans, strict=True):
+        yield Unit(tensor, row, len(part), offset + row * row_size, ((name, first + start, first + stop),), part - start)
+        row += len(part)
 
 
 def _values(tensor: Tensor) -> RawRows:

@@ -283,7 +283,7 @@ def write_tensors(
     """All tensor data of the plan into an open file that has its header and its final size.
 
     Args:
-        workers: how many slabs are worked on at a time; twice as many wait.
+        workers: how many slabs are worked on at a time; some more wait, so that a slow one does not hold up the rest.
         journal: what is done already, and where each slab is noted.
 
     Raises:
@@ -306,7 +306,7 @@ def write_tensors(
         try:
             for unit, raw in source:
                 window.append((unit, executor.submit(convert, _job(plan, unit, raw))))
-                if len(window) > 2 * workers:
+                if len(window) > 4 * workers:
                     collect()
             while window:
                 collect()

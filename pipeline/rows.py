@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -63,7 +65,7 @@ def convert(job: Job) -> tuple[Bytes, int]:
         if not ggml.valid(raw, job.target):
             _refuse(job, ggml.to_float(raw, job.source, job.row_length))
         return raw, checksum(raw)
-    weights = ggml.to_float(raw, job.source, job.row_length)
+    weights = ggml.to_float(raw, job.source, job.row_length, _scratch(len(raw), job.row_length))
     # A sum is finite unless a weight is not (or the sum itself overflows, which the second look sorts out), and is read once.
     with np.errstate(over="ignore", invalid="ignore"):
         total = weights.sum()
@@ -74,6 +76,21 @@ def convert(job: Job) -> tuple[Bytes, int]:
     if not ggml.valid(out, job.target):
         out = _rescue(job, weights)
     return out, checksum(out)
+
+
+_LARGEST_SCRATCH = 1 << 21
+_local = threading.local()
+
+
+def _scratch(rows: int, row_length: int) -> Floats | None:
+    """This thread's own room for a slab: fresh memory for each would cost more than reading the weights."""
+    size = rows * row_length
+    if size > _LARGEST_SCRATCH:
+        return None
+    room = getattr(_local, "room", None)
+    if room is None or room.size < size:
+        room = _local.room = np.empty(size, dtype=np.float32)
+    return cast(Floats, room[:size].reshape(rows, row_length))
 
 
 def apply(weights: Floats, job: Job) -> Floats:
