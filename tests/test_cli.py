@@ -196,12 +196,19 @@ def test_a_traceback_is_shown_only_when_asked_for(home: Path, tmp_path: Path) ->
     assert "Traceback" in sprig("inspect", tmp_path / "x.gguf", "-v", home=home).stderr
 
 
+def _hear_interrupts() -> None:
+    # A test run in the background of a shell ignores Ctrl-C, and its children inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_ends_in_130_and_leaves_no_file(home: Path, tmp_path: Path) -> None:
     """Ctrl-C in the middle of the pass: status 130, one line, nothing under the output's name, and --resume finishes."""
     large = write_checkpoint(tmp_path / "large", LlamaShape(512, 2048, 6, 8, 4, 320))
     out = tmp_path / "x.gguf"
     command = [sys.executable, "-m", "sprig", "quantize", str(large), "-q", "IQ4_NL", "-o", str(out), "--threads", "1"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts
+    )
     journal = Path(f"{out}.part.journal")
     deadline = time.monotonic() + 60
     while not journal.exists() and time.monotonic() < deadline and process.poll() is None:
