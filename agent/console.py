@@ -11,7 +11,8 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from agent.errors import SprigError
@@ -33,11 +34,17 @@ class Console:
 
     def say(self, text: str) -> None:
         """A message for the person, not part of the result."""
-        print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):  # nobody reads it: the terminal is gone
+            print(text, file=sys.stderr, flush=True)
 
     def result(self, data: Mapping[str, Any], text: str) -> None:
         """What the command is for: ``data`` for a script that asked with --json, ``text`` for a person."""
-        print(json.dumps(data, ensure_ascii=False, allow_nan=False, default=str) if self.json else text, flush=True)
+        try:
+            print(json.dumps(data, ensure_ascii=False, allow_nan=False, default=str) if self.json else text, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as e:
+            raise SprigError(f"the result could not be written to standard output: {e.strerror or e}") from None
 
 
 def _one_line(error: BaseException) -> str:
@@ -48,13 +55,17 @@ def _fail(console: Console, kind: str, message: str) -> None:
     if console.verbose:
         traceback.print_exc()
     if console.json:
-        console.result({"error": {"kind": kind, "message": message}}, "")
+        with suppress(OSError, SprigError):  # standard output itself may be what failed
+            console.result({"error": {"kind": kind, "message": message}}, "")
     console.say(f"sprig: {message}")
 
 
 @contextmanager
 def command(*, json: bool, verbose: bool) -> Iterator[Console]:
     """The frame of every command: what happens inside ends in an exit status and at most one line of complaint."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller; the next file to be opened must not get its number
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     console = Console(json=json, verbose=verbose)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

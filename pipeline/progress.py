@@ -6,6 +6,7 @@ import math
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
@@ -46,11 +47,12 @@ class Bars:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bars:
-            self._bars.stop()
+        with suppress(OSError):
+            if self._bars:
+                self._bars.stop()
 
     def show(self, step: Step) -> None:
-        with self._lock:
+        with self._lock, suppress(OSError):  # the job outlives the terminal that it was started from
             if self._bars:
                 self._bars.show(step)
             else:

@@ -224,6 +224,25 @@ def test_an_interrupt_ends_in_130_and_leaves_no_file(home: Path, tmp_path: Path)
     assert sorted(p.name for p in tmp_path.glob("x.*")) == ["x.gguf", "x.md"]
 
 
+@pytest.mark.parametrize(
+    ("streams", "status"), [("2>&-", 0), (">&-", 0), ("<&- >&- 2>&-", 0), ("2>/dev/full", 0), (">/dev/full", 1), ("| true", None)]
+)
+def test_streams_that_are_closed_or_full_cost_no_work(
+    streams: str, status: int | None, checkpoint: Path, home: Path, tmp_path: Path
+) -> None:
+    """A terminal may go away in the middle of a long run."""
+    out = tmp_path / "x.gguf"
+    command = f'"{sys.executable}" -m sprig quantize "{checkpoint}" -q Q8_0 -o "{out}" --json {streams}'
+    env = {**os.environ, "SPRIG_HOME": str(home)}
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert sorted(p.name for p in tmp_path.glob("x.*")) == ["x.gguf", "x.md"]
+    assert "Traceback" not in done.stderr
+    if status is not None:
+        assert done.returncode == status
+    if status:
+        assert "could not be written to standard output: No space left on device" in done.stderr
+
+
 def test_a_terminal_gets_bars_and_a_pipe_gets_lines(checkpoint: Path, home: Path, tmp_path: Path) -> None:
     piped = sprig("quantize", checkpoint, "-o", tmp_path / "a.gguf", home=home)
     assert "\x1b" not in piped.stderr + piped.stdout
