@@ -75,8 +75,10 @@ def lines(path: Path, fingerprint: str) -> Iterator[Slab]:
 def proved(path: Path, fingerprint: str, part: int) -> list[Slab]:
     """The slabs whose bytes in the file have the checksum that was noted, up to the first that have not."""
     good: list[Slab] = []
+    size = os.fstat(part).st_size
     for slab in lines(path, fingerprint):
-        if slab.offset < 0 or slab.length < 0 or zlib.crc32(os.pread(part, slab.length, slab.offset)) != slab.checksum:
+        inside = 0 <= slab.offset <= slab.offset + slab.length <= size
+        if not inside or zlib.crc32(os.pread(part, slab.length, slab.offset)) != slab.checksum:
             break
         good.append(slab)
     return good

@@ -96,6 +96,8 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
     name = str(general["general.name"])
     if vocabulary.name_needs not in name.lower():  # llama.cpp tells this family's tokenizer by the model's name
         general["general.name"] = f"{name} ({vocabulary.name_needs})"
+    elif not vocabulary.name_needs:  # and would give it to every other that is called so, or refuse its tokens
+        general["general.name"] = re.sub(r"(phi)-?(?=3)", r"\1 ", name, flags=re.IGNORECASE)
     all_keys: dict[str, Value] = {**general, **arch.gguf_keys(source.files), **vocabulary.keys}
     probes = {p: vocabulary.encode(p) for p in vocabulary.probes}
     return Model(
@@ -194,7 +196,7 @@ def _equal(source: Source, pair: TiedHead) -> bool:
 
 # A GGUF as the source: its keys are taken over as they are.
 
-_OWN_KEYS = re.compile(r"^(general\.(quantization_version|file_type)|sprig\.|quantize\.imatrix\.|split\.)")
+_OWN_KEYS = re.compile(r"^(general\.(quantization_version|file_type|alignment)$|sprig\.|quantize\.imatrix\.|split\.)")
 _READABLE = ("F32", "F16", "BF16", "Q8_0")
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from agent.device import cores
-from agent.errors import BrokenOffError, CheckpointError, OutputError, SprigError, UnsupportedError
+from agent.errors import BrokenOffError, CheckpointError, OutputError, SourceError, SprigError, UnsupportedError
 from agent.files import exclusive, publish, reserve
 from agent.ggml_types import F32
 from agent.gguf_check import check
@@ -148,8 +148,10 @@ def quantize(
         try:
             plan = plan_for(model)
         except UnsupportedError:
-            if llama_cpp is None:
+            if llama_cpp is None or Path(model).expanduser().is_file():
                 raise
+            if stream:
+                raise SourceError("--llama-cpp needs the whole model on this disk; leave --stream out") from None
             foreign = stack.enter_context(
                 convert_with_llama_cpp(model, llama_cpp, revision=revision, token=token, offline=offline, out=out)
             )
@@ -208,20 +210,24 @@ def _write(
         journal: Journal | None = None
         keep = False
         try:
-            journal = Journal(part.with_name(part.name + ".journal"), _fingerprint(plan), fd, resume=resume)
+            fingerprint = _fingerprint(plan)
+            journal = Journal(part.with_name(part.name + ".journal"), fingerprint, fd, resume=resume)
             if not journal.done:
                 os.ftruncate(fd, 0)  # nothing of another job may show between the tensors
             reserve(fd, plan.size, part)
             os.pwrite(fd, plan.layout.header, 0)
             with _timed(seconds, "quantize"):
                 write_tensors(plan, checkpoint, executor, workers, fd, journal, report)
+            if not _unchanged(plan, fingerprint):
+                raise CheckpointError(f"{plan.source.name} was changed while it was read; nothing was published, run it again")
             report(Progress("check", 0, plan.size, out.name))
             with _timed(seconds, "check"):
                 header, notes, spoken = _check(plan, part, fd)
             with _timed(seconds, "publish"):
                 card = card_path(out)
                 draft = card.with_name(card.name + ".part")
-                draft.write_text(_card(plan, header, notes), encoding="utf-8")
+                draft.unlink(missing_ok=True)
+                draft.write_bytes(_card(plan, header, notes).encode("utf-8", "surrogateescape"))
                 publish(draft, card)
                 publish(part, out)
             report(Progress("check", plan.size, plan.size, out.name))
@@ -266,6 +272,13 @@ def _fingerprint(plan: Preflight) -> str:
     identity += [plan.imatrix.sha256 if plan.imatrix else None, plan.stream, CHUNK]
     digest.update(json.dumps(identity).encode())
     return f"sprig journal 1 {digest.hexdigest()}"
+
+
+def _unchanged(plan: Preflight, fingerprint: str) -> bool:
+    try:
+        return _fingerprint(plan) == fingerprint
+    except OSError:  # it is gone
+        return False
 
 
 # The pass.

@@ -268,7 +268,7 @@ class _Mixture:
 
 def _compile(pattern: str) -> re.Pattern[str]:
     try:
-        return re.compile(pattern.lower())
+        return re.compile(pattern, re.IGNORECASE)
     except re.error as e:
         raise RecipeError(f"--tensor-type: {pattern!r} is not a regular expression ({e})") from None
 

@@ -94,6 +94,16 @@ def test_resume_believes_the_file_and_not_the_journal(checkpoint: Path, unbroken
     assert out.read_bytes() == unbroken
 
 
+@pytest.mark.parametrize("line", ["999 99999999999999 00000000", "9 99999999999999999999999 0", "99999999999999999999999 1 0"])
+def test_a_journal_that_the_disk_mixed_up_costs_time_only(line: str, checkpoint: Path, unbroken: bytes, tmp_path: Path) -> None:
+    out = tmp_path / "out.gguf"
+    run_and_kill(os, "pwrite", 15, lambda: quantize(str(checkpoint), "Q4_K_M", out, threads=1))
+    journal = tmp_path / "out.gguf.part.journal"
+    journal.write_text(f"{journal.read_text().splitlines()[0]}\n{line}\n")
+    assert quantize(str(checkpoint), "Q4_K_M", out, resume=True, threads=1).resumed == 0
+    assert out.read_bytes() == unbroken
+
+
 def test_resume_of_another_job_starts_anew(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     run_and_kill(os, "pwrite", 20, lambda: quantize(str(checkpoint), "Q4_K_M", out, threads=1))

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import UnsupportedError
+from agent.errors import SourceError, UnsupportedError
 from agent.gguf_reader import read_header
 from pipeline import quantize
 from tests.fixtures.ggufs import SHAPES, write_bf16
+from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.random_llama import SMALL, write_checkpoint
 from tests.fixtures.tokenizers import make_tokenizer
 
@@ -71,6 +72,19 @@ def test_when_it_refuses_too_its_reason_is_the_message(strange: Path, checkout: 
     with pytest.raises(UnsupportedError, match=r"has no convert_hf_to_gguf\.py"):
         quantize(str(strange), "Q4_0", tmp_path / "out.gguf", llama_cpp=tmp_path)
     assert not list(tmp_path.glob("out.*"))
+
+
+def test_what_it_cannot_help_with_keeps_its_own_reason(strange: Path, checkout: Path, tmp_path: Path) -> None:
+    small = quantize(str(checkout / "prepared.gguf"), "Q4_0", tmp_path / "small.gguf").path
+    with pytest.raises(UnsupportedError, match="already quantized"):
+        quantize(str(small), "Q4_0", tmp_path / "out.gguf", llama_cpp=checkout)
+    repo = "sprig-test/strange"
+    with LoopbackHub({repo: strange}) as hub, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", hub.url)
+        patch.setenv("HF_HOME", str(tmp_path / "hf-home"))
+        with pytest.raises(SourceError, match="leave --stream out"):
+            quantize(repo, "Q4_0", tmp_path / "out.gguf", llama_cpp=checkout, stream=True)
+    assert not (checkout / "seen.json").exists(), "refused before the work"
 
 
 @pytest.mark.skipif("SPRIG_LLAMA_CPP" not in os.environ, reason="SPRIG_LLAMA_CPP names no llama.cpp checkout")

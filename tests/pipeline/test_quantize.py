@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,6 +19,7 @@ from agent.gguf_reader import read_header
 from pipeline import Progress, quantize
 from pipeline.calibration import write_imatrix
 from pipeline.checkpoint import read_safetensors_header
+from pipeline.gguf_file import Entry, Raw, Value, lay_out, pack_value, padded
 from pipeline.preflight import preflight
 from pipeline.recipe import RECIPES
 from tests.fixtures.ggufs import SHAPES, importance, write_bf16
@@ -212,3 +215,63 @@ def test_the_output_cannot_be_the_source(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is the source itself"):
         quantize(str(source), "Q4_0", source)
     assert source.read_bytes() == before
+
+
+def test_a_source_of_another_alignment_is_laid_out_anew(tmp_path: Path) -> None:
+    """general.alignment says how the source lies, not how the output does."""
+    bf16 = write_bf16(tmp_path / "bf16.gguf", SHAPES[0])
+    header = read_header(bf16)
+    for filler in range(4):  # whatever multiple of 32 the header's length is
+        keys: dict[str, Value] = {
+            **{k: Raw(v) for k, v in header.raw_keys.items()},
+            "general.alignment": 64, "x.counts": np.array([1, 2], np.int64), "x.filler": "." * 16 * filler,
+        }  # fmt: skip
+        entries = [Entry(t.name, t.shape, t.type) for t in header.tensors.values()]
+        raw, body, table = bf16.read_bytes(), b"", b""
+        for entry, old in zip(entries, header.tensors.values(), strict=True):
+            dims = entry.shape[::-1]
+            table += struct.pack("<Q", len(entry.name)) + entry.name.encode()
+            table += struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, entry.type.id, len(body))
+            body += raw[old.offset : old.offset + old.nbytes].ljust(padded(old.nbytes, 64), b"\0")
+        head = lay_out(keys, []).header
+        head = head[:8] + struct.pack("<Q", len(entries)) + head[16:]
+        unpadded = sum(8 + len(k) + len(pack_value(v)) for k, v in keys.items()) + 24
+        head = head[:unpadded] + table
+        source = tmp_path / f"aligned-{filler}.gguf"
+        source.write_bytes(head.ljust(padded(len(head), 64), b"\0") + body)
+        made = read_header(quantize(str(source), "Q8_0", tmp_path / "out.gguf").path)
+        assert made.alignment == 32
+        assert list(made.keys["x.counts"]) == [1, 2]
+
+
+def test_a_pattern_keeps_its_classes_and_ignores_case(checkpoint: Path, tmp_path: Path) -> None:
+    plan = preflight(str(checkpoint), "Q4_0", tmp_path / "o.gguf", tensor_types=[(r"^\D+0\.ATTN_V", "q8_0")])
+    assert [name for name, choice in plan.choices.items() if choice.type.name == "Q8_0"] == ["blk.0.attn_v.weight"]
+
+
+@pytest.mark.parametrize("change", ["touched", "removed"])
+def test_a_source_that_changes_meanwhile_publishes_nothing(change: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "hf", SMALL)
+    weights = folder / "model.safetensors"
+
+    def meddle(progress: Progress) -> None:
+        if progress.stage == "quantize" and weights.exists():
+            os.utime(weights, (1, 1)) if change == "touched" else weights.unlink()
+
+    with pytest.raises(CheckpointError, match="hf was changed while it was read"):
+        quantize(str(folder), "Q4_0", tmp_path / "out.gguf", on_progress=meddle)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["hf"]
+
+
+def test_names_that_are_no_utf_8_are_names_too(tmp_path: Path) -> None:
+    odd = write_checkpoint(tmp_path / os.fsdecode(b"m\xff"), SMALL)
+    result = quantize(str(odd), "Q4_0", tmp_path / os.fsdecode(b"x\xff.gguf"))
+    assert result.card.exists()
+    assert sorted(os.fsencode(p.name) for p in tmp_path.iterdir()) == [b"m\xff", b"x\xff.gguf", b"x\xff.md"]
+
+
+def test_a_name_alone_gives_no_model_phi_3s_tokenizer(tmp_path: Path) -> None:
+    """llama.cpp strips space behind Phi-3's special tokens by general.name, and does not load a model that lacks them."""
+    folder = write_checkpoint(tmp_path / "Not-Phi3-nor-phi-3.5", SMALL)
+    made = quantize(str(folder), "Q4_0", tmp_path / "out.gguf")
+    assert read_header(made.path).keys["general.name"] == "Not-Phi 3-nor-phi 3.5"
