@@ -255,7 +255,8 @@ def _open_hub(repo_id: str, revision: str | None, token: str | None, offline: bo
             raise _too_large(name, by_name[name].size)
         return obtain(hub, pinned, by_name[name], offline=offline).read_bytes()
 
-    kind, weights, index_name = _choose(by_name, repo_id, get)
+    where = f"the cache of {repo_id}, which is used offline," if offline else repo_id
+    kind, weights, index_name = _choose(by_name, where, get)
     if kind == "gguf":
         raise SourceError(
             f"{repo_id} holds only GGUF files ({_some(weights)}): download one in F16, BF16 or Q8_0 and give its path"

@@ -464,6 +464,14 @@ def test_offline_the_cache_is_all_there_is(
     assert len(server.requests) == before
 
 
+def test_a_cache_that_never_saw_a_weight_is_not_blamed_on_the_model(server: LoopbackHub, tmp_path: Path) -> None:
+    single = write_checkpoint(tmp_path / "single", shards=1)
+    (single / "pytorch_model.bin").unlink()
+    server.publish(REPO, single)
+    open_source(REPO)
+    assert f"the cache of {REPO}, which is used offline, holds no checkpoint" in refusal(REPO, offline=True)
+
+
 def test_a_cache_without_links_works_and_stays_proved(
     server: LoopbackHub, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
