@@ -33,7 +33,6 @@ class Unit:
 
     tensor: Tensor
     row: int  # first output row
-    n_rows: int
     offset: int  # in the file
     reads: tuple[Read, ...]
     rows: Index | None = None
@@ -43,7 +42,7 @@ def units_of(plan: Preflight, tensor: Tensor, offset: int) -> Iterator[Unit]:
     """The slabs of one tensor. None crosses a source's or an expert's border, since each expert has its own importances."""
     row_size = plan.choices[tensor.name].type.row_size(tensor.row_length)
     if tensor.values is not None:
-        yield Unit(tensor, 0, tensor.n_rows, offset, ())
+        yield Unit(tensor, 0, offset, ())
         return
     reads = []
     for piece in tensor.sources:
@@ -58,7 +57,7 @@ def units_of(plan: Preflight, tensor: Tensor, offset: int) -> Iterator[Unit]:
     for name, start, stop in reads:
         while start < stop:
             n = min(step, stop - start, matrix - row % matrix)
-            yield Unit(tensor, row, n, offset + row * row_size, ((name, start, start + n),))
+            yield Unit(tensor, row, offset + row * row_size, ((name, start, start + n),))
             start, row = start + n, row + n
 
 
@@ -69,12 +68,12 @@ def _reordered(tensor: Tensor, order: Index, reads: list[Read], step: int, offse
     spans = [(int(part.min()), int(part.max()) + 1) for part in parts]
     near = sum(stop - start for start, stop in spans) <= 2 * tensor.n_rows and spans == sorted(spans)
     if len(reads) > 1 or not near:
-        yield Unit(tensor, 0, tensor.n_rows, offset, tuple(reads), order)
+        yield Unit(tensor, 0, offset, tuple(reads), order)
         return
     name, first, _ = reads[0]
     row = 0
     for part, (start, stop) in zip(parts, spans, strict=True):
-        yield Unit(tensor, row, len(part), offset + row * row_size, ((name, first + start, first + stop),), part - start)
+        yield Unit(tensor, row, offset + row * row_size, ((name, first + start, first + stop),), part - start)
         row += len(part)
 
 
