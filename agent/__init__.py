@@ -1,5 +1,77 @@
-"""The device side of Sprig: what checks, loads and runs a GGUF. Needs nothing of the pipeline."""
+"""The device side of Sprig: what checks, loads and runs a GGUF, and the agent that uses it. Needs nothing of the pipeline.
+
+    from agent import Agent, tool
+
+Every name here is imported when it is first used, so that ``import agent`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import SprigError
 
-__all__ = ["SprigError"]
+if TYPE_CHECKING:
+    from agent.agent import Agent
+    from agent.approval import Answer, ApprovalRequest, Policy, Rule
+    from agent.engine import Engine, EngineError
+    from agent.events import (
+        CallForming,
+        CallReady,
+        CallRefused,
+        Compacted,
+        Done,
+        Event,
+        Loading,
+        Prefill,
+        Problem,
+        Result,
+        Text,
+        Thought,
+        ToolDone,
+        ToolProgress,
+        Usage,
+    )
+    from agent.limits import Limits
+    from agent.messages import Message, ToolCall
+    from agent.session import Session, Store
+    from agent.tools.define import Tool, tool
+    from agent.tools.mcp import MCPServers
+    from agent.tools.result import ToolContext, ToolResult
+
+_WHERE = {
+    "agent.agent": ("Agent",),
+    "agent.approval": ("Answer", "ApprovalRequest", "Policy", "Rule"),
+    "agent.engine": ("Engine", "EngineError"),
+    "agent.events": (
+        "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Event", "Loading", "Prefill", "Problem", "Result", "Text",
+        "Thought", "ToolDone", "ToolProgress", "Usage",
+    ),
+    "agent.limits": ("Limits",),
+    "agent.messages": ("Message", "ToolCall"),
+    "agent.session": ("Session", "Store"),
+    "agent.tools.define": ("Tool", "tool"),
+    "agent.tools.mcp": ("MCPServers",),
+    "agent.tools.result": ("ToolContext", "ToolResult"),
+}  # fmt: skip
+_NAMES = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = [
+    "Agent", "Answer", "ApprovalRequest", "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Engine", "EngineError",
+    "Event", "Limits", "Loading", "MCPServers", "Message", "Policy", "Prefill", "Problem", "Result", "Rule", "Session",
+    "SprigError", "Store", "Text", "Thought", "Tool", "ToolCall", "ToolContext", "ToolDone", "ToolProgress", "ToolResult", "Usage",
+    "tool",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'agent' has no attribute {name!r}")
+    value = getattr(import_module(_NAMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,8 +1,15 @@
-"""What this machine can do: the memory that is left and the cores that this process may use."""
+"""What this machine can do and how it is: memory, cores, load, temperature, throttling, battery.
+
+What a sensor does not say, or says in nonsense, is None and never 0.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -82,3 +89,123 @@ def _room(folder: Path, limit: str, usage: str, cache: str) -> int:
     except (OSError, ValueError):
         pass
     return most - used + reclaimable
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many processes wanted to run, on average over 1, 5 and 15 minutes."""
+
+    one: float
+    five: float
+    fifteen: float
+
+
+@dataclass(frozen=True, slots=True)
+class Battery:
+    """A battery: its charge in percent, and what it does, as in the kernel's words ("Charging", "Discharging", "Full")."""
+
+    percent: int
+    status: str
+
+    def __str__(self) -> str:
+        return f"{self.percent} %, {self.status.lower()}" if self.status else f"{self.percent} %"
+
+
+def load(root: Path = Path("/")) -> Load | None:
+    """The load averages (proc(5)); None where the system does not tell, as on Android."""
+    try:
+        one, five, fifteen = map(float, (root / "proc/loadavg").read_text().split()[:3])
+    except (OSError, ValueError):
+        return None
+    return Load(one, five, fifteen)
+
+
+# What sits in or beside the processor, by the names that kernels give the zones.
+_PROCESSOR_ZONES = ("cpu", "soc", "x86_pkg", "package", "ap", "little", "big", "core", "tsens")
+
+
+def temperature(root: Path = Path("/")) -> float | None:
+    """The hottest sensor of the processor in degrees Celsius; of any other when none is named so; None when there is none.
+
+    Source: the kernel's sysfs-class-thermal document (milli-degrees). Values that no device has are broken sensors.
+    """
+    found: list[tuple[bool, float]] = []
+    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        try:
+            degrees = int((zone / "temp").read_text()) / 1000
+            kind = (zone / "type").read_text().strip().lower()
+        except (OSError, ValueError):  # EAGAIN or EINVAL from a sensor that sleeps
+            continue
+        if 1 <= degrees < 130:
+            found.append((kind.startswith(_PROCESSOR_ZONES) or "cpu" in kind, degrees))
+    return max(found)[1] if found else None
+
+
+# The firmware's bits (Raspberry Pi documentation, vcgencmd get_throttled); the driver shows them as a file.
+_THROTTLED = ((1, "under-voltage"), (2, "frequency capped"), (4, "throttled"), (8, "soft temperature limit"))
+
+
+def throttling(root: Path = Path("/")) -> tuple[str, ...] | None:
+    """Why the processor is slower than it could be, now; () when nothing slows it; None where that cannot be known.
+
+    A Raspberry Pi's firmware tells. Elsewhere a cooling device of the processor that is at work is the sign of it
+    (the kernel's sysfs-class-thermal document).
+    """
+    for place in sorted((root / "sys/devices/platform").glob("soc*/soc*firmware/get_throttled")):
+        try:
+            bits = int(place.read_text(), 16)
+        except (OSError, ValueError):
+            continue
+        return tuple(name for bit, name in _THROTTLED if bits & bit)
+    known, slowed = False, False
+    for device in sorted((root / "sys/class/thermal").glob("cooling_device*")):
+        try:
+            kind = (device / "type").read_text().strip().lower()
+            state = int((device / "cur_state").read_text())
+        except (OSError, ValueError):
+            continue
+        if "cpu" in kind or kind == "processor":
+            known, slowed = True, slowed or state > 0
+    if not known:
+        return None
+    return ("slowed by heat",) if slowed else ()
+
+
+def battery(root: Path = Path("/")) -> Battery | None:
+    """The device's battery (the kernel's sysfs-class-power document), or None: there is none, or it does not say.
+
+    Android hides these files from apps; there ``termux-battery-status`` tells, where Termux:API is installed.
+    """
+    for supply in sorted((root / "sys/class/power_supply").glob("*")):
+        try:
+            if (supply / "type").read_text().strip() != "Battery":
+                continue
+            if _line(supply / "scope") == "Device":  # of a mouse or a keyboard
+                continue
+            percent = int((supply / "capacity").read_text())
+        except (OSError, ValueError):
+            continue
+        if 0 <= percent <= 100:
+            status = _line(supply / "status")
+            return Battery(percent, "" if status == "Unknown" else status)
+    return _termux_battery() if root == Path("/") else None
+
+
+def _line(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _termux_battery() -> Battery | None:
+    program = shutil.which("termux-battery-status")
+    if program is None:
+        return None
+    try:
+        # Without its app the program never answers.
+        answer = subprocess.run([program], stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=True).stdout
+        told = json.loads(answer)
+        return Battery(max(0, min(100, int(told["percentage"]))), str(told.get("status", "")).replace("_", " ").capitalize())
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
+        return None

@@ -30,6 +30,10 @@ class VocabError(SprigError):
     """A tokenizer or chat template is broken."""
 
 
+class TemplateError(VocabError):
+    """A chat template could not be rendered, or must not be."""
+
+
 class RecipeError(SprigError):
     """A quantization type, a pattern or an importance matrix does not fit the model."""
 
@@ -40,3 +44,7 @@ class OutputError(SprigError):
 
 class GGUFError(SprigError):
     """A GGUF file is broken or must not be loaded."""
+
+
+class SchemaError(SprigError):
+    """A JSON Schema contradicts itself, asks for what cannot be written, or is too large to be used."""

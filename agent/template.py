@@ -59,13 +59,13 @@ def check_template(template: str, *, bos: str = "", eos: str = "", timeout: floa
     ended = run_module("agent.template_child", [], job.encode(), timeout)
     answer = _answer(ended)
     if "broken" in answer:
-        raise VocabError(f"the chat template {_line(answer['broken'])}")
+        raise VocabError(f"the chat template {one_line(answer['broken'])}")
     error = answer["error"]
     return TemplateReport(
         renders=error is None,
         supports_system=bool(answer["system"]),
         supports_tools=bool(answer["tools"]),
-        error=None if error is None else _line(error),
+        error=None if error is None else one_line(error),
     )
 
 
@@ -78,10 +78,11 @@ def _answer(ended: Ended) -> dict[str, str | bool | None]:
         answer: dict[str, str | bool | None] = json.loads(ended.output)
     except ValueError:
         last = ended.log.strip().rsplit("\n", 1)[-1]
-        raise VocabError(f"the chat template could not be checked: {_line(last)}") from None
+        raise VocabError(f"the chat template could not be checked: {one_line(last)}") from None
     return answer
 
 
-def _line(text: object) -> str:
+def one_line(text: object) -> str:
+    """What a template says, in one line that is safe to show, of 300 characters at most."""
     shown = display(" ".join(str(text).split()))
     return shown if len(shown) <= 300 else shown[:299] + "\u2026"

@@ -84,7 +84,7 @@ def trial(
         return TrialResult(**answer)
     if "missing" in answer:
         raise SprigError(str(answer["missing"]))
-    raise GGUFError(f"{path} does not run in llama.cpp: {_reason(ended, answer.get('failed'))}")
+    raise GGUFError(f"{path} does not run in llama.cpp: {why_it_ended(ended, answer.get('failed'))}")
 
 
 # From the most telling to the least.
@@ -97,7 +97,8 @@ _TELLING = (
 )
 
 
-def _reason(ended: Ended, failed: object) -> str:
+def why_it_ended(ended: Ended, failed: object) -> str:
+    """One line on a child that llama.cpp ended: the signal, and the most telling line of its log, safe to print."""
     lines = [line.strip() for line in ended.log.splitlines() if line.strip()]
     said = ""
     for pattern in _TELLING:

@@ -8,7 +8,8 @@ import pytest
 
 from agent.errors import VocabError
 from agent.template import TemplateReport, check_template
-from agent.template_child import _CHAT, _environment, _render
+from agent.template_child import CHAT, render
+from agent.templates.sandbox import compiled, environment
 
 CHATML = """{% for message in messages %}{% if loop.first and message['role'] != 'system' %}{{ bos_token }}{% endif %}
 {{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}
@@ -64,7 +65,9 @@ def test_what_a_template_must_not_see_is_empty(template: str) -> None:
 
 def rendered(template: str) -> str:
     job = {"bos": "<s>", "eos": "</s>", "max_output": 10_000}
-    return _render(_environment().from_string(template), job, _CHAT, None)
+    text, error = render(compiled(environment(), template), job, CHAT, None)
+    assert error is None
+    return text
 
 
 def test_a_template_that_waits_for_the_clock_is_killed_by_the_clock() -> None:
@@ -108,6 +111,6 @@ def test_what_is_rendered_is_what_transformers_renders(template: str) -> None:
     from transformers.utils.chat_template_utils import render_jinja_template  # takes seconds, so only here
 
     theirs, _ = render_jinja_template(
-        [_CHAT], chat_template=template, add_generation_prompt=True, bos_token="<s>", eos_token="</s>"
+        [CHAT], chat_template=template, add_generation_prompt=True, bos_token="<s>", eos_token="</s>"
     )
     assert rendered(template) == theirs[0]

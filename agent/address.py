@@ -1,0 +1,142 @@
+"""Which addresses a URL may lead to: only such as anybody on the Internet could reach, unless private ones are allowed.
+
+Sources: the IANA special-purpose address registries (RFC 6890), RFC 4291 (mapped addresses), RFC 3056 (6to4), RFC 6052 and 8215
+(NAT64), RFC 4380 (Teredo), RFC 5214 (ISATAP), RFC 3986 (URLs).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote, urljoin, urlsplit
+
+from agent.errors import SprigError
+from agent.text import display
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolve = Callable[[str, int], list[str]]
+
+MAX_URL = 4096
+_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+_REFUSED = tuple(map(ipaddress.ip_network, (
+    "0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4",
+    "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16", "fec0::/10", "::/96",
+)))  # fmt: skip
+# Services that answer to what a browser would send, so that a URL can speak to them (from the WHATWG fetch standard's list).
+_BAD_PORTS = frozenset({
+    1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110, 111,
+    113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548,
+    554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3306, 3659, 4045, 4190, 5060, 5061, 5432, 6000,
+    6379, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 9200, 10080, 11211, 27017,
+})  # fmt: skip
+
+
+class AddressError(SprigError):
+    """A URL is not fetched; the message says why, for the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL taken apart: where to connect and what to ask for. ``host`` is ASCII, without brackets."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def netloc(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == {"http": 80, "https": 443}[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.netloc}{self.path}"
+
+
+def read_url(url: str, base: str = "") -> Target:
+    """Take a URL apart, strictly. ``base`` is what a redirect's location is relative to. Raises AddressError."""
+    if len(url) > MAX_URL or len(url) != len(url.strip()) or re.search(r"[\x00-\x20\x7f\\]|[\ud800-\udfff]", url):
+        raise AddressError("this is no URL: it is too long, or holds blanks, control characters or backslashes")
+    try:
+        parts = urlsplit(urljoin(base, url) if base else url)
+        port = parts.port
+    except ValueError as e:
+        raise AddressError(f"this is no URL: {display(str(e))}") from None
+    if parts.scheme not in ("http", "https"):
+        raise AddressError("only http:// and https:// addresses can be fetched")
+    if parts.username is not None or parts.password is not None or "@" in parts.netloc:
+        raise AddressError("a URL with a user name is not fetched")
+    host = _host(parts.hostname or "")
+    if port is None:
+        port = 443 if parts.scheme == "https" else 80
+    if port in _BAD_PORTS or port == 0:
+        raise AddressError(f"port {port} belongs to another service than the web")
+    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    query = quote(parts.query, safe="/?%:@!$&'()*+,;=~-._[]")
+    return Target(parts.scheme, host, port, f"{path if path.startswith('/') else '/' + path}{'?' + query if query else ''}")
+
+
+def _host(host: str) -> str:
+    if "%" in host:
+        raise AddressError("this is no host name")
+    host = host.rstrip(".")
+    try:
+        ascii_host = host.encode("idna").decode("ascii") if not host.isascii() else host
+    except UnicodeError:
+        raise AddressError("this is no host name") from None
+    ascii_host = ascii_host.lower()
+    if not ascii_host or not re.fullmatch(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}", ascii_host):
+        raise AddressError("this is no host name")
+    return ascii_host
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """What the system's resolver makes of a host; also of the decimal, octal and hexadecimal forms that C libraries accept."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise AddressError(f"the host {host} is not known, or there is no network") from None
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def checked(target: Target, resolver: Resolve, allow_private: bool) -> list[str]:
+    """The addresses of a target, looked up once; whoever connects must use these and not the name.
+
+    Raises:
+        AddressError: there is none, or any of them is not public.
+    """
+    addresses = resolver(target.host, target.port)
+    if not addresses:
+        raise AddressError(f"the host {target.host} has no address")
+    for address in addresses:
+        if not allow_private and not is_public(address):
+            raise AddressError(f"{target.host} is an address of this machine or a private network, which is not allowed")
+    return addresses
+
+
+def is_public(address: str) -> bool:
+    """Whether anybody on the Internet means the same machine by this address."""
+    try:
+        ip: Address = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if "%" in address or any(ip.version == net.version and ip in net for net in _REFUSED):
+        return False
+    if ip.is_multicast or ip.is_reserved or not ip.is_global:
+        return False
+    return all(is_public(str(inner)) for inner in _within(ip))
+
+
+def _within(ip: Address) -> list[ipaddress.IPv4Address]:
+    """The IPv4 addresses that an IPv6 address stands for."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return []
+    found = [inner for inner in (ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())) if inner is not None]
+    low = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    if any(ip in net for net in _NAT64) or (int(ip) >> 32) & 0xFCFFFFFF == 0x5EFE:  # ISATAP: ::0:5efe:a.b.c.d
+        found.append(low)
+    return found

@@ -1,0 +1,289 @@
+"""An agent: a model, some tools and a conversation. ``run`` answers, ``stream`` shows how."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from agent.approval import Approver, Gate, Policy
+from agent.chat_template import CHATML_FALLBACK, ChatTemplate
+from agent.engine import Engine
+from agent.errors import SprigError, TemplateError
+from agent.events import Done, Event, Result
+from agent.home import home
+from agent.limits import Limits
+from agent.messages import Message
+from agent.output import Output
+from agent.run import Run
+from agent.sampling import Sampling
+from agent.session import Session, Store
+from agent.session_records import Stored
+from agent.tools.define import Tool, as_tool
+from agent.transcript import Transcript
+
+_CLOSED = "this agent is closed"
+
+
+class Agent:
+    """A conversation with a model that can call tools.
+
+    Args:
+        model: a GGUF, the name of one in the store, or an Engine that other agents use too.
+        tools: functions (``@tool`` or plain), Tool objects, names of built-in tools, or MCP servers' tools.
+        system: the system prompt; without one, the model's own default.
+        approve: answers for what must be asked; without it, ask means deny.
+        policy: rules of what may run unasked.
+        root: the folder that built-in file tools and commands are kept to; by default the current one.
+        session: where every message is kept: a Session, or the id of one in the default store. Its messages are taken up.
+        thinking: switch a model's thinking on or off, where it can be switched; None leaves it as the model has it.
+        max_thinking: tokens after which a thought is ended.
+        template_options: further variables for the chat template.
+        constrain: hold calls to their tools' schemas while they are written.
+        limits: see agent.limits.Limits; what a run may use.
+        sampling: temperature, top_k, top_p, min_p, repeat_penalty, seed; what is not given is the model's own.
+        engine: context, cache, threads, ... for the Engine that is made of ``model``.
+
+    Raises:
+        SprigError: no such model, it does not fit the memory, a tool cannot be described.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Engine,
+        *,
+        tools: Iterable[Any] = (),
+        system: str = "",
+        approve: Approver | None = None,
+        policy: Policy | None = None,
+        root: str | Path | None = None,
+        session: Session | str | None = None,
+        thinking: bool | None = None,
+        max_thinking: int | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        constrain: bool = True,
+        limits: Limits | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        engine: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.tools = _tools(tools, Path(root) if root is not None else Path.cwd())
+        self.system = system
+        self.gate = Gate(policy if policy is not None else Policy(), approve)
+        self.limits = limits if limits is not None else Limits()
+        self.constrain = constrain
+        self.max_thinking = max_thinking
+        self._own_engine = not isinstance(model, Engine)
+        self._lock = threading.Lock()
+        self._cancelled = threading.Event()
+        self._closed = False
+        self._store: Store | None = None
+        self.engine = model if isinstance(model, Engine) else Engine(model, **dict(engine or {}))
+        try:
+            self.sampling = Sampling.for_model(self.engine.file.sampling, **dict(sampling or {}))
+            self.notes: list[str] = []
+            self.template = self._open_template()
+            self._thinking, self._template_options = thinking, dict(template_options or {})
+            self.session = self._open_session(session)
+            self.conversation = self.engine.conversation()
+            self._transcript: Transcript | None = None
+        except BaseException:
+            if self._own_engine:
+                self.engine.close()
+            raise
+
+    # What a script calls.
+
+    def run(self, text: str, *, schema: Any = None, tool_choice: str = "auto", limits: Limits | None = None) -> Result:
+        """Answer a message, calling tools as needed.
+
+        Args:
+            text: of the user.
+            schema: a pydantic model, dataclass, TypedDict or JSON Schema that the answer must be an object of; it comes back as
+                ``result.value``.
+            tool_choice: "auto", "required" (the first answer must call one), "none", or a tool's name.
+            limits: for this run, instead of the agent's.
+
+        Raises:
+            SprigError: nothing could be started (a second run at the same time, a prompt beyond the context, a bad schema). What
+                goes wrong later is in ``result.reason`` and ``result.error``.
+        """
+        result = None
+        for event in self.stream(text, schema=schema, tool_choice=tool_choice, limits=limits):
+            if isinstance(event, Done):
+                result = event.result
+        assert result is not None
+        return result
+
+    def stream(
+        self, text: str, *, schema: Any = None, tool_choice: str = "auto", limits: Limits | None = None
+    ) -> Iterator[Event]:
+        """The same as ``run``, as it happens; the last event is Done. Leaving the loop early cancels the run."""
+        known = {t.name for t in self.tools}
+        if tool_choice not in ("auto", "required", "none") and tool_choice not in known:
+            raise SprigError(f"tool_choice is {tool_choice!r}; use auto, required, none or one of {', '.join(sorted(known)) or 'no tools'}")
+        if tool_choice not in ("auto", "none") and not self.tools:
+            raise SprigError(f"tool_choice is {tool_choice!r} and this agent has no tools")
+        output = Output.of(schema) if schema is not None else None
+        return self._stream(text, output, tool_choice, limits or self.limits)
+
+    def _stream(self, text: str, output: Output | None, tool_choice: str, limits: Limits) -> Iterator[Event]:
+        if self._closed:
+            raise SprigError(_CLOSED)
+        if not self._lock.acquire(blocking=False):
+            raise SprigError("this agent is answering already; wait for it, cancel it, or make another agent on the same engine")
+        try:
+            self._cancelled.clear()
+            run = Run(self, self._cancelled, output, tool_choice, limits)
+            yield from run.events(text)
+        finally:
+            self._lock.release()
+
+    def cancel(self) -> None:
+        """End the current run; from any thread. It takes effect within one step of the model, or at once in a tool."""
+        self._cancelled.set()
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation so far."""
+        return tuple(self._transcript.messages) if self._transcript is not None else ()
+
+    def reset(self) -> None:
+        """Begin a new conversation. A session's messages stay where they are kept."""
+        with self._lock:
+            self._transcript = None
+            self.session = None
+            self.engine.forget(self.conversation)
+            self.conversation = self.engine.conversation()
+
+    def branch(self, at: int | None) -> None:
+        """Go back to a message of the session (its id), or before the first one, and go on from there."""
+        if self.session is None:
+            raise SprigError("only a conversation that is kept in a session has branches: Agent(session=...)")
+        with self._lock:
+            self.session.branch(at)
+            self._transcript = None
+
+    def close(self) -> None:
+        """End the child processes. An engine that was handed in stays open."""
+        if self._closed:
+            return
+        self._closed = True
+        self._cancelled.set()
+        self.template.close()
+        if self._own_engine:
+            self.engine.close()
+        else:
+            self.engine.forget(self.conversation)
+        if self._store is not None:
+            self._store.close()
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # What a run needs.
+
+    def transcript(self) -> Transcript:
+        """The conversation's tokens; made, or taken up from the session, at first use."""
+        if self._transcript is None:
+            options = self.options()
+            specs = tuple(tool.spec for tool in self.tools)
+            self._transcript = Transcript(self.engine, self.template, specs, options)
+            start = [Message("system", self.system)] if self.system else []
+            kept = self.session.messages() if self.session is not None else []
+            self._take_up(start, kept)
+        return self._transcript
+
+    def options(self) -> dict[str, Any]:
+        """The variables for the template that switch thinking, and those of the script."""
+        profile = self.template.profile
+        switch: Mapping[str, Any] = {}
+        if self._thinking is not None:
+            switch = profile.thinking_on if self._thinking else profile.thinking_off
+        return {**switch, **self._template_options}
+
+    def tool(self, name: str) -> Tool | None:
+        return next((tool for tool in self.tools if tool.name == name), None)
+
+    def _take_up(self, start: Sequence[Message], kept: Sequence[Stored]) -> None:
+        """The messages of a session; their tokens too, where this very model generated them."""
+        assert self._transcript is not None
+        stored = [s for s in kept if s.message.role != "system"]
+        fingerprint = self.engine.file.identity
+        messages = [*start, *_answered(s.message for s in stored)]
+        same = len(messages) == len(start) + len(stored)
+        turns = {
+            len(start) + i: list(s.tokens)
+            for i, s in enumerate(stored)
+            if same and s.message.role == "assistant" and s.tokens and s.fingerprint == fingerprint
+        }
+        if len(messages) > len(start):
+            self._transcript.rebuild(messages, turns)
+        else:
+            self._transcript.messages = list(start)
+
+    def _open_template(self) -> ChatTemplate:
+        file = self.engine.file
+        cache = home() / "cache" / "templates"
+        if file.template:
+            template = None
+            try:
+                template = ChatTemplate(file.template, bos=file.bos, eos=file.eos, cache=cache)
+                if template.profile.error is None:
+                    return template
+                why = template.profile.error
+            except TemplateError as e:
+                why = str(e)
+            if template is not None:
+                template.close()
+            self.notes.append(f"the model's chat template cannot be used ({why}); ChatML stands in for it")
+        else:
+            self.notes.append("the model has no chat template; ChatML stands in for it, and the answers may be poor")
+        return ChatTemplate(CHATML_FALLBACK, bos=file.bos, eos=file.eos, cache=cache)
+
+    def _open_session(self, session: Session | str | None) -> Session | None:
+        if isinstance(session, str):
+            self._store = Store()
+            return self._store.open(session)
+        return session
+
+
+def _tools(wanted: Iterable[Any], root: Path) -> tuple[Tool, ...]:
+    """Tools in the order given, which the model sees and the cache depends on."""
+    from agent.tools import builtin
+
+    made: list[Tool] = []
+    for thing in [wanted] if isinstance(wanted, str) else wanted:
+        made += builtin([thing], root=root) if isinstance(thing, str) else [as_tool(thing)]
+    seen: set[str] = set()
+    for tool in made:
+        if tool.name in seen:
+            raise SprigError(f"there are two tools called {tool.name!r}; give one another name: @tool(name=...)")
+        seen.add(tool.name)
+    return tuple(made)
+
+
+def _answered(messages: Iterable[Message]) -> list[Message]:
+    """A stored conversation in which every call has a result: a process that was killed may have left one open."""
+    out: list[Message] = []
+    waiting: dict[str, str] = {}
+
+    def close() -> None:
+        for call, name in waiting.items():
+            out.append(Message("tool", "interrupted: there is no result", call_id=call, name=name))
+        waiting.clear()
+
+    for message in messages:
+        if message.role == "tool":
+            waiting.pop(message.call_id, None)
+        elif waiting:
+            close()
+        out.append(message)
+        if message.role == "assistant":
+            waiting.update({call.id: call.name for call in message.calls})
+    close()
+    return out

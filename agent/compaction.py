@@ -1,0 +1,88 @@
+"""What is given up when a conversation no longer fits the context, in which order, and never in silence.
+
+The policy: first the results of tools, the oldest first, then what was thought in former turns, then whole former turns, of
+which a digest stays. The system prompt, the tools and the user's last message are never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from agent.messages import Message
+from agent.tools.result import cap
+
+_SHORT = 160  # characters that stay of an old tool result, and of each message of a digest
+_DIGEST = 2000  # characters of the digest itself
+_MARK = "[Earlier in this conversation, shortened to fit the context]"
+
+
+def compacted(messages: Sequence[Message], fits: Callable[[Sequence[Message]], bool]) -> tuple[list[Message], str] | None:
+    """A shorter conversation that fits, and one line on what was given up; None when nothing helps.
+
+    Args:
+        messages: the whole conversation, ending with what the model is to answer.
+        fits: whether a conversation fits. It is asked a few times, since it has to render and tokenize.
+    """
+    last = max((i for i, m in enumerate(messages) if m.role == "user"), default=0)
+    for what, shorter in _attempts(list(messages), last):
+        if fits(shorter):
+            return shorter, what
+    return None
+
+
+def _attempts(messages: list[Message], last: int) -> Iterator[tuple[str, list[Message]]]:
+    current = messages
+    old = [i for i, m in enumerate(messages) if m.role == "tool" and len(m.text) > _SHORT]
+    former = [i for i in old if i < last]
+    if former:
+        half = former[: (len(former) + 1) // 2]
+        if len(half) < len(former):
+            yield f"{_count(half, 'old tool result')} shortened", _short_results(messages, half)
+        current = _short_results(messages, former)
+        yield f"{_count(former, 'old tool result')} shortened", current
+    if any(m.thinking for m in current[:last]):
+        current = [replace(m, thinking="") if i < last else m for i, m in enumerate(current)]
+        yield "thoughts of former turns left out" + (", old tool results shortened" if former else ""), current
+    starts = [i for i, m in enumerate(current) if m.role == "user" and i <= last]
+    turns = len(starts) - 1
+    if turns > 0:
+        for drop in sorted({(turns + 1) // 2, turns}):
+            yield f"{_count(range(drop), 'former turn')} replaced by a digest", _digested(current, starts[drop])
+        current = _digested(current, starts[turns])
+        last = next(i for i in range(len(current) - 1, -1, -1) if current[i].role == "user")
+    # What is left is this turn: its own results, the oldest first, and at last the newest.
+    inner = [i for i, m in enumerate(current) if m.role == "tool" and i > last and len(m.text) > _SHORT]
+    for count in range(1, len(inner) + 1):
+        current = _short_results(current, inner[:count])
+        yield f"{_count(range(count), 'tool result')} of this turn shortened", current
+
+
+def _count(things: Sequence[int], name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _short_results(messages: Sequence[Message], places: Sequence[int]) -> list[Message]:
+    chosen = set(places)
+    return [replace(m, text=cap(m.text, _SHORT)[0]) if i in chosen else m for i, m in enumerate(messages)]
+
+
+def _digested(messages: Sequence[Message], start: int) -> list[Message]:
+    """The turns before ``start`` as a few lines in front of the user's message there."""
+    system = [m for m in messages if m.role == "system"]
+    lines = []
+    for m in messages[:start]:
+        if m.role == "user":
+            lines.append(f"User: {_line(m.text.rpartition(_MARK)[2] if _MARK in m.text else m.text)}")
+        elif m.role == "assistant" and (m.text or m.calls):
+            calls = ", ".join(call.name for call in m.calls)
+            lines.append(f"You: {_line(m.text)}" if m.text else f"You called {calls}")
+    digest = cap("\n".join(lines), _DIGEST)[0]
+    first = messages[start]
+    text = f"{_MARK}\n{digest}\n\n{first.text}" if digest else first.text
+    return [*system, replace(first, text=text), *messages[start + 1 :]]
+
+
+def _line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHORT else line[: _SHORT - 1] + "\u2026"

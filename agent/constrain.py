@@ -1,0 +1,193 @@
+"""What may come next in one answer of a model, and what must."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from agent.grammar.answer import answer_grammar
+from agent.grammar.leaves import Literal
+from agent.grammar.matcher import Grammar, State
+
+_LENGTHS = ((0xC0, 0xE0, 2), (0xE0, 0xF0, 3), (0xF0, 0xF8, 4))  # UTF-8's first bytes, and how many bytes they begin
+
+
+class Constraint:
+    """Where one answer stands. ``accepts`` only looks; ``commit`` moves on.
+
+    Tokens are bytes: one may end within a character, which then counts as allowed as long as some allowed character begins so.
+    A control token passes in free text and in thoughts, and elsewhere only where the dialect's own marks are expected.
+
+    Attributes:
+        enforce: whether anything is refused at all; without, phases are still told.
+    """
+
+    __slots__ = ("_close", "_grammar", "_inside", "_last", "_pending", "_restart", "_state", "enforce")
+
+    def __init__(self, grammar: Grammar, start: State, restart: State, close: str, inside: str, enforce: bool) -> None:
+        self._grammar = grammar
+        self._state = start
+        self._restart = restart
+        self._close = close
+        self._inside = inside
+        self._pending = b""
+        self._last: tuple[bytes, bool, tuple[State, bytes] | None] | None = None
+        self.enforce = enforce
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> Constraint:
+        """A constraint at the beginning of an answer.
+
+        Args:
+            spec: what JSON can carry. ``dialect``: ``Dialect.to_dict()``. ``tools``: objects with ``name`` and ``parameters``.
+                ``choice``: "auto" (words, calls or both), "required" (a call), "none" (no call), or the name of the tool to call.
+                ``parallel``: whether several calls may come. ``thinking``: an object with ``open`` and ``close``, or None.
+                ``started``: the prompt ends inside a thought. ``prefix``: what of the first call the prompt has written.
+                ``schema``: JSON Schema of the whole answer, or None; with it, ``choice`` does not count. ``enforce``: whether
+                anything is refused. Only ``dialect`` must be there.
+
+        Raises:
+            SchemaError: a schema cannot be used, or a tool must be called that is not there; one line.
+        """
+        text = json.dumps(spec, sort_keys=False)
+        grammar, start, restart = _grammars(text)
+        thinking = spec.get("thinking")
+        return cls(
+            grammar, start, restart, thinking["close"] if thinking else "",
+            "answer" if spec.get("schema") is not None else "call", bool(spec.get("enforce", True)),
+        )  # fmt: skip
+
+    def accepts(self, piece: bytes, special: bool = False) -> bool:
+        """Whether a token may come next.
+
+        Args:
+            piece: its bytes.
+            special: it is a control token or one that a user defined.
+        """
+        if not self.enforce:
+            return True
+        found = self._try(piece, special)
+        self._last = (piece, special, found)
+        return found is not None
+
+    def commit(self, piece: bytes, special: bool = False) -> None:
+        """Take a token.
+
+        Raises:
+            ValueError: it may not come next.
+        """
+        if self._last is not None and self._last[0] == piece and self._last[1] == special:
+            found = self._last[2]
+        else:
+            found = self._try(piece, special)
+        self._last = None
+        if found is not None:
+            self._state, self._pending = found
+        elif self.enforce:
+            raise ValueError(f"the token {piece!r} may not come next")
+        elif piece:
+            # Whatever this is, it is no call any more; words may come, and calls after them.
+            self._state, self._pending = self._restart, b""
+
+    def _try(self, piece: bytes, special: bool) -> tuple[State, bytes] | None:
+        rest = b""
+        if self._pending:
+            piece = self._pending + piece
+        try:
+            text = piece.decode()
+        except UnicodeDecodeError as error:
+            if error.end != len(piece) or error.reason != "unexpected end of data":
+                return None
+            text, rest = piece[: error.start].decode(), piece[error.start :]
+        state = self._state.advance(text, special) if text else self._state
+        if state is None or not piece:
+            return None
+        if rest and (special or not state.any_in(*_span(rest))):
+            return None
+        return state, rest
+
+    def may_end(self) -> bool:
+        """Whether the answer may be over here."""
+        return not self.enforce or (self._state.complete and not self._pending)
+
+    def forced(self) -> list[tuple[str, bool]]:
+        """The text that must come next, in stretches: (text, whether the dialect wrote it). Empty where there is a choice."""
+        if not self.enforce or self._pending:
+            return []
+        return self._state.forced()
+
+    def next_chars(self) -> frozenset[str] | None:
+        """The characters that may come next; None when they are too many to list, or within a character."""
+        return None if self._pending or not self.enforce else self._state.next_chars()
+
+    def after(self, text: str) -> Constraint:
+        """The constraint as it will be after ``text``; this one stays as it is.
+
+        Raises:
+            ValueError: it may not come next.
+        """
+        state = None if self._pending else self._state.advance(text)
+        if state is None:
+            raise ValueError(f"the text {text!r} may not come next")
+        return Constraint(self._grammar, state, self._restart, self._close, self._inside, self.enforce)
+
+    def peek(self, text: str) -> frozenset[str] | None:
+        """``next_chars`` after ``text``.
+
+        Raises:
+            ValueError: it may not come next.
+        """
+        return self.after(text).next_chars()
+
+    @property
+    def free(self) -> bool:
+        """Whether every token passes that does not complete a forbidden mark or begin a wrong call."""
+        return not self.enforce or any(leaf.loose for leaf, _, _ in self._state.threads)
+
+    @property
+    def phase(self) -> str:
+        """What the answer is doing: "thinking", "text", "call", "answer" (a value by a schema), "done" (nothing may come)."""
+        phases = {leaf.phase for leaf, _, _ in self._state.threads}
+        if "text" in phases:
+            return "text"
+        if "thinking" in phases:
+            return "thinking"
+        return self._inside if phases else "done"
+
+    def close_thinking(self) -> str:
+        """The text that ends the thought now; empty when there is none, or when it is in the middle of a character."""
+        if self._pending or self.phase != "thinking":
+            return ""
+        literals = [(leaf, state) for leaf, state, _ in self._state.threads if isinstance(leaf, Literal)]
+        begun = [state for leaf, state in literals if leaf.text == self._close]
+        rest = self._close[max(begun, default=0) :]
+        return next((text for text in (rest, "\n" + self._close) if self._state.advance(text) is not None), "")
+
+
+@lru_cache(maxsize=8)
+def _grammars(text: str) -> tuple[Grammar, State, State]:
+    """The grammar of an answer, where it begins, and where it goes on when what was written fits nothing."""
+    spec = json.loads(text)
+    grammar, start = answer_grammar(spec)
+    if spec.get("enforce", True):
+        return grammar, start, start
+    later = {**spec, "thinking": None, "started": False, "prefix": "", "schema": None}
+    if later.get("choice") != "none":
+        later["choice"] = "auto"
+    return grammar, start, answer_grammar(later)[1]
+
+
+def _span(rest: bytes) -> tuple[int, int]:
+    """The least and greatest code point of the characters that begin with these bytes."""
+    length = next(n for low, high, n in _LENGTHS if low <= rest[0] < high)
+    value = rest[0] & (0x7F >> length)
+    for byte in rest[1:]:
+        value = value << 6 | byte & 0x3F
+    shift = 6 * (length - len(rest))
+    low, high = value << shift, ((value + 1) << shift) - 1
+    low = max(low, (0, 0, 0x80, 0x800, 0x10000)[length])
+    if low <= 0xDFFF and high >= 0xD800:  # surrogates are no characters: 0xED is followed by less than 0xA0
+        high = 0xD7FF
+    return low, min(high, 0x10FFFF)

@@ -1,0 +1,1 @@
+"""How each model family writes a tool call, and how what it writes is read."""

@@ -1,0 +1,132 @@
+"""What a dialect is: the marks and the style in which a model family writes a tool call. Plain data, no code of a family."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from agent.messages import ToolCall
+
+Style = Literal["json", "named", "tagged", "python", "gemma"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How calls are written.
+
+    A turn with calls reads: [text] section_open call (separator call)* section_close, and a call is written by ``style``:
+
+    ==========  =======================================================================================
+    ``json``    call_open {"name_key": NAME, "arguments_key": {...}[, "id_key": ID]} call_close
+    ``named``   call_open NAME [id_open ID] after_name {...} call_close
+    ``tagged``  call_open NAME after_name (parameter_open KEY parameter_middle VALUE parameter_close)* call_close
+    ``python``  call_open NAME(key=value, ...) call_close
+    ``gemma``   call_open NAME{key:value,...} call_close, where strings stand between two ``quote``
+    ==========  =======================================================================================
+
+    Attributes:
+        name: of the dialect, for people.
+        style: see above.
+        trigger: the text with which a first call begins to be one: from here on nothing is free. Usually the start of
+            ``section_open + call_open``. It is looked for anywhere in the answer, or, with ``only_at_start``, only as its first
+            visible characters.
+        parallel: whether one turn may hold several calls.
+        object_open, object_close: for ``json`` style, what stands before the name key and after the arguments.
+        raw_strings: in ``tagged`` style, a string argument is written as it is (True) or as JSON (False).
+        cdata: in ``tagged`` style, a value with ``<``, ``>`` or ``&`` is wrapped in ``<![CDATA[`` and ``]]>``.
+        pair, comma: what JSON and its kin put between key and value, and between members: ``": "`` and ``", "``.
+        aliases: other texts that may stand for ``section_open + call_open`` when a model is lax.
+        text_name: in ``named`` style, the name that is no tool's but announces words for the user. A dialect that has one names a
+            recipient for everything, and its prompt already ends with the first ``call_open``.
+    """
+
+    name: str
+    style: Style
+    trigger: str
+    section_open: str = ""
+    section_close: str = ""
+    call_open: str = ""
+    call_close: str = ""
+    separator: str = ""
+    parallel: bool = True
+    only_at_start: bool = False
+    name_key: str = "name"
+    arguments_key: str = "arguments"
+    id_key: str = ""
+    id_open: str = ""
+    after_name: str = ""
+    parameter_open: str = ""
+    parameter_middle: str = ""
+    parameter_close: str = ""
+    raw_strings: bool = True
+    cdata: bool = False
+    quote: str = '"'
+    pair: str = ": "
+    comma: str = ", "
+    aliases: tuple[str, ...] = ()
+    text_name: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Dialect:
+        return cls(**{**data, "aliases": tuple(data.get("aliases", ()))})
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """The marks between which a model thinks, like ``<think>`` and ``</think>``."""
+
+    open: str
+    close: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextPiece:
+    """Words for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingPiece:
+    """Words of a thought."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallStart:
+    """The name of a call is known. ``index`` counts the calls of one answer from 0."""
+
+    index: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallPart:
+    """The next characters of a call's arguments, as the model wrote them."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallDone:
+    """A call is whole and its arguments could be read."""
+
+    index: int
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class CallBroken:
+    """Something that began like a call and cannot be read as one: ``raw`` as it was written, ``why`` in one line."""
+
+    index: int
+    raw: str
+    why: str
+
+
+Piece = TextPiece | ThinkingPiece | CallStart | CallPart | CallDone | CallBroken

@@ -1,0 +1,85 @@
+"""The dialects that model families were trained on, and one for all others.
+
+Sources: the families' chat templates and model cards; where the card is silent, what the models write.
+"""
+
+from __future__ import annotations
+
+from agent.dialects.base import Dialect, Thinking
+
+# Qwen 2.5, Qwen 3, Hermes 2 and 3, Granite 4, MiMo, SmolLM3 with xml tools. Also what a model is taught whose template
+# knows no tools: it is the format that most models have seen most of.
+HERMES = Dialect(
+    name="hermes", style="json", trigger="<tool_call>", call_open="<tool_call>\n", call_close="\n</tool_call>", separator="\n"
+)
+# One call a turn: a model that was never trained to call does not know when to stop.
+GENERIC = Dialect(
+    name="generic", style="json", trigger="<tool_call>", call_open="<tool_call>\n", call_close="\n</tool_call>", separator="\n",
+    parallel=False,
+)  # fmt: skip
+QWEN_CODER = Dialect(
+    name="qwen-coder", style="tagged", trigger="<tool_call>", call_open="<tool_call>\n<function=", after_name=">\n",
+    parameter_open="<parameter=", parameter_middle=">\n", parameter_close="\n</parameter>\n",
+    call_close="</function>\n</tool_call>", separator="\n", aliases=("<function=",),
+)  # fmt: skip
+LLAMA3 = Dialect(
+    name="llama3", style="json", trigger='{"name"', arguments_key="parameters", parallel=False, only_at_start=True,
+)  # fmt: skip
+LFM2 = Dialect(
+    name="lfm2", style="python", trigger="<|tool_call_start|>", section_open="<|tool_call_start|>[",
+    section_close="]<|tool_call_end|>", separator=", ", pair="=",
+)  # fmt: skip
+GEMMA4 = Dialect(
+    name="gemma4", style="gemma", trigger="<|tool_call>", call_open="<|tool_call>call:", call_close="<tool_call|>", quote='<|"|>',
+    pair=":", comma=",",
+)  # fmt: skip
+FUNCTION_GEMMA = Dialect(
+    name="functiongemma", style="gemma", trigger="<start_function_call>", call_open="<start_function_call>call:",
+    call_close="<end_function_call>", quote="<escape>", pair=":", comma=",",
+)  # fmt: skip
+MINISTRAL = Dialect(name="ministral", style="named", trigger="[TOOL_CALLS]", call_open="[TOOL_CALLS]", after_name="[ARGS]")
+MISTRAL_SMALL = Dialect(
+    name="mistral-small", style="named", trigger="[TOOL_CALLS]", call_open="[TOOL_CALLS]", id_open="[CALL_ID]",
+    after_name="[ARGS]",
+)  # fmt: skip
+MISTRAL_NEMO = Dialect(
+    name="mistral-nemo", style="json", trigger="[TOOL_CALLS]", section_open="[TOOL_CALLS][", section_close="]", separator=", ",
+    id_key="id",
+)  # fmt: skip
+MINICPM5 = Dialect(
+    name="minicpm5", style="tagged", trigger='<function name="', call_open='<function name="', after_name='">',
+    parameter_open='<param name="', parameter_middle='">', parameter_close="</param>", call_close="</function>", cdata=True,
+    separator="\n",
+)  # fmt: skip
+GRANITE3 = Dialect(
+    name="granite3", style="json", trigger="<|tool_call|>", section_open="<|tool_call|>[", section_close="]", separator=", ",
+)  # fmt: skip
+PHI4 = Dialect(
+    name="phi4", style="json", trigger="<|tool_call|>", section_open="<|tool_call|>[", section_close="]<|/tool_call|>",
+    separator=", ",
+)  # fmt: skip
+FUNCTIONARY31 = Dialect(
+    name="functionary-3.1", style="named", trigger="<function=", call_open="<function=", after_name=">", call_close="</function>",
+)  # fmt: skip
+# Its generation prompt already ends with ">>>", so an answer is "all\ntext" or "name\n{...}", and each further part starts with
+# ">>>".
+FUNCTIONARY32 = Dialect(
+    name="functionary-3.2", style="named", trigger=">>>", call_open=">>>", after_name="\n", text_name="all"
+)
+DEEPSEEK = Dialect(
+    name="deepseek", style="named", trigger="<｜tool▁calls▁begin｜>", section_open="<｜tool▁calls▁begin｜>",
+    call_open="<｜tool▁call▁begin｜>function<｜tool▁sep｜>", after_name="\n```json\n", call_close="\n```<｜tool▁call▁end｜>",
+    separator="\n", section_close="<｜tool▁calls▁end｜>",
+)  # fmt: skip
+
+DIALECTS: dict[str, Dialect] = {
+    d.name: d
+    for d in (
+        HERMES, GENERIC, QWEN_CODER, LLAMA3, LFM2, GEMMA4, FUNCTION_GEMMA, MINISTRAL, MISTRAL_SMALL, MISTRAL_NEMO, MINICPM5,
+        GRANITE3, PHI4, FUNCTIONARY31, FUNCTIONARY32, DEEPSEEK,
+    )
+}  # fmt: skip
+
+THINK = Thinking("<think>", "</think>")
+MISTRAL_THINK = Thinking("[THINK]", "[/THINK]")
+GEMMA_THINK = Thinking("<|channel>thought\n", "<channel|>")

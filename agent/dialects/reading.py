@@ -1,0 +1,142 @@
+"""What the readers of all styles share: the stream, the pieces that come out, and one call on its way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agent.dialects.base import CallBroken, CallDone, CallPart, CallStart, Dialect, Piece
+from agent.dialects.stream import SPACE, Marks, Stream, Tape, Wait
+from agent.dialects.values import MAX_CHARACTERS, BadValueError, checked
+from agent.messages import ToolCall, ToolSpec
+
+CUT_OFF = "the answer ended inside the call"
+_RAW_ROOM = MAX_CHARACTERS + 4096  # of a broken call, what is kept
+_MARK = re.compile(r"<[^<>\s]+>")
+_NAME = re.compile(r"[\w.:/\-]{1,128}")
+_ID = re.compile(r"[A-Za-z0-9]{9}")
+
+
+def is_name(text: str) -> bool:
+    """Whether it may be what a model calls a tool, known or not."""
+    return _NAME.fullmatch(text) is not None
+
+
+def own_id(text: object) -> str:
+    """A call's id, if it is one that every family's template takes."""
+    return text if isinstance(text, str) and _ID.fullmatch(text) else ""
+
+
+class Reading:
+    """One answer that is being read.
+
+    Attributes:
+        emit: takes the pieces.
+        count: how many calls have begun.
+        closers: marks that may stand after a call.
+        openers: marks with which a call or a section of calls begins.
+    """
+
+    def __init__(self, dialect: Dialect, tools: Mapping[str, ToolSpec], emit: Callable[[Piece], object]) -> None:
+        self.stream = Stream()
+        self.dialect = dialect
+        self.tools = tools
+        self.emit = emit
+        self.count = 0
+        self.closers = Marks(_MARK.findall(dialect.call_close + dialect.section_close))
+        # Within a section of several calls each has a mark of its own; it may also come without the section's.
+        first = _MARK.match(dialect.call_open)
+        self.openers = Marks(
+            () if dialect.only_at_start else (dialect.trigger, *dialect.aliases, first[0] if first else "")
+        )  # fmt: skip
+        self._edges = Marks((*self.closers.marks, *self.openers.marks))
+
+    def draft(self) -> Draft:
+        self.count += 1
+        return Draft(self, self.count - 1)
+
+    def record(self, text: str = "") -> Tape:
+        """Keep what the next call is written like, for the case that it is broken."""
+        return self.stream.record(_RAW_ROOM, text)
+
+    def give_up(self, draft: Draft, tape: Tape, why: str) -> Wait[None]:
+        """What began cannot be a call: take it up to its close mark, the next call or the end."""
+        mark = yield from self.stream.until(self._edges, _ignore, leave=True)
+        if mark in self.closers.marks:
+            self.stream.take(len(mark))
+        draft.broken(self.stream.stop(tape), why)
+
+    def past_call(self) -> Wait[None]:
+        """Take what may stand after a call: white space and close marks."""
+        while True:
+            yield from self.stream.skip(SPACE)
+            mark = yield from self.stream.starts(self.closers)
+            if not mark:
+                return
+            self.stream.take(len(mark))
+
+    def properties(self, name: str) -> Mapping[str, Any]:
+        """The arguments that a tool declares: name -> schema; empty for an unknown one."""
+        found = self.tools[name].parameters.get("properties") if name in self.tools else None
+        return found if isinstance(found, Mapping) else {}
+
+
+class Draft:
+    """One call on its way; it ends with ``done`` or ``broken``."""
+
+    def __init__(self, reading: Reading, index: int) -> None:
+        self._reading = reading
+        self._index = index
+        self._name = ""
+        self._early: list[str] = []  # arguments that came before the name
+        self._size = 0
+        self.whole = False
+
+    def name(self, name: str) -> None:
+        if self._name or not name:
+            return
+        self._name = name
+        self._reading.emit(CallStart(self._index, name))
+        for text in self._early:
+            self._reading.emit(CallPart(self._index, text))
+        self._early.clear()
+
+    def part(self, text: str) -> None:
+        room = MAX_CHARACTERS - self._size
+        self._size += len(text)
+        text = text[: max(0, room)]
+        if not text:
+            return
+        if self._name:
+            self._reading.emit(CallPart(self._index, text))
+        else:
+            self._early.append(text)
+
+    @property
+    def too_long(self) -> bool:
+        return self._size > MAX_CHARACTERS
+
+    def done(self, raw: str, name: str, arguments: Any, call_id: str = "") -> None:
+        """The call is read; it is checked once more, since it will be stored and written back."""
+        try:
+            if self.too_long:
+                raise BadValueError(f"its arguments have more than {MAX_CHARACTERS:,} characters")
+            if not isinstance(arguments, dict):
+                raise BadValueError("its arguments are not an object")
+            if not is_name(name):
+                raise BadValueError("it names no tool")
+            checked(arguments)
+        except BadValueError as error:
+            self.broken(raw, str(error))
+            return
+        self.name(name)
+        self.whole = True
+        self._reading.emit(CallDone(self._index, ToolCall(name, arguments, call_id)))
+
+    def broken(self, raw: str, why: str) -> None:
+        self._reading.emit(CallBroken(self._index, raw, why))
+
+
+def _ignore(text: str) -> None:
+    pass

@@ -1,0 +1,130 @@
+"""Telling a model of its tools, and of their results, where its chat template does not.
+
+Families that were trained to call tools get the wording they were trained with, as their model cards give it; all others a short
+text that shows the format once. On a small device every token of it is read before the first answer, so it is short.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from agent.dialects.base import Dialect
+from agent.dialects.write import joined, tame, write_calls
+from agent.messages import Segment, ToolCall, ToolSpec
+
+# A call's name and arguments in the example: what no tool is called, so that a model that copies it is found out.
+_EXAMPLE = ToolCall("TOOL_NAME", {"ARGUMENT": "VALUE"}, "000000000")
+_TOOL_RESPONSE = frozenset({"hermes", "generic", "qwen-coder", "minicpm5"})
+
+
+def generic_instructions(tools: Sequence[ToolSpec], dialect: Dialect) -> list[Segment]:
+    """A text for the system prompt which teaches a model to call tools in a dialect; nothing if there are no tools.
+
+    One tool a line, as JSON with name, description and parameters.
+    """
+    if not tools:
+        return []
+    return joined([
+        _trusted("You have these tools:\n"),
+        *_lines(tools),
+        _trusted("To use a tool, reply with only this:\n"),
+        *_example(dialect),
+        _trusted("\nYou then get its result. Use a tool only if the request needs it; otherwise answer directly."),
+    ])  # fmt: skip
+
+
+def tools_text(dialect: Dialect, tools: Sequence[ToolSpec]) -> list[Segment]:
+    """What a model's system prompt says of the tools where the template leaves them out, in its family's own wording."""
+    if not tools:
+        return []
+    match dialect.name:
+        case "hermes":
+            parts = _hermes(tools)
+        case "lfm2":
+            parts = [_trusted("List of tools: "), _list(tools)]
+        case "granite3":
+            parts = _granite(tools)
+        case "phi4":
+            parts = [_trusted("You are a helpful assistant with some tools.<|tool|>"), _list(tools), _trusted("<|/tool|>")]
+        case "deepseek":
+            parts = _deepseek(dialect, tools)
+        case _:
+            return generic_instructions(tools, dialect)
+    return joined(parts)
+
+
+def result_segments(dialect: Dialect, name: str, call_id: str, text: str) -> list[Segment]:
+    """A tool's result as a part of a user's message, for templates without a role for tools.
+
+    Args:
+        dialect: of the model.
+        name: of the tool.
+        call_id: of the call that it answers; said where the dialect gives calls ids.
+        text: what the tool gave back.
+    """
+    if dialect.name in _TOOL_RESPONSE:
+        inside = tame(text, "</tool_response>")
+        return joined([_trusted("<tool_response>\n"), _untrusted(inside), _trusted("\n</tool_response>")])
+    which = f" ({call_id})" if call_id and (dialect.id_key or dialect.id_open) else ""
+    return joined([_trusted("Result of "), _untrusted(f"{name}{which}"), _trusted(":\n"), _untrusted(text)])
+
+
+def _hermes(tools: Sequence[ToolSpec]) -> list[Segment]:
+    return [
+        _trusted("# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+                 "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n"),
+        *(segment for tool in tools for segment in (_untrusted(_dumps(tool.as_openai())), _trusted("\n"))),
+        _trusted("</tools>\n\nFor each function call, return a json object with function name and arguments within "
+                 "<tool_call></tool_call> XML tags:\n<tool_call>\n"
+                 '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'),
+    ]  # fmt: skip
+
+
+def _granite(tools: Sequence[ToolSpec]) -> list[Segment]:
+    return [
+        _trusted("You are a helpful assistant with access to the following tools. When a tool is required to answer the user's "
+                 "query, respond only with <|tool_call|> followed by a JSON list of tools used. Otherwise answer directly.\n"),
+        _list(tools),
+    ]  # fmt: skip
+
+
+def _deepseek(dialect: Dialect, tools: Sequence[ToolSpec]) -> list[Segment]:
+    return [
+        _trusted("You can call any of these function tools to satisfy the user's requests:\n"),
+        *_lines(tools),
+        _trusted("Function tool call syntax:\n"),
+        *_example(dialect),
+        _trusted("\nIf no tool is needed, answer directly."),
+    ]  # fmt: skip
+
+
+def _example(dialect: Dialect) -> list[Segment]:
+    named = {_EXAMPLE.name: ToolSpec(_EXAMPLE.name)}
+    return write_calls(dialect, [_EXAMPLE], named)
+
+
+def _lines(tools: Sequence[ToolSpec]) -> list[Segment]:
+    return [segment for tool in tools for segment in (_untrusted(_dumps(_function(tool))), _trusted("\n"))]
+
+
+def _list(tools: Sequence[ToolSpec]) -> Segment:
+    return _untrusted(_dumps([_function(tool) for tool in tools]))
+
+
+def _function(tool: ToolSpec) -> dict[str, object]:
+    """A tool without what says nothing: the wrapper, an empty description."""
+    described = {"description": tool.description} if tool.description else {}
+    return {"name": tool.name, **described, "parameters": tool.parameters}
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _trusted(text: str) -> Segment:
+    return Segment(text, trusted=True)
+
+
+def _untrusted(text: str) -> Segment:
+    return Segment(text, trusted=False)

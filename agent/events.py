@@ -1,0 +1,213 @@
+"""What happens while an agent works, as it happens. A screen shows these, a log keeps them, a script matches on their type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.messages import Message, ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """The model is being read. ``part`` from 0 to 1."""
+
+    part: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """The prompt is being computed.
+
+    Attributes:
+        done: tokens that are in the cache.
+        total: tokens of the whole prompt.
+        cached: tokens that were there before, from memory or disk.
+    """
+
+    done: int
+    total: int
+    cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The next words of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """The next words of what the model thinks before it answers."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallForming:
+    """A tool call takes shape: first its name, then more of its arguments, as the model writes them."""
+
+    index: int
+    name: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallReady:
+    """A call is whole. It has not been approved yet."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class CallRefused:
+    """A call that will not run, and why: denied, unknown, invalid arguments, broken off. The model is told."""
+
+    call: ToolCall
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolProgress:
+    """A running tool says how far it is."""
+
+    call: ToolCall
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDone:
+    """A tool has answered.
+
+    Attributes:
+        call: what was asked.
+        ok: whether it worked.
+        text: what the model is told.
+        data: the result as JSON, where the tool gives one.
+        seconds: how long it took.
+        cut: characters that were left out of ``text`` for want of room.
+    """
+
+    call: ToolCall
+    ok: bool
+    text: str
+    data: Any = None
+    seconds: float = 0.0
+    cut: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """The conversation no longer fitted the context, and something of it was given up; ``what`` says what."""
+
+    what: str
+    tokens_before: int
+    tokens_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something went wrong and the agent went on: a restarted engine, an answer broken off, a lost MCP server."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer cost; of several rounds, the sum.
+
+    Attributes:
+        prompt_tokens: tokens of the prompts.
+        cached_tokens: of these, how many were in the cache already.
+        prefill_tokens: how many were computed.
+        generated_tokens: tokens of the answers.
+        forced_tokens: of these, how many were not drawn but followed from schema and dialect.
+        prefill_seconds, decode_seconds: of computation.
+        first_token_seconds: from the beginning of the run to the first token that the model gave.
+        seconds: of the whole run, tools included.
+        memory: bytes that the model's process holds.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    prefill_tokens: int = 0
+    generated_tokens: int = 0
+    forced_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    first_token_seconds: float = 0.0
+    seconds: float = 0.0
+    memory: int = 0
+
+    @property
+    def prefill_speed(self) -> float:
+        """Tokens per second; 0 when nothing was computed."""
+        return self.prefill_tokens / self.prefill_seconds if self.prefill_seconds else 0.0
+
+    @property
+    def decode_speed(self) -> float:
+        """Tokens per second; 0 when nothing was generated."""
+        return self.generated_tokens / self.decode_seconds if self.decode_seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        text: the answer.
+        reason: "done"; or what ended it: "length", "rounds", "time", "cancelled", "loop", "repeated call", "error".
+        messages: what the run added to the conversation, the user's message first.
+        calls: the tool calls that ran, with their results, in order.
+        value: with a schema, the validated object; None otherwise.
+        usage: what it cost.
+        error: with reason "error", why in one line.
+    """
+
+    text: str
+    reason: str
+    messages: tuple[Message, ...] = ()
+    calls: tuple[ToolDone, ...] = ()
+    value: Any = None
+    usage: Usage = field(default_factory=Usage)
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        from dataclasses import asdict
+
+        data: Mapping[str, Any] = {
+            "text": self.text,
+            "reason": self.reason,
+            "calls": [
+                {"name": c.call.name, "arguments": dict(c.call.arguments), "ok": c.ok, "result": c.text, "seconds": c.seconds}
+                for c in self.calls
+            ],
+            "usage": asdict(self.usage),
+        }
+        return {**data, **({"error": self.error} if self.error else {})}
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The last event of every run."""
+
+    result: Result
+
+
+Event = (
+    Loading
+    | Prefill
+    | Text
+    | Thought
+    | CallForming
+    | CallReady
+    | CallRefused
+    | ToolProgress
+    | ToolDone
+    | Compacted
+    | Problem
+    | Done
+)

@@ -1,0 +1,110 @@
+"""A whole answer: a thought, then words, calls or a value, as one grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agent.dialects.base import Dialect, Thinking
+from agent.errors import SchemaError
+from agent.grammar.calls import calls_nodes
+from agent.grammar.dfa import Dfa, avoiding, both, not_starting
+from agent.grammar.leaves import Literal, Plain, Text
+from agent.grammar.matcher import Grammar, State
+from agent.grammar.nodes import Alt, Node, Seq, settle
+from agent.grammar.regex import compile_pattern
+from agent.grammar.schema import compile_schema
+from agent.grammar.syntax import without
+
+BLANK = " \t\r\n"
+_MAX_BLANK = 4  # characters of white space before a call or value that must come
+
+
+def _blank(most: int | None) -> Node:
+    return Plain(Text(compile_pattern("[ \\t\\r\\n]*", whole=True), 0, most))
+
+
+def _words(dfas: Sequence[Dfa]) -> Node:
+    dfa = None
+    for one in dfas:
+        dfa = one if dfa is None else both(dfa, one)
+    return Plain(Text(dfa), loose=True, phase="text")
+
+
+def _talk(dialect: Dialect, calls: Sequence[tuple[str, Node]], marks: Sequence[str], not_first: Sequence[Dfa]) -> Node:
+    """Words in which no mark is ever whole, then perhaps calls.
+
+    Args:
+        dialect: where its calls may begin.
+        calls: their beginnings and grammars; empty when there must be none.
+        marks: the beginnings that words may not hold.
+        not_first: what the words must not begin with.
+    """
+    if dialect.only_at_start:
+        return Alt(_words([*not_first, not_starting(marks, BLANK)]), *(Seq(_blank(None), node) for _, node in calls))
+    options = [_words([*not_first, avoiding(marks)])]
+    # Before each way to begin, only words at whose end its mark is whole no earlier than it should be.
+    options += [Seq(_words([*not_first, avoiding(marks, mark)]), node) for mark, node in calls]
+    return Alt(*options)
+
+
+def answer_grammar(spec: Mapping[str, Any]) -> tuple[Grammar, State]:
+    """The grammar of an answer, and the state in which it begins; see ``Constraint.from_spec``.
+
+    Raises:
+        SchemaError: a schema cannot be used, or a tool must be called that is not there.
+    """
+    dialect = Dialect.from_dict(spec["dialect"])
+    thinking = Thinking(**spec["thinking"]) if spec.get("thinking") else None
+    prefix = spec.get("prefix") or ""
+    root: Node
+    if thinking is not None and not prefix:
+        opener = not_starting((thinking.open,), BLANK)
+        thought = Plain(Text(without(thinking.close)), loose=True, phase="thinking")
+        close = Literal(thinking.close, trusted=True)
+        if spec.get("started"):
+            root = Seq(thought, close, _rest(spec, dialect, "", [], _MAX_BLANK))
+        else:
+            opened = Seq(_blank(_MAX_BLANK), Literal(thinking.open, trusted=True), thought, close)
+            root = Alt(Seq(opened, _rest(spec, dialect, "", [], _MAX_BLANK)), _rest(spec, dialect, "", [opener], 0))
+    else:
+        root = _rest(spec, dialect, prefix, [], 0)
+    grammar = Grammar(settle(root))
+    start = grammar.start().advance(prefix)
+    if start is None:
+        raise SchemaError(f"an answer in the {dialect.name} format cannot go on from what its prompt has written")
+    return grammar, start
+
+
+def _rest(spec: Mapping[str, Any], dialect: Dialect, prefix: str, not_first: Sequence[Dfa], blank: int) -> Node:
+    """What comes after a thought.
+
+    Args:
+        spec: what is wanted.
+        dialect: how calls are written.
+        prefix: what the prompt has written of the first call.
+        not_first: what words must not begin with.
+        blank: how much white space may stand before what must come.
+    """
+    space = [_blank(blank)] if blank else []
+    if spec.get("schema") is not None:
+        node, _ = compile_schema(spec["schema"])
+        return Seq(*space, node)
+    choice = spec.get("choice") or "auto"
+    tools = list(spec.get("tools") or ())
+    if choice not in ("auto", "required", "none"):
+        tools = [tool for tool in tools if tool["name"] == choice]
+        if not tools:
+            raise SchemaError(f"the tool {choice!r} must be called, but there is none of that name")
+    if choice == "required" and not tools:
+        raise SchemaError("a tool must be called, but there is none")
+    marks = (dialect.trigger, *dialect.aliases)
+    calls = calls_nodes(dialect, tools, bool(spec.get("parallel", True))) if tools and choice != "none" else []
+    if choice not in ("auto", "none"):
+        return Seq(*space, calls[0][1])
+    talk = _talk(dialect, calls, marks, not_first)
+    if prefix and dialect.text_name:
+        # The prompt ends where a call has begun, so words need a name of their own.
+        words = Seq(Literal(prefix + dialect.text_name + dialect.after_name, trusted=True), talk)
+        return Alt(words, *(node for _, node in calls))
+    return talk

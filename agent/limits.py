@@ -1,0 +1,33 @@
+"""What one run of an agent may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.errors import SprigError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of a run; what is reached first ends it, and ``Result.reason`` says which.
+
+    Attributes:
+        rounds: answers of the model; each may call tools.
+        tokens: generated in one answer.
+        seconds: for the whole run, tools included; None for no limit.
+        repeats: how often the very same call may give the very same result.
+        result: characters of a tool's result that the model gets to see, at most; less where the context is nearly full.
+    """
+
+    rounds: int = 20
+    tokens: int = 2048
+    seconds: float | None = None
+    repeats: int = 3
+    result: int = 20_000
+
+    def __post_init__(self) -> None:
+        for name, least in (("rounds", 1), ("tokens", 1), ("repeats", 1), ("result", 100)):
+            if getattr(self, name) < least:
+                raise SprigError(f"limits: {name} is {getattr(self, name)} and must be at least {least}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise SprigError(f"limits: seconds is {self.seconds} and must be positive, or None")

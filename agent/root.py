@@ -1,0 +1,194 @@
+"""A folder that file tools never leave: every component is opened by itself, and no symbolic link is followed.
+
+This is ``openat`` with ``O_NOFOLLOW`` step by step (openat(2)), which holds against a folder that is swapped for a link in
+between. ``openat2`` would do it in one call, but Android kills a process that makes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from agent.errors import SprigError
+from agent.text import display
+
+# What Sprig and git would act upon: writing it would let a model change what it may do, or have a hook run.
+_KEPT_OUT = frozenset({".sprig", ".git"})
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a FIFO must not make us wait
+MAX_COMPONENTS = 64
+
+
+class RootError(SprigError):
+    """A path is outside the root, is no regular file, or cannot be opened; the message is for the model."""
+
+
+class Root:
+    """The folder and what may be done below it.
+
+    Args:
+        path: an existing folder; symbolic links on the way to it are its owner's business and are followed once, now.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(os.path.realpath(path))
+        self._given = Path(os.path.abspath(path))  # noqa: PTH100  (lexically)
+        if not self.path.is_dir():
+            raise RootError(f"{display(str(path))} is no folder: the file tools need an existing one as their root")
+
+    def parts(self, path: str) -> tuple[str, ...]:
+        """The components of a model's path below the root; () for the root itself.
+
+        Raises:
+            RootError: it leads outside, or is no path.
+        """
+        if "\0" in path or len(path) > 4096:
+            raise RootError("this is no path")
+        with contextlib.suppress(UnicodeError):
+            path.encode()
+            pure = PurePosixPath(path or ".")
+            if pure.is_absolute():
+                for base in (self.path, self._given):
+                    if pure.is_relative_to(base):
+                        pure = PurePosixPath(pure.relative_to(base))
+                        break
+                else:
+                    raise self._outside(path)
+            found: list[str] = []
+            for part in pure.parts:
+                if part != "..":
+                    found.append(part)
+                elif not found:
+                    raise self._outside(path)
+                else:
+                    found.pop()  # as no link is ever followed, a/.. is where a lies
+            if len(found) > MAX_COMPONENTS or any(len(os.fsencode(p)) > 255 for p in found):
+                raise RootError("the path is too long")
+            return tuple(found)
+        raise RootError("this is no path")
+
+    def _outside(self, path: str) -> RootError:
+        return RootError(f"{_shown(path)} is outside the folder {_shown(str(self.path))}: only what lies in it can be reached")
+
+    @contextlib.contextmanager
+    def folder(self, parts: Sequence[str], *, make: bool = False) -> Iterator[int]:
+        """A descriptor of the folder. ``make`` creates what is missing. Raises RootError."""
+        fd = os.open(self.path, _FOLDER)
+        try:
+            for i, part in enumerate(parts):
+                fd = self._step(fd, part, "/".join(parts[: i + 1]), make)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _step(self, fd: int, part: str, shown: str, make: bool) -> int:
+        try:
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o777, dir_fd=fd)
+            inner = os.open(part, _FOLDER, dir_fd=fd)
+        except OSError as e:
+            raise _refusal(e, shown) from None
+        os.close(fd)
+        return inner
+
+    @contextlib.contextmanager
+    def file(self, path: str) -> Iterator[int]:
+        """A descriptor of a regular file, for reading. Raises RootError."""
+        parts = self.parts(path)
+        if not parts:
+            raise RootError(f"{_shown(path)} is a folder, not a file")
+        with self.folder(parts[:-1]) as folder:
+            try:
+                fd = os.open(parts[-1], _FILE, dir_fd=folder)
+            except OSError as e:
+                raise _refusal(e, "/".join(parts)) from None
+        try:
+            mode = os.fstat(fd).st_mode
+            if not stat.S_ISREG(mode):
+                raise RootError(f"{_shown(path)} is {_kind(mode)}, not a file")
+            yield fd
+        finally:
+            os.close(fd)
+
+    def check_writable(self, path: str) -> tuple[str, ...]:
+        """The components of a path that a tool may write. Raises RootError."""
+        parts = self.parts(path)
+        if not parts or path.endswith("/"):
+            raise RootError(f"{_shown(path)} is a folder, not a file")
+        for part in parts:
+            if part.casefold() in _KEPT_OUT:
+                raise RootError(f"{_shown(path)} may not be written: {part} decides what runs here, so it is yours to change")
+        return parts
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file in one step: a reader sees the old content or the new; missing folders are made. Raises RootError."""
+        parts = self.check_writable(path)
+        name, shown = parts[-1], "/".join(parts)
+        with self.folder(parts[:-1], make=True) as folder:
+            mode = 0o666 & ~_umask()
+            with contextlib.suppress(FileNotFoundError):
+                before = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+                if not stat.S_ISREG(before):
+                    raise RootError(f"{_shown(path)} is {_kind(before)}, not a file")
+                mode = stat.S_IMODE(before) & 0o777
+            part = f".{secrets.token_hex(8)}.part"
+            try:
+                fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+                try:
+                    _write_all(fd, data)
+                    os.fchmod(fd, mode)
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+                os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError as e:
+                raise _refusal(e, shown) from None
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(part, dir_fd=folder)
+            with contextlib.suppress(OSError):  # a folder on FUSE cannot be synced
+                os.fsync(folder)
+
+
+def _umask() -> int:
+    """This process's umask, read where that changes nothing for other threads (proc(5), Linux 4.7)."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
+    return 0o022
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _shown(path: str) -> str:
+    shown = display(path)
+    return shown if len(shown) <= 200 else shown[:199] + "\u2026"
+
+
+def _kind(mode: int) -> str:
+    kinds = (
+        (stat.S_ISDIR, "a folder"), (stat.S_ISLNK, "a symbolic link"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
+    )  # fmt: skip
+    return next((name for test, name in kinds if test(mode)), "a device")
+
+
+def _refusal(error: OSError, path: str) -> RootError:
+    if error.errno in (errno.ELOOP, errno.EMLINK):
+        return RootError(f"{_shown(path)} is a symbolic link: links are not followed")
+    if error.errno == errno.ENOENT:
+        return RootError(f"{_shown(path)} does not exist")
+    if error.errno == errno.ENOTDIR:  # a link to a folder says this as well
+        return RootError(f"{_shown(path)} is no folder, or a symbolic link")
+    if error.errno == errno.ENXIO:
+        return RootError(f"{_shown(path)} is a socket or pipe, not a file")
+    return RootError(f"{_shown(path)}: {error.strerror}")

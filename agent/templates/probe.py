@@ -1,0 +1,287 @@
+"""Probing: what a chat template can do is found by rendering small conversations with it and looking at what comes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from agent.dialects import families
+from agent.dialects.base import Dialect, Thinking
+from agent.templates.dialect_probe import FIRST, SECOND, ProbeCall, by_fingerprint, difference, from_calls
+from agent.templates.process import Job, Rendering, TemplateProcess
+from agent.templates.profile import Arguments, Profile, Where
+
+PROBE_SECONDS = 5  # of processor time for each of the three rounds: a board is ten times slower than a workstation
+_WORD, _SYSTEM, _USER, _RESULT, _THOUGHT = "Zfqword", "Zfqsystem", "Zfquser", "Zfqresult", "Zfqthought"
+_TOOL_NAME = "zfqx_tool"
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": _TOOL_NAME,
+        "description": "The weather at a place.",
+        "parameters": {
+            "type": "object",
+            "properties": {"place": {"type": "string", "description": "Where."}},
+            "required": ["place"],
+        },
+    },
+}
+_THINKING_KEYS = ("reasoning_content", "thinking", "reasoning", "blocks")
+_KNOWN_THINKING = (families.THINK, families.MISTRAL_THINK, families.GEMMA_THINK)
+
+Chat = list[dict[str, Any]]
+
+
+def user(text: str = _USER) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str | None = _WORD, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text, **more}
+
+
+def call(made: ProbeCall, arguments: Arguments) -> dict[str, Any]:
+    """A call in the form that templates take."""
+    given = made.arguments if arguments == "object" else json.dumps(made.arguments)
+    return {"id": made.id, "type": "function", "function": {"name": made.name, "arguments": given}}
+
+
+class _Round:
+    """Renderings that go to the child together: named when ordered, looked up when they are there."""
+
+    def __init__(self, empty_tools: bool = False) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._done: dict[str, Rendering] = {}
+        self._no_tools: list[Any] | None = [] if empty_tools else None
+
+    def add(
+        self, name: str, chat: Chat, *, tools: list[Any] | None = None, prompt: bool = False,
+        options: Mapping[str, Any] | None = None, now: datetime = datetime(2031, 3, 5),
+    ) -> None:  # fmt: skip
+        self._jobs[name] = Job(chat, tools or self._no_tools, prompt, options or {}, now)
+
+    def go(self, process: TemplateProcess) -> None:
+        done = process.render(list(self._jobs.values()), cpu_seconds=PROBE_SECONDS)
+        self._done = dict(zip(self._jobs, done, strict=True))
+
+    def __getitem__(self, name: str) -> str:
+        return self._done[name].text
+
+    def error(self, name: str) -> str | None:
+        return self._done[name].error
+
+    def shows(self, name: str, word: str) -> bool:
+        return word in self[name]
+
+
+def probe(process: TemplateProcess, source: str) -> Profile:
+    """What the template of this process can do.
+
+    Raises:
+        TemplateError: it must not be used at all.
+    """
+    basic = _Round()
+    basic.add("none", [user()], prompt=True)
+    basic.go(process)
+    empty_tools = False
+    if basic.error("none") is not None:
+        other = _Round(empty_tools=True)
+        other.add("none", [user()], prompt=True)
+        other.go(process)
+        empty_tools = other.error("none") is None
+        if not empty_tools:
+            return Profile(error=basic.error("none"), dialect=by_fingerprint(source, False))
+    first = _first_round(process, empty_tools)
+    tools = _tools(first)
+    calls = _Calls(first)
+    second = _second_round(process, empty_tools, calls)
+    thinking, thinking_key = _thinking(first, second, source)
+    on, off, options = _switches(second, process.names, thinking)
+    if calls.written and calls.dialect is None:
+        # It has a format that no dialect can express: its own words about tools would only mislead.
+        tools = ""
+    return Profile(
+        system=first.shows("system", _SYSTEM) and first.shows("system", _USER),
+        tools=tools,
+        empty_tools=empty_tools,
+        calls=calls.dialect is not None and not calls.twice,
+        # A template that does not know of tools writes any role that it is given; its model has never seen this one.
+        results=second.shows("results", _RESULT) and "tool" in source,
+        arguments=calls.arguments,
+        parallel=calls.parallel,
+        null_content=calls.null_content,
+        alternates=first.error("two users") is not None or not first.shows("two users", "Zfqagain"),
+        user_first=first.error("assistant first") is not None,
+        thinking=thinking,
+        thinking_key=thinking_key,
+        thinking_on=on,
+        thinking_off=off,
+        options=options,
+        starts_thinking=thinking is not None and inside(thinking, difference(first["plain"], first["prompt"])[0]),
+        dates=any(first[name] != first[name + " later"] for name in ("prompt", "system")),
+        dialect=calls.dialect or (families.GENERIC if calls.written else by_fingerprint(source, bool(tools))),
+        prefix=difference(first["plain"], first["prompt"])[0],
+    )
+
+
+def inside(thinking: Thinking, text: str) -> bool:
+    """Whether a text ends inside a thought."""
+    return text.rfind(thinking.open.rstrip()) > text.rfind(thinking.close.strip())
+
+
+def _first_round(process: TemplateProcess, empty_tools: bool) -> _Round:
+    made = _Round(empty_tools)
+    system = {"role": "system", "content": _SYSTEM}
+    later = datetime(2032, 11, 27)
+    made.add("plain", [user()])
+    made.add("prompt", [user()], prompt=True)
+    made.add("prompt later", [user()], prompt=True, now=later)
+    made.add("system", [system, user()])
+    made.add("system later", [system, user()], now=later)
+    made.add("two users", [user(), user("Zfqagain")])
+    made.add("assistant first", [assistant(), user()])
+    made.add("word", [user(), assistant()])
+    made.add("tools", [user()], tools=[TOOL])
+    made.add("tools system", [system, user()], tools=[TOOL])
+    made.add("tools xml", [user()], options={"xml_tools": [TOOL["function"]]})
+    made.add("tools key", [{**system, "tools": json.dumps([TOOL["function"]])}, user()])
+    for kind in _CALL_KINDS:
+        arguments, content = kind
+        one, two = call(FIRST, arguments), call(SECOND, arguments)
+        made.add(f"one {kind}", [user(), assistant(content, tool_calls=[one])])
+        made.add(f"two {kind}", [user(), assistant(content, tool_calls=[one, two])])
+    for key in _THINKING_KEYS:
+        made.add(key, [user(), _thought(key)])
+    made.go(process)
+    return made
+
+
+# How calls may have to be given, the usual way first: arguments, and the content beside them.
+_CALL_KINDS: tuple[tuple[Arguments, str | None], ...] = (("object", ""), ("string", ""), ("object", None), ("string", None))
+
+
+def _tools(first: _Round) -> Where:
+    if first.shows("tools", _TOOL_NAME) or first.shows("tools system", _TOOL_NAME):
+        return "argument"
+    if first.shows("tools xml", _TOOL_NAME):
+        return "xml_tools"
+    return "system" if first.shows("tools key", _TOOL_NAME) else ""
+
+
+class _Calls:
+    """How calls have to be given so that they are written, and how they are written then."""
+
+    def __init__(self, first: _Round) -> None:
+        self.arguments: Arguments = "object"
+        self.content: str | None = ""
+        self.parallel = False
+        self.dialect: Dialect | None = None
+        self.written = self.twice = False
+        for kind in _CALL_KINDS:
+            one, two = first[f"one {kind}"], first[f"two {kind}"]
+            if FIRST.name not in one or FIRST.value not in one:
+                continue
+            both = FIRST.name in two and SECOND.name in two
+            shown, opened = difference(first["word"], one)
+            self.dialect = from_calls(shown, difference(first["word"], two)[0] if both else None, opened)
+            self.written, self.twice = True, one.count(FIRST.value) > 1
+            if self.dialect is not None:
+                self.arguments, self.content = kind
+                self.parallel = both
+                return
+
+    @property
+    def null_content(self) -> bool:
+        return self.dialect is not None and self.content is None
+
+    def message(self) -> dict[str, Any]:
+        """An assistant's message with a call, or with words where calls are not written."""
+        if self.dialect is None or self.twice:
+            return assistant()
+        return assistant(self.content, tool_calls=[call(FIRST, self.arguments)])
+
+
+def _thought(key: str, **more: Any) -> dict[str, Any]:
+    if key == "blocks":
+        blocks = [{"type": "thinking", "thinking": _THOUGHT}, {"type": "text", "text": _WORD}]
+        return {"role": "assistant", "content": blocks, **more}
+    return assistant(**{key: _THOUGHT}, **more)
+
+
+def _second_round(process: TemplateProcess, empty_tools: bool, calls: _Calls) -> _Round:
+    made = _Round(empty_tools)
+    result = {"role": "tool", "content": _RESULT, "tool_call_id": FIRST.id, "name": FIRST.name}
+    made.add("results", [user(), calls.message(), result], prompt=True)
+    for key in _THINKING_KEYS[:-1]:
+        made.add(f"{key} call", [user(), {**calls.message(), key: _THOUGHT}])
+    made.add("no thought call", [user(), calls.message()])
+    made.add("base", [user()], prompt=True)
+    made.add("base tools", [user()], tools=[TOOL], prompt=True)
+    past = [user(), assistant(reasoning_content=_THOUGHT, reasoning=_THOUGHT, thinking=_THOUGHT), user()]
+    for name in _candidates(process.names):
+        for value in (True, False):
+            made.add(f"{name}={value}", [user()], prompt=True, options={name: value})
+            made.add(f"{name}={value} history", past, options={name: value})
+    made.add("history", past)
+    made.go(process)
+    return made
+
+
+_ORDINARY = frozenset({"messages", "tools", "documents", "bos_token", "eos_token", "add_generation_prompt"})
+_FUNCTIONS = frozenset({"raise_exception", "strftime_now", "namespace", "range", "dict", "lipsum", "cycler", "joiner"})
+
+
+def _candidates(names: Iterable[str]) -> list[str]:
+    """Variables that may be switches: those that speak of thinking first, and not too many."""
+    names = [name for name in names if name not in _ORDINARY | _FUNCTIONS and name.isidentifier()]
+    return sorted(names, key=lambda name: not ("think" in name or "reason" in name))[:16]
+
+
+def _thinking(first: _Round, second: _Round, source: str) -> tuple[Thinking | None, str]:
+    """The marks of thoughts, and where the template takes past thoughts from."""
+    for key in _THINKING_KEYS:
+        for rendered, without in ((first[key], first["word"]), (second[f"{key} call"] if key != "blocks" else "", "")):
+            # Where a list is simply printed, its keys stand beside the thought.
+            if _THOUGHT in rendered and (key != "blocks" or "type" not in rendered[: rendered.find(_THOUGHT)][-40:]):
+                found = _marks(rendered, without or second["no thought call"])
+                if found is not None:
+                    return found, key
+    for known in _KNOWN_THINKING:
+        opening = known.open.replace("\n", "\\n")
+        if known.close in source and (opening in source or known is families.THINK):
+            return known, ""
+    return None, ""
+
+
+def _marks(rendered: str, without: str) -> Thinking | None:
+    before, _, after = rendered.partition(_THOUGHT)
+    for known in _KNOWN_THINKING:
+        if before.rstrip().endswith(known.open.rstrip()) and after.lstrip().startswith(known.close):
+            return known
+    opened = difference(without, before)[0]
+    closed = after[: after.find(_WORD)] if _WORD in after else ""
+    # Without marks of its own on both sides, a thought could not be told from the answer.
+    return Thinking(opened, closed.rstrip()) if opened.strip() and closed.strip() and len(opened) + len(closed) < 200 else None
+
+
+def _switches(
+    second: _Round, names: Sequence[str], thinking: Thinking | None
+) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+    """Options that switch thinking on and off, and all that change something."""
+    effective: list[str] = []
+    on: dict[str, Any] = {}
+    off: dict[str, Any] = {}
+    for name in _candidates(names):
+        texts = {value: second[f"{name}={value}"] for value in (True, False)}
+        usable = {value: text for value, text in texts.items() if _USER in text}
+        histories = [f"{name}={value} history" for value in usable]
+        past = any(second.error(h) is None and second[h] != second["history"] for h in histories)
+        if past or any(text != second["base"] for text in usable.values()):
+            effective.append(name)
+        if thinking is None or len(usable) < 2 or texts[True] == texts[False] or ("think" not in name and "reason" not in name):
+            continue
+        if not on:
+            on, off = {name: True}, {name: False}
+    return on, off, tuple(effective)

@@ -1,0 +1,235 @@
+"""JSON values as the Python types that a function asks for."""
+
+from __future__ import annotations
+
+import enum
+import operator
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+from agent.tools import schema
+from agent.tools.result import ToolError
+from agent.tools.schema import Field, fields_of, marks_of
+
+
+class _Mismatch(ToolError):
+    pass
+
+
+def convert_fields(values: Mapping[str, Any], fields: Sequence[Field], local: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call, by name, as the hinted types; those with a default may be missing.
+
+    Raises:
+        ToolError: one is missing, unknown, or does not fit; the message is for the model.
+    """
+    known = {f.name: f for f in fields}
+    if unknown := [name for name in values if name not in known]:
+        names = ", ".join(known) or "none"
+        raise ToolError(f"unknown argument {unknown[0]!r}: the arguments are {names}")
+    if missing := [f.name for f in fields if f.required and f.name not in values]:
+        raise ToolError(f"missing argument {', '.join(map(repr, missing))}")
+    reader = _Reader(local)
+    made: dict[str, Any] = {}
+    for name, value in values.items():
+        field = known[name]
+        if value is None and field.default is None:
+            made[name] = None
+            continue
+        try:
+            made[name] = reader.read(value, field.annotation, name, strict=False)
+        except RecursionError:
+            raise ToolError(f"argument {name!r} is nested too deeply") from None
+    return made
+
+
+class _Reader:
+    def __init__(self, local: Mapping[str, Any]) -> None:
+        self._local = local
+
+    def read(self, value: Any, annotation: Any, where: str, *, strict: bool) -> Any:
+        annotation, marks = marks_of(annotation)
+        if isinstance(annotation, typing.NewType):
+            annotation = annotation.__supertype__
+        if type(typing.get_origin(annotation) or annotation).__name__ == "TypeAliasType":
+            annotation = (typing.get_origin(annotation) or annotation).__value__
+        made = self._plain(value, annotation, where, strict)
+        for mark in marks:
+            for source in (mark, *getattr(mark, "metadata", ())):
+                _check_bounds(made, source, where)
+        return made
+
+    def _plain(self, value: Any, annotation: Any, where: str, strict: bool) -> Any:
+        if annotation is Any or annotation is object:
+            return value
+        if annotation is None or annotation is type(None):
+            if value is not None:
+                raise _mismatch(where, "null", value)
+            return None
+        if schema.is_union(annotation):
+            return self._union(value, typing.get_args(annotation), where)
+        origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+        if origin is typing.Literal:
+            return _among(value, {a: a for a in arguments}, where)
+        if isinstance(origin, type):
+            if issubclass(origin, enum.Enum):
+                return _among(value, {schema.enum_value(m): m for m in origin}, where)
+            if origin in schema.SCALARS:
+                return _scalar(value, origin, where, strict)
+            if origin in schema.STRING_FORMATS or issubclass(origin, PurePath):
+                return _from_text(value, origin, where)
+            if schema.is_pydantic(origin):
+                return _pydantic(value, origin, where)
+            if schema.has_fields(origin):
+                return self._fields(value, origin, where, strict)
+        return self._collection(value, origin, arguments, where, strict)
+
+    def _union(self, value: Any, choices: Sequence[Any], where: str) -> Any:
+        first: ToolError | None = None
+        for strict in (True, False):  # "5" is a text before it is a number
+            for choice in choices:
+                try:
+                    return self.read(value, choice, where, strict=strict)
+                except ToolError as e:
+                    first = first or e
+        if len([c for c in choices if c is not type(None)]) == 1 and first:
+            raise first
+        raise _mismatch(where, "one of the allowed forms", value)
+
+    def _fields(self, value: Any, kind: Any, where: str, strict: bool) -> Any:
+        if not isinstance(value, Mapping):
+            raise _mismatch(where, "an object", value)
+        fields = {f.name: f for f in fields_of(kind, self._local)}
+        for name in value:
+            if name not in fields:
+                raise _Mismatch(f"{where}: unknown member {name!r}; the members are {', '.join(fields)}")
+        for name, field in fields.items():
+            if field.required and name not in value:
+                raise _Mismatch(f"{where}: missing member {name!r}")
+        made = {
+            name: None if item is None and fields[name].default is None
+            else self.read(item, fields[name].annotation, f"{where}.{name}", strict=strict)
+            for name, item in value.items()
+        }  # fmt: skip
+        try:
+            return kind(**made)
+        except (TypeError, ValueError) as e:  # its own checks, as in __post_init__
+            raise _Mismatch(f"{where}: {e}") from None
+
+    def _collection(self, value: Any, origin: Any, arguments: Sequence[Any], where: str, strict: bool) -> Any:
+        if origin in schema.MAPS:
+            if not isinstance(value, Mapping):
+                raise _mismatch(where, "an object", value)
+            kind = arguments[1] if arguments else Any
+            return {str(k): self.read(v, kind, f"{where}.{k}", strict=strict) for k, v in value.items()}
+        if not isinstance(value, list | tuple):
+            raise _mismatch(where, "a list", value)
+        if origin is tuple and arguments and not (len(arguments) == 2 and arguments[1] is Ellipsis):
+            kinds = [a for a in arguments if a != ()]
+            if len(value) != len(kinds):
+                raise _Mismatch(f"{where}: {len(kinds)} items are needed, {len(value)} were given")
+            pairs = zip(value, kinds, strict=True)
+            return tuple(self.read(v, k, f"{where}[{i}]", strict=strict) for i, (v, k) in enumerate(pairs))
+        kind = arguments[0] if arguments else Any
+        items = [self.read(v, kind, f"{where}[{i}]", strict=strict) for i, v in enumerate(value)]
+        if origin in schema.SETS:
+            try:
+                return frozenset(items) if origin is frozenset else set(items)
+            except TypeError:
+                raise _mismatch(where, "a list of plain values", value) from None
+        return tuple(items) if origin is tuple else items
+
+
+def _mismatch(where: str, wanted: str, value: Any) -> _Mismatch:
+    shown = repr(value)
+    return _Mismatch(f"{where}: {wanted} is needed, not {shown if len(shown) <= 60 else shown[:59] + '…'}")
+
+
+def _among(value: Any, choices: Mapping[Any, Any], where: str) -> Any:
+    for known, made in choices.items():
+        if known == value and isinstance(known, bool) == isinstance(value, bool):
+            return made
+    for known, made in choices.items():  # a small model writes "2" for 2 and "Red" for "red"
+        if str(known).casefold() == str(value).casefold():
+            return made
+    raise _mismatch(where, "one of " + ", ".join(map(repr, choices)), value)
+
+
+_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*")
+
+
+def _scalar(value: Any, kind: type, where: str, strict: bool) -> Any:
+    if kind is str:
+        if isinstance(value, str):
+            return value
+        if not strict and isinstance(value, int | float) and not isinstance(value, bool):
+            return str(value)
+        raise _mismatch(where, "a text", value)
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        if not strict and isinstance(value, str) and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        raise _mismatch(where, "true or false", value)
+    wanted = "a whole number" if kind is int else "a number"
+    if isinstance(value, str) and not strict and _NUMBER.fullmatch(value) and len(value) <= 40:
+        value = float(value) if any(c in value for c in ".eE") else int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _mismatch(where, wanted, value)
+    if kind is int:
+        if isinstance(value, float) and not value.is_integer():
+            raise _mismatch(where, wanted, value)
+        return int(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise _mismatch(where, wanted, value) from None
+
+
+def _from_text(value: Any, kind: Any, where: str) -> Any:
+    if not isinstance(value, str):
+        raise _mismatch(where, "a text", value)
+    try:
+        if kind in (datetime, date, time):
+            return kind.fromisoformat(value.strip())
+        return kind(value)
+    except ValueError:
+        shapes = {datetime: "a date and time like 2026-03-01T12:30:00", date: "a date like 2026-03-01", time: "a time like 12:30"}
+        raise _mismatch(where, shapes.get(kind, "a UUID" if kind is UUID else "a path"), value) from None
+
+
+def _pydantic(value: Any, model: Any, where: str) -> Any:
+    try:
+        return model.model_validate(value)
+    except ValueError as e:
+        raise _Mismatch(f"{where}: {' '.join(str(e).split())}") from None
+
+
+_BOUNDS = (
+    ("ge", "at least", operator.ge),
+    ("gt", "more than", operator.gt),
+    ("le", "at most", operator.le),
+    ("lt", "less than", operator.lt),
+)
+
+
+def _check_bounds(value: Any, mark: Any, where: str) -> None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        for name, words, fits in _BOUNDS:
+            bound = getattr(mark, name, None)
+            if isinstance(bound, int | float) and not fits(value, bound):
+                raise _Mismatch(f"{where}: must be {words} {bound}, not {value}")
+    if isinstance(value, str | list | tuple | set | frozenset):
+        least, most = getattr(mark, "min_length", None), getattr(mark, "max_length", None)
+        what = "characters" if isinstance(value, str) else "items"
+        if isinstance(least, int) and len(value) < least:
+            raise _Mismatch(f"{where}: at least {least} {what} are needed, not {len(value)}")
+        if isinstance(most, int) and len(value) > most:
+            raise _Mismatch(f"{where}: at most {most} {what} are allowed, not {len(value)}")
+    pattern = getattr(mark, "pattern", None)
+    if isinstance(value, str) and isinstance(pattern, str) and not re.fullmatch(pattern, value):
+        raise _Mismatch(f"{where}: must match {pattern}, not {value!r}")

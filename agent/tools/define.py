@@ -1,0 +1,271 @@
+"""``@tool``: a Python function as something a model can call."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, overload
+
+from agent.messages import ToolSpec
+from agent.tools.convert import convert_fields
+from agent.tools.docstring import parse_docstring
+from agent.tools.result import ToolContext, ToolDefinitionError, ToolResult, failure_of
+from agent.tools.run import run_call
+from agent.tools.schema import MISSING, Field, SchemaMaker, UndescribableError
+
+Approval = Literal["allow", "ask", "deny"]
+Origin = Literal["script", "builtin", "mcp"]
+Subject = Literal["command", "path", "url"]
+TIMEOUT = 30.0
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Tool:
+    """Something a model can call. Calling it like a function runs the function itself, unchecked and unlimited.
+
+    Attributes:
+        spec: what the model is told.
+        function: what runs; None of the limits below apply when it is called directly.
+        timeout: seconds that a call may take; None, any time.
+        approval: what happens when no rule speaks of this tool.
+        isolate: whether each call runs in a process of its own.
+        origin: where it comes from: the user's script, Sprig, or an MCP server.
+        subjects: argument -> what it names, for approval patterns and for what is shown: a command, a path or a URL.
+        unconfined: why nothing confines it on this machine; then no rule can allow it unasked. Empty for most tools.
+    """
+
+    def __init__(
+        self,
+        spec: ToolSpec,
+        function: Callable[..., Any],
+        *,
+        convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
+        context: str = "",
+        timeout: float | None = TIMEOUT,
+        approval: Approval = "allow",
+        isolate: bool = False,
+        origin: Origin = "script",
+        subjects: Mapping[str, Subject] | None = None,
+        unconfined: str = "",
+        bound: bool = True,
+    ) -> None:
+        self.spec = spec
+        self.function = function
+        self.timeout = timeout
+        self.approval: Approval = approval
+        self.isolate = isolate
+        self.origin: Origin = origin
+        self.subjects: Mapping[str, Subject] = dict(subjects or {})
+        self.unconfined = unconfined
+        self._convert = convert
+        self._context = context
+        self._bound = bound
+        if not _NAME.fullmatch(spec.name):
+            raise ToolDefinitionError(
+                f"a tool cannot be called {spec.name[:80]!r}: use letters, digits, _ and -, at most 64, with name=..."
+            )
+        if timeout is not None and not timeout > 0:
+            raise ToolDefinitionError(f"{spec.name}: a timeout of {timeout} s leaves no time; use a positive number or None")
+        if approval not in ("allow", "ask", "deny"):
+            raise ToolDefinitionError(f"{spec.name}: approval is {approval!r}; use 'allow', 'ask' or 'deny'")
+        for attribute in ("__doc__", "__module__", "__qualname__", "__name__"):
+            setattr(self, attribute, getattr(function, attribute, None))
+        self.__wrapped__ = function
+
+    @classmethod
+    def from_spec(
+        cls,
+        spec: ToolSpec,
+        call: Callable[[Mapping[str, Any], ToolContext], Any],
+        *,
+        timeout: float | None = TIMEOUT,
+        approval: Approval = "ask",
+        origin: Origin = "mcp",
+    ) -> Tool:
+        """A tool whose schema comes from elsewhere: ``call(arguments, context)`` gets the JSON values as they are."""
+
+        def run(arguments: Mapping[str, Any], context: ToolContext) -> Any:
+            return call(arguments, context)
+
+        return cls(
+            spec, run, convert=lambda values: {"arguments": dict(values)}, context="context",
+            timeout=timeout, approval=approval, origin=origin,
+        )  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Tool:
+        """A tool made of a method is bound like one."""
+        if instance is None or self._bound:
+            return self
+        return self._copy(types.MethodType(self.function, instance))
+
+    def _copy(self, function: Callable[..., Any]) -> Tool:
+        return Tool(
+            self.spec, function, convert=self._convert, context=self._context, timeout=self.timeout, approval=self.approval,
+            isolate=self.isolate, origin=self.origin, subjects=self.subjects, unconfined=self.unconfined,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<tool {self.spec.name}>"
+
+    def invoke(self, arguments: Mapping[str, Any], context: ToolContext | None = None) -> ToolResult:
+        """Run a model's call. Never raises: whatever happens is in the result, in one line for the model.
+
+        Args:
+            arguments: JSON values by name.
+            context: of the call; its ``cancelled`` ends the waiting at once.
+        """
+        context = context or ToolContext()
+        try:
+            if not self._bound:
+                raise ToolDefinitionError(f"{self.name} is a method: offer it through an instance, like thing.{self.name}")
+            values = self._convert(arguments) if self._convert else dict(arguments)
+        except Exception as e:
+            return failure_of(e)
+        return run_call(self.function, values, self._context, context, self.timeout, self.isolate)
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = TIMEOUT,
+    approval: Approval = "allow",
+    isolate: bool = False,
+) -> Callable[[Callable[..., Any]], Tool]: ...
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = TIMEOUT,
+    approval: Approval = "allow",
+    isolate: bool = False,
+) -> Tool | Callable[[Callable[..., Any]], Tool]:
+    """Make a tool of a function: its schema comes from the type hints and the docstring (Google, NumPy or Sphinx style).
+
+    Args:
+        function: sync or async; also a method, a bound method or any callable.
+        name: for the model, instead of the function's.
+        description: for the model, instead of the docstring's.
+        timeout: seconds that a call may take; None, any time.
+        approval: whether a call runs unasked, is asked for, or is refused, when no rule says otherwise.
+        isolate: run each call in a forked process of its own, so that a crash or an exit stays there. The function's changes
+            to the script's variables stay there as well.
+
+    Raises:
+        ToolDefinitionError: the function cannot be described; says which parameter, and the mend.
+    """
+    local = _caller_names(sys._getframe(1))
+
+    def make(target: Callable[..., Any]) -> Tool:
+        return _define(target, local, name, description, timeout=timeout, approval=approval, isolate=isolate)
+
+    return make if function is None else make(function)
+
+
+def as_tool(thing: Any) -> Tool:
+    """A tool as it is; a function or other callable as ``@tool`` would make it."""
+    if isinstance(thing, Tool):
+        return thing
+    if not callable(thing) or isinstance(thing, type):
+        raise ToolDefinitionError(f"{thing!r} is no tool: hand over a function or what @tool made of one")
+    return _define(thing, _caller_names(sys._getframe(1)), None, None, timeout=TIMEOUT, approval="allow", isolate=False)
+
+
+def _caller_names(frame: types.FrameType | None) -> dict[str, Any]:
+    """What forward references in a function inside a function may mean."""
+    names: dict[str, Any] = {}
+    while frame is not None and frame.f_code.co_name != "<module>":
+        # Only types: a tool that lives on must not keep everything else that its caller held.
+        found = {k: v for k, v in frame.f_locals.items() if isinstance(v, type) or typing.get_origin(v) is not None}
+        names = {**found, **names}
+        frame = frame.f_back
+    return names
+
+
+def _define(
+    target: Callable[..., Any], local: Mapping[str, Any], name: str | None, description: str | None, **settings: Any
+) -> Tool:
+    if isinstance(target, staticmethod | classmethod):
+        raise ToolDefinitionError(f"{target.__func__.__name__}: put @tool under @{type(target).__name__}, not above it")
+    name = name or _name_of(target)
+    core = target if inspect.isroutine(target) else _unwrapped(target)
+    if inspect.isgeneratorfunction(core) or inspect.isasyncgenfunction(core):
+        raise ToolDefinitionError(f"{name} yields: a tool returns its result once; return a list")
+    doc = parse_docstring(core.__doc__ or getattr(target, "__doc__", None) if core is not target else target.__doc__)
+    fields, context, bound = _fields(target, core, name, doc.parameters, local)
+    maker = SchemaMaker(local)
+    try:
+        parameters = maker.object_of(fields)
+    except UndescribableError as e:
+        where = f", parameter {e.args[1]!r}" if len(e.args) > 1 else ""
+        raise ToolDefinitionError(f"{name}{where}: {e.args[0]}") from None
+    if maker.definitions:
+        parameters["$defs"] = maker.definitions
+    spec = ToolSpec(name, description if description is not None else doc.summary, parameters)
+    convert = functools.partial(convert_fields, fields=fields, local=local)
+    return Tool(spec, target, convert=convert, context=context, bound=bound, **settings)
+
+
+def _name_of(target: Any) -> str:
+    while isinstance(target, functools.partial):
+        target = target.func
+    return getattr(target, "__name__", None) or type(target).__name__
+
+
+def _unwrapped(target: Any) -> Callable[..., Any]:
+    while isinstance(target, functools.partial):
+        target = target.func
+    return target if inspect.isroutine(target) else type(target).__call__
+
+
+def _fields(
+    target: Callable[..., Any], core: Callable[..., Any], name: str, docs: Mapping[str, str], local: Mapping[str, Any]
+) -> tuple[tuple[Field, ...], str, bool]:
+    """The parameters that a model fills, the one that takes the context, and whether none stands for ``self``."""
+    try:
+        parameters = list(inspect.signature(target).parameters.values())
+    except (ValueError, TypeError):
+        raise ToolDefinitionError(f"{name} does not say its parameters: wrap it in a function with type hints") from None
+    try:
+        hints = typing.get_type_hints(core, localns=dict(local), include_extras=True)
+    except Exception as e:
+        raise ToolDefinitionError(f"{name}: a type hint cannot be read ({e}); import the name beside the tool") from None
+    bound = not (parameters and parameters[0].name == "self" and "self" not in hints)
+    context, fields = "", []
+    for parameter in parameters if bound else parameters[1:]:
+        if parameter.name == "context" and hints.get("context") is ToolContext:
+            context = "context"
+            continue
+        _check_parameter(name, parameter, hints)
+        required = parameter.default is MISSING
+        fields.append(Field(parameter.name, hints[parameter.name], required, parameter.default, docs.get(parameter.name, "")))
+    return tuple(fields), context, bound
+
+
+def _check_parameter(name: str, parameter: inspect.Parameter, hints: Mapping[str, Any]) -> None:
+    where = f"{name}, parameter {parameter.name!r}"
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        star = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
+        raise ToolDefinitionError(f"{where}: a model cannot fill {star}{parameter.name}; name each, or take a list or dict")
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise ToolDefinitionError(f"{where}: arguments come by name; remove the / from the parameters")
+    if parameter.name not in hints:
+        raise ToolDefinitionError(f"{where}: no type hint; write {parameter.name}: str, or whatever it is")
