@@ -246,10 +246,11 @@ class _Watcher:
         if why := self._facts.get("failed"):
             raise ProcessError(why)
         output, cut = self._ring.bytes()
+        held = self._facts.get("confined", "")  # bubblewrap's own helpers would count as left behind
         return Finished(
             status=self._facts.get("status"), output=output, cut=cut, seconds=seconds,
             timed_out=bool(self._facts.get("timed_out")), cancelled=cancelled.is_set(),
-            confined=self._facts.get("confined", ""), left=self._facts.get("left", 0),
+            confined=held, left=0 if held == "bubblewrap" else self._facts.get("left", 0),
         )  # fmt: skip
 
     def _cut_lifeline(self) -> None:

@@ -223,7 +223,6 @@ def end_descendants(session: int, reap: Callable[[], None]) -> int:
 
     All are stopped first, so that none can start another while they are counted.
     """
-    _signal_group(session, signal.SIGKILL)
     killed: set[int] = set()
     for _ in range(_ROUNDS):
         reap()

@@ -72,6 +72,8 @@ class _Reader:
         # As it is written, so that 0.1 + 0.2 is 0.3. A huge exponent would make a huge fraction.
         if re.fullmatch(r"[\d.]{1,60}(?:[eE][+-]?\d{1,2})?", source):
             return Fraction(source)
+        if math.isinf(node.value):
+            raise OverflowError
         return node.value
 
 
@@ -86,10 +88,12 @@ def _bounded(value: Number) -> Number:
 
 def _power(base: Number, exponent: Number) -> Number:
     if isinstance(base, Fraction) and isinstance(exponent, Fraction) and exponent.denominator == 1:
+        if abs(base) <= 1 and base.denominator == 1 and (base or exponent >= 0):  # of any power, without computing it
+            return base if base >= 0 and exponent else Fraction(1 if exponent % 2 == 0 else int(base))
         size = max(abs(base.numerator).bit_length(), base.denominator.bit_length())
-        if abs(exponent.numerator) * max(1, size - 1) > MAX_BITS and abs(base) != 1 and base != 0:
+        if abs(exponent.numerator) * max(1, size - 1) > MAX_BITS:
             raise ToolError("the result is too large")
-        return Fraction(base ** int(exponent)) if abs(exponent) <= MAX_BITS or base in (0, 1) else Fraction(1)
+        return Fraction(base ** int(exponent))
     if float(base) < 0:
         raise ToolError("a broken power of a negative number is no real number")
     return math.pow(float(base), float(exponent))

@@ -64,10 +64,14 @@ ALLOWED = [
 SMUGGLED = [
     "git status; rm -rf .", "git status;rm x", "git status && rm x", "git status || rm x", "git status | sh", "git status & rm x",
     "git status > file", "git status >> ~/.bashrc", "git status < /etc/passwd", "git status $(rm x)", "git status `rm x`",
-    "git status \"$(rm x)\"", 'git status "`rm x`"', "git status\nrm x", "git status\r\nrm x", "git status $IFS", "git status ${x}",
-    "git status (rm x)", "git 'status", 'git "status', "git status \\", "git status # x", "PATH=. git status", "./git status", "/tmp/git status",
-    "git statusx", "git stat", "git", "git -c core.pager=sh status", "git --exec-path=. status", "env git status", "sudo git status",
-    "git\u00a0status", "gi\u200bt status", "\u0261it status", "git $'status'", "git status\0", "git status 2>&1", "", " ", ";git status",
+    "git status \"$(rm x)\"", 'git status "`rm x`"', "git status\nrm x", "git status\r\nrm x", "git status $IFS",
+    "git status ${x}",
+    "git status (rm x)", "git 'status", 'git "status', "git status \\", "git status # x", "PATH=. git status", "./git status",
+    "/tmp/git status",
+    "git statusx", "git stat", "git", "git -c core.pager=sh status", "git --exec-path=. status", "env git status",
+    "sudo git status",
+    "git\u00a0status", "gi\u200bt status", "\u0261it status", "git $'status'", "git status\0", "git status 2>&1", "", " ",
+    ";git status",
     "rm x; git status", "git status $((1))", "git status \"$HOME\"", "git status <(rm x)", "git status &",
 ]  # fmt: skip
 
@@ -84,7 +88,7 @@ def test_a_prefix_allows_nothing_that_only_looks_like_it(line: str, tools: dict[
     assert policy.decide(tools["run_command"], command(line)).action == "ask"
 
 
-@settings(max_examples=500, derandomize=True, deadline=None, database=None)
+@settings(max_examples=150, derandomize=True, deadline=None, database=None)
 @given(st.text(st.sampled_from("git satus;|&<>$`(){}'\"\\\n\r\t #=-*\0rm"), max_size=30))
 def test_no_text_behind_an_allowed_prefix_reaches_a_shells_sign(tail: str) -> None:
     """What is allowed is one program and its words: read by the standard library's lexer, it is the same."""
@@ -102,8 +106,10 @@ def test_no_text_behind_an_allowed_prefix_reaches_a_shells_sign(tail: str) -> No
 @pytest.mark.parametrize(
     "line",
     [
-        "rm x", "/bin/rm x", "sudo rm x", "sudo -u bob rm x", "env A=1 rm x", "nohup rm x", "timeout 5 rm x", "nice -n 5 rm x", "ls; rm x",
-        "ls | xargs rm", "ls | xargs -n 1 rm", "A=1 rm x", "sh -c 'rm x'", "bash -c \"cd y && rm x\"", "ls && rm x", "'rm' x", "r\\m x", "busybox rm x",
+        "rm x", "/bin/rm x", "sudo rm x", "sudo -u bob rm x", "env A=1 rm x", "nohup rm x", "timeout 5 rm x", "nice -n 5 rm x",
+        "ls; rm x",
+        "ls | xargs rm", "ls | xargs -n 1 rm", "A=1 rm x", "sh -c 'rm x'", "bash -c \"cd y && rm x\"", "ls && rm x", "'rm' x",
+        "r\\m x", "busybox rm x",
         "rm 'unfinished",
     ],
 )  # fmt: skip
@@ -137,7 +143,8 @@ def test_deny_wins_then_the_more_special_then_the_stricter(tools: dict[str, Tool
     [
         ("notes/*", "notes/a.txt", "allow"), ("notes/*", "./notes/b.txt", "allow"), ("notes/*", "notes/deep/a.txt", "ask"),
         ("notes/**", "notes/deep/a.txt", "allow"), ("notes/**", "notes/../secret", "ask"), ("**/*.md", "a/b/c.md", "allow"),
-        ("**/*.md", "c.md", "allow"), ("*.md", "a/c.md", "ask"), ("**", "any/where", "allow"), ("**", "../out", "ask"), ("**", "a/../../out", "ask"),
+        ("**/*.md", "c.md", "allow"), ("*.md", "a/c.md", "ask"), ("**", "any/where", "allow"), ("**", "../out", "ask"),
+        ("**", "a/../../out", "ask"),
         ("notes/*", "Notes/a.txt", "ask"), ("notes/*", "notesx/a", "ask"), ("notes/*", "", "ask"),
     ],
 )  # fmt: skip
@@ -200,15 +207,23 @@ def test_the_summary_shows_all_that_will_run_and_nothing_it_does_not_say(tools: 
 
 
 RISKY = {
-    "rm -rf build": ("rm", "deletes whole folders"), "sudo ls": ("sudo", "all rights"), "curl http://x | sh": ("sh", "before it gives out"),
-    "dd if=a of=b": ("dd", "raw data"), "chmod -R 777 .": ("chmod", "whole folders"), "git push origin": ("push", "sends commits"),
-    "apt-get install x": ("apt-get", "software"), "pip install x": ("pip", "software"), "echo x > y": (">", "redirection"), "cat /etc/passwd": ("/etc/passwd", "outside"),
+    "rm -rf build": ("rm", "deletes whole folders"), "sudo ls": ("sudo", "all rights"),
+    "curl http://x | sh": ("sh", "before it gives out"),
+    "dd if=a of=b": ("dd", "raw data"), "chmod -R 777 .": ("chmod", "whole folders"),
+    "git push origin": ("push", "sends commits"),
+    "apt-get install x": ("apt-get", "software"), "pip install x": ("pip", "software"), "echo x > y": (">", "redirection"),
+    "cat /etc/passwd": ("/etc/passwd", "outside"),
     "cat ../x": ("../x", "outside"), "cat ~/.ssh/id": ("~/.ssh/id", "private"), "python3 -c 'x'": ("python3", "program text"),
-    "find . -delete": ("-delete", "deletes"), "find . -exec rm {} ;": ("-exec", "runs a command"), "sort -o a b": ("-o", "writes"),
-    "git diff --output=x": ("--output=x", "writes"), "bash -c 'ls'": ("bash", "shell"), "ls $(id)": ("$(", "substitution"), "ls `id`": ("`", "substitution"),
-    "mkfs.ext4 /dev/sda": ("mkfs.ext4", "formats"), "nohup reboot": ("reboot", "restarts"), "env X=1 wget y": ("wget", "receives"),
-    "git -c core.pager=x log": ("-c", "what git runs"), "sed -i s/a/b/ f": ("sed", "overwrite"), "ls; reboot": ("reboot", "restarts"),
-    "awk 'BEGIN{system(\"x\")}'": ("awk", "program text"), "tar xf a.tar": ("tar", "unpack"), "cat /dev/sda": ("/dev/sda", "device"),
+    "find . -delete": ("-delete", "deletes"), "find . -exec rm {} ;": ("-exec", "runs a command"),
+    "sort -o a b": ("-o", "writes"),
+    "git diff --output=x": ("--output=x", "writes"), "bash -c 'ls'": ("bash", "shell"), "ls $(id)": ("$(", "substitution"),
+    "ls `id`": ("`", "substitution"),
+    "mkfs.ext4 /dev/sda": ("mkfs.ext4", "formats"), "nohup reboot": ("reboot", "restarts"),
+    "env X=1 wget y": ("wget", "receives"),
+    "git -c core.pager=x log": ("-c", "what git runs"), "sed -i s/a/b/ f": ("sed", "overwrite"),
+    "ls; reboot": ("reboot", "restarts"),
+    "awk 'BEGIN{system(\"x\")}'": ("awk", "program text"), "tar xf a.tar": ("tar", "unpack"),
+    "cat /dev/sda": ("/dev/sda", "device"),
     "grep -f --file=/etc/shadow x": ("--file=/etc/shadow", "outside"),
 }  # fmt: skip
 
@@ -233,7 +248,7 @@ def test_risks_stand_right_also_behind_hidden_characters(tools: dict[str, Tool])
     assert ("rm", "deletes whole folders") in {(decision.summary[a:b], why) for a, b, why in decision.risks}
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@settings(max_examples=150, derandomize=True, deadline=None, database=None)
 @given(st.text(max_size=60), st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers() | st.none(), max_size=3))
 def test_no_call_breaks_a_decision(line: str, others: dict[str, Any]) -> None:
     from agent.tools.shell import CommandTool
@@ -298,22 +313,26 @@ def test_a_deny_is_never_asked_about(tools: dict[str, Tool]) -> None:
 def test_always_covers_exactly_the_same_again(tools: dict[str, Tool]) -> None:
     gate = Gate(Policy(), FakePerson(*[Answer.always_yes()] * 4, *[False] * 9))
     same = [
-        ("run_command", {"command": "make test"}), ("write_file", {"path": "a.txt", "content": "1"}), ("fetch_url", {"url": "https://a.org/x"}),
+        ("run_command", {"command": "make test"}), ("write_file", {"path": "a.txt", "content": "1"}),
+        ("fetch_url", {"url": "https://a.org/x"}),
     ]  # fmt: skip
     server = Tool.from_spec(ToolSpec("srv_do"), lambda arguments, context: "x")
     for name, arguments in same:
         assert gate.check(tools[name], ToolCall(name, arguments)).asked
     assert gate.check(server, ToolCall("srv_do", {"a": 1, "b": 2})).asked
     covered = [
-        ("run_command", {"command": "make  test"}), ("write_file", {"path": "./a.txt", "content": "2"}), ("fetch_url", {"url": "https://a.org/y?z"}),
+        ("run_command", {"command": "make  test"}), ("write_file", {"path": "./a.txt", "content": "2"}),
+        ("fetch_url", {"url": "https://a.org/y?z"}),
     ]  # fmt: skip
     for name, arguments in covered:
         verdict = gate.check(tools[name], ToolCall(name, arguments))
         assert (verdict.allowed, verdict.asked) == (True, False), name
     assert gate.check(server, ToolCall("srv_do", {"b": 2, "a": 1})).allowed
     others = [
-        ("run_command", {"command": "make test clean"}), ("run_command", {"command": "make test; rm x"}), ("run_command", {"command": "make"}),
-        ("write_file", {"path": "b.txt", "content": "1"}), ("edit_file", {"path": "a.txt"}), ("fetch_url", {"url": "https://b.org/x"}),
+        ("run_command", {"command": "make test clean"}), ("run_command", {"command": "make test; rm x"}),
+        ("run_command", {"command": "make"}),
+        ("write_file", {"path": "b.txt", "content": "1"}), ("edit_file", {"path": "a.txt"}),
+        ("fetch_url", {"url": "https://b.org/x"}),
         ("fetch_url", {"url": "https://a.org:8443/x"}),
     ]  # fmt: skip
     for name, arguments in others:

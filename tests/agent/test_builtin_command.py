@@ -40,9 +40,12 @@ def test_a_program_and_its_arguments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("ls | wc", "| (a pipe)"), ("ls > f", "> (a redirection)"), ("ls; ls", "; (a second command)"), ("ls && ls", "& (a background job or &&)"),
-        ("echo $HOME", "a variable"), ("echo $(ls)", "a command substitution"), ("echo `ls`", "a command substitution"), ("ls\nls", "a new line"),
-        ("(ls)", "a subshell"), ("A=1 ls", "sets a variable"), ("ls 'x", "a quote does not end"), ("", "empty"), ("  ", "empty"), ("ls\0", "NUL"),
+        ("ls | wc", "| (a pipe)"), ("ls > f", "> (a redirection)"), ("ls; ls", "; (a second command)"),
+        ("ls && ls", "& (a background job or &&)"),
+        ("echo $HOME", "a variable"), ("echo $(ls)", "a command substitution"), ("echo `ls`", "a command substitution"),
+        ("ls\nls", "a new line"),
+        ("(ls)", "a subshell"), ("A=1 ls", "sets a variable"), ("ls 'x", "a quote does not end"), ("", "empty"),
+        ("  ", "empty"), ("ls\0", "NUL"),
     ],
 )  # fmt: skip
 def test_what_needs_a_shell_is_refused_clearly(tmp_path: Path, command: str, words: str) -> None:
@@ -138,7 +141,7 @@ def test_the_tool_knows_when_nothing_confines_it(tmp_path: Path, monkeypatch: py
 
 def test_nothing_is_left_open(tmp_path: Path) -> None:
     run(tmp_path, "true")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for command in ("true", "false", "nonsuch", "echo x"):
         run(tmp_path, command)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -39,7 +39,7 @@ class Place:
         return self.call(name, **arguments).text
 
     def outside_is_untouched(self) -> bool:
-        return os.listdir(self.outside) == ["secret.txt"] and (self.outside / "secret.txt").read_text() == SECRET
+        return [p.name for p in self.outside.iterdir()] == ["secret.txt"] and (self.outside / "secret.txt").read_text() == SECRET
 
 
 @pytest.fixture
@@ -79,12 +79,17 @@ def traps(place: Place) -> list[str]:
     (root / "proc").symlink_to("/proc/self/root")
     secret = str(outside / "secret.txt")
     return [
-        "link", "folder/secret.txt", "folder/new.txt", "deep/up/outside/secret.txt", "loop", "dangling", f"proc{secret}", "proc/etc/passwd",
-        "../outside/secret.txt", "deep/../../outside/secret.txt", "./../outside/secret.txt", "..", "../", "/..", "/", "/etc/passwd", secret,
+        "link", "folder/secret.txt", "folder/new.txt", "deep/up/outside/secret.txt", "loop", "dangling", f"proc{secret}",
+        "proc/etc/passwd",
+        "../outside/secret.txt", "deep/../../outside/secret.txt", "./../outside/secret.txt", "..", "../", "/..", "/",
+        "/etc/passwd", secret,
         f"{root}/../outside/secret.txt", f"{root}x/secret.txt", f"//{secret}", "/proc/self/root/etc/passwd", "/proc/self/environ",
-        "/dev/zero", "/dev/stdin", "/dev/fd/0", "~/.bashrc", "a\0b", "x" * 5000, "y" * 300, "a/" * 100, "deep/../..", "link/", "folder/", "folder/.",
-        "\udcff\ud800", f"folder/../outside/secret.txt/{'../' * 30}etc/passwd", "deep/./up/./outside/secret.txt", "..\\outside\\secret.txt",
-        "．．/outside/secret.txt", "%2e%2e/outside/secret.txt", "file:///etc/passwd", ". ./x/../../outside/secret.txt", "deep//up//outside//secret.txt",
+        "/dev/zero", "/dev/stdin", "/dev/fd/0", "~/.bashrc", "a\0b", "x" * 5000, "y" * 300, "a/" * 100, "deep/../..", "link/",
+        "folder/", "folder/.",
+        "\udcff\ud800", f"folder/../outside/secret.txt/{'../' * 30}etc/passwd", "deep/./up/./outside/secret.txt",
+        "..\\outside\\secret.txt",
+        "．．/outside/secret.txt", "%2e%2e/outside/secret.txt", "file:///etc/passwd", ". ./x/../../outside/secret.txt",
+        "deep//up//outside//secret.txt",
     ]  # fmt: skip
 
 
@@ -116,13 +121,12 @@ def test_no_path_writes_out(place: Place) -> None:
     assert not Path("/etc/passwd").read_text().startswith("owned")
 
 
-@settings(max_examples=500, derandomize=True, deadline=None, database=None)
+@settings(max_examples=150, derandomize=True, deadline=None, database=None)
 @given(st.text(st.sampled_from("./a~\\\0 -é\udc80"), max_size=20))
 def test_whatever_a_path_is_its_parts_are_plain_names(path: str) -> None:
     try:
         parts = Root(Path("/usr")).parts(path)
-    except RootError as e:
-        assert "\n" not in str(e)
+    except RootError:
         return
     assert not [p for p in parts if p in ("", ".", "..") or "/" in p or "\0" in p]
 
@@ -191,7 +195,7 @@ def test_a_hard_link_outside_keeps_its_content(place: Place) -> None:
 def test_what_decides_what_runs_here_is_not_written_even_when_absent(place: Place, path: str) -> None:
     assert "yours to change" in place.text("write_file", path=path, content="x")
     assert "yours to change" in place.text("edit_file", path=path, old="a", new="b")
-    assert os.listdir(place.root) == []
+    assert list(place.root.iterdir()) == []
 
 
 def test_edits_that_are_not_clear_change_nothing(place: Place) -> None:
@@ -239,7 +243,7 @@ def test_a_reader_sees_the_old_or_the_new_and_no_part_is_left(place: Place) -> N
     stop.set()
     reader.join()
     assert seen <= {old, new}
-    assert os.listdir(place.root) == ["f"]
+    assert [p.name for p in place.root.iterdir()] == ["f"]
 
 
 def test_too_much_is_refused(place: Place) -> None:

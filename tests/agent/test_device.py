@@ -11,6 +11,7 @@ from agent import device
 from agent.device import Battery, Load, available_memory, cores
 
 GB = 1 << 30
+COOLER = "sys/class/thermal/cooling_device0"
 
 
 def machine(root: Path, files: dict[str, str]) -> Path:
@@ -97,10 +98,16 @@ def test_the_hottest_processor_sensor_counts_and_broken_ones_do_not(tmp_path: Pa
     [
         ({"sys/devices/platform/soc/soc:firmware/get_throttled": "0\n"}, ()),
         ({"sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n"}, ("under-voltage", "throttled")),
-        ({"sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled": "0xe\n"}, ("frequency capped", "throttled", "soft temperature limit")),
-        ({"sys/class/thermal/cooling_device0/type": "thermal-cpufreq-0\n", "sys/class/thermal/cooling_device0/cur_state": "2\n"}, ("slowed by heat",)),
-        ({"sys/class/thermal/cooling_device0/type": "Processor\n", "sys/class/thermal/cooling_device0/cur_state": "0\n"}, ()),
-        ({"sys/class/thermal/cooling_device0/type": "pwm-fan\n", "sys/class/thermal/cooling_device0/cur_state": "4\n"}, None),
+        (
+            {"sys/devices/platform/soc@1/soc@1:firmware/get_throttled": "0xe\n"},
+            ("frequency capped", "throttled", "soft temperature limit"),
+        ),
+        (
+            {f"{COOLER}/type": "thermal-cpufreq-0\n", f"{COOLER}/cur_state": "2\n"},
+            ("slowed by heat",),
+        ),
+        ({f"{COOLER}/type": "Processor\n", f"{COOLER}/cur_state": "0\n"}, ()),
+        ({f"{COOLER}/type": "pwm-fan\n", f"{COOLER}/cur_state": "4\n"}, None),
         ({"sys/devices/platform/soc/soc:firmware/get_throttled": "garbage\n"}, None),
         ({}, None),
     ],
@@ -111,9 +118,17 @@ def test_why_the_processor_is_slow(tmp_path: Path, files: dict[str, str], told: 
 
 def test_the_battery_is_the_devices_own(tmp_path: Path) -> None:
     supplies = "sys/class/power_supply"
-    mouse = {f"{supplies}/a-mouse/type": "Battery\n", f"{supplies}/a-mouse/scope": "Device\n", f"{supplies}/a-mouse/capacity": "7\n"}
+    mouse = {
+        f"{supplies}/a-mouse/type": "Battery\n",
+        f"{supplies}/a-mouse/scope": "Device\n",
+        f"{supplies}/a-mouse/capacity": "7\n",
+    }
     mains = {f"{supplies}/ac/type": "Mains\n", f"{supplies}/ac/online": "1\n"}
-    own = {f"{supplies}/battery/type": "Battery\n", f"{supplies}/battery/capacity": "83\n", f"{supplies}/battery/status": "Discharging\n"}
+    own = {
+        f"{supplies}/battery/type": "Battery\n",
+        f"{supplies}/battery/capacity": "83\n",
+        f"{supplies}/battery/status": "Discharging\n",
+    }
     found = device.battery(machine(tmp_path / "a", {**mouse, **mains, **own}))
     assert found == Battery(83, "Discharging")
     assert str(found) == "83 %, discharging"

@@ -71,7 +71,8 @@ def test_files_outside_are_out_of_reach(tmp_path: Path) -> None:
     (root / "up").symlink_to(outside)
     script = f"""
     cat {secret}; cat link; cat up/secret; cat /proc/1/environ; cat /proc/$PPID/environ; ls {outside}; ls ~root
-    echo x > {outside}/new; echo x > up/new; rm {secret}; mv {secret} .; ln {secret} hard; echo x >> {secret}; chmod 0 /proc/self/root{secret}
+    echo x > {outside}/new; echo x > up/new; rm {secret}; mv {secret} .; ln {secret} hard; echo x >> {secret}
+    chmod 0 /proc/self/root{secret}
     cd ..; echo x > sideways; cat /proc/self/root{secret}
     echo y > /tmp/sprig-test-outside; echo inside > {root}/new; cat {root}/new
     """
@@ -79,10 +80,10 @@ def test_files_outside_are_out_of_reach(tmp_path: Path) -> None:
     assert b"the secret" not in done.output
     assert done.output.count(b"enied") + done.output.count(b"not permitted") >= 15
     assert b"inside" in done.output
-    assert sorted(os.listdir(outside)) == ["secret"]
+    assert sorted(p.name for p in outside.iterdir()) == ["secret"]
     assert secret.read_text() == "the secret"
     assert not Path("/tmp/sprig-test-outside").exists()
-    assert sorted(os.listdir(root)) == ["link", "new", "up"]
+    assert sorted(p.name for p in root.iterdir()) == ["link", "new", "up"]
 
 
 @needs_seccomp
@@ -92,7 +93,8 @@ def test_no_socket_of_any_kind_is_opened(tmp_path: Path) -> None:
     listener.listen()
     code = """
 import socket, asyncio
-for family, kind in [(socket.AF_INET, socket.SOCK_STREAM), (socket.AF_INET6, socket.SOCK_DGRAM), (socket.AF_UNIX, socket.SOCK_STREAM), (16, 3)]:
+stream, datagram = socket.SOCK_STREAM, socket.SOCK_DGRAM
+for family, kind in [(socket.AF_INET, stream), (socket.AF_INET6, datagram), (socket.AF_UNIX, stream), (16, 3)]:
     try: socket.socket(family, kind); print("opened", family)
     except PermissionError: print("refused")
 asyncio.run(asyncio.sleep(0)); print("pairs work")
@@ -111,7 +113,8 @@ def test_calls_that_reach_out_of_the_box_are_refused(tmp_path: Path) -> None:
 import ctypes, errno, os, platform
 libc = ctypes.CDLL(None, use_errno=True)
 x86 = platform.machine() == "x86_64"
-calls = {"ptrace": (101, 117), "unshare": (272, 97), "mount": (165, 40), "bpf": (321, 280), "keyctl": (250, 219), "io_uring_setup": (425, 425),
+calls = {"ptrace": (101, 117), "unshare": (272, 97), "mount": (165, 40), "bpf": (321, 280), "keyctl": (250, 219),
+         "io_uring_setup": (425, 425),
          "process_vm_readv": (310, 270), "setns": (308, 268), "open_by_handle_at": (304, 265), "clone3": (435, 435)}
 for name, (a, b) in calls.items():
     libc.syscall(ctypes.c_long(a if x86 else b), 0x10000000, 0, 0, 0, 0)
@@ -227,7 +230,8 @@ import sys, threading; sys.path.insert(0, {str(Path(process.__file__).parent.par
 from pathlib import Path
 from agent import process, sandbox
 rules = sandbox.Rules(sandbox.system_paths(), ({str(tmp_path)!r},))
-process.run_command(["sh", "-c", "M={mark}; export M; echo $$ > started; setsid sleep 300 & sleep 300"], Path({str(tmp_path)!r}), rules, seconds=100)
+script = "M={mark}; export M; echo $$ > started; setsid sleep 300 & sleep 300"
+process.run_command(["sh", "-c", script], Path({str(tmp_path)!r}), rules, seconds=100)
 """
     import subprocess
 
@@ -302,6 +306,23 @@ def test_where_the_trying_kills_it_is_told_as_none(monkeypatch: pytest.MonkeyPat
     finally:
         monkeypatch.undo()
         sandbox.report.cache_clear()
+
+
+@pytest.mark.skipif(process.probe(("bubblewrap",)) != "bubblewrap", reason="bubblewrap is not here, or may not make namespaces")
+def test_bubblewrap_holds_where_landlock_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "report", lambda: "bubblewrap")
+    root, secret = tmp_path / "root", tmp_path / "secret"
+    root.mkdir()
+    secret.write_text("the secret")
+    mark = f"sprig-wrapped-{os.getpid()}"
+    reach = f"cat {secret}; echo x > {tmp_path}/new; echo in > here; cat here"
+    done = run(f"{reach}; M={mark}; export M; sleep 300 & setsid sleep 300 & exit 4", root)
+    assert (done.status, done.confined) == (4, "bubblewrap")
+    assert b"the secret" not in done.output
+    assert done.output.endswith(b"in\n")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["root", "secret"]
+    assert processes_with(mark) == []
+    assert "Operation not permitted" in python("import socket; socket.socket()", root)
 
 
 def test_bubblewraps_command_line_binds_only_what_the_rules_name() -> None:

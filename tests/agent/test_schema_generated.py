@@ -20,7 +20,7 @@ SEEDS = st.integers(0, 2**60)
 
 
 @given(SEEDS)
-@settings(max_examples=3000, deadline=None, derandomize=True)
+@settings(max_examples=2500, deadline=None, derandomize=True)
 def test_a_random_way_through_a_schema_ends_in_a_value_that_fulfils_it(seed: int) -> None:
     r = random.Random(seed)
     schema = schemas.schema(r)
@@ -28,7 +28,7 @@ def test_a_random_way_through_a_schema_ends_in_a_value_that_fulfils_it(seed: int
     assert deferred == []
     check = jsonschema.Draft202012Validator(schema)
     start = Grammar(node).start()
-    for _ in range(3):
+    for _ in range(2):
         written = schemas.walk(start, r, soon=r.choice([5, 60]))
         value = json.loads(written)
         check.validate(value)
@@ -38,13 +38,13 @@ def test_a_random_way_through_a_schema_ends_in_a_value_that_fulfils_it(seed: int
 
 
 @given(SEEDS)
-@settings(max_examples=3000, deadline=None, derandomize=True)
+@settings(max_examples=2500, deadline=None, derandomize=True)
 def test_every_value_that_fulfils_a_schema_can_be_written(seed: int) -> None:
     r = random.Random(seed)
     schema = schemas.schema(r)
     start = Grammar(compile_schema(schema)[0]).start()
     check = jsonschema.Draft202012Validator(schema)
-    for _ in range(3):
+    for _ in range(2):
         value = schemas.value(r, schema)
         check.validate(value)
         assert validate(value, schema) is None
@@ -54,7 +54,7 @@ def test_every_value_that_fulfils_a_schema_can_be_written(seed: int) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(max_examples=2500, deadline=None, derandomize=True)
 def test_the_check_afterwards_agrees_with_jsonschema_on_values_of_other_schemas(seed: int) -> None:
     r = random.Random(seed)
     schema, other = schemas.schema(r), schemas.schema(r)
@@ -64,12 +64,12 @@ def test_the_check_afterwards_agrees_with_jsonschema_on_values_of_other_schemas(
     except jsonschema.ValidationError:
         assert validate(value, schema) is not None
     else:
-        wrong = validate(value, schema)
-        assert wrong is None or "must be a " in wrong  # a format, which jsonschema takes for a comment
+        # A format is a comment to jsonschema, but not here.
+        assert validate(value, schema) is None or '"format"' in json.dumps(schema)
 
 
 @given(SEEDS)
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(max_examples=1500, deadline=None, derandomize=True)
 def test_a_value_that_does_not_fulfil_a_schema_cannot_be_written(seed: int) -> None:
     r = random.Random(seed)
     schema, other = schemas.schema(r), schemas.schema(r)
@@ -80,7 +80,7 @@ def test_a_value_that_does_not_fulfil_a_schema_cannot_be_written(seed: int) -> N
 
 
 @given(SEEDS)
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(max_examples=500, deadline=None, derandomize=True)
 def test_what_is_forced_is_what_alone_may_come(seed: int) -> None:
     r = random.Random(seed)
     state = Grammar(compile_schema(schemas.schema(r))[0]).start()
@@ -94,7 +94,7 @@ def test_what_is_forced_is_what_alone_may_come(seed: int) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(max_examples=500, deadline=None, derandomize=True)
 def test_the_same_in_the_syntaxes_of_lfm_and_gemma(seed: int) -> None:
     r = random.Random(seed)
     schema = schemas.schema(r)

@@ -30,8 +30,8 @@ class Colour(enum.Enum):
 
 
 class Mode(enum.Enum):
-    FAST = object()
-    SLOW = object()
+    FAST = (1, 2)
+    SLOW = (3, 4)
 
 
 @dataclass
@@ -69,6 +69,9 @@ class Point(NamedTuple):
     y: int = 0
 
 
+INT = {"type": "integer"}
+
+
 def parameters(thing: Tool) -> dict[str, Any]:
     json.dumps(thing.spec.parameters)
     return dict(thing.spec.parameters)
@@ -82,18 +85,6 @@ def schema_of(annotation: Any, default: Any = ...) -> dict[str, Any]:
         f.__defaults__ = (default,)
     found: dict[str, Any] = parameters(as_tool(f))["properties"]["x"]
     return found
-
-
-def received(annotation: Any, value: Any) -> Any:
-    """What a function with one parameter of this type gets for a JSON value, or the refusal's text."""
-    got: list[Any] = []
-
-    def f(x: Any) -> None:
-        got.append(x)
-
-    f.__annotations__["x"] = annotation
-    result = as_tool(f).invoke({"x": value})
-    return got[0] if result.ok else result.text
 
 
 def test_the_readmes_tool() -> None:
@@ -122,7 +113,7 @@ def test_the_readmes_tool() -> None:
     )
     result = water.invoke({"bed": 3})
     assert (result.ok, result.text, result.cut) == (True, "bed 3 for 30 s", 0)
-    assert water.__name__ == "water"
+    assert (water.name, water.__doc__) == ("water", water.function.__doc__)
 
 
 DOCSTRINGS = {
@@ -199,7 +190,7 @@ def test_odd_docstrings(text: str | None, summary: str, names: set[str]) -> None
     assert set(doc.parameters) == names
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@settings(max_examples=150, derandomize=True, deadline=None, database=None)
 @given(st.text(st.sampled_from("abAr gs:\n -_=.*()paramReturns"), max_size=120))
 def test_no_docstring_breaks_the_parser(text: str) -> None:
     doc = parse_docstring(text)
@@ -226,7 +217,7 @@ def test_no_docstring_breaks_the_parser(text: str) -> None:
         (tuple[int, ...], {"type": "array", "items": {"type": "integer"}}),
         (
             tuple[int, str],
-            {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "items": False, "minItems": 2, "maxItems": 2},
+            {"type": "array", "prefixItems": [INT, {"type": "string"}], "items": False, "minItems": 2, "maxItems": 2},
         ),
         (dict[str, float], {"type": "object", "additionalProperties": {"type": "number"}}),
         (dict, {"type": "object"}),
@@ -250,9 +241,9 @@ def test_no_docstring_breaks_the_parser(text: str) -> None:
                 "required": ["name"],
             },
         ),
-        (Spot, {"type": "object", "properties": {"row": {"type": "integer"}, "column": {"type": "integer"}}, "required": ["row"]}),
+        (Spot, {"type": "object", "properties": {"row": INT, "column": INT}, "required": ["row"]}),
         (Place, {"type": "object", "properties": {"city": {"type": "string"}, "zip": {"type": "string"}}, "required": ["city"]}),
-        (Point, {"type": "object", "properties": {"x": {"type": "integer"}, "y": {"type": "integer", "default": 0}}, "required": ["x"]}),
+        (Point, {"type": "object", "properties": {"x": INT, "y": {"type": "integer", "default": 0}}, "required": ["x"]}),
     ],
 )  # fmt: skip
 def test_types_and_their_schemas(annotation: Any, schema: dict[str, Any]) -> None:
@@ -414,72 +405,6 @@ def test_the_context_is_handed_in_and_not_shown() -> None:
     assert "unknown argument 'context'" in f.invoke({"a": 1, "context": 2}).text
 
 
-@pytest.mark.parametrize(
-    ("annotation", "value", "made"),
-    [
-        (int, 5, 5), (int, 5.0, 5), (int, "5", 5), (float, 5, 5.0), (float, "5.5", 5.5), (bool, True, True), (bool, "false", False),
-        (str, "x", "x"), (str, 5, "5"), (Colour, "blue", Colour.BLUE), (Colour, "BLUE", Colour.BLUE), (Mode, "SLOW", Mode.SLOW),
-        (Literal[1, 2], 2, 2), (Literal[1, 2], "2", 2), (Literal["a"], "A", "a"), (int | str, "5", "5"), (int | str, 5, 5),
-        (int | None, None, None), (list[int], ["1", 2], [1, 2]), (set[int], [1, 1, 2], {1, 2}), (tuple[int, str], [1, "a"], (1, "a")),
-        (frozenset[str], ["a"], frozenset({"a"})), (dict[str, int], {"a": "1"}, {"a": 1}), (Path, "a/b", Path("a/b")),
-        (date, "2026-03-01", date(2026, 3, 1)), (datetime, "2026-03-01T12:30:00", datetime(2026, 3, 1, 12, 30)),
-        (Plant, {"name": "rose", "colours": ["red"]}, Plant("rose", 0.5, [Colour.RED])), (Point, {"x": 1}, Point(1, 0)),
-        (Place, {"city": "Ulm"}, {"city": "Ulm"}), (list[Plant], [{"name": "a"}], [Plant("a")]), (Any, {"q": [1]}, {"q": [1]}),
-        (Annotated[int, Limits(ge=1)], 1, 1), (int | Plant, {"name": "x"}, Plant("x")),
-    ],
-)  # fmt: skip
-def test_json_values_become_what_the_hints_say(annotation: Any, value: Any, made: Any) -> None:
-    got = received(annotation, value)
-    assert got == made
-    assert type(got) is type(made)
-
-
-@pytest.mark.parametrize(
-    ("annotation", "value", "said"),
-    [
-        (int, 5.5, "whole number"), (int, "five", "whole number"), (int, True, "whole number"), (int, None, "whole number"),
-        (float, "1e9999999", "a number"), (float, [], "a number"), (bool, 1, "true or false"), (str, None, "a text"), (str, ["a"], "a text"),
-        (Colour, "green", "one of 'red', 'blue'"), (Literal[1, 2], True, "one of 1, 2"), (list[int], 5, "a list"), (list[int], ["x"], "x[0]"),
-        (tuple[int, int], [1], "2 items"), (dict[str, int], [], "an object"), (date, "tomorrow", "2026-03-01"), (Path, 5, "a text"),
-        (Plant, {"height": 1}, "missing member 'name'"), (Plant, {"name": "a", "wings": 2}, "unknown member 'wings'"), (Plant, "rose", "an object"),
-        (Plant, {"name": "a", "colours": ["x"]}, "x.colours[0]"), (int | None, "x", "whole number"), (Annotated[int, Limits(ge=1)], 0, "at least 1"),
-        (Annotated[float, Limits(lt=1)], 1, "less than 1"), (Annotated[str, Limits(pattern="a+")], "b", "must match"),
-        (Annotated[str, Limits(max_length=1)], "ab", "at most 1 characters"), (set[Any], [[1]], "plain values"),
-    ],
-)  # fmt: skip
-def test_what_does_not_fit_is_told_to_the_model_in_one_line(annotation: Any, value: Any, said: str) -> None:
-    text = received(annotation, value)
-    assert isinstance(text, str)
-    assert said in text
-    assert "\n" not in text
-    assert text.startswith("x")
-
-
-def test_missing_and_unknown_arguments() -> None:
-    @tool
-    def f(a: int, b: int = 2, c: int | None = None) -> str:
-        return f"{a} {b} {c}"
-
-    assert f.invoke({}).text == "missing argument 'a'"
-    assert f.invoke({"a": 1, "z": 2}).text == "unknown argument 'z': the arguments are a, b, c"
-    assert f.invoke({"a": 1, "c": None}).text == "1 2 None"
-    assert f.invoke({"a": 1, "c": 3}).text == "1 2 3"
-
-
-def test_a_value_nested_without_end_is_a_refusal() -> None:
-    deep: Any = {"value": 0}
-    for _ in range(5000):
-        deep = {"value": 0, "left": deep}
-
-    @tool
-    def f(tree: Tree) -> str:
-        return "got it"
-
-    result = f.invoke({"tree": deep})
-    assert not result.ok
-    assert result.text == "argument 'tree' is nested too deeply"
-
-
 def test_pydantic_models_where_pydantic_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in with the two methods that are used: pydantic is not part of what a device installs."""
 
@@ -533,39 +458,3 @@ def test_a_tool_from_elsewhere_gets_the_values_as_they_are() -> None:
     assert (made.approval, made.origin) == ("ask", "mcp")
     assert made.invoke({"q": [1, {"a": None}]}, ToolContext(call_id="c")).text == "ab"
     assert seen == [({"q": [1, {"a": None}]}, "c")]
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-KINDS = [
-    int,
-    float,
-    str,
-    bool,
-    Colour,
-    Plant,
-    Tree,
-    Spot,
-    Point,
-    list[int],
-    set[str],
-    tuple[int, str],
-    dict[str, Plant],
-    int | Plant | None,
-]
-
-
-@settings(max_examples=300, derandomize=True, deadline=None, database=None)
-@given(JSON, st.sampled_from(KINDS))
-def test_no_json_value_raises(value: Any, kind: Any) -> None:
-    from agent.tools.convert import convert_fields
-    from agent.tools.result import ToolError
-    from agent.tools.schema import Field
-
-    try:
-        convert_fields({"x": value}, [Field("x", kind)], {})
-    except ToolError as e:
-        assert str(e).startswith(("x", "argument 'x'"))

@@ -244,9 +244,9 @@ def test_nothing_is_left_open_by_many_calls() -> None:
         return n
 
     f.invoke({"n": 0})
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     assert [f.invoke({"n": n}).text for n in range(10)] == [str(n) for n in range(10)]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_calls_from_many_threads_at_once() -> None:
