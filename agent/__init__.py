@@ -45,8 +45,8 @@ _WHERE = {
     "agent.approval": ("Answer", "ApprovalRequest", "Policy", "Rule"),
     "agent.engine": ("Engine", "EngineError"),
     "agent.events": (
-        "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Event", "Loading", "Prefill", "Problem", "Result", "Text",
-        "Thought", "ToolDone", "ToolProgress", "Usage",
+        "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Event", "Loading", "Prefill", "Problem", "Result",
+        "Text", "Thought", "ToolDone", "ToolProgress", "Usage",
     ),
     "agent.limits": ("Limits",),
     "agent.messages": ("Message", "ToolCall"),
@@ -60,8 +60,8 @@ _NAMES = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = [
     "Agent", "Answer", "ApprovalRequest", "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Engine", "EngineError",
     "Event", "Limits", "Loading", "MCPServers", "Message", "Policy", "Prefill", "Problem", "Result", "Rule", "Session",
-    "SprigError", "Store", "Text", "Thought", "Tool", "ToolCall", "ToolContext", "ToolDone", "ToolProgress", "ToolResult", "Usage",
-    "tool",
+    "SprigError", "Store", "Text", "Thought", "Tool", "ToolCall", "ToolContext", "ToolDone", "ToolProgress", "ToolResult",
+    "Usage", "tool",
 ]  # fmt: skip
 
 

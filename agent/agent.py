@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -122,7 +123,8 @@ class Agent:
         """The same as ``run``, as it happens; the last event is Done. Leaving the loop early cancels the run."""
         known = {t.name for t in self.tools}
         if tool_choice not in ("auto", "required", "none") and tool_choice not in known:
-            raise SprigError(f"tool_choice is {tool_choice!r}; use auto, required, none or one of {', '.join(sorted(known)) or 'no tools'}")
+            names = ", ".join(sorted(known)) or "no tools"
+            raise SprigError(f"tool_choice is {tool_choice!r}; use auto, required, none or one of {names}")
         if tool_choice not in ("auto", "none") and not self.tools:
             raise SprigError(f"tool_choice is {tool_choice!r} and this agent has no tools")
         output = Output.of(schema) if schema is not None else None
@@ -131,12 +133,18 @@ class Agent:
     def _stream(self, text: str, output: Output | None, tool_choice: str, limits: Limits) -> Iterator[Event]:
         if self._closed:
             raise SprigError(_CLOSED)
-        if not self._lock.acquire(blocking=False):
-            raise SprigError("this agent is answering already; wait for it, cancel it, or make another agent on the same engine")
-        try:
+        with self._idle():
             self._cancelled.clear()
             run = Run(self, self._cancelled, output, tool_choice, limits)
             yield from run.events(text)
+
+    @contextmanager
+    def _idle(self) -> Iterator[None]:
+        """Nobody else uses the conversation meanwhile."""
+        if not self._lock.acquire(blocking=False):
+            raise SprigError("this agent is answering already; wait for it, cancel it, or make another agent on the same engine")
+        try:
+            yield
         finally:
             self._lock.release()
 
@@ -147,11 +155,11 @@ class Agent:
     @property
     def messages(self) -> tuple[Message, ...]:
         """The conversation so far."""
-        return tuple(self._transcript.messages) if self._transcript is not None else ()
+        return (*self._transcript.messages, *self._transcript.held) if self._transcript is not None else ()
 
     def reset(self) -> None:
         """Begin a new conversation. A session's messages stay where they are kept."""
-        with self._lock:
+        with self._idle():
             self._transcript = None
             self.session = None
             self.engine.forget(self.conversation)
@@ -161,7 +169,7 @@ class Agent:
         """Go back to a message of the session (its id), or before the first one, and go on from there."""
         if self.session is None:
             raise SprigError("only a conversation that is kept in a session has branches: Agent(session=...)")
-        with self._lock:
+        with self._idle():
             self.session.branch(at)
             self._transcript = None
 
@@ -216,6 +224,9 @@ class Agent:
         fingerprint = self.engine.file.identity
         messages = [*start, *_answered(s.message for s in stored)]
         same = len(messages) == len(start) + len(stored)
+        said = max((i + 1 for i, m in enumerate(messages) if m.role == "assistant"), default=len(start))
+        # What nobody answered to goes before the next question; the model is not asked for it now.
+        messages, unanswered = messages[:said], messages[said:]
         turns = {
             len(start) + i: list(s.tokens)
             for i, s in enumerate(stored)
@@ -225,6 +236,7 @@ class Agent:
             self._transcript.rebuild(messages, turns)
         else:
             self._transcript.messages = list(start)
+        self._transcript.held = unanswered
 
     def _open_template(self) -> ChatTemplate:
         file = self.engine.file

@@ -41,13 +41,16 @@ _UNFINISHED = {
 
 @ask_app.command()
 def ask(
-    question: Annotated[str | None, typer.Argument(metavar="QUESTION", help="What to ask; what is piped in is added to it.")] = None,
+    question: Annotated[
+        str | None, typer.Argument(metavar="QUESTION", help="What to ask; what is piped in is added to it.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option("-m", "--model", metavar="MODEL", help="GGUF file or name in the store; by default SPRIG_MODEL.")
     ] = None,
     system: Annotated[str, typer.Option("-s", "--system", metavar="TEXT", help="System prompt.")] = "",
     tool: Annotated[
-        list[str] | None, typer.Option("--tool", metavar="NAME", help="Built-in tool, or a .py file with @tool functions; repeat it.")
+        list[str] | None,
+        typer.Option("--tool", metavar="NAME", help="Built-in tool, or a .py file with @tool functions; repeat it."),
     ] = None,
     mcp: Annotated[
         list[str] | None, typer.Option("--mcp", metavar="SERVER", help="NAME=COMMAND, an https URL or a JSON file; repeat it.")
@@ -63,7 +66,9 @@ def ask(
     context: Annotated[int | None, typer.Option("-c", "--context", min=256, metavar="N", help="Tokens of context.")] = None,
     cache: Annotated[str, typer.Option(metavar="TYPE", help="K/V cache: f16, or q8_0 in half the memory.")] = "f16",
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None,
-    temperature: Annotated[float | None, typer.Option(metavar="T", help="0 for the likeliest words; by default the model's.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(metavar="T", help="0 for the likeliest words; by default the model's.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Of the random draws.")] = None,
     think: Annotated[bool | None, typer.Option("--think/--no-think", help="Switch thinking, where the model can.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of one answer.")] = 2048,
@@ -187,7 +192,8 @@ def _stats(result: Result, agent: Agent) -> str:
     u = result.usage
     return (
         f"{agent.engine.file.name} {agent.engine.file.type} · prompt {u.prompt_tokens} tokens, {u.cached_tokens} of them cached, "
-        f"{u.prefill_speed:.0f} t/s · answer {u.generated_tokens} tokens, {u.forced_tokens} of them forced, {u.decode_speed:.1f} t/s · "
+        f"{u.prefill_speed:.0f} t/s · answer {u.generated_tokens} tokens, {u.forced_tokens} of them forced, "
+        f"{u.decode_speed:.1f} t/s · "
         f"first token {u.first_token_seconds:.2f} s · all {u.seconds:.2f} s · memory {human_size(u.memory)}"
     )
 

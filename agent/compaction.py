@@ -13,7 +13,7 @@ from agent.messages import Message
 from agent.tools.result import cap
 
 _SHORT = 160  # characters that stay of an old tool result, and of each message of a digest
-_DIGEST = 2000  # characters of the digest itself
+_DIGEST = 2000  # characters of the digest itself; where even that is too much, an eighth of it, and at last nothing
 _MARK = "[Earlier in this conversation, shortened to fit the context]"
 
 
@@ -49,7 +49,11 @@ def _attempts(messages: list[Message], last: int) -> Iterator[tuple[str, list[Me
     if turns > 0:
         for drop in sorted({(turns + 1) // 2, turns}):
             yield f"{_count(range(drop), 'former turn')} replaced by a digest", _digested(current, starts[drop])
-        current = _digested(current, starts[turns])
+        whole = current
+        for size in (_DIGEST, _DIGEST // 8, 0):
+            current = _digested(whole, starts[turns], size)
+            if size != _DIGEST:
+                yield f"{_count(range(turns), 'former turn')} {'replaced by a short digest' if size else 'left out'}", current
         last = next(i for i in range(len(current) - 1, -1, -1) if current[i].role == "user")
     # What is left is this turn: its own results, the oldest first, and at last the newest.
     inner = [i for i, m in enumerate(current) if m.role == "tool" and i > last and len(m.text) > _SHORT]
@@ -67,17 +71,20 @@ def _short_results(messages: Sequence[Message], places: Sequence[int]) -> list[M
     return [replace(m, text=cap(m.text, _SHORT)[0]) if i in chosen else m for i, m in enumerate(messages)]
 
 
-def _digested(messages: Sequence[Message], start: int) -> list[Message]:
+def _digested(messages: Sequence[Message], start: int, size: int = _DIGEST) -> list[Message]:
     """The turns before ``start`` as a few lines in front of the user's message there."""
     system = [m for m in messages if m.role == "system"]
     lines = []
     for m in messages[:start]:
-        if m.role == "user":
-            lines.append(f"User: {_line(m.text.rpartition(_MARK)[2] if _MARK in m.text else m.text)}")
+        if m.role == "user" and m.text.startswith(_MARK):  # a digest is not shortened again, only cut where it grows too long
+            earlier, _, said = m.text.removeprefix(_MARK).partition("\n\n")
+            lines += [earlier.strip(), f"User: {_line(said)}"]
+        elif m.role == "user":
+            lines.append(f"User: {_line(m.text)}")
         elif m.role == "assistant" and (m.text or m.calls):
             calls = ", ".join(call.name for call in m.calls)
             lines.append(f"You: {_line(m.text)}" if m.text else f"You called {calls}")
-    digest = cap("\n".join(lines), _DIGEST)[0]
+    digest = cap("\n".join(lines), size)[0]
     first = messages[start]
     text = f"{_MARK}\n{digest}\n\n{first.text}" if digest else first.text
     return [*system, replace(first, text=text), *messages[start + 1 :]]

@@ -163,7 +163,8 @@ class Engine:
             self._settings: dict[str, Any] = {
                 "op": "load", "path": str(path), "repack": repack,
                 "context": {
-                    "n_ctx": size, "n_seq": conversations, "n_batch": min(batch, size), "threads": threads or cores(), "cache": cache,
+                    "n_ctx": size, "n_seq": conversations, "n_batch": min(batch, size), "threads": threads or cores(),
+                    "cache": cache,
                 },
                 "prefix_folder": str(home() / "cache" / "prefix") if keep_prefix else None,
                 "identity": f"{self.file.identity} {cache} {_library()}",
@@ -224,7 +225,10 @@ class Engine:
                 the text does not begin with it.
         """
         self.wait()
-        with self._request({"op": "tokenize", "segments": [[s.text, s.trusted] for s in segments], "after": after}) as (_, answers):
+        with self._request({"op": "tokenize", "segments": [[s.text, s.trusted] for s in segments], "after": after}) as (
+            _,
+            answers,
+        ):
             message = self._next(answers, _STALLED)
         if message["event"] != "tokens":
             raise EngineError(message.get("why", "the text could not be tokenized"))
@@ -264,7 +268,8 @@ class Engine:
         self.wait()
         job: dict[str, Any] = {
             "op": "generate", "owner": conversation, "tokens": list(tokens), "sampling": sampling.to_dict(), "force": force,
-            "max_tokens": max_tokens, "constraint": constraint, "prefix": prefix, "seconds": seconds, "max_thinking": max_thinking,
+            "max_tokens": max_tokens, "constraint": constraint, "prefix": prefix, "seconds": seconds,
+            "max_thinking": max_thinking,
         }  # fmt: skip
         with self._request(job) as (number, answers):
             ended = asked = False

@@ -179,7 +179,11 @@ class Job:
                 starts = ("",)  # nothing comes behind it
         kept: list[int] | None = None
         for start in starts:
-            ids = [i for part in self.model.tokenize([*stretches, (start, False)] if start else stretches, after=previous) for i in part]
+            ids = [
+                i
+                for part in self.model.tokenize([*stretches, (start, False)] if start else stretches, after=previous)
+                for i in part
+            ]
             if kept is None:
                 kept = ids
                 continue

@@ -1,4 +1,4 @@
-"""How much memory a model will take, and the context that fits this machine. Estimates, checked against real loads by the tests."""
+"""How much memory a model will take, and the context that fits this machine: estimates, checked against real loads."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def choose_context(
     wants = need(file, context=target if wanted is not None else least, sequences=sequences, batch=batch, cache=cache)
     advice = f"a context of {best} would" if best >= least else "take a smaller model or quantization, or close other programs"
     if best >= least:
-        advice += " fit: context={0} or -c {0}".format(best)
+        advice += f" fit: context={best} or -c {best}"
     raise SprigError(
         f"{file.name} with a context of {target if wanted is not None else least} needs {human_size(wants.total)} of memory and "
         f"{human_size(available)} are free; {advice}"

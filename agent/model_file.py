@@ -192,7 +192,7 @@ def _cache_widths(keys: Mapping[str, Any], arch: str, number: Callable[..., int]
 
 
 def _state(keys: Mapping[str, Any], arch: str, number: Callable[..., int]) -> int:
-    """Bytes of recurrent state of a sequence: float32 for each layer without attention (Mamba, gated delta nets, short convolutions)."""
+    """Bytes of recurrent state of a sequence, in float32, for layers without attention: Mamba, gated delta nets, convolutions."""
     inner, state, conv = number("ssm.inner_size"), number("ssm.state_size"), number("ssm.conv_kernel")
     short = number("shortconv.l_cache")
     if not inner and not short:

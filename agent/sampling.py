@@ -107,7 +107,9 @@ class Sampler:
         """Take note of a token that was not drawn but forced."""
         self.model.lib.llama_sampler_accept(self._chain, token)
 
-    def sample_allowed(self, context: Context, row: int, allowed: Callable[[int], bool], hint: frozenset[str] | None) -> int | None:
+    def sample_allowed(
+        self, context: Context, row: int, allowed: Callable[[int], bool], hint: frozenset[str] | None
+    ) -> int | None:
         """A token that ``allowed`` lets pass, drawn as if no other existed; None when there is none.
 
         Drawing, refusing and drawing again among what is allowed is the same as masking first. ``hint`` names the characters

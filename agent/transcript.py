@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -48,13 +48,18 @@ class Transcript:
         return {tool.name: tool for tool in self.tools}
 
     def ask(self, new: Sequence[Message]) -> None:
-        """Add what was said to the model; the tokens then end where its answer begins."""
-        start = len(self.messages)
-        self.messages += new
-        if any(m.role == "assistant" for m in self.messages[:start]):
-            self.tokens += self._continued(start)
+        """Add what was said to the model, after what was held; the tokens then end where its answer begins.
+
+        What fails here (a template that refuses, an engine that dies) leaves the transcript as it was.
+        """
+        new = [*self.held, *new]
+        previous = next((m for m in reversed(self.messages) if m.role == "assistant"), None)
+        if previous is not None:
+            self.tokens += self._tokens_of(self._continuation(previous, new))
         else:
-            self._begin()
+            self._begin([*self.messages, *new])
+        self.messages += new
+        self.held = []
 
     def answer(self, message: Message, generated: Sequence[int]) -> None:
         """Add what the model said, with the tokens it said it in."""
@@ -69,7 +74,7 @@ class Transcript:
             messages: the whole conversation, ending with what the model is to answer, or with its answer.
             turns: tokens of assistant messages as this very model generated them, by place in ``messages``.
         """
-        self.messages, self.tokens, self.turns = [], [], {}
+        self.messages, self.tokens, self.turns, self.held = [], [], {}, []
         pending: list[Message] = []
         for i, message in enumerate(messages):
             if message.role != "assistant":
@@ -90,28 +95,31 @@ class Transcript:
         after = self.tokens[-1] if self.tokens else None
         return [i for ids in self.engine.tokenize(segments, after=after) for i in ids]
 
-    def preview(self, new: Sequence[Message]) -> int:
-        """How many tokens these messages would add."""
-        return len(self._tokens_of(self._continuation(self.messages, len(self.messages), new)))
+    def copy(self) -> Transcript:
+        """The same, to go back to."""
+        return replace(
+            self, messages=list(self.messages), tokens=list(self.tokens), turns=dict(self.turns), held=list(self.held)
+        )  # fmt: skip
 
-    def _begin(self) -> None:
-        head = self.template.head(self.messages, self.tools, self.options, now=self.now)
-        ids = self.engine.tokenize(head)
-        self.tokens = [i for part in ids for i in part]
-        self.prefix = self._fixed(self.tokens)
+    def go_back(self, to: Transcript) -> None:
+        """Be again as ``copy`` found it."""
+        self.messages, self.tokens, self.turns = list(to.messages), list(to.tokens), dict(to.turns)
+        self.held, self.prefix = list(to.held), to.prefix
 
-    def _fixed(self, tokens: list[int]) -> int:
+    def _begin(self, messages: Sequence[Message]) -> None:
+        head = self.template.head(messages, self.tools, self.options, now=self.now)
+        tokens = [i for part in self.engine.tokenize(head) for i in part]
+        self.prefix = self._fixed(messages, tokens)
+        self.tokens = tokens
+
+    def _fixed(self, messages: Sequence[Message], tokens: list[int]) -> int:
         """How many tokens would be the same whatever the user said first."""
-        system = [m for m in self.messages if m.role == "system"]
-        other = self.engine.tokenize(self.template.head([*system, Message("user", "\u2026")], self.tools, self.options, now=self.now))
-        flat = [i for part in other for i in part]
+        system = [m for m in messages if m.role == "system"]
+        head = self.template.head([*system, Message("user", "\u2026")], self.tools, self.options, now=self.now)
+        flat = [i for part in self.engine.tokenize(head) for i in part]
         return next((i for i, (a, b) in enumerate(zip(tokens, flat, strict=False)) if a != b), 0)
 
-    def _continued(self, start: int) -> list[int]:
-        return self._tokens_of(self._continuation(self.messages[:start], start, self.messages[start:]))
-
-    def _continuation(self, before: Sequence[Message], start: int, new: Sequence[Message]) -> list[Segment]:
-        previous = next(m for m in reversed(before[:start]) if m.role == "assistant")
+    def _continuation(self, previous: Message, new: Sequence[Message]) -> list[Segment]:
         return self.template.continuation(previous, new, self.tools, self.options, now=self.now)
 
     def _tokens_of(self, segments: Sequence[Segment]) -> list[int]:

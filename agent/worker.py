@@ -23,7 +23,7 @@ from agent.job import Job, Timing
 from agent.llama import Context, ContextSettings, LlamaError, Model
 from agent.prefix_store import PrefixStore
 from agent.sampling import Sampling
-from agent.sequences import Sequences, Slot
+from agent.sequences import Sequences
 from agent.wire import Wire
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """How long `sprig --help` takes, as a person feels it: whole processes, wall time.
 
-    .venv/bin/python benchmarks/startup.py
+.venv/bin/python benchmarks/startup.py
 """
 
 from __future__ import annotations

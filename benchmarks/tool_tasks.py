@@ -108,19 +108,31 @@ CALLS: tuple[Task, ...] = (
     *(
         Task(wish, "set_timer", {"minutes": minutes})
         for minutes, wish in (
-            (5, "Set a timer for 5 minutes."), (10, "Start a timer of 10 minutes."), (3, "Timer, 3 minutes please."),
-            (20, "Set a 20 minute timer."), (15, "Wake me in 15 minutes with a timer."), (45, "Set the timer to 45 minutes."),
-            (8, "I need a timer for 8 minutes."), (12, "Start a 12 minute timer for the pasta."), (30, "Please set a timer for 30 minutes."),
+            (5, "Set a timer for 5 minutes."),
+            (10, "Start a timer of 10 minutes."),
+            (3, "Timer, 3 minutes please."),
+            (20, "Set a 20 minute timer."),
+            (15, "Wake me in 15 minutes with a timer."),
+            (45, "Set the timer to 45 minutes."),
+            (8, "I need a timer for 8 minutes."),
+            (12, "Start a 12 minute timer for the pasta."),
+            (30, "Please set a timer for 30 minutes."),
             (60, "Set a timer for 60 minutes."),
         )
     ),
     *(
         Task(wish, "water_bed", {"bed": bed, "seconds": seconds})
         for bed, seconds, wish in (
-            (2, 60, "Water bed 2 for 60 seconds."), (3, 20, "Water garden bed 3 for 20 seconds."), (1, 45, "Give bed 1 water for 45 seconds."),
-            (4, 10, "Water bed number 4 for 10 seconds."), (5, 90, "Please water bed 5 for 90 seconds."), (6, 15, "Water bed 6, 15 seconds."),
-            (7, 40, "Bed 7 needs water for 40 seconds."), (8, 25, "Water the garden bed 8 for 25 seconds."),
-            (9, 50, "Water bed 9 for 50 seconds, please."), (2, 35, "Let bed 2 have water for 35 seconds."),
+            (2, 60, "Water bed 2 for 60 seconds."),
+            (3, 20, "Water garden bed 3 for 20 seconds."),
+            (1, 45, "Give bed 1 water for 45 seconds."),
+            (4, 10, "Water bed number 4 for 10 seconds."),
+            (5, 90, "Please water bed 5 for 90 seconds."),
+            (6, 15, "Water bed 6, 15 seconds."),
+            (7, 40, "Bed 7 needs water for 40 seconds."),
+            (8, 25, "Water the garden bed 8 for 25 seconds."),
+            (9, 50, "Water bed 9 for 50 seconds, please."),
+            (2, 35, "Let bed 2 have water for 35 seconds."),
         )
     ),
     _light("kitchen", True, "Turn on the light in the kitchen."),
@@ -136,34 +148,60 @@ CALLS: tuple[Task, ...] = (
     *(
         Task(wish, "play_music", {"artist": artist})
         for artist, wish in (
-            ("Mozart", "Play some music by Mozart."), ("The Beatles", "Play The Beatles."), ("Miles Davis", "I want to hear Miles Davis."),
-            ("Adele", "Play music by Adele."), ("Bach", "Put on some Bach."), ("Queen", "Play songs by Queen."),
-            ("Nina Simone", "Play Nina Simone, please."), ("Radiohead", "Play something by Radiohead."),
-            ("Bob Marley", "Let me listen to Bob Marley."), ("Chopin", "Play music by Chopin."),
+            ("Mozart", "Play some music by Mozart."),
+            ("The Beatles", "Play The Beatles."),
+            ("Miles Davis", "I want to hear Miles Davis."),
+            ("Adele", "Play music by Adele."),
+            ("Bach", "Put on some Bach."),
+            ("Queen", "Play songs by Queen."),
+            ("Nina Simone", "Play Nina Simone, please."),
+            ("Radiohead", "Play something by Radiohead."),
+            ("Bob Marley", "Let me listen to Bob Marley."),
+            ("Chopin", "Play music by Chopin."),
         )
     ),
     *(
         Task(wish, "send_message", {"name": name, "text": text})
         for name, text, wish in (
-            ("Anna", "I am late", "Send Anna the message: I am late"), ("Tom", "Dinner is ready", "Text Tom: Dinner is ready"),
-            ("Maria", "Happy birthday", "Send a message to Maria: Happy birthday"), ("Ben", "Call me", "Send Ben a message: Call me"),
-            ("Lisa", "See you soon", "Message Lisa: See you soon"), ("Paul", "Good luck", "Send Paul the text: Good luck"),
-            ("Emma", "I am home", "Send a message to Emma: I am home"), ("Jack", "Thank you", "Text Jack: Thank you"),
-            ("Nora", "On my way", "Send Nora the message: On my way"), ("Oscar", "Good night", "Send a message to Oscar: Good night"),
+            ("Anna", "I am late", "Send Anna the message: I am late"),
+            ("Tom", "Dinner is ready", "Text Tom: Dinner is ready"),
+            ("Maria", "Happy birthday", "Send a message to Maria: Happy birthday"),
+            ("Ben", "Call me", "Send Ben a message: Call me"),
+            ("Lisa", "See you soon", "Message Lisa: See you soon"),
+            ("Paul", "Good luck", "Send Paul the text: Good luck"),
+            ("Emma", "I am home", "Send a message to Emma: I am home"),
+            ("Jack", "Thank you", "Text Jack: Thank you"),
+            ("Nora", "On my way", "Send Nora the message: On my way"),
+            ("Oscar", "Good night", "Send a message to Oscar: Good night"),
         )
     ),
-)  # fmt: skip
+)
 
 NONE: tuple[Task, ...] = tuple(
     Task(wish)
     for wish in (
-        "Hello!", "What is the capital of France?", "Who wrote Hamlet?", "Tell me a joke.", "How are you?", "What is 2 plus 2?",
-        "Why is the sky blue?", "Write a short poem about the sea.", "What is your name?", "Translate 'good morning' to Spanish.",
-        "Who was Albert Einstein?", "What colour is a banana?", "Thank you very much!", "Name three animals.",
-        "Explain what gravity is.", "What is the largest planet?", "How do you spell 'necessary'?", "Give me a synonym of 'happy'.",
-        "What year did World War II end?", "Is a tomato a fruit?",
+        "Hello!",
+        "What is the capital of France?",
+        "Who wrote Hamlet?",
+        "Tell me a joke.",
+        "How are you?",
+        "What is 2 plus 2?",
+        "Why is the sky blue?",
+        "Write a short poem about the sea.",
+        "What is your name?",
+        "Translate 'good morning' to Spanish.",
+        "Who was Albert Einstein?",
+        "What colour is a banana?",
+        "Thank you very much!",
+        "Name three animals.",
+        "Explain what gravity is.",
+        "What is the largest planet?",
+        "How do you spell 'necessary'?",
+        "Give me a synonym of 'happy'.",
+        "What year did World War II end?",
+        "Is a tomato a fruit?",
     )
-)  # fmt: skip
+)
 
 
 def right(task: Task, name: str, arguments: Mapping[str, Any], same: Callable[[Any, Any], bool] | None = None) -> bool:

@@ -26,8 +26,9 @@ def python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *args], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
-def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
-    """The modules that a file imports, anywhere in it; those under TYPE_CHECKING cost nothing and are left out."""
+def imports(path: Path, *, at_once: bool = False) -> Iterator[str]:
+    """The modules that a file imports, anywhere in it or, ``at_once``, when it is imported itself; those under TYPE_CHECKING
+    cost nothing and are left out."""
     pending: list[ast.AST] = [ast.parse(path.read_text())]
     while pending:
         node = pending.pop()
@@ -38,7 +39,7 @@ def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
             yield node.module or ""
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             pending += node.orelse
-        elif not (top_level_only and isinstance(node, ast.FunctionDef)):
+        elif not (at_once and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
             pending += ast.iter_child_nodes(node)
 
 
@@ -72,8 +73,16 @@ def test_help_of_a_pipeline_command_needs_no_model_library() -> None:
 
 def test_the_agent_stands_on_what_a_phone_has() -> None:
     allowed = {"agent", "llama_cpp", "jinja2", "numpy", "platformdirs", *sys.stdlib_module_names}
-    strangers = {name: found - allowed for name, found in roots("agent").items() if found - allowed}
+    extras = {"agent/cli.py": {"typer"}}  # the command line is in the base install too
+    mcp = {"mcp", "mcp_types", "httpx2", "anyio"}  # an extra, imported when a server is to be reached
+    strangers = {
+        name: left
+        for name, found in roots("agent").items()
+        if (left := found - allowed - extras.get(name, set()) - (mcp if "/mcp" in name else set()))
+    }
     assert strangers == {}
+    for name in (n for n in roots("agent") if "/mcp" in n):
+        assert not {m.partition(".")[0] for m in imports(ROOT / name, at_once=True)} & mcp, f"{name} needs the extra at import"
 
 
 def test_pipeline_and_tui_do_not_know_each_other() -> None:
@@ -88,7 +97,7 @@ def test_the_pipeline_never_runs_a_models_code() -> None:
     torch = {name for name, modules in found.items() if "torch" in modules}
     assert torch <= {"pipeline/torch_bin.py"}
     for name in torch:
-        at_once = {m.partition(".")[0] for m in imports(ROOT / name, top_level_only=True)}
+        at_once = {m.partition(".")[0] for m in imports(ROOT / name, at_once=True)}
         assert "torch" not in at_once, "torch would be loaded for every model"
 
 

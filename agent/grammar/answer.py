@@ -17,6 +17,7 @@ from agent.grammar.schema import compile_schema
 from agent.grammar.syntax import without
 
 BLANK = " \t\r\n"
+_MARK = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
 _MAX_BLANK = 4  # characters of white space before a call or value that must come
 
 
@@ -99,6 +100,8 @@ def _rest(spec: Mapping[str, Any], dialect: Dialect, prefix: str, not_first: Seq
     if choice == "required" and not tools:
         raise SchemaError("a tool must be called, but there is none")
     marks = (dialect.trigger, *dialect.aliases)
+    if dialect.section_open and (inner := _MARK.match(dialect.call_open)) and inner[0] not in marks:
+        marks = (*marks, inner[0])  # a reader takes a call without its section for one
     calls = calls_nodes(dialect, tools, bool(spec.get("parallel", True))) if tools and choice != "none" else []
     if choice not in ("auto", "none"):
         return Seq(*space, calls[0][1])

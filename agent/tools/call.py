@@ -12,6 +12,7 @@ from agent.messages import ToolCall
 from agent.tools.define import Tool
 from agent.tools.result import ToolContext, ToolResult, failure, failure_of
 
+_POLL = 0.02  # seconds until a cancellation or the end of the time is noticed
 _LINES = 100  # of progress that are passed on; a tool that floods is not heard further
 
 
@@ -34,20 +35,26 @@ def progressing(tool: Tool, call: ToolCall, context: ToolContext, seconds: float
 
     def work() -> None:
         try:
-            said.put(tool.invoke(call.arguments, replace(context, progress=progress)))
+            said.put(tool.invoke(call.arguments, replace(context, cancelled=stop, progress=progress)))
         except BaseException as e:  # invoke promises not to raise; a broken tool class may
             said.put(failure_of(e))
 
     start = time.monotonic()
+    stop = threading.Event()
     threading.Thread(target=work, daemon=True, name=f"tool {tool.name}").start()
-    while True:
-        try:
-            item = said.get(timeout=0.05)
-        except queue.Empty:
-            if seconds is not None and time.monotonic() - start > seconds:
-                yield failure(f"the time for the whole run was up after {seconds:.0f} s", time.monotonic() - start)
+    try:
+        while True:
+            if context.cancelled.is_set():
+                stop.set()
+            try:
+                item = said.get(timeout=_POLL)
+            except queue.Empty:
+                if seconds is not None and time.monotonic() - start > seconds:
+                    yield failure(f"the time for the whole run was up after {seconds:.0f} s", time.monotonic() - start)
+                    return
+                continue
+            yield item
+            if isinstance(item, ToolResult):
                 return
-            continue
-        yield item
-        if isinstance(item, ToolResult):
-            return
+    finally:
+        stop.set()  # nobody waits for it any more

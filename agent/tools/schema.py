@@ -33,8 +33,8 @@ class UndescribableError(TypeError):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds for ``Annotated[int, Limits(ge=1, le=4)]``; objects of other libraries with these attributes work as well.
+class Bounds:
+    """For ``Annotated[int, Bounds(ge=1, le=4)]``; objects of other libraries with these attributes work as well.
 
     Attributes:
         ge, gt, le, lt: of a number.

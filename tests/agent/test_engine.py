@@ -44,7 +44,9 @@ def engine(model: Path) -> Iterator[Engine]:
         yield made
 
 
-def answer(engine: Engine, conversation: str, tokens: list[int], *, count: int = 12, prefix: int = 0) -> tuple[list[int], EndStep]:
+def answer(
+    engine: Engine, conversation: str, tokens: list[int], *, count: int = 12, prefix: int = 0
+) -> tuple[list[int], EndStep]:
     ids: list[int] = []
     end = None
     for step in engine.generate(conversation, tokens, sampling=GREEDY, max_tokens=count, prefix=prefix):
@@ -274,7 +276,9 @@ def test_an_answer_that_goes_round_in_circles_is_ended(tmp_path: Path) -> None:
 def test_the_same_seed_draws_the_same(engine: Engine) -> None:
     def draw(seed: int | None) -> list[int]:
         sampling = Sampling(temperature=1.5, top_k=0, top_p=1.0, min_p=0.0, seed=seed)
-        return [i for s in engine.generate("a", PROMPT, sampling=sampling, max_tokens=20) if isinstance(s, TextStep) for i in s.ids]
+        return [
+            i for s in engine.generate("a", PROMPT, sampling=sampling, max_tokens=20) if isinstance(s, TextStep) for i in s.ids
+        ]
 
     assert draw(5) == draw(5)
     assert draw(5) != draw(6)

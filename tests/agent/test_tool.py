@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.messages import ToolSpec
-from agent.tools import Limits, Tool, ToolContext, ToolDefinitionError, ToolResult, as_tool, tool
+from agent.tools import Bounds, Tool, ToolContext, ToolDefinitionError, ToolResult, as_tool, tool
 from agent.tools.docstring import parse_docstring
 
 
@@ -226,9 +226,9 @@ def test_no_docstring_breaks_the_parser(text: str) -> None:
         (date, {"type": "string", "format": "date"}),
         (UUID, {"type": "string", "format": "uuid"}),
         (Annotated[int, "how many"], {"type": "integer", "description": "how many"}),
-        (Annotated[int, Limits(ge=1, le=4)], {"type": "integer", "minimum": 1, "maximum": 4}),
-        (Annotated[str, Limits(max_length=5, pattern="a+")], {"type": "string", "maxLength": 5, "pattern": "^(?:a+)$"}),
-        (Annotated[list[int], Limits(min_length=1)], {"type": "array", "items": {"type": "integer"}, "minItems": 1}),
+        (Annotated[int, Bounds(ge=1, le=4)], {"type": "integer", "minimum": 1, "maximum": 4}),
+        (Annotated[str, Bounds(max_length=5, pattern="a+")], {"type": "string", "maxLength": 5, "pattern": "^(?:a+)$"}),
+        (Annotated[list[int], Bounds(min_length=1)], {"type": "array", "items": {"type": "integer"}, "minItems": 1}),
         (
             Plant,
             {

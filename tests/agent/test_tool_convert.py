@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.tools import Limits, as_tool, tool
+from agent.tools import Bounds, as_tool, tool
 from agent.tools.convert import convert_fields
 from agent.tools.result import ToolError
 from agent.tools.schema import Field
@@ -50,7 +50,7 @@ def received(annotation: Any, value: Any) -> Any:
         (date, "2026-03-01", date(2026, 3, 1)), (datetime, "2026-03-01T12:30:00", datetime(2026, 3, 1, 12, 30)),
         (Plant, {"name": "rose", "colours": ["red"]}, Plant("rose", 0.5, [Colour.RED])), (Point, {"x": 1}, Point(1, 0)),
         (Place, {"city": "Ulm"}, {"city": "Ulm"}), (list[Plant], [{"name": "a"}], [Plant("a")]), (Any, {"q": [1]}, {"q": [1]}),
-        (Annotated[int, Limits(ge=1)], 1, 1), (int | Plant, {"name": "x"}, Plant("x")),
+        (Annotated[int, Bounds(ge=1)], 1, 1), (int | Plant, {"name": "x"}, Plant("x")),
     ],
 )  # fmt: skip
 def test_json_values_become_what_the_hints_say(annotation: Any, value: Any, made: Any) -> None:
@@ -72,9 +72,9 @@ def test_json_values_become_what_the_hints_say(annotation: Any, value: Any, made
         (Plant, {"height": 1}, "missing member 'name'"), (Plant, {"name": "a", "wings": 2}, "unknown member 'wings'"),
         (Plant, "rose", "an object"),
         (Plant, {"name": "a", "colours": ["x"]}, "x.colours[0]"), (int | None, "x", "whole number"),
-        (Annotated[int, Limits(ge=1)], 0, "at least 1"),
-        (Annotated[float, Limits(lt=1)], 1, "less than 1"), (Annotated[str, Limits(pattern="a+")], "b", "must match"),
-        (Annotated[str, Limits(max_length=1)], "ab", "at most 1 characters"), (set[Any], [[1]], "plain values"),
+        (Annotated[int, Bounds(ge=1)], 0, "at least 1"),
+        (Annotated[float, Bounds(lt=1)], 1, "less than 1"), (Annotated[str, Bounds(pattern="a+")], "b", "must match"),
+        (Annotated[str, Bounds(max_length=1)], "ab", "at most 1 characters"), (set[Any], [[1]], "plain values"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_to_the_model_in_one_line(annotation: Any, value: Any, said: str) -> None:
