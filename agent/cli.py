@@ -89,7 +89,7 @@ def ask(
         agent = Agent(
             _model(model),
             tools=_tools(tool or [], mcp or [], root, stack),
-            system=system or (kept.info().system if kept is not None else ""),
+            system=system or (kept.info.system if kept is not None else ""),
             approve=_approver(allow or []),
             root=root,
             session=kept,

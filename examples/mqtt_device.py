@@ -71,7 +71,7 @@ client.loop_start()
 if not ready.wait(10):
     sys.exit(f"the broker at {host} did not let us subscribe to sprig/lamp/state")
 with Agent(model, tools=[set_lamp, lamp_state], limits=Limits(rounds=3, tokens=80), sampling={"temperature": 0}) as agent:
-    result = agent.run(request, tool_choice="required")
+    result = agent.run(request, tool_choice="auto" if sys.argv[3:] else "set_lamp")
 for done in result.calls:
     print(f"{done.call.name}({dict(done.call.arguments)}): {done.text}")
 print(result.text)

@@ -1,6 +1,9 @@
 """Questions about a log of temperatures in SQLite, which the model can read and not change.
 
     python examples/sensor_log.py MODEL [QUESTION]
+
+The built-in tool query_sqlite takes any SELECT. A small model writes SQL that is wrong, so here a pattern says what it can ask;
+give a larger one query_sqlite itself: Agent(model, tools=["query_sqlite"], root=folder).
 """
 
 from __future__ import annotations
@@ -11,18 +14,25 @@ import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
+from typing import Annotated
 
 from model import chosen_model
 
-from agent import Agent, Limits
+from agent import Agent, Limits, ToolResult, tool
 from agent.text import display
+from agent.tools import Bounds
+from agent.tools.builtin import builtin
 
-SYSTEM = (
-    "You answer questions about the database log.db with query_sqlite. Its only table is "
-    "readings(hour INTEGER, place TEXT, celsius REAL); hour is 0 to 23, place is 'greenhouse' or 'shed'. "
-    "For example: SELECT min(celsius) FROM readings WHERE place = 'shed'"
-)
 QUESTION = "What was the highest temperature in the greenhouse?"
+SYSTEM = "You answer questions about a log of temperatures in degrees Celsius, in the greenhouse and in the shed."
+SQL = r"SELECT (max|min|avg)\(celsius\) FROM readings WHERE place = '(greenhouse|shed)'( AND hour (<|>) [0-9]{1,2})?"
+folder = tempfile.TemporaryDirectory()
+
+
+@tool
+def query(sql: Annotated[str, Bounds(pattern=SQL)]) -> ToolResult:
+    """Query the log of temperatures, like SELECT min(celsius) FROM readings WHERE place = 'shed'"""
+    return builtin(["query_sqlite"], root=Path(folder.name))[0].invoke({"path": "log.db", "sql": sql})
 
 
 def make_log(path: Path) -> float:
@@ -36,17 +46,15 @@ def make_log(path: Path) -> float:
     return max(celsius for _, place, celsius in rows if place == "greenhouse")
 
 
-with tempfile.TemporaryDirectory() as folder:
-    highest = make_log(Path(folder, "log.db"))
+with folder:
+    highest = make_log(Path(folder.name, "log.db"))
     question = " ".join(sys.argv[2:]) or QUESTION
-    limits = Limits(rounds=4, tokens=100, result=1000)
-    with Agent(
-        chosen_model(), tools=["query_sqlite"], system=SYSTEM, root=folder, limits=limits, sampling={"temperature": 0}
-    ) as agent:
-        result = agent.run(question, tool_choice="query_sqlite")
-    print(f"? {question}")
-    for done in result.calls:
-        print(f"query: {done.call.arguments.get('sql')}\n{'' if done.ok else 'failed: '}{display(done.text, lines=True)}")
-    print(f"answer: {display(result.text, lines=True)}")
-    if question == QUESTION:
-        print(f"(the log says {highest})")
+    limits = Limits(rounds=3, tokens=80)
+    with Agent(chosen_model(), tools=[query], system=SYSTEM, limits=limits, sampling={"temperature": 0}) as agent:
+        result = agent.run(question, tool_choice="required")
+print(f"? {question}")
+for done in result.calls:
+    print(f"query: {done.call.arguments['sql']}\n{'' if done.ok else 'failed: '}{display(done.text, lines=True)}")
+print(f"answer: {display(result.text, lines=True)}")
+if question == QUESTION:
+    print(f"(the log says {highest})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from agent.grammar.schema import compile_schema
 from agent.grammar.syntax import without
 
 BLANK = " \t\r\n"
-_MARK = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
+_MARK = re.compile(r"<[^<>\s]+>")
 _MAX_BLANK = 4  # characters of white space before a call or value that must come
 
 

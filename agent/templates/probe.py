@@ -85,7 +85,7 @@ def probe(process: TemplateProcess, source: str) -> Profile:
     basic = _Round()
     basic.add("none", [user()], prompt=True)
     basic.go(process)
-    empty_tools = False
+    empty_tools, seen = False, basic
     if basic.error("none") is not None:
         other = _Round(empty_tools=True)
         other.add("none", [user()], prompt=True)
@@ -93,6 +93,9 @@ def probe(process: TemplateProcess, source: str) -> Profile:
         empty_tools = other.error("none") is None
         if not empty_tools:
             return Profile(error=basic.error("none"), dialect=by_fingerprint(source, False))
+        seen = other
+    if not seen.shows("none", _USER):
+        return Profile(error="it does not show what a user says", dialect=by_fingerprint(source, False))
     first = _first_round(process, empty_tools)
     tools = _tools(first)
     calls = _Calls(first)
