@@ -1,6 +1,6 @@
 # `make` tells what there is. Everything happens in .venv, which is built when it is needed and kept while pyproject.toml stays the same.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quantize test lint bench clean
+.PHONY: help setup demo quantize ask test lint bench clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -9,9 +9,10 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 QUANT ?= Q4_K_M
 TESTS ?= tests
+DEMO_MODEL := .demo/SmolLM2-135M-Instruct-Q8_0.gguf
 
 help: ## this list
-	@echo "Sprig: a Hugging Face model becomes a small GGUF for ARM phones and boards"
+	@echo "Sprig: large language models made small enough for ARM phones and boards, and put to work there"
 	@echo
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS=$$'\t' read -r name about; do printf '  make %-9s %s\n' "$$name" "$$about"; done
 
@@ -32,15 +33,22 @@ lint: $(VENV)/.dev ## ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: $(VENV)/.dev ## start-up, and speed and memory beside llama.cpp's own two passes; takes minutes
+ask: $(VENV)/.run ## Q="question" [MODEL=<GGUF | name>]: one question; the demo's model when none is named
+	@test -n "$${Q:-}" || { echo 'make ask needs a question: make ask Q="What is the capital of France?" [MODEL=file.gguf]' >&2; exit 2; }
+	@test -n "$${MODEL:-}" || test -f "$(DEMO_MODEL)" || { echo 'no model is named, and the demo has not made its own: make demo, or MODEL=file.gguf' >&2; exit 2; }
+	@$(BIN)/sprig ask "$$Q" -m "$${MODEL:-$(DEMO_MODEL)}" </dev/null
+
+bench: $(VENV)/.dev ## start-up, quantizing beside llama.cpp's own two passes, the agent beside llama.cpp; takes minutes
 	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/quantize.py
+	@$(BIN)/python benchmarks/agent.py
+	@$(BIN)/python benchmarks/tool_calls.py
 
 clean: ## remove what the demo made; .venv stays
 	@rm -rf .demo build
 
 # Make exports these to the recipes, where the shell quotes them: a path may hold any character.
-export MODEL QUANT OUT
+export MODEL QUANT OUT Q
 
 # One setup at a time in one checkout, where the system has flock.
 LOCK := $(shell command -v flock >/dev/null && echo "flock .setup.lock")

@@ -295,7 +295,8 @@ def _approver(allowed: Sequence[str]) -> Any:
     from agent.approval import Answer
 
     def approve(request: Any) -> Any:
-        if any(fnmatchcase(request.tool.name, pattern) for pattern in allowed):
+        # Where nothing confines a tool, or it is not what it was, a pattern is no answer.
+        if not request.tool.unconfined and any(fnmatchcase(request.tool.name, pattern) for pattern in allowed):
             return Answer.yes()
         try:
             # The terminal itself: standard input may be a file that was piped in.

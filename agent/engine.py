@@ -328,7 +328,9 @@ class Engine:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         path = os.pathsep.join(filter(None, [str(_PACKAGES), os.environ.get("PYTHONPATH", "")]))
-        env = {**os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}
+        # Threads that spin while they wait for each other starve when another program wants the cores: a prompt then takes
+        # several times as long. Asleep, they cost little on an idle machine (benchmarks/agent.py).
+        env = {"OMP_WAIT_POLICY": "passive", **os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the child)
         with theirs:
             self._child = subprocess.Popen(

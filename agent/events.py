@@ -158,7 +158,7 @@ class Result:
 
     Attributes:
         text: the answer.
-        reason: "done"; or what ended it: "length", "rounds", "time", "cancelled", "loop", "repeated call", "error".
+        reason: "done"; or what ended it: "length", "rounds", "time", "context", "cancelled", "loop", "repeated call", "error".
         messages: what the run added to the conversation, the user's message first.
         calls: the tool calls that ran, with their results, in order.
         value: with a schema, the validated object; None otherwise.

@@ -1,7 +1,7 @@
 """The whole job on a real model, with no network: `make demo` runs this.
 
 SmolLM2-135M-Instruct is rebuilt as a Hugging Face checkpoint, served from a Hub on this machine, and `sprig quantize` does with
-it what it does with any model of the Hub. Then llama.cpp loads what came out and answers a question.
+it what it does with any model of the Hub. Then llama.cpp loads what came out and answers a question, and an agent calls a tool.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tests.fixtures.smollm2 import REPO_ID, rebuild  # noqa: E402
 FOLDER = ROOT / ".demo"
 RECIPES = ("Q4_0", "Q8_0")
 QUESTION, EXPECTED = "What is the capital of France?", "Paris"
+WISH = "Water bed 2 for 60 seconds."
 PREFILL, DECODE = 256, 48  # tokens that are timed
 
 
@@ -83,6 +84,28 @@ def ask(path: Path) -> Answer:
     return Answer(text.strip(), PREFILL / (prefilled - start), DECODE / (decoded - prefilled))
 
 
+def act(path: Path) -> str:
+    """A wish that one tool call fulfils, as a script would have it fulfilled."""
+    from agent import Agent, Limits, tool
+
+    @tool
+    def water(bed: int, seconds: int = 30) -> str:
+        """Open the valve of a garden bed.
+
+        Args:
+            bed: number of the bed, 1 to 4
+            seconds: how long
+        """
+        return f"bed {bed} got water for {seconds} seconds"
+
+    with Agent(path, tools=[water], limits=Limits(rounds=2, tokens=60), sampling={"temperature": 0, "seed": 1}) as agent:
+        result = agent.run(WISH, tool_choice="required")
+    if not result.calls:
+        sys.exit(f"demo: the agent made no call ({result.error or result.reason})")
+    done = result.calls[0]
+    return f"{done.call.name}({', '.join(f'{k}={v!r}' for k, v in done.call.arguments.items())}) -> {done.text}"
+
+
 def table(rows: list[tuple[dict[str, Any], Answer]], source: int) -> str:
     lines = [f"{'source':>14}{'output':>8}{'bits':>6}{'download':>10}{'quantize':>10}{'check':>8}{'prefill':>11}{'decode':>11}"]
     for made, answer in rows:
@@ -107,6 +130,8 @@ def main() -> None:
     print(f"\nQ: {QUESTION}")
     for m, answer in rows:
         print(f"{m['recipe']}: {display(answer.text)}")
+    print(f"\nAn agent with a tool: {WISH}")
+    print(f"{display(act(Path(made[-1]['path'])))}")
     print(f"\n{table(rows, weights)}\n")
     print(f"bits per weight; prefill of {PREFILL} and decode of {DECODE} tokens on {os.cpu_count()} cores of this machine")
     print(f"All in {time.perf_counter() - start:.0f} s. The files, each with its card, are in {FOLDER.name}/:")

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 from agent.dialects.base import Dialect
 from agent.dialects.write import joined, tame, write_calls
-from agent.messages import Segment, ToolCall, ToolSpec
+from agent.messages import Message, Segment, ToolCall, ToolSpec
 
 # A call's name and arguments in the example: what no tool is called, so that a model that copies it is found out.
 _EXAMPLE = ToolCall("TOOL_NAME", {"ARGUMENT": "VALUE"}, "000000000")
-_TOOL_RESPONSE = frozenset({"hermes", "generic", "qwen-coder", "minicpm5"})
+_TOOL_RESPONSE = frozenset({"hermes", "qwen-coder", "minicpm5"})  # an untrained model would answer with the mark itself
 
 
 def generic_instructions(tools: Sequence[ToolSpec], dialect: Dialect) -> list[Segment]:
@@ -32,6 +32,26 @@ def generic_instructions(tools: Sequence[ToolSpec], dialect: Dialect) -> list[Se
         *_example(dialect),
         _trusted("\nYou then get its result. Use a tool only if the request needs it; otherwise answer directly."),
     ])  # fmt: skip
+
+
+def examples() -> list[Message]:
+    """A few turns that show an untrained model when to call and when not: a small one learns it from nothing else."""
+    time = ToolCall("get_time", {"city": "Delhi"}, "000000001")
+    door = ToolCall("open_door", {"number": 4}, "000000002")
+    return [
+        Message("user", "Hi, who are you?"),
+        Message("assistant", "I am a helpful assistant. What can I do for you?"),
+        Message("user", "What time is it in Delhi?"),
+        Message("assistant", calls=(time,)),
+        Message("tool", "14:05", call_id=time.id, name=time.name),
+        Message("assistant", "It is 14:05 in Delhi."),
+        Message("user", "What is bread made of?"),
+        Message("assistant", "Bread is made of flour, water, salt and yeast."),
+        Message("user", "Open door 4."),
+        Message("assistant", calls=(door,)),
+        Message("tool", "done", call_id=door.id, name=door.name),
+        Message("assistant", "Door 4 is open."),
+    ]
 
 
 def tools_text(dialect: Dialect, tools: Sequence[ToolSpec]) -> list[Segment]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent.dialects.teach import result_segments, tools_text
+from agent.dialects.teach import examples, result_segments, tools_text
 from agent.dialects.write import write_calls
 from agent.messages import Message, ToolCall, ToolSpec
 from agent.templates.profile import Profile
@@ -46,7 +46,10 @@ def prepared(messages: Sequence[Message], tools: Sequence[ToolSpec], profile: Pr
         options["xml_tools"] = functions
     elif tools and not profile.tools:
         system = "\n\n".join(filter(None, [system, woven(tools_text(profile.dialect, tools))]))
-    entries = converted([m for m in known if m.role != "system"], tools, profile)
+    said = [m for m in known if m.role != "system"]
+    if tools and not profile.tools and profile.dialect.name == "generic":
+        said = [*examples(), *said]
+    entries = converted(said, tools, profile)
     head: Entry = {"role": "system", "content": system}
     if tools and profile.tools == "system":
         head["tools"] = tojson(functions)

@@ -69,8 +69,9 @@ def agent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp(request.param.replace(".", "-"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPRIG_HOME", str(folder / "home"))
+        path = chat_model(folder / "m.gguf", request.param, llama__context_length=8192)
         with (
-            Engine(chat_model(folder / "m.gguf", request.param, llama__context_length=8192), context=8192, threads=1, batch=512) as engine,
+            Engine(path, context=8192, threads=1, batch=512) as engine,
             Agent(engine, tools=[plan, light, now], sampling={**WILD, "seed": 1}) as made,
         ):
             yield made
