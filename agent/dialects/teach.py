@@ -37,7 +37,7 @@ def generic_instructions(tools: Sequence[ToolSpec], dialect: Dialect) -> list[Se
 def examples() -> list[Message]:
     """A few turns that show an untrained model when to call and when not: a small one learns it from nothing else."""
     time = ToolCall("get_time", {"city": "Delhi"}, "000000001")
-    door = ToolCall("open_door", {"number": 4}, "000000002")
+    oven = ToolCall("heat_oven", {"degrees": 180, "minutes": 20}, "000000002")
     return [
         Message("user", "Hi, who are you?"),
         Message("assistant", "I am a helpful assistant. What can I do for you?"),
@@ -47,10 +47,10 @@ def examples() -> list[Message]:
         Message("assistant", "It is 14:05 in Delhi."),
         Message("user", "What is bread made of?"),
         Message("assistant", "Bread is made of flour, water, salt and yeast."),
-        Message("user", "Open door 4."),
-        Message("assistant", calls=(door,)),
-        Message("tool", "done", call_id=door.id, name=door.name),
-        Message("assistant", "Door 4 is open."),
+        Message("user", "Heat the oven to 180 degrees for 20 minutes."),
+        Message("assistant", calls=(oven,)),
+        Message("tool", "done", call_id=oven.id, name=oven.name),
+        Message("assistant", "The oven is at 180 degrees for 20 minutes."),
     ]
 
 
