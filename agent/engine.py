@@ -23,7 +23,7 @@ from agent.child import Ended
 from agent.device import available_memory, cores
 from agent.errors import SprigError
 from agent.home import home
-from agent.memory import Need, choose_context
+from agent.memory import Need, choose_context, flash_attention
 from agent.messages import Segment
 from agent.model_file import ModelFile, find_model, read_model
 from agent.sampling import Sampling
@@ -164,7 +164,7 @@ class Engine:
                 "op": "load", "path": str(path), "repack": repack,
                 "context": {
                     "n_ctx": size, "n_seq": conversations, "n_batch": min(batch, size), "threads": threads or cores(),
-                    "cache": cache,
+                    "cache": cache, "flash": flash_attention(cache),
                 },
                 "prefix_folder": str(home() / "cache" / "prefix") if keep_prefix else None,
                 "identity": f"{self.file.identity} {cache} {_library()}",
@@ -328,9 +328,9 @@ class Engine:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         path = os.pathsep.join(filter(None, [str(_PACKAGES), os.environ.get("PYTHONPATH", "")]))
-        # Threads that spin while they wait for each other starve when another program wants the cores: a prompt then takes
-        # several times as long. Asleep, they cost little on an idle machine (benchmarks/agent.py).
-        env = {"OMP_WAIT_POLICY": "passive", **os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}
+        # Threads that spin while they wait for each other starve when another program wants the cores, and a token then takes
+        # several times as long; asleep at once, they are a quarter slower on an idle machine. So they spin for a tenth of a millisecond.
+        env = {"GOMP_SPINCOUNT": "10000", **os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the child)
         with theirs:
             self._child = subprocess.Popen(

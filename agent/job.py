@@ -57,6 +57,7 @@ class Job:
         pending: tokens to compute, from ``fed`` on; the logits of the last one choose what comes next.
         out: tokens chosen and not yet told to the parent.
         ended: why the answer is over; empty while it is not.
+        told: when the parent was told of new text.
     """
 
     id: int
@@ -79,6 +80,7 @@ class Job:
     generated: list[int] = field(default_factory=list)
     thought: int = 0
     ended: str = ""
+    told: float = 0.0
     _decoder: codecs.IncrementalDecoder = field(init=False)
 
     def __post_init__(self) -> None:

@@ -35,6 +35,7 @@ class ContextSettings:
         n_batch: tokens of one decode.
         threads: of the computation.
         cache: "f16" or "q8_0", the type of K and V.
+        flash: compute attention in one pass, without keeping its scores; quantized V needs it.
     """
 
     n_ctx: int
@@ -42,6 +43,7 @@ class ContextSettings:
     n_batch: int
     threads: int
     cache: str
+    flash: bool
 
 
 class Model:
@@ -240,10 +242,7 @@ class Context:
         params.kv_unified = True  # one pool of cells: a lone conversation may use all of them
         params.no_perf = True
         params.type_k = params.type_v = Q8_0 if settings.cache == "q8_0" else F16
-        # Quantized V needs flash attention; elsewhere it is slower on the big ARM cores (llama.cpp #27086).
-        params.flash_attn_type = (
-            lib.LLAMA_FLASH_ATTN_TYPE_ENABLED if settings.cache == "q8_0" else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        )
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED if settings.flash else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._abort: Any = None
         self.handle = lib.llama_init_from_model(model.handle, params)
         if not self.handle:

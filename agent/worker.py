@@ -34,6 +34,7 @@ _SHARED_SECONDS = 0.2  # the same while others wait for their next token
 _FIRST_CHUNK, _LEAST_CHUNK = 64, 32  # tokens; smaller pieces waste the cores
 _LOOK_SECONDS = 0.02  # how often a long computation looks whether it is still wanted
 _PROGRESS_SECONDS = 0.1
+_TELL_SECONDS = 0.025  # words that follow each other faster are told together: each message takes time from the computation
 _PAGE = resource.getpagesize()
 
 
@@ -272,6 +273,10 @@ class Worker:
             self._tell(job)
 
     def _tell(self, job: Job, *, final: bool = False) -> None:
+        now = time.monotonic()
+        if not final and now - job.told < _TELL_SECONDS:
+            return
+        job.told = now
         ids, text = job.take_text(final=final)
         if ids or text:
             self.wire.send({"id": job.id, "event": "text", "ids": ids, "text": text})
