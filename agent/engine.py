@@ -328,8 +328,8 @@ class Engine:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         path = os.pathsep.join(filter(None, [str(_PACKAGES), os.environ.get("PYTHONPATH", "")]))
-        # Threads that spin while they wait for each other starve when another program wants the cores, and a token then takes
-        # several times as long; asleep at once, they are a quarter slower on an idle machine. So they spin for a tenth of a millisecond.
+        # Threads that spin while they wait for each other starve when another program wants the cores: a prompt then takes
+        # several times as long. Asleep at once, they are a quarter slower on an idle machine. So they spin for some 0.1 ms.
         env = {"GOMP_SPINCOUNT": "10000", **os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the child)
         with theirs:
