@@ -68,6 +68,7 @@ class Job:
     constraint: Constraint | None
     settings: Sampling
     max_tokens: int
+    n_ctx: int
     deadline: float | None
     max_thinking: int | None
     force: bool
@@ -106,7 +107,7 @@ class Job:
             self.timing.first = time.monotonic()
         self._thinking_budget()
         self._force()
-        self._limits(context)
+        self._limits()
 
     def start(self, context: Context) -> None:
         """What the constraint forces before anything is drawn goes into the cache with the prompt."""
@@ -162,6 +163,8 @@ class Job:
         for token in tokens:
             if not self._allowed(token) or self.model.ends(token):
                 return  # a control token where the constraint wants plain text: leave it to the draw
+            if self._full:
+                return
             self._take(token, forced=True)
             self.pending.append(token)
 
@@ -210,14 +213,19 @@ class Job:
         self._queue(ids)
         self.thought = 0
 
-    def _limits(self, context: Context) -> None:
+    @property
+    def _full(self) -> bool:
+        """Whether there is room for no further token, in the context or in the limit."""
+        return self.timing.generated >= min(self.max_tokens, self.n_ctx - len(self.tokens))
+
+    def _limits(self) -> None:
         if self.constraint is not None and self.constraint.phase == "done":
             self.ended = "stop"
         elif self.timing.generated >= self.max_tokens:
             self.ended = "length"
         elif self.deadline is not None and time.monotonic() > self.deadline:
             self.ended = "time"
-        elif len(self.tokens) + self.timing.generated >= context.settings.n_ctx:
+        elif self._full:
             self.ended = "context"
         elif self.timing.generated % _LOOP_EVERY == 0 and _loops(self.generated):
             self.ended = "loop"

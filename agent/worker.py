@@ -133,7 +133,8 @@ class Worker:
         return Job(
             id=message["id"], owner=str(message["owner"]), tokens=tokens, prefix=int(message.get("prefix", 0)), model=self.model,
             constraint=_constraint(spec), settings=Sampling(**message["sampling"]),
-            max_tokens=int(message["max_tokens"]), deadline=now + seconds if seconds is not None else None,
+            max_tokens=int(message["max_tokens"]), n_ctx=self.context.settings.n_ctx,
+            deadline=now + seconds if seconds is not None else None,
             max_thinking=message.get("max_thinking"), force=bool(message.get("force", True)), timing=Timing(start=now),
         )  # fmt: skip
 

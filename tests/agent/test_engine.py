@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from agent.engine import EndStep, Engine, EngineError, PrefillStep, TextStep
 from agent.errors import GGUFError, SprigError
+from agent.memory import need
 from agent.messages import Segment
 from agent.model_file import find_model, read_model
 from agent.sampling import Sampling
@@ -216,12 +217,11 @@ def test_cancelling_ends_an_answer_within_a_step(engine: Engine) -> None:
     count = 0
     for step in engine.generate("a", PROMPT, sampling=GREEDY, max_tokens=900, cancelled=cancelled):
         if isinstance(step, TextStep):
-            count += 1
-            if count == 5:
-                cancelled.set()
+            count += len(step.ids)
+            cancelled.set()
         elif isinstance(step, EndStep):
             assert step.reason == "cancelled"
-    assert 5 <= count < 900
+    assert 1 <= count < 900
     assert answer(engine, "a", PROMPT)[1].reason == "length"
 
 
@@ -296,15 +296,16 @@ def test_a_quantized_cache_takes_half_the_memory(tmp_path: Path) -> None:
 
 
 def test_a_context_that_does_not_fit_is_refused_with_one_that_does(model: Path) -> None:
+    enough = int(1.1 * need(read_model(model), context=2048, sequences=1, batch=256, cache="f16").total) + 1
     with pytest.raises(SprigError, match=r"with a context of 4096 needs .* are free; a context of \d+ would fit") as e:
-        Engine(model, context=4096, memory=40_000_000, conversations=1)
+        Engine(model, context=4096, memory=enough, conversations=1)
     fitting = int(str(e.value).split("a context of ")[2].split()[0])
-    with Engine(model, context=fitting, memory=40_000_000, conversations=1, threads=1) as engine:
-        assert engine.context == fitting
+    assert fitting == 2048
+    for context in (fitting, None):  # as advised, and by itself
+        with Engine(model, context=context, memory=enough, conversations=1, threads=1) as engine:
+            assert engine.context == fitting
     with pytest.raises(SprigError, match="take a smaller model"):
         Engine(model, memory=1_000_000)
-    with Engine(model, memory=40_000_000, conversations=1, threads=1) as engine:
-        assert 1024 <= engine.context <= fitting
 
 
 @pytest.mark.parametrize(

@@ -170,4 +170,6 @@ def test_a_conversation_that_an_assistant_begins_gets_an_empty_question(
 ) -> None:
     transcript = begun(engine, templates["gemma2"], system=False)
     transcript.rebuild([Message("assistant", "Hello."), Message("user", "Hi")])
-    assert text(transcript).count("<start_of_turn>user") == 2
+    shown = text(transcript).rpartition("for 20 minutes.<end_of_turn>\n")[2]  # behind the example turns
+    assert shown.count("<start_of_turn>user") == 2
+    assert shown.endswith("Hello.<end_of_turn>\n<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n")
