@@ -14,19 +14,14 @@ import typer
 
 from agent import console, home
 from agent.errors import SprigError
+from agent.options import SETTINGS, Json, Verbose
 from agent.text import display
 
 if TYPE_CHECKING:
     from agent.agent import Agent
     from agent.events import Event, Result
 
-_SETTINGS: dict[str, Any] = {
-    "add_completion": False,
-    "rich_markup_mode": None,
-    "pretty_exceptions_enable": False,
-    "context_settings": {"help_option_names": ["-h", "--help"]},
-}
-ask_app = typer.Typer(**_SETTINGS)
+ask_app = typer.Typer(**SETTINGS)
 _MOST_INPUT = 2_000_000  # characters of standard input
 _UNFINISHED = {
     "length": "the answer was cut off at its limit of tokens (--max-tokens)",
@@ -75,8 +70,8 @@ def ask(
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Answers, tool calls between them.")] = 20,
     seconds: Annotated[float | None, typer.Option(metavar="S", help="Time for everything.")] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens, speed and memory at the end.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show log lines, and the traceback of an error.")] = False,
+    json_: Json = False,
+    verbose: Verbose = False,
 ) -> None:
     """Ask a model, with tools if you like; the answer comes as it is written."""
     with console.command(json=json_, verbose=verbose) as out, ExitStack() as stack:

@@ -14,18 +14,14 @@ import typer
 from agent import console
 from agent.errors import SprigError
 from agent.files import atomic_write
+from agent.options import SETTINGS, Json, Verbose
 from agent.session import Store
 from agent.text import display
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show log lines, and the traceback of an error.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="A session's id, or the beginning of it.")]
 
 sessions_app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    **SETTINGS,
     invoke_without_command=True,
     help="List, search, export and remove the conversations that were kept (sprig ask --session).",
 )

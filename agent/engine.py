@@ -27,12 +27,16 @@ from agent.memory import Need, choose_context, flash_attention
 from agent.messages import Segment
 from agent.model_file import ModelFile, find_model, read_model
 from agent.sampling import Sampling
+from agent.steps import EndStep, PrefillStep, Step, TextStep, step_of
 from agent.trial import why_it_ended
 from agent.wire import Wire
 
 _PACKAGES = Path(__file__).resolve().parent.parent
 _LOG_BYTES = 1 << 16
 _STALLED = 300.0  # seconds without a word from a worker that computes; the longest batch on the slowest board is far below
+
+
+__all__ = ["EndStep", "Engine", "EngineError", "Loaded", "PrefillStep", "Step", "TextStep"]
 
 
 class EngineError(SprigError):
@@ -54,45 +58,6 @@ class Loaded:
     partial_rollback: bool
     seconds: float
     resident: int
-
-
-@dataclass(frozen=True, slots=True)
-class PrefillStep:
-    """How far a prompt is computed, in tokens."""
-
-    done: int
-    total: int
-    cached: int
-
-
-@dataclass(frozen=True, slots=True)
-class TextStep:
-    """Tokens that were chosen, and their text with control tokens written out."""
-
-    ids: tuple[int, ...]
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class EndStep:
-    """The answer is over.
-
-    Attributes:
-        reason: "stop", "length", "time", "context", "loop", "stuck", "cancelled" or "failed".
-        why: of "failed", in one line.
-        timing: see agent.job.Timing.
-        resident: bytes of the worker.
-        seed: of the draws.
-    """
-
-    reason: str
-    why: str
-    timing: Mapping[str, Any]
-    resident: int
-    seed: int
-
-
-Step = PrefillStep | TextStep | EndStep
 
 
 class Engine:
@@ -281,7 +246,7 @@ class Engine:
                     message = self._next(answers, _STALLED, None if asked else cancelled)
                     if message is _LOOK:
                         continue
-                    step = _step(message)
+                    step = step_of(message)
                     ended = isinstance(step, EndStep)
                     yield step
             finally:
@@ -466,14 +431,6 @@ class Engine:
 
 
 _LOOK: dict[str, Any] = {"event": "look"}
-
-
-def _step(message: Mapping[str, Any]) -> Step:
-    if message["event"] == "prefill":
-        return PrefillStep(message["done"], message["total"], message["cached"])
-    if message["event"] == "text":
-        return TextStep(tuple(message["ids"]), message["text"])
-    return EndStep(message["reason"], message["why"], message["timing"], message["resident"], message["seed"])
 
 
 def _library() -> str:

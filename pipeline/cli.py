@@ -16,6 +16,7 @@ import typer
 from agent import console, home
 from agent.errors import RecipeError, SprigError
 from agent.files import human_size
+from agent.options import SETTINGS, Json, Verbose
 from agent.text import display
 from pipeline import store
 from pipeline.recipe import RECIPES, find_recipe
@@ -23,18 +24,10 @@ from pipeline.recipe import RECIPES, find_recipe
 if TYPE_CHECKING:
     from pipeline.quantize import Result
 
-_SETTINGS: dict[str, Any] = {
-    "add_completion": False,
-    "rich_markup_mode": None,
-    "pretty_exceptions_enable": False,
-    "context_settings": {"help_option_names": ["-h", "--help"]},
-}
-quantize_app = typer.Typer(**_SETTINGS)
-inspect_app = typer.Typer(**_SETTINGS)
-models_app = typer.Typer(**_SETTINGS, invoke_without_command=True, help="List, show and remove the models in the store.")
+quantize_app = typer.Typer(**SETTINGS)
+inspect_app = typer.Typer(**SETTINGS)
+models_app = typer.Typer(**SETTINGS, invoke_without_command=True, help="List, show and remove the models in the store.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show log lines, and the traceback of an error.")]
 
 
 def _need_pipeline_extra() -> None:
