@@ -109,7 +109,7 @@ class Job:
         self._force()
         self._limits()
 
-    def start(self, context: Context) -> None:
+    def start(self) -> None:
         """What the constraint forces before anything is drawn goes into the cache with the prompt."""
         self._force()
 

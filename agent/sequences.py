@@ -117,7 +117,7 @@ class Sequences:
                 if self.context.position_max(slot.number) == last.count - 1:
                     del slot.tokens[last.count :]
                     return last.count
-        self._clear(slot)
+        self.clear(slot)
         return 0
 
     def _share(self, slot: Slot, tokens: list[int], most: int, have: int) -> int:
@@ -130,7 +130,7 @@ class Sequences:
         count = min(common(other.tokens, tokens), most)
         if count < max(_MIN_SHARED, have + 1):
             return 0
-        self._clear(slot)
+        self.clear(slot)
         self.context.copy(other.number, slot.number, count)
         slot.tokens = tokens[:count]
         return count
@@ -139,9 +139,9 @@ class Sequences:
         data = self.store.load(prefix) if self.store else None
         if data is None:
             return False
-        self._clear(slot)
+        self.clear(slot)
         if not self.context.set_state(slot.number, data) or self.context.position_max(slot.number) != len(prefix) - 1:
-            self._clear(slot)
+            self.clear(slot)
             return False
         slot.tokens = list(prefix)
         self.checkpoint(slot)
@@ -177,7 +177,7 @@ class Sequences:
         return True
 
     def forget(self, slot: Slot) -> None:
-        self._clear(slot)
+        self.clear(slot)
         slot.owner = ""
 
     def drop(self, owner: str) -> None:
@@ -186,11 +186,8 @@ class Sequences:
             if slot.owner == owner and not slot.busy:
                 self.forget(slot)
 
-    def reset(self, slot: Slot) -> None:
+    def clear(self, slot: Slot) -> None:
         """Forget what a sequence holds, but not whose it is."""
-        self._clear(slot)
-
-    def _clear(self, slot: Slot) -> None:
         self.context.remove(slot.number, -1)
         slot.tokens.clear()
         slot.checkpoints.clear()

@@ -91,9 +91,7 @@ class Transcript:
     def written(self, message: Message) -> list[int]:
         """An assistant's message as the model would have written it."""
         profile = self.template.profile
-        segments = write_turn(profile.dialect, profile.thinking, message, self.by_name)
-        after = self.tokens[-1] if self.tokens else None
-        return [i for ids in self.engine.tokenize(segments, after=after) for i in ids]
+        return self._tokens_of(write_turn(profile.dialect, profile.thinking, message, self.by_name))
 
     def copy(self) -> Transcript:
         """The same, to go back to."""
@@ -123,4 +121,4 @@ class Transcript:
         return self.template.continuation(previous, new, self.tools, self.options, now=self.now)
 
     def _tokens_of(self, segments: Sequence[Segment]) -> list[int]:
-        return [i for ids in self.engine.tokenize(segments, after=self.tokens[-1] if self.tokens else 0) for i in ids]
+        return [i for ids in self.engine.tokenize(segments, after=self.tokens[-1] if self.tokens else None) for i in ids]

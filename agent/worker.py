@@ -155,7 +155,7 @@ class Worker:
             job.pending, job.fed = job.tokens[have:], 0
             self.waiting.remove(job)
             self.jobs.append(job)
-            job.start(self.context)
+            job.start()
             self._tell_prefill(job)
 
     def _tell_prefill(self, job: Job) -> None:
@@ -227,7 +227,7 @@ class Worker:
             if status == 2:  # somebody cancelled; what was computed for the others is computed again
                 for slot in {job.slot.number: job.slot for job, _, _ in fed if job.slot}.values():
                     if not self.context.remove(slot.number, len(slot.tokens)):
-                        self.sequences.reset(slot)
+                        self.sequences.clear(slot)
                 self._restart_lost(fed)
                 return False
             if not self.sequences.make_room(needed_by=fed[0][0].slot or self.sequences.slots[0]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -204,11 +204,10 @@ NONE: tuple[Task, ...] = tuple(
 )
 
 
-def right(task: Task, name: str, arguments: Mapping[str, Any], same: Callable[[Any, Any], bool] | None = None) -> bool:
+def right(task: Task, name: str, arguments: Mapping[str, Any]) -> bool:
     """Whether a call is the one that the task asks for. Texts are compared without case, outer blanks and final stops."""
-    same = same or _same
     wanted = task.arguments or {}
-    return name == task.tool and set(arguments) == set(wanted) and all(same(arguments[k], wanted[k]) for k in wanted)
+    return name == task.tool and set(arguments) == set(wanted) and all(_same(arguments[k], wanted[k]) for k in wanted)
 
 
 def _same(a: Any, b: Any) -> bool:
