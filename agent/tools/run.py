@@ -91,10 +91,10 @@ def run_call(
     while not call.done.wait(_POLL):
         late = timeout is not None and time.monotonic() - began >= timeout
         if late or context.cancelled.is_set():
+            if call.done.is_set():  # asked before it is stopped: what comes after that is our doing
+                break
             stop.set()
             call.cancel()
-            if call.done.is_set():
-                break
             seconds = time.monotonic() - began
             return failure(f"no result within {timeout:g} s" if late else "cancelled", seconds)
     assert call.result is not None

@@ -142,6 +142,24 @@ def test_a_hanging_tool_is_left_at_its_deadline(kind: str) -> None:
     assert kind == "isolated" or ended.wait(2), "it was told that nobody waits any more"
 
 
+def test_what_a_late_tool_answers_when_it_is_told_to_stop_is_not_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(threading.Event):
+        """Whoever is told to stop has ended before anybody looks."""
+
+        def set(self) -> None:
+            super().set()
+            time.sleep(0.1)
+
+    def obedient(context: ToolContext) -> str:
+        context.cancelled.wait(20)
+        return "stopped"
+
+    late = tool(timeout=0.1)(obedient)
+    monkeypatch.setattr("agent.tools.run.threading.Event", Slow)
+    result = late.invoke({}, ToolContext())
+    assert (result.ok, result.text) == (False, "no result within 0.1 s")
+
+
 @pytest.mark.parametrize("kind", ["sync", "async", "isolated"])
 def test_cancelling_from_another_thread_takes_effect_at_once(kind: str) -> None:
     def sync() -> None:
