@@ -118,9 +118,13 @@ class Agent:
         return result
 
     def stream(
-        self, text: str, *, schema: Any = None, tool_choice: str = "auto", limits: Limits | None = None
+        self, text: str | None, *, schema: Any = None, tool_choice: str = "auto", limits: Limits | None = None
     ) -> Iterator[Event]:
-        """The same as ``run``, as it happens; the last event is Done. Leaving the loop early cancels the run."""
+        """The same as ``run``, as it happens; the last event is Done. Leaving the loop early cancels the run.
+
+        With None instead of a text the model answers what is there: the last message of the user, when it has no answer, because
+        that was broken off or because ``branch`` went back to it.
+        """
         known = {t.name for t in self.tools}
         if tool_choice not in ("auto", "required", "none") and tool_choice not in known:
             names = ", ".join(sorted(known)) or "no tools"
@@ -130,7 +134,7 @@ class Agent:
         output = Output.of(schema) if schema is not None else None
         return self._stream(text, output, tool_choice, limits or self.limits)
 
-    def _stream(self, text: str, output: Output | None, tool_choice: str, limits: Limits) -> Iterator[Event]:
+    def _stream(self, text: str | None, output: Output | None, tool_choice: str, limits: Limits) -> Iterator[Event]:
         if self._closed:
             raise SprigError(_CLOSED)
         with self._idle():
@@ -157,11 +161,20 @@ class Agent:
         """The conversation so far."""
         return (*self._transcript.messages, *self._transcript.held) if self._transcript is not None else ()
 
+    @property
+    def tokens(self) -> int:
+        """How much of the context the conversation takes, as far as it was computed."""
+        return len(self._transcript.tokens) if self._transcript is not None else 0
+
     def reset(self) -> None:
         """Begin a new conversation. A session's messages stay where they are kept."""
+        self.resume(None)
+
+    def resume(self, session: Session | None) -> None:
+        """Go on with another session instead, from its current leaf; with None, with a conversation that is not kept."""
         with self._idle():
             self._transcript = None
-            self.session = None
+            self.session = session
             self.engine.forget(self.conversation)
             self.conversation = self.engine.conversation()
 

@@ -55,6 +55,7 @@ class Answer:
     tokens: list[int] = field(default_factory=list)
     end: EndStep | None = None
     _names: dict[int, str] = field(default_factory=dict)
+    _untold: int = 0  # tokens that no event has counted yet
 
     def events(self, steps: Iterator[Step]) -> Iterator[Event]:
         """Read the engine's steps to their end."""
@@ -65,6 +66,7 @@ class Answer:
                 self.end = step
             else:
                 self.tokens += step.ids
+                self._untold += len(step.ids)
                 yield from self._pieces(self.parser.feed(step.text))
         yield from self._pieces(self.parser.finish())
 
@@ -73,15 +75,15 @@ class Answer:
             match piece:
                 case TextPiece(text):
                     self.text += text
-                    yield Text(text)
+                    yield Text(text, tokens=self._told())
                 case ThinkingPiece(text):
                     self.thinking += text
-                    yield Thought(text)
+                    yield Thought(text, tokens=self._told())
                 case CallStart(index, name):
                     self._names[index] = name
-                    yield CallForming(index, name)
+                    yield CallForming(index, name, tokens=self._told())
                 case CallPart(index, text):
-                    yield CallForming(index, self._names.get(index, ""), text)
+                    yield CallForming(index, self._names.get(index, ""), text, tokens=self._told())
                 case CallDone(_, call):
                     taken = {c.id for c in self.calls}
                     whole = call if call.id and call.id not in taken else replace(call, id=new_call_id())
@@ -89,6 +91,10 @@ class Answer:
                     yield CallReady(whole)
                 case CallBroken():
                     self.broken.append(piece)
+
+    def _told(self) -> int:
+        count, self._untold = self._untold, 0
+        return count
 
     @property
     def message(self) -> Message:

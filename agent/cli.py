@@ -40,7 +40,8 @@ def ask(
         str | None, typer.Argument(metavar="QUESTION", help="What to ask; what is piped in is added to it.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("-m", "--model", metavar="MODEL", help="GGUF file or name in the store; by default SPRIG_MODEL.")
+        str | None,
+        typer.Option("-m", "--model", metavar="MODEL", help="GGUF file, name in the store, or demo; by default SPRIG_MODEL."),
     ] = None,
     system: Annotated[str, typer.Option("-s", "--system", metavar="TEXT", help="System prompt.")] = "",
     tool: Annotated[
@@ -216,7 +217,10 @@ def _model(name: str | None) -> str:
     if len(found) == 1:
         return str(found[0])
     if not found:
-        raise SprigError("no model is named and none is in the store: -m FILE, or make one with `sprig quantize`")
+        from agent.demo_model import demo_model
+
+        demo = ", or try the demo model with -m demo" if demo_model() is not None else ""
+        raise SprigError(f"no model is named and none is in the store: -m FILE, make one with `sprig quantize`{demo}")
     names = ", ".join(f.stem for f in found[:6]) + (", ..." if len(found) > 6 else "")
     raise SprigError(f"no model is named, and the store has {len(found)}: -m NAME or SPRIG_MODEL, one of {names}")
 

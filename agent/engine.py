@@ -23,7 +23,7 @@ from agent.child import Ended
 from agent.device import available_memory, cores
 from agent.errors import SprigError
 from agent.home import home
-from agent.memory import Need, choose_context, flash_attention
+from agent.memory import BATCH, CACHE, CONVERSATIONS, Need, choose_context, flash_attention
 from agent.messages import Segment
 from agent.model_file import ModelFile, find_model, read_model
 from agent.sampling import Sampling
@@ -73,6 +73,7 @@ class Engine:
         repack: hold the weights in the order that this CPU computes fastest, as a copy; by default where there is memory for it.
         keep_prefix: keep the state of fixed prefixes on disk for the next start.
         memory: bytes that may be used; by default what the machine has free.
+        nice: how far the computation stands back behind other programs, from 0 to 19 (nice(2)), where the system allows it.
 
     Raises:
         SprigError: there is no such model, llama.cpp would abort over it, or it does not fit the memory.
@@ -83,19 +84,20 @@ class Engine:
         model: str | Path,
         *,
         context: int | None = None,
-        cache: str = "f16",
+        cache: str = CACHE,
         threads: int | None = None,
-        conversations: int = 4,
-        batch: int = 256,
+        conversations: int = CONVERSATIONS,
+        batch: int = BATCH,
         repack: bool | None = None,
         keep_prefix: bool = True,
         memory: int | None = None,
+        nice: int = 0,
     ) -> None:
         if cache not in ("f16", "q8_0"):
             raise SprigError(f"the cache can be f16 or q8_0, not {cache!r}")
         for name, value, least, most in (
             ("context", context, 1, 1 << 30), ("threads", threads, 1, 1024), ("conversations", conversations, 1, 64),
-            ("batch", batch, 8, 4096),
+            ("batch", batch, 8, 4096), ("nice", nice, 0, 19),
         ):  # fmt: skip
             if value is not None and not least <= value <= most:
                 raise SprigError(f"{name} is {value} and must be from {least} to {most}")
@@ -112,6 +114,7 @@ class Engine:
         self._ended: str | None = None
         self._refused: str | None = None
         self._closed = False
+        self._nice = nice
         self.restarts = -1
         path = find_model(model)
         self._start()  # Python starts there while the file is looked at here
@@ -299,7 +302,7 @@ class Engine:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the child)
         with theirs:
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "agent.worker", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "agent.worker", str(theirs.fileno()), str(self._nice)],
                 stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=env, pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )  # fmt: skip

@@ -33,25 +33,32 @@ class Prefill:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The next words of the answer."""
+    """The next words of the answer.
+
+    Attributes:
+        tokens: how many were chosen or forced since the last event that has them; for the speed, and no part of what happened.
+    """
 
     text: str
+    tokens: int = field(default=0, compare=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """The next words of what the model thinks before it answers."""
+    """The next words of what the model thinks before it answers; ``tokens`` as in Text."""
 
     text: str
+    tokens: int = field(default=0, compare=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class CallForming:
-    """A tool call takes shape: first its name, then more of its arguments, as the model writes them."""
+    """A tool call takes shape: first its name, then more of its arguments, as the model writes them; ``tokens`` as in Text."""
 
     index: int
     name: str
     text: str = ""
+    tokens: int = field(default=0, compare=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

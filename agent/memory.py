@@ -11,6 +11,7 @@ from agent.model_file import ModelFile
 
 STEP = 256  # llama.cpp pads a context to this
 LEAST_CONTEXT = 1024
+CONVERSATIONS, BATCH, CACHE = 4, 256, "f16"  # an engine's own, where it is not told
 USUAL_CONTEXT = 8192  # where nothing is asked for: enough for an agent, and a cache that a board can hold
 _BYTES = {"f16": 2.0, "q8_0": 1.0625}
 _PROCESS = 30_000_000  # Python and llama.cpp in the child

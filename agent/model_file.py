@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.demo_model import HOW_TO_GET, demo_model
+from agent.demo_model import NAME as DEMO
 from agent.errors import GGUFError, SprigError
 from agent.files import atomic_write
 from agent.home import home, models
@@ -71,7 +73,7 @@ class ModelFile:
 
 
 def find_model(model: str | Path) -> Path:
-    """The file that a person means: a path, or the name of a model in the store with or without ``.gguf``.
+    """The file that a person means: a path, the name of a model in the store with or without ``.gguf``, or "demo".
 
     Raises:
         SprigError: there is none.
@@ -85,6 +87,11 @@ def find_model(model: str | Path) -> Path:
             stored = models() / name
             if stored.suffix == ".gguf" and stored.is_file():
                 return stored.absolute()
+    if text == DEMO:
+        bundled = demo_model()
+        if bundled is None:
+            raise SprigError(f"the demo model is not installed; `{HOW_TO_GET}` brings it")
+        return bundled
     raise SprigError(f"there is no model {text!r}: neither a file nor a name in {models()}; `sprig models` lists what is there")
 
 

@@ -65,8 +65,8 @@ class Run:
         self.open: list[ToolCall] = []  # calls that have no result yet
         self.transcript: Transcript
 
-    def events(self, text: str) -> Iterator[Event]:
-        """Everything that happens, Done at last."""
+    def events(self, text: str | None) -> Iterator[Event]:
+        """Everything that happens, Done at last; without a text, what was said last is answered."""
         for part in self.agent.engine.loading():
             yield Loading(part)
         for note in self.agent.notes:
@@ -74,8 +74,11 @@ class Run:
         self.agent.notes.clear()
         self.transcript = self.agent.transcript()
         last_in_one = self.output is not None and (not self.agent.tools or self.choice == "none")
-        asked = f"{text}\n\n{self.output.instruction()}" if self.output is not None and last_in_one else text
-        yield from self._ask([Message("user", asked)])
+        if text is None and not any(m.role == "user" for m in self.transcript.held):
+            raise SprigError("there is nothing to answer: the last message of this conversation is not the user's")
+        asked = [text] if text is not None else []
+        asked += [self.output.instruction()] if self.output is not None and last_in_one else []
+        yield from self._ask([Message("user", "\n\n".join(asked))] if asked else [])
         try:
             yield from self._rounds(form=last_in_one)
             if self.output is not None and not last_in_one and self.reason == "done":
@@ -200,7 +203,8 @@ class Run:
         if not refused and tool is not None:
             verdict = self.agent.gate.check(tool, call)
             refused = "" if verdict.allowed else verdict.message
-            refused = refused or self._over()  # a person may have thought about it for long
+            over = self._over()  # a person may have thought about it for long, or ended it all instead
+            refused = refused or over
         if refused or tool is None:
             self._reply(call, f"error: {refused}", ok=False)
             yield CallRefused(call, refused)

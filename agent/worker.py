@@ -303,10 +303,23 @@ def _constraint(spec: dict[str, Any] | None) -> Constraint | None:
     return Constraint.from_spec(spec)
 
 
+def _stand_back(nice: int) -> None:
+    """Let other programs have the cores first; where that cannot be, go on as it is."""
+    if not nice:
+        return
+    with contextlib.suppress(OSError):
+        os.nice(nice)
+    # Linux may weigh whole sessions against each other, and this process leads its own: then only the group's number counts
+    # (sched(7), autogroup).
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(nice))
+
+
 def main() -> None:
-    """Serve the parent at the other end of the socket whose number is the first argument."""
+    """Serve the parent at the other end of the socket whose number is the first argument; the second is its niceness."""
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _stand_back(int(sys.argv[2]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and says what is to be done
     wire = Wire(socket.socket(fileno=int(sys.argv[1])))
     try:

@@ -165,16 +165,17 @@ def models(ctx: typer.Context, json: Json = False, verbose: Verbose = False) -> 
 
 @models_app.command("list")
 def models_list(json: Json = False, verbose: Verbose = False) -> None:
-    """List the models: size, recipe, architecture, context, source."""
+    """List the models: size, recipe, architecture, context, whether one fits this machine's memory, source."""
     _list(json, verbose)
 
 
 def _list(json: bool, verbose: bool) -> None:
     with console.command(json=json, verbose=verbose) as out_of:
-        from pipeline.models_text import listing
+        from agent.device import available_memory
+        from pipeline.models_text import listing, memory
 
-        found = store.list_models()
-        summaries = [store.summary(model) for model in found]
+        free = available_memory()
+        summaries = [{**store.summary(model), **memory(model.path, free)} for model in store.list_models()]
         out_of.result({"folder": str(home.models()), "models": summaries}, listing(summaries))
 
 

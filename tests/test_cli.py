@@ -21,6 +21,7 @@ import sprig as sprig_command
 from agent.files import exclusive
 from agent.gguf_reader import read_header
 from pipeline.gguf_file import lay_out
+from tests.fixtures.chat_ggufs import chat_model
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.random_llama import SMALL, LlamaShape, write_checkpoint
 
@@ -456,6 +457,23 @@ def test_nothing_is_removed_unless_somebody_says_yes(home: Path, here: Here) -> 
     assert "--yes" in only_json(here("models", "remove", "a", "--json"))["error"]["message"]
     one_line(here("models", "remove", "a", "missing", "--yes"))
     assert len(list(folder.iterdir())) == 4, "one wrong name among several removes none"
+
+
+def test_the_list_says_what_fits_this_machines_memory(home: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = home / "models"
+    folder.mkdir(parents=True)
+    chat_model(folder / "small.gguf", "hermes")
+    (folder / "broken.gguf").write_bytes(b"<html>not found</html>" * 9)
+
+    def fits() -> tuple[str, object, object]:
+        line = next(line for line in here("models").stdout.splitlines() if line.startswith("small"))
+        listed = {m["name"]: m for m in only_json(here("models", "--json"))["models"]}
+        assert (listed["broken"]["fits"], listed["broken"]["needs"]) == (None, None)
+        return line.split()[-2], listed["small"]["fits"], listed["small"]["needs"] > 1_000_000
+
+    assert fits() == ("yes", True, True)
+    monkeypatch.setattr("agent.device.available_memory", lambda: 1000)
+    assert fits() == ("no", False, True)
 
 
 def test_a_broken_file_does_not_hide_the_others(home: Path, here: Here) -> None:

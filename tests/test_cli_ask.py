@@ -117,9 +117,18 @@ def test_what_is_piped_in_is_added_to_the_question(model: Path, shared_home: Pat
     assert prompt(stdin="Well?") == alone
 
 
+def test_the_demo_model_answers_by_its_name(home: Path) -> None:
+    done = ask("Say hello.", "-m", "demo", "--max-tokens", "8", "--json", "-c", "512", home=home)
+    told = only_json(done)
+    assert told["text"]
+    assert Path(told["model"]).name.startswith("SmolLM2-135M-Instruct")
+
+
 def test_wrong_use_is_one_line(model: Path, home: Path, tmp_path: Path) -> None:
     assert "there is no question" in one_line(ask("-m", model, home=home))
-    assert "no model is named and none is in the store" in one_line(ask("x", home=home))
+    why = one_line(ask("x", home=home))
+    assert "no model is named and none is in the store" in why
+    assert "-m demo" in why
     assert "there is no model 'nothing'" in one_line(ask("x", "-m", "nothing", home=home))
     assert "there is no model 'nothing'" in one_line(ask("x", home=home, SPRIG_MODEL="nothing"))
     assert "'nonsense'" in one_line(ask("x", "-m", model, "--tool", "nonsense", home=home))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import os
 import stat
@@ -10,6 +9,7 @@ from typing import Any
 
 from agent import process
 from agent.files import human_size
+from agent.line_diff import unified
 from agent.root import Root, RootError
 from agent.sandbox import Limits, Rules
 from agent.tools.result import ToolContext, ToolError, ToolResult, clean, describe_bytes
@@ -18,7 +18,6 @@ MAX_READ = 60_000  # bytes that one call shows
 MAX_SCAN = 1 << 26  # bytes that are skipped to reach a line
 MAX_WRITE = 1 << 20
 MAX_ENTRIES = 200
-_MAX_DIFF = 20_000
 _SEARCH_SECONDS = 10.0
 
 
@@ -214,10 +213,7 @@ def _how_often(text: str, old: str, count: int) -> str:
 
 
 def _changed(path: str, before: str | None, after: str, verb: str) -> ToolResult:
-    lines = difflib.unified_diff(
-        (before or "").splitlines(keepends=True)[:5000], after.splitlines(keepends=True)[:5000], f"a/{path}", f"b/{path}"
-    )
-    diff = "".join(line if line.endswith("\n") else line + "\n" for line in lines)
+    diff, cut = unified(before or "", after, path)
     count = after.count("\n") + (not after.endswith("\n") and bool(after))
     text = f"{verb} {path} ({count} line{'s' if count != 1 else ''})"
-    return ToolResult(True, text, data={"path": path, "created": verb == "created", "diff": diff[:_MAX_DIFF]})
+    return ToolResult(True, text, data={"path": path, "created": verb == "created", "diff": diff, "diff_cut": cut})

@@ -345,6 +345,23 @@ def test_what_llama_cpp_refuses_is_one_line(tmp_path: Path) -> None:
         engine.wait()
 
 
+@pytest.mark.parametrize("nice", [0, 7])
+def test_the_computation_stands_back_when_it_is_told_to(model: Path, nice: int) -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    with Engine(model, context=512, threads=2, nice=nice) as engine:
+        answer(engine, "a", PROMPT)  # now its threads are there too
+        assert engine._child is not None
+        child = engine._child.pid
+        wanted = min(19, ours + nice)
+        threads = [int(task.name) for task in Path(f"/proc/{child}/task").iterdir()] or [child]
+        assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {wanted}
+        group = Path(f"/proc/{child}/autogroup")
+        if group.exists():  # between sessions, Linux looks at nothing else
+            assert group.read_text().split()[-1] == str(nice)
+    with pytest.raises(SprigError, match="nice is 20"):
+        Engine(model, nice=20)
+
+
 def test_a_model_is_found_by_path_and_by_name(model: Path, home: Path) -> None:
     stored = home / "models" / "tiny.gguf"
     stored.parent.mkdir(parents=True)

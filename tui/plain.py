@@ -1,0 +1,324 @@
+"""`sprig chat --plain`: the same talk in lines, without one control sequence: for a dumb terminal, a screen reader or a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TextIO
+
+from agent import events as e
+from agent.errors import SprigError
+from agent.text import display
+from tui import notes as n
+from tui.entries import question_before
+from tui.talk import Talk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.engine import Engine
+    from agent.session import Store
+    from tui.entries import Entry
+    from tui.setup import Setup
+
+_HELP = """\
+Write a message and press Enter; a line that ends in a backslash goes on in the next. Ctrl+C stops an answer.
+  /again        have the last message answered again
+  /edit TEXT    say something else in the place of your last message
+  /new          begin a new conversation
+  /sessions     list the conversations that were kept; /open ID goes on with one
+  /model NAME   choose another model; without a name, list them
+  /think on|off|auto
+  /quit         leave; the conversation is kept"""
+_SLOW = 3.0  # seconds of reading a prompt after which that is said
+
+
+def chat_plainly(
+    setup: Setup,
+    *,
+    session: str | None = None,
+    message: str = "",
+    source: TextIO | None = None,
+    out: TextIO | None = None,
+    make_engine: Callable[[Setup], Engine] | None = None,
+) -> None:
+    """Talk until /quit or the end of the input.
+
+    Args:
+        setup: what the agent is made of; without a model, the person is asked which.
+        session: id of one to go on with.
+        message: said first.
+        source, out: by default standard input and output.
+        make_engine: loads a model; by default as the setup says.
+
+    Raises:
+        SprigError: the model cannot be used, or none is there.
+    """
+    from agent.session import Store
+
+    with Store() as store:
+        chat = PlainChat(store, source or sys.stdin, out or sys.stdout, make_engine)
+        try:
+            chat.run(setup, session, message)
+        finally:
+            chat.talk.close()
+
+
+class PlainChat:
+    """See the module."""
+
+    def __init__(
+        self, store: Store, source: TextIO, out: TextIO, make_engine: Callable[[Setup], Engine] | None = None
+    ) -> None:
+        self._store, self._source, self._out = store, source, out
+        self._notes: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.talk = Talk(self._notes.put, lambda: store, make_engine)
+        self._setup: Setup
+        self._entries: Sequence[Entry] = ()
+        self._open_line = False  # whether the answer's last line is not ended
+        self._said = 0.0
+
+    def run(self, setup: Setup, session: str | None, message: str) -> None:
+        self._setup = setup if setup.model else replace(setup, model=self._choose())
+        self._open()
+        if session is not None:
+            self.talk.load(session)
+            self._wait(n.Shown)
+            self._tell_last()
+        for text in self._messages(message):
+            self._one(text)
+
+    def _messages(self, first: str) -> Iterator[str]:
+        if first:
+            yield first
+        while (text := self._read("> ")) is not None:
+            if text.strip():
+                yield text
+
+    def _read(self, prompt: str) -> str | None:
+        """What a person writes, or None at the end of the input."""
+        lines: list[str] = []
+        while True:
+            if self._source.isatty():
+                self._write(prompt if not lines else ". ")
+            try:
+                line = self._source.readline()
+            except KeyboardInterrupt:
+                self._line()
+                return None
+            if not line:
+                return "\n".join(lines) if lines else None
+            line = line.rstrip("\r\n")
+            if not line.endswith("\\"):
+                return "\n".join([*lines, line])
+            lines.append(line[:-1])
+
+    def _one(self, text: str) -> None:
+        word, _, rest = text.partition(" ")
+        if not word.startswith("/") or "\n" in word or word.count("/") > 1:
+            self._run(lambda: self.talk.ask(text))
+            return
+        commands = {
+            "/again": self._again, "/edit": self._edit, "/new": self._new, "/sessions": self._sessions, "/open": self._open_session,
+            "/model": self._model, "/think": self._think,
+        }  # fmt: skip
+        if word in ("/quit", "/exit"):
+            raise SystemExit(0)
+        if word not in commands:
+            self._say(_HELP if word == "/help" else f"There is no command {display(word)}; /help lists them.")
+            return
+        try:
+            commands[word](rest.strip())
+        except SprigError as error:
+            self._say(f"sprig: {display(str(error))}")
+
+    # Commands.
+
+    def _again(self, rest: str) -> None:
+        last = question_before(self._entries, self._entries[-1].id) if self._entries else None
+        if last is None:
+            raise SprigError("there is nothing to answer yet")
+        self._run(lambda: self.talk.again(last.id))
+
+    def _edit(self, rest: str) -> None:
+        mine = [entry for entry in self._entries if entry.mine]
+        if not mine or not rest:
+            raise SprigError("/edit needs a message of yours that was sent, and what to say instead")
+        self._run(lambda: self.talk.edit(mine[-1].stored.parent, rest))
+
+    def _new(self, rest: str) -> None:
+        self.talk.load(None)
+        self._wait(n.Shown)
+        self._say("A new conversation.")
+
+    def _sessions(self, rest: str) -> None:
+        found = self._store.sessions(limit=20, query=rest or None)
+        for info in found:
+            self._say(f"{info.id}  {display(info.title or 'without a title')} ({info.messages} messages)")
+        if not found:
+            self._say("No conversation is kept yet." if not rest else "None is called so.")
+
+    def _open_session(self, rest: str) -> None:
+        self.talk.load(self._store.open(rest).id)
+        self._wait(n.Shown)
+        self._tell_last()
+
+    def _model(self, rest: str) -> None:
+        from agent.model_file import find_model
+
+        self._setup = replace(self._setup, model=str(find_model(rest)) if rest else self._choose())
+        self._open()
+
+    def _think(self, rest: str) -> None:
+        values = {"on": True, "off": False, "auto": None}
+        if rest not in values:
+            raise SprigError("/think is on, off or auto")
+        self._setup = replace(self._setup, thinking=values[rest])
+        self._open()
+
+    def _choose(self) -> str:
+        """Ask which model; SprigError when there is none, or nobody answers."""
+        from agent.demo_model import HOW_TO_GET
+        from agent.files import human_size
+        from agent.model_list import list_models
+
+        found = list_models()
+        usable = [m for m in found if m.fits]
+        if not usable:
+            raise SprigError(f"there is no model that fits; make one with `sprig quantize`, or take the demo model: {HOW_TO_GET}")
+        for i, model in enumerate(usable, 1):
+            self._say(f"{i}. {display(model.name)}, {human_size(model.size)}, {display(model.type)}, context {model.context}")
+        while (reply := self._read(f"Which model, 1 to {len(usable)}? ")) is not None:
+            if reply.strip().isdecimal() and 1 <= int(reply) <= len(usable):
+                return str(usable[int(reply) - 1].path)
+            self._say(f"Please answer with a number from 1 to {len(usable)}.")
+        raise SprigError("no model was chosen")
+
+    def _open(self) -> None:
+        self._say("Loading the model …")
+        self.talk.open(self._setup)
+        while True:
+            note = self._next()
+            if isinstance(note, n.OpenFailed):
+                raise SprigError(note.why)
+            if isinstance(note, n.Opened):
+                break
+        facts = note.facts
+        self._setup = note.setup
+        tools = ", ".join(t.name for t in facts.tools) or "none"
+        self._say(f"{display(facts.name)} {display(facts.type)}, context {facts.context} tokens. Tools: {display(tools)}. /help for help.")
+        for problem in facts.problems:
+            self._say(f"sprig: {display(problem)}")
+
+    # A run.
+
+    def _run(self, begin: Callable[[], None]) -> None:
+        self._said = time.monotonic()
+        begin()
+        while True:
+            try:
+                note = self._next()
+            except KeyboardInterrupt:
+                self._line()
+                self._say("Stopping …")
+                self.talk.stop()
+                continue
+            if isinstance(note, n.Settled):
+                self._entries = note.entries
+                self._line()
+                return
+            self._show(note)
+
+    def _show(self, note: Any) -> None:
+        match note:
+            case e.Text(text):
+                self._write(display(text, lines=True))
+                self._open_line = not text.endswith("\n")
+            case e.Prefill(done, total, _) if total > done and time.monotonic() - self._said > _SLOW:
+                self._said = time.monotonic()
+                self._say(f"Reading the conversation: {done} of {total} tokens.")
+            case e.CallReady(call):
+                arguments = ", ".join(f"{display(k)}: {display(str(v))[:300]}" for k, v in call.arguments.items())
+                self._say(f"Tool {display(call.name)}. {arguments}")
+            case e.CallRefused(call, why):
+                self._say(f"Tool {display(call.name)} was not run: {display(why)}")
+            case e.ToolProgress(call, text):
+                self._say(f"Tool {display(call.name)}: {display(text)}")
+            case e.ToolDone(call, ok, text, _, seconds, _):
+                lines = display(text, lines=True).splitlines()
+                more = f"\n({len(lines) - 8} more lines)" if len(lines) > 8 else ""
+                shown = "\n".join(line[:500] for line in lines[:8])
+                self._say(f"Tool {display(call.name)} {'is done' if ok else 'failed'} after {seconds:.1f} seconds:\n{shown}{more}")
+            case e.Compacted(what, before, after):
+                self._say(f"The context was full: {what} ({before} tokens to {after}).")
+            case e.Problem(text) | n.Failed(text) | n.NotAsked(_, text):
+                self._say(f"sprig: {display(text)}")
+            case e.Done(result) if result.reason not in ("done", "error"):
+                self._say(f"The answer was ended: {result.reason}.")
+            case n.Question(number, request):
+                self._ask(number, request)
+            case n.Shown(_, _, entries, _):
+                self._entries = entries
+            case _:
+                pass
+
+    def _ask(self, number: int, request: Any) -> None:
+        """A person's word about a call; what was typed before the question is no answer to it."""
+        from agent.approval import Answer
+
+        decision = request.decision
+        self._say(f"The model wants to run a tool, and {display(decision.reason)}:\n{decision.summary}")
+        for start, end, why in decision.risks:
+            self._say(f"Look at this: {decision.summary[start:end]} ({display(why)})")
+        if not self._source.isatty():
+            self._say("Not allowed: nobody is at the terminal to ask.")
+            self.talk.answer(number, Answer.no("nobody is there to ask"))
+            return
+        _forget_typed(self._source)
+        reply = self._read("Allow it? y: yes, once. s: yes, in this session. n: no. Or write why not: ")
+        word = (reply or "n").strip()
+        answers = {"y": Answer.yes(), "yes": Answer.yes(), "s": Answer.always_yes(), "n": Answer.no(), "no": Answer.no(), "": Answer.no()}
+        self.talk.answer(number, answers.get(word.lower(), Answer.no(word)))
+
+    # Lines.
+
+    def _tell_last(self) -> None:
+        for entry in self._entries[-2:]:
+            who = "You" if entry.mine else "Model"
+            self._say(f"{who}: {display(entry.stored.message.text, lines=True)[:2000]}")
+
+    def _wait(self, kind: type) -> None:
+        while True:
+            note = self._next()
+            self._show(note)
+            if isinstance(note, kind):
+                return
+            if isinstance(note, n.Failed):
+                return
+
+    def _next(self) -> Any:
+        return self._notes.get()
+
+    def _say(self, text: str) -> None:
+        self._line()
+        self._write(text + "\n")
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
+
+    def _line(self) -> None:
+        if self._open_line:
+            self._open_line = False
+            self._write("\n")
+
+
+def _forget_typed(source: TextIO) -> None:
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import termios
+
+        termios.tcflush(source.fileno(), termios.TCIFLUSH)
