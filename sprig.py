@@ -20,6 +20,7 @@ class Command:
 
 
 COMMANDS = {
+    "chat": Command("tui.cli", "chat_app", "Chat with a model that can use tools, in the terminal or a browser."),
     "ask": Command("agent.cli", "ask_app", "Ask a model, with tools: one question, or text piped in."),
     "sessions": Command("agent.cli_sessions", "sessions_app", "List, search, export and remove conversations that were kept."),
     "quantize": Command("pipeline.cli", "quantize_app", "Make a small GGUF of a Hugging Face model."),

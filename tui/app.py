@@ -1,0 +1,253 @@
+"""The application: settings, the talk with the agent, and the chat."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.events import DescendantFocus
+from textual.screen import Screen
+
+from agent.errors import SprigError
+from agent.home import home
+from tui import themes
+from tui.commands import COMMANDS, run_command
+from tui.inbox import SLOW, USUAL, Inbox
+from tui.screens.chat import ChatScreen, Notes
+from tui.settings import Settings
+from tui.setup import Setup
+from tui.talk import Talk
+
+if TYPE_CHECKING:
+    from agent.approval import Rule
+    from agent.engine import Engine
+    from agent.session import Store
+    from tui.monitor import Monitor
+    from tui.notes import Facts
+    from tui.screens.picker import Picked
+    from tui.voice import VoiceKey
+
+_STYLES = sorted(str(p) for p in Path(__file__).parent.rglob("*.tcss"))
+
+
+class SprigApp(App[None]):
+    """See the module.
+
+    Attributes:
+        settings: of the person, from the file; ``settings_path`` is where it is.
+        root: the folder of file tools and of ``@file``.
+        talk: the conversation with the agent.
+    """
+
+    CSS_PATH = _STYLES  # type: ignore[assignment]
+    TITLE = "Sprig"
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (60, "-normal"), (100, "-wide")]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (20, "-tall")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "interrupt", "Stop or quit", id="app.interrupt", show=False, priority=True),
+        Binding("ctrl+q", "quit", "Quit", id="app.quit", show=False, priority=True),
+        Binding("ctrl+p", "command_palette", "Commands", id="app.palette", priority=True),
+    ]
+    ENABLE_COMMAND_PALETTE = True
+
+    def __init__(
+        self,
+        settings: Settings,
+        setup: Setup,
+        *,
+        session: str | None = None,
+        message: str = "",
+        settings_path: Path | None = None,
+        make_engine: Callable[[Setup], Engine] | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            settings: of the person.
+            setup: what the agent is made of; without a model, the person is asked which.
+            session: id of one to go on with; None begins a new one.
+            message: is sent as soon as the model is there.
+            settings_path: where changes are kept; by default ``settings.toml`` in SPRIG_HOME.
+            make_engine: loads a model; by default as the setup says.
+        """
+        # NO_COLOR: with Textual's own filter greys would still be written; so only attributes are (https://no-color.org).
+        super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
+        self.settings, self.root = settings, setup.root
+        self.settings_path = settings_path or home() / "settings.toml"
+        self._first, self._session, self._message = setup, session, message
+        self._store: Store | None = None
+        self._store_lock = threading.Lock()
+        self._inbox: Inbox | None = None
+        self._monitor: Monitor | None = None
+        self._voice: VoiceKey | None = None
+        self.talk = Talk(self._tell, self.store, make_engine)
+        self.chat = ChatScreen()
+        themes.register(self)
+        self.theme = settings.screen.theme
+        if settings.screen.reduced_motion or settings.screen.line_mode:
+            self.animation_level = "none"
+        self.set_keymap(dict(settings.keys))
+
+    def get_default_screen(self) -> Screen[Any]:
+        return self.chat
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        if self.animation_level == "none" and hasattr(event.widget, "cursor_blink"):
+            event.widget.cursor_blink = False
+
+    async def on_mount(self) -> None:
+        every = SLOW if self.settings.screen.line_mode else USUAL
+        self._inbox = Inbox(self._deliver, asyncio.get_running_loop(), every=every)
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        """After the first paint: the model, or the question which."""
+        self.chat.setup = self._first
+        if self._session is not None:
+            self.talk.load(self._session)
+        if self._first.model:
+            self.talk.open(self._first)
+            if self._message:
+                self.call_later(self.chat.send, self._message)
+        else:
+            self.pick_model(first=True)
+        self.start_monitor()
+
+    # From the talk's thread.
+
+    def _tell(self, note: Any) -> None:
+        inbox = self._inbox
+        if inbox is not None:
+            inbox.put(note)
+
+    def _deliver(self, notes: list[Any]) -> None:
+        self.chat.post_message(Notes(notes))
+
+    def store(self) -> Store:
+        """The sessions; opened when they are first needed, from any thread. SessionError when they cannot be."""
+        with self._store_lock:
+            if self._store is None:
+                from agent.session import Store
+
+                self._store = Store()
+            return self._store
+
+    # What the chat wants of it.
+
+    def opened(self, facts: Facts) -> None:
+        """The agent is ready: this model is offered again next time."""
+        from agent.last_used import remember
+
+        self.run_worker(lambda: remember(model=facts.path), thread=True, exit_on_error=False)
+
+    def kept(self, session: str) -> None:
+        """A conversation was kept: it is offered again next time."""
+        from agent.last_used import remember
+
+        self.run_worker(lambda: remember(session=session), thread=True, exit_on_error=False)
+
+    def keep_rule(self, rule: Rule) -> None:
+        """Write an approval rule into the settings file, beside this chat."""
+        self._change_file(lambda path: _add_rule(path, rule))
+        self.settings = replace(self.settings, rules=(*self.settings.rules, rule))
+
+    def keep(self, key: str, value: Any) -> None:
+        """Write a setting into the file."""
+        from tui.settings_file import change
+
+        self._change_file(lambda path: change(path, key, value))
+
+    def _change_file(self, write: Callable[[Path], object]) -> None:
+        def work() -> None:
+            try:
+                write(self.settings_path)
+            except SprigError as e:
+                self.call_from_thread(self.chat.tell, f"This holds until you leave, but was not written: {e}", kind="warning")
+
+        self.run_worker(work, thread=True, exit_on_error=False)
+
+    def pick_model(self, *, first: bool = False) -> None:
+        """Let the person choose a model; at the start, also the last conversation."""
+        from tui.screens.picker import PickerScreen
+
+        async def picked(choice: Picked | None) -> None:
+            if choice is None:
+                if first and self.chat.facts is None:
+                    self.chat.tell("No model is loaded yet: ctrl+l chooses one.")
+                return
+            if choice.session:
+                self.talk.load(choice.session)
+            self.chat.change(replace(self.chat.setup, model=choice.model))
+
+        self.push_screen(PickerScreen(first=first, session=self._session), picked)
+
+    async def hand_over(self, path: Path) -> bool:
+        """In a browser: offer a written file as a download. Returns whether it was one."""
+        if not self.is_web:
+            return False
+        self.deliver_binary(path)
+        return True
+
+    def start_monitor(self) -> None:
+        """Watch the machine: temperature, load, battery."""
+        from tui.monitor import Monitor
+
+        screen = self.settings.screen
+        self._monitor = Monitor(self._tell, every=30.0 if screen.reduced_motion or screen.line_mode else 10.0)
+        self._monitor.start()
+
+    def voice_key(self) -> None:
+        """The key for speaking was pressed."""
+        if self._voice is None:
+            from tui.chat_voice import ChatVoice
+            from tui.voice import VoiceKey
+
+            self._voice = VoiceKey(ChatVoice(self.chat))
+        self._voice.press()
+
+    # Keys of everywhere.
+
+    async def action_interrupt(self) -> None:
+        """Ctrl+C: stop what goes on; with nothing to stop, leave when it is pressed twice."""
+        if self.chat.busy:
+            self.chat.action_leave()
+            return
+        now = asyncio.get_running_loop().time()
+        if now - getattr(self, "_interrupted", -9.0) < 2:
+            self.exit()
+        else:
+            self._interrupted = now
+            self.chat.tell("Press Ctrl+C again to leave; the conversation is kept.")
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        for command in COMMANDS:
+            yield SystemCommand(
+                f"{command.about}", f"/{command.name} {command.hint}".strip(), lambda c=command: self._palette(c.name)
+            )
+
+    def _palette(self, name: str) -> None:
+        self.call_later(run_command, self.chat, f"/{name}")
+
+    async def on_unmount(self) -> None:
+        if self._monitor is not None:
+            self._monitor.stop()
+        if self._voice is not None:
+            self._voice.close()
+        if self._inbox is not None:
+            self._inbox.close()
+        await asyncio.to_thread(self.talk.close)
+        if self._store is not None:
+            self._store.close()
+
+
+def _add_rule(path: Path, rule: Rule) -> None:
+    from tui.settings_file import add_rule
+
+    add_rule(path, rule)

@@ -1,0 +1,120 @@
+"""Code blocks: rows are made only where somebody looks, and colours only for whole lines near them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+from tui.markdown.blocks import Leaf
+from tui.markdown.inline import shown
+from tui.markdown.prefix import Prefix
+from tui.markdown.rows import Action, Piece, Row, cut
+from tui.markdown.syntax import highlight
+from tui.markdown.wrap import fold
+
+# Lines are coloured in portions of this many, with as many before them read along: a long string may begin there.
+_PORTION = 32
+
+
+class CodeRows:
+    """A fence or an indented block at one width. While it grows, only its new lines are looked at."""
+
+    def __init__(self, leaf: Leaf, prefix: Prefix, width: int) -> None:
+        self._leaf, self._prefix = leaf, prefix
+        self._width = max(width - prefix.width - 2, 2)
+        self._header = leaf.kind == "fence"
+        self._tops = [int(self._header)]  # first row of each line, and behind the last
+        self._colours: dict[int, tuple[int, list[list[Piece]]]] = {}  # portion -> whole lines known then, their pieces
+        self._whole = 0
+        self.grow(0)
+
+    def grow(self, whole: int) -> int:
+        """The leaf has more lines; those before ``whole`` will not change any more. Returns the first row that changed."""
+        before = self._whole
+        del self._tops[before + 1 :]
+        self._whole = max(whole, before)
+        first = top = self._tops[-1]
+        width = self._width
+        add = self._tops.append
+        for line in self._leaf.lines[before:]:
+            size = len(line) if line.isascii() else cell_len(shown(line))
+            top += 1 if size <= width else len(fold(shown(line), width))
+            add(top)
+        return min(first, self._tops[self._recolour(before)])
+
+    def _recolour(self, before: int) -> int:
+        """The first line whose colours changed, now that those from ``before`` on are whole."""
+        portion = before // _PORTION
+        known = self._colours.get(portion)
+        if known is None or self._whole == before:
+            return before
+        begin = portion * _PORTION
+        stop = min(begin + _PORTION, self._whole)
+        if known[0] != stop:
+            self._colours[portion] = (stop, self._portion(begin, stop))
+        pairs = zip(known[1], self._colours[portion][1], strict=False)
+        return begin + next((i for i, (old, new) in enumerate(pairs) if old != new), before - begin)
+
+    def goes_on(self, leaf: Leaf) -> bool:
+        """These are rows of ``leaf``, which may have grown."""
+        return leaf is self._leaf
+
+    @property
+    def height(self) -> int:
+        return self._tops[-1]
+
+    @property
+    def lines(self) -> int:
+        return len(self._leaf.lines)
+
+    def text(self) -> Sequence[str]:
+        return [shown(line) for line in self._leaf.lines]
+
+    def row(self, y: int) -> Row:
+        prefix = self._prefix.first if y == 0 else self._prefix.rest
+        if self._header and y == 0:
+            return Row((*(piece._replace(own=False) for piece in prefix), *self._title()), 0)
+        index = bisect_right(self._tops, y) - 1
+        pieces = self._line(index)
+        text = "".join(piece.text for piece in pieces)
+        start, end = fold(text, self._width)[y - self._tops[index]]
+        shown_pieces = cut(pieces, start, end)
+        room = self._width - cell_len(text[start:end])
+        bar = Piece("│ " if start == 0 else "┊ ", "fence edge", own=False)
+        fill = Piece(" " * room, "fence", own=False)
+        return Row((*(piece._replace(own=False) for piece in prefix), bar, *shown_pieces, fill), index, start)
+
+    def _title(self) -> tuple[Piece, ...]:
+        copy = Action("copy", "")
+        room = self._width + 2
+        mark = " ⧉ copy " if room >= 24 else " ⧉ "
+        name = shown(self._leaf.language)
+        if cell_len(name) > room - len(mark) - 4:
+            name = ""
+        name = f" {name} " if name else ""
+        line = "─" * (room - 2 - cell_len(name) - len(mark))
+        return (
+            Piece("┌─", "fence edge", copy, own=False),
+            Piece(name, "fence title", copy, own=False),
+            Piece(line, "fence edge", copy, own=False),
+            Piece(mark, "fence copy", copy, own=False),
+        )
+
+    def _line(self, index: int) -> list[Piece]:
+        """A line in colour; one that may still grow, or has no colours, is plain."""
+        whole = self._whole
+        if index < whole and self._leaf.language:
+            portion = index // _PORTION
+            begin = portion * _PORTION
+            stop = min(begin + _PORTION, whole)
+            known = self._colours.get(portion)
+            if known is None or known[0] != stop:
+                known = self._colours[portion] = (stop, self._portion(begin, stop))
+            return known[1][index - begin]
+        return [Piece(shown(self._leaf.lines[index]), "fence")]
+
+    def _portion(self, begin: int, stop: int) -> list[list[Piece]]:
+        lines = [shown(line) for line in self._leaf.lines[max(begin - _PORTION, 0) : stop]]
+        return highlight(lines, self._leaf.language)[begin - stop :]

@@ -1,0 +1,151 @@
+"""The inside of a paragraph: emphasis, code, links, as runs of text with a style. markdown-it parses, this flattens."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unicodedata import category
+
+from agent.text import display
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
+
+# A terminal stacks all of these on one cell; a language needs few.
+MAX_MARKS = 8
+# A longer address is shown and cannot be clicked. Characters.
+MAX_ADDRESS = 2048
+_ACTIVE = re.compile(r"[\\`*_~\[\]!&<]|://")
+_ADDRESS = re.compile(r"https?://[^\s<>\"'`]*[^\s<>\"'`.,;:!?)\]}*_]")
+_STYLES = {"strong_open": "strong", "em_open": "em", "s_open": "strike"}
+
+
+class Run(NamedTuple):
+    """Text in one style. ``style``: names, with a space between them. ``href``: where a click on it leads, or ""."""
+
+    text: str
+    style: str = ""
+    href: str = ""
+
+
+class References(dict[str, dict[str, str]]):
+    """Link reference definitions by normalized label. Remembers what was asked for and is not there yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.missed: set[str] = set()
+
+    def get(self, label: str, default: Any = None) -> Any:
+        found = super().get(label)
+        if found is None:
+            self.missed.add(label)
+        return found
+
+    def define(self, label: str, address: str) -> str:
+        """Add a definition unless its label has one; returns the normalized label."""
+        from markdown_it.common.utils import normalizeReference
+
+        name = normalizeReference(label)
+        parser = _parser()
+        href = parser.normalizeLink(address)
+        if name not in self and parser.validateLink(href):
+            self[name] = {"title": "", "href": href}
+        return name
+
+
+def shown(text: str) -> str:
+    """``text`` as a terminal may get it: no control or invisible characters, no tower of combining marks."""
+    text = display(text, lines=True)
+    if text.isascii() or not any(category(c) in {"Mn", "Me"} for c in set(text)):
+        return text
+    out: list[str] = []
+    marks = 0
+    for c in text:
+        marks = marks + 1 if category(c) in {"Mn", "Me"} else 0
+        out.append(c if marks <= MAX_MARKS else f"<U+{ord(c):04X}>")
+    return "".join(out)
+
+
+def is_plain(text: str) -> bool:
+    """Nothing in it that Markdown would read as more than text."""
+    return _ACTIVE.search(text) is None
+
+
+def plain_runs(text: str) -> list[Run]:
+    return [Run(shown(text))]
+
+
+def parse(text: str, references: References) -> list[Run]:
+    """Runs of ``text``, which may have several lines: newlines stay, a reader of a chat means them."""
+    if is_plain(text):
+        return plain_runs(text)
+    (token,) = _parser().parseInline(text, {"references": references})
+    return _flatten(token.children or [])
+
+
+@cache
+def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": False}).enable("strikethrough")
+
+
+def _flatten(tokens: list[Token]) -> list[Run]:
+    runs: list[Run] = []
+    styles: list[str] = []
+    links: list[tuple[str, int]] = []  # address, first run
+    for token in tokens:
+        href = links[-1][0] if links else ""
+        style = " ".join([*styles, "link"] if href else styles)
+        if token.type == "text":
+            runs += _text(shown(token.content), style, href)
+        elif token.type in ("softbreak", "hardbreak"):
+            runs.append(Run("\n", style, href))
+        elif token.type == "code_inline":
+            runs.append(Run(shown(token.content), f"{style} inline".strip(), href))
+        elif token.type == "image":
+            runs += _image(token, style, href)
+        elif token.type in _STYLES:
+            styles.append(_STYLES[token.type])
+        elif token.type == "link_open":
+            links.append((shown(str(token.attrs.get("href", ""))), len(runs)))
+        elif token.type == "link_close":
+            target, first = links.pop()
+            runs += _address(target, "".join(run.text for run in runs[first:]), " ".join(styles))
+            if len(target) > MAX_ADDRESS:
+                runs[first:] = [run._replace(href="") for run in runs[first:]]
+        elif token.nesting < 0:
+            styles.pop()
+        else:
+            runs += _text(shown(token.content), style, href)
+    return [run for run in runs if run.text]
+
+
+def _text(text: str, style: str, href: str) -> list[Run]:
+    """Plain text, in which addresses can be clicked."""
+    if href or "://" not in text:
+        return [Run(text, style, href)]
+    runs: list[Run] = []
+    end = 0
+    for found in _ADDRESS.finditer(text):
+        runs.append(Run(text[end : found.start()], style))
+        address = found[0] if len(found[0]) <= MAX_ADDRESS else ""
+        runs.append(Run(found[0], f"{style} link".strip(), address))
+        end = found.end()
+    return [*runs, Run(text[end:], style)]
+
+
+def _address(href: str, text: str, style: str) -> list[Run]:
+    """The address behind a link's text, where the text does not say it already."""
+    if href in (text, f"mailto:{text}", text + "/"):
+        return []
+    return [Run(f" ({href})" if text else f"({href})", f"{style} href".strip(), href)]
+
+
+def _image(token: Token, style: str, href: str) -> list[Run]:
+    source = shown(str(token.attrs.get("src", "")))
+    target = href or (source if len(source) <= MAX_ADDRESS else "")
+    alt = shown("".join(run.text for run in _flatten(token.children or [])))
+    return [Run(f"[image: {alt}]", style, target), Run(f" {source}", f"{style} href".strip(), target)]

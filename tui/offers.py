@@ -1,0 +1,82 @@
+"""What a person may choose from before a chat begins: the last conversation, and the models that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.device import available_memory
+from agent.errors import SprigError
+from agent.last_used import recall
+from agent.model_file import find_model
+from agent.model_list import ModelChoice, list_models, look_at
+
+if TYPE_CHECKING:
+    from agent.session import Store
+
+
+@dataclass(frozen=True, slots=True)
+class LastTalk:
+    """A conversation that can be gone on with, and the model that it was led with."""
+
+    session: str
+    title: str
+    model: ModelChoice
+
+
+def look(store: Callable[[], Store] | None, session: str | None = None) -> list[LastTalk | ModelChoice]:
+    """Everything that is there, the last conversation first. Reads files; never raises a SprigError.
+
+    Args:
+        store: opens the sessions; None leaves conversations out.
+        session: id of the conversation to offer; by default the last one.
+    """
+    models = list_models()
+    wanted = session or recall().session
+    last = _last(store, wanted, models) if store is not None and wanted else None
+    return [last, *models] if last is not None else [*models]
+
+
+def _last(store: Callable[[], Store], session: str, models: Sequence[ModelChoice]) -> LastTalk | None:
+    try:
+        info = store().open(session).info
+        known = next((m for m in models if info.model and str(m.path) == info.model), None)
+        model = known or (look_at(Path(info.model), available_memory()) if info.model else None)
+    except (SprigError, OSError, ValueError):
+        return None
+    return LastTalk(info.id, info.title, model) if model is not None and model.fits else None
+
+
+def at_path(text: str) -> ModelChoice:
+    """The model that a typed path means. SprigError says why it cannot be used."""
+    text = text.strip().strip("'\"")
+    if not text:
+        raise SprigError("type the path of a GGUF file")
+    return _usable(text, lambda path: SprigError(f"there is no file {path}"))
+
+
+def named(text: str) -> ModelChoice:
+    """The model with this name or path. SprigError says why it cannot be used."""
+    return _usable(text, None)
+
+
+def why_not(model: ModelChoice) -> str:
+    """Why a model cannot be used here, in one line."""
+    return f"too large: {model.why}" if model.need else model.why
+
+
+def _usable(text: str, missing: Callable[[Path], SprigError] | None) -> ModelChoice:
+    try:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            raise SprigError(f"{path} is a folder; the name of the file is missing")
+        if missing is not None and not path.is_file():
+            raise missing(path)
+        found = look_at(find_model(text), available_memory())
+    except (OSError, ValueError, RuntimeError) as e:
+        raise SprigError(f"{text[:200]} cannot be read: {getattr(e, 'strerror', None) or e}") from None
+    if not found.fits:
+        raise SprigError(f"{found.name}: {why_not(found)}")
+    return found

@@ -1,0 +1,57 @@
+"""What every dialog has: a box with a heading, its parts, and a line of the keys, which can be clicked as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen, ScreenResultType
+from textual.widget import Widget
+from textual.widgets import Static
+
+from agent.text import display
+
+Key = tuple[str, str, str]  # as it is written, what it does, the action of a click ("" for none)
+BACK: Key = ("Esc", "back", "leave")
+
+
+class Dialog(ModalScreen[ScreenResultType]):
+    """Lies over the chat; on a small screen it takes all of it. Esc leaves without a result."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", show=False)]
+    KEYS: ClassVar[tuple[Key, ...]] = (BACK,)
+
+    def __init__(self, heading: str) -> None:
+        """``heading`` may be any text."""
+        super().__init__()
+        self._heading = heading
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            yield Static(display(self._heading, lines=True), id="heading", markup=False)
+            yield from self.parts()
+            yield Static(key_line(self.KEYS), id="keys")
+
+    def parts(self) -> Iterable[Widget]:
+        """The widgets between the heading and the keys."""
+        return ()
+
+    def say_keys(self, keys: tuple[Key, ...]) -> None:
+        """Other keys hold now."""
+        self.query_one("#keys", Static).update(key_line(keys))
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
+
+def key_line(keys: Iterable[Key]) -> Content:
+    """Keys and what they do. Names do not break at a space, so that a narrow line breaks between them."""
+    parts = []
+    for key, does, action in keys:
+        text = f"[b]{key}[/] {does}".replace(" ", "\u00a0")
+        parts.append(Content.from_markup(f"[@click=screen.{action}]{text}[/]" if action else text))
+    return Content("  ").join(parts)

@@ -1,0 +1,214 @@
+"""Which model? A list of what there is and whether it fits, the last conversation first; or the path of another file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events, on, work
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widget import Widget
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from agent.demo_model import HOW_TO_GET
+from agent.errors import SprigError
+from agent.text import display
+from tui.offers import LastTalk, at_path, look
+from tui.screens.dialog import BACK, Dialog, Key
+from tui.screens.picker_rows import Row, about, row_content, searched
+
+if TYPE_CHECKING:
+    from tui.app import SprigApp
+
+_NOTHING = f"""\
+No model is here yet. This makes one, here or on a larger machine:
+
+  sprig quantize \\
+    HuggingFaceTB/SmolLM2-360M-Instruct \\
+    -q Q4_0
+
+A small demo model comes with:
+
+  {HOW_TO_GET}
+
+Then press Ctrl+R to look again. Or type where a GGUF file is:"""
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """A model's file, and the session to go on with ("" for the present one)."""
+
+    model: str
+    session: str = ""
+
+
+class PickerScreen(Dialog[Picked]):
+    """See the module. The keys go to one of two lines: a filter over the list, or the path of a file."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move('cursor_up')", "Up", show=False),
+        Binding("down", "move('cursor_down')", "Down", show=False),
+        Binding("pageup", "move('page_up')", "Page up", show=False),
+        Binding("pagedown", "move('page_down')", "Page down", show=False),
+        Binding("ctrl+r", "look", "Look again", show=False),
+    ]
+    KEYS: ClassVar[tuple[Key, ...]] = (("↑↓", "move", ""), ("Enter", "choose", "choose"), BACK)
+    _PATH_KEYS: ClassVar[tuple[Key, ...]] = (("Enter", "open", "choose"), ("^R", "look again", "look"), BACK)
+
+    def __init__(self, first: bool = False, session: str | None = None) -> None:
+        """Ask.
+
+        Args:
+            first: at the start, when the last conversation is offered too.
+            session: id of the conversation to offer; by default the last one.
+        """
+        super().__init__("Which model?")
+        self._first, self._session = first, session
+        self._rows: list[Row] = []  # all there is
+        self._shown: list[Row] = []  # that the filter lets pass
+
+    def parts(self) -> Iterable[Widget]:
+        yield Input(placeholder="type to filter", id="filter", compact=True)
+        options = OptionList(markup=False)
+        options.can_focus = False
+        yield options
+        with VerticalScroll(id="nothing", can_focus=False):
+            yield Static(_NOTHING, markup=False)
+        yield Input(placeholder="path of a GGUF file", id="path", compact=True)
+        yield Static("looking …", id="about", markup=False)
+
+    def on_mount(self) -> None:
+        self._show_list(True)
+        self.query_one("#nothing").display = False
+        self.action_look()
+
+    # What there is.
+
+    @work(exclusive=True, group="look")
+    async def action_look(self) -> None:
+        """Look for models, behind the screen."""
+        store = cast("SprigApp", self.app).store if self._first else None
+        found = await asyncio.to_thread(look, store, self._session)
+        self._rows = [*found, None]
+        self.query_one("#nothing").display = not found
+        if found:
+            self._show_list(True)
+            self._make_room()
+            self._fill()
+        else:
+            self._show_list(False)
+            self._say("")
+
+    def _fill(self) -> None:
+        options, words = self.query_one(OptionList), self._filter.value.lower().split()
+        self._shown = [row for row in self._rows if row is None or all(word in searched(row) for word in words)]
+        # The scrollbar takes a column.
+        width = self.query_one("#dialog").content_size.width - 1
+        options.set_options([Option(row_content(row, width)) for row in self._shown])
+        options.highlighted = 0
+
+    def on_resize(self, event: events.Resize) -> None:
+        if self._rows:
+            at = self.query_one(OptionList).highlighted
+            self.call_after_refresh(self._refill, at)
+
+    def _make_room(self) -> None:
+        """In a box the list takes what the other parts leave; on a small screen, where there is no box, it does so by itself."""
+        boxed = not (self.has_class("-short") or self.has_class("-narrow"))
+        self.query_one(OptionList).styles.max_height = max(4, self.size.height - 15) if boxed else "100%"
+
+    def _refill(self, at: int | None) -> None:
+        self._make_room()
+        self._fill()
+        if at is not None and at < len(self._shown):
+            self.query_one(OptionList).highlighted = at
+
+    @on(Input.Changed, "#filter")
+    def _filtered(self, event: Input.Changed) -> None:
+        event.stop()
+        if self._rows:
+            self._fill()
+
+    @on(OptionList.OptionHighlighted)
+    def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        event.stop()
+        if event.option_index < len(self._shown):
+            self._say(about(self._shown[event.option_index]))
+
+    # A choice.
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        row = self._shown[event.option_index]
+        if row is None:
+            self._show_list(False)
+            self._say(about(row))
+        elif isinstance(row, LastTalk):
+            self.dismiss(Picked(str(row.model.path), row.session))
+        elif row.fits:
+            self.dismiss(Picked(str(row.path)))
+        else:
+            self._say(about(row), wrong=True)
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.action_choose()
+
+    def action_choose(self) -> None:
+        if self._path.display:
+            self._check(self._path.value)
+        else:
+            self.query_one(OptionList).action_select()
+
+    @work(exclusive=True, group="check")
+    async def _check(self, text: str) -> None:
+        self._say("looking at it …")
+        try:
+            found = await asyncio.to_thread(at_path, text)
+        except SprigError as e:
+            self._say(display(str(e)), wrong=True)
+        else:
+            self.dismiss(Picked(str(found.path)))
+
+    @on(Input.Changed, "#path")
+    def _typed(self, event: Input.Changed) -> None:
+        event.stop()
+        self._say("")
+
+    # Which of the two is there.
+
+    @property
+    def _filter(self) -> Input:
+        return self.query_one("#filter", Input)
+
+    @property
+    def _path(self) -> Input:
+        return self.query_one("#path", Input)
+
+    def _show_list(self, shown: bool) -> None:
+        self._filter.display = self.query_one(OptionList).display = shown
+        self._path.display = not shown
+        (self._filter if shown else self._path).focus()
+        self.say_keys(self.KEYS if shown else self._PATH_KEYS)
+
+    def _say(self, text: str, *, wrong: bool = False) -> None:
+        line = self.query_one("#about", Static)
+        line.set_class(wrong, "-wrong")
+        line.update(f"✗ {text}" if wrong else text)
+
+    def action_move(self, how: str) -> None:
+        if not self._path.display:
+            getattr(self.query_one(OptionList), f"action_{how}")()
+
+    def action_leave(self) -> None:
+        if self._path.display and len(self._rows) > 1:
+            self._show_list(True)
+            self._fill()
+        else:
+            self.dismiss(None)

@@ -1,0 +1,58 @@
+"""A longer text, to be changed: the system prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+from textual.widgets import Static, TextArea
+
+from tui.screens.dialog import BACK, Dialog, Key
+
+
+class TextScreen(Dialog[str]):
+    """The result is the new text; None leaves it as it was. Esc asks once more where something would be lost."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+s", "save", "Save", show=False, priority=True)]
+    KEYS: ClassVar[tuple[Key, ...]] = (("Ctrl+S", "save", "save"), BACK)
+
+    def __init__(self, heading: str, text: str, placeholder: str = "", note: str = "") -> None:
+        """Args: ``placeholder`` stands where the text is empty, ``note`` below it. Both are safe to show."""
+        super().__init__(heading)
+        self._before, self._placeholder, self._note = text, placeholder, note
+        self._warned = False
+
+    def parts(self) -> Iterable[Widget]:
+        # The terminal would obey what a settings file may hold: the editor draws controls as signs, but not as it saves them.
+        yield TextArea(self._before, placeholder=self._placeholder, soft_wrap=True, tab_behavior="focus", compact=True)
+        yield Static(self._note, id="note", markup=False)
+
+    def on_mount(self) -> None:
+        area = self.query_one(TextArea)
+        area.move_cursor(area.document.end)
+        area.focus()
+
+    @on(TextArea.Changed)
+    def _changed(self, event: TextArea.Changed) -> None:
+        event.stop()
+        if self._warned:
+            self._warned = False
+            self._say(self._note)
+
+    def action_save(self) -> None:
+        self.dismiss(self.query_one(TextArea).text)
+
+    def action_leave(self) -> None:
+        if self._warned or self.query_one(TextArea).text == self._before:
+            self.dismiss(None)
+        else:
+            self._warned = True
+            self._say("! Not saved. Esc again leaves it so, Ctrl+S saves.")
+
+    def _say(self, text: str) -> None:
+        note = self.query_one("#note", Static)
+        note.update(text)
+        note.set_class(self._warned, "-warning")

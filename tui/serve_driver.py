@@ -1,0 +1,30 @@
+"""The app's side of a served page: Textual's WebDriver, whose page may go and another come while the app runs."""
+
+from __future__ import annotations
+
+from textual import events, messages
+from textual.drivers.web_driver import WebDriver
+
+# What a terminal must be told before an app draws: other screen, mouse, no cursor of its own, marked pastes.
+_MODES = "\x1b[?1049h\x1b[?1000h\x1b[?1003h\x1b[?1015h\x1b[?1006h\x1b[?25l\x1b[?2004h"
+
+
+class ServedDriver(WebDriver):
+    """Used when TEXTUAL_DRIVER names it, as the server does for its child."""
+
+    def start_application_mode(self) -> None:
+        super().start_application_mode()
+        # WebDriver begins blurred. A page that is focused already says so too early, and its first keys would be lost.
+        self._app.call_later(self._app.post_message, events.AppFocus())
+
+    def run_input_thread(self) -> None:
+        super().run_input_thread()
+        if not self.exit_event.is_set():  # the server is gone, and nobody could end this app any more
+            self._app.post_message(messages.ExitApp())
+
+    def on_meta(self, packet_type: str, payload: dict[str, object]) -> None:
+        if packet_type == "redraw":
+            self.write(_MODES)
+            self._app.call_later(lambda: self._app.screen.refresh())
+        else:
+            super().on_meta(packet_type, payload)

@@ -1,0 +1,78 @@
+"""Exactly what a tool would do, whole: folded to the width, the risky places marked, and below them why."""
+
+from __future__ import annotations
+
+import re
+
+from textual.content import Content, Span
+from textual.geometry import Size
+from textual.strip import Strip
+from textual.visual import Visual
+from textual.widget import Widget
+
+from agent.approval import ApprovalRequest
+from agent.text import display
+from tui.folding import fit, pieces
+
+Risk = tuple[int, int, str]
+
+_MOST = 40  # reasons that are listed; the places are marked all the same
+_SIGNS = re.compile(r"[\u2400-\u2426]|<U\+[0-9A-F]{4,6}>|<[0-9A-F]{2}>")  # how agent.text shows what cannot be seen
+_MIXED = re.compile(r"[^\W\d_]+")
+_LOOKALIKE = re.compile(r"[\u0370-\u052f\u13a0-\u13ff\uff21-\uff5a\U0001d400-\U0001d7ff]")  # Greek, Cyrillic, Cherokee, wide, maths
+
+
+class ApprovalSummary(Widget):
+    """A widget that draws only the lines that are seen, so that a megabyte to be approved costs nothing."""
+
+    def __init__(self, request: ApprovalRequest) -> None:
+        super().__init__()
+        decision = request.decision
+        self.summary = decision.summary.expandtabs(4) if "\t" not in decision.summary else decision.summary
+        self.risks = all_risks(decision.summary, decision.risks)
+        said = [*_reasons(self.summary, self.risks), display(decision.reason)]
+        if request.tool.unconfined and request.tool.unconfined != decision.reason:
+            said.append(display(request.tool.unconfined))
+        self._notes = Content("\n".join(line for line in said if line))
+        self._laid: tuple[int, list[Content]] = (0, [])
+
+    def get_content_width(self, container: Size, viewport: Size) -> int:
+        return container.width
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self.rows(width))
+
+    def rows(self, width: int) -> list[Content]:
+        """Its lines in ``width`` cells."""
+        if self._laid[0] != width:
+            body = Content(self.summary, spans=[Span(start, end, "reverse underline") for start, end, _ in self.risks])
+            notes = [line.stylize_before("italic") for line in self._notes.wrap(max(2, width))]
+            self._laid = (width, [*_folded(body, width), *notes])
+        return self._laid[1]
+
+    def render_line(self, y: int) -> Strip:
+        width, rows = self.content_size.width, self.rows(self.content_size.width)
+        if not 0 <= y < len(rows):
+            return Strip.blank(self.size.width, self.visual_style.rich_style)
+        return Visual.to_strips(self, rows[y], width, 1, self.visual_style, apply_selection=False, pad=True)[0]
+
+
+def all_risks(summary: str, risks: tuple[Risk, ...]) -> tuple[Risk, ...]:
+    """The risks that the agent found, kept within the summary, and the letters that deceive the eye."""
+    found = [(max(0, start), min(end, len(summary)), why) for start, end, why in risks]
+    taken = {start for start, _, _ in found}
+    found += [(m.start(), m.end(), "stands for a character that cannot be seen") for m in _SIGNS.finditer(summary) if m.start() not in taken]
+    for word in _MIXED.finditer(summary):
+        if not word[0].isascii() and _LOOKALIKE.search(word[0]) and re.search("[A-Za-z]", word[0]):
+            found.append((word.start(), word.end(), "mixes letters that look alike"))
+    return tuple(sorted(r for r in found if r[0] < r[1]))
+
+
+def _reasons(summary: str, risks: tuple[Risk, ...]) -> list[str]:
+    lines = list(dict.fromkeys(f"! {display(why)}: {fit(summary[start:end], 30)}" for start, end, why in risks))
+    more = len(lines) - _MOST
+    return [*lines[:_MOST], *([f"! and {more:,} more places"] if more > 0 else [])]
+
+
+def _folded(body: Content, width: int) -> list[Content]:
+    return [body[start:end] for start, end in pieces(body.plain, width)]

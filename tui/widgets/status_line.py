@@ -1,0 +1,84 @@
+"""The quiet line at the bottom: what the model does, how fast, and how the machine is."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.style import Style
+from textual.widget import Widget
+
+from tui.status import Status
+from tui.status_pieces import SEPARATOR, Piece, pieces
+from tui.status_words import ascii_only
+
+
+class StatusLine(Widget, can_focus=True):
+    """One row. At its left what changes, at its right what seldom does; what does not fit is left out, never cut."""
+
+    ALLOW_SELECT = False
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "status-line--quiet",
+        "status-line--name",
+        "status-line--busy",
+        "status-line--good",
+        "status-line--warn",
+        "status-line--bad",
+        "status-line--separator",
+    }
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "details", "Details", id="status.details")]
+
+    class DetailsWanted(Message):
+        """A person wants to see all of it."""
+
+        def __init__(self, status: Status) -> None:
+            self.status = status
+            super().__init__()
+
+    def __init__(self, status: Status | None = None, *, ascii: bool = False, id: str | None = None) -> None:
+        """``ascii``: only ASCII characters."""
+        super().__init__(id=id)
+        self.status = status or Status()
+        self._ascii = ascii
+        self._painted: list[Piece] = []
+
+    def update(self, status: Status) -> None:
+        """Show another status. It costs a repaint only when something that is shown differs."""
+        if status == self.status:
+            return
+        self.status = status
+        if self._pieces() != self._painted:
+            self.refresh()
+
+    @property
+    def text(self) -> str:
+        """The line as it is shown."""
+        return self._line(self._pieces()).plain
+
+    def render(self) -> Content:
+        self._painted = self._pieces()
+        return self._line(self._painted)
+
+    def action_details(self) -> None:
+        self.post_message(self.DetailsWanted(self.status))
+
+    def on_click(self) -> None:
+        self.action_details()
+
+    def _pieces(self) -> list[Piece]:
+        return pieces(self.status, self.content_size.width, self._ascii)
+
+    def _line(self, some: list[Piece]) -> Content:
+        left, right = (self._join([p for p in some if p.right is side]) for side in (False, True))
+        gap = self.content_size.width - left.cell_length - right.cell_length
+        return Content.assemble(left, " " * gap, right) if right else left
+
+    def _join(self, some: list[Piece]) -> Content:
+        between = ascii_only(SEPARATOR) if self._ascii else SEPARATOR
+        separator = Content.styled(between, self._style("separator"))
+        return separator.join(Content.styled(piece.text, self._style(piece.role)) for piece in some)
+
+    def _style(self, role: str) -> Style:
+        return self.get_visual_style(f"status-line--{role}", partial=True)
