@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from tui.monitor import Monitor
     from tui.notes import Facts
     from tui.screens.picker import Picked
-    from tui.voice import VoiceKey
+    from tui.voice_key import VoiceKey
 
 _STYLES = sorted(str(p) for p in Path(__file__).parent.rglob("*.tcss"))
 
@@ -164,6 +165,22 @@ class SprigApp(App[None]):
 
         self._change_file(lambda path: change(path, key, value))
 
+    def apply(self, settings: Settings) -> tuple[list[str], list[str]]:
+        """Let changed settings hold. Returns their keys: those that do so now, and those that do from the next start on."""
+        from tui.settings_apply import differences, with_settings
+
+        before, self.settings = self.settings, settings
+        self.theme = settings.screen.theme
+        self.animation_level = "none" if settings.screen.reduced_motion or settings.screen.line_mode else "full"
+        self.set_keymap(dict(settings.keys))
+        self.chat.conversation.fold_after = settings.screen.fold_results
+        now = replace(self.chat.setup, rules=self.talk.rules)
+        setup = with_settings(now, before, settings)
+        if setup != now:
+            self.talk.set_rules(setup.rules)
+            self.chat.change(setup)
+        return differences(before, settings)
+
     def _change_file(self, write: Callable[[Path], object]) -> None:
         def work() -> None:
             try:
@@ -185,6 +202,8 @@ class SprigApp(App[None]):
             if choice.session:
                 self.talk.load(choice.session)
             self.chat.change(replace(self.chat.setup, model=choice.model))
+            if self.chat.busy:
+                self.chat.tell("The model is changed after this answer.")
 
         self.push_screen(PickerScreen(first=first, session=self._session), picked)
 
@@ -207,10 +226,15 @@ class SprigApp(App[None]):
         """The key for speaking was pressed."""
         if self._voice is None:
             from tui.chat_voice import ChatVoice
-            from tui.voice import VoiceKey
+            from tui.voice_key import VoiceKey
 
             self._voice = VoiceKey(ChatVoice(self.chat))
         self._voice.press()
+
+    def settle_voice(self) -> None:
+        """A message is on its way: what is heard after it belongs to the next one."""
+        if self._voice is not None:
+            self._voice.settle()
 
     # Keys of everywhere.
 
@@ -229,7 +253,7 @@ class SprigApp(App[None]):
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         for command in COMMANDS:
             yield SystemCommand(
-                f"{command.about}", f"/{command.name} {command.hint}".strip(), lambda c=command: self._palette(c.name)
+                command.about, f"/{command.name} {command.hint}".strip().replace("[", r"\["), partial(self._palette, command.name)
             )
 
     def _palette(self, name: str) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ChatVoice:
-    """What a ``tui.voice.VoiceKey`` sees of the chat."""
+    """What a ``tui.voice_key.VoiceKey`` sees of the chat."""
 
     def __init__(self, chat: ChatScreen) -> None:
         self._chat = chat
@@ -38,8 +38,11 @@ class ChatVoice:
 
     def _write(self, text: str) -> None:
         prompt = self._chat.prompt
-        if self._before is None or prompt.text != self._shown:  # somebody typed in between: that stays
+        typed = ""
+        if self._before is not None and prompt.text.startswith(self._shown):
+            typed = prompt.text[len(self._shown) :]  # behind the words, while they came
+        else:
             self._before = prompt.text
         space = " " if self._before and text and not self._before[-1].isspace() else ""
         self._shown = f"{self._before}{space}{text}"
-        prompt.text = self._shown
+        prompt.text = self._shown + typed

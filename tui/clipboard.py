@@ -48,6 +48,8 @@ async def copy(app: App[Any], text: str) -> str:
     if app.is_web:
         return _through_browser(app, text, data)
     taken = [name for command in _programs(os.environ) if (name := await _handed_to(command, data))]
+    if taken == ["tmux"] and len(data) > TERMINAL_LIMIT:
+        return f"Copied {_amount(text)} within tmux (paste there: prefix, ]); a terminal's clipboard takes less."
     if taken:
         return f"Copied {_amount(text)} ({' and '.join(taken)})."
     if len(data) > TERMINAL_LIMIT:
@@ -90,7 +92,8 @@ def _programs(environment: Mapping[str, str]) -> list[tuple[str, ...]]:
                 found.append(command)
                 break
     if environment.get("TMUX") and shutil.which("tmux"):
-        # tmux 3.2 and later hand the text to their terminal themselves, whatever set-clipboard says of applications.
+        # tmux 3.2 and later hand the text to their terminal themselves, also where they heed no application (set-clipboard
+        # external, the default).
         found.append(("tmux", "load-buffer", "-w", "-"))
     return found
 

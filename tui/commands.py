@@ -36,7 +36,7 @@ def _row(name: str, about: str, hint: str = "", where: str = "tui.commands_conve
     return Command(name, about, hint, where, name.replace("-", "_"))
 
 
-_SETUP = "tui.commands_setup"
+_SETUP, _ABOUT = "tui.commands_setup", "tui.commands_about"
 COMMANDS: tuple[Command, ...] = (
     _row("help", "Keys and commands"),
     _row("new", "Begin a new conversation"),
@@ -55,10 +55,10 @@ COMMANDS: tuple[Command, ...] = (
     _row("think", "Switch thinking", "on|off|auto", _SETUP),
     _row("sampling", "How words are drawn", "[temperature=0.2 ...]", _SETUP),
     _row("system", "The system prompt", "[TEXT]", _SETUP),
-    _row("rules", "What may run without asking", where=_SETUP),
-    _row("status", "All about the model and the machine", where=_SETUP),
-    _row("theme", "Choose the colours", "[NAME]", _SETUP),
-    _row("settings", "Where the settings are, and what is wrong with them", where=_SETUP),
+    _row("rules", "What may run without asking", where=_ABOUT),
+    _row("status", "All about the model and the machine", where=_ABOUT),
+    _row("theme", "Choose the colours", "[NAME]", _ABOUT),
+    _row("settings", "Where the settings are, and what is wrong with them", where=_ABOUT),
     _row("voice", "Speak instead of writing"),
     _row("quit", "Leave; the conversation is kept"),
 )

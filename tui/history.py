@@ -70,6 +70,32 @@ class History:
             _replace(self.path, b"".join(lines))
 
 
+class Walk:
+    """One walk through the entries, back from a draft and perhaps to it again."""
+
+    def __init__(self, history: History, draft: str) -> None:
+        # Others that run may add to it meanwhile: this walk is through what there was.
+        self._texts = (*history.entries, draft)
+        self._at = len(self._texts) - 1
+
+    @property
+    def text(self) -> str:
+        """The entry, or the draft, that has been reached."""
+        return self._texts[self._at]
+
+    @property
+    def at_draft(self) -> bool:
+        return self._at == len(self._texts) - 1
+
+    def move(self, by: int) -> bool:
+        """To an older (-1) or a newer one (1); whether there is one."""
+        at = self._at + by
+        if not 0 <= at < len(self._texts):
+            return False
+        self._at = at
+        return True
+
+
 @contextlib.contextmanager
 def _held(path: Path) -> Iterator[int]:
     """The file open for appending and locked. Who shortens it puts another in its place: then that one is meant."""

@@ -76,7 +76,7 @@ def _usable(text: str, missing: Callable[[Path], SprigError] | None) -> ModelCho
             raise missing(path)
         found = look_at(find_model(text), available_memory())
     except (OSError, ValueError, RuntimeError) as e:
-        raise SprigError(f"{text[:200]} cannot be read: {getattr(e, 'strerror', None) or e}") from None
+        raise SprigError(f"{text[:40]} cannot be read: {getattr(e, 'strerror', None) or e}") from None
     if not found.fits:
         raise SprigError(f"{found.name}: {why_not(found)}")
     return found

@@ -18,9 +18,9 @@ from agent.tools.define import Subject, Tool
 
 # Programs that only read, whatever their arguments are, and write nowhere but to their output.
 _READERS = frozenset({
-    "basename", "cal", "cat", "cmp", "comm", "cut", "df", "diff", "dirname", "du", "echo", "false", "free", "grep", "groups", "head",
-    "id", "ls", "lsblk", "lscpu", "md5sum", "nl", "nproc", "ps", "pwd", "readlink", "realpath", "sha256sum", "stat", "tail", "tr",
-    "true", "uname", "uptime", "wc", "which", "whoami",
+    "basename", "cal", "cat", "cmp", "comm", "cut", "df", "diff", "dirname", "du", "echo", "false", "free", "grep", "groups",
+    "head", "id", "ls", "lsblk", "lscpu", "md5sum", "nl", "nproc", "ps", "pwd", "readlink", "realpath", "sha256sum", "stat",
+    "tail", "tr", "true", "uname", "uptime", "wc", "which", "whoami",
 })  # fmt: skip
 _GIT_READERS = frozenset({"blame", "describe", "ls-files", "rev-parse", "status"})
 # What they do is in their later arguments, or in a file: two words say nothing of it.
@@ -71,7 +71,8 @@ def meaning(rule: Rule, tool: Tool) -> str:
         return "any arguments of this tool"
     subject: Subject | None = tool.subjects.get(rule.argument)
     if rule.exact:
-        return {"command": "this very command", "path": "this very path", "url": "this host"}.get(subject or "", "these arguments")
+        very = {"command": "this very command", "path": "this very path", "url": "this host"}
+        return very.get(subject or "", "these arguments")
     return {
         "command": "every command that begins so",
         "path": "paths like this: * is any name, ** any folders",

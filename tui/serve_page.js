@@ -157,11 +157,12 @@
     byId("again").onclick = connect;
     byId("reader").onclick = () => { readAloud(); terminal.focus(); };
     byId("control").onclick = () => hold(!control);
-    byId("keys").addEventListener("pointerdown", (event) => event.preventDefault()); // the keyboard stays where it is
+    for (const kind of ["pointerdown", "mousedown"]) // the terminal keeps the focus, and so the keyboard stays
+      byId("keys").addEventListener(kind, (event) => event.preventDefault());
     byId("keys").addEventListener("click", (event) => {
       const key = event.target.dataset.key;
-      if (key) send("stdin", key);
       terminal.focus();
+      if (key) send("stdin", key);
     });
     document.addEventListener("visibilitychange", back);
     window.addEventListener("online", back);

@@ -118,6 +118,16 @@ def read_text(path: Path) -> str | None:
         raise SettingsError(f"{path.name}, line {line}: byte {raw[e.start]:#04x} is not UTF-8; save it as UTF-8", line) from None
 
 
+def create(path: Path) -> bool:
+    """Write the explained defaults where there is no file yet. Returns whether that was so. Raises SettingsError."""
+    if read_text(path) is not None:
+        return False
+    from tui.settings_text import default_text
+
+    _write(path, default_text().encode())
+    return True
+
+
 def change(path: Path, key: str, value: Any, known_actions: Collection[str] | None = None) -> Settings:
     """Set one value in the file; a missing file is made from ``tui.settings_text.default_text``.
 

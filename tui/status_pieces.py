@@ -179,7 +179,7 @@ def _heat(status: Status, wide: bool) -> _Wishes:
         yield 21, Piece("throttled!", "bad", True)
         if warm:
             yield 43, Piece(f"{warm} throttled!", "bad", True)
-        yield 62, Piece(f"{warm} throttled: {', '.join(why)}".strip(), "bad", True)
+        yield 62, Piece(f"{warm} throttled: {display(', '.join(why))}".strip(), "bad", True)
     elif hot and degrees is not None:
         yield 22, Piece(warm, "bad" if degrees >= TOO_HOT else "warn", True)
     elif shown:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MESSAGES = 400
 LINES = 20_000
-_CHARACTERS = 100_000  # of one message; more would keep the layout busy for minutes
+_CHARACTERS = 30_000  # of one message: hostile Markdown of that length takes the layout 3 seconds
 _CALL_LINES, _RESULT_LINES = 3, 6
 _CELL, _LINE, _FONT, _EDGE, _HEAD = 9.6, 20, 16, 16, 44  # pixels
 _FONTS = "'DejaVu Sans Mono',Menlo,Consolas,'Liberation Mono',monospace"

@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import SprigError
+from agent.session_records import title_of
+from tui.attach import split
 from tui.entries import entries
 from tui.notes import (
     Began,
@@ -109,15 +111,25 @@ class Talk:
 
     def add_rule(self, rule: Rule) -> None:
         """Let a rule of the policy hold at once."""
-        self._setup = replace(self._setup, rules=(*self._setup.rules, rule))
+        self.set_rules((*self._setup.rules, rule))
+
+    def set_rules(self, rules: tuple[Rule, ...]) -> None:
+        """Let these rules of the policy hold at once, and no others."""
+        self._setup = replace(self._setup, rules=rules)
         agent = self._agent
         if agent is not None:
-            agent.gate.policy = replace(agent.gate.policy, rules=self._setup.rules)
+            agent.gate.policy = replace(agent.gate.policy, rules=rules)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The approval rules that hold now, beside those of the session."""
         return self._setup.rules
+
+    @property
+    def session_rules(self) -> tuple[Rule, ...]:
+        """What a person has allowed for as long as this session lasts."""
+        agent = self._agent
+        return tuple(agent.gate.session) if agent is not None else ()
 
     def close(self, timeout: float = 15.0) -> None:
         """End everything, and wait for it."""
@@ -241,8 +253,9 @@ class Talk:
             agent = self._ready()
             if self._session is None and agent.session is None:
                 self._session = agent.session = self._store().create(
-                    model=agent.engine.file.path, system=self._setup.system, tools=[t.name for t in agent.tools]
-                )
+                    model=agent.engine.file.path, title=title_of(split(text or "")[0]), system=self._setup.system,
+                    tools=[t.name for t in agent.tools],
+                )  # fmt: skip
             for event in agent.stream(text):
                 self._tell(event)
                 if self._stopping.is_set():  # it may have been set before the run could be cancelled

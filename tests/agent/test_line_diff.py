@@ -16,7 +16,7 @@ _TEXT = st.lists(st.sampled_from(["", "a", "b", "-- c", "++ d", "@@ -1 +1 @@", "
 
 def applied(before: str, diff: str) -> str:
     """``before`` with a diff applied, by its line numbers; every line that it says is there must be there."""
-    old = before.splitlines(keepends=True) if "\r" not in before and "\u2028" not in before else re.findall(r"[^\n]*\n|[^\n]+", before)
+    old = re.findall(r"[^\n]*\n|[^\n]+", before)
     new: list[str] = []
     at = 0
     lines = diff.split("\n")[2:-1]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import os
+import pty
 import re
+import select
 import shutil
 import subprocess
+import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -176,31 +179,62 @@ async def test_a_browser_gets_what_is_too_long_as_a_file(monkeypatch: pytest.Mon
 _TMUX = shutil.which("tmux")
 
 
+class Tmux:
+    """A tmux of its own, with the settings that it comes with, looked at by a terminal whose output can be read."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self._screen, terminal = pty.openpty()
+        tty.setraw(terminal)
+        self._client = subprocess.Popen(
+            [*self._words("new-session"), "cat"], env=self._environment, stdin=terminal, stdout=terminal, stderr=terminal
+        )
+        os.close(terminal)
+        while not (self._client.poll() is None and self._clients()):
+            assert self._client.poll() is None, "tmux did not start"
+
+    _environment = {"PATH": "/usr/bin:/bin", "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+
+    def _words(self, *words: str) -> list[str]:
+        assert _TMUX is not None
+        return [_TMUX, "-S", str(self.socket), "-f", "/dev/null", *words]
+
+    def _clients(self) -> str:
+        return subprocess.run(self._words("list-clients"), env=self._environment, capture_output=True, text=True).stdout
+
+    def run(self, *words: str) -> str:
+        return subprocess.run(self._words(*words), check=True, capture_output=True, text=True, env=self._environment).stdout
+
+    def seen(self, wanted: bytes) -> bool:
+        """Whether the terminal gets these bytes; waits for them."""
+        got = b""
+        while wanted not in got and select.select([self._screen], [], [], 10)[0]:
+            got += os.read(self._screen, 65536)
+        return wanted in got
+
+    def close(self) -> None:
+        self.run("kill-server")
+        self._client.wait(10)
+        os.close(self._screen)
+
+
 @pytest.fixture
-def tmux(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """A tmux of its own, with the settings that it comes with."""
-    assert _TMUX is not None
-    base = [_TMUX, "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
-
-    def run(*words: str) -> str:
-        environment = {"PATH": "/usr/bin:/bin", "TERM": "xterm-256color"}
-        return subprocess.run([*base, *words], check=True, capture_output=True, text=True, env=environment).stdout
-
-    run("new-session", "-d", "-x", "80", "-y", "24", "cat")
-    yield run
-    run("kill-server")
+def tmux(tmp_path: Path) -> Iterator[Tmux]:
+    opened = Tmux(tmp_path / "tmux")
+    yield opened
+    opened.close()
 
 
 @pytest.mark.skipif(_TMUX is None, reason="tmux is not installed")
-async def test_a_real_tmux_takes_it_with_its_default_settings(
-    tmux: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_a_real_tmux_takes_it_as_it_is_set_up(tmux: Tmux, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert _TMUX is not None
     (tmp_path / "bin" / "tmux").symlink_to(_TMUX)
-    pid = tmux("display-message", "-p", "#{pid}").strip()
-    monkeypatch.setenv("TMUX", f"{tmp_path / 'tmux'},{pid},0")
-    monkeypatch.setenv("LC_ALL", os.environ.get("LC_ALL", "C.UTF-8"))
+    pid = tmux.run("display-message", "-p", "#{pid}").strip()
+    monkeypatch.setenv("TMUX", f"{tmux.socket},{pid},0")
     said, written, _ = await copied("two\nlines", monkeypatch)
-    assert tmux("show-buffer") == "two\nlines"
+    assert tmux.seen(base64.b64encode(b"two\nlines"))  # the terminal around tmux has it
+    assert tmux.run("show-buffer") == "two\nlines"
     assert "]52;" not in written
     assert said == "Copied 2 lines (tmux)."
+    said, _, _ = await copied("x" * 80_000, monkeypatch)
+    assert "within tmux" in said

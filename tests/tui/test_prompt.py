@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 from textual import events, on
+from textual._xterm_parser import XTermParser
 from textual.app import App, ComposeResult
 from textual.message import Message
 from textual.pilot import Pilot
@@ -107,6 +108,18 @@ async def test_enter_sends_and_every_way_to_a_new_line_works(tmp_path: Path) -> 
         await pilot.press("enter", *"x", "enter", "enter", "space", "enter")
         assert app.sent == ["a\nb\nc\nd\ne", "x"]
         assert app.prompt.text == " ", "nothing is not sent"
+
+
+@pytest.mark.parametrize("code", ["\n", "\x1b\r", "\x1b[13;2u", "\x1b[13;3u", "\x1b[27;2;13~"])
+async def test_what_terminals_send_for_a_new_line_never_sends_the_message(tmp_path: Path, code: str) -> None:
+    app = Writing(tmp_path)
+    async with writing(app) as pilot:
+        await pilot.press("a")
+        for event in XTermParser().feed(code):
+            app.post_message(event)
+        await pilot.pause()
+        await pilot.press("b")
+        assert (app.sent, app.prompt.text) == ([], "a\nb")
 
 
 async def test_keys_can_be_given_to_other_actions(tmp_path: Path) -> None:

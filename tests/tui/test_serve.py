@@ -49,6 +49,9 @@ class Parrot(App):
         yield Static("", id="said", markup=False)
         yield Input()
 
+    def on_key(self, event):
+        self.query_one("#said").update(f"({event.key})")
+
     def on_input_submitted(self, event):
         event.input.value = ""
         self.query_one("#said").update(f"<{event.value[::-1]}>")
@@ -123,7 +126,7 @@ class Tab:
     async def see(self, pattern: str) -> str:
         while not (found := re.search(pattern, self.drawn.decode("utf-8", "replace"))):
             assert await self._more(), f"closed with {self.ws.close_code} before it showed {pattern}"
-        self.drawn = b""
+        self.drawn = self.drawn[len(found.string[: found.end()].encode()) :]
         return found[0]
 
     async def pid(self) -> int:
@@ -288,14 +291,16 @@ async def test_nothing_runs_when_the_server_is_gone(parrot: Path, number: signal
         tab = await site.tab()
         pid = await tab.pid()
         assert site.process is not None
+        goodbye = asyncio.create_task(tab.goodbye())  # a browser listens all the time
         site.process.send_signal(number)
         status = await asyncio.wait_for(site.process.wait(), SECONDS)
         if number is signal.SIGKILL:
             await until(lambda: not alive(pid), "the kernel tells the app")
+            await goodbye
         else:
             assert status == 0
             assert not alive(pid)
-            assert await tab.goodbye() == Close.STOPPED
+            assert await goodbye == Close.STOPPED
 
 
 async def test_an_app_that_does_not_listen_any_more_is_killed(parrot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +340,7 @@ async def test_the_end_of_the_app_is_told_and_a_new_one_can_be_started(parrot: P
         (["/nowhere/sprig"], "sprig could not be started: No such file or directory"),
         ([sys.executable, "-c", "import sys; sys.exit('sprig: \x1b[31mno model')"], "the app ended: sprig: no model"),
         ([sys.executable, "-c", "import sys; print('x' * 200000); sys.exit(3)"], "the app ended: it ended with status 3"),
-        ([sys.executable, "-c", "print('__GANGLION__\\nxyz abcdef'); raise SystemExit(4)"], "the app ended: it ended with status 4"),
+        ([sys.executable, "-c", "print('__GANGLION__\\nxyz abcdef'); exit(4)"], "the app ended: it ended with status 4"),
     ],
 )  # fmt: skip
 async def test_a_program_that_is_no_app_is_a_message_and_not_a_hanging_page(command: list[str], reason: str) -> None:
@@ -370,7 +375,8 @@ async def test_what_is_no_message_is_ignored_and_what_is_no_link_is_not_offered(
         tab = await site.tab()
         await tab.pid()
         for text in ("", "{", "[]", "[1]", '["stdin"]', '["stdin", 7]', '["resize", {}]',
-                     '["resize", {"width": "x", "height": 1}]', '["resize", {"width": -5, "height": 1e99}]', '["quit"]', '["exit", null]', "[" * 100_000):  # fmt: skip
+                     '["resize", {"width": "x", "height": 1}]',
+                     '["resize", {"width": -5, "height": 1e99}]', '["quit"]', '["exit", null]', "[" * 100_000):  # fmt: skip
             await tab.ws.send_str(text)
         await tab.ws.send_bytes(b"M\0\0\0\x0f" + b'{"type":"quit"}')
         await tab.submit("script")
@@ -427,7 +433,7 @@ def test_a_port_in_use_and_a_missing_extra_are_one_line(monkeypatch: pytest.Monk
         (Gate(TOKEN, "127.0.0.1", 1), ["127.0.0.1:1", "localhost", "LOCALHOST.:9", "[::1]:1"], ["a.example", "10.0.0.1"]),
         (Gate(TOKEN, "192.168.1.5", 1), ["192.168.1.5:1"], ["192.168.1.6", "localhost", "a.example:1"]),
         (Gate(TOKEN, "fd00::5", 1), ["[fd00::5]:1"], ["[fd00::6]:1", "localhost"]),
-        (Gate(TOKEN, "0.0.0.0", 1), ["10.0.0.5", "[fd00::5]:8", "localhost", f"{socket.gethostname()}.local"], ["1.2.3.4.example"]),
+        (Gate(TOKEN, "0.0.0.0", 1), ["10.0.0.5", "[fd00::5]:8", "localhost", f"{socket.gethostname()}.local"], ["1.2.3.4.a"]),
         (Gate(TOKEN, "127.0.0.1", 1, "https://pi.example/s/"), ["pi.example", "127.0.0.1:1"], ["a.example", "xpi.example"]),
     ],
 )  # fmt: skip
@@ -509,14 +515,14 @@ async def test_on_a_phone_it_has_forty_columns_and_the_keys_that_its_keyboard_la
         await page.wait_for_text("pid ")
         assert 40 <= max(map(len, (await page.screen()).split("\n"))) <= 60
         assert await page.evaluate("document.documentElement.scrollWidth") == 360
-        await page.type("ab")
         await page.click("#keys [data-key='\x1b[D']")
-        await page.type("c")
+        await page.wait_for_text("(left)")
         await page.click("#control")
-        await page.type("a")  # to the beginning of the line
-        await page.type("d")
+        await page.type("b")
+        await page.wait_for_text("(ctrl+b)")
+        await page.type("ab")  # Ctrl held for one letter, and the terminal kept the focus
         await page.enter()
-        await page.wait_for_text("<bcad>")
+        await page.wait_for_text("<ba>")
 
 
 async def test_the_page_says_when_the_connection_is_lost_and_comes_back_by_a_button(parrot: Path, browser: Browser) -> None:
@@ -539,3 +545,23 @@ async def test_the_page_says_when_the_connection_is_lost_and_comes_back_by_a_but
             await page.wait_for_text("<kcab>")
 
 
+
+
+async def test_sprig_chat_is_served_with_the_models_that_are_there(tmp_path: Path, browser: Browser) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sprig", "chat", "--serve", "--port", "0", cwd=ROOT,
+        env={**os.environ, "SPRIG_HOME": str(tmp_path)}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        line = (await asyncio.wait_for(process.stdout.readline(), SECONDS)).decode()
+        page = await browser.page()
+        await page.open(line.split()[1] + "&reader=1")
+        await page.wait_for_text("Which model?")
+        await page.type("no such model")
+        await page.wait_for_text("no such model")
+        assert page.problems == []
+    finally:
+        process.terminate()
+        await process.communicate()
+    assert process.returncode == 0

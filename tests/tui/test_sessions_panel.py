@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from textual.app import App, ComposeResult
+from textual.events import AppBlur, AppFocus
 from textual.message import Message as Posted
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
@@ -253,6 +254,27 @@ async def test_a_session_is_renamed_in_its_row(store: Store) -> None:
         assert store.open(id).info.title == "sky blue"
 
 
+async def test_a_half_typed_title_outlives_a_look_at_another_window(store: Store) -> None:
+    for n in range(9):
+        talk(store, f"talk {n}")
+    app = Bench(store)
+    async with app.run_test(size=(40, 24)) as pilot:
+        await until(pilot, lambda: app.rows.has_focus)
+        await pilot.press("end", "r")
+        await until(pilot, lambda: app.query(SessionTitle) and app.query_one(SessionTitle).has_focus)
+        await pilot.press(*"half")
+        app.post_message(AppBlur())
+        await until(pilot, lambda: app.focused is None)
+        app.post_message(AppFocus())
+        await until(pilot, lambda: app.query_one(SessionTitle).has_focus)
+        assert app.query_one(SessionTitle).value == "half"
+        await pilot.resize_terminal(40, 12)  # the keyboard of a phone comes up: the title stays within the list
+        await until(pilot, lambda: app.rows.region.contains_region(app.query_one(SessionTitle).region))
+        await pilot.press("up", "down")  # to turn to something else leaves the title as it was
+        await until(pilot, lambda: app.rows.has_focus and not app.query(SessionTitle))
+        assert "talk 0" in app.titles()
+
+
 async def test_a_session_goes_only_after_a_yes(store: Store) -> None:
     id = talk(store, "Why is the sky blue?")
     other = talk(store, "stays")
@@ -299,7 +321,9 @@ async def test_an_answer_can_be_clicked(store: Store) -> None:
         await until(pilot, lambda: "No sessions yet" in app.said("#sessions-empty"))
 
 
-@pytest.mark.parametrize(("key", "suffix", "holds"), [("m", "md", "# Sky"), ("j", "json", '"sprig_session": 1'), ("s", "svg", "<svg")])
+@pytest.mark.parametrize(
+    ("key", "suffix", "holds"), [("m", "md", "# Sky"), ("j", "json", '"sprig_session": 1'), ("s", "svg", "<svg")]
+)
 async def test_a_session_is_exported(store: Store, tmp_path: Path, key: str, suffix: str, holds: str) -> None:
     talk(store, "Sky")
     folder = tmp_path / "out"

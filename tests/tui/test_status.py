@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.color import Color as TerminalColor
 from textual.app import App, ComposeResult
 from textual.content import Content
+from textual.pilot import Pilot
 from textual.widgets import Static
 
 from agent.device import Battery
@@ -22,8 +26,9 @@ from tui.status import Speed, State, Status
 from tui.status_details import details
 from tui.status_pieces import SEPARATOR, Piece, pieces
 from tui.status_words import bar, percent, seconds_left, short, tokens
+from tui.themes import register
 from tui.voice import VoiceState
-from tui.widgets.status_line import StatusLine
+from tui.widgets.status_line import CALM, StatusLine
 
 WRITING = Status(
     "writing",
@@ -63,8 +68,8 @@ def test_prefill_shows_how_far_it_is_and_how_long_it_takes() -> None:
     assert line(READING, 40) == "reading 1,240/2,114 ▰▰▱▱▱  6 s left"
     assert line(READING, 30) == "reading ▰▰▱▱▱  6 s left"
     assert line(READING, 20) == "reading 58 % · 52 °C"
-    assert line(replace(READING, left=None), 40) == "reading 1,240/2,114 ▰▰▱▱▱ 58 %"
-    assert "900 cached" in line(READING, 120)
+    assert line(replace(READING, left=None), 36) == "reading 1,240/2,114 ▰▰▱▱▱ 58 %"
+    assert "900 cached" in line(READING, 160)
     assert line(replace(READING, read=9), 40).startswith("reading     9/2,114")
 
 
@@ -259,7 +264,7 @@ def test_the_end_of_prefill_is_foretold_from_what_was_computed_not_from_the_cach
 
 
 class LineApp(App[None]):
-    CSS_PATH: ClassVar[list[str]] = [str(Path(__file__).parents[2] / "tui/widgets/status_line.tcss")]
+    CSS_PATH = Path(__file__).parents[2] / "tui/widgets/status_line.tcss"
     CSS = "StatusLine { dock: bottom; }"
 
     def __init__(self, status: Status, ascii: bool = False) -> None:
@@ -300,27 +305,87 @@ async def test_enter_or_a_click_asks_for_all_of_it() -> None:
         assert app.wanted == [WRITING, WRITING]
 
 
-async def test_it_is_painted_again_only_when_what_is_shown_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def painted(monkeypatch: pytest.MonkeyPatch) -> list[Content]:
+    """What was painted, each time."""
+    lines: list[Content] = []
+    render = StatusLine.render
+
+    def count(line: StatusLine) -> Content:
+        lines.append(render(line))
+        return lines[-1]
+
+    monkeypatch.setattr(StatusLine, "render", count)
+    return lines
+
+
+async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end
+        await pilot.pause(0.02)
+
+
+async def test_it_is_painted_again_only_when_what_is_shown_changes(painted: list[Content]) -> None:
     app = LineApp(WRITING)
     async with app.run_test(size=(40, 15)) as pilot:
-        painted: list[Content] = []
-        render = StatusLine.render
-
-        def count(line: StatusLine) -> Content:
-            painted.append(render(line))
-            return painted[-1]
-
-        monkeypatch.setattr(StatusLine, "render", count)
+        await until(pilot, lambda: "12.3 t/s" in bottom(app))
+        painted.clear()
         app.line.update(replace(WRITING, speed=12.339, memory=387_000_000))  # rounds to the same; memory has no room
         await pilot.pause()
         assert painted == []
         app.line.update(replace(WRITING, speed=13.0))
-        await pilot.pause()
+        await until(pilot, lambda: "13.0 t/s" in bottom(app))
         assert len(painted) == 1
-        assert "13.0 t/s" in bottom(app)
-        app.line.update(WRITING)  # back again
+
+
+async def test_numbers_stand_long_enough_to_be_read_and_the_last_one_stays(painted: list[Content]) -> None:
+    app = LineApp(WRITING)
+    async with app.run_test(size=(40, 15)) as pilot:
+        await until(pilot, lambda: "12.3 t/s" in bottom(app))
+        painted.clear()
+        began = time.monotonic()
+        for speed in range(20, 50):
+            app.line.update(replace(WRITING, speed=float(speed)))
+            await pilot.pause()
+        await until(pilot, lambda: "49.0 t/s" in bottom(app))
+        assert len(painted) <= 2 + (time.monotonic() - began) / CALM
+
+
+async def test_another_state_is_shown_at_once(painted: list[Content]) -> None:
+    app = LineApp(WRITING)
+    async with app.run_test(size=(40, 15)) as pilot:
+        await until(pilot, lambda: "12.3 t/s" in bottom(app))
+        app.line.update(replace(WRITING, speed=13.0))  # which waits
+        painted.clear()
+        app.line.update(replace(WRITING, state="waiting"))
         await pilot.pause()
-        assert "12.3 t/s" in bottom(app)
+        assert "waiting for you" in bottom(app)
+
+
+def light(color: TerminalColor) -> float:
+    """Relative luminance (WCAG 2.2)."""
+    parts = [v / 255 for v in color.get_truecolor()]
+    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+# Of sprig-16 only the terminal knows what its colours look like.
+@pytest.mark.parametrize(("theme", "least"), [("sprig", 4.5), ("sprig-light", 4.5), ("sprig-contrast", 7.0)])
+async def test_every_word_can_be_read_in_every_theme(theme: str, least: float) -> None:
+    app = LineApp(replace(WRITING, device=DeviceState(temperature=85.0), queued=1))
+    async with app.run_test(size=(120, 24)) as pilot:
+        register(app)
+        app.theme = theme
+        await pilot.pause()
+        words = [s for s in app.screen._compositor.render_strips()[-1] if s.text.strip(" ·")]
+        assert len(words) > 5
+        for word in words:
+            assert word.style is not None
+            assert word.style.color is not None
+            assert word.style.bgcolor is not None
+            dark, bright = sorted([light(word.style.color), light(word.style.bgcolor)])
+            assert (bright + 0.05) / (dark + 0.05) >= least, word
 
 
 async def test_markup_in_a_models_name_is_only_text() -> None:

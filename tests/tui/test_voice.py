@@ -21,10 +21,10 @@ from tui.voice import (
     Voice,
     VoiceError,
     VoiceEvent,
-    VoiceKey,
     VoiceState,
     find_voice,
 )
+from tui.voice_key import VoiceKey
 
 SOON = 10.0  # seconds after which a test gives up
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["paragraph", "heading", "fence", "code", "rule", "table", "definition"]
+Kind = Literal["paragraph", "heading", "fence", "code", "rule", "table", "definition", "plain"]
 
 # Deeper quotes and lists are shown as the text that they are: a screen has no room for them.
 MAX_DEPTH = 12
 # A longer line is cut, a longer paragraph parsed in pieces: what is read again at every append stays small. Characters.
 MAX_LINE = 4096
 MAX_DEFINITIONS = 200
+# What comes after this many leaves is one last leaf of plain lines.
+MAX_LEAVES = 4_000
 MAX_COLUMNS = 64
 MAX_CELLS = 10_000  # in all tables of a text
 

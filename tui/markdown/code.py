@@ -23,7 +23,8 @@ class CodeRows:
 
     def __init__(self, leaf: Leaf, prefix: Prefix, width: int) -> None:
         self._leaf, self._prefix = leaf, prefix
-        self._width = max(width - prefix.width - 2, 2)
+        self._bar = leaf.kind != "plain"
+        self._width = max(width - prefix.width - 2 * self._bar, 2)
         self._header = leaf.kind == "fence"
         self._tops = [int(self._header)]  # first row of each line, and behind the last
         self._colours: dict[int, tuple[int, list[list[Piece]]]] = {}  # portion -> whole lines known then, their pieces
@@ -82,6 +83,8 @@ class CodeRows:
         start, end = fold(text, self._width)[y - self._tops[index]]
         shown_pieces = cut(pieces, start, end)
         room = self._width - cell_len(text[start:end])
+        if not self._bar:
+            return Row(tuple(shown_pieces), index, start)
         bar = Piece("│ " if start == 0 else "┊ ", "fence edge", own=False)
         fill = Piece(" " * room, "fence", own=False)
         return Row((*(piece._replace(own=False) for piece in prefix), bar, *shown_pieces, fill), index, start)
@@ -113,7 +116,7 @@ class CodeRows:
             if known is None or known[0] != stop:
                 known = self._colours[portion] = (stop, self._portion(begin, stop))
             return known[1][index - begin]
-        return [Piece(shown(self._leaf.lines[index]), "fence")]
+        return [Piece(shown(self._leaf.lines[index]), "fence" if self._bar else "")]
 
     def _portion(self, begin: int, stop: int) -> list[list[Piece]]:
         lines = [shown(line) for line in self._leaf.lines[max(begin - _PORTION, 0) : stop]]

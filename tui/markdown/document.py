@@ -9,7 +9,7 @@ from itertools import islice
 from agent.text import display
 from tui.markdown.blocks import MAX_LINE, Leaf
 from tui.markdown.code import CodeRows
-from tui.markdown.inline import References, shown
+from tui.markdown.inline import References, without_towers
 from tui.markdown.layout import MAX_MARKUP, lay, markup_cost
 from tui.markdown.prefix import gap_of
 from tui.markdown.reader import BlockReader, Mark
@@ -100,9 +100,12 @@ class Document:
         reader, first = self._reader, max(self._mark.leaves - 1, 0)
         reader.rewind(self._mark)
         *whole, self._partial = (self._partial + text).split("\n")
+        blank = False
         for line in whole:
-            self._read(line)
-            self._long = False
+            if line or not blank or not reader.idle:
+                self._read(line)
+                self._long = False
+            blank = not line
         if self._finished and self._partial:
             self._read(self._partial)
             self._partial = ""
@@ -117,8 +120,12 @@ class Document:
 
     def _read(self, line: str) -> None:
         """A line, or part of one, for good."""
+        if len(line) <= MAX_LINE and not self._long:
+            self._long = True
+            self._reader.read(without_towers(line))
+            return
         for at in range(0, max(len(line), 1), MAX_LINE):
-            piece = shown(line[at : at + MAX_LINE])
+            piece = without_towers(line[at : at + MAX_LINE])
             if not self._long:
                 self._reader.read(piece)
                 self._long = True
@@ -128,9 +135,9 @@ class Document:
     def _guess(self) -> None:
         """What the text so far would be if it ended here."""
         if self._partial and self._long:
-            self._reader.read_more(shown(self._partial))
+            self._reader.read_more(without_towers(self._partial))
         elif self._partial and not _UNDECIDED.match(self._partial):
-            self._reader.read(shown(self._partial), whole=False)
+            self._reader.read(without_towers(self._partial), whole=False)
         self._reader.end()
 
     def _define(self) -> set[int]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MAX_MARKS = 8
 # A longer address is shown and cannot be clicked. Characters.
 MAX_ADDRESS = 2048
+# More openings than this in a piece of text are no prose, and pairing them would take too long: it is shown as it is.
+MAX_OPENINGS = 200
+_OPENING = re.compile(r"[*_~]+|[\[<`]")
 _ACTIVE = re.compile(r"[\\`*_~\[\]!&<]|://")
 _ADDRESS = re.compile(r"https?://[^\s<>\"'`]*[^\s<>\"'`.,;:!?)\]}*_]")
 _STYLES = {"strong_open": "strong", "em_open": "em", "s_open": "strike"}
@@ -57,7 +60,11 @@ class References(dict[str, dict[str, str]]):
 
 def shown(text: str) -> str:
     """``text`` as a terminal may get it: no control or invisible characters, no tower of combining marks."""
-    text = display(text, lines=True)
+    return without_towers(display(text, lines=True))
+
+
+def without_towers(text: str) -> str:
+    """``text`` with no more than ``MAX_MARKS`` combining marks on one character."""
     if text.isascii() or not any(category(c) in {"Mn", "Me"} for c in set(text)):
         return text
     out: list[str] = []
@@ -79,7 +86,7 @@ def plain_runs(text: str) -> list[Run]:
 
 def parse(text: str, references: References) -> list[Run]:
     """Runs of ``text``, which may have several lines: newlines stay, a reader of a chat means them."""
-    if is_plain(text):
+    if is_plain(text) or (len(text) > MAX_OPENINGS and len(_OPENING.findall(text)) > MAX_OPENINGS):
         return plain_runs(text)
     (token,) = _parser().parseInline(text, {"references": references})
     return _flatten(token.children or [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tui.markdown.blocks import Leaf
 from tui.markdown.code import CodeRows
@@ -11,18 +11,19 @@ from tui.markdown.inline import References, Run, is_plain, parse, plain_runs
 from tui.markdown.prefix import Prefix, prefix_of
 from tui.markdown.rows import Laid, Piece, Row, Rows, cut, pieces_of, split_lines
 from tui.markdown.table import TableRows
-from tui.markdown.wrap import wrap
+from tui.markdown.wrap import fold, wrap
 
 # What of one text is parsed for markup; the rest of a text that is longer than any answer is shown as it is. Characters.
 MAX_MARKUP = 65_536
 # Each leaf with markup costs at least this much of it.
 _LEAST = 16
+Breaks = Callable[[str, int], list[tuple[int, int]]]
 _TASK = re.compile(r"\[([ xX])\] +")
 
 
 def markup_cost(leaf: Leaf) -> int:
     """What parsing a leaf takes from ``MAX_MARKUP``."""
-    if leaf.kind in ("fence", "code", "rule", "definition"):
+    if leaf.kind in ("fence", "code", "rule", "definition", "plain"):
         return 0
     return sum(max(len(line), _LEAST) for line in leaf.lines if not is_plain(line))
 
@@ -51,7 +52,7 @@ def lay(leaf: Leaf, width: int, references: References, *, whole: int, markup: b
         markup: parse it; otherwise its text is shown as it is.
     """
     width = max(width, 8)
-    if leaf.kind in ("fence", "code"):
+    if leaf.kind in ("fence", "code", "plain"):
         code = CodeRows(leaf, prefix_of(leaf, width), width)
         code.grow(whole)
         return code
@@ -76,7 +77,7 @@ def _lay_paragraph(leaf: Leaf, width: int, references: References, markup: bool)
     if leaf.kind == "heading":
         text = text.replace("\n", " ")
     if not markup:
-        return _lay_runs(leaf, plain_runs(text), prefix, width)
+        return _lay_runs(leaf, plain_runs(text), prefix, width, breaks=wrap if text.isascii() else fold)
     return _lay_runs(leaf, _titled(leaf, parse(text, references)), prefix, width)
 
 
@@ -89,7 +90,7 @@ def _titled(leaf: Leaf, runs: list[Run]) -> list[Run]:
     return [*sign, *(run._replace(style=f"{style} {run.style}".strip()) for run in runs)]
 
 
-def _lay_runs(leaf: Leaf, runs: list[Run], prefix: Prefix, width: int) -> Rows:
+def _lay_runs(leaf: Leaf, runs: list[Run], prefix: Prefix, width: int, breaks: Breaks = wrap) -> Rows:
     rows: list[Row] = []
     lines: list[str] = []
     room = max(width - prefix.width, 2)
@@ -97,7 +98,7 @@ def _lay_runs(leaf: Leaf, runs: list[Run], prefix: Prefix, width: int) -> Rows:
         text = "".join(piece.text for piece in pieces)
         number = len(lines)
         marker = _own(prefix.first) if not number else ""
-        for start, end in wrap(text, room):
+        for start, end in breaks(text, room):
             left = prefix.first if not rows else prefix.rest
             offset = 0 if not rows else len(marker) + start
             rows.append(Row((*left, *cut(pieces, start, end)), number, offset))

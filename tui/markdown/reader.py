@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tui.markdown.blocks import MAX_CELLS, MAX_DEFINITIONS, MAX_DEPTH, MAX_LINE, Frame, Kind, Leaf
+from tui.markdown.blocks import MAX_CELLS, MAX_DEFINITIONS, MAX_DEPTH, MAX_LEAVES, MAX_LINE, Frame, Kind, Leaf
 from tui.markdown.cells import delimiter_columns, split_row
 
 _FENCE = re.compile(r"(`{3,}|~{3,})(.*)", re.DOTALL)
@@ -80,8 +80,14 @@ class BlockReader:
     def read(self, line: str, *, whole: bool = True) -> None:
         """One line without its newline; not ``whole``: more of it may come, and ``rewind`` will be called before that."""
         line = line.expandtabs(4)
-        at, matched = self._match(line)
         leaf = self._open
+        if leaf is not None and leaf.kind == "plain":
+            leaf.lines.append(line)
+            return
+        if len(self.leaves) >= MAX_LEAVES and (leaf is None or leaf.kind != "fence"):
+            self._add("plain", (), 0, [line])
+            return
+        at, matched = self._match(line) if self._frames else (0, 0)
         if leaf is not None and matched == len(self._frames):
             if leaf.kind == "fence":
                 self._read_fence(leaf, line[at:])
@@ -90,10 +96,15 @@ class BlockReader:
                 return
         self._read_blocks(line, at, matched, whole)
 
+    @property
+    def idle(self) -> bool:
+        """No leaf is open: another blank line would change nothing."""
+        return self._open is None
+
     def read_more(self, text: str) -> None:
         """The rest of a line that was too long: it goes on where the line ended, as text."""
         leaf = self._open
-        if leaf is not None and leaf.kind == "fence":
+        if leaf is not None and leaf.kind in ("fence", "plain"):
             leaf.joined.add(len(leaf.lines))
             leaf.lines.append(text)
             return
@@ -115,8 +126,9 @@ class BlockReader:
                 at += indent + 1
                 at += line.startswith(" ", at)
             elif not body:
-                if depth >= len(self._frames) - self._pending:
+                if self._pending and depth == len(self._frames) - 1:
                     return at, depth  # an item begins with at most one blank line
+                at = min(at + frame.width, len(line))
             elif indent >= frame.width:
                 at += frame.width
             else:
@@ -125,12 +137,13 @@ class BlockReader:
 
     def _read_fence(self, leaf: Leaf, text: str) -> None:
         mark, length, indent = leaf.fence
-        body = text.strip(" ")
-        if body and body == mark * len(body) and len(body) >= length and not text.startswith("    "):
-            self._open = None
-            return
-        spare = min(indent, len(text) - len(text.lstrip(" ")))
-        leaf.lines.append(text[spare:])
+        if mark in text[:4]:
+            body = text.strip(" ")
+            if body == mark * len(body) and len(body) >= length and not text.startswith("    "):
+                self._open = None
+                return
+        spare = min(indent, len(text) - len(text.lstrip(" "))) if indent else 0
+        leaf.lines.append(text[spare:] if spare else text)
 
     def _read_code(self, leaf: Leaf, text: str) -> bool:
         """Blank lines belong to the block once a line of code comes after them."""

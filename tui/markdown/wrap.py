@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rich.cells import cell_len, split_graphemes
+from rich.cells import cell_len, get_character_cell_size, split_graphemes
 
 # What East Asian typography does not leave at the start of a line.
 _NOT_FIRST = frozenset("、。，．：；？！）］｝」』】〉》〕ー々…")
@@ -19,7 +19,9 @@ def wrap(text: str, width: int) -> list[tuple[int, int]]:
         text: no newline in it.
         width: cells, at least 2 so that a wide character fits.
     """
-    if text.isascii():
+    if len(text) * 2 <= width:
+        return [(0, len(text))]
+    if text.isascii() or _cells_each(text) == 1:
         return _wrap_narrow(text, width) if len(text) > width else [(0, len(text))]
     if cell_len(text) <= width:
         return [(0, len(text))]
@@ -28,8 +30,9 @@ def wrap(text: str, width: int) -> list[tuple[int, int]]:
 
 def fold(text: str, width: int) -> list[tuple[int, int]]:
     """Rows of exactly ``width`` cells, as code is broken: nothing is left out."""
-    if text.isascii():
-        return [(i, min(i + width, len(text))) for i in range(0, max(len(text), 1), width)]
+    if each := 1 if text.isascii() else _cells_each(text):
+        step = width // each
+        return [(i, min(i + step, len(text))) for i in range(0, max(len(text), 1), step)]
     rows: list[tuple[int, int]] = []
     start = used = 0
     for at, _end, cells in split_graphemes(text)[0]:
@@ -38,6 +41,12 @@ def fold(text: str, width: int) -> list[tuple[int, int]]:
             start, used = at, 0
         used += cells
     return [*rows, (start, len(text))]
+
+
+def _cells_each(text: str) -> int:
+    """How many cells each character takes, where all take the same; else 0."""
+    sizes = {get_character_cell_size(c) for c in set(text)}
+    return sizes.pop() if len(sizes) == 1 else 0
 
 
 def _wrap_narrow(text: str, width: int) -> list[tuple[int, int]]:

@@ -30,6 +30,7 @@ from tui.widgets.notice import Notice
 from tui.widgets.prompt import Prompt
 from tui.widgets.status_line import StatusLine
 from tui.widgets.user_message import UserMessage
+from tui.widgets.welcome import Welcome
 from tui.work import Work
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ class ChatScreen(SessionsSide):
         Binding("ctrl+l", "model", "Model", id="chat.model"),
         Binding("ctrl+t", "thinking", "Thinking", id="chat.thinking", show=False),
         Binding("ctrl+g", "again", "Again", id="chat.again", show=False),
-        Binding("ctrl+y", "copy_answer", "Copy", id="chat.copy", show=False),
-        Binding("shift+up,ctrl+up", "messages", "Messages", id="chat.messages", show=False),
+        Binding("alt+c", "copy_answer", "Copy", id="chat.copy", show=False),
+        Binding("ctrl+up,alt+up", "messages", "Messages", id="chat.messages", show=False),
         Binding("pageup", "scroll(-1)", "Page up", id="chat.page_up", show=False, priority=True),
         Binding("pagedown", "scroll(1)", "Page down", id="chat.page_down", show=False, priority=True),
         Binding("alt+v", "voice", "Voice", id="chat.voice", show=False),
@@ -84,6 +85,7 @@ class ChatScreen(SessionsSide):
         settings = self.sprig.settings
         with Horizontal(id="body"), Vertical(id="main"):
             yield Static("", id="title", markup=False)
+            yield Welcome()
             yield Conversation(fold_after=settings.screen.fold_results)
             yield Static("", id="queue", markup=False)
             with Vertical(id="bottom"):
@@ -93,6 +95,7 @@ class ChatScreen(SessionsSide):
 
     def on_mount(self) -> None:
         self.query_one("#queue").display = False
+        self._show_welcome()
         self.show_title()
         self.query_one(Prompt).focus()
 
@@ -105,6 +108,7 @@ class ChatScreen(SessionsSide):
     @on(Prompt.Sent)
     async def _sent(self, event: Prompt.Sent) -> None:
         event.stop()
+        self.sprig.settle_voice()
         text, edited = event.attached.text, self._edited
         self._edited = None
         if event.edited and edited is not None:
@@ -120,6 +124,7 @@ class ChatScreen(SessionsSide):
             self._show_queue()
         else:
             await self.conversation.add(UserMessage(text))
+            self._show_welcome()
             self.start()
             self.sprig.talk.ask(text)
 
@@ -157,13 +162,14 @@ class ChatScreen(SessionsSide):
         with self.app.batch_update():
             for note in event.notes:
                 await self._note(note)
+            self._show_welcome()
         self.show_status()
 
     async def _note(self, note: Any) -> None:
         self.work.note(note)
         match note:
-            case n.Opened(facts, setup):
-                await self._opened(facts, setup)
+            case n.Opened(facts, _):
+                await self._opened(facts)
             case n.OpenFailed(why, setup):
                 self.facts = None
                 offers = (("open", "Try again"), MODEL)
@@ -197,8 +203,9 @@ class ChatScreen(SessionsSide):
         view = self.conversation.last()
         return isinstance(view, UserMessage) and view.entry is None
 
-    async def _opened(self, facts: n.Facts, setup: Setup) -> None:
-        self.facts, self.setup = facts, setup
+    async def _opened(self, facts: n.Facts) -> None:
+        self.facts = facts  # not the setup: what was changed since is on its way
+        self.query_one(Welcome).know(facts)
         self.show_title()
         self.sprig.opened(facts)
         for problem in facts.problems:
@@ -430,6 +437,11 @@ class ChatScreen(SessionsSide):
     async def _details(self, event: StatusLine.DetailsWanted) -> None:
         event.stop()
         await run_command(self, "/status")
+
+    def _show_welcome(self) -> None:
+        empty = not self.conversation.children
+        self.query_one(Welcome).display = empty
+        self.conversation.display = not empty
 
     def show_status(self) -> None:
         self.query_one(StatusLine).update(replace(self.work.status(), queued=len(self.queue)))

@@ -39,16 +39,15 @@ class DetailsScreen(Dialog[None]):
         self.query_one(VerticalScroll).focus()
 
     def on_resize(self, event: events.Resize) -> None:
-        boxed = not (self.has_class("-short") or self.has_class("-narrow"))
-        self.query_one(VerticalScroll).styles.max_height = max(4, event.size.height - 12) if boxed else "100%"
+        self.query_one(VerticalScroll).styles.max_height = self.list_height(12)
         self.query_one("#rows", Static).update(rows_content(self._rows, event.size.width))
 
 
 def rows_content(rows: Sequence[tuple[str, str]], width: int) -> Content:
     """The rows for a screen of so many columns."""
     names = [display(name) for name, value in rows if value]
-    column = min(24, max((len(name) for name in names), default=0))
-    return Content("\n").join(_row(display(name), display(value, lines=True), column if width >= _BESIDE else 0) for name, value in rows)
+    column = min(24, max((len(name) for name in names), default=0)) if width >= _BESIDE else 0
+    return Content("\n").join(_row(display(name), display(value, lines=True), column) for name, value in rows)
 
 
 def _row(name: str, value: str, column: int) -> Content:

@@ -16,6 +16,7 @@ from textual.widgets import Static
 from agent.text import display
 
 Key = tuple[str, str, str]  # as it is written, what it does, the action of a click ("" for none)
+_BOX = (60, 20)  # columns and lines from which there is a box around a dialog: the app's breakpoints
 BACK: Key = ("Esc", "back", "leave")
 
 
@@ -43,6 +44,11 @@ class Dialog(ModalScreen[ScreenResultType]):
     def say_keys(self, keys: tuple[Key, ...]) -> None:
         """Other keys hold now."""
         self.query_one("#keys", Static).update(key_line(keys))
+
+    def list_height(self, others: int) -> int | str:
+        """The most lines of a list, where the other parts of the box take so many; without a box it takes what is left."""
+        boxed = self.app.size.width >= _BOX[0] and self.app.size.height >= _BOX[1]
+        return max(4, self.app.size.height - others) if boxed else "100%"
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 _NOTHING = f"""\
 No model is here yet. This makes one, here or on a larger machine:
 
-  sprig quantize \\
-    HuggingFaceTB/SmolLM2-360M-Instruct \\
-    -q Q4_0
+  sprig quantize HuggingFaceTB/SmolLM2-360M-Instruct -q Q4_0
 
 A small demo model comes with:
 
@@ -117,9 +115,7 @@ class PickerScreen(Dialog[Picked]):
             self.call_after_refresh(self._refill, at)
 
     def _make_room(self) -> None:
-        """In a box the list takes what the other parts leave; on a small screen, where there is no box, it does so by itself."""
-        boxed = not (self.has_class("-short") or self.has_class("-narrow"))
-        self.query_one(OptionList).styles.max_height = max(4, self.size.height - 15) if boxed else "100%"
+        self.query_one(OptionList).styles.max_height = self.list_height(15)
 
     def _refill(self, at: int | None) -> None:
         self._make_room()

@@ -62,13 +62,10 @@ class SessionsSide(Screen[None]):
             self.open_sessions()
 
     def open_sessions(self, search: str = "") -> None:
-        panel = SessionsPanel(self.sprig.store(), current=self.session or None)
+        panel = SessionsPanel(self.sprig.store(), current=self.session or None, search=search)
         self.query_one("#body").mount(panel, before=0)
         self.add_class("-sessions")
-        if not search:
-            self.call_after_refresh(panel.focus_list)
-        if search:
-            self.call_after_refresh(panel.find, search)
+        self.call_after_refresh(panel.focus_list)
 
     def close_sessions(self, *, if_narrow: bool = False) -> None:
         if not if_narrow or self.size.width < _BESIDE:

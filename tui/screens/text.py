@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
+from tui.pastes import clean
 from tui.screens.dialog import BACK, Dialog, Key
+
+
+class CleanArea(TextArea):
+    """A text field that never holds a character which a terminal would obey: a paste is cleaned."""
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        event.prevent_default()
+        event.stop()
+        result = self.replace("".join(clean(event.text)), *self.selection, maintain_selection_offset=False)
+        self.move_cursor(result.end_location)
 
 
 class TextScreen(Dialog[str]):
@@ -22,12 +33,12 @@ class TextScreen(Dialog[str]):
     def __init__(self, heading: str, text: str, placeholder: str = "", note: str = "") -> None:
         """Args: ``placeholder`` stands where the text is empty, ``note`` below it. Both are safe to show."""
         super().__init__(heading)
-        self._before, self._placeholder, self._note = text, placeholder, note
+        self._before = "".join(clean(text))
+        self._placeholder, self._note = placeholder, note
         self._warned = False
 
     def parts(self) -> Iterable[Widget]:
-        # The terminal would obey what a settings file may hold: the editor draws controls as signs, but not as it saves them.
-        yield TextArea(self._before, placeholder=self._placeholder, soft_wrap=True, tab_behavior="focus", compact=True)
+        yield CleanArea(self._before, placeholder=self._placeholder, soft_wrap=True, tab_behavior="focus", compact=True)
         yield Static(self._note, id="note", markup=False)
 
     def on_mount(self) -> None:

@@ -18,8 +18,9 @@ _ABOUT = {
     "sprig": "dark",
     "sprig-light": "light",
     "sprig-contrast": "high contrast",
-    "sprig-16": "the terminal's own 16 colours",
+    "sprig-16": "the terminal's colours",
 }
+_SAMPLE = "Words  [b]bold[/b]  [$text-success]✓ done[/]  [$text-warning]! look[/]  [$text-error]✗ failed[/]"
 
 
 class ThemeScreen(Dialog[str]):
@@ -35,7 +36,7 @@ class ThemeScreen(Dialog[str]):
 
     def parts(self) -> Iterable[Widget]:
         yield OptionList(*(Option(f"  {n}  {_ABOUT.get(n, '')}".rstrip()) for n in self._names), markup=False)
-        yield Static("Your words  [b]bold[/b]  [$text-success]✓ done[/]  [$text-warning]! look[/]  [$text-error]✗ failed[/]", id="sample")
+        yield Static(_SAMPLE, id="sample")
 
     def on_mount(self) -> None:
         self._before = self.app.theme

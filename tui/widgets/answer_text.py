@@ -22,6 +22,8 @@ _PARTS = (
     "fence", "title", "copy", "comment", "keyword", "string", "number", "function", "builtin", "inserted", "deleted",
 )  # fmt: skip
 _MAX_STRIPS = 1_000
+# Each new height makes Textual lay out the whole screen: while text streams in, the widget grows by this many rows more.
+_ROOM = 3
 _META = "answer"  # the key of what a click on a segment does
 
 
@@ -55,6 +57,8 @@ class AnswerText(Widget):
         self._styles_by_name: dict[str, Style] = {}
         self._strips: dict[int, Strip] = {}  # rows as painted, at this width
         self._painted_width = 0
+        self._reserved = 0  # rows that the widget has on the screen
+        self._end = 0  # rows that were painted
         self._document.append(source)
         if not streaming:
             self._document.finish()
@@ -79,8 +83,7 @@ class AnswerText(Widget):
         if not self._streaming:
             self._reset(self.source, streaming=True)
             return
-        height = self._document.height
-        self._show(self._document.append(text), height)
+        self._show(self._document.append(text))
 
     def replace(self, text: str) -> None:
         """Another text instead; it streams on if this one did."""
@@ -91,8 +94,7 @@ class AnswerText(Widget):
         """Nothing more comes: what waited for its next character is decided."""
         if self._streaming:
             self._streaming = False
-            height = self._document.height
-            self._show(self._document.finish(), height)
+            self._show(self._document.finish())
 
     def _reset(self, source: str, *, streaming: bool) -> None:
         document = Document()
@@ -104,23 +106,28 @@ class AnswerText(Widget):
         self._painted_width = 0
         self.refresh(layout=True)
 
-    def _show(self, first: int, height: int) -> None:
-        """Paint the rows from ``first`` on; the text was ``height`` rows high."""
-        for y in range(first, max(height, self._document.height)):
+    def _show(self, first: int) -> None:
+        """Paint the rows from ``first`` on."""
+        width, height, end = self.content_size.width, self._document.height, self._end
+        self._end = height
+        for y in range(first, max(height, end)):
             self._strips.pop(y, None)
-        width = self.content_size.width
-        now = self._document.height
-        if now != height or not width:
+        if height > self._reserved or not self._streaming or not width:
             self.refresh(layout=True)
-        elif first < now:
-            self.refresh(Region(0, first, width, now - first))
+        elif first < max(height, end):
+            self.refresh(Region(0, first, width, max(height, end) - first))
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         return container.width
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         self._document.resize(width)
-        return self._document.height
+        height = self._document.height
+        if not self._streaming:
+            self._reserved = height
+        elif not self._reserved - _ROOM <= height <= self._reserved:
+            self._reserved = height + _ROOM
+        return self._reserved
 
     def notify_style_update(self) -> None:
         self._styles_by_name.clear()

@@ -23,7 +23,7 @@ class Conversation(VerticalScroll, can_focus=False):
 
     def __init__(self, *, fold_after: int = 6) -> None:
         super().__init__()
-        self._fold_after = fold_after
+        self.fold_after = fold_after
         self.entries: list[Entry] = []
         self._low = self._high = 0  # the window: entries[low:high] have widgets
         self._live: list[Widget] = []
@@ -103,7 +103,7 @@ class Conversation(VerticalScroll, can_focus=False):
     def _make(self, entry: Entry) -> EntryView:
         if entry.mine:
             return UserMessage(entry.stored.message.text, entry)
-        return AnswerMessage(entry, fold_after=self._fold_after)
+        return AnswerMessage(entry, fold_after=self.fold_after)
 
     # The window.
 

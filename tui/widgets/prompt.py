@@ -21,9 +21,10 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
+from agent.text import display
 from tui.attach import Attached, attached
 from tui.file_search import Finder, Paths, scan
-from tui.history import History
+from tui.history import History, Walk
 from tui.pastes import Pastes, clean
 from tui.suggest import Command, Suggestion, Trigger, commands, file_suggestion, remembered, trigger
 from tui.widgets.completion import Completion
@@ -101,15 +102,14 @@ class Prompt(Widget):
         self._heading = Static(markup=False, classes="title")
         self._heading.display = False
         self._finder = Finder(Paths())
-        self._scanned: float | None = None
+        self._scans = 0
+        self._scanned = 0.0  # when the last of them ended
         self._scanning = False
         self._later: Timer | None = None
         self._completed: set[str] = set()
-        self._shown_for: tuple[Trigger, int] | None = None
+        self._shown_for: tuple[object, ...] | None = None
         self._closed_at: tuple[str, int, int] | None = None
-        self._walk: int | None = None
-        self._walked: tuple[str, ...] = ()
-        self._draft = ""
+        self._walk: Walk | None = None
         self._searched: list[tuple[str, str]] = []
 
     def compose(self) -> ComposeResult:
@@ -132,6 +132,7 @@ class Prompt(Widget):
 
     @text.setter
     def text(self, value: str) -> None:
+        self._walk = None
         self._put(value)
 
     def get_full(self) -> str:
@@ -145,7 +146,7 @@ class Prompt(Widget):
     def _put(self, text: str, *, at_start: bool = False) -> None:
         text = "".join(clean(text))
         if len(text) > _SHOWN_WHOLE or max(map(len, text.split("\n"))) > _LONGEST_LINE:
-            text = self._pastes.fold(text)
+            text = self._pastes.fold(self._pastes.expand(text))  # a mark within a mark would not be found
         self._area.put(text, at_start=at_start)
 
     # --- modes
@@ -177,7 +178,7 @@ class Prompt(Widget):
         if self._mode == "search":
             self._list.move(1)
             return
-        query = "" if "\n" in self._area.text else self._area.text
+        query = self._area.text if self._walk is None and "\n" not in self._area.text else ""
         self._searched = [(text, text[:_SEARCHED].lower()) for text in self.history.entries]
         self._begin("search", "Search what you sent")
         self._area.put(query)
@@ -218,7 +219,7 @@ class Prompt(Widget):
         if self._mode == "edit":
             keys = "Enter sends it as a new branch, Esc leaves"
         self._area.placeholder = Content(hint[narrow])
-        self._heading.update(f"{self._title}: {'Esc leaves' if narrow else keys}")
+        self._heading.update(f"{display(self._title)}: {'Esc leaves' if narrow else keys}")
         self._heading.display = self._mode != "write"
 
     # --- the list
@@ -248,35 +249,33 @@ class Prompt(Widget):
     def _suggest(self) -> None:
         """Bring the list up to date with the text before the cursor."""
         if self._mode == "search":
-            self._show(Trigger("command", self._area.text, -1))
+            if self._is_news("search", self._area.text):
+                items = remembered(self._searched, self._area.text, _LIST)
+                self._list.show(items, "" if items else "nothing that you sent has that")
             return
-        found = self._trigger() if self._walk is None or self._is_changed() else None
+        # A command that is passed by in the history is not being typed.
+        found = self._trigger() if self._walk is None or self._area.text != self._walk.text else None
         if found is None or self._place(found) == self._closed_at:
             if found is None:
                 self._closed_at = None
             self._shown_for = None
             self._list.close()
-            return
-        if found.kind == "file":
-            self._look_through()
-        self._show(found)
-
-    def _show(self, found: Trigger) -> None:
-        state = (found, id(self._finder))
-        if state == self._shown_for:
-            return
-        self._shown_for = state
-        if self._mode == "search":
-            items = remembered(self._searched, found.query, _LIST)
-            self._list.show(items, "" if items else "nothing that you sent has that")
         elif found.kind == "command":
-            self._list.show(commands(self.commands, found.query))
+            if self._is_news(found):
+                self._list.show(commands(self.commands, found.query))
         else:
-            items = [file_suggestion(path) for path in self._finder.find(found.query, _LIST)]
-            self._list.show(items, "looking for files ..." if self._scanning and not items else "")
+            self._look_through()
+            if self._is_news(found, self._scans, self._scanning):
+                items = [file_suggestion(path) for path in self._finder.find(found.query, _LIST)]
+                self._list.show(items, "looking for files ..." if self._scanning and not items else "")
+
+    def _is_news(self, *state: object) -> bool:
+        """Whether the list has to be made anew: what was chosen in it stays chosen otherwise."""
+        before, self._shown_for = self._shown_for, state
+        return before != state
 
     def _look_through(self) -> None:
-        if self._scanning or (self._scanned is not None and monotonic() - self._scanned < _FRESH):
+        if self._scanning or (self._scans and monotonic() - self._scanned < _FRESH):
             return
         self._scanning = True
         self.run_worker(self._scan, thread=True, group="files", exit_on_error=False)
@@ -287,8 +286,8 @@ class Prompt(Widget):
 
     def _have(self, paths: Paths) -> None:
         self._scanning, self._scanned = False, monotonic()
-        if paths.names != self._finder.paths.names or not paths.names:
-            self._finder = Finder(paths)
+        self._scans += 1
+        self._finder = Finder(paths)
         self._suggest()
 
     def complete(self) -> bool:
@@ -343,24 +342,15 @@ class Prompt(Widget):
         if self._walk is None:
             if by > 0 or not self.history.entries:
                 return False
-            # The others that run may add to it meanwhile: walk through what there was.
-            self._walked, self._draft, self._walk = self.history.entries, self._area.text, len(self.history.entries)
-        at = max(0, self._walk + by)
-        if at == self._walk:
-            return True
-        self._walk = at if at < len(self._walked) else None
-        if self._walk is None:
-            self._area.put(self._draft)
-        else:
-            self._put(self._walked[at], at_start=by < 0 and self._is_wrapped(self._walked[at]))
+            self._walk = Walk(self.history, self._area.text)
+        if self._walk.move(by):
+            text = self._walk.text
+            wrapped = "\n" in text or len(text) >= self._area.wrap_width
+            # So that the next press of the same key goes on walking.
+            self._put(text, at_start=by < 0 and wrapped)
+            if self._walk.at_draft:
+                self._walk = None
         return True
-
-    def _is_wrapped(self, text: str) -> bool:
-        return "\n" in text or len(text) >= self._area.wrap_width
-
-    def _is_changed(self) -> bool:
-        """Whether what was brought back from the history has been written in since."""
-        return self._walk is not None and self._area.text != self._walked[self._walk]
 
     # --- sending
 

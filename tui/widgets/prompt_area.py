@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 from rich.style import Style
 from rich.text import Text
 from textual import events
+from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual.actions import SkipAction
 from textual.binding import Binding, BindingType
 from textual.document._document import Selection
 from textual.geometry import Size
+from textual.keys import Keys
 from textual.widgets import TextArea
 
 from agent.files import human_size
 from tui.pastes import MOST, Pastes, clean
+
+# Alt+Enter of a terminal without the kitty protocol is ESC and CR. Textual makes Enter of it, which would send.
+cast(dict[str, Any], ANSI_SEQUENCES_KEYS).setdefault("\x1b\r", (Keys.ControlJ,))
 
 
 class Owner(Protocol):
@@ -72,7 +77,8 @@ class PromptArea(TextArea):
     async def _on_key(self, event: events.Key) -> None:
         # Textual looks bindings up in the task of the app: what is typed right after Enter would be in the text before it is
         # sent. So the field looks up its own, with the keys that a person has given them.
-        if not event.is_printable and (active := self.screen.active_bindings.get(event.key)) and active.node is self:
+        key = event.key.replace("\r", "enter")  # xterm's own code for Shift+Enter comes as "shift+\r"
+        if not event.is_printable and (active := self.screen.active_bindings.get(key)) and active.node is self:
             event.prevent_default()
             if await self.app.run_action(active.binding.action, self):
                 event.stop()

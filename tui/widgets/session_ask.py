@@ -40,7 +40,7 @@ class SessionAsk(Widget, can_focus=True):
             self.action_answer(event.key)
 
     def on_blur(self) -> None:
-        if self.is_attached:
+        if _turned_away(self):
             self.action_answer("")
 
     def action_answer(self, answer: str) -> None:
@@ -73,7 +73,7 @@ class SessionTitle(Input):
         event.stop()
 
     def on_blur(self) -> None:
-        if self.is_attached:
+        if _turned_away(self):
             self._end("")
 
     def action_leave(self) -> None:
@@ -83,3 +83,8 @@ class SessionTitle(Input):
         if not self._over:
             self._over = True
             self.post_message(self.Named(" ".join(title.split())))
+
+
+def _turned_away(widget: Widget) -> bool:
+    """Whether a widget lost the keyboard to another one, and not the whole terminal to another window."""
+    return widget.is_attached and widget.app.app_focus

@@ -73,15 +73,18 @@ class SessionsPanel(Widget):
     class Closed(Message):
         """The panel has done its work."""
 
-    def __init__(self, store: Store, *, current: str | None = None, folder: Path | None = None, id: str | None = None) -> None:
+    def __init__(
+        self, store: Store, *, current: str | None = None, folder: Path | None = None, search: str = "", id: str | None = None
+    ) -> None:
         """
         Args:
             store: of the sessions.
             current: id of the session that is open.
             folder: where exports go; None, the current folder at that moment.
+            search: what is searched for at first.
         """
         super().__init__(id=id)
-        self._store, self._current, self._folder = store, current, folder
+        self._store, self._current, self._folder, self._first = store, current, folder, search
         self._limit, self._complete = _PAGE, False
         self._wanted = self._reading = self._focus_wanted = False
         self._shown: str | None = None  # the query that the list answers; None while nothing was read
@@ -89,7 +92,7 @@ class SessionsPanel(Widget):
         self._about: Row | None = None
 
     def compose(self) -> ComposeResult:
-        yield Input(placeholder="Search all sessions", compact=True, id="sessions-search")
+        yield Input(self._first, placeholder="Search all sessions", compact=True, id="sessions-search")
         yield SessionList()
         yield Static("", markup=False, id="sessions-empty")
         yield Static("", markup=False, id="sessions-notice")
@@ -119,12 +122,6 @@ class SessionsPanel(Widget):
         if not self._focus_wanted:
             target: Widget = self._list if self._list.rows else self.query_one("#sessions-search", Input)
             target.focus()
-
-    def find(self, words: str) -> None:
-        """Search for something, as if it had been typed."""
-        field = self.query_one("#sessions-search", Input)
-        field.value = words
-        field.focus()
 
     def notice(self, line: str, *, error: bool = False) -> None:
         """Show one line below the list, until something else is done."""
@@ -266,6 +263,10 @@ class SessionsPanel(Widget):
         room = max(0, area.height - widget.outer_size.height)
         top = area.y - self.region.y + min(max(0, self._list.row_top()), room)
         widget.styles.offset = (0, top)
+
+    def on_resize(self) -> None:
+        for widget in self.query("SessionAsk, SessionTitle"):
+            self.call_after_refresh(self._place, widget)
 
     async def _take_away(self) -> None:
         had_focus = False

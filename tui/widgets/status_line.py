@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.style import Style
+from textual.timer import Timer
 from textual.widget import Widget
 
 from tui.status import Status
 from tui.status_pieces import SEPARATOR, Piece, pieces
 from tui.status_words import ascii_only
+
+CALM = 0.4  # seconds that a number stands at least; faster ones cannot be read, and each repaint takes from the model
 
 
 class StatusLine(Widget, can_focus=True):
@@ -43,12 +47,27 @@ class StatusLine(Widget, can_focus=True):
         self.status = status or Status()
         self._ascii = ascii
         self._painted: list[Piece] = []
+        self._painted_at = -CALM
+        self._later: Timer | None = None
 
     def update(self, status: Status) -> None:
-        """Show another status. It costs a repaint only when something that is shown differs."""
-        if status == self.status:
-            return
+        """Show another status: at once when the model does something else, and numbers as often as they can be read.
+
+        It costs a repaint only when something that is shown differs.
+        """
+        urgent = _headline(status) != _headline(self.status)
         self.status = status
+        if self._later is not None and not urgent:
+            return
+        if self._pieces() != self._painted:
+            wait = self._painted_at + CALM - time.monotonic()
+            if urgent or wait <= 0:
+                self.refresh()
+            else:
+                self._later = self.set_timer(wait, self._catch_up)
+
+    def _catch_up(self) -> None:
+        self._later = None
         if self._pieces() != self._painted:
             self.refresh()
 
@@ -58,7 +77,7 @@ class StatusLine(Widget, can_focus=True):
         return self._line(self._pieces()).plain
 
     def render(self) -> Content:
-        self._painted = self._pieces()
+        self._painted, self._painted_at = self._pieces(), time.monotonic()
         return self._line(self._painted)
 
     def action_details(self) -> None:
@@ -81,4 +100,8 @@ class StatusLine(Widget, can_focus=True):
         return separator.join(Content.styled(piece.text, self._style(piece.role)) for piece in some)
 
     def _style(self, role: str) -> Style:
-        return self.get_visual_style(f"status-line--{role}", partial=True)
+        return self.get_visual_style(f"status-line--{role}")  # not partial: contrast depends on the ground
+
+
+def _headline(status: Status) -> tuple[object, ...]:
+    return status.state, status.queued, status.voice.kind, bool(status.device.throttled)

@@ -1,0 +1,126 @@
+"""Which tools the model has: Sprig's own to be switched, and those of servers and scripts to be seen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import events, on, work
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from agent.errors import SprigError
+from agent.text import display
+from agent.tools.builtin import BUILTIN_NAMES
+from tui.notes import Facts, ToolFacts
+from tui.screens.dialog import BACK, Dialog, Key
+from tui.setup import Setup
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_WIDE = 64  # columns of the list from which a tool takes one line
+_NOTE = "With other tools the model reads the conversation once more."
+
+
+class ToolsScreen(Dialog[tuple[str, ...]]):
+    """The result are the names of the built-in tools that are on."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "switch", "Switch", show=False),
+        # The list would take Enter for itself.
+        Binding("enter,ctrl+s", "apply", "Use them", show=False, priority=True),
+    ]
+    KEYS: ClassVar[tuple[Key, ...]] = (("Space", "switch", "switch"), ("Enter", "use", "apply"), BACK)
+
+    def __init__(self, setup: Setup, facts: Facts | None) -> None:
+        """``facts`` are of the agent as it is; None while there is none."""
+        super().__init__("Which tools may the model call?")
+        self._setup = setup
+        self._on = {name for name in setup.tool_names if name in BUILTIN_NAMES}
+        self._others = [t for t in facts.tools if t.origin != "builtin"] if facts is not None else []
+        self._known: Mapping[str, ToolFacts] = {}
+
+    def parts(self) -> Iterable[Widget]:
+        yield OptionList(markup=False)
+        yield Static(_NOTE, id="about", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).focus()
+        self._describe()
+
+    @work
+    async def _describe(self) -> None:
+        """What each is for is in the tools themselves, which are loaded behind the screen."""
+        self._known = await asyncio.to_thread(described, self._setup.root)
+        self._fill()
+
+    def on_resize(self, event: events.Resize) -> None:
+        options = self.query_one(OptionList)
+        options.styles.max_height = self.list_height(14)
+        self.call_after_refresh(self._fill)
+
+    def _fill(self) -> None:
+        options = self.query_one(OptionList)
+        at = options.highlighted or 0
+        options.set_options([Option(self._row(name)) for name in [*BUILTIN_NAMES, *(t.name for t in self._others)]])
+        options.highlighted = at
+
+    def _row(self, name: str) -> Content:
+        tool = self._tool(name)
+        own = name in BUILTIN_NAMES
+        box = ("[x] " if name in self._on else "[ ] ") if own else " ·  "
+        asks = {"ask": "asks first", "deny": "denied"}.get(tool.approval, "")
+        about = display(tool.about.partition("\n")[0])[:300]
+        if self.query_one("#dialog").content_size.width < _WIDE:
+            first = Content.assemble(box, (display(name), "bold"), f" · {asks}" if asks else "")
+            return Content("\n").join([first, Content(f"    {about}")])
+        return Content.assemble(box, (f"{display(name):<16} ", "bold"), f"{asks:<11} ", about)
+
+    def _tool(self, name: str) -> ToolFacts:
+        others = {tool.name: tool for tool in self._others}
+        return self._known.get(name) or others.get(name) or ToolFacts(name, "", "", "builtin")
+
+    @on(OptionList.OptionHighlighted)
+    def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        event.stop()
+        at = event.option_index
+        if at < len(BUILTIN_NAMES):
+            self._say(_NOTE)
+            return
+        tool = self._others[at - len(BUILTIN_NAMES)]
+        server = next((s.name for s in self._setup.mcp if tool.name.startswith(f"{s.name}__")), None)
+        self._say(f"From the MCP server {server}; /mcp remove {server} takes it away." if server else "From a script.")
+
+    def _say(self, text: str) -> None:
+        self.query_one("#about", Static).update(text)
+
+    @on(OptionList.OptionSelected)
+    def _clicked(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self.action_switch()
+
+    def action_switch(self) -> None:
+        options = self.query_one(OptionList)
+        at = options.highlighted
+        if at is None or at >= len(BUILTIN_NAMES):
+            return
+        self._on ^= {BUILTIN_NAMES[at]}
+        options.replace_option_prompt_at_index(at, self._row(BUILTIN_NAMES[at]))
+
+    def action_apply(self) -> None:
+        self.dismiss(tuple(name for name in BUILTIN_NAMES if name in self._on))
+
+
+def described(root: Path) -> dict[str, ToolFacts]:
+    """What is known of the built-in tools; nothing where the root is no folder."""
+    from agent.tools.builtin import builtin
+
+    try:
+        return {t.name: ToolFacts(t.name, t.spec.description, t.approval, t.origin) for t in builtin(root=root)}
+    except SprigError:
+        return {}
