@@ -35,6 +35,7 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         whole = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "PYTHONPATH": str(ROOT), **env}
         self.written: list[tuple[float, bytes]] = []
+        self.spent: list[float] = []  # seconds of a core until each of them
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
             command, env=whole, cwd=ROOT, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
@@ -64,8 +65,8 @@ class Terminal:
                 return self.written[-1][0]
         raise TimeoutError(f"{' '.join(self.process.args)}: it did not come within {seconds:.0f} s")  # type: ignore[arg-type]
 
-    def shows(self, text: str, seconds: float = 60.0) -> float:
-        """Read until the screen shows ``text``; when what made it do so was written."""
+    def shows(self, text: str, seconds: float = 60.0) -> tuple[float, float]:
+        """Read until the screen shows ``text``: seconds from the start until it did, and seconds of a core until then."""
         self.rest(0.3)
         end = time.perf_counter() + seconds
         while text not in self.screen():
@@ -76,7 +77,7 @@ class Terminal:
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if text in self.screen(middle + 1) else (middle + 1, high)
-        return self.written[low][0]
+        return self.written[low][0] - self.started, self.spent[low]
 
     def rest(self, seconds: float) -> None:
         """Read for so long."""
@@ -106,6 +107,7 @@ class Terminal:
         except OSError:
             raise EOFError(f"{' '.join(self.process.args)} has ended") from None  # type: ignore[arg-type]
         self.written.append((time.perf_counter(), data))
+        self.spent.append(self.cpu())
         if _SYNC in data:
             self.type("\x1b[?2026;2$y")  # like any terminal of today: what belongs together is painted together
         return data

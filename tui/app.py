@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from tui.screens.picker import Picked
     from tui.voice_key import VoiceKey
 
-_STYLES = sorted(str(p) for p in Path(__file__).parent.rglob("*.tcss"))
+_STYLES: list[PurePath] = sorted(Path(__file__).parent.rglob("*.tcss"))
+# Parsing styles is a third of a start, so those that the first paint does not need are read after it.
+_FIRST = {"chat", "completion", "conversation", "prompt", "status_line", "welcome"}
 
 
 class SprigApp(App[None]):
@@ -47,10 +50,10 @@ class SprigApp(App[None]):
         talk: the conversation with the agent.
     """
 
-    CSS_PATH = _STYLES  # type: ignore[assignment]
+    CSS_PATH = [p for p in _STYLES if p.stem in _FIRST]  # noqa: RUF012
     TITLE = "Sprig"
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (60, "-normal"), (100, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (20, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (60, "-normal"), (100, "-wide")]  # noqa: RUF012  (as Textual has it)
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (20, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", "Stop or quit", id="app.interrupt", show=False, priority=True),
         Binding("ctrl+q", "quit", "Quit", id="app.quit", show=False, priority=True),
@@ -67,6 +70,7 @@ class SprigApp(App[None]):
         message: str = "",
         settings_path: Path | None = None,
         make_engine: Callable[[Setup], Engine] | None = None,
+        verbose: bool = False,
     ) -> None:
         """Prepare.
 
@@ -77,10 +81,11 @@ class SprigApp(App[None]):
             message: is sent as soon as the model is there.
             settings_path: where changes are kept; by default ``settings.toml`` in SPRIG_HOME.
             make_engine: loads a model; by default as the setup says.
+            verbose: show where a fault came from.
         """
         # NO_COLOR: with Textual's own filter greys would still be written; so only attributes are (https://no-color.org).
         super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
-        self.settings, self.root = settings, setup.root
+        self.settings, self.root, self.verbose = settings, setup.root, verbose
         self.settings_path = settings_path or home() / "settings.toml"
         self._first, self._session, self._message = setup, session, message
         self._store: Store | None = None
@@ -95,6 +100,20 @@ class SprigApp(App[None]):
         if settings.screen.reduced_motion or settings.screen.line_mode:
             self.animation_level = "none"
         self.set_keymap(dict(settings.keys))
+        self._begun = False
+        self._colours = self.get_css_variables()
+        self.stylesheet.set_variables(self._colours)
+
+    def _print_error_renderables(self) -> None:
+        """A fault of ours ends the app: its cause in one line, where it came from only for who wants to know."""
+        if self.verbose:
+            super()._print_error_renderables()
+        self._exit_renderables.clear()
+
+    @property
+    def fault(self) -> Exception | None:
+        """What ended the app, when it did not end by itself."""
+        return self._exception
 
     def get_default_screen(self) -> Screen[Any]:
         return self.chat
@@ -108,8 +127,19 @@ class SprigApp(App[None]):
         self._inbox = Inbox(self._deliver, asyncio.get_running_loop(), every=every)
         self.call_after_refresh(self._begin)
 
+    def refresh_css(self, animate: bool = True) -> None:
+        """Parse all styles again, because colours have changed. The theme is set before the start: then they have not."""
+        if self._begun or self.get_css_variables() != self._colours:
+            super().refresh_css(animate)
+
     def _begin(self) -> None:
-        """After the first paint: the model, or the question which."""
+        """After the first paint: the other styles; then the model, or the question which."""
+        self.stylesheet.read_all([p for p in _STYLES if p.stem not in _FIRST])
+        self.stylesheet.parse()
+        self._begun = True
+        if not gc.isenabled():  # the command has switched it off for the start; what is there now stays
+            gc.freeze()
+            gc.enable()
         self.chat.setup = self._first
         if self._session is not None:
             self.talk.load(self._session)

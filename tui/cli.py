@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from tui.setup import Setup
 
 chat_app = typer.Typer(**SETTINGS)
-_COLOURS = "TEXTUAL_COLOR_SYSTEM"
 
 
 @chat_app.command()
@@ -57,7 +56,7 @@ def chat(
     serve: Annotated[bool, typer.Option("--serve", help="Open it in a browser instead: prints the address.")] = False,
     host: Annotated[str, typer.Option(metavar="HOST", help="With --serve: where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="With --serve; 0 takes a free one.")] = 8420,
-    no_token: Annotated[bool, typer.Option("--no-token", help="With --serve: let in whoever can reach the port.")] = False,
+    no_token: Annotated[bool, typer.Option("--no-token", help="With --serve, on this machine only: let in whoever is on it.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Chat with a model that can use tools: on the whole screen, in plain lines, or in a browser."""
@@ -77,20 +76,25 @@ def chat(
 
             chat_plainly(setup, session=kept, message=message or "")
             return
-        _run(found, path, setup, kept, message or "", inline)
+        _run(found, path, setup, kept, message or "", inline, verbose)
 
 
-def _run(settings: Settings, path: Path, setup: Setup, session: str | None, message: str, inline: bool) -> None:
-    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()) and (
-        "TEXTUAL_DRIVER" not in os.environ
-    ):
+def _run(
+    settings: Settings, path: Path, setup: Setup, session: str | None, message: str, inline: bool, verbose: bool
+) -> None:  # fmt: skip
+    # Textual paints on the original standard error; all three must be the terminal.
+    terminal = all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stdout__, sys.__stderr__))
+    browser = "TEXTUAL_DRIVER" in os.environ
+    if not terminal and not browser:
         raise SprigError("this is no terminal: sprig chat --plain reads lines, sprig ask takes one question")
+    if os.environ.get("TERM", "") in ("dumb", "unknown") and not browser:
+        raise SprigError("this terminal can only show lines (TERM=dumb): sprig chat --plain")
     from tui.app import SprigApp
 
-    app = SprigApp(settings, setup, session=session, message=message, settings_path=path)
+    app = SprigApp(settings, setup, session=session, message=message, settings_path=path, verbose=verbose)
     app.run(inline=inline, mouse=settings.screen.mouse)
-    if app.return_code:
-        raise SystemExit(app.return_code)
+    if app.fault is not None:
+        raise app.fault
 
 
 def _settings(path: Path | None) -> tuple[Settings, Path]:
@@ -203,4 +207,5 @@ def _serve(host: str, port: int, no_token: bool, out: console.Console) -> None:
             skip = word in valued
         else:
             kept.append(word)
-    serve([sys.executable, "-m", "sprig", *kept], host=host, port=port, token=None if no_token else "", say=out.say)
+    # -P: a file sprig.py in the current folder is not the program.
+    serve([sys.executable, "-P", "-m", "sprig", *kept], host=host, port=port, token=None if no_token else "", say=out.say)

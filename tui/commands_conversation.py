@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agent.errors import SprigError
 
 if TYPE_CHECKING:
+    from tui.export import Kind
     from tui.screens.chat import ChatScreen
 
 
@@ -60,8 +61,9 @@ async def copy(screen: ChatScreen, arguments: str) -> None:
 async def export(screen: ChatScreen, arguments: str) -> None:
     from tui.export import export as write
 
-    kind = arguments or "md"
-    if kind not in ("md", "json", "svg"):
+    kinds: dict[str, Kind] = {"": "md", "md": "md", "json": "json", "svg": "svg"}
+    kind = kinds.get(arguments)
+    if kind is None:
         raise SprigError("/export writes md, json or svg")
     session = _session(screen)
     path = await asyncio.to_thread(lambda: write(screen.sprig.store().open(session), kind, Path.cwd()))

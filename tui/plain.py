@@ -123,8 +123,8 @@ class PlainChat:
             self._run(lambda: self.talk.ask(text))
             return
         commands = {
-            "/again": self._again, "/edit": self._edit, "/new": self._new, "/sessions": self._sessions, "/open": self._open_session,
-            "/model": self._model, "/think": self._think,
+            "/again": self._again, "/edit": self._edit, "/new": self._new, "/sessions": self._sessions,
+            "/open": self._open_session, "/model": self._model, "/think": self._think,
         }  # fmt: skip
         if word in ("/quit", "/exit"):
             raise SystemExit(0)
@@ -210,7 +210,8 @@ class PlainChat:
         facts = note.facts
         self._setup = note.setup
         tools = ", ".join(t.name for t in facts.tools) or "none"
-        self._say(f"{display(facts.name)} {display(facts.type)}, context {facts.context} tokens. Tools: {display(tools)}. /help for help.")
+        self._say(f"{display(facts.name)} {display(facts.type)}, context {facts.context} tokens. Tools: {display(tools)}.")
+        self._say("/help lists what can be said with a slash.")
         for problem in facts.problems:
             self._say(f"sprig: {display(problem)}")
 
@@ -252,7 +253,8 @@ class PlainChat:
                 lines = display(text, lines=True).splitlines()
                 more = f"\n({len(lines) - 8} more lines)" if len(lines) > 8 else ""
                 shown = "\n".join(line[:500] for line in lines[:8])
-                self._say(f"Tool {display(call.name)} {'is done' if ok else 'failed'} after {seconds:.1f} seconds:\n{shown}{more}")
+                how = "is done" if ok else "failed"
+                self._say(f"Tool {display(call.name)} {how} after {seconds:.1f} seconds:\n{shown}{more}")
             case e.Compacted(what, before, after):
                 self._say(f"The context was full: {what} ({before} tokens to {after}).")
             case e.Problem(text) | n.Failed(text) | n.NotAsked(_, text):
@@ -281,7 +283,8 @@ class PlainChat:
         _forget_typed(self._source)
         reply = self._read("Allow it? y: yes, once. s: yes, in this session. n: no. Or write why not: ")
         word = (reply or "n").strip()
-        answers = {"y": Answer.yes(), "yes": Answer.yes(), "s": Answer.always_yes(), "n": Answer.no(), "no": Answer.no(), "": Answer.no()}
+        yes, no = Answer.yes(), Answer.no()
+        answers = {"y": yes, "yes": yes, "s": Answer.always_yes(), "n": no, "no": no, "": no}
         self.talk.answer(number, answers.get(word.lower(), Answer.no(word)))
 
     # Lines.

@@ -140,8 +140,12 @@ async def test_messages_wait_for_their_turn_and_come_back_when_stopped() -> None
     import threading
 
     go_on = threading.Event()
-    slow = Say("One, and a little more.", during=lambda text: go_on.wait(10) and None)
-    async with chatting([slow, "Two.", Say("Three, slowly, slowly.", during=lambda text: go_on.wait(10) and None)]) as (app, pilot):
+
+    def wait(text: str) -> None:
+        go_on.wait(10)
+
+    script = [Say("One, and a little more.", during=wait), "Two.", Say("Three, slowly, slowly.", during=wait)]
+    async with chatting(script) as (app, pilot):
         await say(pilot, "first")
         await until(pilot, lambda: app.chat.busy)
         await say(pilot, "second")

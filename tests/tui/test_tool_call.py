@@ -95,17 +95,19 @@ async def test_what_is_short_folds_to_its_title() -> None:
         assert "noon" in shown(app)
 
 
-async def test_refused_failed_and_interrupted_are_told_apart_without_colour() -> None:
-    call = ToolCall("run_command", {"command": "rm x"})
-    for view, wanted in (
-        (ToolCallView.of(call, kept("error: the user said no: keep it", ok=False)), "- run_command rm x"),
-        (ToolCallView.of(call, kept("no such file", ok=False)), "✗ run_command rm x"),
-        (ToolCallView.of(call, None), "interrupted: there is no result"),
-    ):
-        app = Calls(view)
-        async with app.run_test(size=(60, 10)) as pilot:
-            await pilot.pause()
-            assert wanted in shown(app)
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [
+        (kept("error: the user said no: keep it", ok=False), "- run_command rm x"),
+        (kept("no such file", ok=False), "✗ run_command rm x"),
+        (None, "interrupted: there is no result"),
+    ],
+)
+async def test_refused_failed_and_interrupted_are_told_apart_without_colour(stored: Stored | None, wanted: str) -> None:
+    app = Calls(ToolCallView.of(ToolCall("run_command", {"command": "rm x"}), stored))
+    async with app.run_test(size=(60, 10)) as pilot:
+        await pilot.pause()
+        assert wanted in shown(app)
 
 
 async def test_a_file_that_was_edited_is_shown_as_a_diff(tmp_path: Path) -> None:
@@ -124,11 +126,16 @@ async def test_a_file_that_was_edited_is_shown_as_a_diff(tmp_path: Path) -> None
         app.view.focus()
         await pilot.press("enter")
         assert "old: bed 2" in shown(app)
-    again = Calls(ToolCallView.of(ToolCall("edit_file", arguments), kept(result.text, data=result.data)))
-    async with again.run_test(size=(60, 20)) as pilot:
+
+
+async def test_a_diff_that_was_kept_is_shown_again() -> None:
+    data = {"path": "a", "diff": "--- a/a\n+++ b/a\n@@ -1 +1 @@\n-x\n+y\n", "diff_cut": 7}
+    app = Calls(ToolCallView.of(ToolCall("edit_file", {"path": "a"}), kept("edited a", data=data)))
+    async with app.run_test(size=(60, 20)) as pilot:
         await pilot.pause()
-        assert "1 + water bed 3" in shown(again)
-        assert len(again.query(DiffView)) == 1
+        assert "1 - x" in shown(app)
+        assert "… 7 more lines are not shown" in shown(app)
+        assert len(app.query(DiffView)) == 1
 
 
 async def test_json_is_laid_out_and_arguments_of_many_lines_stay_as_they_are() -> None:
@@ -136,7 +143,9 @@ async def test_json_is_laid_out_and_arguments_of_many_lines_stay_as_they_are() -
     app = Calls(ToolCallView.of(call, kept('{"bed":2,"wet":[1,2]}'), fold_after=8))
     async with app.run_test(size=(40, 20)) as pilot:
         await pilot.pause()
-        assert "note:\n  one\n    two" in "\n".join(line.removeprefix("  ") for line in shown(app).split("\n")) or "one" in shown(app)
+        lines = [line.strip() for line in shown(app).split("\n")]
+        at = lines.index("note:")
+        assert lines[at + 1 : at + 4] == ["one", "two", "unit: C"]
         assert '"bed": 2,' in shown(app)
 
 

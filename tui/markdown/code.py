@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 
 from tui.markdown.blocks import Leaf
-from tui.markdown.inline import shown
 from tui.markdown.prefix import Prefix
 from tui.markdown.rows import Action, Piece, Row, cut
 from tui.markdown.syntax import highlight
@@ -40,8 +39,8 @@ class CodeRows:
         width = self._width
         add = self._tops.append
         for line in self._leaf.lines[before:]:
-            size = len(line) if line.isascii() else cell_len(shown(line))
-            top += 1 if size <= width else len(fold(shown(line), width))
+            size = len(line) if line.isascii() else cell_len(line)
+            top += 1 if size <= width else len(fold(line, width))
             add(top)
         return min(first, self._tops[self._recolour(before)])
 
@@ -71,7 +70,7 @@ class CodeRows:
         return len(self._leaf.lines)
 
     def text(self) -> Sequence[str]:
-        return [shown(line) for line in self._leaf.lines]
+        return self._leaf.lines
 
     def row(self, y: int) -> Row:
         prefix = self._prefix.first if y == 0 else self._prefix.rest
@@ -93,7 +92,7 @@ class CodeRows:
         copy = Action("copy", "")
         room = self._width + 2
         mark = " ⧉ copy " if room >= 24 else " ⧉ "
-        name = shown(self._leaf.language)
+        name = self._leaf.language
         if cell_len(name) > room - len(mark) - 4:
             name = ""
         name = f" {name} " if name else ""
@@ -116,8 +115,8 @@ class CodeRows:
             if known is None or known[0] != stop:
                 known = self._colours[portion] = (stop, self._portion(begin, stop))
             return known[1][index - begin]
-        return [Piece(shown(self._leaf.lines[index]), "fence" if self._bar else "")]
+        return [Piece(self._leaf.lines[index], "fence" if self._bar else "")]
 
     def _portion(self, begin: int, stop: int) -> list[list[Piece]]:
-        lines = [shown(line) for line in self._leaf.lines[max(begin - _PORTION, 0) : stop]]
+        lines = self._leaf.lines[max(begin - _PORTION, 0) : stop]
         return highlight(lines, self._leaf.language)[begin - stop :]

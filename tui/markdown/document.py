@@ -100,12 +100,7 @@ class Document:
         reader, first = self._reader, max(self._mark.leaves - 1, 0)
         reader.rewind(self._mark)
         *whole, self._partial = (self._partial + text).split("\n")
-        blank = False
-        for line in whole:
-            if line or not blank or not reader.idle:
-                self._read(line)
-                self._long = False
-            blank = not line
+        self._read_lines(whole)
         if self._finished and self._partial:
             self._read(self._partial)
             self._partial = ""
@@ -117,6 +112,20 @@ class Document:
         changed = self._define()
         self._guess()
         return self._lay_from(first, changed)
+
+    def _read_lines(self, lines: list[str]) -> None:
+        blank = False
+        at = 0
+        while at < len(lines):
+            if not self._long and (many := self._reader.read_many(lines, at)):
+                at += many
+                continue
+            line = lines[at]
+            if line or not blank or not self._reader.idle:
+                self._read(line)
+                self._long = False
+            blank = not line
+            at += 1
 
     def _read(self, line: str) -> None:
         """A line, or part of one, for good."""

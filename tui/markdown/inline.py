@@ -18,8 +18,8 @@ MAX_MARKS = 8
 # A longer address is shown and cannot be clicked. Characters.
 MAX_ADDRESS = 2048
 # More openings than this in a piece of text are no prose, and pairing them would take too long: it is shown as it is.
-MAX_OPENINGS = 200
-_OPENING = re.compile(r"[*_~]+|[\[<`]")
+MAX_OPENINGS = 300
+_OPENING = re.compile(r"[*_~\[<`]")
 _ACTIVE = re.compile(r"[\\`*_~\[\]!&<]|://")
 _ADDRESS = re.compile(r"https?://[^\s<>\"'`]*[^\s<>\"'`.,;:!?)\]}*_]")
 _STYLES = {"strong_open": "strong", "em_open": "em", "s_open": "strike"}
@@ -65,14 +65,13 @@ def shown(text: str) -> str:
 
 def without_towers(text: str) -> str:
     """``text`` with no more than ``MAX_MARKS`` combining marks on one character."""
-    if text.isascii() or not any(category(c) in {"Mn", "Me"} for c in set(text)):
+    if text.isascii():
         return text
-    out: list[str] = []
-    marks = 0
-    for c in text:
-        marks = marks + 1 if category(c) in {"Mn", "Me"} else 0
-        out.append(c if marks <= MAX_MARKS else f"<U+{ord(c):04X}>")
-    return "".join(out)
+    marks = "".join(c for c in set(text) if category(c) in {"Mn", "Me"})
+    if not marks:
+        return text
+    tower = re.compile(f"([{marks}]{{{MAX_MARKS}}})([{marks}]+)")
+    return tower.sub(lambda found: found[1] + "".join(f"<U+{ord(c):04X}>" for c in found[2]), text)
 
 
 def is_plain(text: str) -> bool:
@@ -81,11 +80,15 @@ def is_plain(text: str) -> bool:
 
 
 def plain_runs(text: str) -> list[Run]:
-    return [Run(shown(text))]
+    return [Run(text)]
 
 
 def parse(text: str, references: References) -> list[Run]:
-    """Runs of ``text``, which may have several lines: newlines stay, a reader of a chat means them."""
+    """Runs of ``text``, which may have several lines: newlines stay, a reader of a chat means them.
+
+    Args:
+        text: as ``shown`` gives it; what markdown-it decodes in it is shown once more.
+    """
     if is_plain(text) or (len(text) > MAX_OPENINGS and len(_OPENING.findall(text)) > MAX_OPENINGS):
         return plain_runs(text)
     (token,) = _parser().parseInline(text, {"references": references})

@@ -8,9 +8,11 @@ line and are shown, and nothing is nested more than MAX_DEPTH deep.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-from tui.markdown.blocks import MAX_CELLS, MAX_DEFINITIONS, MAX_DEPTH, MAX_LEAVES, MAX_LINE, Frame, Kind, Leaf
+from tui.markdown.blocks import MAX_CELLS, MAX_DEFINITIONS, MAX_DEPTH, MAX_LEAVES, MAX_LINE, MAX_LINES, Frame, Kind, Leaf
 from tui.markdown.cells import delimiter_columns, split_row
 
 _FENCE = re.compile(r"(`{3,}|~{3,})(.*)", re.DOTALL)
@@ -37,6 +39,7 @@ class Mark:
     deep: bool
     cells: int
     hollow: int
+    count: int
 
 
 class BlockReader:
@@ -51,6 +54,7 @@ class BlockReader:
         self._blank = False
         self._pending = 0  # innermost frames that no leaf shows yet
         self._cells = 0  # in all tables
+        self._count = 0  # lines outside of fences
         self._hollow = 0  # blank lines behind indented code, which may go on
         self._deep = False  # the open paragraph's last line was indented like code: no header of a table
 
@@ -59,7 +63,7 @@ class BlockReader:
         last = (leaf, leaf.kind, leaf.level, leaf.size, len(leaf.lines), leaf.lines[-1] if leaf.lines else "") if leaf else None
         return Mark(
             len(self.leaves), last, self._open, self._frames, tuple(self._lists), self._blank, self._pending, self._deep,
-            self._cells, self._hollow,
+            self._cells, self._hollow, self._count,
         )  # fmt: skip
 
     def rewind(self, mark: Mark) -> None:
@@ -75,7 +79,7 @@ class BlockReader:
                 leaf.joined = {index for index in leaf.joined if index < count}
         self._open, self._frames, self._lists = mark.open, mark.frames, list(mark.lists)
         self._blank, self._pending, self._deep = mark.blank, mark.pending, mark.deep
-        self._cells, self._hollow = mark.cells, mark.hollow
+        self._cells, self._hollow, self._count = mark.cells, mark.hollow, mark.count
 
     def read(self, line: str, *, whole: bool = True) -> None:
         """One line without its newline; not ``whole``: more of it may come, and ``rewind`` will be called before that."""
@@ -84,9 +88,11 @@ class BlockReader:
         if leaf is not None and leaf.kind == "plain":
             leaf.lines.append(line)
             return
-        if len(self.leaves) >= MAX_LEAVES and (leaf is None or leaf.kind != "fence"):
-            self._add("plain", (), 0, [line])
-            return
+        if leaf is None or leaf.kind != "fence":
+            self._count += 1
+            if self._count > MAX_LINES or len(self.leaves) >= MAX_LEAVES:
+                self._add("plain", (), 0, [line])
+                return
         at, matched = self._match(line) if self._frames else (0, 0)
         if leaf is not None and matched == len(self._frames):
             if leaf.kind == "fence":
@@ -95,6 +101,19 @@ class BlockReader:
             if leaf.kind == "code" and self._read_code(leaf, line[at:]):
                 return
         self._read_blocks(line, at, matched, whole)
+
+    def read_many(self, lines: Sequence[str], at: int) -> int:
+        """Read the lines from ``at`` on that certainly belong to an open fence, or to the plain end; returns how many."""
+        leaf = self._open
+        if leaf is None or self._frames or leaf.kind not in ("fence", "plain") or leaf.fence[2]:
+            return 0
+        stop = leaf.fence[0] * leaf.fence[1]
+        before = len(leaf.lines)
+        for line in islice(lines, at, None):
+            if (stop and stop in line) or len(line) > MAX_LINE:
+                break
+            leaf.lines.append(line.expandtabs(4))
+        return len(leaf.lines) - before
 
     @property
     def idle(self) -> bool:

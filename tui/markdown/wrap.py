@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from itertools import accumulate
 
-from rich.cells import cell_len, get_character_cell_size, split_graphemes
+from rich.cells import cell_len, get_character_cell_size
 
 # What East Asian typography does not leave at the start of a line.
 _NOT_FIRST = frozenset("、。，．：；？！）］｝」』】〉》〕ー々…")
-_WORD = re.compile("[^ ]+")
+_EMOJI_STYLE = "\ufe0f"  # makes some characters before it wide
+_SKIN_TONES = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
+
+
+class _Sizes(dict[str, int]):
+    """character -> its cells; filled as characters are met."""
+
+    def __missing__(self, character: str) -> int:
+        size = self[character] = get_character_cell_size(character)
+        return size
+
+
+_SIZES = _Sizes()
 
 
 def wrap(text: str, width: int) -> list[tuple[int, int]]:
@@ -21,32 +33,41 @@ def wrap(text: str, width: int) -> list[tuple[int, int]]:
     """
     if len(text) * 2 <= width:
         return [(0, len(text))]
-    if text.isascii() or _cells_each(text) == 1:
-        return _wrap_narrow(text, width) if len(text) > width else [(0, len(text))]
-    if cell_len(text) <= width:
+    if text.isascii():
+        return _wrap_narrow(text, width)
+    sizes = _sizes(text)
+    ends = [0, *accumulate(sizes)]
+    if ends[-1] <= width:
         return [(0, len(text))]
-    return _wrap_wide(text, width)
+    rows: list[tuple[int, int]] = []
+    start = 0
+    while ends[-1] - ends[start] > width:
+        most = _most(text, ends, start, width)
+        end = next((i for i in range(most, start, -1) if _may_break(text, sizes, i)), most)
+        stop = end
+        while stop > start + 1 and text[stop - 1] == " ":
+            stop -= 1
+        rows.append((start, stop))
+        start = end
+        while start < len(text) and text[start] == " ":
+            start += 1
+    if start < len(text):
+        rows.append((start, len(text)))
+    return rows
 
 
 def fold(text: str, width: int) -> list[tuple[int, int]]:
-    """Rows of exactly ``width`` cells, as code is broken: nothing is left out."""
-    if each := 1 if text.isascii() else _cells_each(text):
-        step = width // each
-        return [(i, min(i + step, len(text))) for i in range(0, max(len(text), 1), step)]
+    """Rows as full as they can be, as code is broken: nothing is left out."""
+    if text.isascii():
+        return [(i, min(i + width, len(text))) for i in range(0, max(len(text), 1), width)]
+    ends = [0, *accumulate(_sizes(text))]
     rows: list[tuple[int, int]] = []
-    start = used = 0
-    for at, _end, cells in split_graphemes(text)[0]:
-        if used + cells > width:
-            rows.append((start, at))
-            start, used = at, 0
-        used += cells
+    start = 0
+    while ends[-1] - ends[start] > width:
+        end = _most(text, ends, start, width)
+        rows.append((start, end))
+        start = end
     return [*rows, (start, len(text))]
-
-
-def _cells_each(text: str) -> int:
-    """How many cells each character takes, where all take the same; else 0."""
-    sizes = {get_character_cell_size(c) for c in set(text)}
-    return sizes.pop() if len(sizes) == 1 else 0
 
 
 def _wrap_narrow(text: str, width: int) -> list[tuple[int, int]]:
@@ -66,41 +87,29 @@ def _wrap_narrow(text: str, width: int) -> list[tuple[int, int]]:
     return rows
 
 
-def _wrap_wide(text: str, width: int) -> list[tuple[int, int]]:
-    rows: list[tuple[int, int]] = []
-    start = end = used = 0
-    for at, stop, cells in _atoms(text):
-        if end and used + (at - end) + cells > width:
-            rows.append((start, end))
-            start, used = at, 0
-        elif end:
-            used += at - end
-        else:
-            start = at
-        end = stop
-        if cells > width:
-            *full, last = fold(text[at:stop], width)
-            rows += [(at + a, at + b) for a, b in full]
-            start, cells = at + last[0], cell_len(text[at + last[0] : stop])
-        used += cells
-    return [*rows, (start, end)] if end else [(0, len(text))]
+def _sizes(text: str) -> list[int]:
+    """Cells of each character, such that their sum is ``cell_len`` of the text."""
+    sizes = list(map(_SIZES.__getitem__, text))
+    at = text.find(_EMOJI_STYLE)
+    while at >= 0:
+        base = next((i for i in range(at - 1, max(at - 9, -1), -1) if sizes[i]), -1)
+        if base >= 0 and _EMOJI_STYLE not in text[base:at]:
+            sizes[at] = cell_len(text[base] + _EMOJI_STYLE) - sizes[base]
+        at = text.find(_EMOJI_STYLE, at + 1)
+    return sizes
 
 
-def _atoms(text: str) -> Iterator[tuple[int, int, int]]:
-    """What is not broken: words, and each wide character with the punctuation that must follow it. Start, end, cells."""
-    for word in _WORD.finditer(text):
-        part = word[0]
-        base = word.start()
-        cells = cell_len(part)
-        if cells <= len(part) and part.isascii():
-            yield base, word.end(), cells
-            continue
-        start = used = 0
-        wide = False
-        for at, _end, size in split_graphemes(part)[0]:
-            if at and (size > 1 or wide) and part[at] not in _NOT_FIRST:
-                yield base + start, base + at, used
-                start, used = at, 0
-            used += size
-            wide = size > 1
-        yield base + start, word.end(), used
+def _most(text: str, ends: list[int], start: int, width: int) -> int:
+    """The end of the longest row that fits, at least one character."""
+    end = bisect_right(ends, ends[start] + width) - 1
+    while end > start + 1 and end < len(text) and text[end] == _EMOJI_STYLE:
+        end -= 1
+    return max(end, start + 1)
+
+
+def _may_break(text: str, sizes: list[int], at: int) -> bool:
+    """A row may end before the character at ``at``."""
+    if text[at] == " " or text[at - 1] == " ":
+        return True
+    wide = sizes[at] > 1 or sizes[at - 1] > 1
+    return wide and sizes[at] > 0 and text[at] not in _NOT_FIRST and text[at] not in _SKIN_TONES and text[at] != _EMOJI_STYLE

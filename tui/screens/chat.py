@@ -17,13 +17,13 @@ from agent import events as e
 from agent.text import display
 from tui import notes as n
 from tui.commands import COMMANDS, run_command
+from tui.compositor import RowCompositor
 from tui.entries import Entry, question_before
 from tui.run_view import MODEL, RunView
 from tui.screens.sessions_side import SessionsSide
 from tui.setup import Setup
 from tui.widgets.answer_message import AnswerMessage
 from tui.widgets.answer_text import AnswerText
-from tui.widgets.approval import ApprovalView
 from tui.widgets.conversation import Conversation
 from tui.widgets.entry_view import EntryView
 from tui.widgets.notice import Notice
@@ -34,7 +34,7 @@ from tui.widgets.welcome import Welcome
 from tui.work import Work
 
 if TYPE_CHECKING:
-    pass
+    from tui.widgets.approval import ApprovalView
 
 
 class Notes(Message):
@@ -73,6 +73,7 @@ class ChatScreen(SessionsSide):
 
     def __init__(self) -> None:
         super().__init__()
+        self._compositor = RowCompositor()
         self.facts: n.Facts | None = None
         self.setup = Setup()
         self.queue: list[str] = []
@@ -170,7 +171,7 @@ class ChatScreen(SessionsSide):
         match note:
             case n.Opened(facts, _):
                 await self._opened(facts)
-            case n.OpenFailed(why, setup):
+            case n.OpenFailed(why, _):
                 self.facts = None
                 offers = (("open", "Try again"), MODEL)
                 await self.conversation.add(Notice(why, kind="error", offers=offers))
@@ -239,6 +240,8 @@ class ChatScreen(SessionsSide):
     # Questions about tools.
 
     async def _ask_person(self, question: n.Question) -> None:
+        from tui.widgets.approval import ApprovalView
+
         self._question = question
         view = self._run.call(question.request.call) if self._run is not None else None
         if view is not None:
@@ -252,8 +255,7 @@ class ChatScreen(SessionsSide):
         if screen.bell and not self.app.app_focus:
             self.app.bell()
 
-    @on(ApprovalView.Answered)
-    async def _answered(self, event: ApprovalView.Answered) -> None:
+    async def on_approval_view_answered(self, event: ApprovalView.Answered) -> None:
         event.stop()
         question = self._question
         if question is None:
@@ -269,7 +271,7 @@ class ChatScreen(SessionsSide):
 
     async def _end_question(self) -> None:
         self._question = None
-        await self.query(ApprovalView).remove()
+        await self.query("ApprovalView").remove()
         self.prompt.display = True
         self.prompt.focus()
 

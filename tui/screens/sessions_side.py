@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from textual import on
 from textual.screen import Screen
 
 from agent.text import display
 from tui.widgets.prompt import Prompt
-from tui.widgets.sessions_panel import SessionsPanel
 
 if TYPE_CHECKING:
     from tui.app import SprigApp
+    from tui.widgets.sessions_panel import SessionsPanel
 
 _BESIDE = 60  # columns from which there is room for the panel beside the conversation
 
@@ -55,13 +54,15 @@ class SessionsSide(Screen[None]):
         self.prompt.focus()
 
     def action_sessions(self) -> None:
-        if self.query(SessionsPanel):
+        if self.query("SessionsPanel"):
             self.close_sessions()
             self.prompt.focus()
         else:
             self.open_sessions()
 
     def open_sessions(self, search: str = "") -> None:
+        from tui.widgets.sessions_panel import SessionsPanel
+
         panel = SessionsPanel(self.sprig.store(), current=self.session or None, search=search)
         self.query_one("#body").mount(panel, before=0)
         self.add_class("-sessions")
@@ -69,11 +70,10 @@ class SessionsSide(Screen[None]):
 
     def close_sessions(self, *, if_narrow: bool = False) -> None:
         if not if_narrow or self.size.width < _BESIDE:
-            self.query(SessionsPanel).remove()
+            self.query("SessionsPanel").remove()
             self.remove_class("-sessions")
 
-    @on(SessionsPanel.Opened)
-    def _open_session(self, event: SessionsPanel.Opened) -> None:
+    def on_sessions_panel_opened(self, event: SessionsPanel.Opened) -> None:
         event.stop()
         if self.busy:
             self.tell("The agent is answering; Esc stops it, then another conversation can be opened.", kind="warning")
@@ -83,24 +83,20 @@ class SessionsSide(Screen[None]):
         if event.message_id is None:
             self.prompt.focus()
 
-    @on(SessionsPanel.New)
-    def _new_session(self, event: SessionsPanel.New) -> None:
+    def on_sessions_panel_new(self, event: SessionsPanel.New) -> None:
         event.stop()
         self.action_new()
 
-    @on(SessionsPanel.Deleted)
-    def _session_deleted(self, event: SessionsPanel.Deleted) -> None:
+    def on_sessions_panel_deleted(self, event: SessionsPanel.Deleted) -> None:
         event.stop()
         if event.session_id == self.session:
             self.sprig.talk.load(None)
 
-    @on(SessionsPanel.Renamed)
-    def _session_renamed(self, event: SessionsPanel.Renamed) -> None:
+    def on_sessions_panel_renamed(self, event: SessionsPanel.Renamed) -> None:
         event.stop()
         self.renamed(event.session_id, event.title)
 
-    @on(SessionsPanel.Closed)
-    def _panel_closed(self, event: SessionsPanel.Closed) -> None:
+    def on_sessions_panel_closed(self, event: SessionsPanel.Closed) -> None:
         event.stop()
         self.close_sessions()
         self.prompt.focus()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -14,8 +14,9 @@ from textual.selection import Selection
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.markdown.document import Document
-from tui.markdown.rows import Piece
+if TYPE_CHECKING:
+    from tui.markdown.document import Document
+    from tui.markdown.rows import Piece
 
 _PARTS = (
     "strong", "em", "strike", "inline", "link", "href", "h1", "h2", "h3", "sign", "bar", "marker", "rule", "edge", "head",
@@ -52,7 +53,7 @@ class AnswerText(Widget):
         # Textual would repaint the widget at each move of the mouse to look for links of its own kind.
         self.set_reactive(Widget.auto_links, False)
         self._parts = [source]
-        self._document = Document()
+        self._document = _document()
         self._streaming = streaming
         self._styles_by_name: dict[str, Style] = {}
         self._strips: dict[int, Strip] = {}  # rows as painted, at this width
@@ -97,7 +98,7 @@ class AnswerText(Widget):
             self._show(self._document.finish())
 
     def _reset(self, source: str, *, streaming: bool) -> None:
-        document = Document()
+        document = _document()
         document.append(source)
         if not streaming:
             document.finish()
@@ -232,6 +233,13 @@ class AnswerText(Widget):
 def _offset(x: int, line: int) -> Style:
     """Where in the text a segment begins: what Textual's selection asks for."""
     return Style.from_meta({"offset": (x, line)})
+
+
+def _document() -> Document:
+    """An empty one. Markdown is imported when there is some: it is not part of the first paint."""
+    from tui.markdown.document import Document
+
+    return Document()
 
 
 def _click(piece: Piece, leaf: int) -> Style:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -57,7 +57,8 @@ class EntryView(Vertical, can_focus=True):
         self.post_message(self.Wanted(self, what))
 
     def action_step(self, step: int) -> None:
-        neighbours: list[Self] = [w for w in self.parent.children if isinstance(w, EntryView)] if self.parent else []  # type: ignore[misc]
+        around = self.parent.children if self.parent is not None else ()
+        neighbours: list[EntryView] = [w for w in around if isinstance(w, EntryView)]
         at = neighbours.index(self) + step
         if 0 <= at < len(neighbours):
             neighbours[at].focus()

@@ -61,7 +61,7 @@ class ToolCallView(Widget, can_focus=True):
         self._data: Any = None
         self._cut = 0
         self._seconds, self._began = 0.0, 0.0
-        self._opened = self._closed = False
+        self._opened = self._title_only = False
         self._timer: Timer | None = None
         self._dots = 0
 
@@ -152,12 +152,12 @@ class ToolCallView(Widget, can_focus=True):
 
     def action_fold(self) -> None:
         """Open what is folded; when nothing is, leave only the title; then again as it was."""
-        if self._opened or self._closed:
-            self._opened = self._closed = False
+        if self._opened or self._title_only:
+            self._opened = self._title_only = False
         elif self._folds():
             self._opened = True
         else:
-            self._closed = True
+            self._title_only = True
         self._show()
 
     def on_click(self) -> None:
@@ -208,7 +208,7 @@ class ToolCallView(Widget, can_focus=True):
         self._show_arguments()
         self._show_result()
         for diff in self.query(DiffView):
-            diff.display = not self._closed
+            diff.display = not self._title_only
             if diff.opened != self._opened:
                 diff.opened = self._opened
 
@@ -286,7 +286,7 @@ class ToolCallView(Widget, can_focus=True):
     def _put(self, where: str, text: str) -> None:
         """Lay the screen out anew only when the height may differ: a call that forms comes here eight times a second."""
         static = self.query_one(where, Static)
-        shown = bool(text) and not self._closed
+        shown = bool(text) and not self._title_only
         content = Content(text)
         width, height = static.content_size
         same = shown and static.display and width and height == content.get_height({}, width)

@@ -38,6 +38,7 @@ class Welcome(Static):
         if self._facts is not None and self._facts.tools:
             asking = [t.name for t in self._facts.tools if t.approval == "ask"]
             count = len(self._facts.tools)
-            lines.append(f"{count} {'tool' if count == 1 else 'tools'}; {'some ask' if asking else 'none needs to ask'} first (/tools)")
+            asks = "some ask first" if asking else "none needs to ask"
+            lines.append(f"{count} {'tool' if count == 1 else 'tools'}; {asks} (/tools)")
         art = f"{_ART}\n\n" if self.size.height >= 10 else ""
         self.update(art + "\n".join(lines))

@@ -1,0 +1,25 @@
+"""Painting only what has changed: Textual asks every widget that touches a changed row for all the rows that it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from textual._compositor import Compositor
+from textual.geometry import Region
+from textual.strip import Strip
+
+
+class RowCompositor(Compositor):
+    """Asks for the changed rows alone. Textual calls it the same way; should it stop to, all is painted as before."""
+
+    def _get_renders(self, crop: Region | None = None) -> Iterable[tuple[Region, Region, list[Strip]]]:
+        """Where each widget is, the part of the screen that is painted of it, and its strips there."""
+        if not crop:
+            yield from super()._get_renders(crop)
+            return
+        rows = Region(0, crop.y, self.size.width, crop.height)  # whole rows: they are cut where widgets begin, nowhere else
+        for widget, (region, clip) in self.visible_widgets.items():
+            shown = clip.intersection(rows)
+            part = region.intersection(shown)
+            if part:
+                yield region, shown, widget.render_lines(part.translate(-region.offset))
