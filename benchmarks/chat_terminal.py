@@ -85,6 +85,10 @@ class Terminal:
         while (left := end - time.perf_counter()) > 0:
             self._read(left)
 
+    def comes(self, seconds: float) -> bool:
+        """Read once, and wait no longer than so long for it; whether anything came."""
+        return bool(self._read(seconds))
+
     def quiet(self, silence: float = 1.0, seconds: float = 60.0) -> None:
         """Read until nothing has come for so long."""
         end = time.perf_counter() + seconds

@@ -1,4 +1,4 @@
-"""What the model says in the benchmarks of the chat, and how fast: an answer as small models write them, in pieces like tokens."""
+"""What the model says in the benchmarks of the chat, and how fast: an answer as small models write it, in pieces like tokens."""
 
 from __future__ import annotations
 

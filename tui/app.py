@@ -150,6 +150,16 @@ class SprigApp(App[None]):
         else:
             self.pick_model(first=True)
         self.start_monitor()
+        self._check_keys()
+
+    def _check_keys(self) -> None:
+        """Remapped keys of actions that there are not would be silent."""
+        if not self.settings.keys:
+            return
+        from tui.actions import action_ids
+
+        for wrong in sorted(set(self.settings.keys) - action_ids()):
+            self.chat.tell(f"{self.settings_path.name}: there is no action {wrong!r} for a key; F1 lists them.", kind="warning")
 
     # From the talk's thread.
 

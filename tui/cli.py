@@ -89,6 +89,9 @@ def _run(
         raise SprigError("this is no terminal: sprig chat --plain reads lines, sprig ask takes one question")
     if os.environ.get("TERM", "") in ("dumb", "unknown") and not browser:
         raise SprigError("this terminal can only show lines (TERM=dumb): sprig chat --plain")
+    if settings.screen.line_mode:  # read by Textual when it is imported
+        os.environ.setdefault("TEXTUAL_FPS", "8")
+        os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
     from tui.app import SprigApp
 
     app = SprigApp(settings, setup, session=session, message=message, settings_path=path, verbose=verbose)

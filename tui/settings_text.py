@@ -27,7 +27,7 @@ _TAIL = """\
 # Keys. Give an action other keys: its name, then one key or more. The help
 # of the chat (F1) lists the actions, their names and their keys. Such as:
 #
-#     quit = "ctrl+q,f10"
+#     "app.quit" = "ctrl+q,f10"
 [keys]
 
 # MCP servers: programs and sites that offer tools. Their tools are called

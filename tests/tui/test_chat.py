@@ -11,7 +11,8 @@ import pytest
 from agent import tool
 from agent.session import Store
 from tests.fixtures.fake_engine import Say, call_text
-from tests.fixtures.screens import SIZES, answered, chatting, picture, say, settle, text_of, until
+from tests.fixtures.screens import SIZES, STILL, answered, chatting, picture, say, settle, text_of, until
+from tui.settings import Settings
 from tui.widgets.approval import ApprovalView
 from tui.widgets.notice import Notice
 from tui.widgets.tool_call import ToolCallView
@@ -358,9 +359,6 @@ async def test_a_file_that_is_named_goes_along_and_is_folded(tmp_path: Path) -> 
 
 
 async def test_keys_are_remapped_by_the_settings() -> None:
-    from tests.fixtures.screens import STILL
-    from tui.settings import Settings
-
     settings = Settings(screen=STILL, keys={"chat.again": "f8"})
     async with chatting(["One.", "Two."], settings=settings) as (app, pilot):
         await say(pilot, "Say")
@@ -392,3 +390,18 @@ async def test_every_command_of_the_palette_is_there() -> None:
         await pilot.press("ctrl+p")
         await pilot.press(*"thinking")
         await until(pilot, lambda: "/think" in text_of(app))
+
+
+async def test_a_key_for_an_action_that_there_is_not_is_said() -> None:
+    settings = Settings(screen=STILL, keys={"chat.agian": "f8"})
+    async with chatting(settings=settings) as (app, pilot):
+        await until(pilot, lambda: any("chat.agian" in str(n.message) for n in app._notifications))
+
+
+async def test_a_fault_of_ours_is_one_line_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with chatting() as (app, pilot):
+            app.call_later(lambda: 1 / 0)
+            await until(pilot, lambda: app._exit)
+    assert isinstance(app.fault, ZeroDivisionError)
+    assert capsys.readouterr().err == ""

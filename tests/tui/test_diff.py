@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
 from agent.line_diff import unified
@@ -15,7 +16,8 @@ from tui.folding import fold, pieces
 from tui.widgets.diff import DiffView
 
 STYLES = Path(__file__).parents[2] / "tui/widgets"
-_LINES = st.lists(st.sampled_from(["", "a", "b", "-- a", "++ b", "@@ -1,2 +3,4 @@", "\\ no", " x", "-", "+", "\x1b[2J"]), max_size=25)
+_TEXTS = ["", "a", "b", "-- a", "++ b", "@@ -1,2 +3,4 @@", "\\ no", " x", "-", "+", "\x1b[2J"]
+_LINES = st.lists(st.sampled_from(_TEXTS), max_size=25)
 
 
 @settings(max_examples=300, deadline=None, database=None, derandomize=True)
@@ -33,7 +35,7 @@ def test_every_line_of_a_diff_has_its_kind_its_number_and_its_text(old: list[str
     assert len(new) - len(old) == plus - minus
     shown = [(line.kind, line.text) for line in lines if line.kind != "gap"]
     kinds = {"+": "added", "-": "removed", " ": "same"}
-    wanted = [text for text in diff.split("\n")[2:]] if diff else []
+    wanted = diff.split("\n")[2:] if diff else []
     heads = [i for i, text in enumerate(wanted) if text.startswith("@@")]
     assert shown == [(kinds[text[0]], text[1:]) for i, text in enumerate(wanted) if i not in heads]
 
@@ -47,8 +49,6 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 @settings(max_examples=300, deadline=None, database=None, derandomize=True)
 @given(st.text(st.sampled_from("ab \n漢é"), max_size=60), st.integers(2, 9))
 def test_folded_to_a_width_nothing_is_lost_and_nothing_is_too_wide(text: str, width: int) -> None:
-    from rich.cells import cell_len
-
     places = pieces(text, width)
     assert "".join(text[start:end] for start, end in places) == text.replace("\n", "")
     assert all(cell_len(text[start:end]) <= width for start, end in places)

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc"),
 ]
 # One thread: two that wait for each other starve when the machine has other work.
-USUAL = ("-m", str(MODEL), "-c", "1024", "--threads", "1", "--temperature", "0", "--theme", "sprig")
+USUAL = ("-m", str(MODEL), "-c", "1024", "--threads", "1", "--temperature", "0")
 STORY = "Write a long story about a garden."
 # A mode is as it was before: the cursor is shown; mouse, focus, bracketed paste and the other screen are off.
 CURSOR = 25
@@ -59,7 +59,7 @@ def terminal(tmp_path: Path, home: Path) -> Iterator[Terminal]:
 
 def begin(terminal: Terminal, *options: str, before: str = "") -> None:
     """Start the chat and wait until the model is there."""
-    terminal.run("sprig", "chat", *USUAL, *options, before=before)
+    terminal.run("sprig", "chat", *USUAL, *(options if "--tool" in options else (*options, "--tool", "none")), before=before)
     terminal.until("ready")
 
 
@@ -221,7 +221,7 @@ def test_the_terminal_is_left_as_it_was(terminal: Terminal, how: str) -> None:
         terminal.until(lambda: terminal.press("C-c") or "left" in terminal.screen())
     else:
         os.kill(program(terminal), signal.SIGTERM)
-    terminal.until(re.compile(r"^left \d", re.MULTILINE).search(terminal.screen()) and "left" or "left ")
+    terminal.until(lambda: re.search(r"^left \d", terminal.screen(), re.MULTILINE))
     assert f"left {143 if 'sigterm' in how else 0}" in terminal.screen()
     assert "Traceback" not in terminal.screen(earlier=True)
     gone(terminal, processes)

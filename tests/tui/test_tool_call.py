@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from textual.app import App, ComposeResult
 from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
 
 from agent.messages import Message, ToolCall
 from agent.session_records import Stored
@@ -71,7 +73,8 @@ async def test_its_whole_life(size: tuple[int, int]) -> None:
 
 
 async def test_enter_space_and_a_click_open_and_fold() -> None:
-    app = Calls(ToolCallView.of(ToolCall("list_files", {"path": "."}), kept("\n".join(f"file {i}" for i in range(9))), fold_after=3))
+    files = "\n".join(f"file {i}" for i in range(9))
+    app = Calls(ToolCallView.of(ToolCall("list_files", {"path": "."}), kept(files), fold_after=3))
     async with app.run_test(size=(40, 15)) as pilot:
         app.view.focus()
         await pilot.press("enter")
@@ -166,17 +169,27 @@ async def test_a_megabyte_is_shown_and_opened_at_once(text: str) -> None:
         assert text in app.view.copy_text
 
 
-async def test_a_call_that_forms_lays_the_screen_out_only_when_it_grows() -> None:
+async def test_a_call_that_forms_lays_the_screen_out_only_when_it_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Calls(ToolCallView("write_file"))
     async with app.run_test(size=(40, 15)) as pilot:
         app.view.forming("write_file", "x" * 500)
         await pilot.pause()
-        height = app.view.size.height
+        laid_out = []
+        update = Static.update
+
+        def counted(self: Static, content: Content, *, layout: bool = True) -> None:
+            laid_out.append(layout)
+            update(self, content, layout=layout)
+
+        monkeypatch.setattr(Static, "update", counted)
         for i in range(50):
             app.view.forming("write_file", "x" * (501 + i))
         await pilot.pause()
-        assert app.view.size.height == height
-        assert "x" * 20 in shown(app)
+        assert laid_out == [False] * 50
+        app.view.forming("write_file", "漢" * 501)
+        assert laid_out[-1] is True
+        await pilot.pause()
+        assert "漢" * 10 in shown(app)
 
 
 def test_the_argument_that_says_most() -> None:

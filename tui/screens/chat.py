@@ -29,6 +29,7 @@ from tui.widgets.entry_view import EntryView
 from tui.widgets.notice import Notice
 from tui.widgets.prompt import Prompt
 from tui.widgets.status_line import StatusLine
+from tui.widgets.tool_call import ToolCallView
 from tui.widgets.user_message import UserMessage
 from tui.widgets.welcome import Welcome
 from tui.work import Work
@@ -283,7 +284,8 @@ class ChatScreen(SessionsSide):
         view = event.view
         match event.what:
             case "copy":
-                await self.copy(view.text)
+                call = self.focused
+                await self.copy(call.copy_text if isinstance(call, ToolCallView) else view.text)
             case "code" if isinstance(view, AnswerMessage):
                 await self.copy_code(view)
             case "edit":

@@ -50,7 +50,13 @@ class AnswerMessage(EntryView):
 
     @property
     def text(self) -> str:
-        return self._words.source if self._words is not None else super().text
+        if self._words is not None:
+            return self._words.source
+        if self.entry is None:
+            return ""
+        from tui.export import message_markdown
+
+        return message_markdown(self.entry.stored)  # calls alone
 
     @property
     def thinking(self) -> ThinkingView | None:
@@ -105,6 +111,9 @@ class AnswerMessage(EntryView):
         for view in self._forming.values():
             view.refused("broken off")
         self._forming.clear()
+        for view in self._calls.values():
+            if view.state in ("ready", "waiting", "running"):  # the run was ended while it ran; nothing more is told of it
+                view.refused("ended with the answer")
 
     def settle(self, entry: Entry) -> None:
         super().settle(entry)

@@ -14,13 +14,13 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
-from agent.approval import Answer, ApprovalRequest
 from agent.text import display
-from tui.rule_patterns import PatternError, editable, edited, meaning, offer
 from tui.widgets.approval_summary import ApprovalSummary
 
 if TYPE_CHECKING:
-    from agent.approval import Rule
+    from agent.approval import Answer, ApprovalRequest, Rule
+
+# agent.approval and tui.rule_patterns are imported where they are used: the first paint does not wait for them.
 
 Choice = Literal["once", "session", "always", "no", "word"]
 
@@ -95,10 +95,13 @@ class ApprovalView(Vertical, can_focus=True):
             grace: seconds in which no key is an answer.
             reduced_motion: say that in words instead of a bar.
         """
+        from tui.rule_patterns import editable, offer
+
         super().__init__()
         self._request, self._grace, self._still = request, grace, reduced_motion
         self._summary = ApprovalSummary(request)
         self._rule = offer(request)
+        self._editable = self._rule is not None and editable(self._rule)
         self._lines = _choices(request, self._rule)
         risky = bool(self._summary.risks or request.tool.unconfined)
         self._at = 3 if risky else 0
@@ -173,6 +176,8 @@ class ApprovalView(Vertical, can_focus=True):
             self._key(event.key, event.character or "")
 
     def _asked_key(self, key: str) -> None:
+        from agent.approval import Answer
+
         if key == "escape":
             self._back()
         elif key == "enter" and self._rule is not None:  # a rule without a pattern to write: there is only a yes to it
@@ -215,6 +220,8 @@ class ApprovalView(Vertical, can_focus=True):
         self._mark()
 
     def _give(self, choice: Choice) -> None:
+        from agent.approval import Answer
+
         match choice:
             case "once":
                 self._answer(Answer.yes())
@@ -225,7 +232,7 @@ class ApprovalView(Vertical, can_focus=True):
             case "word":
                 self._ask("word", "What shall the model be told?", "")
             case "always" if self._rule is not None:
-                self._ask("always", self._covers(self._rule), self._rule.pattern if editable(self._rule) else "")
+                self._ask("always", self._covers(self._rule), self._rule.pattern if self._editable else "")
 
     def _answer(self, answer: Answer, rule: Rule | None = None) -> None:
         if not self._given:
@@ -241,7 +248,7 @@ class ApprovalView(Vertical, can_focus=True):
         field = self.query_one(Input)
         field.value = value
         field.cursor_position = len(value)
-        field.display = what == "word" or (self._rule is not None and editable(self._rule))
+        field.display = what == "word" or self._editable
         (field if field.display else self).focus()
         self._hint()
 
@@ -253,6 +260,8 @@ class ApprovalView(Vertical, can_focus=True):
         what.refresh(layout=True)
 
     def _covers(self, rule: Rule) -> str:
+        from tui.rule_patterns import meaning
+
         return f"Always allow {display(rule.tool)} for: {meaning(rule, self._request.tool)}"
 
     def _back(self) -> None:
@@ -266,30 +275,34 @@ class ApprovalView(Vertical, can_focus=True):
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
+        from agent.approval import Answer
+
         event.stop()
         if self._asking == "word":
             self._answer(Answer.no(event.value.strip()))
-        elif self._rule is not None:
-            try:
-                rule = edited(self._rule, event.value, self._request.tool, self._request.call)
-            except PatternError as e:
-                self._problem = str(e)
-                self._hint()
-            else:
-                self._answer(Answer.yes(), rule)
+        elif (rule := self._written(event.value)) is not None:
+            self._answer(Answer.yes(), rule)
+        self._hint()
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:
         event.stop()
         self._problem = ""
-        if self._asking == "always" and self._rule is not None:
-            try:
-                rule = edited(self._rule, event.value, self._request.tool, self._request.call)
-            except PatternError as e:
-                self._problem = str(e)
-            else:
-                self.query_one(".about", Static).update(Content(self._covers(rule)))
+        if self._asking == "always" and (rule := self._written(event.value)) is not None:
+            self.query_one(".about", Static).update(Content(self._covers(rule)))
         self._hint()
+
+    def _written(self, pattern: str) -> Rule | None:
+        """The rule with a pattern that a person wrote; None, with the problem said, when it does not do."""
+        from tui.rule_patterns import PatternError, edited
+
+        if self._rule is None:
+            return None
+        try:
+            return edited(self._rule, pattern, self._request.tool, self._request.call)
+        except PatternError as e:
+            self._problem = str(e)
+            return None
 
     # What is seen.
 
@@ -339,6 +352,8 @@ def _title(request: ApprovalRequest) -> str:
 
 
 def _choices(request: ApprovalRequest, rule: Rule | None) -> tuple[_Line, ...]:
+    from tui.rule_patterns import meaning
+
     again = meaning(request.always, request.tool).removesuffix(" of this tool")
     try:
         holds = request.always.matches(request.tool, request.call.arguments)

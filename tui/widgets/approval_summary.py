@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from typing import TYPE_CHECKING
 
 from textual.content import Content, Span
 from textual.geometry import Size
@@ -11,9 +12,11 @@ from textual.strip import Strip
 from textual.visual import Visual
 from textual.widget import Widget
 
-from agent.approval import ApprovalRequest
 from agent.text import display
 from tui.folding import fit, pieces
+
+if TYPE_CHECKING:
+    from agent.approval import ApprovalRequest
 
 Risk = tuple[int, int, str]
 

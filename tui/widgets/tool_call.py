@@ -29,7 +29,7 @@ _MARKS: dict[State, str] = {
     "forming": "…", "ready": "…", "waiting": "?", "running": ">", "done": "✓", "failed": "✗", "refused": "-",
 }  # fmt: skip
 _TICK = 0.5  # seconds; slow enough to cost nothing
-_OPENED = (400, 40_000)  # lines and characters of a text that is opened; the session keeps all of it
+_OPENED = (400, 20_000)  # lines and characters of a text that is opened; the session keeps all of it
 _FORMING = 160  # characters of a call that is being written
 _NOT_ALLOWED = ("error: not allowed", "error: the user said no")  # how the agent tells a model that a person said no
 _INTERRUPTED = "interrupted: there is no result"
@@ -286,9 +286,11 @@ class ToolCallView(Widget, can_focus=True):
     def _put(self, where: str, text: str) -> None:
         """Lay the screen out anew only when the height may differ: a call that forms comes here eight times a second."""
         static = self.query_one(where, Static)
-        shown = bool(text) and not self._title_only
+        if not text or self._title_only:
+            static.display = False
+            return
         content = Content(text)
         width, height = static.content_size
-        same = shown and static.display and width and height == content.get_height({}, width)
-        static.display = shown
+        same = static.display and width and height == content.get_height({}, width)
+        static.display = True
         static.update(content, layout=not same)
