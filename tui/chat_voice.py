@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tui.voice import VoiceState
+from tui.voice_state import VoiceState
 
 if TYPE_CHECKING:
     from tui.screens.chat import ChatScreen

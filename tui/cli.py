@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import sys
 from pathlib import Path
@@ -56,7 +58,9 @@ def chat(
     serve: Annotated[bool, typer.Option("--serve", help="Open it in a browser instead: prints the address.")] = False,
     host: Annotated[str, typer.Option(metavar="HOST", help="With --serve: where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="With --serve; 0 takes a free one.")] = 8420,
-    no_token: Annotated[bool, typer.Option("--no-token", help="With --serve, on this machine only: let in whoever is on it.")] = False,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="With --serve, on this machine only: let in whoever is on it.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Chat with a model that can use tools: on the whole screen, in plain lines, or in a browser."""
@@ -92,12 +96,18 @@ def _run(
     if settings.screen.line_mode:  # read by Textual when it is imported
         os.environ.setdefault("TEXTUAL_FPS", "8")
         os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
-    from tui.app import SprigApp
+    from tui.first_paint import first_paint
 
-    app = SprigApp(settings, setup, session=session, message=message, settings_path=path, verbose=verbose)
+    gc.disable()  # until the first paint, after which the application switches it on again
+    with contextlib.nullcontext() if inline or browser else first_paint():
+        from tui.app import SprigApp
+
+        app = SprigApp(settings, setup, session=session, message=message, settings_path=path, verbose=verbose)
     app.run(inline=inline, mouse=settings.screen.mouse)
     if app.fault is not None:
         raise app.fault
+    if app.return_code:  # a signal has ended it
+        raise SystemExit(app.return_code)
 
 
 def _settings(path: Path | None) -> tuple[Settings, Path]:

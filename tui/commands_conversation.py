@@ -33,7 +33,7 @@ async def search(screen: ChatScreen, arguments: str) -> None:
 
 
 async def again(screen: ChatScreen, arguments: str) -> None:
-    await screen.again()
+    await screen.messages.again()
 
 
 async def edit(screen: ChatScreen, arguments: str) -> None:
@@ -42,7 +42,7 @@ async def edit(screen: ChatScreen, arguments: str) -> None:
         raise SprigError("there is no message to edit yet")
     if arguments and not (arguments.isdecimal() and 1 <= int(arguments) <= len(mine)):
         raise SprigError(f"there is no message {arguments!r}: yours are numbered from 1 to {len(mine)}")
-    screen.edit(mine[int(arguments) - 1 if arguments else -1])
+    screen.messages.edit(mine[int(arguments) - 1 if arguments else -1])
 
 
 async def copy(screen: ChatScreen, arguments: str) -> None:
@@ -52,10 +52,10 @@ async def copy(screen: ChatScreen, arguments: str) -> None:
         return
     if word != "code" or (number and not number.strip().isdecimal()):
         raise SprigError("/copy copies the last answer, /copy code its last code block, /copy code 2 its second")
-    view = screen.last_answer()
+    view = screen.messages.last_answer()
     if view is None:
         raise SprigError("there is no answer yet")
-    await screen.copy_code(view, int(number) if number else None)
+    await screen.messages.copy_code(view, int(number) if number else None)
 
 
 async def export(screen: ChatScreen, arguments: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from agent import sandbox
+from agent.demo_model import TITLE, demo_model
 from tui.notes import Facts, ToolFacts
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ def facts_of(agent: Agent, problems: Sequence[str]) -> Facts:
     file, profile = agent.engine.file, agent.template.profile
     need = getattr(agent.engine, "need", None)
     return Facts(
-        name=file.name,
+        name=TITLE if file.path == str(demo_model()) else file.name,
         type=file.type,
         path=file.path,
         context=agent.engine.context,

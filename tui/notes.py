@@ -67,10 +67,17 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class OpenFailed:
-    """The agent could not be made; what was there before is gone when it was another model."""
+    """The agent could not be made; what was there before is gone when it was another model.
+
+    Attributes:
+        why: in one line.
+        setup: that it was to be made of.
+        smaller: whether it could be made with a smaller context.
+    """
 
     why: str
     setup: Setup
+    smaller: bool = False
 
 
 @dataclass(frozen=True, slots=True)

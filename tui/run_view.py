@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 AGAIN = ("again", "Try again")
 GO_ON = ("go-on", "Go on")
 MODEL = ("model", "Another model")
+OPEN = ("open", "Try again")
+SMALLER = ("smaller", "A context that fits")
 
 # How a run ended that did not end by itself: what is said, and what is offered.
 _ENDED: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tui.monitor import DeviceState
-from tui.voice import VoiceState
+from tui.voice_state import VoiceState
 
 State = Literal["ready", "loading", "reading", "thinking", "writing", "tool", "waiting", "stopping", "no model"]
 

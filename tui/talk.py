@@ -163,7 +163,9 @@ class Talk:
             engine = self._load_engine(setup)
             self._make_agent(setup, engine)
         except SprigError as e:
-            self._tell(OpenFailed(str(e), setup))
+            from agent.memory import ContextTooLarge
+
+            self._tell(OpenFailed(str(e), setup, isinstance(e, ContextTooLarge)))
             return
         self._setup = setup
         assert self._agent is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from agent.errors import SprigError
 from agent.text import display
@@ -88,19 +88,6 @@ class Voice:
     name: str
     input: VoiceInput | None = None
     output: VoiceOutput | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class VoiceState:
-    """What the voice does.
-
-    Attributes:
-        kind: "off"; "missing" when there is no engine; "starting" while it gets ready; "listening"; "speaking".
-        level: how loud it is while listening, from 0 to 1; None when the engine does not say.
-    """
-
-    kind: Literal["off", "missing", "starting", "listening", "speaking"] = "off"
-    level: float | None = None
 
 
 def find_voice() -> Voice | None:

@@ -17,11 +17,11 @@ from tui.voice import (
     Trouble,
     Voice,
     VoiceEvent,
-    VoiceState,
     clean,
     find_voice,
     why_of,
 )
+from tui.voice_state import VoiceState
 
 
 class VoiceScreen(Protocol):

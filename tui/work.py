@@ -11,7 +11,7 @@ from agent import events as e
 from tui import notes as n
 from tui.monitor import DeviceState
 from tui.status import Speed, Status
-from tui.voice import VoiceState
+from tui.voice_state import VoiceState
 
 
 class Work:

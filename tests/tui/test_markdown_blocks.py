@@ -18,7 +18,8 @@ Block = tuple[str, str, int, str]  # kind, containers ("q" or "i" each), how man
 
 FRAGMENTS = [
     "- ", "* ", "+ ", "1. ", "2. ", "1) ", "> ", ">", "# ", "## ", "#", "```", "```py", "~~~", "---", "***", "===", "=", "-", "*",
-    "a", "b c", "word", "|", "a | b", "|---|---|", "--- | ---", "|:-|", "1.", "    ", "   ", "  ", " ", "\n", "\n", "\n\n", "\\", "`",
+    "a", "b c", "word", "|", "a | b", "|---|---|", "--- | ---", "|:-|", "1.", "    ", "   ", "  ", " ",
+    "\n", "\n", "\n\n", "\\", "`",
 ]  # fmt: skip
 TEXTS = st.lists(st.sampled_from(FRAGMENTS), max_size=24).map("".join)
 REFERENCE = MarkdownIt("commonmark", {"html": False}).enable("table").disable("reference")
@@ -111,8 +112,8 @@ def screen(made: Document) -> list[object]:
 
 
 INLINE = [
-    "**b**", "*i*", "`c`", "[l](http://x.y)", "[r][1]", "[1]", "[1]: http://d.e\n", "![i](s)", "&amp;", "&#27;", "<b>", "日本語", "❤️",
-    "~~s~~", "https://a.b/c", "\r", "\r\n", "\t", "\x1b", "- [ ] ", "| 日 | ", "\u202e", "e\u0301", " word word word ",
+    "**b**", "*i*", "`c`", "[l](http://x.y)", "[r][1]", "[1]", "[1]: http://d.e\n", "![i](s)", "&amp;", "&#27;", "<b>", "日本語",
+    "❤️",     "~~s~~", "https://a.b/c", "\r", "\r\n", "\t", "\x1b", "- [ ] ", "| 日 | ", "\u202e", "e\u0301", " word word word ",
 ]  # fmt: skip
 RICH = st.lists(st.sampled_from(FRAGMENTS + INLINE), max_size=40).map("".join)
 
@@ -158,7 +159,10 @@ def test_no_row_is_wider_than_the_screen(text: str, width: int) -> None:
         assert cell_len("".join(piece.text for piece in made.row(y)[0].pieces)) <= width
 
 
-@given(st.lists(st.sampled_from(["a", "word", "日本語。", "❤️", "longerthantheroom", "👍🏽", "x-y", "、"]), min_size=1), st.integers(8, 30))
+WORDS = ["a", "word", "日本語。", "❤️", "longerthantheroom", "👍🏽", "x-y", "、"]
+
+
+@given(st.lists(st.sampled_from(WORDS), min_size=1), st.integers(8, 30))
 @settings(max_examples=300, deadline=None)
 def test_wrapping_loses_nothing_but_the_spaces_at_its_breaks(words: list[str], width: int) -> None:
     text = " ".join(words)
@@ -166,3 +170,15 @@ def test_wrapping_loses_nothing_but_the_spaces_at_its_breaks(words: list[str], w
     rows = ["".join(piece.text for piece in made.row(y)[0].pieces) for y in range(made.height)]
     assert "".join(rows).replace(" ", "") == text.replace(" ", "")
     assert made.text() == text
+
+
+def test_a_text_without_any_room_has_no_rows_and_comes_back() -> None:
+    document = Document()
+    document.append("one\n\ntwo\n")
+    document.finish()
+    document.resize(20)
+    height = document.height
+    document.resize(0)
+    assert document.height == 0
+    document.resize(20)
+    assert document.height == height > 0

@@ -425,3 +425,16 @@ def test_a_paste_of_a_megabyte_is_cleaned_in_short_steps() -> None:
         if piece is None:
             break
     assert longest < 0.25
+
+
+async def test_alt_with_a_letter_is_a_key_and_not_the_letter(tmp_path: Path) -> None:
+    """A terminal without the kitty protocol sends ESC and the letter, and Textual makes a printable key of that."""
+    app = Writing(tmp_path)
+    async with app.run_test() as pilot:
+        app._bindings.bind("alt+v", "note('alt+v')")
+        for key, letter in (("alt+v", "v"), ("alt+z", "z"), ("x", "x")):
+            app.post_message(events.Key(key, letter))
+            await pilot.pause()
+        await pilot.pause()
+        assert app.prompt.text == "x"
+        assert "alt+v" in app.got

@@ -27,7 +27,7 @@ from tui.status_details import details
 from tui.status_pieces import SEPARATOR, Piece, pieces
 from tui.status_words import bar, percent, seconds_left, short, tokens
 from tui.themes import register
-from tui.voice import VoiceState
+from tui.voice_state import VoiceState
 from tui.widgets.status_line import CALM, StatusLine
 
 WRITING = Status(

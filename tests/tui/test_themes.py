@@ -7,6 +7,7 @@ import pty
 import re
 import sys
 from itertools import product
+from pathlib import Path
 
 import pytest
 from textual.app import App, ComposeResult
@@ -216,3 +217,37 @@ def test_with_no_color_nothing_has_a_colour_and_a_cursor_is_still_seen() -> None
     for sequence in sequences:
         assert {int(code) for code in sequence.split(";") if code} <= {*range(10), 39, 49}, sequence
     assert any("7" in sequence.split(";") for sequence in sequences)  # reversed
+
+
+@pytest.mark.parametrize("name", ["sprig", "sprig-light", "sprig-contrast", "nord"])
+async def test_quiet_words_of_a_painted_widget_are_seen_on_its_ground(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A colour that is "auto" is chosen for the ground of its own style, which such a part has not: it was white on paper."""
+    from tests.fixtures.screens import until
+    from tui.app import SprigApp
+    from tui.settings import Settings
+    from tui.setup import Setup
+    from tui.widgets.answer_text import AnswerText
+    from tui.widgets.diff import DiffView
+    from tui.widgets.tool_call import ToolCallView
+
+    monkeypatch.setenv("SPRIG_HOME", str(tmp_path))
+    parts = {
+        AnswerText("words"): ("answer-text--edge", "answer-text--comment", "answer-text--rule", "answer-text--href"),
+        ToolCallView("clock"): ("call--quiet", "call--mark"),
+        DiffView("--- a\n+++ b\n@@ -1 +1 @@\n-a\n+b\n"): ("diff--number", "diff--note"),
+    }
+    app = SprigApp(Settings(screen=ScreenSettings(theme=name, reduced_motion=True)), Setup(model="gone"))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.begun)
+        await app.chat.conversation.mount(*parts)
+        await pilot.pause()
+        ground = Color.parse(app.get_css_variables()["background"])
+        for widget, names in parts.items():
+            for part in names:
+                style = widget.visual_style + widget.get_visual_style(part, partial=True)
+                assert style.background is not None
+                assert style.foreground is not None
+                seen = ground + style.background
+                assert _contrast(seen + style.foreground, seen) >= 3, f"{part} in {name}"

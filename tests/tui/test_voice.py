@@ -21,10 +21,10 @@ from tui.voice import (
     Voice,
     VoiceError,
     VoiceEvent,
-    VoiceState,
     find_voice,
 )
 from tui.voice_key import VoiceKey
+from tui.voice_state import VoiceState
 
 SOON = 10.0  # seconds after which a test gives up
 

@@ -47,7 +47,7 @@ class Leaf:
     level: int = 0  # of a heading
     info: str = ""  # of a fence: the words after its marker
     fence: tuple[str, int, int] = ("", 0, 0)  # character, length, indentation of the opening marker
-    size: int = 0  # characters in a paragraph's lines
+    size: int = 0  # of a paragraph: its characters, short lines counted as longer
     lines: list[str] = field(default_factory=list)
     joined: set[int] = field(default_factory=set)  # lines of a fence that go on with the one before: it was too long
 

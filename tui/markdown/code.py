@@ -14,7 +14,7 @@ from tui.markdown.syntax import highlight
 from tui.markdown.wrap import fold
 
 # Lines are coloured in portions of this many, with as many before them read along: a long string may begin there.
-_PORTION = 32
+_PORTION = 20
 
 
 class CodeRows:
@@ -91,7 +91,7 @@ class CodeRows:
     def _title(self) -> tuple[Piece, ...]:
         copy = Action("copy", "")
         room = self._width + 2
-        mark = " ⧉ copy " if room >= 24 else " ⧉ "
+        mark = " copy " if room >= 16 else ""  # words only: the signs for it are in few fonts
         name = self._leaf.language
         if cell_len(name) > room - len(mark) - 4:
             name = ""

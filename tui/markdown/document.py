@@ -65,7 +65,7 @@ class Document:
         if width != self._width:
             self._width = width
             self._users.clear()
-            self._laid = []
+            self._laid, self._tops, self._texts, self._spent = [], [0], [0], [0]  # in no room at all there are no rows
             self._lay_from(0, set())
 
     def row(self, y: int) -> tuple[Row, int, int]:

@@ -110,17 +110,17 @@ def _flatten(tokens: list[Token]) -> list[Run]:
         href = links[-1][0] if links else ""
         style = " ".join([*styles, "link"] if href else styles)
         if token.type == "text":
-            runs += _text(shown(token.content), style, href)
+            runs += _text(_decoded(token.content), style, href)
         elif token.type in ("softbreak", "hardbreak"):
             runs.append(Run("\n", style, href))
         elif token.type == "code_inline":
-            runs.append(Run(shown(token.content), f"{style} inline".strip(), href))
+            runs.append(Run(_decoded(token.content), f"{style} inline".strip(), href))
         elif token.type == "image":
             runs += _image(token, style, href)
         elif token.type in _STYLES:
             styles.append(_STYLES[token.type])
         elif token.type == "link_open":
-            links.append((shown(str(token.attrs.get("href", ""))), len(runs)))
+            links.append((_decoded(str(token.attrs.get("href", ""))), len(runs)))
         elif token.type == "link_close":
             target, first = links.pop()
             runs += _address(target, "".join(run.text for run in runs[first:]), " ".join(styles))
@@ -129,8 +129,13 @@ def _flatten(tokens: list[Token]) -> list[Run]:
         elif token.nesting < 0:
             styles.pop()
         else:
-            runs += _text(shown(token.content), style, href)
+            runs += _text(_decoded(token.content), style, href)
     return [run for run in runs if run.text]
+
+
+def _decoded(text: str) -> str:
+    """What markdown-it made of a text: an entity may have become any character, a tab among them."""
+    return shown(text).replace("\t", " ")
 
 
 def _text(text: str, style: str, href: str) -> list[Run]:
@@ -155,7 +160,7 @@ def _address(href: str, text: str, style: str) -> list[Run]:
 
 
 def _image(token: Token, style: str, href: str) -> list[Run]:
-    source = shown(str(token.attrs.get("src", "")))
+    source = _decoded(str(token.attrs.get("src", "")))
     target = href or (source if len(source) <= MAX_ADDRESS else "")
-    alt = shown("".join(run.text for run in _flatten(token.children or [])))
+    alt = "".join(run.text for run in _flatten(token.children or []))
     return [Run(f"[image: {alt}]", style, target), Run(f" {source}", f"{style} href".strip(), target)]

@@ -14,6 +14,7 @@ from itertools import islice
 
 from tui.markdown.blocks import MAX_CELLS, MAX_DEFINITIONS, MAX_DEPTH, MAX_LEAVES, MAX_LINE, MAX_LINES, Frame, Kind, Leaf
 from tui.markdown.cells import delimiter_columns, split_row
+from tui.markdown.inline import without_towers
 
 _FENCE = re.compile(r"(`{3,}|~{3,})(.*)", re.DOTALL)
 _HEADING = re.compile(r"(#{1,6})(?: +|$)")
@@ -112,7 +113,7 @@ class BlockReader:
         for line in islice(lines, at, None):
             if (stop and stop in line) or len(line) > MAX_LINE:
                 break
-            leaf.lines.append(line.expandtabs(4))
+            leaf.lines.append(without_towers(line.expandtabs(4)))
         return len(leaf.lines) - before
 
     @property
@@ -251,9 +252,9 @@ class BlockReader:
 
     def _go_on(self, paragraph: Leaf, body: str, deep: bool) -> None:
         self._deep = deep
-        if paragraph.size + len(body) < MAX_LINE:
+        if paragraph.size + _size(body) <= MAX_LINE:
             paragraph.lines.append(body)
-            paragraph.size += len(body) + 1
+            paragraph.size += _size(body)
         else:
             self._add("paragraph", self._frames, 0, [body]).glued = True
 
@@ -283,7 +284,7 @@ class BlockReader:
         if len(paragraph.lines) == 1:
             return False
         paragraph.lines.pop()
-        paragraph.size -= len(header) + 1
+        paragraph.size -= _size(header)
         self._add("table", self._frames, 0, [header, body])
         return True
 
@@ -328,10 +329,15 @@ class BlockReader:
         """A leaf in ``frames``, the last ``new`` of which begin with it."""
         self._close(len(frames) - new)
         del self._lists[len(frames) :]
-        leaf = Leaf(kind, frames, self._pending + new, self._blank, lines=lines, size=sum(map(len, lines)) + len(lines))
+        leaf = Leaf(kind, frames, self._pending + new, self._blank, lines=lines, size=sum(map(_size, lines)))
         self.leaves.append(leaf)
         self._frames, self._open, self._pending, self._blank, self._hollow = frames, leaf, 0, False, 0
         return leaf
+
+
+def _size(line: str) -> int:
+    """What a line adds to a paragraph's size: a short one takes a row all the same."""
+    return max(len(line) + 1, 32)
 
 
 def _may_interrupt(item: re.Match[str], body: str) -> bool:

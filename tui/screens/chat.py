@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
@@ -13,29 +14,25 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Footer, Static
 
-from agent import events as e
 from agent.text import display
-from tui import notes as n
 from tui.commands import COMMANDS, run_command
 from tui.compositor import RowCompositor
-from tui.entries import Entry, question_before
-from tui.run_view import MODEL, RunView
 from tui.screens.sessions_side import SessionsSide
 from tui.setup import Setup
-from tui.widgets.answer_message import AnswerMessage
-from tui.widgets.answer_text import AnswerText
 from tui.widgets.conversation import Conversation
-from tui.widgets.entry_view import EntryView
-from tui.widgets.notice import Notice
 from tui.widgets.prompt import Prompt
 from tui.widgets.status_line import StatusLine
-from tui.widgets.tool_call import ToolCallView
-from tui.widgets.user_message import UserMessage
 from tui.widgets.welcome import Welcome
-from tui.work import Work
 
 if TYPE_CHECKING:
+    from tui.notes import Facts
+    from tui.screens.chat_messages import ChatMessages
+    from tui.screens.chat_notes import ChatNotes
+    from tui.widgets.answer_text import AnswerText
     from tui.widgets.approval import ApprovalView
+    from tui.widgets.entry_view import EntryView
+    from tui.widgets.notice import Notice
+    from tui.work import Work
 
 
 class Notes(Message):
@@ -55,6 +52,7 @@ class ChatScreen(SessionsSide):
         session, title: of the conversation; "" before its first message.
         busy: whether the agent works on a message.
         queue: messages that wait for their turn.
+        edited: of the message that is being edited, the one before it; None when none is.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -75,13 +73,10 @@ class ChatScreen(SessionsSide):
     def __init__(self) -> None:
         super().__init__()
         self._compositor = RowCompositor()
-        self.facts: n.Facts | None = None
+        self.facts: Facts | None = None
         self.setup = Setup()
         self.queue: list[str] = []
-        self.work = Work()
-        self._run: RunView | None = None
-        self._question: n.Question | None = None
-        self._edited: tuple[int | None] | None = None  # the parent of the message that is edited
+        self.edited: tuple[int | None] | None = None  # the parent of the message that is edited
 
     def compose(self) -> ComposeResult:
         settings = self.sprig.settings
@@ -101,6 +96,29 @@ class ChatScreen(SessionsSide):
         self.show_title()
         self.query_one(Prompt).focus()
 
+    # What the first paint does not need is loaded when it is first wanted.
+
+    @cached_property
+    def work(self) -> Work:
+        """What the agent is doing."""
+        from tui.work import Work
+
+        return Work()
+
+    @cached_property
+    def notes(self) -> ChatNotes:
+        """Shows what the agent tells."""
+        from tui.screens.chat_notes import ChatNotes
+
+        return ChatNotes(self)
+
+    @cached_property
+    def messages(self) -> ChatMessages:
+        """What can be done with messages."""
+        from tui.screens.chat_messages import ChatMessages
+
+        return ChatMessages(self)
+
     @property
     def conversation(self) -> Conversation:
         return self.query_one(Conversation)
@@ -111,8 +129,8 @@ class ChatScreen(SessionsSide):
     async def _sent(self, event: Prompt.Sent) -> None:
         event.stop()
         self.sprig.settle_voice()
-        text, edited = event.attached.text, self._edited
-        self._edited = None
+        text, edited = event.attached.text, self.edited
+        self.edited = None
         if event.edited and edited is not None:
             self.start()
             self.sprig.talk.edit(edited[0], text)
@@ -121,14 +139,23 @@ class ChatScreen(SessionsSide):
 
     async def send(self, text: str) -> None:
         """A message for the agent: now, or when its turn comes."""
-        if self.busy:
+        if self.busy or not self.sprig.begun:
             self.queue.append(text)
             self._show_queue()
         else:
+            self.start()  # first: nobody may think meanwhile that the agent has nothing to do
+            from tui.widgets.user_message import UserMessage
+
             await self.conversation.add(UserMessage(text))
             self._show_welcome()
-            self.start()
             self.sprig.talk.ask(text)
+
+    async def send_next(self) -> None:
+        """The next message that waits, if the agent has nothing to do."""
+        if self.queue and not self.busy:
+            text = self.queue.pop(0)
+            self._show_queue()
+            await self.send(text)
 
     def start(self) -> None:
         """The agent has been given something to do."""
@@ -154,7 +181,7 @@ class ChatScreen(SessionsSide):
 
     @on(Prompt.EditLeft)
     def _leave_edit(self) -> None:
-        self._edited = None
+        self.edited = None
 
     # What the agent tells.
 
@@ -163,157 +190,31 @@ class ChatScreen(SessionsSide):
         event.stop()
         with self.app.batch_update():
             for note in event.notes:
-                await self._note(note)
+                self.work.note(note)
+                await self.notes.take(note)
             self._show_welcome()
         self.show_status()
 
-    async def _note(self, note: Any) -> None:
-        self.work.note(note)
-        match note:
-            case n.Opened(facts, _):
-                await self._opened(facts)
-            case n.OpenFailed(why, _):
-                self.facts = None
-                offers = (("open", "Try again"), MODEL)
-                await self.conversation.add(Notice(why, kind="error", offers=offers))
-            case n.Shown(session, title, entries, at):
-                self.session, self.session_title = session, title
-                await self.conversation.show(entries, at)
-                self.show_title()
-            case n.Began(text):
-                self._run = RunView(self.conversation, fold_after=self.sprig.settings.screen.fold_results)
-                if text is not None and not self._has_live_question():
-                    await self.conversation.add(UserMessage(text))
-            case n.Settled(entries, session, title, _):
-                await self._settled(entries, session, title)
-            case n.NotAsked(text, why):
-                await self._not_asked(text, why)
-            case n.Question():
-                await self._ask_person(note)
-            case n.Unanswerable(number):
-                if self._question is not None and self._question.number == number:
-                    await self._end_question()
-            case n.Failed(why):
-                await self.conversation.add(Notice(why, kind="error"))
-            case n.Opening() | e.Loading() | e.Prefill():
-                pass
-            case _:
-                if self._run is not None:
-                    await self._run.show(note)
-
-    def _has_live_question(self) -> bool:
-        view = self.conversation.last()
-        return isinstance(view, UserMessage) and view.entry is None
-
-    async def _opened(self, facts: n.Facts) -> None:
-        self.facts = facts  # not the setup: what was changed since is on its way
-        self.query_one(Welcome).know(facts)
-        self.show_title()
-        self.sprig.opened(facts)
-        for problem in facts.problems:
-            await self.conversation.add(Notice(problem, kind="warning"))
-
-    async def _settled(self, entries: Sequence[Any], session: str, title: str) -> None:
-        self._run = None
-        if session:
-            self.session, self.session_title = session, title
-            await self.conversation.settle(entries)
-            self.sprig.kept(session)
-        self.busy = self.prompt.busy = False
-        self.show_title()
-        if self.sprig.settings.screen.bell and not self.app.app_focus:
-            self.app.bell()
-        if self.queue:
-            text = self.queue.pop(0)
-            self._show_queue()
-            await self.send(text)
-
-    async def _not_asked(self, text: str | None, why: str) -> None:
-        """The person gets the text back; the message that was shown for it goes."""
-        view = self.conversation.last()
-        if text is not None and isinstance(view, UserMessage) and view.entry is None:
-            await self.conversation.drop(view)
-        if text is not None:
-            self.queue.insert(0, text)
-        self._give_queue_back()
-        await self.conversation.add(Notice(why, kind="error", offers=(MODEL,) if self.facts is None else ()))
-
-    # Questions about tools.
-
-    async def _ask_person(self, question: n.Question) -> None:
-        from tui.widgets.approval import ApprovalView
-
-        self._question = question
-        view = self._run.call(question.request.call) if self._run is not None else None
-        if view is not None:
-            view.waiting()
-        screen = self.sprig.settings.screen
-        self.prompt.display = False
-        await self.query_one("#bottom").mount(
-            ApprovalView(question.request, grace=screen.approval_grace, reduced_motion=screen.reduced_motion)
-        )
-        self.query_one(ApprovalView).focus()
-        if screen.bell and not self.app.app_focus:
-            self.app.bell()
-
     async def on_approval_view_answered(self, event: ApprovalView.Answered) -> None:
         event.stop()
-        question = self._question
-        if question is None:
-            return
-        await self._end_question()
-        if event.rule is not None:
-            self.sprig.keep_rule(event.rule)
-        view = self._run.call(question.request.call) if self._run is not None else None
-        if view is not None and event.answer.allowed:
-            view.running()
-        self.work.answered()
-        self.sprig.talk.answer(question.number, event.answer, event.rule)
-
-    async def _end_question(self) -> None:
-        self._question = None
-        await self.query("ApprovalView").remove()
-        self.prompt.display = True
-        self.prompt.focus()
+        await self.notes.answered(event)
 
     # Messages that are there.
 
-    @on(EntryView.Wanted)
-    async def _wanted(self, event: EntryView.Wanted) -> None:
+    async def on_entry_view_wanted(self, event: EntryView.Wanted) -> None:
         event.stop()
-        view = event.view
-        match event.what:
-            case "copy":
-                call = self.focused
-                await self.copy(call.copy_text if isinstance(call, ToolCallView) else view.text)
-            case "code" if isinstance(view, AnswerMessage):
-                await self.copy_code(view)
-            case "edit":
-                self.edit(view.entry)
-            case "again":
-                await self.again(view)
-            case "before" | "next" if view.entry is not None:
-                other = view.entry.neighbour(-1 if event.what == "before" else 1)
-                if other is not None and not self.busy:
-                    self.sprig.talk.go(other)
-            case "thinking" if isinstance(view, AnswerMessage) and view.thinking is not None:
-                view.thinking.toggle()
-            case _:
-                pass
+        await self.messages.want(event.view, event.what)
 
-    @on(EntryView.Left)
-    def _left_messages(self, event: EntryView.Left) -> None:
+    def on_entry_view_left(self, event: EntryView.Left) -> None:
         event.stop()
         if event.step > 0:
             self.prompt.focus()
 
-    @on(AnswerText.CopyCode)
-    async def _copy_code(self, event: AnswerText.CopyCode) -> None:
+    async def on_answer_text_copy_code(self, event: AnswerText.CopyCode) -> None:
         event.stop()
         await self.copy(event.text)
 
-    @on(AnswerText.LinkClicked)
-    async def _link(self, event: AnswerText.LinkClicked) -> None:
+    async def on_answer_text_link_clicked(self, event: AnswerText.LinkClicked) -> None:
         """A model's link is never opened: it goes to the clipboard, where a person sees what it is."""
         event.stop()
         await self.copy(event.href)
@@ -324,53 +225,17 @@ class ChatScreen(SessionsSide):
 
         self.tell(await copy(self.app, text))
 
-    async def copy_code(self, view: AnswerMessage, number: int | None = None) -> None:
-        blocks = view.code_blocks
-        if not blocks:
-            self.tell("There is no code in this message.", kind="warning")
-        elif number is not None and not 1 <= number <= len(blocks):
-            self.tell(f"There are {len(blocks)} code blocks in this message.", kind="warning")
-        else:
-            await self.copy(blocks[(number or len(blocks)) - 1][1])
-
-    def edit(self, entry: Entry | None) -> None:
-        """A person's message goes back to the prompt; sent, it begins a branch of its own."""
-        if entry is not None and not entry.mine:
-            entry = question_before(self.conversation.entries, entry.id)
-        if entry is None or self.busy:
-            self.tell("Wait for the answer, or stop it with Esc; then the message can be edited.", kind="warning")
-            return
-        from tui.attach import split
-
-        self._edited = (entry.stored.parent,)
-        place = 1 + sum(1 for e in self.conversation.entries if e.mine and e.id < entry.id)
-        self.prompt.edit(split(entry.stored.message.text)[0], f"Editing message {place}")
-        self.prompt.focus()
-
-    async def again(self, view: EntryView | None = None) -> None:
-        """Another answer to a message, beside the one that is there."""
-        if self.busy:
-            self.tell("The agent is answering already; Esc stops it.", kind="warning")
-            return
-        shown = self.conversation.entries
-        last = view.entry if view is not None else (shown[-1] if shown else None)
-        question = question_before(shown, last.id) if last is not None else None
-        if question is None:
-            self.tell("There is nothing to answer yet.", kind="warning")
-            return
-        self.start()
-        self.sprig.talk.again(question.id)
-
-    @on(Notice.Chosen)
-    async def _chosen(self, event: Notice.Chosen) -> None:
+    async def on_notice_chosen(self, event: Notice.Chosen) -> None:
         event.stop()
         match event.action:
             case "again":
-                await self.again()
+                await self.messages.again()
             case "go-on":
                 await self.send("Go on.")
             case "open":
                 self.change(self.setup)
+            case "smaller":
+                self.change(replace(self.setup, context=None))
             case "new":
                 self.action_new()
             case "model":
@@ -391,7 +256,7 @@ class ChatScreen(SessionsSide):
             self.work.stopping()
             self.show_status()
             self.sprig.talk.stop()
-            self._give_queue_back()
+            self.give_queue_back()
         elif self.focused is None or not self.prompt.has_focus_within:
             self.close_sessions()
             self.prompt.focus()
@@ -400,26 +265,13 @@ class ChatScreen(SessionsSide):
         self.sprig.pick_model()
 
     async def action_again(self) -> None:
-        await self.again()
-
-    def last_answer(self) -> AnswerMessage | None:
-        """The last answer that has words."""
-        answers = [v for v in self.conversation.views() if isinstance(v, AnswerMessage) and v.text]
-        return answers[-1] if answers else None
+        await self.messages.again()
 
     async def action_copy_answer(self) -> None:
-        answer = self.last_answer()
-        if answer is not None:
-            await self.copy(answer.text)
-        else:
-            self.tell("There is no answer yet.", kind="warning")
+        await self.messages.copy_answer()
 
     def action_thinking(self) -> None:
-        views = [v.thinking for v in self.conversation.views() if isinstance(v, AnswerMessage) and v.thinking is not None]
-        if views:
-            views[-1].toggle()
-        else:
-            self.tell("There is no thought to open.")
+        self.messages.open_thought()
 
     def action_messages(self) -> None:
         view = self.conversation.last()
@@ -462,7 +314,7 @@ class ChatScreen(SessionsSide):
         line.display = bool(self.queue)
         line.update("\n".join(f"next: {display(text)[:200]}" for text in self.queue))
 
-    def _give_queue_back(self) -> None:
+    def give_queue_back(self) -> None:
         """What waited goes back to the prompt, before what is being written there: nothing is sent that nobody looks at."""
         waiting, self.queue = self.queue, []
         self._show_queue()

@@ -12,6 +12,7 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.selection import Selection
 from textual.strip import Strip
+from textual.style import Style as VisualStyle
 from textual.widget import Widget
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _PARTS = (
 _MAX_STRIPS = 1_000
 # Each new height makes Textual lay out the whole screen: while text streams in, the widget grows by this many rows more.
 _ROOM = 3
+_SELECTED = "/selected"  # stands for the style of selected text among the names of a piece
 _META = "answer"  # the key of what a click on a segment does
 
 
@@ -187,14 +189,15 @@ class AnswerText(Widget):
     def _selectable(self, piece: Piece, start: tuple[int, int], span: tuple[int, int] | None, leaf: int) -> list[Segment]:
         """A piece of the text itself, cut where the selection begins and ends."""
         x, line = start
-        style = self._style(piece.style) + _click(piece, leaf)
+        click = _click(piece, leaf)
         size = len(piece.text)
         begin, end = (0, 0) if span is None else (span[0] - x, size if span[1] < 0 else span[1] - x)
         begin, end = min(max(begin, 0), size), min(max(end, 0), size)
-        parts = [(0, begin, False), (begin, end, True), (end, size, False)] if begin < end else [(0, size, False)]
+        plain = piece.style
+        parts = [(0, begin, plain), (begin, end, f"{plain} {_SELECTED}"), (end, size, plain)]
         return [
-            Segment(piece.text[a:b], (style + self._selected() if chosen else style) + _offset(x + a, line))
-            for a, b, chosen in parts
+            Segment(piece.text[a:b], self._style(names) + click + _offset(x + a, line))
+            for a, b, names in (parts if begin < end else [(0, size, plain)])
             if a < b
         ]
 
@@ -204,15 +207,11 @@ class AnswerText(Widget):
         if found is None:
             visual = self.visual_style
             for name in names.split():
+                if name == _SELECTED:
+                    visual += VisualStyle.from_styles(self.screen.get_component_styles("screen--selection"))
+                    continue
                 visual += self.get_visual_style(f"answer-text--{name}", partial=True)
             found = self._styles_by_name[names] = visual.rich_style
-        return found
-
-    def _selected(self) -> Style:
-        found = self._styles_by_name.get("/selected")
-        if found is None:
-            found = self.screen.get_component_rich_style("screen--selection", partial=True)
-            self._styles_by_name["/selected"] = found
         return found
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:

@@ -8,10 +8,7 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 
 from tui.entries import Entry
-from tui.widgets.answer_message import AnswerMessage
 from tui.widgets.entry_view import EntryView
-from tui.widgets.notice import Notice
-from tui.widgets.user_message import UserMessage
 
 WINDOW = 40  # messages on the tree when nobody scrolls; twice as many at most
 STEP = 20  # that come when the end of the window is reached
@@ -73,8 +70,10 @@ class Conversation(VerticalScroll, can_focus=False):
         known = [e.id for e in self.entries]
         views = [w for w in self._live if isinstance(w, EntryView)]
         new = list(entries[len(known) :])
-        fits = [isinstance(v, UserMessage) for v in views] == [e.mine for e in new]
+        fits = [v.mine for v in views] == [e.mine for e in new]
         if not fits or [e.id for e in entries[: len(known)]] != known:
+            from tui.widgets.notice import Notice
+
             notices = [Notice(w.text, kind=w.kind, offers=w.offers) for w in self._live if isinstance(w, Notice)]
             await self.show(entries)
             await self.add(*notices)
@@ -102,7 +101,11 @@ class Conversation(VerticalScroll, can_focus=False):
 
     def _make(self, entry: Entry) -> EntryView:
         if entry.mine:
+            from tui.widgets.user_message import UserMessage
+
             return UserMessage(entry.stored.message.text, entry)
+        from tui.widgets.answer_message import AnswerMessage
+
         return AnswerMessage(entry, fold_after=self.fold_after)
 
     # The window.

@@ -12,7 +12,9 @@ from tui.entries import Entry
 
 
 class EntryView(Vertical, can_focus=True):
-    """A message of the conversation. ``entry`` is None until it is known how it is kept."""
+    """A message of the conversation. ``entry`` is None until it is known how it is kept; ``mine`` says that a person wrote it."""
+
+    mine: ClassVar[bool] = False
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "want('copy')", "Copy", id="message.copy"),

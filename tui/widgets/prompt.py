@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from textual import on
 from textual.app import ComposeResult
@@ -22,13 +22,15 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from agent.text import display
-from tui.attach import Attached, attached
 from tui.file_search import Finder, Paths, scan
 from tui.history import History, Walk
 from tui.pastes import Pastes, clean
 from tui.suggest import Command, Suggestion, Trigger, commands, file_suggestion, remembered, trigger
 from tui.widgets.completion import Completion
 from tui.widgets.prompt_area import PromptArea
+
+if TYPE_CHECKING:
+    from tui.attach import Attached
 
 _LIST = 30  # lines of a list
 _FRESH = 10.0  # seconds after which the files are looked through again
@@ -395,6 +397,8 @@ class Prompt(Widget):
         return True
 
     async def _send_message(self, full: str) -> None:
+        from tui.attach import Attached, attached
+
         text = full.rstrip().lstrip("\n")
         if self._mode == "write" and text.startswith("//"):
             text = text[1:]

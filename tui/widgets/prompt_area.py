@@ -82,8 +82,9 @@ class PromptArea(TextArea):
             event.prevent_default()
             if await self.app.run_action(active.binding.action, self):
                 event.stop()
-        elif event.key == "enter":
-            event.prevent_default()  # Enter has been given to something else
+        elif event.key == "enter" or event.key.startswith(("alt+", "ctrl+")):
+            # Enter has been given to something else. And Alt with a letter brings the letter along, which is not to be typed.
+            event.prevent_default()
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.prevent_default()

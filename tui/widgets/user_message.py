@@ -16,6 +16,8 @@ _LONGEST = 4000  # characters that are shown; the rest is in the session
 class UserMessage(EntryView):
     """A person's message; files that were sent with it are named, not shown."""
 
+    mine = True
+
     def __init__(self, text: str, entry: Entry | None = None) -> None:
         super().__init__(entry)
         self._text = text

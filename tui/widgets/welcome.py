@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.widgets import Static
 
-from tui.notes import Facts
+if TYPE_CHECKING:
+    from tui.notes import Facts
 
 _ART = "\\ | /\n \\|/ \n  |  "  # lines of one width, so that they stay together when each is centred
 _WIDE = (

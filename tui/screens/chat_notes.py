@@ -1,0 +1,140 @@
+"""What the agent tells, on the chat's screen: another conversation, a run as it goes, a question about a tool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from agent import events as e
+from tui import notes as n
+from tui.run_view import MODEL, OPEN, SMALLER, RunView
+from tui.widgets.notice import Notice
+from tui.widgets.user_message import UserMessage
+from tui.widgets.welcome import Welcome
+
+if TYPE_CHECKING:
+    from tui.entries import Entry
+    from tui.screens.chat import ChatScreen
+    from tui.widgets.approval import ApprovalView
+
+
+class ChatNotes:
+    """Takes note after note. Loaded with the first one: before it there is nothing to tell."""
+
+    def __init__(self, chat: ChatScreen) -> None:
+        self._chat = chat
+        self._run: RunView | None = None
+        self._question: n.Question | None = None
+
+    async def take(self, note: Any) -> None:
+        """Show what has happened."""
+        chat = self._chat
+        match note:
+            case n.Opened(facts, _):
+                await self._opened(facts)
+            case n.OpenFailed(why, _, smaller):
+                chat.facts = None
+                offers = (SMALLER if smaller else OPEN, MODEL)
+                await chat.conversation.add(Notice(why, kind="error", offers=offers))
+            case n.Shown(session, title, entries, at):
+                chat.session, chat.session_title = session, title
+                await chat.conversation.show(entries, at)
+                chat.show_title()
+            case n.Began(text):
+                self._run = RunView(chat.conversation, fold_after=chat.sprig.settings.screen.fold_results)
+                if text is not None and not self._has_live_question():
+                    await chat.conversation.add(UserMessage(text))
+            case n.Settled(entries, session, title, _):
+                await self._settled(entries, session, title)
+            case n.NotAsked(text, why):
+                await self._not_asked(text, why)
+            case n.Question():
+                await self._ask_person(note)
+            case n.Unanswerable(number):
+                if self._question is not None and self._question.number == number:
+                    await self._end_question()
+            case n.Failed(why):
+                await chat.conversation.add(Notice(why, kind="error"))
+            case n.Opening() | e.Loading() | e.Prefill():
+                pass
+            case _:
+                if self._run is not None:
+                    await self._run.show(note)
+
+    def _has_live_question(self) -> bool:
+        view = self._chat.conversation.last()
+        return isinstance(view, UserMessage) and view.entry is None
+
+    async def _opened(self, facts: n.Facts) -> None:
+        chat = self._chat
+        chat.facts = facts  # not the setup: what was changed since is on its way
+        chat.query_one(Welcome).know(facts)
+        chat.show_title()
+        chat.sprig.opened(facts)
+        for problem in facts.problems:
+            await chat.conversation.add(Notice(problem, kind="warning"))
+
+    async def _settled(self, entries: Sequence[Entry], session: str, title: str) -> None:
+        chat = self._chat
+        self._run = None
+        if session:
+            chat.session, chat.session_title = session, title
+            await chat.conversation.settle(entries)
+            chat.sprig.kept(session)
+        chat.busy = chat.prompt.busy = False
+        chat.show_title()
+        if chat.sprig.settings.screen.bell and not chat.app.app_focus:
+            chat.app.bell()
+        await chat.send_next()
+
+    async def _not_asked(self, text: str | None, why: str) -> None:
+        """The person gets the text back; the message that was shown for it goes."""
+        chat = self._chat
+        view = chat.conversation.last()
+        if text is not None and isinstance(view, UserMessage) and view.entry is None:
+            await chat.conversation.drop(view)
+        if text is not None:
+            chat.queue.insert(0, text)
+        chat.give_queue_back()
+        await chat.conversation.add(Notice(why, kind="error", offers=(MODEL,) if chat.facts is None else ()))
+
+    # Questions about tools.
+
+    async def _ask_person(self, question: n.Question) -> None:
+        from tui.widgets.approval import ApprovalView
+
+        chat = self._chat
+        self._question = question
+        view = self._run.call(question.request.call) if self._run is not None else None
+        if view is not None:
+            view.waiting()
+        screen = chat.sprig.settings.screen
+        chat.prompt.display = False
+        await chat.query_one("#bottom").mount(
+            ApprovalView(question.request, grace=screen.approval_grace, reduced_motion=screen.reduced_motion)
+        )
+        chat.query_one(ApprovalView).focus()
+        if screen.bell and not chat.app.app_focus:
+            chat.app.bell()
+
+    async def answered(self, event: ApprovalView.Answered) -> None:
+        """A person has said whether a tool may run."""
+        chat = self._chat
+        question = self._question
+        if question is None:
+            return
+        await self._end_question()
+        if event.rule is not None:
+            chat.sprig.keep_rule(event.rule)
+        view = self._run.call(question.request.call) if self._run is not None else None
+        if view is not None and event.answer.allowed:
+            view.running()
+        chat.work.answered()
+        chat.sprig.talk.answer(question.number, event.answer, event.rule)
+
+    async def _end_question(self) -> None:
+        chat = self._chat
+        self._question = None
+        await chat.query("ApprovalView").remove()
+        chat.prompt.display = True
+        chat.prompt.focus()
