@@ -11,6 +11,7 @@ from tui.notes import Facts, ToolFacts
 
 if TYPE_CHECKING:
     from agent.agent import Agent
+    from agent.model_file import ModelFile
 
 
 def facts_of(agent: Agent, problems: Sequence[str]) -> Facts:
@@ -18,7 +19,7 @@ def facts_of(agent: Agent, problems: Sequence[str]) -> Facts:
     file, profile = agent.engine.file, agent.template.profile
     need = getattr(agent.engine, "need", None)
     return Facts(
-        name=TITLE if file.path == str(demo_model()) else file.name,
+        name=name_of(file),
         type=file.type,
         path=file.path,
         context=agent.engine.context,
@@ -29,3 +30,8 @@ def facts_of(agent: Agent, problems: Sequence[str]) -> Facts:
         problems=tuple(problems),
         confinement=sandbox.report(),
     )
+
+
+def name_of(file: ModelFile) -> str:
+    """What a person calls a model; untrusted. The demo model's file has the name of a training run."""
+    return TITLE if file.path == str(demo_model()) else file.name

@@ -197,8 +197,10 @@ class Talk:
                 self._engine = None
             engine = self._make_engine(setup)
             try:
+                from tui.facts import name_of
+
                 for part in engine.loading():
-                    self._tell(Opening(engine.file.name, part))
+                    self._tell(Opening(name_of(engine.file), part))
                     if self._closing:
                         break
             except BaseException:
