@@ -103,7 +103,7 @@ def _run(
         from tui.app import SprigApp
 
         app = SprigApp(settings, setup, session=session, message=message, settings_path=path, verbose=verbose)
-    app.run(inline=inline, mouse=settings.screen.mouse)
+    app.run(inline=inline, inline_no_clear=True, mouse=settings.screen.mouse)
     if app.fault is not None:
         raise app.fault
     if app.return_code:  # a signal has ended it

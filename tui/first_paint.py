@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from typing import TextIO
@@ -23,7 +24,7 @@ def first_paint(out: TextIO | None = None) -> Iterator[None]:
     """
     out = out or sys.__stderr__  # where Textual paints
     assert out is not None
-    with _quiet():
+    with _told_to_leave(), _quiet():
         out.write("\x1b[?1049h\x1b[?25l" + frame(*shutil.get_terminal_size()))
         out.flush()
         try:
@@ -49,6 +50,21 @@ def frame(width: int, height: int) -> str:
     if not short:
         lines[1] = " New conversation"[:width]
     return "\x1b[2J" + "".join(f"\x1b[{row};1H{text}" for row, text in sorted(lines.items()) if 1 <= row <= height)
+
+
+@contextlib.contextmanager
+def _told_to_leave() -> Iterator[None]:
+    """A signal to end is an exception meanwhile, so that the terminal is given back."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

