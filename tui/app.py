@@ -133,11 +133,22 @@ class SprigApp(App[None]):
 
     def _leave_when_told(self) -> None:
         """Ended by the system or by a closed terminal, it leaves as for a person: clean, and with all that was said."""
-        if self.is_headless:
+        if self.is_headless or self.is_web:
             return
+        from tui.hangup import watch
+
+        watch(self._put_all_away)
         for number in (signal.SIGTERM, signal.SIGHUP):
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not every system has them
                 asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
+
+    def _put_all_away(self) -> None:
+        """End the talk and close the store, from any thread."""
+        if "talk" in self.__dict__:
+            self.talk.close()
+        with self._store_lock:
+            if self._store is not None:
+                self._store.close()
 
     def refresh_css(self, animate: bool = True) -> None:
         """Parse all styles again, because colours have changed. The theme is set before the start: then they have not."""
@@ -326,10 +337,7 @@ class SprigApp(App[None]):
             self._voice.close()
         if self._inbox is not None:
             self._inbox.close()
-        if "talk" in self.__dict__:
-            await asyncio.to_thread(self.talk.close)
-        if self._store is not None:
-            self._store.close()
+        await asyncio.to_thread(self._put_all_away)
 
 
 def _add_rule(path: Path, rule: Rule) -> None:
