@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -16,6 +16,8 @@ _GROUPS = {
     "status": "Status line",
     "app": "Everywhere",
 }
+# Modules that are loaded when they are first wanted, beside what the application brings with it.
+_WITH_KEYS = ("tui.app", "tui.widgets.sessions_panel", "tui.widgets.session_list", "tui.widgets.tool_call")
 _SIGNS = {
     "up": "↑", "down": "↓", "left": "←", "right": "→", "escape": "Esc", "enter": "Enter", "tab": "Tab", "space": "Space",
     "pageup": "PageUp", "pagedown": "PageDown", "delete": "Del", "backspace": "Backspace", "home": "Home", "end": "End",
@@ -66,21 +68,21 @@ def action_ids() -> frozenset[str]:
     return frozenset(action.id for action in actions({}))
 
 
-def _bound_classes() -> Iterator[type]:
-    """Everything of the chat that has keys of its own, each once."""
+def _bound_classes() -> list[type]:
+    """Everything of the chat that has keys of its own, in an order that does not depend on what was loaded first."""
     from textual.dom import DOMNode
 
-    import_module("tui.app")  # brings the chat and all its widgets
-    seen: set[type] = set()
+    for module in _WITH_KEYS:
+        import_module(module)
+    found: set[type] = set()
     rest: list[type] = [DOMNode]
     while rest:
         cls = rest.pop()
-        if cls in seen:
-            continue
-        seen.add(cls)
-        rest += cls.__subclasses__()
-        if cls.__module__.startswith("tui.") and vars(cls).get("BINDINGS"):
-            yield cls
+        if cls not in found:
+            found.add(cls)
+            rest += cls.__subclasses__()
+    ours = [cls for cls in found if cls.__module__.startswith("tui.") and vars(cls).get("BINDINGS")]
+    return sorted(ours, key=lambda cls: (cls.__module__, cls.__qualname__))
 
 
 def key_name(key: str) -> str:
