@@ -10,6 +10,7 @@ import pytest
 
 from agent.agent import Agent
 from agent.errors import SprigError
+from agent.events import Done
 from agent.messages import Message
 from agent.session import Store
 from agent.tools.define import tool
@@ -152,6 +153,40 @@ def test_branches(make: Make, store: Store) -> None:
     bare, _ = make("x")
     with pytest.raises(SprigError, match="kept in a session"):
         bare.branch(None)
+
+
+def test_the_last_message_is_answered_again(make: Make, store: Store) -> None:
+    session = store.create()
+    agent, engine = make("one", "two", session=session)
+    agent.run("a")
+    question = session.messages()[0]
+    agent.branch(question.id)
+    last = list(agent.stream(None))[-1]
+    assert isinstance(last, Done)
+    assert last.result.text == "two"
+    assert engine.asked[0] == engine.asked[1], "the very same question"
+    assert [m.message.text for m in session.messages()] == ["a", "two"]
+    assert len(session.branches(session.messages()[1].id)) == 2
+    with pytest.raises(SprigError, match="nothing to answer"):
+        list(agent.stream(None))
+
+
+def test_another_session_is_taken_up_on_the_same_agent(make: Make, store: Store) -> None:
+    garden, shed = store.create(), store.create()
+    shed.append(Message("user", "Where is the saw?"))
+    shed.append(Message("assistant", "On the wall."))
+    agent, engine = make("ok", "there", "new", session=garden)
+    agent.run("beans")
+    assert agent.tokens > 0
+    agent.resume(shed)
+    assert agent.tokens == 0
+    assert agent.run("Sure?").text == "there"
+    assert "On the wall." in engine.asked[1]
+    assert "beans" not in engine.asked[1]
+    assert [m.message.text for m in shed.messages()][2:] == ["Sure?", "there"]
+    agent.resume(None)
+    agent.run("kept nowhere")
+    assert len(garden.messages()) == 2
 
 
 def test_a_session_by_its_id(make: Make, home: Path) -> None:
