@@ -29,7 +29,8 @@ WINDOW = 15.0  # seconds over which a load is taken
 PRESSES = 40
 SMALL, LARGE = 20, 2000  # messages of a session
 PAGES = 30
-READY = "Ask something"  # what the prompt of both programs says
+READY = "Ask something"  # what the prompt of both programs says, and our first frame
+WHOLE = "names a file"  # what only the application itself says
 PAGE_UP, ESCAPE, CLEAR = "\x1b[5~", "\x1b", "\x15"
 
 PACED = [sys.executable, "-m", "benchmarks.chat_paced"]
@@ -69,19 +70,25 @@ def both(seconds: list[float], unit: float = 1.0, digits: int = 2) -> str:
 
 
 def start(place: Place) -> None:
-    """From the call of the command to the first whole screen; the model is not waited for."""
-    ours, peer, worked, work = [], [], [], []
+    """From the command to the first frame, and to the application that takes the keys; the model is not waited for."""
+    first, whole, worked, peer, work = [], [], [], [], []
     for number in range(RUNS + 1):
-        for command, seconds, cores in ((place.chat(), ours, worked), (PEER, peer, work)):
-            with place.run(command) as terminal:
-                shown, spent = terminal.shows(READY)
-            if number:  # the first one reads and compiles the files
-                seconds.append(shown)
-                cores.append(spent)
-    ratio = statistics.median(a / b for a, b in zip(ours, peer, strict=True))
-    row("`sprig chat -m FILE` to its first screen, s", both(ours), both(peer), ratio, "< 0.5 s")
-    ratio = statistics.median(a / b for a, b in zip(worked, work, strict=True))
-    row("the same, time of a core, s", both(worked), both(work), ratio)
+        with place.run(place.chat()) as terminal:
+            there, spent = terminal.shows(WHOLE)
+            frame, _ = terminal.shows(READY)
+        with place.run(PEER) as terminal:
+            shown, cores = terminal.shows(READY)
+        if number:  # the first one reads and compiles the files
+            for figures, figure in ((first, frame), (whole, there), (worked, spent), (peer, shown), (work, cores)):
+                figures.append(figure)
+    row("`sprig chat -m FILE` to its first frame, s", both(first), both(peer), middle(first, peer), "< 0.5 s")
+    row("to the whole application, s", both(whole), both(peer), middle(whole, peer))
+    row("the same, time of a core, s", both(worked), both(work), middle(worked, work))
+
+
+def middle(ours: list[float], peers: list[float]) -> float:
+    """Median of the ratios of runs that stood beside each other."""
+    return statistics.median(a / b for a, b in zip(ours, peers, strict=True))
 
 
 def loads(place: Place) -> None:
