@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,6 +36,7 @@ Write a message and press Enter; a line that ends in a backslash goes on in the 
   /model NAME   choose another model; without a name, list them
   /think on|off|auto
   /quit         leave; the conversation is kept"""
+_STOPPING = "Stopping …"
 _SLOW = 3.0  # seconds of reading a prompt after which that is said
 
 
@@ -219,20 +222,20 @@ class PlainChat:
 
     def _run(self, begin: Callable[[], None]) -> None:
         self._said = time.monotonic()
-        begin()
-        while True:
-            try:
+        with _on_ctrl_c(self._stop):
+            begin()
+            while True:
                 note = self._next()
-            except KeyboardInterrupt:
-                self._line()
-                self._say("Stopping …")
-                self.talk.stop()
-                continue
-            if isinstance(note, n.Settled):
-                self._entries = note.entries
-                self._line()
-                return
-            self._show(note)
+                if isinstance(note, n.Settled):
+                    self._entries = note.entries
+                    self._line()
+                    return
+                self._show(note)
+
+    def _stop(self) -> None:
+        """Ctrl+C, wherever it finds us: the notes that follow say how it ended."""
+        self._notes.put(n.Failed(_STOPPING))
+        self.talk.stop()
 
     def _show(self, note: Any) -> None:
         match note:
@@ -257,6 +260,8 @@ class PlainChat:
                 self._say(f"Tool {display(call.name)} {how} after {seconds:.1f} seconds:\n{shown}{more}")
             case e.Compacted(what, before, after):
                 self._say(f"The context was full: {what} ({before} tokens to {after}).")
+            case n.Failed(why) if why == _STOPPING:
+                self._say(why)
             case e.Problem(text) | n.Failed(text) | n.NotAsked(_, text):
                 self._say(f"sprig: {display(text)}")
             case e.Done(result) if result.reason not in ("done", "error"):
@@ -281,8 +286,12 @@ class PlainChat:
             self.talk.answer(number, Answer.no("nobody is there to ask"))
             return
         _forget_typed(self._source)
-        reply = self._read("Allow it? y: yes, once. s: yes, in this session. n: no. Or write why not: ")
-        word = (reply or "n").strip()
+        with _on_ctrl_c(None):
+            reply = self._read("Allow it? y: yes, once. s: yes, in this session. n: no. Or write why not: ")
+        if reply is None:
+            self._stop()
+            return
+        word = reply.strip()
         yes, no = Answer.yes(), Answer.no()
         answers = {"y": yes, "yes": yes, "s": Answer.always_yes(), "n": no, "no": no, "": no}
         self.talk.answer(number, answers.get(word.lower(), Answer.no(word)))
@@ -318,6 +327,20 @@ class PlainChat:
         if self._open_line:
             self._open_line = False
             self._write("\n")
+
+
+@contextlib.contextmanager
+def _on_ctrl_c(do: Callable[[], None] | None) -> Iterator[None]:
+    """What Ctrl+C does meanwhile; None: it raises KeyboardInterrupt, as everywhere."""
+    if threading.current_thread() is not threading.main_thread():  # no signals there
+        yield
+        return
+    handler = signal.default_int_handler if do is None else lambda number, frame: do()
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _forget_typed(source: TextIO) -> None:

@@ -71,7 +71,7 @@ def test_the_examples_in_the_default_text_work_as_they_are() -> None:
     assert found.mcp[0].command == ("npx", "-y", "weather-server")
     assert found.mcp[1].allow == ("get_*",)
     assert found.rules == (Rule("allow", "run_command", "command", "git status", exact=True),)
-    assert found.keys == {"quit": "ctrl+q,f10"}
+    assert found.keys == {"app.quit": "ctrl+q,f10"}
 
 
 def test_a_whole_file_is_read() -> None:

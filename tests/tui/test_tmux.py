@@ -131,8 +131,8 @@ def test_a_person_asks_and_allows_a_tool(terminal: Terminal, tmp_path: Path) -> 
     assert not (tmp_path / "pressed.txt").exists(), "it has not been allowed"
     processes = terminal.processes()
     terminal.press("y")
-    terminal.until((tmp_path / "pressed.txt").exists)
-    assert (tmp_path / "pressed.txt").read_text() == "red"
+    pressed = tmp_path / "pressed.txt"
+    terminal.until(lambda: pressed.exists() and pressed.read_text() == "red")
     terminal.until(lambda: len(written()) == 4 and written()[-1].state == "complete")
     terminal.until("ready")
     answer = written()[-1].message.text
@@ -204,9 +204,10 @@ def test_the_terminal_is_resized_while_an_answer_comes(tmp_path: Path, home: Pat
             assert any(line.strip().startswith("> ") for line in shown), "and there is where to write"
         terminal.press("Escape")
         terminal.until("ready")
-        # The end of what is kept is on the screen, once.
-        text = " ".join(words(written()[-1].message.text)[-8:])
-        terminal.until(lambda: " ".join(words(terminal.screen())).count(text) == 1)
+        # The end of what is kept is on the screen, no more often than it was said.
+        said = words(written()[-1].message.text)
+        text, most = " ".join(said[-8:]), " ".join(said).count(" ".join(said[-8:]))  # a small model repeats itself
+        terminal.until(lambda: 1 <= " ".join(words(terminal.screen())).count(text) <= most)
 
 
 @pytest.mark.parametrize("how", ["quit", "ctrl-c", "sigterm", "sigterm in mid-answer"])
