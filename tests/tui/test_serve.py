@@ -531,6 +531,7 @@ async def test_the_page_says_when_the_connection_is_lost_and_comes_back_by_a_but
         page = await browser.page()
         await page.open(site.url + "&reader=1")
         await page.wait_for_text("pid ")
+        old = (await page.screen()).split()[1]  # its number
         assert site.process is not None
         os.kill(site.process.pid, signal.SIGKILL)
         await shows(page, "The connection is lost")
@@ -539,7 +540,7 @@ async def test_the_page_says_when_the_connection_is_lost_and_comes_back_by_a_but
         await shows(page, "Sprig does not answer")
         async with served(parrot, token=TOKEN, port=port):
             await page.click("#again")
-            await page.wait_for_text("pid ")
+            await page.wait_for_other_text("pid ", f"pid {old}")
             await page.type("back")
             await page.enter()
             await page.wait_for_text("<kcab>")
