@@ -234,7 +234,7 @@ class PlainChat:
 
     def _stop(self) -> None:
         """Ctrl+C, wherever it finds us: the notes that follow say how it ended."""
-        self._notes.put(n.Failed(_STOPPING))
+        self._notes.put(_STOPPING)
         self.talk.stop()
 
     def _show(self, note: Any) -> None:
@@ -260,8 +260,8 @@ class PlainChat:
                 self._say(f"Tool {display(call.name)} {how} after {seconds:.1f} seconds:\n{shown}{more}")
             case e.Compacted(what, before, after):
                 self._say(f"The context was full: {what} ({before} tokens to {after}).")
-            case n.Failed(why) if why == _STOPPING:
-                self._say(why)
+            case str(own):
+                self._say(own)
             case e.Problem(text) | n.Failed(text) | n.NotAsked(_, text):
                 self._say(f"sprig: {display(text)}")
             case e.Done(result) if result.reason not in ("done", "error"):

@@ -12,7 +12,7 @@ import pytest
 from agent import tool
 from agent.session import Store
 from tests.fixtures.fake_engine import Say, call_text
-from tests.fixtures.screens import SIZES, STILL, answered, chatting, picture, say, settle, text_of, until
+from tests.fixtures.screens import SIZES, STILL, answered, at_home, chatting, picture, say, settle, text_of, until
 from tui.settings import Settings
 from tui.widgets.approval import ApprovalView
 from tui.widgets.notice import Notice
@@ -34,11 +34,8 @@ for day in range(21):
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
+    at_home(tmp_path, monkeypatch)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    # What a machine says of itself is not the same in every picture.
-    monkeypatch.setattr("tui.monitor.device_sensors", dict)
     monkeypatch.setattr("tui.widgets.status_line.CALM", 0.0)
 
 

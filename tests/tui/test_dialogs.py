@@ -13,7 +13,7 @@ from textual.widgets import Input, OptionList, TextArea
 from agent import tool
 from agent.approval import Answer, Rule
 from tests.fixtures.fake_engine import Say, call_text
-from tests.fixtures.screens import STILL, answered, chatting, say, text_of, until
+from tests.fixtures.screens import STILL, answered, at_home, chatting, say, text_of, until
 from tui import settings_file
 from tui.actions import action_ids, key_name
 from tui.commands import COMMANDS, run_command
@@ -33,9 +33,7 @@ sizes = pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tui.monitor.device_sensors", dict)
+    at_home(tmp_path, monkeypatch)
     return tmp_path / "home"
 
 

@@ -15,7 +15,7 @@ from agent.messages import Message
 from agent.model_file import ModelFile
 from agent.session import Store
 from tests.fixtures.chat_ggufs import chat_model
-from tests.fixtures.screens import chatting, text_of, until
+from tests.fixtures.screens import at_home, chatting, text_of, until
 from tui.screens.picker import Picked, PickerScreen
 
 SIZES = [(40, 15), (100, 30)]
@@ -24,9 +24,7 @@ sizes = pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tui.monitor.device_sensors", dict)
+    at_home(tmp_path, monkeypatch)
     monkeypatch.setattr(demo_model, "_PACKAGE", "a_package_that_nobody_has")
     folder = tmp_path / "home" / "models"
     folder.mkdir(parents=True)

@@ -39,7 +39,6 @@ class Conversation(VerticalScroll, can_focus=False):
                 await self.mount_all(self._make(e) for e in self.entries[self._low : self._high])
         finally:
             self._moving = False
-        self._set_ends()
         if place is not None:
             self.anchor(False)
             view = self.view(at)
@@ -170,6 +169,3 @@ class Conversation(VerticalScroll, can_focus=False):
                 self.scroll_to(y=self.scroll_y + widget.virtual_region.y - before, animate=False, immediate=True)
 
         self.call_after_refresh(move)
-
-    def _set_ends(self) -> None:
-        self.set_class(not self.entries, "-empty")
