@@ -29,7 +29,7 @@ quantize: $(VENV)/.run ## MODEL=<Hub id | folder | GGUF> [QUANT=Q4_K_M] [OUT=fil
 	@test -n "$${MODEL:-}" || { echo 'make quantize needs a model: make quantize MODEL=<Hub id | folder | GGUF> [QUANT=Q4_K_M] [OUT=file.gguf]' >&2; exit 2; }
 	@$(BIN)/sprig quantize "$$MODEL" -q "$$QUANT" $${OUT:+-o "$$OUT"}
 
-test: $(VENV)/.dev ## all tests [TESTS=tests/test_cli.py]
+test: $(VENV)/.dev ## all tests [TESTS=tests/pipeline/cli/test_cli.py]
 	@$(BIN)/python -m pytest -n auto $(TESTS)
 
 lint: $(VENV)/.dev ## ruff and mypy --strict

@@ -14,8 +14,8 @@ from agent.errors import SprigError
 
 if TYPE_CHECKING:
     from agent.agent import Agent
-    from agent.approval import Answer, ApprovalRequest, Policy, Rule
-    from agent.engine import Engine, EngineError
+    from agent.approval.policy import Answer, ApprovalRequest, Policy, Rule
+    from agent.engine.handle import Engine, EngineError
     from agent.events import (
         CallForming,
         CallReady,
@@ -35,33 +35,35 @@ if TYPE_CHECKING:
     )
     from agent.limits import Limits
     from agent.messages import Message, ToolCall
-    from agent.session import Session, Store
+    from agent.sessions.store import Session, Store
     from agent.tools.define import Tool, tool
-    from agent.tools.mcp import MCPServers
+    from agent.tools.mcp.servers import MCPServers
     from agent.tools.result import ToolContext, ToolResult
+    from agent.tools.schema import Bounds
 
 _WHERE = {
     "agent.agent": ("Agent",),
-    "agent.approval": ("Answer", "ApprovalRequest", "Policy", "Rule"),
-    "agent.engine": ("Engine", "EngineError"),
+    "agent.approval.policy": ("Answer", "ApprovalRequest", "Policy", "Rule"),
+    "agent.engine.handle": ("Engine", "EngineError"),
     "agent.events": (
         "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Event", "Loading", "Prefill", "Problem", "Result",
         "Text", "Thought", "ToolDone", "ToolProgress", "Usage",
     ),
     "agent.limits": ("Limits",),
     "agent.messages": ("Message", "ToolCall"),
-    "agent.session": ("Session", "Store"),
+    "agent.sessions.store": ("Session", "Store"),
     "agent.tools.define": ("Tool", "tool"),
-    "agent.tools.mcp": ("MCPServers",),
+    "agent.tools.mcp.servers": ("MCPServers",),
+    "agent.tools.schema": ("Bounds",),
     "agent.tools.result": ("ToolContext", "ToolResult"),
 }  # fmt: skip
 _NAMES = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
-    "Agent", "Answer", "ApprovalRequest", "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Engine", "EngineError",
-    "Event", "Limits", "Loading", "MCPServers", "Message", "Policy", "Prefill", "Problem", "Result", "Rule", "Session",
-    "SprigError", "Store", "Text", "Thought", "Tool", "ToolCall", "ToolContext", "ToolDone", "ToolProgress", "ToolResult",
-    "Usage", "tool",
+    "Agent", "Answer", "ApprovalRequest", "Bounds", "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Engine",
+    "EngineError", "Event", "Limits", "Loading", "MCPServers", "Message", "Policy", "Prefill", "Problem", "Result", "Rule",
+    "Session", "SprigError", "Store", "Text", "Thought", "Tool", "ToolCall", "ToolContext", "ToolDone", "ToolProgress",
+    "ToolResult", "Usage", "tool",
 ]  # fmt: skip
 
 

@@ -9,21 +9,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from agent.approval import Approver, Gate, Policy
-from agent.chat_template import CHATML_FALLBACK, ChatTemplate
-from agent.engine import Engine
+from agent.approval.policy import Approver, Gate, Policy
+from agent.engine.handle import Engine
+from agent.engine.sampling import Sampling
 from agent.errors import SprigError, TemplateError
 from agent.events import Done, Event, Result
 from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message
-from agent.output import Output
-from agent.run import Run
-from agent.sampling import Sampling
-from agent.session import Session, Store
-from agent.session_records import Stored
+from agent.sessions.records import Stored
+from agent.sessions.store import Session, Store
+from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
 from agent.tools.define import Tool, as_tool
-from agent.transcript import Transcript
+from agent.turn.output import Output
+from agent.turn.run import Run
+from agent.turn.transcript import Transcript
 
 _CLOSED = "this agent is closed"
 
@@ -279,7 +279,7 @@ class Agent:
 
 def _tools(wanted: Iterable[Any], root: Path) -> tuple[Tool, ...]:
     """Tools in the order given, which the model sees and the cache depends on."""
-    from agent.tools import builtin
+    from agent.tools.builtin.catalogue import builtin
 
     made: list[Tool] = []
     for thing in [wanted] if isinstance(wanted, str) else wanted:

@@ -24,11 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from agent import Agent, Engine, Limits  # noqa: E402
-from agent.engine import EndStep, TextStep  # noqa: E402
+from agent.engine.handle import EndStep, TextStep  # noqa: E402
+from agent.engine.sampling import Sampling  # noqa: E402
 from agent.files import human_size  # noqa: E402
 from agent.messages import Message, Segment  # noqa: E402
-from agent.sampling import Sampling  # noqa: E402
-from agent.tools import tool  # noqa: E402
+from agent.tools.define import tool  # noqa: E402
 from benchmarks.many_tools import TOOLS, Day  # noqa: E402
 
 GREEDY = Sampling(temperature=0, seed=1)
@@ -117,8 +117,8 @@ def bare_loop(model: Path, prompt: list[int]) -> Callable[[], float]:
     program = f"""
 import sys, time
 sys.path.insert(0, {str(ROOT)!r})
-from agent.llama import Context, ContextSettings, Model
-from agent.sampling import Sampler, Sampling
+from agent.engine.llama import Context, ContextSettings, Model
+from agent.engine.sampling import Sampler, Sampling
 model = Model({str(model)!r}, repack=True, on_progress=lambda part: None)
 context = Context(model, ContextSettings(2048, 1, 256, {len(os.sched_getaffinity(0))}, "f16", True))
 sampler = Sampler(model, Sampling(temperature=0, seed=1))
@@ -186,8 +186,8 @@ def boundary(folder: Path) -> None:
 
 
 def bare_tiny(path: Path, prompt: list[int], count: int) -> float:
-    from agent.llama import Context, ContextSettings, Model
-    from agent.sampling import Sampler
+    from agent.engine.llama import Context, ContextSettings, Model
+    from agent.engine.sampling import Sampler
 
     model = Model(str(path), repack=False, on_progress=lambda part: None)
     context, sampler = Context(model, ContextSettings(1024, 1, 64, 1, "f16", True)), Sampler(model, GREEDY)

@@ -198,7 +198,7 @@ def sessions(place: Place) -> None:
 def kept(home: Path, count: int) -> str:
     """A conversation in the store; its id."""
     from agent.messages import Message
-    from agent.session import Store
+    from agent.sessions.store import Store
 
     with Store(home / "sessions.db") as store:
         session = store.create(model="paced", title=f"{count} messages")

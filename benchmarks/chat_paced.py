@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.engine import EndStep, PrefillStep, Step, TextStep
+from agent.engine.handle import EndStep, PrefillStep, Step, TextStep
 from benchmarks.chat_text import RATE, pieces
 from tests.fixtures.fake_engine import FakeEngine
 from tui.app import SprigApp
-from tui.settings import Settings
-from tui.setup import Setup
+from tui.settings.values import Settings
+from tui.talk.setup import Setup
 
 
 class PacedEngine(FakeEngine):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from agent.tools import Tool, tool
+from agent.tools.define import Tool, tool
 
 Room = Literal["kitchen", "bedroom", "bathroom", "living room", "hall", "garage", "cellar", "attic"]
 Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]

@@ -30,9 +30,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from agent.gguf_reader import read_header
-from pipeline import ggml
-from pipeline.recipe import RECIPES
+from agent.gguf.reader import read_header
+from pipeline.format import ggml
+from pipeline.recipes.mixtures import RECIPES
 from tests.fixtures.random_llama import TINYLLAMA, write_checkpoint
 
 THREADS = len(os.sched_getaffinity(0))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agent.tools import Tool, tool
+from agent.tools.define import Tool, tool
 
 Room = Literal["kitchen", "bedroom", "garage", "hall", "bathroom"]
 

@@ -62,7 +62,7 @@ async def main() -> None:
         (work / "build").mkdir(parents=True)
         (work / "shopping.txt").write_text("milk\nbread\n")
         os.chdir(work)
-        with patch("tui.monitor.device_sensors", dict):
+        with patch("tui.status.monitor.device_sensors", dict):
             await conversation()
             await tools()
             await phone()
@@ -122,7 +122,7 @@ async def models() -> None:
 
     for age, model in enumerate(STORE):
         write_hollow(store() / f"{model.name}.gguf", model, age)
-    with patch("agent.model_list.available_memory", lambda: FREE), patch("tui.offers.available_memory", lambda: FREE):
+    with patch("agent.models.choices.available_memory", lambda: FREE), patch("tui.offers.available_memory", lambda: FREE):
         async with chatting((90, 30), model="") as (app, pilot):
             await until(pilot, lambda: isinstance(app.screen, PickerScreen) and len(app.screen._rows) > len(STORE))
             keep(app, "models")
@@ -143,10 +143,10 @@ async def chatting(
     size: tuple[int, int], *, model: str = "demo", theme: str = "sprig", session: str | None = None, tools: Sequence[str] = ()
 ) -> AsyncIterator[tuple[Any, Any]]:
     """The chat, ready to be spoken to. ``size`` is columns and lines."""
-    from agent.model_file import find_model
+    from agent.models.file import find_model
     from tui.app import SprigApp
-    from tui.settings import ScreenSettings, Settings
-    from tui.setup import Setup
+    from tui.settings.values import ScreenSettings, Settings
+    from tui.talk.setup import Setup
 
     still = ScreenSettings(theme=theme, reduced_motion=True, approval_grace=0.0)
     setup = Setup(model=str(find_model(model)) if model else "", tools=tuple(tools), sampling={"temperature": 0})
@@ -181,7 +181,7 @@ async def until(pilot: Any, check: Callable[[], Any], seconds: float = 300.0) ->
 
 def titled(word: str) -> str:
     """The id of the conversation with this word in its title."""
-    from agent.session import Store
+    from agent.sessions.store import Store
 
     with Store() as store:
         return store.sessions(1, word)[0].id

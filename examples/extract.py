@@ -11,8 +11,7 @@ from typing import Annotated, Literal
 
 from model import chosen_model
 
-from agent import Agent, Limits
-from agent.tools import Bounds
+from agent import Agent, Bounds, Limits
 
 MAIL = "Hi, the heat pump in flat 12 has been leaking since this morning and the floor is wet. Please come today. Ada Byron"
 

@@ -14,8 +14,7 @@ from typing import Annotated, Any
 
 from model import chosen_model
 
-from agent import Agent, Limits, tool
-from agent.tools import Bounds
+from agent import Agent, Bounds, Limits, tool
 
 try:
     import paho.mqtt.client as mqtt

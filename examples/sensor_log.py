@@ -18,10 +18,9 @@ from typing import Annotated
 
 from model import chosen_model
 
-from agent import Agent, Limits, ToolResult, tool
+from agent import Agent, Bounds, Limits, ToolResult, tool
 from agent.text import display
-from agent.tools import Bounds
-from agent.tools.builtin import builtin
+from agent.tools.builtin.catalogue import builtin
 
 QUESTION = "What was the highest temperature in the greenhouse?"
 SYSTEM = "You answer questions about a log of temperatures in degrees Celsius, in the greenhouse and in the shed."

@@ -11,9 +11,8 @@ from typing import Annotated
 
 from model import chosen_model
 
-from agent import Agent, Engine, Limits
+from agent import Agent, Bounds, Engine, Limits
 from agent.text import display
-from agent.tools import Bounds
 
 
 @dataclass

@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
+from agent.models.store import CARD_MARK
 from agent.text import display
-from pipeline.calibration import ImportanceMatrix
-from pipeline.gguf_file import Value
-from pipeline.recipe import Recipe
-from pipeline.source import Source
-from pipeline.store import CARD_MARK
+from pipeline.format.gguf_file import Value
+from pipeline.format.imatrix import ImportanceMatrix
+from pipeline.recipes.mixtures import Recipe
+from pipeline.sources.source import Source
 
 _HUB = "https://huggingface.co/"
 _REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)

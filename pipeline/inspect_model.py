@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from agent.errors import CheckpointError, UnsupportedError
-from agent.ggml_types import ARM_REPACKED
-from agent.gguf_reader import Header, read_header
-from pipeline import store
+from agent.gguf.reader import Header, read_header
+from agent.gguf.types import ARM_REPACKED
+from agent.models import store
 
 _SHOWN_ITEMS = 8  # of an array; a vocabulary has a hundred thousand
 
@@ -224,8 +224,8 @@ def _config(name: str, raw: bytes | None) -> dict[str, Any]:
 def _inspect_checkpoint(model: str, revision: str | None, token: str | None, offline: bool) -> Inspection:
     from pipeline.architectures import find_architecture
     from pipeline.card import origin_keys
-    from pipeline.source import headers, open_source
-    from pipeline.vocab import load_vocabulary
+    from pipeline.sources.source import headers, open_source
+    from pipeline.vocab.vocabulary import load_vocabulary
 
     source = open_source(model, revision=revision, token=token, offline=offline)
     if source.path is not None and source.kind == "gguf":

@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 
 from agent.errors import CheckpointError, GGUFError, SourceError, UnsupportedError, VocabError
-from agent.ggml_types import F32, TYPES_BY_NAME, GGMLType
-from agent.gguf_check import check
-from agent.gguf_reader import Header
-from agent.template import check_template
+from agent.gguf.check import check
+from agent.gguf.reader import Header
+from agent.gguf.types import F32, TYPES_BY_NAME, GGMLType
+from agent.templates.support import check_template
 from pipeline.architectures import Slice, Tensor, find_architecture
 from pipeline.card import general_keys, quantization_keys
-from pipeline.checkpoint import Checkpoint, TensorInfo
-from pipeline.gguf_file import Raw, Value
-from pipeline.recipe import ModelFacts, Recipe
-from pipeline.rows import SOURCE_TYPES
-from pipeline.source import Source, cached_bytes, headers, open_checkpoint
-from pipeline.vocab import Vocabulary, load_vocabulary
+from pipeline.format.gguf_file import Raw, Value
+from pipeline.onepass.rows import SOURCE_TYPES
+from pipeline.recipes.mixtures import ModelFacts, Recipe
+from pipeline.sources.checkpoint import Checkpoint, TensorInfo
+from pipeline.sources.source import Source, cached_bytes, headers, open_checkpoint
+from pipeline.vocab.vocabulary import Vocabulary, load_vocabulary
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,16 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from agent.device import available_memory, cores
+from agent.device.machine import available_memory, cores
 from agent.errors import OutputError, RecipeError, SourceError
 from agent.files import free_disk, human_size
 from agent.home import models
 from pipeline.architectures import Tensor
-from pipeline.calibration import ImportanceMatrix, read_imatrix
 from pipeline.card import provenance_keys
-from pipeline.checkpoint import TensorInfo
-from pipeline.gguf_file import Entry, Layout, Value, lay_out
+from pipeline.format.gguf_file import Entry, Layout, Value, lay_out
+from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
 from pipeline.model import Model, TiedHead, from_checkpoint, from_gguf
-from pipeline.recipe import (
+from pipeline.recipes.mixtures import (
     Choice,
     Options,
     Recipe,
@@ -33,7 +32,8 @@ from pipeline.recipe import (
     fallback_note,
     find_recipe,
 )
-from pipeline.source import Source, cached_bytes, open_source
+from pipeline.sources.checkpoint import TensorInfo
+from pipeline.sources.source import Source, cached_bytes, open_source
 
 _MARGIN = 64 << 20  # disk kept free, and what a card and a journal take
 # Measured: Python and its libraries, each token of a vocabulary while it is read, the slabs of a thread.
@@ -158,7 +158,7 @@ def preflight(
 
     Args:
         model: a Hub id with optional @revision, a folder, or a GGUF in F32, F16, BF16 or Q8_0.
-        recipe: a name of ``pipeline.recipe.RECIPES``.
+        recipe: a name of ``pipeline.recipes.mixtures.RECIPES``.
         out: the file to make; None puts it into the store.
         imatrix: a file of ``llama-imatrix`` in GGUF format.
         tensor_types: (regular expression, type) pairs; the first that matches a tensor's name wins.

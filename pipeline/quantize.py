@@ -21,25 +21,25 @@ from typing import Any
 
 import numpy as np
 
-from agent.device import cores
+from agent.device.machine import cores
+from agent.engine.trial import TrialResult, trial
 from agent.errors import BrokenOffError, CheckpointError, OutputError, SourceError, SprigError, UnsupportedError
 from agent.files import exclusive, publish, reserve
-from agent.ggml_types import F32
-from agent.gguf_check import check
-from agent.gguf_reader import Header
-from agent.trial import TrialResult, trial
+from agent.gguf.check import check
+from agent.gguf.reader import Header
+from agent.gguf.types import F32
+from agent.models.store import card_path
 from pipeline.card import model_card, sprig_version
-from pipeline.checkpoint import Checkpoint, MappedCheckpoint, RawRows
-from pipeline.foreign import convert_with_llama_cpp
-from pipeline.journal import Journal
 from pipeline.model import heads_equal
-from pipeline.order import CHUNK, Mapped, Streamed, Unit, units_of
-from pipeline.part_file import PartFile
+from pipeline.onepass.journal import Journal
+from pipeline.onepass.order import CHUNK, Mapped, Streamed, Unit, units_of
+from pipeline.onepass.part_file import PartFile
+from pipeline.onepass.rows import SOURCE_TYPES, Job, convert
 from pipeline.preflight import Preflight, preflight
-from pipeline.rows import SOURCE_TYPES, Job, convert
-from pipeline.source import open_checkpoint
-from pipeline.store import card_path
-from pipeline.stream import StreamCheckpoint
+from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint, RawRows
+from pipeline.sources.foreign import convert_with_llama_cpp
+from pipeline.sources.source import open_checkpoint
+from pipeline.sources.stream import StreamCheckpoint
 
 OnProgress = Callable[["Progress"], None]
 

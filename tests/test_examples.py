@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.mqtt_broker import mqtt_broker
+from tests.fixtures.paths import ROOT
 from tests.fixtures.smollm2 import original
 
-ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 SECONDS = 300  # a guard against hanging, not a measure: each takes a few seconds on two free cores
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.fixtures.paths import ROOT
+
 HEAVY = {"agent", "pipeline", "tui", "llama_cpp", "numpy", "huggingface_hub", "tokenizers", "textual", "rich", "torch"}
 EXTRAS = ["huggingface_hub", "tokenizers", "sentencepiece", "yaml", "torch", "transformers", "safetensors", "gguf", "requests"]
 CODE_RUNNERS = {"transformers", "pickle", "cloudpickle", "dill", "joblib"}
@@ -74,7 +75,7 @@ def test_help_of_a_pipeline_command_needs_no_model_library() -> None:
 def test_the_agent_stands_on_what_a_phone_has() -> None:
     allowed = {"agent", "llama_cpp", "jinja2", "numpy", "platformdirs", *sys.stdlib_module_names}
     # The command line is in the base install too.
-    extras = {f"agent/{name}.py": {"typer"} for name in ("cli", "cli_sessions", "options")}
+    extras = {f"agent/cli/{name}.py": {"typer"} for name in ("ask", "sessions", "options")}
     mcp = {"mcp", "mcp_types", "httpx2", "anyio"}  # an extra, imported when a server is to be reached
     strangers = {
         name: left
@@ -96,7 +97,7 @@ def test_the_pipeline_never_runs_a_models_code() -> None:
     found = roots("pipeline")
     assert {name for name, modules in found.items() if modules & CODE_RUNNERS} == set()
     torch = {name for name, modules in found.items() if "torch" in modules}
-    assert torch <= {"pipeline/torch_bin.py"}
+    assert torch <= {"pipeline/sources/torch_bin.py"}
     for name in torch:
         at_once = {m.partition(".")[0] for m in imports(ROOT / name, at_once=True)}
         assert "torch" not in at_once, "torch would be loaded for every model"

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from agent.gguf_reader import read_header
+from agent.gguf.reader import read_header
 from pipeline import quantize
-from pipeline.checkpoint import read_safetensors_header
+from pipeline.sources.checkpoint import read_safetensors_header
 from tests.fixtures import smollm2
 
 TEXT = (

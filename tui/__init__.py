@@ -1,1 +1,0 @@
-"""The terminal UI of Sprig. It talks to the agent and never to llama.cpp."""

@@ -22,21 +22,21 @@ from textual.screen import Screen
 from agent.errors import SprigError
 from agent.home import home
 from tui import themes
-from tui.commands import COMMANDS, run_command
-from tui.inbox import SLOW, USUAL, Inbox
+from tui.commands.table import COMMANDS, run_command
 from tui.screens.chat import ChatScreen, Notes
-from tui.settings import Settings
-from tui.setup import Setup
+from tui.settings.values import Settings
+from tui.talk.inbox import SLOW, USUAL, Inbox
+from tui.talk.setup import Setup
 
 if TYPE_CHECKING:
-    from agent.approval import Rule
-    from agent.engine import Engine
-    from agent.session import Store
-    from tui.monitor import Monitor
-    from tui.notes import Facts
+    from agent.approval.policy import Rule
+    from agent.engine.handle import Engine
+    from agent.sessions.store import Store
     from tui.screens.picker import Picked
-    from tui.talk import Talk
-    from tui.voice_key import VoiceKey
+    from tui.status.monitor import Monitor
+    from tui.talk.notes import Facts
+    from tui.talk.talk import Talk
+    from tui.voice.key import VoiceKey
 
 _STYLES: list[PurePath] = sorted(Path(__file__).parent.rglob("*.tcss"))
 # Parsing styles is a third of a start, so those that the first paint does not need are read after it.
@@ -135,7 +135,7 @@ class SprigApp(App[None]):
         """Ended by the system or by a closed terminal, it leaves as for a person: clean, and with all that was said."""
         if self.is_headless or self.is_web:
             return
-        from tui.hangup import watch
+        from tui.terminal.hangup import watch
 
         watch(self._put_all_away)
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -188,7 +188,7 @@ class SprigApp(App[None]):
     @cached_property
     def talk(self) -> Talk:
         """Its thread begins when it is first wanted: after the first paint."""
-        from tui.talk import Talk
+        from tui.talk.talk import Talk
 
         return Talk(self._tell, self.store, self._make_engine)
 
@@ -206,7 +206,7 @@ class SprigApp(App[None]):
         """The sessions; opened when they are first needed, from any thread. SessionError when they cannot be."""
         with self._store_lock:
             if self._store is None:
-                from agent.session import Store
+                from agent.sessions.store import Store
 
                 self._store = Store()
             return self._store
@@ -215,13 +215,13 @@ class SprigApp(App[None]):
 
     def opened(self, facts: Facts) -> None:
         """The agent is ready: this model is offered again next time."""
-        from agent.last_used import remember
+        from agent.models.last_used import remember
 
         self.run_worker(lambda: remember(model=facts.path), thread=True, exit_on_error=False)
 
     def kept(self, session: str) -> None:
         """A conversation was kept: it is offered again next time."""
-        from agent.last_used import remember
+        from agent.models.last_used import remember
 
         self.run_worker(lambda: remember(session=session), thread=True, exit_on_error=False)
 
@@ -232,13 +232,13 @@ class SprigApp(App[None]):
 
     def keep(self, key: str, value: Any) -> None:
         """Write a setting into the file."""
-        from tui.settings_file import change
+        from tui.settings.file import change
 
         self._change_file(lambda path: change(path, key, value))
 
     def apply(self, settings: Settings) -> tuple[list[str], list[str]]:
         """Let changed settings hold. Returns their keys: those that do so now, and those that do from the next start on."""
-        from tui.settings_apply import differences, with_settings
+        from tui.settings.apply import differences, with_settings
 
         before, self.settings = self.settings, settings
         self.theme = settings.screen.theme
@@ -287,7 +287,7 @@ class SprigApp(App[None]):
 
     def start_monitor(self) -> None:
         """Watch the machine: temperature, load, battery."""
-        from tui.monitor import Monitor
+        from tui.status.monitor import Monitor
 
         screen = self.settings.screen
         self._monitor = Monitor(self._tell, every=30.0 if screen.reduced_motion or screen.line_mode else 10.0)
@@ -296,8 +296,8 @@ class SprigApp(App[None]):
     def voice_key(self) -> None:
         """The key for speaking was pressed."""
         if self._voice is None:
-            from tui.chat_voice import ChatVoice
-            from tui.voice_key import VoiceKey
+            from tui.screens.chat_voice import ChatVoice
+            from tui.voice.key import VoiceKey
 
             self._voice = VoiceKey(ChatVoice(self.chat))
         self._voice.press()
@@ -341,6 +341,6 @@ class SprigApp(App[None]):
 
 
 def _add_rule(path: Path, rule: Rule) -> None:
-    from tui.settings_file import add_rule
+    from tui.settings.file import add_rule
 
     add_rule(path, rule)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent import console
+from agent.cli import console
+from agent.cli.options import SETTINGS, Verbose
 from agent.errors import SprigError
-from agent.options import SETTINGS, Verbose
 
 if TYPE_CHECKING:
-    from tui.settings import Settings
-    from tui.setup import Setup
+    from tui.settings.values import Settings
+    from tui.talk.setup import Setup
 
 chat_app = typer.Typer(**SETTINGS)
 
@@ -96,7 +96,7 @@ def _run(
     if settings.screen.line_mode:  # read by Textual when it is imported
         os.environ.setdefault("TEXTUAL_FPS", "8")
         os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
-    from tui.first_paint import first_paint
+    from tui.terminal.first_paint import first_paint
 
     gc.disable()  # until the first paint, after which the application switches it on again
     with contextlib.nullcontext() if inline or browser else first_paint():
@@ -112,7 +112,7 @@ def _run(
 
 def _settings(path: Path | None) -> tuple[Settings, Path]:
     from agent.home import home
-    from tui.settings_file import load
+    from tui.settings.file import load
 
     if path is not None and not path.is_file():
         raise SprigError(f"there is no settings file {path}; without --settings, {home() / 'settings.toml'} is read")
@@ -126,7 +126,7 @@ def _setup(
     think: bool | None,
 ) -> Setup:  # fmt: skip
     """What the options say, and where they are silent, the settings."""
-    from tui.setup import Setup
+    from tui.talk.setup import Setup
 
     engine = settings.engine
     where = (root or Path(settings.root or ".")).expanduser().absolute()
@@ -134,7 +134,7 @@ def _setup(
         raise SprigError(f"the folder {where} for file tools is not there: --root or root in the settings names another")
     chosen = model or os.environ.get("SPRIG_MODEL") or settings.model
     if chosen:
-        from agent.model_file import find_model
+        from agent.models.file import find_model
 
         chosen = str(find_model(chosen))
     drawn = {"temperature": temperature, "seed": seed}
@@ -165,7 +165,7 @@ def _tools(named: list[str] | None, settings: Settings) -> tuple[Any, ...]:
     tools: list[Any] = []
     for name in named:
         if name.endswith(".py"):
-            from agent.cli import from_file
+            from agent.cli.ask import from_file
 
             tools += from_file(Path(name))
         else:
@@ -176,7 +176,7 @@ def _tools(named: list[str] | None, settings: Settings) -> tuple[Any, ...]:
 def _servers(named: list[str] | None) -> tuple[Any, ...]:
     if not named:
         return ()
-    from agent.tools.mcp_config import ServerConfig
+    from agent.tools.mcp.config import ServerConfig
 
     return tuple(config for text in named for config in ServerConfig.parse(text))
 
@@ -193,7 +193,7 @@ def _session(wanted: str | None) -> str | None:
     """The whole id of a session."""
     if wanted is None:
         return None
-    from agent.session import Store
+    from agent.sessions.store import Store
 
     with Store() as store:
         if wanted != "last":
@@ -206,7 +206,7 @@ def _session(wanted: str | None) -> str | None:
 
 def _serve(host: str, port: int, no_token: bool, out: console.Console) -> None:
     """The same command once more, for each browser that comes; what is for the server alone is left out."""
-    from tui.serve import serve
+    from tui.serve.server import serve
 
     alone = {"--serve", "--no-token"}
     valued = {"--host", "--port"}

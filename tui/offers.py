@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.device import available_memory
+from agent.device.machine import available_memory
 from agent.errors import SprigError
-from agent.last_used import recall
-from agent.model_file import find_model
-from agent.model_list import ModelChoice, list_models, look_at
+from agent.models.choices import ModelChoice, list_models, look_at
+from agent.models.file import find_model
+from agent.models.last_used import recall
 
 if TYPE_CHECKING:
-    from agent.session import Store
+    from agent.sessions.store import Store
 
 
 @dataclass(frozen=True, slots=True)

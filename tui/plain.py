@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any, TextIO
 from agent import events as e
 from agent.errors import SprigError
 from agent.text import display
-from tui import notes as n
-from tui.entries import question_before
-from tui.talk import Talk
+from tui.talk import notes as n
+from tui.talk.entries import question_before
+from tui.talk.talk import Talk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from agent.engine import Engine
-    from agent.session import Store
-    from tui.entries import Entry
-    from tui.setup import Setup
+    from agent.engine.handle import Engine
+    from agent.sessions.store import Store
+    from tui.talk.entries import Entry
+    from tui.talk.setup import Setup
 
 _HELP = """\
 Write a message and press Enter; a line that ends in a backslash goes on in the next. Ctrl+C stops an answer.
@@ -61,7 +61,7 @@ def chat_plainly(
     Raises:
         SprigError: the model cannot be used, or none is there.
     """
-    from agent.session import Store
+    from agent.sessions.store import Store
 
     with Store() as store:
         chat = PlainChat(store, source or sys.stdin, out or sys.stdout, make_engine)
@@ -171,7 +171,7 @@ class PlainChat:
         self._tell_last()
 
     def _model(self, rest: str) -> None:
-        from agent.model_file import find_model
+        from agent.models.file import find_model
 
         self._setup = replace(self._setup, model=str(find_model(rest)) if rest else self._choose())
         self._open()
@@ -185,9 +185,9 @@ class PlainChat:
 
     def _choose(self) -> str:
         """Ask which model; SprigError when there is none, or nobody answers."""
-        from agent.demo_model import HOW_TO_GET
         from agent.files import human_size
-        from agent.model_list import list_models
+        from agent.models.choices import list_models
+        from agent.models.demo import HOW_TO_GET
 
         found = list_models()
         usable = [m for m in found if m.fits]
@@ -275,7 +275,7 @@ class PlainChat:
 
     def _ask(self, number: int, request: Any) -> None:
         """A person's word about a call; what was typed before the question is no answer to it."""
-        from agent.approval import Answer
+        from agent.approval.policy import Answer
 
         decision = request.decision
         self._say(f"The model wants to run a tool, and {display(decision.reason)}:\n{decision.summary}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.theme import BUILTIN_THEMES, Theme
 
-from tui.settings import OWN_THEMES
+from tui.settings.values import OWN_THEMES
 
 if TYPE_CHECKING:
     from textual.app import App

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from agent.errors import TemplateError
-from agent.template import MAX_OUTPUT, MEMORY_BYTES, one_line
+from agent.templates.support import MAX_OUTPUT, MEMORY_BYTES, one_line
 
 CPU_SECONDS = 2
 WALL_SECONDS = 20.0  # far above the processor time: a board under load is no hostile template

@@ -1,7 +1,7 @@
 """A function in a forked process of its own, so that its crash, its exit and its children stay there.
 
 Forked, not spawned: a script without a ``__main__`` guard would run again, and closures and lambdas could not be sent.
-The fork is taken by a supervisor (agent.supervisor), which forks again: it ends what the function leaves behind.
+The fork is taken by a supervisor (agent.children.supervisor), which forks again: it ends what the function leaves behind.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, NoReturn
 
-from agent import sandbox, supervisor
+from agent.children import sandbox, supervisor
 from agent.tools.result import ToolResult, failure, failure_of, to_result
 
 _GRACE = 0.2

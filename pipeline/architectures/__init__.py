@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.errors import UnsupportedError
 from pipeline.architectures.base import Architecture, Slice, Tensor, short
-from pipeline.checkpoint import TensorInfo
+from pipeline.sources.checkpoint import TensorInfo
 
 # model_type -> (module, class). Only the module that is asked for is imported.
 _REGISTRY: dict[str, tuple[str, str]] = {

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.checkpoint import TensorInfo
-from pipeline.gguf_file import Value
+from pipeline.format.gguf_file import Value
+from pipeline.sources.checkpoint import TensorInfo
 
 Elementwise = Literal["add_one", "neg_exp"]
 Index = npt.NDArray[np.int64]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Architecture
-from pipeline.gguf_file import Value
+from pipeline.format.gguf_file import Value
 
 _FLAGS = frozenset(
     f"pooling_mode_{mode}"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Architecture, Tensor, rope_interleave
 from pipeline.architectures.rope import read_rope, rope_keys, rope_tensors
-from pipeline.gguf_file import Value
+from pipeline.format.gguf_file import Value
 
 TRUNK: Mapping[str, str] = {
     "model.embed_tokens.weight": "token_embd.weight",

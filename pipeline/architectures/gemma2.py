@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Tensor
 from pipeline.architectures.decoder import ATTENTION, MLP, TRUNK, WINDOW_KINDS, Decoder, sizes
-from pipeline.gguf_file import Value
+from pipeline.format.gguf_file import Value
 
 SANDWICH_NORMS: Mapping[str, str] = {
     "model.layers.{i}.input_layernorm.weight": "blk.{i}.attn_norm.weight",

@@ -9,7 +9,7 @@ from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.decoder import QK_NORMS, WINDOW_KINDS, sizes
 from pipeline.architectures.gemma2 import Gemma2
 from pipeline.architectures.rope import read_rope
-from pipeline.gguf_file import Value
+from pipeline.format.gguf_file import Value
 
 
 class Gemma3(Gemma2):

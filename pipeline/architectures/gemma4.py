@@ -12,7 +12,7 @@ from pipeline.architectures.decoder import QK_NORMS, WINDOW_KINDS, Decoder, size
 from pipeline.architectures.gemma2 import Gemma2
 from pipeline.architectures.moe import MAX_EXPERTS
 from pipeline.architectures.rope import read_rope
-from pipeline.gguf_file import Value
+from pipeline.format.gguf_file import Value
 
 _NUMBER = re.compile("[0-9]{1,4}")
 _LAYER = "model.layers.{i}."

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pipeline.architectures.llama import Llama
-from pipeline.gguf_file import Value
+from pipeline.format.gguf_file import Value
 
 
 class Granite(Llama):

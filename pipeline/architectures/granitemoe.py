@@ -10,7 +10,7 @@ from pipeline.architectures.base import Tensor
 from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, TRUNK
 from pipeline.architectures.granite import Granite
 from pipeline.architectures.moe import Mixture, halves
-from pipeline.gguf_file import Value
+from pipeline.format.gguf_file import Value
 
 _SHARED = "model.layers.{i}.shared_mlp."
 

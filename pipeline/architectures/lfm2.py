@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Tensor
 from pipeline.architectures.decoder import ATTENTION_PARTS, Decoder, sizes
-from pipeline.gguf_file import Value
+from pipeline.format.gguf_file import Value
 
 _CONVOLUTION = ("shortconv.conv.weight", "shortconv.in_proj.weight", "shortconv.out_proj.weight")
 

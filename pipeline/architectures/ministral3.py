@@ -10,7 +10,7 @@ from pipeline.architectures.base import positive
 from pipeline.architectures.decoder import sizes
 from pipeline.architectures.llama import Mistral
 from pipeline.architectures.rope import read_rope, rope_parameters
-from pipeline.gguf_file import Value
+from pipeline.format.gguf_file import Value
 
 
 class Ministral3(Mistral):

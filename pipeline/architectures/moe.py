@@ -9,7 +9,7 @@ from typing import ClassVar
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Slice, Tensor
 from pipeline.architectures.decoder import Decoder
-from pipeline.gguf_file import Value
+from pipeline.format.gguf_file import Value
 
 # One tensor per expert (transformers 4), or all in one (transformers 5, with and without ".weight").
 EXPERTS: Mapping[str, str] = {

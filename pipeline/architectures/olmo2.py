@@ -10,7 +10,7 @@ from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Tensor
 from pipeline.architectures.decoder import ATTENTION, MLP, QK_NORMS, TRUNK, WINDOW_KINDS, Decoder, sizes
 from pipeline.architectures.rope import rope_parameters
-from pipeline.gguf_file import Value
+from pipeline.format.gguf_file import Value
 
 
 class OwnHead(Decoder):

@@ -12,7 +12,7 @@ from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Index, Tensor
 from pipeline.architectures.decoder import ATTENTION, ATTENTION_PARTS, MLP, QK_NORMS, TRUNK, Decoder, sizes
 from pipeline.architectures.rope import rope_parameters
-from pipeline.gguf_file import Value
+from pipeline.format.gguf_file import Value
 
 _KINDS = ("linear_attention", "full_attention")
 _LINEAR = "model.layers.{i}.linear_attn."

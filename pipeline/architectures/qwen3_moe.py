@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from agent.errors import UnsupportedError
 from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK, sizes
 from pipeline.architectures.moe import EXPERTS, Mixture
-from pipeline.gguf_file import Value
+from pipeline.format.gguf_file import Value
 
 
 class Qwen3Moe(Mixture):

@@ -12,7 +12,7 @@ import pytest
 
 from agent import events as e
 from agent.agent import Agent
-from agent.approval import Answer, ApprovalRequest, Policy, Rule
+from agent.approval.policy import Answer, ApprovalRequest, Policy, Rule
 from agent.errors import SprigError
 from agent.limits import Limits
 from agent.messages import Message

@@ -17,7 +17,7 @@ import pytest
 
 from agent import events as e
 from agent.agent import Agent
-from agent.engine import Engine
+from agent.engine.handle import Engine
 from agent.limits import Limits
 from agent.tools.define import tool
 from agent.tools.schema import Bounds
@@ -85,7 +85,7 @@ def validated(agent: Agent, events: list[e.Event]) -> None:
 
 
 def test_every_call_fits_its_schema_and_every_run_ends(agent: Agent) -> None:
-    from agent.sampling import Sampling
+    from agent.engine.sampling import Sampling
 
     called = ended = 0
     for turn, choice in zip(range(TURNS), itertools.cycle(CHOICES), strict=False):
@@ -122,7 +122,7 @@ SCHEMA = {
 
 
 def test_every_object_fits_its_schema(agent: Agent) -> None:
-    from agent.sampling import Sampling
+    from agent.engine.sampling import Sampling
 
     fitting = 0
     for turn in range(max(2, TURNS // 4)):

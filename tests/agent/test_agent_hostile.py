@@ -14,13 +14,13 @@ import pytest
 
 from agent import events as e
 from agent.agent import Agent
-from agent.engine import Engine
-from agent.gguf_reader import read_header
+from agent.engine.handle import Engine
+from agent.gguf.reader import read_header
 from agent.limits import Limits
 from agent.messages import Message
-from agent.session import Store
+from agent.sessions.store import Store
 from agent.tools.define import tool
-from agent.tools.mcp import MCPServers
+from agent.tools.mcp.servers import MCPServers
 from tests.fixtures.chat_ggufs import chat_model, marks_of
 from tests.fixtures.chat_templates import TEMPLATES
 from tests.fixtures.fake_engine import FakeEngine, Say, call_text
@@ -204,7 +204,7 @@ def test_no_mark_comes_into_the_transcript_from_what_others_wrote(real: tuple[En
 
     def marks(text: str, result: str) -> list[int]:
         """The control tokens of a conversation whose texts are these."""
-        from agent.transcript import Transcript
+        from agent.turn.transcript import Transcript
 
         with Agent(engine, tools=[forge], system=f"System {text}") as agent:
             transcript = Transcript(engine, agent.template, (forge.spec,), {})

@@ -12,7 +12,7 @@ from agent.agent import Agent
 from agent.errors import SprigError
 from agent.events import Done
 from agent.messages import Message
-from agent.session import Store
+from agent.sessions.store import Store
 from agent.tools.define import tool
 from tests.fixtures.fake_engine import FakeEngine, Say, call_text, turn_text
 
@@ -108,7 +108,7 @@ def test_an_answer_that_is_broken_off_is_kept_as_partial(make: Make, store: Stor
 
 
 def test_a_long_answer_is_written_down_while_it_is_made(make: Make, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.run._SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("agent.turn.run._SAVE_SECONDS", 0.0)
     session = store.create()
     seen: list[str] = []
     agent, _ = make(Say("word " * 20, during=lambda said: seen.append(session.messages()[-1].message.text)), session=session)

@@ -14,11 +14,9 @@ from pathlib import Path
 
 import pytest
 
-import agent
 from agent.errors import OutputError
 from agent.files import atomic_write, exclusive, free_disk, human_size, publish, reserve
-
-ROOT = Path(agent.__file__).parent.parent
+from tests.fixtures.paths import ROOT
 
 
 def names(folder: Path) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
-import agent
+from tests.fixtures.paths import ROOT
 
-ROOT = Path(agent.__file__).parent.parent
-MODULES = sorted(f"agent.{p.stem}" for p in Path(agent.__file__).parent.glob("*.py") if p.stem != "__init__")
+MODULES = sorted(
+    ".".join(p.relative_to(ROOT).with_suffix("").parts)
+    for p in (ROOT / "agent").rglob("*.py")
+    if p.stem != "__init__" and not p.stem.endswith("_child")
+)
 ABOVE = {"pipeline", "tui", "torch", "transformers", "tokenizers", "huggingface_hub", "sentencepiece", "safetensors", "gguf"}
 
 
@@ -33,8 +35,8 @@ def test_the_package_itself_is_light() -> None:
 
 
 def test_the_parent_of_a_trial_never_links_llama_cpp() -> None:
-    assert "llama_cpp" not in loaded_after("import agent.trial, agent.gguf_check, agent.files, agent.template")
+    assert "llama_cpp" not in loaded_after("import agent.engine.trial, agent.gguf.check, agent.files, agent.templates.support")
 
 
 def test_the_child_that_renders_a_template_is_light() -> None:
-    assert not loaded_after("import agent.template_child") & {"numpy", "llama_cpp"}
+    assert not loaded_after("import agent.templates.support_child") & {"numpy", "llama_cpp"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.gguf_reader import read_header
+from agent.gguf.reader import read_header
 from pipeline import quantize
 from pipeline.card import read_facts
 from tests.fixtures.loopback_hub import LoopbackHub

@@ -15,13 +15,13 @@ from gguf import GGUFReader
 from safetensors.numpy import save_file
 
 from agent.errors import CheckpointError, OutputError, RecipeError, SprigError, UnsupportedError
-from agent.gguf_reader import read_header
+from agent.gguf.reader import read_header
 from pipeline import Progress, quantize
-from pipeline.calibration import write_imatrix
-from pipeline.checkpoint import read_safetensors_header
-from pipeline.gguf_file import Entry, Raw, Value, lay_out, pack_value, padded
+from pipeline.format.gguf_file import Entry, Raw, Value, lay_out, pack_value, padded
+from pipeline.format.imatrix import write_imatrix
 from pipeline.preflight import preflight
-from pipeline.recipe import RECIPES
+from pipeline.recipes.mixtures import RECIPES
+from pipeline.sources.checkpoint import read_safetensors_header
 from tests.fixtures.ggufs import SHAPES, importance, write_bf16
 from tests.fixtures.random_llama import SMALL, LlamaShape, write_checkpoint
 from tests.fixtures.safetensors_edit import copy_tensor, edit_tensor

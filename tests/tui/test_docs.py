@@ -10,15 +10,15 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from tests.fixtures.paths import ROOT
 from tui.actions import actions
 from tui.cli import chat_app
-from tui.commands import COMMANDS
+from tui.commands.table import COMMANDS
 from tui.screens.help import APPROVAL
-from tui.settings import OWN_THEMES
-from tui.settings_schema import OPTIONS
-from tui.settings_text import default_text
+from tui.settings.schema import OPTIONS
+from tui.settings.text import default_text
+from tui.settings.values import OWN_THEMES
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
 CHAT = (DOCS / "chat.md").read_text()
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]

@@ -18,10 +18,9 @@ import pytest
 
 from agent import tool
 from tests.fixtures.fake_engine import FakeEngine, Say, call_text
+from tests.fixtures.paths import ROOT
 from tui.plain import chat_plainly
-from tui.setup import Setup
-
-ROOT = Path(__file__).resolve().parents[2]
+from tui.talk.setup import Setup
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +108,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(tmp_path: Path) -> None:
         "import sys, time\n"
         "from tests.fixtures.fake_engine import FakeEngine, Say\n"
         "from tui.plain import chat_plainly\n"
-        "from tui.setup import Setup\n"
+        "from tui.talk.setup import Setup\n"
         "slow = Say('word ' * 2000, during=lambda said: time.sleep(0.01))\n"
         "chat_plainly(Setup(model='fake'), make_engine=lambda s: FakeEngine([slow, 'Second answer.']))\n"
     )

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from agent.demo_model import demo_model
-from agent.session import Store
-from agent.session_records import Stored
-from tests.agent.test_trial import bert
+from agent.models.demo import demo_model
+from agent.sessions.records import Stored
+from agent.sessions.store import Store
+from tests.agent.engine.test_trial import bert
 from tests.fixtures.screens import STILL, say, text_of, until
 from tui.app import SprigApp
-from tui.notes import Opening
 from tui.screens.picker import PickerScreen
-from tui.settings import Settings
-from tui.setup import Setup
+from tui.settings.values import Settings
+from tui.talk.notes import Opening
+from tui.talk.setup import Setup
 from tui.widgets.notice import Notice
 
 MODEL = demo_model()
@@ -217,7 +217,7 @@ async def test_a_model_that_cannot_be_used(make: Callable[[Path], Path], words: 
 
 
 async def test_a_model_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.engine.available_memory", lambda: 90_000_000)
+    monkeypatch.setattr("agent.engine.handle.available_memory", lambda: 90_000_000)
     async with chatting() as (app, pilot):
         await wait(pilot, lambda: notices(app))
         assert len(notices(app)) == 1
@@ -227,7 +227,7 @@ async def test_a_model_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_a_context_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.engine.available_memory", lambda: 200_000_000)
+    monkeypatch.setattr("agent.engine.handle.available_memory", lambda: 200_000_000)
     async with chatting(context=8192) as (app, pilot):
         await wait(pilot, lambda: notices(app))
         assert len(notices(app)) == 1

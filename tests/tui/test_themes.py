@@ -17,8 +17,8 @@ from textual.theme import BUILTIN_THEMES, Theme
 from textual.widgets import Button, Checkbox, Footer, Header, Input, Label, Markdown, OptionList, ProgressBar, TextArea
 
 from tui import themes
-from tui.settings import OWN_THEMES, ScreenSettings
-from tui.settings_file import SettingsError, parse
+from tui.settings.file import SettingsError, parse
+from tui.settings.values import OWN_THEMES, ScreenSettings
 
 _SHADES = [f"{name}-{way}-{n}" for name in ("background", "surface", "panel") for way in ("lighten", "darken") for n in (1, 2)]
 _GROUNDS = (
@@ -226,8 +226,8 @@ async def test_quiet_words_of_a_painted_widget_are_seen_on_its_ground(
     """A colour that is "auto" is chosen for the ground of its own style, which such a part has not: it was white on paper."""
     from tests.fixtures.screens import until
     from tui.app import SprigApp
-    from tui.settings import Settings
-    from tui.setup import Setup
+    from tui.settings.values import Settings
+    from tui.talk.setup import Setup
     from tui.widgets.answer_text import AnswerText
     from tui.widgets.diff import DiffView
     from tui.widgets.tool_call import ToolCallView

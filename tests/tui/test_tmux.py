@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.demo_model import demo_model
-from agent.session import Store
-from agent.session_records import Stored
+from agent.models.demo import demo_model
+from agent.sessions.records import Stored
+from agent.sessions.store import Store
 from tests.fixtures.tmux import MISSING, Process, Terminal, find_tmux
 
 MODEL = demo_model()

@@ -15,24 +15,24 @@ from textual.message import Message
 from textual.widgets import Footer, Static
 
 from agent.text import display
-from tui.commands import COMMANDS, run_command
-from tui.compositor import RowCompositor
+from tui.commands.table import COMMANDS, run_command
 from tui.screens.sessions_side import SessionsSide
-from tui.setup import Setup
+from tui.talk.setup import Setup
+from tui.terminal.compositor import RowCompositor
 from tui.widgets.conversation import Conversation
 from tui.widgets.prompt import Prompt
 from tui.widgets.status_line import StatusLine
 from tui.widgets.welcome import Welcome
 
 if TYPE_CHECKING:
-    from tui.notes import Facts
     from tui.screens.chat_messages import ChatMessages
     from tui.screens.chat_notes import ChatNotes
+    from tui.talk.notes import Facts
+    from tui.talk.work import Work
     from tui.widgets.answer_text import AnswerText
     from tui.widgets.approval import ApprovalView
     from tui.widgets.entry_view import EntryView
     from tui.widgets.notice import Notice
-    from tui.work import Work
 
 
 class Notes(Message):
@@ -101,7 +101,7 @@ class ChatScreen(SessionsSide):
     @cached_property
     def work(self) -> Work:
         """What the agent is doing."""
-        from tui.work import Work
+        from tui.talk.work import Work
 
         return Work()
 
@@ -221,7 +221,7 @@ class ChatScreen(SessionsSide):
 
     async def copy(self, text: str) -> None:
         """Text to the clipboard, and a word about it."""
-        from tui.clipboard import copy
+        from tui.terminal.clipboard import copy
 
         self.tell(await copy(self.app, text))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui.attach import split
-from tui.entries import Entry, question_before
+from tui.prompt.attach import split
+from tui.talk.entries import Entry, question_before
 from tui.widgets.answer_message import AnswerMessage
 from tui.widgets.entry_view import EntryView
 from tui.widgets.tool_call import ToolCallView

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent import events as e
-from tui import notes as n
-from tui.run_view import MODEL, OPEN, SMALLER, RunView
+from tui.talk import notes as n
 from tui.widgets.notice import Notice
+from tui.widgets.run_view import MODEL, OPEN, SMALLER, RunView
 from tui.widgets.user_message import UserMessage
 from tui.widgets.welcome import Welcome
 
 if TYPE_CHECKING:
-    from tui.entries import Entry
     from tui.screens.chat import ChatScreen
+    from tui.talk.entries import Entry
     from tui.widgets.approval import ApprovalView
 
 

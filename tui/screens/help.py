@@ -16,7 +16,7 @@ from textual.widgets import Static
 
 from agent.text import display
 from tui.actions import Action, actions
-from tui.commands import COMMANDS
+from tui.commands.table import COMMANDS
 from tui.screens.dialog import BACK, Dialog, Key
 
 if TYPE_CHECKING:

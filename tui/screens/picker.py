@@ -14,8 +14,8 @@ from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from agent.demo_model import HOW_TO_GET
 from agent.errors import SprigError
+from agent.models.demo import HOW_TO_GET
 from agent.text import display
 from tui.offers import LastTalk, at_path, look
 from tui.screens.dialog import BACK, Dialog, Key

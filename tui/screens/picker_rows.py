@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from agent.demo_model import TITLE
 from agent.files import human_size
-from agent.model_list import ModelChoice
+from agent.models.choices import ModelChoice
+from agent.models.demo import TITLE
 from agent.text import display
 from tui.offers import LastTalk, why_not
 

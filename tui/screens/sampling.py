@@ -13,10 +13,10 @@ from textual.widgets import Input, Static
 
 from agent.errors import SprigError
 from agent.text import display
-from tui.sampling_values import DEFAULT_TOKENS, NAMES, Values, current, limits, read
 from tui.screens.dialog import BACK, Dialog, Key
-from tui.settings_schema import option
-from tui.setup import Setup
+from tui.settings.sampling_values import DEFAULT_TOKENS, NAMES, Values, current, limits, read
+from tui.settings.schema import option
+from tui.talk.setup import Setup
 
 
 class SamplingScreen(Dialog[Values]):

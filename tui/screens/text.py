@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
-from tui.pastes import clean
+from tui.prompt.pastes import clean
 from tui.screens.dialog import BACK, Dialog, Key
 
 

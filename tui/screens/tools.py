@@ -15,10 +15,10 @@ from textual.widgets.option_list import Option
 
 from agent.errors import SprigError
 from agent.text import display
-from agent.tools.builtin import BUILTIN_NAMES
-from tui.notes import Facts, ToolFacts
+from agent.tools.builtin.catalogue import BUILTIN_NAMES
 from tui.screens.dialog import BACK, Dialog, Key
-from tui.setup import Setup
+from tui.talk.notes import Facts, ToolFacts
+from tui.talk.setup import Setup
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,7 +118,7 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
 
 def described(root: Path) -> dict[str, ToolFacts]:
     """What is known of the built-in tools; nothing where the root is no folder."""
-    from agent.tools.builtin import builtin
+    from agent.tools.builtin.catalogue import builtin
 
     try:
         return {t.name: ToolFacts(t.name, t.spec.description, t.approval, t.origin) for t in builtin(root=root)}

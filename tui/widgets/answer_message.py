@@ -8,7 +8,7 @@ from textual.widgets import Static
 
 from agent.messages import ToolCall
 from agent.text import display
-from tui.entries import Entry
+from tui.talk.entries import Entry
 from tui.widgets.answer_text import AnswerText
 from tui.widgets.entry_view import EntryView, branch_label
 from tui.widgets.thinking import ThinkingView
@@ -54,7 +54,7 @@ class AnswerMessage(EntryView):
             return self._words.source
         if self.entry is None:
             return ""
-        from tui.export import message_markdown
+        from tui.export.files import message_markdown
 
         return message_markdown(self.entry.stored)  # calls alone
 

@@ -18,9 +18,9 @@ from agent.text import display
 from tui.widgets.approval_summary import ApprovalSummary
 
 if TYPE_CHECKING:
-    from agent.approval import Answer, ApprovalRequest, Rule
+    from agent.approval.policy import Answer, ApprovalRequest, Rule
 
-# agent.approval and tui.rule_patterns are imported where they are used: the first paint does not wait for them.
+# agent.approval.policy and agent.approval.offers are imported where they are used: the first paint does not wait for them.
 
 Choice = Literal["once", "session", "always", "no", "word"]
 
@@ -95,7 +95,7 @@ class ApprovalView(Vertical, can_focus=True):
             grace: seconds in which no key is an answer.
             reduced_motion: say that in words instead of a bar.
         """
-        from tui.rule_patterns import editable, offer
+        from agent.approval.offers import editable, offer
 
         super().__init__()
         self._request, self._grace, self._still = request, grace, reduced_motion
@@ -176,7 +176,7 @@ class ApprovalView(Vertical, can_focus=True):
             self._key(event.key, event.character or "")
 
     def _asked_key(self, key: str) -> None:
-        from agent.approval import Answer
+        from agent.approval.policy import Answer
 
         if key == "escape":
             self._back()
@@ -220,7 +220,7 @@ class ApprovalView(Vertical, can_focus=True):
         self._mark()
 
     def _give(self, choice: Choice) -> None:
-        from agent.approval import Answer
+        from agent.approval.policy import Answer
 
         match choice:
             case "once":
@@ -260,7 +260,7 @@ class ApprovalView(Vertical, can_focus=True):
         what.refresh(layout=True)
 
     def _covers(self, rule: Rule) -> str:
-        from tui.rule_patterns import meaning
+        from agent.approval.offers import meaning
 
         return f"Always allow {display(rule.tool)} for: {meaning(rule, self._request.tool)}"
 
@@ -275,7 +275,7 @@ class ApprovalView(Vertical, can_focus=True):
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
-        from agent.approval import Answer
+        from agent.approval.policy import Answer
 
         event.stop()
         if self._asking == "word":
@@ -294,7 +294,7 @@ class ApprovalView(Vertical, can_focus=True):
 
     def _written(self, pattern: str) -> Rule | None:
         """The rule with a pattern that a person wrote; None, with the problem said, when it does not do."""
-        from tui.rule_patterns import PatternError, edited
+        from agent.approval.offers import PatternError, edited
 
         if self._rule is None:
             return None
@@ -352,7 +352,7 @@ def _title(request: ApprovalRequest) -> str:
 
 
 def _choices(request: ApprovalRequest, rule: Rule | None) -> tuple[_Line, ...]:
-    from tui.rule_patterns import meaning
+    from agent.approval.offers import meaning
 
     again = meaning(request.always, request.tool).removesuffix(" of this tool")
     try:

@@ -13,10 +13,10 @@ from textual.visual import Visual
 from textual.widget import Widget
 
 from agent.text import display
-from tui.folding import fit, pieces
+from tui.widgets.folding import fit, pieces
 
 if TYPE_CHECKING:
-    from agent.approval import ApprovalRequest
+    from agent.approval.policy import ApprovalRequest
 
 Risk = tuple[int, int, str]
 

@@ -11,7 +11,7 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.widget import Widget
 
-from tui.suggest import Suggestion
+from tui.prompt.suggest import Suggestion
 
 _CHOSEN = "bold $block-cursor-foreground on $block-cursor-background"
 

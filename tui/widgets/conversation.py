@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from textual.containers import VerticalScroll
 from textual.widget import Widget
 
-from tui.entries import Entry
+from tui.talk.entries import Entry
 from tui.widgets.entry_view import EntryView
 
 WINDOW = 40  # messages on the tree when nobody scrolls; twice as many at most

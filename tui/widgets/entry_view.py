@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 
-from tui.entries import Entry
+from tui.talk.entries import Entry
 
 
 class EntryView(Vertical, can_focus=True):

@@ -22,15 +22,15 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from agent.text import display
-from tui.file_search import Finder, Paths, scan
-from tui.history import History, Walk
-from tui.pastes import Pastes, clean
-from tui.suggest import Command, Suggestion, Trigger, commands, file_suggestion, remembered, trigger
+from tui.prompt.file_search import Finder, Paths, scan
+from tui.prompt.history import History, Walk
+from tui.prompt.pastes import Pastes, clean
+from tui.prompt.suggest import Command, Suggestion, Trigger, commands, file_suggestion, remembered, trigger
 from tui.widgets.completion import Completion
 from tui.widgets.prompt_area import PromptArea
 
 if TYPE_CHECKING:
-    from tui.attach import Attached
+    from tui.prompt.attach import Attached
 
 _LIST = 30  # lines of a list
 _FRESH = 10.0  # seconds after which the files are looked through again
@@ -397,7 +397,7 @@ class Prompt(Widget):
         return True
 
     async def _send_message(self, full: str) -> None:
-        from tui.attach import Attached, attached
+        from tui.prompt.attach import Attached, attached
 
         text = full.rstrip().lstrip("\n")
         if self._mode == "write" and text.startswith("//"):
@@ -426,6 +426,6 @@ class Prompt(Widget):
 
 
 def _nearest(word: str, known: Sequence[str]) -> str | None:
-    from tui.settings_kinds import nearest
+    from tui.settings.kinds import nearest
 
     return next((name for name in known if name.startswith(word)), None) or nearest(word, known)

@@ -17,7 +17,7 @@ from textual.keys import Keys
 from textual.widgets import TextArea
 
 from agent.files import human_size
-from tui.pastes import MOST, Pastes, clean
+from tui.prompt.pastes import MOST, Pastes, clean
 
 # Alt+Enter of a terminal without the kitty protocol is ESC and CR. Textual makes Enter of it, which would send.
 cast(dict[str, Any], ANSI_SEQUENCES_KEYS).setdefault("\x1b\r", (Keys.ControlJ,))

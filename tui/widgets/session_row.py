@@ -6,7 +6,7 @@ from datetime import date
 
 from textual.content import Content
 
-from agent.session_records import Hit, SessionInfo
+from agent.sessions.records import Hit, SessionInfo
 from agent.text import display
 
 Row = SessionInfo | Hit

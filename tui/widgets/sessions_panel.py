@@ -16,10 +16,10 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from agent.errors import SprigError
-from agent.session import Store
-from agent.session_records import Hit, SessionInfo
+from agent.sessions.records import Hit, SessionInfo
+from agent.sessions.store import Store
 from agent.text import display
-from tui.export import Kind, export
+from tui.export.files import Kind, export
 from tui.widgets.session_ask import SessionAsk, SessionTitle
 from tui.widgets.session_keys import SessionKeys
 from tui.widgets.session_list import SessionList, Wish

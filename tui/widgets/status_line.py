@@ -12,9 +12,9 @@ from textual.style import Style
 from textual.timer import Timer
 from textual.widget import Widget
 
-from tui.status import Status
-from tui.status_pieces import SEPARATOR, Piece, pieces
-from tui.status_words import ascii_only
+from tui.status.pieces import SEPARATOR, Piece, pieces
+from tui.status.status import Status
+from tui.status.words import ascii_only
 
 CALM = 0.4  # seconds that a number stands at least; faster ones cannot be read, and each repaint takes from the model
 

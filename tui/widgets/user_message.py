@@ -6,8 +6,8 @@ from textual.app import ComposeResult
 from textual.widgets import Static
 
 from agent.text import display
-from tui.attach import split
-from tui.entries import Entry
+from tui.prompt.attach import split
+from tui.talk.entries import Entry
 from tui.widgets.entry_view import EntryView, branch_label
 
 _LONGEST = 4000  # characters that are shown; the rest is in the session

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual.widgets import Static
 
 if TYPE_CHECKING:
-    from tui.notes import Facts
+    from tui.talk.notes import Facts
 
 _ART = "\\ | /\n \\|/ \n  |  "  # lines of one width, so that they stay together when each is centred
 _WIDE = (

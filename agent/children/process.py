@@ -1,0 +1,292 @@
+"""Running a command, or one function of Sprig, in a confined process: the agent's side of agent.children.supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agent.children import sandbox
+from agent.children.sandbox import Rules
+from agent.errors import SprigError
+
+KEEP = 1 << 16  # bytes of output that are kept: half of the beginning, half of the end
+GRACE = 2.0  # seconds from SIGTERM to SIGKILL
+_PATIENCE = 5.0  # seconds that the supervisor gets on top of its own deadline
+_POLL = 0.05
+_PIPE = 1 << 18  # bytes that a pipe holds and a read takes
+_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from agent.children.supervisor import main; main()"
+_PACKAGES = str(Path(__file__).resolve().parents[2])
+_TERMUX = ("PREFIX", "ANDROID_DATA", "ANDROID_ROOT", "LD_PRELOAD")
+
+
+class ProcessError(SprigError):
+    """A process could not be started, or did not give what it should."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finished:
+    """How a process ended.
+
+    Attributes:
+        status: exit status; negative, the signal that ended it; None when even that is not known.
+        output: the beginning and the end of what it wrote, with a line between them that says how much is missing.
+        cut: bytes of the output that are missing.
+        seconds: how long it took.
+        timed_out, cancelled: whether it was ended for that reason.
+        confined: what held it, as ``sandbox.report`` says it.
+        left: processes that it left behind and that were killed.
+    """
+
+    status: int | None
+    output: bytes
+    cut: int
+    seconds: float
+    timed_out: bool
+    cancelled: bool
+    confined: str
+    left: int
+
+
+class Ring:
+    """The first and the last bytes of a stream, in bounded memory."""
+
+    def __init__(self, keep: int = KEEP) -> None:
+        self._half = keep // 2
+        self._head, self._tail = bytearray(), bytearray()
+        self.size = 0
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        if room := self._half - len(self._head):
+            self._head += data[:room]
+            data = data[room:]
+        if len(data) >= self._half:
+            self._tail[:] = data[-self._half :]
+            return
+        self._tail += data
+        if len(self._tail) > 2 * self._half:
+            del self._tail[: len(self._tail) - self._half]
+
+    def bytes(self) -> tuple[bytes, int]:
+        """What is kept, with a line in the middle where something is missing, and how many bytes are missing."""
+        tail = bytes(self._tail[-self._half :])
+        cut = self.size - len(self._head) - len(tail)
+        gap = f"\n[... {cut:,} bytes left out ...]\n".encode() if cut else b""
+        return bytes(self._head) + gap + tail, cut
+
+
+def clean_environment(private: str) -> dict[str, str]:
+    """What a command gets to know of ours: no token, no key, no agent's socket."""
+    path = os.pathsep.join(p for p in os.environ.get("PATH", os.defpath).split(os.pathsep) if p.startswith("/"))
+    language = os.environ.get("LANG", "C.UTF-8")
+    kept = {name: os.environ[name] for name in _TERMUX if name in os.environ and "com.termux" in os.environ.get("PREFIX", "")}
+    return {**kept, "PATH": path or os.defpath, "HOME": private, "TMPDIR": private, "LANG": language, "TERM": "dumb"}
+
+
+def run_command(
+    argv: Sequence[str],
+    folder: Path,
+    rules: Rules,
+    *,
+    seconds: float,
+    cancelled: threading.Event | None = None,
+    wild: Sequence[int] = (),
+    keep: int = KEEP,
+) -> Finished:
+    """Run a program without a shell, in ``folder``, confined, with a private folder for HOME and temporary files.
+
+    Args:
+        argv: the program and its arguments.
+        folder: where it runs.
+        rules: what it may reach and take.
+        seconds: until it is told to end; two more, and it is killed.
+        cancelled: ends it when it is set.
+        wild: which of the arguments have wildcards, to be replaced by the names that match; not under bubblewrap.
+        keep: bytes of output, half of the beginning and half of the end.
+
+    Raises:
+        ProcessError: it could not be started.
+    """
+    held = sandbox.report()
+    with private_folder() as private:
+        rules = dataclasses.replace(rules, write=(*rules.write, private))
+        job = {"argv": list(argv), "environment": clean_environment(private), "folder": str(folder), "wild": list(wild)}
+        if held == "bubblewrap":
+            job["bubblewrap"] = _bubblewrap()
+        return _run(job, rules, held.split("+"), seconds, cancelled, keep)
+
+
+def run_function(
+    function: str, payload: Any, rules: Rules, *, seconds: float, cancelled: threading.Event | None = None, keep: int = 1 << 22
+) -> Any:
+    """Run ``module:function`` of Sprig on a JSON value in a confined process, and give back the JSON value it returns.
+
+    Raises:
+        ProcessError: it failed, took too long or died; the message is for the model.
+    """
+    job = {"module": function, "payload": payload, "folder": "/"}
+    packages = (*rules.read, *sandbox.system_paths(), _PACKAGES)
+    done = _run(job, dataclasses.replace(rules, read=packages), sandbox.report().split("+"), seconds, cancelled, 2 * keep)
+    if done.cancelled:
+        raise ProcessError("cancelled")
+    if done.timed_out or done.status == -signal.SIGXCPU:
+        raise ProcessError(f"no result within {seconds:g} s")
+    try:
+        answer = json.loads(done.output)
+    except ValueError:
+        why = f"it died of signal {-done.status}" if done.status and done.status < 0 else "it gave no answer"
+        raise ProcessError(f"the process of this tool failed: {why}") from None
+    if "error" in answer:
+        raise ProcessError(str(answer["error"]))
+    return answer["value"]
+
+
+@contextlib.contextmanager
+def private_folder() -> Any:
+    """A folder of one call's own, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="sprig-", ignore_cleanup_errors=True) as folder:
+        yield os.path.realpath(folder)
+
+
+@functools.cache
+def _bubblewrap() -> str:
+    return shutil.which("bwrap") or ""
+
+
+def probe(layers: tuple[str, ...]) -> str:
+    """What of these layers holds a process here; empty when the trying kills it, or for bubblewrap when it does not work."""
+    rules = Rules(read=(*sandbox.system_paths(), _PACKAGES))
+    if layers == ("bubblewrap",):
+        if not _bubblewrap():
+            return ""
+        job: dict[str, Any] = {"argv": ["true"], "environment": clean_environment("/"), "folder": "/"}
+        job["bubblewrap"] = _bubblewrap()
+    else:
+        job = {"module": "agent.children.supervisor:probed", "payload": None, "folder": "/"}
+    try:
+        done = _run(job, rules, layers, 10.0, None, 1000)
+    except ProcessError:
+        return ""
+    return done.confined if done.status == 0 else ""
+
+
+def _run(
+    job: Mapping[str, Any], rules: Rules, layers: Sequence[str], seconds: float, cancelled: threading.Event | None, keep: int
+) -> Finished:
+    empty: dict[str, Any] = {"argv": [], "module": "", "payload": None, "environment": {}, "bubblewrap": "", "wild": []}
+    whole = {**empty, **job, "rules": rules.to_dict(), "layers": list(layers), "seconds": seconds, "grace": GRACE}
+    raw = json.dumps(whole).encode()
+    status_read, status_write = os.pipe()
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _BOOT, _PACKAGES, str(status_write)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if job.get("argv") else subprocess.DEVNULL,
+            pass_fds=(status_write,), env=clean_environment("/"), cwd="/", start_new_session=True,
+        )  # fmt: skip
+    except OSError as e:
+        os.close(status_read)
+        raise ProcessError(f"no process could be started: {e.strerror}") from None
+    finally:
+        os.close(status_write)
+    with contextlib.closing(_Watcher(child, status_read, keep)) as watcher:
+        with contextlib.suppress(BrokenPipeError):
+            assert child.stdin is not None
+            child.stdin.write(len(raw).to_bytes(8, "little") + raw)
+            child.stdin.flush()
+        return watcher.wait(seconds, cancelled or threading.Event())
+
+
+class _Watcher:
+    """Drains a supervisor's pipes until it says how its process ended, or has to be killed itself."""
+
+    def __init__(self, child: subprocess.Popen[bytes], status: int, keep: int) -> None:
+        assert child.stdout is not None
+        self._child, self._status = child, status
+        self._output = child.stdout.fileno()
+        self._ring, self._lines = Ring(keep), bytearray()
+        self._facts: dict[str, Any] = {}
+        self._selector = selectors.DefaultSelector()
+        for fd in (self._output, status):
+            os.set_blocking(fd, False)
+            with contextlib.suppress(OSError, AttributeError):  # a larger pipe wakes us less often
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE)
+            self._selector.register(fd, selectors.EVENT_READ)
+
+    def wait(self, seconds: float, cancelled: threading.Event) -> Finished:
+        began = time.monotonic()
+        stopped: float | None = None
+        while self._selector.get_map():
+            now = time.monotonic()
+            late = now - began > seconds + GRACE + _PATIENCE
+            if stopped is None and (cancelled.is_set() or late):
+                stopped = now
+                self._cut_lifeline()
+            if stopped is not None and now - stopped > GRACE + _PATIENCE:
+                break
+            for key, _ in self._selector.select(_POLL):
+                self._read(key.fd)
+            if "status" in self._facts and self._child.poll() is not None and not self._selector.select(0):
+                break  # something that could not be killed may hold the output open
+        seconds = time.monotonic() - began
+        if why := self._facts.get("failed"):
+            raise ProcessError(why)
+        output, cut = self._ring.bytes()
+        held = self._facts.get("confined", "")  # bubblewrap's own helpers would count as left behind
+        return Finished(
+            status=self._facts.get("status"), output=output, cut=cut, seconds=seconds,
+            timed_out=bool(self._facts.get("timed_out")), cancelled=cancelled.is_set(),
+            confined=held, left=0 if held == "bubblewrap" else self._facts.get("left", 0),
+        )  # fmt: skip
+
+    def _cut_lifeline(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._child.stdin is not None:
+                self._child.stdin.close()
+
+    def _read(self, fd: int) -> None:
+        try:
+            data = os.read(fd, _PIPE)
+        except BlockingIOError:
+            return
+        if not data:
+            self._selector.unregister(fd)
+        elif fd == self._output:
+            self._ring.add(data)
+        else:
+            self._lines += data
+            *lines, rest = self._lines.split(b"\n")
+            self._lines = bytearray(rest)
+            for line in lines:
+                with contextlib.suppress(ValueError):
+                    self._facts.update(json.loads(line))
+
+    def close(self) -> None:
+        self._cut_lifeline()
+        if self._child.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(GRACE)
+        if self._child.poll() is None or "status" not in self._facts:
+            # The supervisor hangs, or what it watched killed it: end both sessions from here.
+            for group in filter(None, (self._child.pid, self._facts.get("started"))):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(group, signal.SIGKILL)
+            self._child.wait()
+        self._selector.close()
+        os.close(self._status)
+        assert self._child.stdout is not None
+        self._child.stdout.close()

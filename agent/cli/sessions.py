@@ -1,0 +1,103 @@
+"""`sprig sessions`: the conversations that were kept. List, search, show, export, rename and delete them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agent.cli import console
+from agent.cli.options import SETTINGS, Json, Verbose
+from agent.errors import SprigError
+from agent.files import atomic_write
+from agent.sessions.store import Store
+from agent.text import display
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="A session's id, or the beginning of it.")]
+
+sessions_app = typer.Typer(
+    **SETTINGS,
+    invoke_without_command=True,
+    help="List, search, export and remove the conversations that were kept (sprig ask --session).",
+)
+
+
+@contextmanager
+def _store(json: bool, verbose: bool) -> Iterator[tuple[console.Console, Store]]:
+    with console.command(json=json, verbose=verbose) as out, Store() as store:
+        yield out, store
+
+
+@sessions_app.callback()
+def sessions(
+    ctx: typer.Context,
+    search: Annotated[str | None, typer.Option("-s", "--search", metavar="TEXT", help="Find words in all conversations.")] = None,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, metavar="N", help="How many to show.")] = 20,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """List the sessions, the newest first."""
+    if ctx.invoked_subcommand is not None:
+        return
+    with _store(json, verbose) as (out, store):
+        if search is not None:
+            hits = store.search(search, limit)
+            lines = [f"{h.session}  {h.role:<9}  {display(h.snippet)}" for h in hits] or [f"nothing holds {display(search)!r}"]
+            out.result({"hits": [asdict(h) for h in hits]}, "\n".join(lines))
+            return
+        found = store.sessions(limit)
+        lines = [f"{s.id}  {_day(s.updated)}  {s.messages:>4}  {display(s.title or '-')}" for s in found]
+        none = "no sessions yet; sprig ask --session new begins one"
+        out.result({"sessions": [asdict(s) for s in found]}, "\n".join(lines) or none)
+
+
+@sessions_app.command()
+def show(id: Id, json: Json = False, verbose: Verbose = False) -> None:
+    """Print a conversation as Markdown, or whole with --json."""
+    with _store(json, verbose) as (out, store), store.open(id) as session:
+        data: dict[str, Any] = session.export_json() if json else {}
+        out.result(data, "" if json else session.export_markdown().rstrip("\n"))
+
+
+@sessions_app.command()
+def export(
+    id: Id,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; .json holds every branch, anything else is Markdown.")],
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a conversation to a file."""
+    import json as encoder
+
+    with _store(json, verbose) as (out, store), store.open(id) as session:
+        whole = file.suffix == ".json"
+        text = encoder.dumps(session.export_json(), ensure_ascii=False, indent=1) if whole else session.export_markdown()
+        if not file.absolute().parent.is_dir():
+            raise SprigError(f"there is no folder {file.absolute().parent} to write {file.name} to")
+        atomic_write(file, text)
+        out.result({"session": session.id, "path": str(file)}, f"{session.id} is in {display(str(file))}")
+
+
+@sessions_app.command()
+def rename(id: Id, title: str, json: Json = False, verbose: Verbose = False) -> None:
+    """Give a session another title."""
+    with _store(json, verbose) as (out, store), store.open(id) as session:
+        store.rename(session.id, title)
+        out.result({"session": session.id, "title": title}, f"{session.id} is called {display(title)}")
+
+
+@sessions_app.command()
+def delete(id: Id, json: Json = False, verbose: Verbose = False) -> None:
+    """Delete a session with all its branches."""
+    with _store(json, verbose) as (out, store), store.open(id) as session:
+        store.delete(session.id)
+        out.result({"deleted": session.id}, f"{session.id} is deleted")
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -1,0 +1,245 @@
+"""One answer in the making, inside the worker: what is to be computed for it, what it may say, when it ends."""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agent.engine.llama import Context, Model
+from agent.engine.sampling import Sampler, Sampling
+from agent.engine.sequences import Slot
+
+if TYPE_CHECKING:
+    from agent.grammar.constrain import Constraint
+
+_LOOP_SPAN, _LOOP_PERIOD, _LOOP_EVERY = 240, 48, 32  # so many tokens that repeat with at most this period are a loop
+_WORD_STARTS = ("a", "A", "1")  # what usually follows a forced text; signs may follow too, and then cost a token more
+
+
+@dataclass(slots=True)
+class Timing:
+    """Seconds since the epoch of the monotonic clock, and counts."""
+
+    start: float
+    prefilled: float = 0.0
+    first: float = 0.0
+    end: float = 0.0
+    prompt: int = 0
+    cached: int = 0
+    source: str = ""
+    generated: int = 0
+    forced: int = 0
+    decodes: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        prefilled = self.prefilled or self.end
+        return {
+            "prompt_tokens": self.prompt,
+            "cached_tokens": self.cached,
+            "cache_source": self.source,
+            "generated_tokens": self.generated,
+            "forced_tokens": self.forced,
+            "decodes": self.decodes,
+            "prefill_seconds": prefilled - self.start,
+            "decode_seconds": max(0.0, self.end - prefilled),
+            "first_token_seconds": (self.first or self.end) - self.start,
+        }
+
+
+@dataclass(slots=True)
+class Job:
+    """See the module.
+
+    Attributes:
+        pending: tokens to compute, from ``fed`` on; the logits of the last one choose what comes next.
+        out: tokens chosen and not yet told to the parent.
+        ended: why the answer is over; empty while it is not.
+        told: when the parent was told of new text.
+    """
+
+    id: int
+    owner: str
+    tokens: list[int]
+    prefix: int
+    model: Model
+    constraint: Constraint | None
+    settings: Sampling
+    max_tokens: int
+    n_ctx: int
+    deadline: float | None
+    max_thinking: int | None
+    force: bool
+    timing: Timing
+    sampler: Sampler = field(init=False)
+    slot: Slot | None = None
+    pending: list[int] = field(default_factory=list)
+    fed: int = 0
+    out: list[int] = field(default_factory=list)
+    generated: list[int] = field(default_factory=list)
+    thought: int = 0
+    ended: str = ""
+    told: float = 0.0
+    _decoder: codecs.IncrementalDecoder = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sampler = Sampler(self.model, self.settings)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @property
+    def left(self) -> int:
+        return len(self.pending) - self.fed
+
+    def advance(self, context: Context, row: int) -> None:
+        """Choose what comes after the logits in this row of the batch, and queue it; or end."""
+        if not self.timing.prefilled:
+            self.timing.prefilled = time.monotonic()
+        else:
+            self.timing.decodes += 1
+        token = self._choose(context, row)
+        if token is None:
+            return
+        self.pending, self.fed = [token], 0
+        self._take(token, forced=False)
+        if not self.timing.first:
+            self.timing.first = time.monotonic()
+        self._thinking_budget()
+        self._force()
+        self._limits()
+
+    def start(self) -> None:
+        """What the constraint forces before anything is drawn goes into the cache with the prompt."""
+        self._force()
+
+    def _choose(self, context: Context, row: int) -> int | None:
+        token = self.sampler.sample(context, row)
+        if self._allowed(token):
+            if self.model.ends(token):
+                self.ended = "stop"
+                return None
+            return token
+        constraint = self.constraint
+        assert constraint is not None
+        hint = None if constraint.free else constraint.next_chars()
+        found = self.sampler.sample_allowed(context, row, self._allowed, hint)
+        if found is None:
+            self.ended = "stop" if constraint.may_end() else "stuck"
+            return None
+        if self.model.ends(found):
+            self.ended = "stop"
+            return None
+        return found
+
+    def _allowed(self, token: int) -> bool:
+        if self.constraint is None:
+            return True
+        if self.model.ends(token):
+            return self.constraint.may_end()
+        piece = self.model.piece(token)
+        return bool(piece) and self.constraint.accepts(piece, self.model.special(token))
+
+    def _take(self, token: int, *, forced: bool) -> None:
+        if self.constraint is not None:
+            self.constraint.commit(self.model.piece(token), self.model.special(token))
+            self.thought = self.thought + 1 if self.constraint.phase == "thinking" else 0
+        if forced:
+            self.sampler.accept(token)
+            self.timing.forced += 1
+        self.generated.append(token)
+        self.out.append(token)
+        self.timing.generated += 1
+
+    def _force(self) -> None:
+        """Queue the text that must come next, as far as its tokens are certain."""
+        if self.constraint is None or not self.force:
+            return
+        stretches = self.constraint.forced()
+        if stretches:
+            self._queue(self._certain(stretches))
+
+    def _queue(self, tokens: Sequence[int]) -> None:
+        for token in tokens:
+            if not self._allowed(token) or self.model.ends(token):
+                return  # a control token where the constraint wants plain text: leave it to the draw
+            if self._full:
+                return
+            self._take(token, forced=True)
+            self.pending.append(token)
+
+    def _certain(self, stretches: Sequence[tuple[str, bool]]) -> list[int]:
+        """The tokens of a forced text that stay the same whatever word follows it.
+
+        A tokenizer may join the end of the text with what comes behind it, so the text is tokenized with each likely
+        continuation, and what all agree on is kept.
+        """
+        assert self.constraint is not None
+        previous = self.pending[-1] if self.pending else (self.tokens[-1] if self.tokens else None)
+        follow = self.constraint.peek("".join(text for text, _ in stretches))
+        starts: Sequence[str] = _WORD_STARTS
+        if follow is not None:
+            starts = sorted(follow)[:12]
+            if not starts:
+                starts = ("",)  # nothing comes behind it
+        kept: list[int] | None = None
+        for start in starts:
+            ids = [
+                i
+                for part in self.model.tokenize([*stretches, (start, False)] if start else stretches, after=previous)
+                for i in part
+            ]
+            if kept is None:
+                kept = ids
+                continue
+            n = next((i for i, (a, b) in enumerate(zip(kept, ids, strict=False)) if a != b), min(len(kept), len(ids)))
+            kept = kept[:n]
+        return self._within(kept or [], sum(len(text.encode()) for text, _ in stretches))
+
+    def _within(self, ids: list[int], length: int) -> list[int]:
+        """As many tokens as lie within the first ``length`` bytes."""
+        used = 0
+        for i, token in enumerate(ids):
+            used += len(self.model.piece(token))
+            if used > length:
+                return ids[:i]
+        return ids
+
+    def _thinking_budget(self) -> None:
+        if self.max_thinking is None or self.constraint is None or self.thought <= self.max_thinking:
+            return
+        close = self.constraint.close_thinking()
+        ids = [i for part in self.model.tokenize([(close, True)], after=self.pending[-1]) for i in part] if close else []
+        self._queue(ids)
+        self.thought = 0
+
+    @property
+    def _full(self) -> bool:
+        """Whether there is room for no further token, in the context or in the limit."""
+        return self.timing.generated >= min(self.max_tokens, self.n_ctx - len(self.tokens))
+
+    def _limits(self) -> None:
+        if self.constraint is not None and self.constraint.phase == "done":
+            self.ended = "stop"
+        elif self.timing.generated >= self.max_tokens:
+            self.ended = "length"
+        elif self.deadline is not None and time.monotonic() > self.deadline:
+            self.ended = "time"
+        elif self._full:
+            self.ended = "context"
+        elif self.timing.generated % _LOOP_EVERY == 0 and _loops(self.generated):
+            self.ended = "loop"
+
+    def take_text(self, *, final: bool = False) -> tuple[list[int], str]:
+        """Tokens that the parent has not got yet, and their text; a character that is not whole waits for its rest."""
+        ids, self.out = self.out, []
+        raw = b"".join(self.model.piece(token) for token in ids)
+        return ids, self._decoder.decode(raw, final)
+
+
+def _loops(tokens: list[int]) -> bool:
+    """Whether the end of an answer says the same again and again."""
+    if len(tokens) < _LOOP_SPAN:
+        return False
+    tail = tokens[-_LOOP_SPAN:]
+    return any(tail[p:] == tail[:-p] for p in range(1, _LOOP_PERIOD + 1))

@@ -1,0 +1,323 @@
+"""llama.cpp as the worker uses it: a model, its vocabulary, one context with several sequences. Never imported elsewhere,
+because the library aborts its process over some models."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent.engine.llama_import import import_llama
+
+_PIECE = 64  # most tokens are shorter
+_MAX_RUN = 4096  # characters given to the tokenizer at once: some pre-tokenizers recurse over a run without a break
+_CONTROL, _USER_DEFINED, _UNKNOWN = 1 << 3, 1 << 4, 1
+_SPM = 1  # LLAMA_VOCAB_TYPE_SPM
+F16, Q8_0 = 1, 8  # ggml types of the K/V cache
+
+
+class LlamaError(Exception):
+    """llama.cpp said no, in an orderly way; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSettings:
+    """How a context is made.
+
+    Attributes:
+        n_ctx: tokens of all sequences together.
+        n_seq: sequences.
+        n_batch: tokens of one decode.
+        threads: of the computation.
+        cache: "f16" or "q8_0", the type of K and V.
+        flash: compute attention in one pass, without keeping its scores; quantized V needs it.
+    """
+
+    n_ctx: int
+    n_seq: int
+    n_batch: int
+    threads: int
+    cache: str
+    flash: bool
+
+
+class Model:
+    """One loaded model and its vocabulary. Never freed: the process ends with it."""
+
+    def __init__(self, path: str, *, repack: bool, on_progress: Callable[[float], None]) -> None:
+        self.lib: Any = import_llama()
+        lib = self.lib
+        self._log = _quiet(lib)
+        lib.llama_backend_init()
+        params = lib.llama_model_default_params()
+        # A repacked copy beside the mapped file would hold the weights twice.
+        params.load_mode = lib.LLAMA_LOAD_MODE_NONE if repack else lib.LLAMA_LOAD_MODE_MMAP
+        params.use_extra_bufts = repack
+        params.n_gpu_layers = 0
+
+        def go_on(part: float, _: Any) -> bool:
+            on_progress(part)
+            return True
+
+        self._progress = lib.llama_progress_callback(go_on)
+        params.progress_callback = self._progress
+        self.handle = lib.llama_model_load_from_file(os.fsencode(path), params)
+        if not self.handle:
+            raise LlamaError("llama.cpp did not load the file")
+        self.vocab = lib.llama_model_get_vocab(self.handle)
+        self.n_vocab: int = lib.llama_vocab_n_tokens(self.vocab)
+        self.partial_rollback = not (
+            lib.llama_model_is_recurrent(self.handle)
+            or lib.llama_model_is_hybrid(self.handle)
+            or lib.llama_model_n_swa(self.handle) > 0
+        )
+        self._pieces: dict[int, bytes] = {}
+        self._attributes: dict[int, int] = {}
+        self._first_bytes: Any = None
+        self._tokenizer = Tokenizer(self)
+
+    def key(self, name: str) -> str:
+        """A metadata value as text; empty when there is none."""
+        size = 256
+        for _ in range(2):
+            buffer = ctypes.create_string_buffer(size)
+            length = self.lib.llama_model_meta_val_str(self.handle, name.encode(), buffer, size)
+            if length < size:
+                return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
+            size = length + 1
+        return ""
+
+    def piece(self, token: int) -> bytes:
+        """What a token adds to the text; control tokens too are written out."""
+        found = self._pieces.get(token)
+        if found is None:
+            size = _PIECE
+            for _ in range(2):
+                buffer = ctypes.create_string_buffer(size)
+                count = self.lib.llama_token_to_piece(self.vocab, token, buffer, size, 0, True)
+                if count >= 0:
+                    break
+                size = -count
+            found = self._pieces[token] = buffer.raw[: max(0, count)]
+        return found
+
+    def special(self, token: int) -> bool:
+        """Whether the token is a control or a user-defined one, which ordinary text does not produce."""
+        found = self._attributes.get(token)
+        if found is None:
+            found = self._attributes[token] = self.lib.llama_vocab_get_attr(self.vocab, token)
+        return bool(found & (_CONTROL | _USER_DEFINED))
+
+    def ends(self, token: int) -> bool:
+        return bool(self.lib.llama_vocab_is_eog(self.vocab, token))
+
+    def starting_with(self, characters: frozenset[str]) -> Any:
+        """The tokens, as an array of int64, whose text begins with the first byte of one of these characters."""
+        import numpy as np
+
+        if self._first_bytes is None:
+            firsts = [piece[0] if (piece := self.piece(token)) else 256 for token in range(self.n_vocab)]
+            self._first_bytes = np.array(firsts, np.int64)
+        wanted = sorted({c.encode("utf-8", "surrogatepass")[0] for c in characters})
+        return np.flatnonzero(np.isin(self._first_bytes, wanted))
+
+    def tokenize(self, segments: Sequence[tuple[str, bool]], *, after: int | None = None) -> list[list[int]]:
+        """Token ids of each segment; ``after`` is the token in front of the first one, None at the start of a sequence."""
+        return self._tokenizer.tokenize(segments, after)
+
+    def raw_tokenize(self, text: str, *, parse_special: bool) -> list[int]:
+        raw = text.encode("utf-8", "replace")
+        room = len(raw) + 8
+        for _ in range(2):
+            ids = (self.lib.llama_token * room)()
+            count = self.lib.llama_tokenize(self.vocab, raw, len(raw), ids, room, False, parse_special)
+            if count >= 0:
+                return list(ids[:count])
+            room = -count
+        raise LlamaError("a text could not be tokenized")
+
+
+class Tokenizer:
+    """Text to tokens, where untrusted text never yields a control token or a mark of the chat format."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        lib, vocab = model.lib, model.vocab
+        self.bos = lib.llama_vocab_bos(vocab) if lib.llama_vocab_get_add_bos(vocab) else None
+        self._prefixed = lib.llama_vocab_type(vocab) == _SPM and model.key("tokenizer.ggml.add_space_prefix") != "false"
+        self._nfc = model.key("tokenizer.ggml.pre").startswith("qwen")
+        self._marks: frozenset[str] | None = None
+        self._lengths: tuple[int, ...] = ()
+        self._firsts = re.compile("$^")
+
+    def tokenize(self, segments: Sequence[tuple[str, bool]], after: int | None) -> list[list[int]]:
+        out: list[list[int]] = []
+        previous = after
+        for text, trusted in segments:
+            ids: list[int] = []
+            for part in self._parts(text, trusted):
+                ids += self._one(part, trusted, previous)
+                previous = ids[-1] if ids else previous
+            out.append(ids)
+        if after is None and self.bos is not None and out:
+            flat = [i for ids in out for i in ids[:2]][:2]
+            if not flat or flat[0] != self.bos:
+                out[0].insert(0, self.bos)
+            elif flat == [self.bos, self.bos]:
+                next(ids for ids in out if ids).pop(0)
+        return out
+
+    def _parts(self, text: str, trusted: bool) -> list[str]:
+        if trusted:
+            return _cut(text)
+        if self._nfc:
+            text = unicodedata.normalize("NFC", text)
+        return [piece for part in self._without_marks(text) for piece in _cut(part)]
+
+    def _one(self, text: str, trusted: bool, previous: int | None) -> list[int]:
+        model = self.model
+        if not self._prefixed or previous is None or model.special(previous):
+            return model.raw_tokenize(text, parse_special=trusted)
+        # This vocabulary puts a blank before every text it is given; a byte that never merges keeps it away from ours.
+        ids = model.raw_tokenize("\x01" + text, parse_special=trusted)
+        at = next((i for i, t in enumerate(ids[:3]) if model.piece(t) == b"\x01"), None)
+        return model.raw_tokenize(text, parse_special=trusted) if at is None else ids[at + 1 :]
+
+    def _without_marks(self, text: str) -> list[str]:
+        """The text cut inside each mark that the vocabulary would recognise even in plain text: user-defined tokens."""
+        if self._marks is None:
+            self._find_marks()
+        marks = self._marks or frozenset()
+        parts, start = [], 0
+        for match in self._firsts.finditer(text):
+            i = match.start()
+            if any(text[i : i + n] in marks for n in self._lengths):
+                parts.append(text[start : i + 1])
+                start = i + 1
+        parts.append(text[start:])
+        return [p for p in parts if p]
+
+    def _find_marks(self) -> None:
+        model = self.model
+        texts = set()
+        for token in range(model.n_vocab):
+            if model.lib.llama_vocab_get_attr(model.vocab, token) & (_CONTROL | _USER_DEFINED | _UNKNOWN):
+                mark = model.piece(token).decode("utf-8", "replace")
+                if len(mark) > 1 and not mark.isspace():  # a run of blanks forges nothing
+                    texts.add(mark)
+        self._marks = frozenset(texts)
+        self._lengths = tuple(sorted({len(t) for t in texts}))
+        if texts:
+            self._firsts = re.compile("[" + re.escape("".join(sorted({t[0] for t in texts}))) + "]")
+
+
+def _cut(text: str) -> list[str]:
+    """Stretches that a tokenizer can bear, cut before a blank where there is one."""
+    parts = []
+    while len(text) > _MAX_RUN:
+        at = max(text.rfind(" ", _MAX_RUN // 2, _MAX_RUN), text.rfind("\n", _MAX_RUN // 2, _MAX_RUN))
+        at = at if at > 0 else _MAX_RUN
+        parts.append(text[:at])
+        text = text[at:]
+    return [*parts, text] if text else parts
+
+
+class Context:
+    """The K/V cache and the computation over it. Positions of a sequence count from 0."""
+
+    def __init__(self, model: Model, settings: ContextSettings) -> None:
+        self.model, self.settings = model, settings
+        lib = self.lib = model.lib
+        params = lib.llama_context_default_params()
+        params.n_ctx, params.n_seq_max = settings.n_ctx, settings.n_seq
+        params.n_batch = params.n_ubatch = settings.n_batch
+        params.n_outputs_max = settings.n_seq  # logits are asked for once per sequence
+        params.n_threads = params.n_threads_batch = settings.threads
+        params.offload_kqv = params.op_offload = params.swa_full = False
+        params.kv_unified = True  # one pool of cells: a lone conversation may use all of them
+        params.no_perf = True
+        params.type_k = params.type_v = Q8_0 if settings.cache == "q8_0" else F16
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED if settings.flash else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        self._abort: Any = None
+        self.handle = lib.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            raise LlamaError(f"llama.cpp could not make a context of {settings.n_ctx} tokens; take a smaller one")
+        self.memory = lib.llama_get_memory(self.handle)
+        self.batch = lib.llama_batch_init(settings.n_batch, 0, 1)
+        self.count = 0
+
+    def on_abort(self, wanted: Callable[[], bool] | None) -> None:
+        """Ask this between the steps of a computation; True ends ``decode`` with status 2. None asks nothing.
+
+        A call into Python for each of some thousand steps costs a long batch nothing, but a single token much.
+        """
+        callback = self.lib.ggml_abort_callback(lambda _: wanted()) if wanted else self.lib.ggml_abort_callback()
+        self.lib.llama_set_abort_callback(self.handle, callback, None)
+        self._abort = callback  # llama.cpp holds only its address
+
+    def clear_batch(self) -> None:
+        self.count = 0
+
+    def add(self, token: int, position: int, sequence: int, *, logits: bool) -> int:
+        """Put a token into the batch; returns its place there."""
+        i, batch = self.count, self.batch
+        batch.token[i], batch.pos[i], batch.logits[i] = token, position, logits
+        batch.n_seq_id[i] = 1
+        batch.seq_id[i][0] = sequence
+        self.count += 1
+        return i
+
+    def decode(self) -> int:
+        """Compute the batch: 0 done, 1 no room in the cache, anything else is llama.cpp's error."""
+        self.batch.n_tokens = self.count
+        return int(self.lib.llama_decode(self.handle, self.batch))
+
+    def remove(self, sequence: int, start: int) -> bool:
+        """Forget a sequence from a position on; False when this kind of model cannot forget a part."""
+        return bool(self.lib.llama_memory_seq_rm(self.memory, sequence, start, -1))
+
+    def copy(self, source: int, target: int, end: int) -> None:
+        self.lib.llama_memory_seq_cp(self.memory, source, target, 0, end)
+
+    def position_min(self, sequence: int) -> int:
+        return int(self.lib.llama_memory_seq_pos_min(self.memory, sequence))
+
+    def position_max(self, sequence: int) -> int:
+        return int(self.lib.llama_memory_seq_pos_max(self.memory, sequence))
+
+    def state(self, sequence: int, *, partial: bool = False) -> bytearray:
+        """The sequence's cache as bytes; ``partial``: only what cannot be rolled back (recurrent state, sliding window)."""
+        flags = 1 if partial else 0
+        size = self.lib.llama_state_seq_get_size_ext(self.handle, sequence, flags)
+        data = bytearray(size)
+        view = (ctypes.c_uint8 * size).from_buffer(data)
+        got = self.lib.llama_state_seq_get_data_ext(self.handle, view, size, sequence, flags)
+        return data if got == size else bytearray()
+
+    def set_state(self, sequence: int, data: bytes | bytearray, *, partial: bool = False) -> bool:
+        if not data:
+            return False
+        view = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
+        return bool(self.lib.llama_state_seq_set_data_ext(self.handle, view, len(data), sequence, 1 if partial else 0))
+
+
+def _quiet(lib: Any) -> Any:
+    """Keep llama.cpp's warnings and errors for the case that it dies, and drop the rest."""
+    written = 0
+
+    def keep(level: int, text: bytes, _: Any) -> None:
+        nonlocal written
+        # 3 and 4 are warnings and errors; 5 goes on with the line before, whose level is not known here.
+        if level in (3, 4) and written < 1 << 20:
+            written += len(text)
+            sys.stderr.buffer.write(text)
+            sys.stderr.buffer.flush()
+
+    log = lib.llama_log_callback(keep)
+    lib.llama_log_set(log, None)
+    return log

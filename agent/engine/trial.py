@@ -1,0 +1,112 @@
+"""A trial run of a GGUF: a child process loads it in llama.cpp and decodes a few tokens, and may die of it.
+
+llama.cpp aborts its process on some models that parse well, so nothing here loads a model in the caller's process.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.children.child import Ended, run_module
+from agent.device.machine import cores
+from agent.errors import GGUFError, SprigError
+from agent.text import display
+
+MAX_PROMPT = 8  # tokens of a prompt that are decoded; the trial proves that the model runs, not what it knows
+_MAX_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """What a model did.
+
+    Attributes:
+        ids: the greedy tokens that followed the prompt; empty for an embedding model.
+        text: the same as text; bytes that are not UTF-8 are replaced.
+        finite: every logit, or every number of the embedding, was one (a logit of minus infinity is a forbidden token).
+        probe_ids: the token ids of each probe.
+        load_seconds: how long llama.cpp took to load the file.
+        n_vocab: tokens in its vocabulary.
+        description: what llama.cpp calls the model.
+    """
+
+    ids: list[int]
+    text: str
+    finite: bool
+    probe_ids: list[list[int]]
+    load_seconds: float
+    n_vocab: int
+    description: str
+
+
+def trial(
+    path: Path,
+    prompt_ids: Sequence[int] | None = None,
+    *,
+    probes: Sequence[str] = (),
+    timeout: float = 120,
+    threads: int | None = None,
+) -> TrialResult:
+    """Load a GGUF in llama.cpp, decode a prompt and two greedy tokens (or one embedding), and tokenize some texts.
+
+    Beside the mapped file it takes less than 150 MB: a context of 256, batches of 32, no second copy of the weights.
+
+    Args:
+        path: the file.
+        prompt_ids: tokens to start with, the first ``MAX_PROMPT`` of them; by default llama.cpp's tokens of a short text.
+        probes: texts to tokenize, control tokens parsed and no BOS or EOS added; surrogates stand for bytes (PEP 383).
+        timeout: seconds for everything.
+        threads: of the computation; by default the cores that there are, at most 4.
+
+    Raises:
+        GGUFError: llama.cpp refused the file, died of it or did not end; with its own last error in one line.
+        SprigError: llama.cpp itself cannot be loaded.
+    """
+    job = {
+        "prompt": None if prompt_ids is None else [int(i) for i in prompt_ids[:MAX_PROMPT]],
+        "probes": list(probes),
+        "threads": threads or min(_MAX_THREADS, cores()),
+    }
+    # Without the first, an abort starts a debugger to print its stack.
+    environment = {"GGML_NO_BACKTRACE": "1", "OMP_NUM_THREADS": str(job["threads"])}
+    ended = run_module("agent.engine.trial_child", [str(path.absolute())], json.dumps(job).encode(), timeout, environment)
+    if ended.timed_out:
+        raise GGUFError(f"{path} did not load and decode within {timeout:g} s in llama.cpp; it may be broken")
+    try:
+        answer = json.loads(ended.output)
+    except ValueError:
+        answer = {}
+    if ended.status == 0 and "ids" in answer:
+        return TrialResult(**answer)
+    if "missing" in answer:
+        raise SprigError(str(answer["missing"]))
+    raise GGUFError(f"{path} does not run in llama.cpp: {why_it_ended(ended, answer.get('failed'))}")
+
+
+# From the most telling to the least.
+_TELLING = (
+    r"GGML_ASSERT\(.*|fatal error|Unexpected .*",
+    r"error loading model:\s*(.*)",
+    r"what\(\):\s*(.*)",
+    r".*\bout of memory\b.*|.*bad_alloc.*|.*failed to allocate.*",
+    r"(?i).*\b(?:error|failed|invalid|missing|unknown)\b.*",
+)
+
+
+def why_it_ended(ended: Ended, failed: object) -> str:
+    """One line on a child that llama.cpp ended: the signal, and the most telling line of its log, safe to print."""
+    lines = [line.strip() for line in ended.log.splitlines() if line.strip()]
+    said = ""
+    for pattern in _TELLING:
+        # "failed to load model" comes last and says nothing that the line before it does not.
+        found = [m for line in lines if (m := re.search(pattern, line)) and "failed to load model" not in line]
+        if found:
+            said = found[-1].group(found[-1].lastindex or 0)
+            break
+    parts = [p for p in (ended.cause, said or (lines[-1] if lines and not failed else "")) if p] or [str(failed or "no reason")]
+    shown = display(" ".join("; ".join(parts).split()))
+    return shown if len(shown) <= 300 else shown[:299] + "\u2026"

@@ -1,0 +1,341 @@
+"""The child process that holds llama.cpp. It may die of a model; its parent, agent.engine.handle, may not.
+
+Messages (agent.children.wire) in: ``load``, ``tokenize``, ``generate``, ``cancel``, ``drop``. Out: ``progress`` while loading,
+``loaded``, ``tokens``, and for each answer ``prefill``, ``text`` ..., ``end``; or ``failed`` with one line. All answers advance
+together: each turn of the loop computes one batch that holds the next token of every one, and a piece of one prompt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.children.wire import Wire
+from agent.engine.job import Job, Timing
+from agent.engine.llama import Context, ContextSettings, LlamaError, Model
+from agent.engine.prefix_store import PrefixStore
+from agent.engine.sampling import Sampling
+from agent.engine.sequences import Sequences
+from agent.errors import SprigError
+
+if TYPE_CHECKING:
+    from agent.grammar.constrain import Constraint
+
+_CHUNK_SECONDS = 1.0  # of prefill between two words to the parent
+_SHARED_SECONDS = 0.2  # the same while others wait for their next token
+_FIRST_CHUNK, _LEAST_CHUNK = 64, 32  # tokens; smaller pieces waste the cores
+_LOOK_SECONDS = 0.02  # how often a long computation looks whether it is still wanted
+_PROGRESS_SECONDS = 0.1
+_TELL_SECONDS = 0.025  # words that follow each other faster are told together: each message takes time from the computation
+_PAGE = resource.getpagesize()
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
+    except (OSError, ValueError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Worker:
+    """One model and the answers that are being made with it."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.jobs: list[Job] = []
+        self.waiting: list[Job] = []
+        self.model: Model
+        self.context: Context
+        self.sequences: Sequences
+        self._rate = 0.0  # tokens per second of the last prefill
+        self._looked = 0.0
+        self._heard: list[dict[str, Any]] = []
+        self._told = 0.0
+
+    def run(self) -> None:
+        """Until the parent is gone."""
+        while True:
+            self._admit()
+            timeout = 0 if self.jobs else None
+            try:
+                select.select([self.wire.sock], [], [], timeout)
+                message = self.wire.receive() if not self.jobs and not self._heard else self.wire.receive_now()
+            except EOFError:
+                return
+            while message is not None:  # several may lie in the buffer, where select does not see them
+                self._heard.append(message)
+                message = self.wire.receive_now()
+            while self._heard:
+                self._handle(self._heard.pop(0))
+            if self.jobs:
+                self._step()
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        op, number = message.get("op"), message.get("id", 0)
+        try:
+            if op == "load":
+                self._load(message)
+            elif op == "tokenize":
+                ids = self.model.tokenize([(t, bool(k)) for t, k in message["segments"]], after=message.get("after"))
+                self.wire.send({"id": number, "event": "tokens", "ids": ids})
+            elif op == "generate":
+                self.waiting.append(self._job(message))
+            elif op == "cancel":
+                self._cancel(number)
+            elif op == "drop":
+                self.sequences.drop(str(message["owner"]))
+            else:
+                self.wire.send({"id": number, "event": "failed", "why": f"the worker knows no {op!r}"})
+        except (LlamaError, SprigError) as e:
+            self.wire.send({"id": number, "event": "failed", "why": str(e)})
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            self.wire.send({"id": number, "event": "failed", "why": f"{op}: {type(e).__name__}: {e}"})
+
+    def _load(self, message: dict[str, Any]) -> None:
+        start = time.monotonic()
+
+        def told(part: float) -> None:
+            if time.monotonic() - self._told > _PROGRESS_SECONDS:
+                self._told = time.monotonic()
+                self.wire.send({"id": message["id"], "event": "progress", "part": part})
+
+        self.model = Model(message["path"], repack=message["repack"], on_progress=told)
+        settings = ContextSettings(**message["context"])
+        self.context = Context(self.model, settings)
+        folder = message.get("prefix_folder")
+        store = PrefixStore(Path(folder), message["identity"]) if folder else None
+        self.sequences = Sequences(self.context, store)
+        self.wire.send({
+            "id": message["id"], "event": "loaded", "n_vocab": self.model.n_vocab, "n_ctx": settings.n_ctx,
+            "partial_rollback": self.model.partial_rollback, "seconds": time.monotonic() - start, "resident": resident(),
+        })  # fmt: skip
+
+    def _job(self, message: dict[str, Any]) -> Job:
+        now = time.monotonic()
+        spec = message.get("constraint")
+        seconds = message.get("seconds")
+        tokens = [int(t) for t in message["tokens"]]
+        if not tokens:
+            raise LlamaError("there is nothing to answer to")
+        if min(tokens) < 0 or max(tokens) >= self.model.n_vocab:
+            raise LlamaError("the prompt holds a token that this model does not have")
+        if len(tokens) >= self.context.settings.n_ctx:
+            raise LlamaError(f"the prompt of {len(tokens)} tokens does not fit a context of {self.context.settings.n_ctx}")
+        return Job(
+            id=message["id"], owner=str(message["owner"]), tokens=tokens, prefix=int(message.get("prefix", 0)), model=self.model,
+            constraint=_constraint(spec), settings=Sampling(**message["sampling"]),
+            max_tokens=int(message["max_tokens"]), n_ctx=self.context.settings.n_ctx,
+            deadline=now + seconds if seconds is not None else None,
+            max_thinking=message.get("max_thinking"), force=bool(message.get("force", True)), timing=Timing(start=now),
+        )  # fmt: skip
+
+    def _cancel(self, number: int) -> None:
+        for job in [*self.jobs, *self.waiting]:
+            if job.id == number and not job.ended:
+                job.ended = "cancelled"
+                self._finish(job)
+
+    def _admit(self) -> None:
+        """Give a sequence to every waiting answer for which there is one."""
+        for job in list(self.waiting):
+            got = self.sequences.acquire(job.owner, job.tokens, job.prefix)
+            if got is None:
+                continue
+            job.slot, have, source = got
+            job.timing.prompt, job.timing.cached, job.timing.source = len(job.tokens), have, source
+            job.pending, job.fed = job.tokens[have:], 0
+            self.waiting.remove(job)
+            self.jobs.append(job)
+            job.start()
+            self._tell_prefill(job)
+
+    def _tell_prefill(self, job: Job) -> None:
+        total = len(job.tokens)
+        done = min(total, len(job.slot.tokens) if job.slot else 0)
+        self.wire.send({"id": job.id, "event": "prefill", "done": done, "total": total, "cached": job.timing.cached})
+
+    def _step(self) -> None:
+        """Compute one batch and act on it."""
+        context = self.context
+        context.clear_batch()
+        room = context.settings.n_batch
+        fed: list[tuple[Job, int, int]] = []  # job, tokens of it in this batch, row of its logits or -1
+        prefilling = False
+        for job in sorted(self.jobs, key=lambda j: j.left):
+            slot = job.slot
+            assert slot is not None
+            count = min(job.left, room)
+            if count > _LEAST_CHUNK:
+                if prefilling:
+                    continue  # one prompt at a time; the others' next tokens ride along
+                prefilling = True
+                count = min(count, self._piece())
+            to_prefix = job.prefix - len(slot.tokens)
+            if to_prefix > 0:  # a piece ends with the fixed prefix, so that its state can be kept
+                count = min(count, to_prefix)
+            row = -1
+            for i in range(count):
+                last = i == count - 1 and count == job.left
+                place = context.add(job.pending[job.fed + i], len(slot.tokens) + i, slot.number, logits=last)
+                row = place if last else row
+            room -= count
+            if count:
+                fed.append((job, count, row))
+        start = time.monotonic()
+        if prefilling:
+            context.on_abort(self._unwanted)
+        try:
+            if not self._decode(fed):
+                return
+        finally:
+            if prefilling:
+                context.on_abort(None)
+        if prefilling:
+            self._rate = context.count / max(1e-6, time.monotonic() - start)
+        for job, count, row in fed:
+            self._computed(job, count, row)
+
+    def _piece(self) -> int:
+        """Tokens of a prompt to compute before the next look around."""
+        seconds = _CHUNK_SECONDS if len(self.jobs) == 1 else _SHARED_SECONDS
+        return max(_LEAST_CHUNK, int(self._rate * seconds)) if self._rate else _FIRST_CHUNK
+
+    def _unwanted(self) -> bool:
+        """Whether the prompt that is being computed is wanted no more; asked from inside the computation."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return False
+        self._looked = now
+        try:
+            while (message := self.wire.receive_now()) is not None:
+                self._heard.append(message)
+        except EOFError:
+            return True
+        return any(m.get("op") == "cancel" and any(j.id == m.get("id") for j in self.jobs) for m in self._heard)
+
+    def _decode(self, fed: list[tuple[Job, int, int]]) -> bool:
+        while (status := self.context.decode()) in (1, 2):
+            if status == 2:  # somebody cancelled; what was computed for the others is computed again
+                for slot in {job.slot.number: job.slot for job, _, _ in fed if job.slot}.values():
+                    if not self.context.remove(slot.number, len(slot.tokens)):
+                        self.sequences.clear(slot)
+                self._restart_lost(fed)
+                return False
+            if not self.sequences.make_room(needed_by=fed[0][0].slot or self.sequences.slots[0]):
+                job = max((job for job, _, _ in fed), key=lambda j: len(j.slot.tokens) if j.slot else 0)
+                job.ended = "context"
+                self._finish(job)
+                return False
+        if status:
+            for job, _, _ in fed:
+                job.ended = "failed"
+                self._finish(job, why=f"llama.cpp's decode ended with status {status}")
+            return False
+        return True
+
+    def _restart_lost(self, fed: list[tuple[Job, int, int]]) -> None:
+        """After an aborted batch: whose cache could not be taken back has to be computed from the start."""
+        for job, _, _ in fed:
+            if job.slot is not None and not job.slot.tokens:
+                job.pending, job.fed = [*job.tokens, *job.generated], 0
+
+    def _computed(self, job: Job, count: int, row: int) -> None:
+        slot = job.slot
+        assert slot is not None
+        slot.tokens += job.pending[job.fed : job.fed + count]
+        job.fed += count
+        at = len(slot.tokens)
+        if at == job.prefix and not job.timing.prefilled:
+            self.sequences.checkpoint(slot)
+            if job.timing.cached < at:
+                self.sequences.save_prefix(slot, job.tokens[:at])
+        if row < 0:
+            self._tell_prefill(job)
+            if job.deadline is not None and time.monotonic() > job.deadline:
+                job.ended = "time"
+                self._finish(job)
+            return
+        if not job.timing.prefilled:
+            self.sequences.checkpoint(slot)
+            self._tell_prefill(job)
+        job.advance(self.context, row)
+        if job.ended:
+            self._finish(job)
+        else:
+            self._tell(job)
+
+    def _tell(self, job: Job, *, final: bool = False) -> None:
+        now = time.monotonic()
+        if not final and now - job.told < _TELL_SECONDS:
+            return
+        job.told = now
+        ids, text = job.take_text(final=final)
+        if ids or text:
+            self.wire.send({"id": job.id, "event": "text", "ids": ids, "text": text})
+
+    def _finish(self, job: Job, why: str = "") -> None:
+        job.timing.end = time.monotonic()
+        self._tell(job, final=True)
+        end = {"id": job.id, "event": "end", "reason": job.ended, "resident": resident(), "seed": job.sampler.seed}
+        self.wire.send({**end, "why": why, "timing": job.timing.to_dict()})
+        job.sampler.close()
+        if job.slot is not None:
+            self.sequences.release(job.slot)
+        for jobs in (self.jobs, self.waiting):
+            if job in jobs:
+                jobs.remove(job)
+
+
+def _constraint(spec: dict[str, Any] | None) -> Constraint | None:
+    if spec is None:
+        return None
+    from agent.grammar.constrain import Constraint  # a tenth of a second on a board, while the model could be computing
+
+    return Constraint.from_spec(spec)
+
+
+def _stand_back(nice: int) -> None:
+    """Let other programs have the cores first; where that cannot be, go on as it is."""
+    if not nice:
+        return
+    with contextlib.suppress(OSError):
+        os.nice(nice)
+    # Linux may weigh whole sessions against each other, and this process leads its own: then only the group's number counts
+    # (sched(7), autogroup).
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(nice))
+
+
+def main() -> None:
+    """Serve the parent at the other end of the socket whose number is the first argument; the second is its niceness."""
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _stand_back(int(sys.argv[2]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and says what is to be done
+    wire = Wire(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        Worker(wire).run()
+    except BrokenPipeError:
+        pass
+    finally:
+        sys.stderr.flush()
+    # Nothing is worth freeing; but a prefix that is being written must get its name.
+    import threading
+
+    for thread in threading.enumerate():
+        if thread.name == "prefix":
+            thread.join(10)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The models that a person can choose from: what lies in the store, the demo model, what was used last; and what fits here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.device.machine import available_memory
+from agent.errors import SprigError
+from agent.files import human_size
+from agent.home import models
+from agent.models.demo import NAME as DEMO
+from agent.models.demo import TITLE, demo_model
+from agent.models.file import ModelFile, read_model
+from agent.models.last_used import recall
+from agent.models.memory import BATCH, CACHE, CONVERSATIONS, LEAST_CONTEXT, choose_context, need
+
+_LATER_PART = re.compile(r"-(?!00001-)\d{5}-of-\d{5}\.gguf")  # of a model in several files; the first stands for all
+_UNFINISHED = ".gguf.part"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """One model and whether it can be used here.
+
+    Attributes:
+        path: of the file.
+        name: what finds it: its name in the store without ``.gguf``, or "demo"; of a file elsewhere, its stem.
+        title: the name that the file gives itself; untrusted text, empty when the file cannot be read.
+        size: bytes of the file.
+        type: its quantization, like "Q4_K_M"; empty when the file cannot be read.
+        trained: tokens of context that it was trained for.
+        context: tokens of context that it would get here; 0 when it cannot be used.
+        need: bytes of memory that it takes with that context, or at least; 0 when it is no model to chat with.
+        fits: whether it can be used here.
+        why: why not, in one line; empty when it can.
+        demo: whether it is the bundled demo model.
+        last: whether it was used last.
+        modified: when the file was written, in seconds since 1970.
+    """
+
+    path: Path
+    name: str
+    title: str
+    size: int
+    type: str
+    trained: int
+    context: int
+    need: int
+    fits: bool
+    why: str
+    demo: bool
+    last: bool
+    modified: float
+
+
+def list_models(available: int | None = None) -> list[ModelChoice]:
+    """Every model that is there: first those that fit, of these the one used last, then the newest; the demo behind one's own.
+
+    A file that cannot be used is listed with the reason, and none makes this fail.
+
+    Args:
+        available: bytes of memory that may be used; by default what the machine has free.
+    """
+    free = available_memory() if available is None else available
+    last = recall().model
+    found: list[ModelChoice] = []
+    for path, name, demo in _places(last):
+        try:
+            used = bool(last) and last in (name, f"{name}.gguf", str(path))
+            found.append(look_at(path, free, name=name, demo=demo, last=used))
+        except OSError:
+            continue  # it was removed meanwhile
+    return sorted(found, key=lambda c: (not c.fits, not c.need, not c.last, c.demo, -c.modified, c.name))
+
+
+def _places(last: str) -> Iterator[tuple[Path, str, bool]]:
+    """Path, name and whether it is the demo, each file once."""
+    seen: set[Path] = set()
+    for path in _stored():
+        seen.add(path)
+        yield path, _name(path), False
+    demo = demo_model()
+    if demo is not None:
+        seen.add(demo)
+        # Where the store has a model of that name, the name means that one.
+        yield demo, DEMO if models().absolute() / f"{DEMO}.gguf" not in seen else str(demo), True
+    elsewhere = Path(last)
+    if last and elsewhere.is_absolute() and elsewhere not in seen and _is_file(elsewhere):
+        yield elsewhere, _name(elsewhere), False
+
+
+def _stored() -> list[Path]:
+    folder = models().absolute()
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except OSError:
+        return []
+    whole = {name for name in names if name.endswith(".gguf") and name != ".gguf" and not _LATER_PART.search(name)}
+    parts = {name for name in names if name.endswith(_UNFINISHED) and name.removesuffix(".part") not in names}
+    return [path for name in sorted(whole | parts) if _is_file(path := folder / name)]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _name(path: Path) -> str:
+    return path.name.removesuffix(".part").removesuffix(".gguf")
+
+
+def look_at(path: Path, available: int, *, name: str = "", demo: bool = False, last: bool = False) -> ModelChoice:
+    """One file as a choice, with so many bytes of memory. OSError when it is not there."""
+    status = path.stat()
+    file, why = _read(path)
+    title = TITLE if demo else file.name if file else ""
+    context, total = 0, 0
+    if file is not None and not why:
+        context, total, why = _fit(file, available)
+    return ModelChoice(
+        path=path, name=name or _name(path), title=title, size=status.st_size, type=file.type if file else "",
+        trained=file.n_ctx_train if file else 0, context=context, need=total, fits=not why, why=why, demo=demo, last=last,
+        modified=status.st_mtime,
+    )  # fmt: skip
+
+
+def _read(path: Path) -> tuple[ModelFile | None, str]:
+    """Facts of a file, where it can be read, and why it is none to chat with, if so."""
+    if path.name.endswith(_UNFINISHED):
+        return None, "not finished: the same `sprig quantize` with --resume goes on"
+    try:
+        file = read_model(path)
+    except SprigError as e:
+        return None, " ".join(str(e).split())
+    except Exception as e:  # one odd file must not hide the others
+        return None, f"{path} cannot be read: {type(e).__name__}: {' '.join(str(e).split())[:200]}"
+    return file, "" if file.causal else "an embedding model; it writes no text"
+
+
+def _fit(file: ModelFile, free: int) -> tuple[int, int, str]:
+    """Context and bytes as agent.engine.handle.Engine would have them; or no context, the least bytes, and why."""
+    try:
+        context, wants = choose_context(file, None, free, sequences=CONVERSATIONS, batch=BATCH, cache=CACHE)
+        return context, wants.total, ""
+    except SprigError:
+        least = min(LEAST_CONTEXT, file.n_ctx_train)
+        total = need(file, context=least, sequences=CONVERSATIONS, batch=BATCH, cache=CACHE).total
+        return 0, total, f"needs {human_size(total)} of memory, {human_size(free)} are free"

@@ -1,0 +1,214 @@
+"""What the agent must know of a GGUF before llama.cpp sees it: read and checked once, then remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import GGUFError, SprigError
+from agent.files import atomic_write
+from agent.home import home, models
+from agent.models.demo import HOW_TO_GET, demo_model
+from agent.models.demo import NAME as DEMO
+
+if TYPE_CHECKING:
+    from agent.gguf.reader import Header
+
+_VERSION = 1  # of what is remembered
+_REPACKED = ("Q4_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4", "Q2_K")  # types for which some CPU has packed kernels
+# llama.cpp's default where a file with a sliding window does not say which layers have it: every n-th sees all.
+_WINDOW_PATTERN = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "llama4": 4, "exaone4": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """Facts of one model file.
+
+    Attributes:
+        path: absolute.
+        size: bytes of the file.
+        identity: changes when the file does (device, inode, size, time of change).
+        architecture, name, type: as the file's keys and its largest tensors have them.
+        weights: bytes of all tensors.
+        repacked: bytes of tensors that a CPU with the right kernels would hold in another order.
+        n_layer, n_vocab, n_embd, n_ff, n_head, n_ctx_train: hyperparameters; n_head the largest of all layers.
+        cache_width: numbers of K and V per token in all layers that see the whole context.
+        window_width, window: the same for layers with a sliding window, and its length in tokens.
+        state: bytes of recurrent state of one sequence, an estimate.
+        template: the chat template, the one for tools where there are two; empty when there is none.
+        bos, eos: texts of these tokens.
+        sampling: ``general.sampling.*``.
+        causal: whether it writes text; an embedding model does not.
+    """
+
+    path: str
+    size: int
+    identity: str
+    architecture: str
+    name: str
+    type: str
+    weights: int
+    repacked: int
+    n_layer: int
+    n_vocab: int
+    n_embd: int
+    n_ff: int
+    n_head: int
+    n_ctx_train: int
+    cache_width: int
+    window_width: int
+    window: int
+    state: int
+    template: str
+    bos: str
+    eos: str
+    sampling: Mapping[str, float]
+    causal: bool
+
+
+def find_model(model: str | Path) -> Path:
+    """The file that a person means: a path, the name of a model in the store with or without ``.gguf``, or "demo".
+
+    Raises:
+        SprigError: there is none.
+    """
+    text = str(model)
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path.absolute()
+    if text and not text.startswith(".") and not any(c in text for c in "/\\\0"):
+        for name in (text, f"{text}.gguf"):
+            stored = models() / name
+            if stored.suffix == ".gguf" and stored.is_file():
+                return stored.absolute()
+    if text == DEMO:
+        bundled = demo_model()
+        if bundled is None:
+            raise SprigError(f"the demo model is not installed; `{HOW_TO_GET}` brings it")
+        return bundled
+    raise SprigError(f"there is no model {text!r}: neither a file nor a name in {models()}; `sprig models` lists what is there")
+
+
+def read_model(path: Path) -> ModelFile:
+    """Facts of a file that llama.cpp may be given. What was found is remembered until the file changes.
+
+    Raises:
+        GGUFError: the file cannot be read, or llama.cpp would abort over it.
+    """
+    try:
+        status = path.stat()
+    except OSError as e:
+        raise GGUFError(f"cannot read {path}: {e.strerror}") from None
+    stamp = f"{_VERSION} {path} {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
+    identity = hashlib.sha256(stamp.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    remembered = home() / "cache" / "models" / f"{identity}.json"
+    facts = _recall(remembered, path, identity)
+    if facts is None:
+        from agent.gguf.check import check  # NumPy; not needed for a file that is known
+
+        facts = _facts(check(path), path, status, identity)
+        with contextlib.suppress(OSError, SprigError):
+            remembered.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(remembered, json.dumps(asdict(facts)))
+    return facts
+
+
+def _recall(remembered: Path, path: Path, identity: str) -> ModelFile | None:
+    try:
+        data = json.loads(remembered.read_bytes())
+        if set(data) != {f.name for f in fields(ModelFile)} or data["identity"] != identity or data["path"] != str(path):
+            return None
+        return ModelFile(**data)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _facts(header: Header, path: Path, status: os.stat_result, identity: str) -> ModelFile:
+    keys = header.keys
+    arch = str(keys["general.architecture"])
+    tokens = keys.get("tokenizer.ggml.tokens") or []
+
+    def number(name: str, default: int = 0) -> int:
+        value = keys.get(f"{arch}.{name}", default)
+        return int(value.max()) if hasattr(value, "max") else int(value)
+
+    def token(name: str) -> str:
+        at = keys.get(f"tokenizer.ggml.{name}_token_id")
+        return tokens[at] if isinstance(at, int) and 0 <= at < len(tokens) else ""
+
+    kinds: dict[str, int] = {}
+    for entry in header.tensors.values():
+        kinds[entry.type.name] = kinds.get(entry.type.name, 0) + entry.nbytes
+    full, windowed, window = _cache_widths(keys, arch, number)
+    sampling = {k: float(v) for k, v in keys.items() if k.startswith("general.sampling.") and isinstance(v, int | float)}
+    template = keys.get("tokenizer.chat_template.tool_use") or keys.get("tokenizer.chat_template") or ""
+    return ModelFile(
+        path=str(path),
+        size=status.st_size,
+        identity=identity,
+        architecture=arch,
+        name=str(keys.get("general.name") or path.stem),
+        type=str(keys.get("sprig.recipe") or max(kinds, key=lambda k: kinds[k])),
+        weights=sum(kinds.values()),
+        repacked=sum(size for kind, size in kinds.items() if kind in _REPACKED),
+        n_layer=number("block_count"),
+        n_vocab=len(tokens) or number("vocab_size"),
+        n_embd=number("embedding_length"),
+        n_ff=number("feed_forward_length"),
+        n_head=number("attention.head_count", 1),
+        n_ctx_train=number("context_length"),
+        cache_width=full,
+        window_width=windowed,
+        window=window,
+        state=_state(keys, arch, number),
+        template=template if isinstance(template, str) else "",
+        bos=token("bos"),
+        eos=token("eos"),
+        sampling=sampling,
+        causal=keys.get(f"{arch}.attention.causal", True) is not False,
+    )
+
+
+def _cache_widths(keys: Mapping[str, Any], arch: str, number: Callable[..., int]) -> tuple[int, int, int]:
+    """Numbers of K and V per token in layers that see everything, in those with a window, and the window."""
+    layers, heads = number("block_count"), number("attention.head_count", 1)
+    per_head = number("attention.key_length", number("embedding_length") // max(1, heads))
+    per_head += number("attention.value_length", number("embedding_length") // max(1, heads))
+    kv = keys.get(f"{arch}.attention.head_count_kv", heads)
+    counts = [int(n) for n in kv] if hasattr(kv, "__len__") else [int(kv)] * layers
+    interval = number("full_attention_interval")
+    if interval > 1:
+        counts = [n if (i + 1) % interval == 0 else 0 for i, n in enumerate(counts)]
+    window = number("attention.sliding_window")
+    pattern = keys.get(f"{arch}.attention.sliding_window_pattern", _WINDOW_PATTERN.get(arch, 0))
+    if not window:
+        narrow = [False] * layers
+    elif hasattr(pattern, "__len__"):
+        narrow = [bool(p) for p in pattern]
+    else:
+        narrow = [bool(pattern) and (i + 1) % int(pattern) != 0 for i in range(layers)]
+    pairs = list(zip(counts, narrow, strict=False))
+    full = sum(n for n, is_narrow in pairs if not is_narrow) * per_head
+    return full, sum(n for n, is_narrow in pairs if is_narrow) * per_head, window
+
+
+def _state(keys: Mapping[str, Any], arch: str, number: Callable[..., int]) -> int:
+    """Bytes of recurrent state of a sequence, in float32, for layers without attention: Mamba, gated delta nets, convolutions."""
+    inner, state, conv = number("ssm.inner_size"), number("ssm.state_size"), number("ssm.conv_kernel")
+    short = number("shortconv.l_cache")
+    if not inner and not short:
+        return 0
+    kv = keys.get(f"{arch}.attention.head_count_kv", 0)
+    layers = number("block_count")
+    if hasattr(kv, "__len__"):
+        layers = sum(1 for n in kv if n == 0)
+    elif interval := number("full_attention_interval"):
+        layers -= layers // interval
+    per_layer = inner * state + max(0, conv - 1) * (inner + 2 * number("ssm.group_count") * state)
+    return 4 * layers * (per_layer + max(0, short - 1) * number("embedding_length"))

@@ -1,0 +1,168 @@
+"""A damaged store is set aside, never deleted; what can be read of it goes into a new one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.sessions.database import Database
+from agent.sessions.records import COLUMNS, SessionError, stored
+
+_SESSION_COLUMNS = (
+    "number, id, title, created, updated, touched, model, system, tools, settings, parent_session, parent_message, leaf"
+)
+_MESSAGE_COLUMNS = f"session, {COLUMNS}"
+_BESIDE = ("", "-wal", "-shm")
+_SPAN = 1 << 20  # row numbers are tried up to here when the table cannot say how far they go
+_TRIES = 100_000  # reads that may fail in one table; more is not damage, it is rubbish
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What became of a damaged store.
+
+    Attributes:
+        set_aside: where the damaged file lies now, as it was.
+        sessions, messages: how many could be read and are in the new store.
+        lost: rows that were there and could not be read, or not be understood.
+    """
+
+    set_aside: Path
+    sessions: int
+    messages: int
+    lost: int
+
+
+def salvage(path: Path) -> Salvaged:
+    """Set a damaged store aside and put a new one in its place with all that can be read.
+
+    End every other process that uses the store before. The file is read from a copy, row by row; a row that lies on a broken page
+    is left out. SessionError when there is no such file or no room for the copies.
+    """
+    if not path.is_file():
+        raise SessionError(f"there is no store {path} to save")
+    try:
+        return _salvage(path)
+    except OSError as e:
+        raise SessionError(f"{path} could not be saved ({e.strerror or e}) and is as it was: make room beside it") from None
+
+
+def _salvage(path: Path) -> Salvaged:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".salvage-") as place:
+        copy = Path(place) / "damaged.db"
+        for ending in _BESIDE[:2]:
+            if Path(f"{path}{ending}").exists():
+                shutil.copyfile(f"{path}{ending}", f"{copy}{ending}")
+        new = Path(place) / "new.db"
+        sessions, messages, lost = _copy_rows(copy, new)
+        aside = _free_name(path)
+        # The log goes first: a database without its log is older, a log without its database is nothing.
+        for ending in reversed(_BESIDE):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{path}{ending}", f"{aside}{ending}")  # noqa: PTH104
+        new.rename(path)
+    return Salvaged(aside, sessions, messages, lost)
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    return aside
+
+
+def _copy_rows(damaged: Path, new: Path) -> tuple[int, int, int]:
+    target = Database(new)
+    lost: list[int] = []
+    sessions = messages = 0
+    source = sqlite3.connect(damaged, isolation_level=None)
+    try:
+        with target.writing() as connection:
+            connection.execute("PRAGMA defer_foreign_keys = ON")
+            for row in _rows(source, "sessions", "number", _SESSION_COLUMNS, lost):
+                sessions += _insert(connection, "sessions", _SESSION_COLUMNS, row, lost)
+            for row in _rows(source, "messages", "id", _MESSAGE_COLUMNS, lost):
+                try:
+                    stored(row[1:])
+                except (ValueError, TypeError, KeyError):
+                    lost.append(0)
+                    continue
+                messages += _insert(connection, "messages", _MESSAGE_COLUMNS, row, lost)
+            _mend(connection)
+        with target.reading() as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        source.close()
+        target.close()
+    return sessions, messages, len(lost)
+
+
+def _insert(connection: sqlite3.Connection, table: str, columns: str, row: tuple[object, ...], lost: list[int]) -> int:
+    marks = ", ".join("?" * len(row))
+    try:
+        connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", row)
+    except (sqlite3.IntegrityError, sqlite3.DataError):
+        lost.append(0)
+        return 0
+    return 1
+
+
+def _mend(connection: sqlite3.Connection) -> None:
+    """Let no row point to one that was lost."""
+    connection.execute(
+        "INSERT INTO sessions (number, id, title, created, updated, touched, model, system, tools, settings)"
+        " SELECT DISTINCT session, 'saved' || session, '', 0, 0, 0, '', '', '[]', '{}' FROM messages"
+        " WHERE session NOT IN (SELECT number FROM sessions)"
+    )
+    connection.execute("UPDATE sessions SET parent_session = NULL WHERE parent_session NOT IN (SELECT number FROM sessions)")
+    # A message whose predecessor is lost follows the newest one before it in its session: the order of the words is kept.
+    before = "SELECT max(o.id) FROM messages o WHERE o.session = messages.session AND o.id < messages.id"
+    connection.execute(f"UPDATE messages SET parent = ({before}) WHERE parent NOT IN (SELECT id FROM messages)")
+    connection.execute(
+        "UPDATE sessions SET leaf = (SELECT max(id) FROM messages WHERE session = number)"
+        " WHERE leaf IS NULL OR leaf NOT IN (SELECT id FROM messages WHERE session = number)"
+    )
+
+
+def _rows(source: sqlite3.Connection, table: str, key: str, columns: str, lost: list[int]) -> Iterator[tuple[object, ...]]:
+    """Every row that can be read: whole stretches where they are sound, single rows around a broken page."""
+    pending, failed = [(1, _last(source, table, key))], 0
+    query = f"SELECT {columns} FROM {table} WHERE {key} BETWEEN ? AND ?"
+    while pending and failed < _TRIES:
+        first, last = pending.pop()
+        if first > last:
+            continue
+        try:
+            found = source.execute(query, (first, last)).fetchall()
+        except (sqlite3.Error, UnicodeDecodeError):
+            failed += 1
+            if first == last:
+                lost.append(first)
+            else:
+                middle = (first + last) // 2
+                pending += [(middle + 1, last), (first, middle)]
+            continue
+        yield from found
+
+
+def _last(source: sqlite3.Connection, table: str, key: str) -> int:
+    queries = (f"SELECT max({key}) FROM {table}", f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'")
+    answers = []
+    for query in queries:
+        with contextlib.suppress(sqlite3.Error):
+            row = source.execute(query).fetchone()
+            answers.append(int(row[0] or 0) if row else 0)
+    if answers:
+        return max(answers)
+    # Is anything of the table there at all?
+    try:
+        source.execute(f"SELECT {key} FROM {table} LIMIT 0")
+    except sqlite3.Error:
+        return 0
+    return _SPAN

@@ -1,0 +1,311 @@
+"""One session: a tree of messages with a current leaf.
+
+To edit a message, or to have an answer again, is to branch at the message before it and to append anew; nothing is overwritten.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from agent.messages import Message
+from agent.sessions.database import Database
+from agent.sessions.export import json_export, markdown_export
+from agent.sessions.records import (
+    COLUMNS,
+    ROLES,
+    STATES,
+    SessionError,
+    SessionInfo,
+    State,
+    Stored,
+    calls_to_json,
+    clean,
+    stored,
+    title_of,
+    to_json,
+    tokens_to_blob,
+)
+
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # none that a person confuses with another
+_ID_LENGTH = 10
+INFO = """
+SELECT s.id, s.title, s.created, s.updated, s.model, s.system, s.tools, s.settings,
+       (SELECT count(*) FROM messages m WHERE m.session = s.number),
+       (SELECT p.id FROM sessions p WHERE p.number = s.parent_session), s.parent_message
+FROM sessions s
+"""
+_PATH = f"""
+WITH RECURSIVE path (at) AS (
+    SELECT :leaf UNION SELECT m.parent FROM messages m JOIN path ON m.id = path.at WHERE m.parent IS NOT NULL
+)
+SELECT {COLUMNS} FROM messages WHERE id IN (SELECT at FROM path) AND session = :session ORDER BY id
+"""
+_FILLED = COLUMNS.removeprefix("id, ")
+INSERT_MESSAGE = f"INSERT INTO messages (session, {_FILLED}) VALUES ({', '.join('?' * (_FILLED.count(',') + 2))})"
+
+
+class Session:
+    """One conversation. It follows its own leaf: what another process appends to the same session becomes a branch beside it,
+    so that no turn is torn apart; whoever opens the session next goes on from what was appended last."""
+
+    def __init__(self, database: Database, number: int, leaf: int | None) -> None:
+        self._database = database
+        self.number = number
+        self.leaf = leaf
+        with database.reading() as connection:
+            self.id: str = self._one(connection, "id")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing waits to be written; a session that never got a message is removed."""
+        if self._database.read_only or self.leaf is not None:
+            return
+        with self._database.writing() as connection:
+            unused = "title = '' AND NOT EXISTS (SELECT 1 FROM messages WHERE session = number)"
+            connection.execute(f"DELETE FROM sessions WHERE number = ? AND {unused}", (self.number,))
+
+    @property
+    def info(self) -> SessionInfo:
+        with self._database.reading() as connection:
+            row = connection.execute(f"{INFO} WHERE s.number = ?", (self.number,)).fetchone()
+        if row is None:
+            raise self._gone()
+        return info_of(row)
+
+    def configure(
+        self,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        tools: Sequence[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Change what goes for the whole session; what is None stays."""
+        new = {
+            "model": None if model is None else clean(model),
+            "system": None if system is None else clean(system),
+            "tools": None if tools is None else names_to_json(tools),
+            "settings": None if settings is None else settings_to_json(settings),
+        }
+        changes = {column: value for column, value in new.items() if value is not None}
+        if changes:
+            with self._database.writing() as connection:
+                self._set(connection, changes)
+
+    def append(
+        self,
+        message: Message,
+        *,
+        usage: Mapping[str, int | float] | None = None,
+        tokens: Sequence[int] | None = None,
+        fingerprint: str = "",
+        state: State = "complete",
+        ok: bool | None = None,
+        data: Any = None,
+        seconds: float | None = None,
+    ) -> int:
+        """Add a message after the current leaf and make it the leaf.
+
+        Args:
+            message: what was said.
+            usage: counts and times by name.
+            tokens: the ids that were read or generated for it, int32.
+            fingerprint: of the model that ``tokens`` belong to.
+            state: ``partial`` when ``update`` will complete it.
+            ok, data, seconds: of a tool message, how it went.
+
+        Returns:
+            The id of the message: once it is returned, the message is on the disk.
+        """
+        one = Stored(0, self.leaf, message, state, time.time(), ok, data, seconds, _tuple(tokens), fingerprint, usage)
+        row = message_row(self.number, self.leaf, one)
+        with self._database.writing() as connection:
+            self._one(connection, "id")
+            number = connection.execute(INSERT_MESSAGE, row).lastrowid
+            assert number is not None
+            title = title_of(message.text) if message.role == "user" else ""
+            query = "UPDATE sessions SET title = ? WHERE number = ? AND title = ''"
+            connection.execute(query, (title, self.number))
+            self._set(connection, {"leaf": number})
+        self.leaf = number
+        return number
+
+    def update(
+        self,
+        id: int,
+        message: Message | None = None,
+        *,
+        usage: Mapping[str, int | float] | None = None,
+        tokens: Sequence[int] | None = None,
+        fingerprint: str | None = None,
+        state: State | None = None,
+        ok: bool | None = None,
+        data: Any = None,
+        seconds: float | None = None,
+    ) -> None:
+        """Write more of a message that was appended as ``partial``, or complete it; what is None stays.
+
+        SessionError when there is no such message in this session, or when it is complete: what was said stays said.
+        """
+        changes: dict[str, Any] = {}
+        if message is not None:
+            one = Stored(id, None, message, "partial", 0.0)
+            named = dict(zip(_FILLED.split(", "), message_row(self.number, None, one)[1:], strict=True))
+            changes = {key: named[key] for key in ("role", "text", "thinking", "calls", "call_id", "name", "images")}
+        given = {
+            "usage": None if usage is None else to_json(dict(usage), "a usage"),
+            "tokens": tokens_to_blob(tokens), "fingerprint": fingerprint, "state": state,
+            "ok": None if ok is None else int(ok), "data": None if data is None else to_json(data, "a tool's result"),
+            "seconds": seconds,
+        }  # fmt: skip
+        changes |= {key: value for key, value in given.items() if value is not None}
+        if not changes:
+            return
+        assignments = ", ".join(f"{column} = ?" for column in changes)
+        query = f"UPDATE messages SET {assignments} WHERE id = ? AND session = ? AND state = 'partial'"
+        with self._database.writing() as connection:
+            if connection.execute(query, (*changes.values(), id, self.number)).rowcount != 1:
+                raise SessionError(f"message {id} of session {self.id} is not being written: append a new one")
+            self._set(connection, {})
+
+    def messages(self) -> list[Stored]:
+        """The conversation from its first message to the current leaf."""
+        with self._database.reading() as connection:
+            rows = connection.execute(_PATH, {"leaf": self.leaf, "session": self.number}).fetchall()
+        return [stored(row) for row in rows]
+
+    def all_messages(self) -> list[Stored]:
+        """The messages of all branches, by id."""
+        with self._database.reading() as connection:
+            rows = connection.execute(f"SELECT {COLUMNS} FROM messages WHERE session = ? ORDER BY id", (self.number,)).fetchall()
+        return [stored(row) for row in rows]
+
+    def branches(self, message_id: int) -> list[Stored]:
+        """The message and all that stand in its place: the versions of an edited question, the answers to one question."""
+        with self._database.reading() as connection:
+            parent = self._parent(connection, message_id)
+            query = f"SELECT {COLUMNS} FROM messages WHERE session = ? AND parent IS ? ORDER BY id"
+            rows = connection.execute(query, (self.number, parent)).fetchall()
+        return [stored(row) for row in rows]
+
+    def branch(self, at: int | None) -> None:
+        """Go back: the next message will follow message ``at``, or begin the conversation anew when it is None."""
+        with self._database.writing() as connection:
+            if at is not None:
+                self._parent(connection, at)
+            self._set(connection, {"leaf": at})
+        self.leaf = at
+
+    def switch(self, message_id: int) -> None:
+        """Go to the branch of a message, to the newest end of it."""
+        query = (
+            "WITH RECURSIVE below (id) AS (SELECT ? UNION SELECT m.id FROM messages m JOIN below ON m.parent = below.id)"
+            " SELECT max(id) FROM below"
+        )
+        with self._database.writing() as connection:
+            self._parent(connection, message_id)
+            leaf: int = connection.execute(query, (message_id,)).fetchone()[0]
+            self._set(connection, {"leaf": leaf})
+        self.leaf = leaf
+
+    def fork(self, at: int, *, title: str | None = None) -> Session:
+        """A new session that begins with a copy of the conversation up to message ``at``, and remembers where it came from."""
+        with self._database.writing() as connection:
+            self._parent(connection, at)
+            copied = connection.execute(
+                "SELECT title, model, system, tools, settings FROM sessions WHERE number = ?", (self.number,)
+            ).fetchone()
+            number = new_session(connection, clean(title) if title else copied[0], *copied[1:])
+            leaf: int | None = None
+            for row in connection.execute(_PATH, {"leaf": at, "session": self.number}).fetchall():
+                leaf = connection.execute(INSERT_MESSAGE, (number, leaf, *row[2:])).lastrowid
+            query = "UPDATE sessions SET leaf = ?, parent_session = ?, parent_message = ? WHERE number = ?"
+            connection.execute(query, (leaf, self.number, at, number))
+        return Session(self._database, number, leaf)
+
+    def export_markdown(self) -> str:
+        """The conversation up to the leaf, for people. Everything that was said stands in fences that it cannot close."""
+        return markdown_export(self.info, self.messages())
+
+    def export_json(self) -> dict[str, Any]:
+        """All branches as JSON values, for ``Store.import_json``. Token ids stay in the store: they belong to one model file."""
+        return json_export(self.info, self.all_messages(), self.leaf)
+
+    def _one(self, connection: sqlite3.Connection, column: str) -> Any:
+        row = connection.execute(f"SELECT {column} FROM sessions WHERE number = ?", (self.number,)).fetchone()
+        if row is None:
+            raise self._gone()
+        return row[0]
+
+    def _gone(self) -> SessionError:
+        return SessionError(f"session {getattr(self, 'id', self.number)} was deleted meanwhile: begin a new one")
+
+    def _parent(self, connection: sqlite3.Connection, message: int) -> int | None:
+        row = connection.execute("SELECT parent FROM messages WHERE id = ? AND session = ?", (message, self.number)).fetchone()
+        if row is None:
+            raise SessionError(f"session {self.id} has no message {message}: its messages carry their ids")
+        parent: int | None = row[0]
+        return parent
+
+    def _set(self, connection: sqlite3.Connection, changes: Mapping[str, Any]) -> None:
+        """Change columns of the session, and note that it was used now."""
+        columns = {**changes, "updated": time.time()}
+        assignments = ", ".join(f"{column} = ?" for column in columns)
+        query = f"UPDATE sessions SET {assignments}, touched = (SELECT max(touched) + 1 FROM sessions) WHERE number = ?"
+        if connection.execute(query, (*columns.values(), self.number)).rowcount != 1:
+            raise self._gone()
+
+
+def new_session(connection: sqlite3.Connection, title: str, model: str, system: str, tools: str, settings: str) -> int:
+    now = time.time()
+    query = (
+        "INSERT INTO sessions (id, title, created, updated, touched, model, system, tools, settings)"
+        " VALUES (?, ?, ?, ?, (SELECT coalesce(max(touched), 0) + 1 FROM sessions), ?, ?, ?, ?)"
+    )
+    id = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
+    number = connection.execute(query, (id, title, now, now, model, system, tools, settings)).lastrowid
+    assert number is not None
+    return number
+
+
+def message_row(session: int, parent: int | None, one: Stored) -> tuple[Any, ...]:
+    """The values of ``INSERT_MESSAGE``."""
+    m = one.message
+    if m.role not in ROLES or one.state not in STATES:
+        raise SessionError(f"a message cannot be kept: role {m.role!r}, state {one.state!r} is not one of those that there are")
+    return (
+        session, parent, m.role, clean(m.text), clean(m.thinking), calls_to_json(m.calls), clean(m.call_id), clean(m.name),
+        to_json(list(m.images), "the paths of pictures"), one.state, one.created, None if one.ok is None else int(one.ok),
+        None if one.data is None else to_json(one.data, "a tool's result"), one.seconds, tokens_to_blob(one.tokens),
+        clean(one.fingerprint), None if one.usage is None else to_json(dict(one.usage), "a usage"),
+    )  # fmt: skip
+
+
+def info_of(row: Sequence[Any]) -> SessionInfo:
+    id, title, created, updated, model, system, tools, settings, count, parent, parent_message = row
+    return SessionInfo(
+        id, title, created, updated, model, system, tuple(json.loads(tools)), json.loads(settings), count, parent, parent_message
+    )
+
+
+def names_to_json(names: Sequence[str]) -> str:
+    return to_json(list(names), "the names of the tools")
+
+
+def settings_to_json(settings: Mapping[str, Any] | None) -> str:
+    return to_json(dict(settings or {}), "the settings")
+
+
+def _tuple(tokens: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if tokens is None else tuple(tokens)

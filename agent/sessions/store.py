@@ -1,0 +1,137 @@
+"""The store of the sessions: every message, call, result and timing of every conversation, in one SQLite file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from agent.home import home
+from agent.sessions.database import Database
+from agent.sessions.export import checked_import
+from agent.sessions.records import Hit, SessionError, SessionInfo, Stored, clean
+from agent.sessions.schema import forget_words
+from agent.sessions.search import LONGEST, like_pattern, search
+from agent.sessions.session import (
+    INFO,
+    INSERT_MESSAGE,
+    Session,
+    info_of,
+    message_row,
+    names_to_json,
+    new_session,
+    settings_to_json,
+)
+
+__all__ = ["Hit", "Session", "SessionError", "SessionInfo", "Store", "Stored"]
+
+
+class Store:
+    """All sessions of a person. Any thread may use it; other processes may use the same file at the same time.
+
+    Whatever a method has returned from is on the disk. Every error is a SessionError in one line.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Open the store, or make it.
+
+        Args:
+            path: the file; by default ``sessions.db`` in SPRIG_HOME.
+
+        Raises:
+            SessionError: it is damaged, of a newer Sprig, or cannot be made.
+        """
+        self.path = home() / "sessions.db" if path is None else path
+        self._database = Database(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back. Sessions of this store can no longer be used."""
+        self._database.close()
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the file, or its disk, can only be read."""
+        return self._database.read_only
+
+    def create(
+        self,
+        *,
+        model: str = "",
+        title: str | None = None,
+        system: str = "",
+        tools: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """Begin a session. Without a title it gets one from the first user message."""
+        fields = (clean(title or ""), clean(model), clean(system), names_to_json(tools), settings_to_json(settings))
+        with self._database.writing() as connection:
+            number = new_session(connection, *fields)
+        return Session(self._database, number, None)
+
+    def open(self, id: str) -> Session:
+        """The session with this id, or the only one whose id begins so. SessionError when there is none, or several."""
+        start = clean(id).strip().lower()
+        with self._database.reading() as connection:
+            query = "SELECT number, id, leaf FROM sessions WHERE substr(id, 1, ?) = ? ORDER BY number DESC LIMIT 4"
+            rows = connection.execute(query, (len(start), start)).fetchall() if start else []
+        rows = [row for row in rows if row[1] == start] or rows
+        if not rows:
+            raise SessionError(f"there is no session {clean(id)[:40]!r}: the list of sessions shows their ids")
+        if len(rows) > 1:
+            some = ", ".join([row[1] for row in rows[:3]] + ["…"] * (len(rows) > 3))
+            raise SessionError(f"several sessions begin with {start!r} ({some}): write more of the id")
+        return Session(self._database, rows[0][0], rows[0][2])
+
+    def latest(self) -> Session | None:
+        """The session that was used last."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT number, leaf FROM sessions ORDER BY touched DESC LIMIT 1").fetchone()
+        return None if row is None else Session(self._database, row[0], row[1])
+
+    def sessions(self, limit: int = 50, query: str | None = None) -> list[SessionInfo]:
+        """The sessions, last used first; with ``query`` those whose title or model has it, or whose id begins with it."""
+        text = clean((query or "")[:LONGEST]).strip()
+        values = {"limit": max(0, limit), "like": like_pattern(text), "text": text.lower()}
+        where = "WHERE s.title LIKE :like ESCAPE '\\' OR s.model LIKE :like ESCAPE '\\' OR substr(s.id, 1, length(:text)) = :text"
+        with self._database.reading() as connection:
+            rows = connection.execute(f"{INFO} {where if text else ''} ORDER BY s.touched DESC LIMIT :limit", values).fetchall()
+        return [info_of(row) for row in rows]
+
+    def search(self, text: str, limit: int = 20) -> list[Hit]:
+        """Where a text occurs in messages, thoughts and calls. Anything may be searched for; nothing in it is an operator."""
+        with self._database.reading() as connection:
+            return search(connection, text, limit)
+
+    def rename(self, id: str, title: str) -> None:
+        number = self.open(id).number
+        with self._database.writing() as connection:
+            connection.execute("UPDATE sessions SET title = ? WHERE number = ?", (" ".join(clean(title).split()), number))
+
+    def delete(self, id: str) -> None:
+        """Remove a session and its messages; what they held is overwritten in the file. Its forks stay."""
+        number = self.open(id).number
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM sessions WHERE number = ?", (number,))
+            forget_words(connection)
+
+    def import_json(self, data: object) -> Session:
+        """Take in a session that ``Session.export_json`` gave away. It gets an id of its own.
+
+        An import comes from anywhere, so what could act is left out: settings, tools and the paths of pictures. SessionError when
+        it is not such an export, or is larger than any conversation.
+        """
+        title, model, system, messages, leaf = checked_import(data)
+        ids: dict[int | None, int | None] = {None: None}
+        with self._database.writing() as connection:
+            number = new_session(connection, title, model, system, "[]", "{}")
+            for one in messages:
+                ids[one.id] = connection.execute(INSERT_MESSAGE, message_row(number, ids[one.parent], one)).lastrowid
+            connection.execute("UPDATE sessions SET leaf = ? WHERE number = ?", (ids[leaf], number))
+        return Session(self._database, number, ids[leaf])

@@ -1,0 +1,124 @@
+"""The built-in tools by name, made for one root and one home folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from agent import home as sprig_home
+from agent.children import sandbox
+from agent.children.sandbox import Limits
+from agent.tools.builtin.root import Root
+from agent.tools.define import Subject, Tool, tool
+from agent.tools.result import ToolDefinitionError
+
+# Name -> what happens when no rule speaks of it, and which arguments a rule's pattern is about. What changes the world or
+# sends something out is asked for; timers and notes are the agent's own.
+_KNOWN: Mapping[str, tuple[Literal["allow", "ask"], Mapping[str, Subject]]] = {
+    "read_file": ("allow", {"path": "path"}),
+    "list_files": ("allow", {"path": "path"}),
+    "search_files": ("allow", {"path": "path"}),
+    "write_file": ("ask", {"path": "path"}),
+    "edit_file": ("ask", {"path": "path"}),
+    "run_command": ("ask", {"command": "command"}),
+    "fetch_url": ("ask", {"url": "url"}),
+    "calculate": ("allow", {}),
+    "clock": ("allow", {}),
+    "set_timer": ("allow", {}),
+    "list_timers": ("allow", {}),
+    "remember": ("allow", {}),
+    "recall": ("allow", {}),
+    "device_status": ("allow", {}),
+    "query_sqlite": ("allow", {"path": "path"}),
+}
+BUILTIN_NAMES: tuple[str, ...] = tuple(_KNOWN)
+
+_OWN_LIMIT = {"run_command", "fetch_url", "search_files", "query_sqlite"}  # they end what they started, in their own time
+
+
+def builtin(
+    names: Iterable[str] = BUILTIN_NAMES,
+    *,
+    root: Path | None = None,
+    home: Path | None = None,
+    allow_private: bool = False,
+    shell: bool = False,
+    network: bool = False,
+    command_seconds: float = 60.0,
+    command_limits: Limits | None = None,
+) -> list[Tool]:
+    """Built-in tools, in the order of their names.
+
+    Args:
+        names: some of BUILTIN_NAMES.
+        root: the folder that file tools and commands never leave; by default the working directory.
+        home: where notes and timers are kept; by default Sprig's home.
+        allow_private: let ``fetch_url`` reach this machine and private networks.
+        shell: let a shell read commands, with pipes and redirections.
+        network: let commands open sockets.
+        command_seconds: that one command may take.
+        command_limits: on memory, processor time, file size and processes of one command.
+
+    Raises:
+        ToolDefinitionError: no built-in tool is called so.
+        RootError: the root is no folder.
+    """
+    wanted = list(dict.fromkeys([names] if isinstance(names, str) else names))
+    if unknown := [name for name in wanted if name not in _KNOWN]:
+        raise ToolDefinitionError(f"no built-in tool is called {unknown[0]!r}: there are {', '.join(BUILTIN_NAMES)}")
+    place = Root(root if root is not None else Path.cwd())
+    kept = home if home is not None else sprig_home.home()
+    settings = {"shell": shell, "network": network, "seconds": command_seconds, "limits": command_limits}
+    return [_make(name, place, kept, allow_private, settings) for name in wanted]
+
+
+def _make(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any]) -> Tool:
+    approval, subjects = _KNOWN[name]
+    timeout = None if name in _OWN_LIMIT else 30.0
+    made = tool(timeout=timeout, approval=approval)(_function(name, root, home, allow_private, settings))
+    made.origin = "builtin"
+    made.subjects = subjects
+    if name == "run_command" and not sandbox.confines_files():
+        made.unconfined = f"nothing keeps a command from files outside the root here (confinement: {sandbox.report()})"
+    return made
+
+
+def _function(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any]) -> Callable[..., Any]:
+    """Each module is loaded only for the tools that are asked for."""
+    if name in ("read_file", "list_files", "search_files", "write_file", "edit_file"):
+        from agent.tools.builtin.files import FileTools
+
+        return _method(FileTools(root), name)
+    if name == "run_command":
+        from agent.tools.builtin.shell import CommandTool
+
+        return CommandTool(root, **settings).run_command
+    if name == "fetch_url":
+        from agent.tools.builtin.web import WebTool
+
+        return WebTool(allow_private=allow_private).fetch_url
+    if name == "query_sqlite":
+        from agent.tools.builtin.sql import SqlTool
+
+        return SqlTool(root).query_sqlite
+    if name == "calculate":
+        from agent.tools.builtin.calculator import calculate
+
+        return calculate
+    if name == "device_status":
+        from agent.tools.builtin.device import DeviceTool
+
+        return DeviceTool(root.path).device_status
+    if name in ("remember", "recall"):
+        from agent.tools.builtin.notes import Notes
+
+        return _method(Notes(home / "notes.jsonl"), name)
+    from agent.tools.builtin.clock import Timers, clock
+
+    return clock if name == "clock" else _method(Timers(home / "timers.json"), name)
+
+
+def _method(owner: object, name: str) -> Callable[..., Any]:
+    method: Callable[..., Any] = getattr(owner, name)
+    return method

@@ -1,0 +1,219 @@
+"""The file tools: read, list, search, write and edit below one root."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import stat
+from typing import Any
+
+from agent.children import process
+from agent.children.sandbox import Limits, Rules
+from agent.files import human_size
+from agent.text.line_diff import unified
+from agent.tools.builtin.root import Root, RootError
+from agent.tools.result import ToolContext, ToolError, ToolResult, clean, describe_bytes
+
+MAX_READ = 60_000  # bytes that one call shows
+MAX_SCAN = 1 << 26  # bytes that are skipped to reach a line
+MAX_WRITE = 1 << 20
+MAX_ENTRIES = 200
+_SEARCH_SECONDS = 10.0
+
+
+class FileTools:
+    """The tools' functions over one root; ``agent.tools.builtin.catalogue`` makes tools of them."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+
+    def read_file(self, path: str, start: int = 1, lines: int = 200) -> str:
+        """Read a text file.
+
+        Args:
+            start: first line
+            lines: how many
+        """
+        if start < 1 or lines < 1:
+            raise ToolError("start and lines count from 1")
+        with self._root.file(path) as fd, os.fdopen(os.dup(fd), "rb") as f:
+            size = os.fstat(fd).st_size
+            head = f.read(8192)
+            if b"\0" in head:
+                return describe_bytes(head, size)
+            f.seek(0)
+            return _numbered(f, start, lines)
+
+    def list_files(self, path: str = ".", pattern: str = "") -> str:
+        """List a folder, or find files below it by a pattern like *.py.
+
+        Args:
+            pattern: looks in all folders below
+        """
+        parts = self._root.parts(path)
+        with self._root.folder(parts) as fd:
+            found, more = _matching(fd, pattern) if pattern else _entries(fd)
+        if not found:
+            return "nothing matches" if pattern else "the folder is empty"
+        return "\n".join([*found, *([f"[{more:,} more]"] if more else [])])
+
+    def search_files(self, text: str, context: ToolContext, path: str = ".") -> str:
+        """Find lines that contain a text or match a regular expression.
+
+        Args:
+            path: file or folder to look in
+        """
+        if not text:
+            raise ToolError("the text to look for is empty")
+        self._root.parts(path)
+        rules = Rules(read=(str(self._root.path),), limits=Limits(memory=1 << 29, cpu=int(_SEARCH_SECONDS), file_size=0))
+        payload = {"root": str(self._root.path), "path": path, "text": text, "seconds": _SEARCH_SECONDS - 1}
+        answer = process.run_function(
+            "agent.tools.builtin.search_child:search", payload, rules, seconds=_SEARCH_SECONDS, cancelled=context.cancelled
+        )
+        return str(answer)
+
+    def write_file(self, path: str, content: str) -> ToolResult:
+        """Write a text file, replacing what is there."""
+        data = _encoded(content)
+        there = self._exists(path)
+        before = self._text(path) if there else None
+        self._root.write(path, data)
+        return _changed(path, before, content, "wrote" if there else "created")
+
+    def edit_file(self, path: str, old: str, new: str) -> ToolResult:
+        """Replace a passage of a text file.
+
+        Args:
+            old: the exact text, which must occur once
+        """
+        self._root.check_writable(path)
+        before = self._text(path)
+        if before is None:
+            raise ToolError(f"{path} is no UTF-8 text of at most {human_size(MAX_WRITE)}: it cannot be edited")
+        if not old:
+            raise ToolError("old is empty: give the text to replace")
+        if old not in before and "\r\n" in before:
+            old, new = old.replace("\n", "\r\n"), new.replace("\n", "\r\n")
+        count = before.count(old)
+        if count != 1:
+            raise ToolError(_how_often(before, old, count))
+        after = before.replace(old, new)
+        self._root.write(path, _encoded(after))
+        return _changed(path, before, after, "edited")
+
+    def _exists(self, path: str) -> bool:
+        parts = self._root.check_writable(path)
+        try:
+            with self._root.folder(parts[:-1]) as folder:
+                os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
+        except (RootError, OSError):
+            return False
+        return True
+
+    def _text(self, path: str) -> str | None:
+        with self._root.file(path) as fd:
+            if os.fstat(fd).st_size > MAX_WRITE:
+                return None
+            with os.fdopen(os.dup(fd), "rb") as f:
+                raw = f.read(MAX_WRITE + 1)
+        try:
+            return raw.decode("utf-8") if b"\0" not in raw else None
+        except UnicodeDecodeError:
+            return None
+
+
+def _encoded(text: str) -> bytes:
+    data = text.encode("utf-8", "replace")
+    if len(data) > MAX_WRITE:
+        raise ToolError(f"this is {human_size(len(data))}; a file may get {human_size(MAX_WRITE)} at once")
+    return data
+
+
+def _numbered(f: Any, start: int, count: int) -> str:
+    """Lines ``start`` to ``start + count - 1``, read in bounded pieces, with a last line that says what is missing."""
+    number, scanned, at_line_start = 1, 0, True
+    while number < start:
+        piece = f.readline(1 << 16)
+        scanned += len(piece)
+        if not piece:
+            return f"[the file has {number - 1 if at_line_start else number} lines]"
+        if scanned > MAX_SCAN:
+            return f"[line {start} lies beyond the first {human_size(MAX_SCAN)} of the file, which is as far as this reads]"
+        at_line_start = piece.endswith(b"\n")
+        number += at_line_start
+    shown = bytearray()
+    last = start + count
+    while number < last and len(shown) < MAX_READ:
+        piece = f.readline(MAX_READ - len(shown))
+        if not piece:
+            break
+        shown += piece
+        number += piece.endswith(b"\n")
+    text = clean(shown.decode("utf-8", "replace"))
+    if f.read(1):
+        rest = f"from line {number} on" if number > start else "within this long line"
+        return f"{text}\n[more {rest}]" if not text.endswith("\n") else f"{text}[more {rest}]"
+    return text or "[the file is empty]" if start == 1 or text else f"[the file has {number - 1} lines]"
+
+
+def _entries(fd: int) -> tuple[list[str], int]:
+    entries: list[str] = []
+    with os.scandir(fd) as found:
+        for entry in found:
+            entries.append(entry.name)
+            if len(entries) > 100_000:
+                break
+    entries.sort()
+    return [_entry(name, fd) for name in entries[:MAX_ENTRIES]], max(0, len(entries) - MAX_ENTRIES)
+
+
+def _entry(name: str, fd: int) -> str:
+    shown = clean(name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\n", " "))
+    try:
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except OSError:
+        return shown
+    if stat.S_ISDIR(status.st_mode):
+        return f"{shown}/"
+    if stat.S_ISLNK(status.st_mode):
+        return f"{shown} (link)"
+    return f"{shown} ({human_size(status.st_size)})"
+
+
+def _matching(fd: int, pattern: str) -> tuple[list[str], int]:
+    """Paths below the folder whose name, or whole path when the pattern has a slash, matches; no link is followed."""
+    wanted = pattern.removeprefix("./").removeprefix("**/")
+    found: list[str] = []
+    more = seen = 0
+    for folder, folders, files, here in os.fwalk(".", dir_fd=fd, follow_symlinks=False):
+        folders.sort()
+        folders[:] = [name for name in folders if name not in (".git", "node_modules", "__pycache__")]
+        for name in sorted(files):
+            path = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118
+            if fnmatch.fnmatchcase(path if "/" in wanted else name, wanted):
+                if len(found) < MAX_ENTRIES:
+                    head = path[: -len(name)]
+                    found.append(clean(head.encode("utf-8", "surrogateescape").decode("utf-8", "replace")) + _entry(name, here))
+                else:
+                    more += 1
+        seen += len(files) + len(folders)
+        if seen > 200_000:
+            break
+    return found, more
+
+
+def _how_often(text: str, old: str, count: int) -> str:
+    if count:
+        return f"the text occurs {count} times: give more of it, so that it is found once"
+    first = old.strip().splitlines()[0].strip() if old.strip() else ""
+    near = [n for n, line in enumerate(text.splitlines(), 1) if first and first in line]
+    hint = f"; its first line is at line {near[0]}, compare the spaces and the lines after it" if near else ""
+    return f"the text does not occur{hint}"
+
+
+def _changed(path: str, before: str | None, after: str, verb: str) -> ToolResult:
+    diff, cut = unified(before or "", after, path)
+    count = after.count("\n") + (not after.endswith("\n") and bool(after))
+    text = f"{verb} {path} ({count} line{'s' if count != 1 else ''})"
+    return ToolResult(True, text, data={"path": path, "created": verb == "created", "diff": diff, "diff_cut": cut})

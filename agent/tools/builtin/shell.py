@@ -1,0 +1,93 @@
+"""The tool that runs a command: confined, without a shell unless the script wants one."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from agent.children import process, sandbox
+from agent.children.sandbox import Limits, Rules
+from agent.text.command_line import read_command
+from agent.tools.builtin.root import Root
+from agent.tools.result import ToolContext, ToolError, ToolResult, clean, describe_bytes
+
+SECONDS = 60.0
+
+
+class CommandTool:
+    """Runs commands in a root.
+
+    Args:
+        root: where they run, and all that they may write.
+        shell: let ``/bin/sh`` read the command, with pipes and redirections; otherwise those are refused.
+        network: let them open sockets.
+        seconds: that one may take.
+        limits: on memory, processor time, file size and processes.
+    """
+
+    def __init__(
+        self, root: Root, *, shell: bool = False, network: bool = False, seconds: float = SECONDS, limits: Limits | None = None
+    ) -> None:
+        self._root, self._shell, self._seconds = root, shell, seconds
+        self._rules = Rules(sandbox.system_paths(), (str(root.path),), network, limits or Limits())
+
+    def run_command(self, command: str, context: ToolContext) -> ToolResult:
+        """Run a program and get its output."""
+        argv, wild = self._argv(command)
+        done = process.run_command(
+            argv, self._root.path, self._rules, seconds=self._seconds, cancelled=context.cancelled, wild=wild
+        )
+        if done.cancelled:
+            raise ToolError("cancelled")
+        notes = []
+        if done.timed_out:
+            notes.append(f"[ended after {self._seconds:g} s, which is all it may take]")
+        elif done.status is None or done.status < 0:
+            notes.append(f"[{_died(done.status)}]")
+        elif done.status:
+            notes.append(f"[exit status {done.status}]")
+        if done.left:
+            notes.append(f"[{done.left} process{'es' if done.left != 1 else ''} left running in the background, ended]")
+        data = {"status": done.status, "timed_out": done.timed_out, "confined": done.confined, "bytes_left_out": done.cut}
+        text = _text(done.output)
+        if not text and not notes:
+            text = "done, no output"
+        return ToolResult(done.status == 0 and not done.timed_out, "\n".join([*([text] if text else []), *notes]), data=data)
+
+    def _argv(self, command: str) -> tuple[list[str], list[int]]:
+        line = read_command(command)
+        if self._shell:
+            if not command.strip() or "\0" in command:
+                raise ToolError("this is no command")
+            return ["/bin/sh" if Path("/bin/sh").exists() else "sh", "-c", command], []
+        if line.broken:
+            raise ToolError(f"the command cannot be read: {line.broken}")
+        if line.operators:
+            first = line.operators[0]
+            sign = command[first.start : first.end].strip() or "a new line"
+            raise ToolError(f"there is no shell: {sign} ({first.what}) does not work. Run one program with its arguments")
+        if not line.words:
+            raise ToolError("the command is empty")
+        if not line.plain:
+            raise ToolError(f"there is no shell: {line.words[0].text} sets a variable. Run one program with its arguments")
+        return list(line.argv), [i for i, word in enumerate(line.words) if word.wild]
+
+
+def _died(status: int | None) -> str:
+    if status is None:
+        return "it ended in a way that could not be seen"
+    known = {signal.SIGXCPU: "it used up its processor time", signal.SIGXFSZ: "it wrote too large a file"}
+    known[signal.SIGKILL] = "it was killed, for want of memory or of processor time"
+    try:
+        number = signal.Signals(-status)
+    except ValueError:
+        return f"signal {-status}"
+    return known.get(number, f"it died of {number.name}")
+
+
+def _text(output: bytes) -> str:
+    text = output.decode("utf-8", "replace")
+    strange = output.count(0) + text.count("\ufffd")
+    if strange > 32 and strange * 10 > len(text):
+        return f"[{describe_bytes(output[:64], len(output))}]"
+    return clean(text).rstrip()

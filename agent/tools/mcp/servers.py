@@ -1,0 +1,324 @@
+"""MCP servers as tools (https://modelcontextprotocol.io), through the official ``mcp`` package, which is the extra ``mcp``.
+
+The agent is synchronous; the SDK is not. All connections live on one event loop in a daemon thread, and every wait for it has a
+deadline here: a server that dies, hangs, floods or lies becomes an error in one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from agent.home import home
+from agent.messages import ToolSpec
+from agent.text import display
+from agent.tools.define import Tool
+from agent.tools.mcp.config import MCPError, ServerConfig
+from agent.tools.mcp.connection import Connection
+from agent.tools.mcp.pins import Pins
+from agent.tools.mcp.result import convert
+from agent.tools.mcp.schema import Offered, public_names
+from agent.tools.result import ToolContext, ToolResult, failure
+
+__all__ = ["MCPError", "MCPEvent", "MCPServers", "MCPTool", "ServerConfig"]
+
+T = TypeVar("T")
+_POLL = 0.02  # seconds until a cancellation is noticed
+_LATE = 3.0  # seconds beyond a deadline of the loop's own until the loop itself is not waited for
+_PROGRESS = 100  # lines that wait to be shown
+_EVENTS = 200
+_CHANGED = "its description or schema changed since it was first seen"
+
+
+@dataclass(frozen=True, slots=True)
+class MCPEvent:
+    """Something that a person may want to know of a server.
+
+    Attributes:
+        server: its name.
+        kind: it is connected; it or its connection ended; its list of tools is another; or something is wrong with it.
+        text: in words, safe to show.
+    """
+
+    server: str
+    kind: Literal["connected", "ended", "tools", "warning"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MCPTool:
+    """A tool of a server.
+
+    Attributes:
+        spec: what the model is told; its name is ``server__tool``.
+        server: the server's name.
+        remote: the tool's name there.
+        annotations: what the server claims of it, like ``readOnlyHint``; nothing proves it.
+        changed: whether it is another one than was first seen: it must be approved anew.
+        timeout: seconds that a call may take.
+    """
+
+    spec: ToolSpec
+    server: str
+    remote: str
+    annotations: Mapping[str, bool]
+    changed: bool
+    timeout: float
+    _offered: Offered
+    _servers: MCPServers
+
+    def call(
+        self,
+        arguments: Mapping[str, Any],
+        on_progress: Callable[[str], None] = lambda line: None,
+        cancelled: threading.Event | None = None,
+        timeout: float | None = None,
+    ) -> ToolResult:
+        """Call it and wait. Never raises; a server that does not answer in time is an error in the result."""
+        return self._servers.call(self, arguments, on_progress, cancelled or threading.Event(), timeout or self.timeout)
+
+    def as_tool(self) -> Tool:
+        """For the agent: asked for, unless a rule allows it; and no rule allows what has changed."""
+
+        def call(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
+            return self.call(arguments, context.progress, context.cancelled)
+
+        # Its own deadline answers with a better reason, so that of the tool comes later.
+        tool = Tool.from_spec(self.spec, call, timeout=self.timeout + 2 * _LATE, approval="ask", origin="mcp")
+        tool.unconfined = _CHANGED if self.changed else ""
+        return tool
+
+
+class MCPServers:
+    """Some servers, connected while the ``with`` block lasts. What does not connect is an event and an entry of ``errors``.
+
+    Any thread may use it.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[ServerConfig],
+        *,
+        on_event: Callable[[MCPEvent], None] | None = None,
+        pins: Path | None = None,
+    ) -> None:
+        """Prepare; nothing is started yet.
+
+        Args:
+            configs: of the servers; their names must differ.
+            on_event: told what happens, from another thread; it must be quick.
+            pins: the file that remembers what tools looked like, by default ``mcp-tools.json`` in SPRIG_HOME.
+
+        Raises:
+            MCPError: two servers have one name, or the package ``mcp`` is not installed.
+        """
+        names = [config.name for config in configs]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise MCPError(f"two MCP servers are called {twice}: give each a name of its own")
+        if configs:
+            _need_sdk()
+        self.errors: dict[str, str] = {}
+        self.events: deque[MCPEvent] = deque(maxlen=_EVENTS)
+        self._configs = tuple(configs)
+        self._on_event = on_event
+        self._pins = Pins(home() / "mcp-tools.json" if pins is None else pins)
+        self._offers: dict[str, list[Offered]] = {}
+        self._listed: dict[str, int] = {}
+        self._connections: dict[str, Connection] = {}
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._pictures: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Self:
+        self._pictures = tempfile.TemporaryDirectory(prefix="sprig-mcp-", ignore_cleanup_errors=True)
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(lambda loop, context: None)  # asyncio would write it to the terminal
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sprig-mcp", daemon=True)
+        self._thread.start()
+        try:
+            self._connections = self._wait(self._make(), _LATE)
+            self._refresh([config.name for config in self._configs])
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all servers and what they started. Takes some seconds when they do not want to."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        closing = asyncio.run_coroutine_threadsafe(self._close_all(), loop)
+        with contextlib.suppress(Exception):
+            closing.result(15)
+        loop.call_soon_threadsafe(loop.stop)
+        if self._thread is not None:
+            self._thread.join(_LATE)
+            if not self._thread.is_alive():
+                loop.close()
+        if self._pictures is not None:
+            self._pictures.cleanup()
+
+    async def _make(self) -> dict[str, Connection]:
+        # Asyncio's locks belong to the loop on which they are made.
+        return {config.name: Connection(config, self._notifier(config.name)) for config in self._configs}
+
+    async def _close_all(self) -> None:
+        await asyncio.gather(*(connection.close() for connection in self._connections.values()), return_exceptions=True)
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=1) if others else None
+
+    def tools(self) -> list[Tool]:
+        """The tools of all servers that answer, for an agent; asked for again where a server said that they changed."""
+        return [tool.as_tool() for tool in self.mcp_tools()]
+
+    def mcp_tools(self) -> list[MCPTool]:
+        """The same with all that is known of them."""
+        stale = [name for name, connection in self._connections.items() if connection.listed != self._listed.get(name)]
+        if stale and self._loop is not None:
+            self._refresh(stale)
+        with self._lock:
+            offers = [(config, offered) for config in self._configs for offered in self._offers.get(config.name, [])]
+        names = public_names((config.name, offered.name) for config, offered in offers)
+        tools = [self._tool(config, offered, names[config.name, offered.name]) for config, offered in offers]
+        problem = self._pins.save()
+        if problem:
+            self._notifier("")("warning", problem)
+        return tools
+
+    def _tool(self, config: ServerConfig, offered: Offered, name: str) -> MCPTool:
+        changed = self._pins.changed(config.name, offered.name, offered.digest)
+        spec = ToolSpec(name, offered.description, offered.parameters)
+        return MCPTool(spec, config.name, offered.name, offered.annotations, changed, config.timeout, offered, self)
+
+    def accept(self, tool: MCPTool) -> MCPTool:
+        """A person has seen how the tool is now: it is no longer ``changed``."""
+        self._pins.accept(tool.server, tool.remote, tool._offered.digest)
+        return replace(tool, changed=False)
+
+    def log(self, server: str) -> str:
+        """The end of what the server wrote to its standard error; untrusted text."""
+        return self._connections[server].log if server in self._connections else ""
+
+    def call(
+        self,
+        tool: MCPTool,
+        arguments: Mapping[str, Any],
+        on_progress: Callable[[str], None],
+        cancelled: threading.Event,
+        timeout: float,
+    ) -> ToolResult:
+        """See ``MCPTool.call``."""
+        began = time.monotonic()
+        if cancelled.is_set():
+            return failure("cancelled")
+        connection, pictures = self._connections.get(tool.server), self._pictures
+        if connection is None or pictures is None:
+            return failure(f"MCP server {tool.server} was closed")
+        lines: deque[str] = deque(maxlen=_PROGRESS)
+        connecting = connection.config.connect_timeout
+        try:
+            work = connection.call(tool.remote, arguments, timeout, lines.append)
+            answer = self._wait(work, timeout + connecting + _LATE, cancelled, lambda: _drain(lines, on_progress))
+            return convert(answer, tool._offered.output, Path(pictures.name), time.monotonic() - began)
+        except MCPError as e:
+            return failure(str(e), time.monotonic() - began)
+        except Exception as e:  # whatever a server can still make the SDK do
+            return failure(f"MCP server {tool.server}: {type(e).__name__}: {e}", time.monotonic() - began)
+
+    def _refresh(self, names: Sequence[str]) -> None:
+        """Ask these servers for their tools, all at once; one that does not answer has none until it does."""
+        asked = {name: self._submit(self._connections[name].list_tools()) for name in names}
+        for name, future in asked.items():
+            connection = self._connections[name]
+            count = connection.listed
+            try:
+                offers = future.result(2 * connection.config.connect_timeout + _LATE)
+                problem = ""
+            except concurrent.futures.TimeoutError:
+                future.cancel()
+                offers, problem = [], f"MCP server {name}: it did not list its tools in time"
+            except Exception as e:
+                offers, problem = [], str(e)
+            with self._lock:
+                self._offers[name], self._listed[name] = offers, count
+                self.errors.pop(name, None)
+                if problem:
+                    self.errors[name] = problem
+            if problem:
+                self._notifier(name)("warning", problem)
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        loop = self._loop
+        if loop is None:
+            work.close()
+            raise MCPError("the MCP servers were closed")
+        return asyncio.run_coroutine_threadsafe(work, loop)
+
+    def _wait(
+        self,
+        work: Coroutine[Any, Any, T],
+        seconds: float,
+        cancelled: threading.Event | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> T:
+        future = self._submit(work)
+        deadline = time.monotonic() + seconds
+        try:
+            while not future.done():
+                with contextlib.suppress(concurrent.futures.TimeoutError):
+                    future.result(_POLL)
+                meanwhile()
+                if cancelled is not None and cancelled.is_set():
+                    raise MCPError("cancelled")
+                if time.monotonic() > deadline:
+                    raise MCPError(f"no answer within {seconds:g} s")
+        finally:
+            future.cancel()
+        meanwhile()
+        return future.result()
+
+    def _notifier(self, server: str) -> Callable[[str, str], None]:
+        def notify(kind: str, text: str) -> None:
+            event = MCPEvent(server, kind, display(text))  # type: ignore[arg-type]
+            self.events.append(event)
+            if self._on_event is not None:
+                with contextlib.suppress(Exception):
+                    self._on_event(event)
+
+        return notify
+
+
+def _drain(lines: deque[str], on_progress: Callable[[str], None]) -> None:
+    with contextlib.suppress(Exception):
+        while lines:
+            on_progress(lines.popleft())
+
+
+def _need_sdk() -> None:
+    try:
+        import mcp  # noqa: F401
+    except ImportError:
+        raise MCPError("MCP servers need a package that is not installed: pip install 'sprig-llm[mcp]'") from None
+    # Without a handler of their own, Python would write the SDK's complaints about servers to the terminal.
+    for name in ("mcp", "client"):
+        logging.getLogger(name).addHandler(logging.NullHandler())

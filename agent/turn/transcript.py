@@ -1,0 +1,124 @@
+"""A conversation as the tokens that the model has really read and written. It is only ever extended, so the cache stays good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from agent.dialects.write import write_turn
+from agent.engine.handle import Engine
+from agent.messages import Message, Segment, ToolSpec
+from agent.templates.chat_template import ChatTemplate
+
+
+@dataclass(slots=True)
+class Transcript:
+    """The tokens of one conversation, and the messages that they stand for.
+
+    The beginning comes from the model's template once; after that, what the model generated is kept token by token, and only what
+    follows it is rendered. Nothing that was said is ever rendered a second time, unless the conversation is rebuilt.
+
+    Attributes:
+        engine, template: of the model.
+        tools: what the model is told of, in a fixed order.
+        options: for the template.
+        messages: all that was said, a system message first where there is one.
+        tokens: what the cache holds or will hold, without the end-of-turn token of the last answer.
+        prefix: how many tokens at the start depend on nothing but system prompt and tools.
+        turns: of each assistant message, its tokens as they were generated, or as they would have been.
+        now: the date that the template writes; it stays, for a new one would change every token behind it.
+        held: messages that wait for the next question, such as results of calls that were not run.
+    """
+
+    engine: Engine
+    template: ChatTemplate
+    tools: tuple[ToolSpec, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    messages: list[Message] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    prefix: int = 0
+    turns: dict[int, list[int]] = field(default_factory=dict)
+    now: datetime = field(default_factory=datetime.now)
+    held: list[Message] = field(default_factory=list)
+
+    @property
+    def by_name(self) -> Mapping[str, ToolSpec]:
+        return {tool.name: tool for tool in self.tools}
+
+    def ask(self, new: Sequence[Message]) -> None:
+        """Add what was said to the model, after what was held; the tokens then end where its answer begins.
+
+        What fails here (a template that refuses, an engine that dies) leaves the transcript as it was.
+        """
+        new = [*self.held, *new]
+        previous = next((m for m in reversed(self.messages) if m.role == "assistant"), None)
+        if previous is not None:
+            self.tokens += self._tokens_of(self._continuation(previous, new))
+        else:
+            self._begin([*self.messages, *new])
+        self.messages += new
+        self.held = []
+
+    def answer(self, message: Message, generated: Sequence[int]) -> None:
+        """Add what the model said, with the tokens it said it in."""
+        self.turns[len(self.messages)] = list(generated)
+        self.messages.append(message)
+        self.tokens += generated
+
+    def rebuild(self, messages: Sequence[Message], turns: Mapping[int, Sequence[int]] | None = None) -> None:
+        """Begin again with these messages: after a compaction, on another branch, or when a session is taken up again.
+
+        Args:
+            messages: the whole conversation, ending with what the model is to answer, or with its answer.
+            turns: tokens of assistant messages as this very model generated them, by place in ``messages``.
+        """
+        self.messages, self.tokens, self.turns, self.held = [], [], {}, []
+        pending: list[Message] = []
+        for i, message in enumerate(messages):
+            if message.role != "assistant":
+                pending.append(message)
+                continue
+            if pending or not self.messages:
+                self.ask(pending or [Message("user", "")])
+                pending = []
+            kept = (turns or {}).get(i)
+            self.answer(message, list(kept) if kept is not None else self.written(message))
+        if pending:
+            self.ask(pending)
+
+    def written(self, message: Message) -> list[int]:
+        """An assistant's message as the model would have written it."""
+        profile = self.template.profile
+        return self._tokens_of(write_turn(profile.dialect, profile.thinking, message, self.by_name))
+
+    def copy(self) -> Transcript:
+        """The same, to go back to."""
+        return replace(
+            self, messages=list(self.messages), tokens=list(self.tokens), turns=dict(self.turns), held=list(self.held)
+        )  # fmt: skip
+
+    def go_back(self, to: Transcript) -> None:
+        """Be again as ``copy`` found it."""
+        self.messages, self.tokens, self.turns = list(to.messages), list(to.tokens), dict(to.turns)
+        self.held, self.prefix = list(to.held), to.prefix
+
+    def _begin(self, messages: Sequence[Message]) -> None:
+        head = self.template.head(messages, self.tools, self.options, now=self.now)
+        tokens = [i for part in self.engine.tokenize(head) for i in part]
+        self.prefix = self._fixed(messages, tokens)
+        self.tokens = tokens
+
+    def _fixed(self, messages: Sequence[Message], tokens: list[int]) -> int:
+        """How many tokens would be the same whatever the user said first."""
+        system = [m for m in messages if m.role == "system"]
+        head = self.template.head([*system, Message("user", "\u2026")], self.tools, self.options, now=self.now)
+        flat = [i for part in self.engine.tokenize(head) for i in part]
+        return next((i for i, (a, b) in enumerate(zip(tokens, flat, strict=False)) if a != b), 0)
+
+    def _continuation(self, previous: Message, new: Sequence[Message]) -> list[Segment]:
+        return self.template.continuation(previous, new, self.tools, self.options, now=self.now)
+
+    def _tokens_of(self, segments: Sequence[Segment]) -> list[int]:
+        return [i for ids in self.engine.tokenize(segments, after=self.tokens[-1] if self.tokens else None) for i in ids]

@@ -1,0 +1,226 @@
+"""The commands of the workstation, thin: arguments in, a call, the result for a person or a script.
+
+What needs the pipeline's own dependencies is imported inside the commands, so that help and the store work without them.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent import home
+from agent.cli import console
+from agent.cli.options import SETTINGS, Json, Verbose
+from agent.errors import RecipeError, SprigError
+from agent.files import human_size
+from agent.models import store
+from agent.text import display
+from pipeline.recipes.mixtures import RECIPES, find_recipe
+
+if TYPE_CHECKING:
+    from pipeline.quantize import Result
+
+quantize_app = typer.Typer(**SETTINGS)
+inspect_app = typer.Typer(**SETTINGS)
+models_app = typer.Typer(**SETTINGS, invoke_without_command=True, help="List, show and remove the models in the store.")
+
+
+
+def _need_pipeline_extra() -> None:
+    lost = [name for name in ("huggingface_hub", "tokenizers", "sentencepiece", "yaml") if find_spec(name) is None]
+    if lost:
+        raise SprigError(f"this needs the pipeline extra ({', '.join(lost)} not found): pip install 'sprig-llm[pipeline]'")
+
+
+def _recipe(name: str) -> str:
+    try:
+        return find_recipe(name).name
+    except RecipeError as e:
+        raise typer.BadParameter(str(e)) from None
+
+
+def _pairs(values: list[str]) -> tuple[tuple[str, str], ...]:
+    """REGEX=TYPE, split at the last "=": a regular expression may hold one, a type may not."""
+    pairs = [value.rpartition("=") for value in values]
+    odd = next((v for v, (pattern, _, kind) in zip(values, pairs, strict=True) if not pattern or not kind), None)
+    if odd is not None:
+        raise typer.BadParameter(f"{odd!r} is not REGEX=TYPE, like 'ffn_down=Q6_K'", param_hint="--tensor-type")
+    return tuple((pattern, kind) for pattern, _, kind in pairs)
+
+
+@quantize_app.command()
+def quantize(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id (owner/name or owner/name@revision), folder, or GGUF.")],
+    recipe: Annotated[
+        str, typer.Option("-q", "--recipe", metavar="RECIPE", callback=_recipe, help=f"One of {', '.join(RECIPES)}.")
+    ] = "Q4_K_M",
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where to write; by default into the store.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the Hub.")] = None,
+    token: Annotated[
+        str | None, typer.Option(metavar="TOKEN", help="Hub token for gated models; by default HF_TOKEN or the saved login.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use only what is in the Hub cache already.")] = False,
+    imatrix: Annotated[Path | None, typer.Option(metavar="FILE", help="Importance matrix (llama.cpp's GGUF format).")] = None,
+    tensor_type: Annotated[
+        list[str] | None, typer.Option(metavar="REGEX=TYPE", help="Type for tensors whose name matches; may be repeated.")
+    ] = None,
+    pure: Annotated[bool, typer.Option("--pure", help="One type for all weights, no mixture.")] = False,
+    output_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the output head.")] = None,
+    embedding_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the token embedding.")] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Read weights straight from the Hub; only the output is stored.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run was.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None,
+    llama_cpp: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="llama.cpp checkout whose script converts what Sprig does not know.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, fetch no weights, and stop.")] = False,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a small GGUF of a Hugging Face model, in one pass: download, check, convert, quantize."""
+    options: dict[str, Any] = {
+        "revision": revision, "token": token, "offline": offline, "imatrix": imatrix, "tensor_types": _pairs(tensor_type or []),
+        "pure": pure, "output_type": output_type, "embedding_type": embedding_type, "stream": stream, "threads": threads,
+        "llama_cpp": llama_cpp,
+    }  # fmt: skip
+    with console.command(json=json, verbose=verbose) as out_of:
+        _need_pipeline_extra()
+        if dry_run:
+            from pipeline.preflight import preflight
+
+            plan = preflight(model, recipe, out, **options)
+            out_of.result(plan.to_dict(), "\n".join(plan.lines()))
+            return
+        from pipeline.cli.progress import Bars
+        from pipeline.quantize import quantize as run
+
+        with Bars() as bars:
+            result = run(model, recipe, out, resume=resume, on_progress=bars.show, **options)
+        out_of.result(result.to_dict(), _summary(result))
+
+
+def _summary(result: Result) -> str:
+    spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.seconds.items() if seconds >= 0.05)
+    said = f' and goes on with "{display(result.text)}"' if result.text else ""
+    bits = 8 * result.size / result.preflight.n_weights
+    rows = [
+        ("output", display(str(result.path))),
+        ("card", display(str(result.card))),
+        ("size", f"{result.size:,} bytes ({human_size(result.size)}, {bits:.2f} bits per weight)"),
+        ("recipe", f"{result.recipe}: {', '.join(f'{n} {kind}' for kind, n in result.types.items())}"),
+        ("seconds", f"{sum(result.seconds.values()):.1f}: {spent}"),
+        ("check", f"every row is valid; llama.cpp loads it{said}"),
+    ]
+    notes = [
+        textwrap.fill(display(note), 96, initial_indent=f"{'note':<14}", subsequent_indent=" " * 14, break_long_words=False)
+        for note in result.notes
+    ]
+    return "\n".join([*(f"{label:<14}{value}" for label, value in rows), *notes])
+
+
+@inspect_app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="GGUF file, name in the store, checkpoint folder, or Hub id.")],
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    template: Annotated[bool, typer.Option("--template", help="Print the chat template whole, and nothing else.")] = False,
+    revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the Hub.")] = None,
+    token: Annotated[str | None, typer.Option(metavar="TOKEN", help="Hub token for gated models.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use only what is in the Hub cache already.")] = False,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what is in a GGUF or a model: keys, tensors, types, sizes, vocabulary, template. No weight is read."""
+    with console.command(json=json, verbose=verbose) as out_of:
+        from pipeline.cli.inspect_text import report
+        from pipeline.inspect_model import inspect_model
+
+        found = inspect_model(model, revision=revision, token=token, offline=offline)
+        if not template:
+            out_of.result(found.to_dict(), report(found, tensors=tensors))
+            return
+        if not found.templates:
+            raise SprigError(f"{model} has no chat template")
+        named = len(found.templates) > 1
+        text = "\n\n".join(f"{{# {name} #}}\n{source}" if named else source for name, source in found.templates.items())
+        out_of.result({"templates": dict(found.templates)}, display(text, lines=True))
+
+
+@models_app.callback()
+def models(ctx: typer.Context, json: Json = False, verbose: Verbose = False) -> None:
+    """List, show and remove the models in the store (SPRIG_HOME/models)."""
+    if ctx.invoked_subcommand is None:
+        _list(json, verbose)
+    elif json or verbose:
+        called = ctx.invoked_subcommand
+        raise typer.BadParameter(f"--json and -v go behind {called!r}: sprig models {called} --json")
+
+
+@models_app.command("list")
+def models_list(json: Json = False, verbose: Verbose = False) -> None:
+    """List the models: size, recipe, architecture, context, whether one fits this machine's memory, source."""
+    _list(json, verbose)
+
+
+def _list(json: bool, verbose: bool) -> None:
+    with console.command(json=json, verbose=verbose) as out_of:
+        from agent.device.machine import available_memory
+        from pipeline.cli.models_text import listing, memory
+
+        free = available_memory()
+        summaries = [{**store.summary(model), **memory(model.path, free)} for model in store.list_models()]
+        out_of.result({"folder": str(home.models()), "models": summaries}, listing(summaries))
+
+
+@models_app.command("show")
+def models_show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `sprig models` lists it.")],
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show one model: its files, and what `sprig inspect` tells of it."""
+    with console.command(json=json, verbose=verbose) as out_of:
+        from pipeline.cli.inspect_text import report
+        from pipeline.inspect_model import inspect_gguf
+
+        model = store.find_model(name)
+        files = [str(path) for path in model.files]
+        listed = "\n".join(f"  {display(path)}" for path in files)
+        if model.finished:
+            found = inspect_gguf(model.path)
+            data = {**store.summary(model), "files": files, "inspection": found.to_dict()}
+            out_of.result(data, f"{report(found)}\n\nfiles\n{listed}")
+        else:
+            text = f"{display(model.name)} is not finished: `sprig quantize … --resume` goes on with it\n\nfiles\n{listed}"
+            out_of.result({**store.summary(model), "files": files}, text)
+
+
+@models_app.command("remove")
+def models_remove(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As `sprig models` lists them.")],
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Remove models, each with its card and leftovers."""
+    with console.command(json=json, verbose=verbose) as out_of:
+        found = list({model.name: model for model in map(store.find_model, names)}.values())
+        if not yes:
+            if json or not sys.stdin.isatty():
+                raise SprigError("nothing was removed: say --yes where nobody can be asked")
+            for model in found:
+                files = ", ".join(display(path.name) for path in model.files)
+                out_of.say(f"{display(model.name)}, {human_size(model.size)}: {files}")
+            if not typer.confirm(f"Remove {'it' if len(found) == 1 else f'these {len(found)}'}?", err=True):
+                raise SprigError("nothing was removed")
+        freed = sum(store.remove_model(model) for model in found)
+        data = {"removed": [model.name for model in found], "freed": freed}
+        out_of.result(data, f"removed {', '.join(display(model.name) for model in found)}; {human_size(freed)} are free again")

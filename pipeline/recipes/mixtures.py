@@ -1,0 +1,313 @@
+"""Which ggml type each tensor gets: llama.cpp's own mixtures as pure functions.
+
+The rules follow ``llama_tensor_get_type`` of llama.cpp (``src/llama-quant.cpp``), so that a file made here has the types that
+llama-quantize would have chosen. They look at a tensor's name and shape, at a few facts of the model, and at how many tensors
+of the same kind came before, in the order of (block number, name).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.errors import RecipeError
+from agent.gguf.types import ARM_REPACKED, TYPES_BY_NAME, GGMLType
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A named mixture. ``ftype`` is the number that ``general.file_type`` carries, ``base`` the type of most tensors."""
+
+    name: str
+    ftype: int
+    base: GGMLType
+
+    @property
+    def quantized(self) -> bool:
+        return self.base.block > 1
+
+
+RECIPES: dict[str, Recipe] = {
+    name: Recipe(name, ftype, TYPES_BY_NAME[base])
+    for name, ftype, base in (
+        ("F32", 0, "F32"), ("F16", 1, "F16"), ("BF16", 32, "BF16"), ("Q8_0", 7, "Q8_0"), ("Q6_K", 18, "Q6_K"),
+        ("Q5_K_M", 17, "Q5_K"), ("Q5_K_S", 16, "Q5_K"), ("Q4_K_M", 15, "Q4_K"), ("Q4_K_S", 14, "Q4_K"), ("Q4_0", 2, "Q4_0"),
+        ("IQ4_NL", 25, "IQ4_NL"), ("IQ4_XS", 30, "IQ4_XS"), ("Q3_K_M", 12, "Q3_K"),
+    )
+}  # fmt: skip
+
+# The types that --tensor-type, --output-type and --embedding-type may name: what ggml can write without an imatrix.
+WRITABLE = (
+    "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "Q5_0", "Q5_1", "Q4_0", "Q4_1", "IQ4_NL", "IQ4_XS",
+    "IQ3_S",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the rules want to know of a model, from its hyperparameters."""
+
+    architecture: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    n_experts: int = 0
+
+    @property
+    def gqa(self) -> int:
+        return self.n_heads // self.n_kv_heads if self.n_kv_heads else 0
+
+    @property
+    def is_70b(self) -> bool:
+        return self.n_layers == 80 and (
+            self.architecture == "qwen2" or (self.architecture == "llama" and self.n_heads != self.n_kv_heads)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """One tensor before quantization. ``stored`` is the type in which it would be copied."""
+
+    name: str
+    shape: tuple[int, ...]
+    stored: GGMLType
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person overrides.
+
+    Attributes:
+        tensor_types: (regular expression searched in the tensor's name, type); the first that matches wins.
+        pure: every eligible tensor gets the base type.
+        output_type: for the head.
+        embedding_type: for the token embedding.
+    """
+
+    tensor_types: tuple[tuple[str, str], ...] = ()
+    pure: bool = False
+    output_type: str | None = None
+    embedding_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The type of one tensor; ``wanted`` differs from ``type`` when the row length forced a fallback."""
+
+    type: GGMLType
+    wanted: GGMLType
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of this name, in any case. Raises RecipeError with the list."""
+    recipe = RECIPES.get(name.upper().replace("-", "_"))
+    if recipe is None:
+        raise RecipeError(f"{name!r} is not a recipe; choose one of {', '.join(RECIPES)}")
+    return recipe
+
+
+def find_type(name: str, where: str) -> GGMLType:
+    """The ggml type of this name. ``where`` says for what it was asked. Raises RecipeError."""
+    if name.upper() not in WRITABLE:
+        raise RecipeError(f"{where}: {name!r} is not a type that can be written; choose one of {', '.join(WRITABLE)}")
+    return TYPES_BY_NAME[name.upper()]
+
+
+def block_order(name: str) -> tuple[int, str]:
+    """llama.cpp's order of tensors: those outside the blocks first, then by block number, then by name."""
+    match = re.match(r"blk\.(\d+)\.", name)
+    return (int(match[1]) if match else -1, name)
+
+
+# Parts of names whose tensors are small or delicate and stay as they are.
+_KEPT = re.compile(
+    r"_norm\.weight|ffn_gate_inp\.weight|ffn_gate_tid2eid\.weight|altup|laurel|per_layer_model_proj|ssm_conv1d|shortconv\.conv\.weight"
+    r"|indexer\.[kq]_proj\.weight|time_mix_(first|w[012]|v[012]|a[012]|g[12]|decay_w[12]|lerp_fused)\.weight|attn_rel_b\.weight"
+    r"|^position_embd\.weight$|^token_types\.weight$|\.position_embd|sam\.pos_embd|sam\.neck\.|sam\.net_|\.rel_pos|\.patch_embd"
+    r"|\.patch_merger|a\.rvq\.codebook|mm\.a\.code_embd"
+)
+
+
+def quantizable(weight: Weight) -> bool:
+    """Whether llama.cpp would touch this tensor at all: a matrix, named weight, not one of the small delicate ones."""
+    dims = len(weight.shape)
+    while dims > 1 and weight.shape[len(weight.shape) - dims] == 1:
+        dims -= 1
+    return dims >= 2 and weight.name.endswith("weight") and not _KEPT.search(weight.name)
+
+
+_CATEGORIES = (
+    ("attn_qkv.weight", "attn_v"), ("attn_kv_b.weight", "attn_v"), ("attn_v.weight", "attn_v"), ("attn_k.weight", "attn_k"),
+    ("attn_q.weight", "attn_q"), ("attn_output.weight", "attn_output"), ("ffn_up", "ffn_up"), ("ffn_gate", "ffn_gate"),
+    ("ffn_down", "ffn_down"),
+)  # fmt: skip
+
+
+def category(name: str) -> str:
+    if name == "output.weight":
+        return "output"
+    if name in ("token_embd.weight", "per_layer_token_embd.weight"):
+        return "embedding"
+    return next((kind for part, kind in _CATEGORIES if part in name), "other")
+
+
+def more_bits(i: int, n: int) -> bool:
+    """The tensors that a _M mixture favours: the first and last eighth, and every third between."""
+    return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
+
+
+_FALLBACK = {
+    "IQ4_XS": "IQ4_NL", "IQ3_S": "IQ4_NL", "Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0",
+}  # fmt: skip
+
+
+def fit(kind: GGMLType, row_length: int) -> GGMLType:
+    """``kind``, or what llama.cpp takes instead when its blocks do not divide the row."""
+    if row_length % kind.block == 0:
+        return kind
+    smaller = TYPES_BY_NAME[_FALLBACK.get(kind.name, kind.name)]
+    return smaller if row_length % smaller.block == 0 else TYPES_BY_NAME["F16"]
+
+
+class _Mixture:
+    """Walks the tensors in order and counts, as llama.cpp's ``quantize_state_impl`` does."""
+
+    def __init__(self, weights: Sequence[Weight], recipe: Recipe, facts: ModelFacts, options: Options, has_imatrix: bool) -> None:
+        self.recipe, self.facts, self.options, self.has_imatrix = recipe, facts, options, has_imatrix
+        kinds = [category(w.name) for w in weights]
+        self.tied = "output" not in kinds
+        self.n_v = kinds.count("attn_v")
+        self.i_v = self.i_down = 0
+        self.output_type = find_type(options.output_type, "--output-type") if options.output_type else None
+        self.embedding_type = find_type(options.embedding_type, "--embedding-type") if options.embedding_type else None
+        self.patterns = [(_compile(p), find_type(t, f"--tensor-type {p}")) for p, t in options.tensor_types]
+
+    def choose(self, weight: Weight) -> Choice:
+        if not quantizable(weight):
+            return Choice(weight.stored, weight.stored)
+        kind = category(weight.name)
+        named = next((t for pattern, t in self.patterns if pattern.search(weight.name)), None)
+        if self.embedding_type and kind == "embedding" and not (named and weight.name.startswith("per_layer")):
+            return self._forced(weight, self.embedding_type)
+        if self.output_type and kind == "output":
+            return self._forced(weight, self.output_type)
+        if not self.recipe.quantized:
+            return Choice(self.recipe.base, self.recipe.base)
+        wanted = named or (self.recipe.base if self.options.pure else self._rule(weight, kind))
+        return Choice(fit(wanted, weight.shape[-1]), wanted)
+
+    def _forced(self, weight: Weight, kind: GGMLType) -> Choice:
+        if weight.shape[-1] % kind.block:
+            raise RecipeError(
+                f"{weight.name} has rows of {weight.shape[-1]} weights, which {kind.name} cannot hold; choose Q8_0 or F16"
+            )
+        return Choice(kind, kind)
+
+    def _rule(self, weight: Weight, kind: str) -> GGMLType:
+        name = self.recipe.name
+        if kind == "output" or (kind == "embedding" and self.tied):
+            return self._head(weight.shape[-1])
+        result = self.recipe.base.name
+        if kind == "attn_v":
+            result = self._attn_v(name, result)
+            self.i_v += 1
+        elif kind == "attn_k" and self.facts.n_experts == 8:
+            result = "Q8_0"
+        elif kind == "ffn_down":
+            result = self._ffn_down(name, weight.name, result)
+            self.i_down += 1
+        elif kind == "attn_output" and self.facts.architecture != "falcon":
+            if self.facts.n_experts == 8 and name in ("Q3_K_M", "IQ4_NL", "Q4_K_S", "Q4_K_M", "IQ4_XS"):
+                result = "Q5_K"
+            elif self.facts.n_experts != 8 and name == "Q3_K_M":
+                result = "Q4_K"
+        return TYPES_BY_NAME[result]
+
+    def _head(self, row_length: int) -> GGMLType:
+        if self.output_type:
+            return self.output_type
+        base = self.recipe.base
+        odd = self.facts.architecture == "falcon" or row_length % base.block != 0
+        return TYPES_BY_NAME["Q8_0" if odd or base.name == "Q8_0" else "Q6_K"]
+
+    def _attn_v(self, name: str, result: str) -> str:
+        if name == "Q3_K_M":
+            result = "Q5_K" if self.i_v < 2 else "Q4_K"
+        elif name in ("IQ4_NL", "IQ4_XS") and self.facts.gqa >= 4:
+            result = "Q5_K"
+        elif name in ("Q4_K_M", "Q5_K_M") and more_bits(self.i_v, self.n_v):
+            result = "Q6_K"
+        elif name == "Q4_K_S" and self.i_v < 4:
+            result = "Q5_K"
+        if self.facts.is_70b and result in ("Q3_K", "Q4_K"):
+            result = "Q5_K"
+        return "Q8_0" if self.facts.n_experts == 8 else result
+
+    def _ffn_down(self, name: str, tensor: str, result: str) -> str:
+        n, i = self.facts.n_layers, self.i_down
+        if self.facts.n_experts > 1:  # experts need not come in the order of the blocks, so the block's own number counts
+            i = block_order(tensor)[0]
+        falcon, early = self.facts.architecture == "falcon", i < n // 8
+        if name == "Q3_K_M":
+            return "Q5_K" if i < n // 16 else "Q4_K" if not falcon or more_bits(i, n) else "Q3_K"
+        if name == "Q4_K_M":
+            if falcon:
+                return "Q6_K" if i < n // 16 else "Q5_K" if more_bits(i, n) else "Q4_K"
+            return "Q6_K" if more_bits(i, n) else result
+        if name in ("IQ4_NL", "IQ4_XS") and early and not self.has_imatrix:
+            return "Q5_K"
+        if name == "Q5_K_M" and more_bits(i, n):
+            return "Q6_K"
+        if name == "Q4_K_S" and not falcon and early:
+            return "Q5_K"
+        if name == "Q4_0" and self.has_imatrix and early:
+            return "Q4_1"
+        return result
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern, re.IGNORECASE)
+    except re.error as e:
+        raise RecipeError(f"--tensor-type: {pattern!r} is not a regular expression ({e})") from None
+
+
+def choose_types(
+    weights: Sequence[Weight], recipe: Recipe, facts: ModelFacts, options: Options | None = None, *, has_imatrix: bool = False
+) -> dict[str, Choice]:
+    """The type of each tensor, in llama.cpp's order of tensors.
+
+    Raises:
+        RecipeError: an override that is malformed, matches no tensor or cannot hold the tensor's rows.
+    """
+    options = options or Options()
+    ordered = sorted(weights, key=lambda w: block_order(w.name))
+    mixture = _Mixture(ordered, recipe, facts, options, has_imatrix)
+    for pattern, _ in mixture.patterns:
+        if not any(pattern.search(w.name) and quantizable(w) for w in ordered):
+            raise RecipeError(
+                f"--tensor-type: {pattern.pattern!r} matches no tensor that can be quantized; "
+                "`sprig inspect --tensors` lists them"
+            )
+    if mixture.patterns and not recipe.quantized:
+        raise RecipeError(f"--tensor-type needs a quantized recipe, {recipe.name} is not one")
+    return {w.name: mixture.choose(w) for w in ordered}
+
+
+def fallback_note(choices: Mapping[str, Choice], weights: Sequence[Weight], recipe: Recipe) -> str | None:
+    """One line when row lengths push much of the model into blocks that ARM does not repack, with the better choice."""
+    sizes = {w.name: w.shape for w in weights}
+    fallen = {n: c for n, c in choices.items() if c.type != c.wanted}
+    slow = sum(c.type.size(sizes[n]) for n, c in fallen.items() if c.type.name not in ARM_REPACKED)
+    total = sum(c.type.size(sizes[n]) for n, c in choices.items())
+    if not total or slow < 0.1 * total:
+        return None
+    odd = sorted({sizes[n][-1] for n in fallen})
+    kinds = sorted({c.type.name for c in fallen.values()})
+    better = "Q4_0 (or IQ4_NL)" if recipe.base.bits_per_weight < 5 else "Q8_0"
+    return (
+        f"{len(fallen)} of {len(choices)} tensors fall back to {'/'.join(kinds)}: rows of {'/'.join(map(str, odd))} "
+        f"are not a multiple of {recipe.base.block}; ARM has no fast kernels for {slow / total:.0%} of this file, "
+        f"{better} is smaller or faster there"
+    )

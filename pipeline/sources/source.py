@@ -1,0 +1,394 @@
+"""MODEL as a person types it: where its files are, which of them are needed, and how they get here verified.
+
+A Hub id is pinned to one commit at once, and every later request names that commit. Only the files that a conversion needs
+are ever asked for; code is not among them. What the Hub says (file names, sizes, shard lists) is checked before it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from agent.errors import CheckpointError, SourceError, UnsupportedError
+from pipeline.sources.cache import Progress, RepoCache, obtain, safe_name
+from pipeline.sources.checkpoint import (
+    MAX_HEADER_BYTES,
+    Checkpoint,
+    MappedCheckpoint,
+    TensorInfo,
+    merge_headers,
+    parse_safetensors_header,
+    read_safetensors_header,
+)
+from pipeline.sources.hub import Hub, WeightFile, current_endpoint, is_offline, one_line
+from pipeline.sources.stream import StreamCheckpoint
+from pipeline.sources.torch_bin import TorchCheckpoint
+
+__all__ = ["Source", "WeightFile", "cached_bytes", "fetch", "headers", "open_checkpoint", "open_source"]
+
+# Everything that a conversion reads beside the weights. The last three say how an embedding model pools.
+SMALL_FILES = (
+    "config.json", "generation_config.json", "tokenizer*.json", "tokenizer.model", "special_tokens_map.json",
+    "added_tokens.json", "vocab.*", "merges.txt", "chat_template.*", "additional_chat_templates/*", "README.md",
+    "modules.json", "sentence_bert_config.json", "*_Pooling/config.json",
+)  # fmt: skip
+MAX_SMALL_BYTES = 200_000_000
+FIRST_READ_BYTES = 128 * 1024  # holds the header of most shards
+CONNECTIONS = 4
+
+_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+?)(?:@(.+))?", re.ASCII)
+_REVISION = re.compile(r"(?!-)(?!.*(?:\.\.|//|@\{))[\w./+#-]{1,200}(?<![/.])", re.ASCII)
+_SERIES = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")
+_LOOKED_FOR = "model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json"
+
+Format = Literal["safetensors", "bin", "gguf"]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model and where its files are.
+
+    Attributes:
+        kind: where it is.
+        name: "org/name", or the name of the folder or file.
+        repo_id, revision, commit, endpoint: for a Hub model; the revision is the one asked for, the commit the pinned one.
+        path: the folder or the GGUF file.
+        format: of the weights.
+        files: the small files by name.
+        weights: the weight files that are needed, sorted by name; sizes in bytes. Empty for a GGUF.
+        index: tensor -> weight file, from the checkpoint's index when it is sharded.
+        token, offline: how to reach the Hub. The token is never shown.
+    """
+
+    kind: Literal["hub", "folder", "gguf"]
+    name: str
+    repo_id: str | None
+    revision: str | None
+    commit: str | None
+    endpoint: str | None
+    path: Path | None
+    format: Format
+    files: Mapping[str, bytes]
+    weights: tuple[WeightFile, ...]
+    index: Mapping[str, str] | None
+    token: str | None = field(default=None, repr=False, compare=False)
+    offline: bool = field(default=False, compare=False)
+
+
+def open_source(
+    model: str, *, revision: str | None = None, token: str | None = None, offline: bool = False
+) -> Source:
+    """Find a model and read its small files. No weight is fetched.
+
+    Args:
+        model: an existing folder, an existing .gguf file, or "org/name" with an optional "@revision" on the Hub.
+        revision: branch, tag or commit; the same as behind the "@".
+        token: for the Hub, instead of HF_TOKEN or the stored one.
+        offline: use nothing but the local cache (as with HF_HUB_OFFLINE).
+
+    Raises:
+        SourceError: there is no such model, it cannot be reached, or it is not complete.
+    """
+    if not model.strip() or "\0" in model:
+        raise SourceError("no model was named: give a folder, a .gguf file, or the id of a Hub model such as org/name")
+    if (local := _open_local(model, revision)) is not None:
+        return local
+    match = _HUB_ID.fullmatch(model)
+    if match is None or model.endswith(".gguf") or match[1].startswith("."):
+        raise SourceError(
+            f"{one_line(repr(model))} was not found: it is no folder, no .gguf file, and no Hub id such as org/name"
+        )
+    behind = match[2]
+    if behind is not None and revision is not None and behind != revision:
+        raise SourceError(f"two revisions were asked for, {behind!r} and {revision!r}; give one")
+    revision = behind or revision
+    if revision is not None and not _REVISION.fullmatch(revision):
+        raise SourceError(f"{one_line(repr(revision))} cannot be a revision: give a branch, a tag or a commit")
+    return _open_hub(match[1], revision, token, offline or is_offline())
+
+
+def headers(source: Source) -> dict[str, TensorInfo]:
+    """Every tensor of a checkpoint, from the files' headers alone (a .bin checkpoint has none, so it is fetched whole).
+
+    Raises:
+        SourceError: a header cannot be read from the Hub.
+        CheckpointError: a header is broken, or the shards do not hold what the index promises.
+    """
+    _refuse_gguf(source)
+    if source.format == "bin":
+        with TorchCheckpoint(fetch(source), source.index) as checkpoint:
+            return dict(checkpoint.tensors)
+    if source.kind == "folder":
+        return _local_headers(source, _folder_paths(source))
+    cache, commit, _ = _places(source)
+    held = {w.name: cache.found(commit, w) for w in source.weights}
+    heads = _heads(source, [w for w in source.weights if held[w.name] is None])
+    tables = {w.name: _parse(w, heads[w.name]) for w in source.weights if w.name in heads}
+    tables |= {name: read_safetensors_header(path, name) for name, path in held.items() if path is not None}
+    return merge_headers({w.name: tables[w.name] for w in source.weights}, source.index)
+
+
+def cached_bytes(source: Source) -> int:
+    """Bytes of the weights that need not be downloaded any more, an unfinished download included."""
+    if source.kind != "hub":
+        return sum(w.size for w in source.weights)
+    cache, commit, _ = _places(source)
+    return sum(cache.bytes_held(commit, w) for w in source.weights)
+
+
+def fetch(source: Source, on_progress: Progress | None = None) -> dict[str, Path]:
+    """All weight files on this disk, each proved against the Hub's hash; a download that was cut goes on where it was.
+
+    Args:
+        on_progress: called with a file's name, its bytes so far and its size.
+
+    Raises:
+        SourceError: a file cannot be had, or is not the one that the Hub lists.
+    """
+    if source.kind != "hub":
+        return _folder_paths(source)
+    _, commit, hub = _places(source)
+    return {w.name: obtain(hub, commit, w, offline=source.offline, on_progress=on_progress) for w in source.weights}
+
+
+def open_checkpoint(source: Source, *, stream: bool = False, on_progress: Progress | None = None) -> Checkpoint:
+    """The tensors of a model, ready to be read.
+
+    Args:
+        stream: read from the Hub as it goes, with nothing on this disk; only for safetensors on the Hub.
+        on_progress: as for ``fetch``.
+
+    Raises:
+        SourceError, CheckpointError, UnsupportedError: as for ``fetch`` and ``headers``.
+    """
+    _refuse_gguf(source)
+    if stream:
+        return _open_stream(source)
+    paths = fetch(source, on_progress)
+    if source.format == "bin":
+        return TorchCheckpoint(paths, source.index)
+    return MappedCheckpoint(Path(), _local_headers(source, paths), paths)
+
+
+# Local files.
+
+
+def _open_local(model: str, revision: str | None) -> Source | None:
+    """The model at a path, or None when there is nothing at it."""
+    try:
+        path = Path(model).expanduser()
+        if not path.is_dir() and not path.is_file():
+            return None
+        if revision is not None:
+            raise SourceError(f"{model} is a local path, which has no revision {revision!r}; leave the revision out")
+        return _open_folder(path) if path.is_dir() else _open_file(path)
+    except (OSError, RuntimeError) as e:  # RuntimeError: no such user behind "~"
+        raise SourceError(f"cannot read {one_line(model)}: {getattr(e, 'strerror', None) or one_line(e)}") from None
+
+
+def _open_file(path: Path) -> Source:
+    with path.open("rb") as f:
+        magic = f.read(4)
+    if magic != b"GGUF":
+        raise SourceError(f"{path} is not a GGUF file; for a checkpoint give the folder that it lies in")
+    return Source("gguf", path.name, None, None, None, None, path, "gguf", {}, (), None)
+
+
+def _open_folder(folder: Path) -> Source:
+    name = folder.resolve().name
+    inside = {p.relative_to(folder).as_posix(): p for p in (*folder.glob("*"), *folder.glob("*/*")) if p.is_file()}
+    files = {n: _read_small(p, n) for n, p in inside.items() if _is_small(n)}
+    kind, weights, index_name = _choose(inside, str(folder), lambda n: _read_small(inside[n], n))
+    if kind == "gguf":
+        if len(weights) == 1:
+            return _open_file(inside[weights[0]])
+        raise SourceError(f"{folder} holds {len(weights)} GGUF files and no checkpoint; name one of them: {_some(weights)}")
+    index = None
+    if index_name is not None:
+        files[index_name] = _read_small(inside[index_name], index_name)
+        index = _weight_map(files[index_name], index_name, name)
+    found = tuple(WeightFile(n, inside[n].stat().st_size, None, None) for n in weights)
+    return Source("folder", name, None, None, None, None, folder, kind, dict(sorted(files.items())), found, index)
+
+
+def _read_small(path: Path, name: str) -> bytes:
+    if path.stat().st_size > MAX_SMALL_BYTES:
+        raise _too_large(name, path.stat().st_size)
+    return path.read_bytes()
+
+
+def _folder_paths(source: Source) -> dict[str, Path]:
+    assert source.path is not None
+    return {w.name: source.path / w.name for w in source.weights}
+
+
+def _local_headers(source: Source, paths: Mapping[str, Path]) -> dict[str, TensorInfo]:
+    return merge_headers({name: read_safetensors_header(path, name) for name, path in paths.items()}, source.index)
+
+
+# The Hub.
+
+
+def _open_hub(repo_id: str, revision: str | None, token: str | None, offline: bool) -> Source:
+    hub, cache, asked = Hub(repo_id, current_endpoint(), token), RepoCache(repo_id), revision or "main"
+    if offline:
+        commit = cache.commit_of(asked)
+        listed = cache.snapshot_files(commit) if commit is not None else []
+        if commit is None or not listed:
+            raise SourceError(f"{repo_id}@{asked} is not in the cache ({cache.folder}); go online to get it")
+    else:
+        commit, listed = hub.listing(revision)
+        cache.remember_ref(asked, commit)
+    by_name = {f.name: f for f in listed}
+    pinned = commit
+
+    def get(name: str) -> bytes:
+        if by_name[name].size > MAX_SMALL_BYTES:
+            raise _too_large(name, by_name[name].size)
+        return obtain(hub, pinned, by_name[name], offline=offline).read_bytes()
+
+    where = f"the cache of {repo_id}, which is used offline," if offline else repo_id
+    kind, weights, index_name = _choose(by_name, where, get)
+    if kind == "gguf":
+        raise SourceError(
+            f"{repo_id} holds only GGUF files ({_some(weights)}): download one in F16, BF16 or Q8_0 and give its path"
+        )
+    small = [n for n in sorted(by_name) if _is_small(n)] + ([index_name] if index_name else [])
+    files = dict(zip(small, _at_once(get, small), strict=True))
+    index = _weight_map(files[index_name], index_name, repo_id) if index_name else None
+    found = tuple(by_name[n] for n in weights)
+    return Source(
+        "hub", repo_id, repo_id, revision, commit, hub.endpoint, None, kind, files, found, index, token, offline
+    )
+
+
+def _places(source: Source) -> tuple[RepoCache, str, Hub]:
+    assert source.repo_id is not None
+    assert source.commit is not None
+    assert source.endpoint is not None
+    return RepoCache(source.repo_id), source.commit, Hub(source.repo_id, source.endpoint, source.token)
+
+
+def _heads(source: Source, weights: Iterable[WeightFile]) -> dict[str, bytes]:
+    """The first bytes of each file, up to its first tensor."""
+    _, commit, hub = _places(source)
+    wanted = list(weights)
+    if wanted and source.offline:
+        raise SourceError(f"{wanted[0].name} of {source.name} is not in the cache; go online to get it")
+
+    def read(file: WeightFile) -> bytes:
+        head = hub.read(commit, file, 0, min(file.size, FIRST_READ_BYTES))
+        end = 8 + int.from_bytes(head[:8], "little")
+        if len(head) < end <= min(file.size, 8 + MAX_HEADER_BYTES):
+            head += hub.read(commit, file, len(head), end)
+        return head[:end]
+
+    return dict(zip((w.name for w in wanted), _at_once(read, wanted), strict=True))
+
+
+def _parse(file: WeightFile, head: bytes) -> dict[str, TensorInfo]:
+    return parse_safetensors_header(file.name, head, file.size)
+
+
+def _open_stream(source: Source) -> StreamCheckpoint:
+    if source.kind != "hub":
+        raise SourceError(f"--stream reads from the Hub, and {source.name} is on this disk already; leave it out")
+    if source.format != "safetensors":
+        raise SourceError(f"{source.name} is a .bin checkpoint, which cannot be streamed; leave --stream out")
+    unproved = [w.name for w in source.weights if w.etag is None]
+    if unproved or source.offline:
+        raise SourceError(f"--stream needs the Hub, and {source.name} is used offline; leave one of the two out")
+    _, commit, hub = _places(source)
+    heads = _heads(source, source.weights)
+    tensors = merge_headers({w.name: _parse(w, heads[w.name]) for w in source.weights}, source.index)
+    return StreamCheckpoint(hub, commit, source.weights, heads, tensors)
+
+
+# Which files.
+
+
+def _is_small(name: str) -> bool:
+    """Whether a conversion reads this file. A pattern reaches no deeper than it is written."""
+    return any(
+        fnmatchcase(name, pattern) and (name.count("/") == pattern.count("/") or ".." in name or "\\" in name)
+        for pattern in SMALL_FILES
+    )
+
+
+def _choose(names: Iterable[str], where: str, read: Callable[[str], bytes]) -> tuple[Format, list[str], str | None]:
+    """The best format there is, its weight files, and the index file if it has one.
+
+    Raises:
+        SourceError: no weights, a shard is missing, or a name is not safe.
+    """
+    there = set(names)
+    for name in filter(_is_small, there):
+        safe_name(name, where)
+    kinds: tuple[tuple[Format, str, str], ...] = (("safetensors", "model", ".safetensors"), ("bin", "pytorch_model", ".bin"))
+    for kind, stem, suffix in kinds:
+        index = f"{stem}{suffix}.index.json"
+        if f"{stem}{suffix}" in there:
+            return kind, [f"{stem}{suffix}"], None
+        if index in there:
+            shards = sorted(set(_weight_map(read(index), index, where).values()))
+            return kind, _complete(shards, there, where, suffix), index
+        if series := _series(there, stem, suffix):
+            return kind, _complete(series, there, where, suffix), None
+    root = sorted(n for n in there if "/" not in n)
+    if ggufs := [n for n in root if n.lower().endswith(".gguf")]:
+        return "gguf", ggufs, None
+    if any(n.startswith("adapter_model.") for n in root):
+        raise SourceError(f"{where} holds an adapter (LoRA), not a model; merge it into its base model first")
+    raise SourceError(f"{where} holds no checkpoint; looked for {_LOOKED_FOR}")
+
+
+def _series(there: set[str], stem: str, suffix: str) -> list[str]:
+    """All shards of the largest series ``stem-00001-of-0000N``, those that are not there included."""
+    counts = [int(m[3]) for m in map(_SERIES.fullmatch, there) if m and m[1] == stem and m[4] == suffix]
+    return [f"{stem}-{i:05}-of-{max(counts):05}{suffix}" for i in range(1, max(counts) + 1)] if counts else []
+
+
+def _complete(shards: list[str], there: set[str], where: str, suffix: str) -> list[str]:
+    for shard in shards:
+        if not safe_name(shard, where).endswith(suffix):
+            raise SourceError(f"the index of {where} names {one_line(repr(shard))} as a weight file; do not use this model")
+    lost = [s for s in shards if s not in there]
+    if lost:
+        raise SourceError(f"{where} lacks {len(lost)} of its {len(shards)} weight files: {_some(lost)}; download it again")
+    return shards
+
+
+def _weight_map(raw: bytes, name: str, where: str) -> dict[str, str]:
+    try:
+        table = json.loads(raw)["weight_map"]
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        raise CheckpointError(f"{name} of {where} is not an index of weights ({one_line(e)}); download it again") from None
+    if not isinstance(table, dict) or not table or not all(isinstance(file, str) for file in table.values()):
+        raise CheckpointError(f"{name} of {where} is not an index of weights; download it again")
+    return table
+
+
+def _refuse_gguf(source: Source) -> None:
+    if source.format == "gguf":
+        raise UnsupportedError(f"{source.name} is a GGUF file, not a checkpoint")
+
+
+def _too_large(name: str, size: int) -> SourceError:
+    return SourceError(f"{name} has {size} bytes, which is no honest size for such a file; do not use this model")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _at_once(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        return list(pool.map(function, items))

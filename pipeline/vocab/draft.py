@@ -1,0 +1,113 @@
+"""A vocabulary on its way to the file: what each kind of tokenizer gives, and the rules that hold for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from agent.errors import VocabError
+from pipeline.format.gguf_file import Value
+from pipeline.vocab.files import MAX_ROWS
+
+# llama_token_type
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+PADDING_SCORE = -10000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One token: its text as llama.cpp wants it, its type, its score."""
+
+    text: str
+    type: int = NORMAL
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a kind of tokenizer contributes.
+
+    Attributes:
+        model: ``tokenizer.ggml.model``.
+        pieces: by id; ids may be missing.
+        encode: text -> ids of the original, without added BOS and EOS, special tokens parsed.
+        frame: ids that the original puts before and after a text.
+        lookup: text of a token as the original spells it -> id.
+        keys: further keys (merges, add_space_prefix, ...), full names.
+        pre: ``tokenizer.ggml.pre``.
+        scored: whether scores mean something.
+        name_needs: what general.name must contain for llama.cpp to do so, "" for nothing.
+        unknown: id of the token for what the vocabulary cannot write.
+        exact: whether llama.cpp is expected to give the original's ids for a text.
+        notes: lines for the user.
+    """
+
+    model: str
+    pieces: Mapping[int, Piece]
+    encode: Callable[[str], list[int]]
+    frame: tuple[list[int], list[int]]
+    lookup: Callable[[str], int | None]
+    keys: dict[str, Value]
+    pre: str | None = None
+    scored: bool = False
+    name_needs: str = ""
+    unknown: int | None = None
+    exact: Callable[[str], bool] = field(default=lambda text: True)
+    notes: tuple[str, ...] = ()
+
+
+def looks_special(text: str) -> bool:
+    """Tokens that some models forget to mark as special although they steer the model."""
+    return (
+        (text.startswith("<|") and text.endswith("|>"))
+        or (text.startswith("<｜") and text.endswith("｜>"))
+        or (text.startswith("<unused") and text.endswith(">"))
+        or text in ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
+    )
+
+
+def lay_out_tokens(draft: Draft, n_rows: int) -> tuple[dict[str, Value], list[str]]:
+    """The token list, types and scores, one per row of the embedding, every text used once.
+
+    llama.cpp aborts its process when two tokens have the same text (it reads them as C strings, so a NUL ends one) and
+    renames empty ones itself.
+
+    Raises:
+        VocabError: an id outside the embedding.
+    """
+    if not 0 < n_rows <= MAX_ROWS:
+        raise VocabError(f"the embedding has {n_rows} rows, which no vocabulary has")
+    beyond = [number for number in draft.pieces if not 0 <= number < n_rows]
+    if beyond:
+        raise VocabError(f"the tokenizer has id {max(beyond)}, but the embedding has only {n_rows} rows; they do not fit")
+    types, scores = [UNUSED] * n_rows, [PADDING_SCORE] * n_rows
+    texts: dict[int, str] = {}
+    used: set[str] = set()
+    broken = []
+    for number in sorted(draft.pieces):
+        piece = draft.pieces[number]
+        if not piece.text or "\0" in piece.text or piece.text in used:
+            broken.append(number)
+            continue
+        used.add(piece.text)
+        texts[number], types[number], scores[number] = piece.text, piece.type, piece.score
+    for number in range(n_rows):
+        if number not in texts:
+            text = f"[PAD{number}]"
+            while text in used:
+                text += "_"
+            used.add(text)
+            texts[number] = text
+    notes = []
+    if broken:
+        notes.append(
+            f"{len(broken)} tokens have no text of their own in llama.cpp (empty, doubled or with a NUL; first: id "
+            f"{broken[0]}) and were replaced by unused ones"
+        )
+    keys: dict[str, Value] = {
+        "tokenizer.ggml.tokens": [texts[i] for i in range(n_rows)],
+        "tokenizer.ggml.token_type": types,
+    }
+    if draft.scored:
+        keys["tokenizer.ggml.scores"] = scores
+    return keys, notes

@@ -1,0 +1,175 @@
+"""Which ``tokenizer.ggml.pre`` splits text as this byte-level BPE tokenizer does: found by what both do, not by a name.
+
+llama.cpp knows a fixed list of pre-tokenizers (src/llama-vocab.cpp); the key's value decides the regular expressions and
+whether a piece that is itself a token skips the merges. Each candidate here stands for one of them: the splitter as the
+original tokenizers write it, and, where llama.cpp only approximates that, what it really does.
+"""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from tokenizers import Regex, decoders, pre_tokenizers
+
+from agent.errors import UnsupportedError, VocabError
+from pipeline.vocab.files import Source, guarded
+from pipeline.vocab.patterns import CANDIDATES, DIGITS, FALCON, GPT2, Steps
+from pipeline.vocab.probes import PROBES
+
+SECONDS = 3.0  # for all probes together; a regular expression that needs more would stall every use of the tokenizer
+
+Splitter = Callable[[str], list[str]]
+@cache
+def splitter(steps: Steps) -> Splitter:
+    """The function from text to its byte-level pieces."""
+    parts: list[Any] = []
+    for step in steps:
+        if step == DIGITS:
+            parts.append(pre_tokenizers.Digits(individual_digits=True))
+        elif step == FALCON:
+            parts.append(pre_tokenizers.Punctuation("contiguous"))
+            parts.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
+            parts.append(pre_tokenizers.Digits(individual_digits=False))
+            parts.append(pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), "isolated"))
+        elif step != GPT2:
+            parts.append(pre_tokenizers.Split(Regex(step), "isolated"))
+    if steps[-1] != FALCON:
+        parts.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=steps[-1] == GPT2))
+    sequence = pre_tokenizers.Sequence(parts)
+    return lambda text: [piece for piece, _ in sequence.pre_tokenize_str(text)]
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """What was found.
+
+    Attributes:
+        pre: the value for ``tokenizer.ggml.pre``.
+        exact: tells for a text whether llama.cpp splits it as the original does.
+        notes: what the user should know.
+    """
+
+    pre: str
+    exact: Callable[[str], bool]
+    notes: tuple[str, ...]
+
+
+def own_splitter(source: Source) -> tuple[Splitter, Callable[[str], str]]:
+    """How this tokenizer itself splits normalized text, and how it normalizes."""
+    pre, normalizer = source.tokenizer.pre_tokenizer, source.tokenizer.normalizer
+    if pre is None:
+        raise UnsupportedError(f"{source.origin}: byte-level BPE without a pre-tokenizer, which llama.cpp does not have")
+
+    def split(text: str) -> list[str]:
+        return [piece for piece, _ in pre.pre_tokenize_str(text)]
+
+    return split, (normalizer.normalize_str if normalizer is not None else str)
+
+
+def recognise(source: Source, ignore_merges: bool, clean_up: bool, merges_suffice: Callable[[], bool]) -> Recognition:
+    """The candidate that splits every probe as this tokenizer does.
+
+    Args:
+        source: a byte-level BPE tokenizer.
+        ignore_merges: whether this tokenizer takes a piece that is a token whole.
+        clean_up: whether it removes spaces before punctuation when it decodes.
+        merges_suffice: whether every token is also what the merges make of its text; then ``ignore_merges`` has no effect
+            and either kind of candidate will do. Called only when that decides.
+
+    Raises:
+        UnsupportedError: no candidate fits, or the normalizer does more than NFC.
+        VocabError: the tokenizer's regular expressions do not end.
+    """
+    pieces, folded = _split_probes(source)
+    matching = [c for c in CANDIDATES if _first_difference(c.steps, pieces) is None]
+    if not matching:
+        raise UnsupportedError(_explain(source, pieces))
+    fitting = [c for c in matching if c.ignore_merges == ignore_merges]
+    improvable = not fitting or fitting[0].really is not None
+    if improvable and len(fitting) < len(matching) and merges_suffice():
+        fitting = matching
+    notes: list[str] = []
+    if not fitting:
+        fitting = matching
+        notes.append(
+            f"llama.cpp {'takes' if matching[0].ignore_merges else 'does not take'} whole pieces that are tokens "
+            f"({matching[0].pre}), the original tokenizer does the opposite: rare words may get other ids"
+        )
+    best = min(fitting, key=lambda c: (c.clean_up != clean_up and c.really is None, fitting.index(c)))
+    exact: Callable[[str], bool] = _always
+    if best.really is not None:
+        original, real = splitter(best.steps), splitter(best.really)
+        exact = lambda text: original(text) == real(text)  # noqa: E731
+        notes.append(
+            f"llama.cpp's {best.pre!r} pre-tokenizer knows upper and lower case only in ASCII"
+            + ("" if "M" in best.really[0] else " and splits before combining marks")
+            + ": some words in other scripts get other, equally readable, tokens"
+        )
+    if best.fragile:
+        notes.append("llama.cpp's tokenizer crashes on ten thousand or more characters without a break for this pre-tokenizer")
+    if folded:
+        plain, notes = exact, [*notes, "the original tokenizer composes Unicode (NFC) first, llama.cpp does not"]
+        exact = lambda text: unicodedata.normalize("NFC", text) == text and plain(text)  # noqa: E731
+    return Recognition(best.pre, exact, tuple(notes))
+
+
+def _always(text: str) -> bool:
+    return True
+
+
+def _split_probes(source: Source) -> tuple[dict[str, list[str]], bool]:
+    """The tokenizer's pieces of each normalized probe, and whether it composes Unicode."""
+    split, normalize = own_splitter(source)
+    pieces: dict[str, list[str]] = {}
+    folded = False
+    start = time.monotonic()
+    for text in PROBES:
+        with guarded(f"{source.origin}: its pre-tokenizer fails on {text!r}"):
+            normal = normalize(text)
+            pieces[normal] = split(normal)
+        if time.monotonic() - start > SECONDS:
+            raise VocabError(f"{source.origin}: its regular expressions need more than {SECONDS:.0f} s for a few words")
+        if normal != text:
+            if normal != unicodedata.normalize("NFC", text):
+                raise UnsupportedError(
+                    f"{source.origin}: its normalizer turns {text!r} into {normal!r}, which llama.cpp does not do for BPE"
+                )
+            folded = True
+    for kind in _normalizers(source.spec.get("normalizer")):
+        if kind not in ("NFC", "Sequence"):
+            raise UnsupportedError(f"{source.origin}: its normalizer has a step {kind!r}, which llama.cpp does not do for BPE")
+    return pieces, folded
+
+
+def _normalizers(node: Any) -> list[str]:
+    """The types of a normalizer and of all that it is made of."""
+    if not isinstance(node, dict):
+        return []
+    return [str(node.get("type"))[:40], *(kind for child in node.get("normalizers") or [] for kind in _normalizers(child))]
+
+
+def _first_difference(steps: Steps, pieces: dict[str, list[str]]) -> str | None:
+    split = splitter(steps)
+    return next((text for text, own in pieces.items() if split(text) != own), None)
+
+
+def _explain(source: Source, pieces: dict[str, list[str]]) -> str:
+    """Which candidate comes closest, and a text, in plain letters where there is one, on which it differs."""
+    counts = [(sum(splitter(c.steps)(t) == p for t, p in pieces.items()), c) for c in CANDIDATES]
+    _, nearest = max(counts, key=lambda pair: pair[0])
+    split = splitter(nearest.steps)
+    text = min((t for t, own in pieces.items() if split(t) != own), key=lambda t: (not t.isascii(), len(t)))
+    return (
+        f"{source.origin}: llama.cpp has no pre-tokenizer that splits like this one; {text!r} becomes {_show(pieces[text])} "
+        f"here and {_show(split(text))} in the nearest, {nearest.pre!r}"
+    )
+
+
+def _show(pieces: Sequence[str]) -> str:
+    decoder = decoders.ByteLevel()
+    return repr("|".join(decoder.decode([piece]) for piece in pieces)[:80])

@@ -1,0 +1,224 @@
+"""Special tokens, chat templates and generation defaults: what the small JSON files say beside the vocabulary."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agent.errors import VocabError
+from pipeline.format.gguf_file import Value
+from pipeline.vocab.draft import NORMAL, USER_DEFINED, Draft, Piece
+from pipeline.vocab.files import Json, parse_json, text_of
+
+MAX_TEMPLATE_BYTES = 1_000_000
+
+# Role in the JSON files -> key of the GGUF.
+_ROLES = {
+    "bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id", "sep": "seperator_token_id",
+    "pad": "padding_token_id", "cls": "cls_token_id", "mask": "mask_token_id",
+}  # fmt: skip
+# Ends of a turn and of a message that models are known by, the likeliest first.
+_TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|endoftext|>", "<|end_of_text|>", "</s>")
+# What llama.cpp ends a generation at by itself, whatever the keys say (special_eog_ids in src/llama-vocab.cpp).
+_KNOWN_ENDS = {
+    *_TURN_ENDS, "<|eom_id|>", "<|return|>", "<|call|>", "<|calls|>", "<|flush|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<eos>",
+    "<end_of_utterance>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[",
+}  # fmt: skip
+
+# generation_config.json -> (key, whole number). llama.cpp reads them in common/common.cpp.
+_SAMPLING = {
+    "temperature": ("general.sampling.temp", False),
+    "top_k": ("general.sampling.top_k", True),
+    "top_p": ("general.sampling.top_p", False),
+    "min_p": ("general.sampling.min_p", False),
+    "repetition_penalty": ("general.sampling.penalty_repeat", False),
+}
+
+
+def special_keys(
+    files: Mapping[str, bytes], config: Mapping[str, Any], draft: Draft, n_rows: int
+) -> tuple[dict[str, Value], list[str]]:
+    """Ids of the special tokens and whether BOS and EOS are added, and notes.
+
+    The tokenizer's own files come before generation_config.json and config.json; what the tokenizer really puts around a
+    text comes before what they call it. Every key that llama.cpp has a default for is written: its defaults are other
+    models' ids.
+
+    Raises:
+        VocabError: a broken JSON file.
+    """
+    ids, notes = _named_ids(files, config, draft, n_rows)
+    ends = _ids(parse_json(files, "generation_config.json").get("eos_token_id"), n_rows)
+    ends += [i for i in _ids(config.get("eos_token_id"), n_rows) if i not in ends]
+    before, after = draft.frame
+    bos, eos = _added(files, ids, draft)
+    if len(before) > 1 or len(after) > 1:
+        notes.append(f"the original tokenizer puts ids {before} before and {after} after a text; llama.cpp only one of each")
+    if "eos" not in ids and draft.model != "bert":
+        ids["eos"] = ends[0] if ends else _fallback_end(draft, n_rows)
+        if not ends:
+            notes.append(f"no end-of-sequence token is named anywhere; id {ids['eos']} was taken")
+    keys: dict[str, Value] = {}
+    for role, key in _ROLES.items():
+        if role in ids:
+            keys[f"tokenizer.ggml.{key}"] = ids[role]
+    keys["tokenizer.ggml.add_bos_token"] = bos
+    keys["tokenizer.ggml.add_eos_token"] = eos
+    if mistaken := [t for t in mistaken_ends(draft) if draft.lookup(t) not in ends]:
+        notes.append(f"llama.cpp ends a generation at {mistaken[0]!r}, which is ordinary text in this vocabulary")
+    others = [i for i in ends if i != ids.get("eos")]
+    keys.update(_other_ends(others, draft, notes))
+    return keys, notes
+
+
+def mistaken_ends(draft: Draft) -> list[str]:
+    """Ordinary tokens that llama.cpp takes for the end of a generation, by their text alone: HTML's ``</s>``, for one."""
+    return [p.text for p in draft.pieces.values() if p.type in (NORMAL, USER_DEFINED) and p.text in _KNOWN_ENDS]
+
+
+def _named_ids(
+    files: Mapping[str, bytes], config: Mapping[str, Any], draft: Draft, n_rows: int
+) -> tuple[dict[str, int], list[str]]:
+    ids: dict[str, int] = {}
+    notes: list[str] = []
+    named = [parse_json(files, "tokenizer_config.json"), parse_json(files, "special_tokens_map.json")]
+    text = config.get("text_config")
+    numbered = [parse_json(files, "generation_config.json"), config, text if isinstance(text, Mapping) else {}]
+    for role in _ROLES:
+        for source in named:
+            token = text_of(source.get(f"{role}_token"))
+            found = draft.lookup(token) if token else None
+            if found is not None and 0 <= found < n_rows:
+                ids.setdefault(role, found)
+            elif token and role not in ids:
+                notes.append(f"the {role} token {token[:40]!r} is not in the vocabulary")
+        for other in numbered:
+            if role not in ids and (listed := _ids(other.get(f"{role}_token_id"), n_rows)):
+                ids[role] = listed[0]
+    if draft.unknown is not None:
+        ids["unk"] = draft.unknown
+    return ids, notes
+
+
+def _ids(value: Any, n_rows: int) -> list[int]:
+    """Token ids of a JSON value: a number or a list of them; what lies outside the vocabulary is left out."""
+    listed = value if isinstance(value, list) else [value]
+    return [v for v in listed if isinstance(v, int) and not isinstance(v, bool) and 0 <= v < n_rows]
+
+
+def _added(files: Mapping[str, bytes], ids: dict[str, int], draft: Draft) -> tuple[bool, bool]:
+    """Whether BOS and EOS are added. Puts the ids that are really added into ``ids``."""
+    before, after = draft.frame
+    if draft.model == "bert":
+        if before:
+            ids["bos"] = ids["cls"] = before[0]
+        if after:
+            ids["sep"] = after[-1]
+        return bool(before), bool(after)
+    asked = parse_json(files, "tokenizer_config.json")
+    if "tokenizer.json" in files and any(isinstance(asked.get(f"add_{r}_token"), bool) for r in ("bos", "eos")):
+        # transformers then replaces the post-processor by these two flags.
+        return asked.get("add_bos_token") is True and "bos" in ids, asked.get("add_eos_token") is True and "eos" in ids
+    if before:
+        ids["bos"] = before[-1]
+    if after:
+        ids["eos"] = after[0]
+    return bool(before), bool(after)
+
+
+def _fallback_end(draft: Draft, n_rows: int) -> int:
+    """A token that ends a text, where no file names one: a well-known one, else one that cannot occur."""
+    for text in _TURN_ENDS:
+        if (found := draft.lookup(text)) is not None and found < n_rows:
+            return found
+    return next((i for i in reversed(range(n_rows)) if i not in draft.pieces), n_rows - 1)
+
+
+def _other_ends(others: Sequence[int], draft: Draft, notes: list[str]) -> dict[str, Value]:
+    """Keys for the ends of generation beside EOS: the end of a turn, the end of a message."""
+
+    def text(number: int) -> str:
+        return draft.pieces.get(number, Piece("")).text
+
+    keys: dict[str, Value] = {}
+    order = {t: i for i, t in enumerate(_TURN_ENDS)}
+    rest = sorted(others, key=lambda i: (order.get(text(i), len(order)), others.index(i)))
+    messages = [i for i in rest if text(i) == "<|eom_id|>"]
+    turns = [i for i in rest if i not in messages]
+    if turns:
+        keys["tokenizer.ggml.eot_token_id"] = turns.pop(0)
+    if not messages:
+        messages = [turns.pop(0)] if turns else []
+    if messages:
+        keys["tokenizer.ggml.eom_token_id"] = messages[0]
+    unknown = [text(i) for i in turns if text(i) not in _KNOWN_ENDS]
+    if unknown:
+        notes.append(f"llama.cpp will not stop at {unknown[0][:40]!r}, the model's fourth or later end token")
+    return keys
+
+
+def chat_templates(files: Mapping[str, bytes]) -> dict[str, str]:
+    """The model's chat templates by name, "default" the one that is used when none is named. Raises VocabError."""
+    found: dict[str, str] = {}
+    declared = parse_json(files, "tokenizer_config.json").get("chat_template")
+    for name, template in _declared(declared):
+        found[name] = template
+    for name, template in _declared(parse_json(files, "chat_template.json").get("chat_template")):
+        found[name] = template
+    for path in sorted(files):
+        named = re.fullmatch(r"additional_chat_templates/([^/]+)\.jinja", path)
+        if path == "chat_template.jinja" or named:
+            try:
+                found[named[1] if named else "default"] = files[path].decode("utf-8")
+            except UnicodeDecodeError:
+                raise VocabError(f"{path} is not UTF-8 text; download it again") from None
+    for name, template in found.items():
+        if len(template.encode("utf-8", "surrogatepass")) > MAX_TEMPLATE_BYTES:
+            raise VocabError(f"the chat template {name!r} is longer than {MAX_TEMPLATE_BYTES} bytes")
+        if any("\ud800" <= c <= "\udfff" for c in template):
+            raise VocabError(f"the chat template {name!r} is not valid Unicode")
+    return found
+
+
+def _declared(value: Any) -> list[tuple[str, str]]:
+    """(name, template) of a template field: a string, a list of {name, template}, or an object name -> template."""
+    if isinstance(value, str):
+        return [("default", value)] if value else []
+    if isinstance(value, dict):
+        value = [{"name": k, "template": v} for k, v in value.items()]
+    entries = [e for e in value if isinstance(e, dict)] if isinstance(value, list) else []
+    return [(e["name"], e["template"]) for e in entries if isinstance(e.get("name"), str) and isinstance(e.get("template"), str)]
+
+
+def template_keys(templates: Mapping[str, str]) -> dict[str, Value]:
+    """The templates under the keys that gguf-py's writer gives them."""
+    keys: dict[str, Value] = {}
+    names = []
+    for name, template in sorted(templates.items()):
+        if name == "default":
+            continue
+        safe = re.sub(r"[^A-Za-z0-9]", "_", name)
+        keys[f"tokenizer.chat_template.{safe}"] = template
+        names.append(safe)
+    if names:
+        keys["tokenizer.chat_templates"] = sorted(set(names))
+    if "default" in templates:
+        keys["tokenizer.chat_template"] = templates["default"]
+    return keys
+
+
+def sampling_keys(files: Mapping[str, bytes]) -> dict[str, Value]:
+    """general.sampling.*: how the model's makers sample from it. Nothing when they do not sample."""
+    defaults: Json = parse_json(files, "generation_config.json")
+    if defaults.get("do_sample") is False:
+        return {}
+    keys: dict[str, Value] = {}
+    for name, (key, whole) in _SAMPLING.items():
+        value = defaults.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 1e6:
+            continue
+        keys[key] = int(value) if whole else float(value)
+    return keys
+

@@ -1,0 +1,164 @@
+"""Unigram and WordPiece vocabularies of tokenizer.json."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import unicodedata
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agent.errors import UnsupportedError, VocabError
+from pipeline.format.gguf_file import Value
+from pipeline.vocab.bpe import added_tokens, added_type, encoder, frame, stripping_notes, token_pieces
+from pipeline.vocab.draft import BYTE, NORMAL, UNKNOWN, USER_DEFINED, Draft, Piece
+from pipeline.vocab.files import Source, check_text, guarded
+from pipeline.vocab.sentencepiece import charsmap_value
+from pipeline.vocab.simulate import SPACE
+
+MAX_WORD = 100  # BertWordPiece gives up on longer words, llama.cpp does not
+
+
+def draft_unigram(source: Source) -> Draft:
+    """A Unigram vocabulary (T5's kind).
+
+    Raises:
+        VocabError: broken files.
+        UnsupportedError: a normalizer or pre-tokenizer that llama.cpp does not have.
+    """
+    model = source.spec["model"]
+    unknown = model.get("unk_id")
+    added = added_tokens(source)
+    pieces: dict[int, Piece] = {}
+    for number, entry in enumerate(model["vocab"]):
+        if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
+            raise VocabError(f"{source.origin}: piece {number} is {str(entry)[:60]!r}; download it again")
+        text, score = entry
+        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+            raise VocabError(f"{source.origin}: piece {number} has the score {score!r}; download it again")
+        check_text(text, source.origin)
+        kind = UNKNOWN if number == unknown else NORMAL
+        if model.get("byte_fallback") and len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
+            kind = BYTE
+        pieces[number] = Piece(text, kind, float(score))
+    for number, token in added.items():
+        known = pieces.get(number)
+        if known is None or known.type == NORMAL:
+            kind = added_type(token)
+            text = token.content.replace(SPACE, " ") if kind == USER_DEFINED else token.content
+            pieces[number] = Piece(text, kind, known.score if known else 0.0)
+    if not isinstance(unknown, int) or unknown not in pieces:
+        raise UnsupportedError(f"{source.origin}: a Unigram model without an unknown token, which llama.cpp needs")
+    prefix, shrinks, splits = _spacing(source)
+    keys: dict[str, Value] = {
+        "tokenizer.ggml.add_space_prefix": prefix,
+        "tokenizer.ggml.remove_extra_whitespaces": shrinks,
+    }
+    notes = [*source.notes, *stripping_notes(added.values())]
+    charsmap = _charsmap(source)
+    if charsmap:
+        keys["tokenizer.ggml.precompiled_charsmap"] = charsmap_value(charsmap)
+    if splits:
+        notes.append("the original tokenizer joins nothing across spaces, llama.cpp may: pieces with inner spaces can differ")
+    return Draft(
+        model="t5",
+        pieces=pieces,
+        encode=encoder(source),
+        frame=frame(source),
+        lookup=source.tokenizer.token_to_id,
+        keys=keys,
+        scored=True,
+        unknown=unknown,
+        exact=_composed,
+        notes=tuple(notes),
+    )
+
+
+def _composed(text: str) -> bool:
+    """The library normalizes whole clusters of marks and drops every kind of space, llama.cpp what the charsmap says."""
+    plain = not any(c in "\x0b\x0c\x85\u2028\u2029" or unicodedata.category(c)[0] in "MC" for c in text.strip("\n\r\t"))
+    return plain and unicodedata.normalize("NFKC", text) == text
+
+
+def _spacing(source: Source) -> tuple[bool, bool, bool]:
+    """Whether a space is put first, whether runs of spaces shrink, whether a piece may not hold an inner space."""
+    tokenizer = source.tokenizer
+    with guarded(f"{source.origin}: its normalizer fails"):
+        normal = "a  b" if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str("a  b")
+        pieces = [normal] if tokenizer.pre_tokenizer is None else [p for p, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
+    joined = "".join(pieces).replace(" ", SPACE)
+    if joined.strip(SPACE).replace(SPACE, "") != "ab":
+        raise UnsupportedError(f"{source.origin}: it turns 'a  b' into {joined!r}, which llama.cpp does not do for Unigram")
+    inner = joined.strip(SPACE).count(SPACE)
+    return joined.startswith(SPACE), inner < 2, False
+
+
+def _walk(node: Any) -> Iterator[Mapping[str, Any]]:
+    """A normalizer and all that it is made of."""
+    if isinstance(node, dict):
+        yield node
+        for child in node.get("normalizers") or []:
+            yield from _walk(child)
+
+
+def _charsmap(source: Source) -> bytes:
+    for node in _walk(source.spec.get("normalizer")):
+        if node.get("type") == "Precompiled":
+            try:
+                return base64.b64decode(node.get("precompiled_charsmap") or "", validate=True)
+            except (binascii.Error, TypeError, ValueError):
+                raise VocabError(f"{source.origin}: its precompiled charsmap is not base64; download it again") from None
+    return b""
+
+
+def draft_wordpiece(source: Source) -> Draft:
+    """A WordPiece vocabulary (BERT's kind).
+
+    llama.cpp writes a word's first piece with ``▁`` before it and the following ones bare, where BERT marks the following
+    ones with ``##``.
+
+    Raises:
+        VocabError: broken files.
+        UnsupportedError: a normalizer that is not BERT's, or another prefix.
+    """
+    model = source.spec["model"]
+    follow = model.get("continuing_subword_prefix", "##")
+    normalizer = source.spec.get("normalizer")
+    rules = next((n for n in _walk(normalizer) if n.get("type") == "BertNormalizer"), None)
+    if follow != "##" or rules is None or not rules.get("handle_chinese_chars", True) or not rules.get("clean_text", True):
+        raise UnsupportedError(f"{source.origin}: a WordPiece tokenizer that is not BERT's; llama.cpp knows only BERT's")
+    pieces, added = token_pieces(source)
+    unknown = model.get("unk_token")
+    written: dict[int, Piece] = {}
+    for number, piece in pieces.items():
+        text = piece.text
+        if number not in added:
+            text = text[2:] if text.startswith("##") else SPACE + text
+        written[number] = Piece(text, UNKNOWN if piece.text == unknown and number not in added else piece.type)
+    lower = bool(rules.get("lowercase", True))
+    strip = rules.get("strip_accents")
+    strips = lower if strip is None else bool(strip)
+
+    def exact(text: str) -> bool:
+        # llama.cpp decomposes and lowers one code point at a time, drops every kind of mark, and takes these for spaces.
+        if any(c in "\x0b\x0c\x85" or len(c.lower()) != 1 for c in text):
+            return False
+        marks = any(unicodedata.category(c) in ("Mc", "Me") or "\uac00" <= c <= "\ud7a3" for c in text)
+        return not (strips and marks) and max(map(len, text.split()), default=0) <= MAX_WORD
+
+    notes = [*source.notes, *stripping_notes(added.values())]
+    if strips:
+        notes.append("llama.cpp strips accents more simply than the original: Korean and scripts with vowel signs differ")
+    return Draft(
+        model="bert",
+        pieces=written,
+        encode=encoder(source),
+        frame=frame(source),
+        lookup=source.tokenizer.token_to_id,
+        unknown=source.tokenizer.token_to_id(unknown) if isinstance(unknown, str) else None,
+        keys={"tokenizer.ggml.normalizer.lowercase": lower, "tokenizer.ggml.normalizer.strip_accents": strips},
+        exact=exact,
+        notes=tuple(notes),
+    )
+

@@ -1,0 +1,232 @@
+"""``sprig ask`` as a person or a script meets it: real processes, a tiny model that says anything at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.sessions.store import Store
+from agent.text import display
+from tests.fixtures.chat_ggufs import chat_model
+from tests.fixtures.paths import ROOT
+
+Done = subprocess.CompletedProcess[str]
+FEW = ["--max-tokens", "24", "--seed", "5", "--threads", "1", "-c", "2048"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return chat_model(tmp_path_factory.mktemp("model") / "tiny.gguf", "hermes")
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What was found out about the template is kept here, so that each process starts fast."""
+    return tmp_path_factory.mktemp("shared") / "home"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def environment(home: Path, **env: str) -> dict[str, str]:
+    return {**{k: v for k, v in os.environ.items() if k != "SPRIG_MODEL"}, "SPRIG_HOME": str(home), "COLUMNS": "80", **env}
+
+
+def ask(*args: str | Path, home: Path, stdin: str | None = None, **env: str) -> Done:
+    given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    return subprocess.run(
+        [sys.executable, "-m", "sprig", "ask", *map(str, args)], env=environment(home, **env), cwd=ROOT, capture_output=True,
+        text=True, timeout=120, start_new_session=True, **given,
+    )  # fmt: skip
+
+
+def only_json(done: Done) -> dict[str, Any]:
+    assert done.stdout.count("\n") == 1, done.stdout
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def one_line(done: Done, status: int = 1) -> str:
+    assert done.returncode == status, (done.stdout, done.stderr)
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("sprig: ")
+    return lines[0]
+
+
+SCHEMA = {
+    "type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 9}, "on": {"type": "boolean"}},
+    "required": ["n", "on"], "additionalProperties": False,
+}  # fmt: skip
+
+
+def test_an_object_on_standard_output_is_all_there_is(model: Path, shared_home: Path, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps(SCHEMA))
+    done = ask("Well?", "-m", model, "--schema", schema, "--json", *FEW, home=shared_home)
+    assert done.returncode == 0, done.stderr
+    told = only_json(done)
+    assert told["reason"] == "done"
+    assert json.loads(told["text"]) == told["value"]
+    assert 0 <= told["value"]["n"] <= 9
+    assert told["usage"]["generated_tokens"] > 0
+    assert told["model"] == str(model)
+    plain = ask("Well?", "-m", model, "--schema", schema, *FEW, "--stats", home=shared_home)
+    assert plain.returncode == 0, plain.stderr
+    assert json.loads(plain.stdout) == told["value"], "the same seed draws the same"
+    assert plain.stdout.endswith("\n")
+    assert "t/s" in plain.stderr
+
+
+def test_an_answer_that_was_cut_off_is_status_one_and_says_so(model: Path, shared_home: Path) -> None:
+    done = ask("Well?", "-m", model, *FEW, home=shared_home)
+    assert (done.returncode, "limit of tokens" in done.stderr) in ((1, True), (0, False))
+    assert done.stdout.endswith("\n")
+    told = ask("Well?", "-m", model, *FEW, "--json", home=shared_home)
+    assert display(only_json(told)["text"], lines=True).split() == done.stdout.split()
+    assert told.returncode == done.returncode
+
+
+def test_nothing_that_a_model_says_reaches_the_terminal_raw(model: Path, shared_home: Path) -> None:
+    """Random weights say every byte, escapes among them."""
+    wild = ["--temperature", "3", "--max-tokens", "600", "--threads", "1", "--seed"]
+    shown = "".join(ask("Well?", "-m", model, *wild, str(seed), home=shared_home).stdout for seed in range(2))
+    assert len(shown) > 300
+    assert not any((ord(c) < 32 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 for c in shown)
+
+
+def test_what_is_piped_in_is_added_to_the_question(model: Path, shared_home: Path) -> None:
+    def prompt(*args: str, stdin: str | None) -> int:
+        done = ask(*args, "-m", model, "--max-tokens", "1", "--threads", "1", "--json", home=shared_home, stdin=stdin)
+        return int(only_json(done)["usage"]["prompt_tokens"])
+
+    alone = prompt("Well?", stdin="")
+    assert prompt("Well?", stdin="abcdefgh") >= alone + 8
+    assert prompt(stdin="Well?") == alone
+
+
+def test_the_demo_model_answers_by_its_name(home: Path) -> None:
+    done = ask("Say hello.", "-m", "demo", "--max-tokens", "8", "--json", "-c", "512", home=home)
+    told = only_json(done)
+    assert told["text"]
+    assert Path(told["model"]).name.startswith("SmolLM2-135M-Instruct")
+
+
+def test_wrong_use_is_one_line(model: Path, home: Path, tmp_path: Path) -> None:
+    assert "there is no question" in one_line(ask("-m", model, home=home))
+    why = one_line(ask("x", home=home))
+    assert "no model is named and none is in the store" in why
+    assert "-m demo" in why
+    assert "there is no model 'nothing'" in one_line(ask("x", "-m", "nothing", home=home))
+    assert "there is no model 'nothing'" in one_line(ask("x", home=home, SPRIG_MODEL="nothing"))
+    assert "'nonsense'" in one_line(ask("x", "-m", model, "--tool", "nonsense", home=home))
+    assert "there is no session yet" in one_line(ask("x", "-m", model, "--session", "last", home=home))
+    assert "there is no session 'zzz'" in one_line(ask("x", "-m", model, "--session", "zzz", home=home))
+    assert "f16 or q8_0" in one_line(ask("x", "-m", model, "--cache", "q4", home=home))
+    for text, said in (("[1]", "must be an object"), ("{", "is not JSON"), (None, "cannot read")):
+        schema = tmp_path / "s.json"
+        schema.unlink(missing_ok=True)
+        if text is not None:
+            schema.write_text(text)
+        assert said in one_line(ask("x", "-m", model, "--schema", schema, home=home))
+    for args in (("--nonsense",), ("-c", "x"), ("--max-tokens", "0")):
+        done = ask("x", "-m", model, *args, home=home)
+        assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_an_error_as_json(home: Path) -> None:
+    done = ask("x", "-m", "nothing", "--json", home=home)
+    assert done.returncode == 1
+    assert "there is no model" in only_json(done)["error"]["message"]
+
+
+def test_a_schema_that_cannot_be_used_is_one_line(model: Path, shared_home: Path, tmp_path: Path) -> None:
+    schema = tmp_path / "s.json"
+    schema.write_text('{"type": "nonsense"}')
+    done = ask("x", "-m", model, "--schema", schema, "--json", *FEW, home=shared_home)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "nonsense" in done.stderr
+
+
+def test_tools_by_name_and_from_a_file(model: Path, shared_home: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("from agent import tool\n@tool\ndef shout(word: str) -> str:\n    'Shout.'\n    return word.upper()\n")
+    done = ask("x", "-m", model, "--tool", "clock", "--tool", mine, "--json", *FEW, home=shared_home)
+    assert only_json(done)["usage"]["prompt_tokens"] > 200
+    none, broken = tmp_path / "none.py", tmp_path / "broken.py"
+    none.write_text("x = 1\n")
+    broken.write_text("1 / 0\n")
+    assert "defines no tool" in one_line(ask("x", "-m", model, "--tool", none, home=shared_home))
+    assert "ZeroDivisionError" in one_line(ask("x", "-m", model, "--tool", broken, home=shared_home))
+    assert "there is no file" in one_line(ask("x", "-m", model, "--tool", tmp_path / "no.py", home=shared_home))
+
+
+def test_sessions_go_on(model: Path, home: Path) -> None:
+    first = only_json(ask("one", "-m", model, "--session", "new", "--json", "--system", "Be brief.", *FEW, home=home))
+    second = only_json(ask("two", "-m", model, "--session", "last", "--json", *FEW, home=home))
+    third = only_json(ask("three", "-m", model, "--session", first["session"][:6], "--json", *FEW, home=home))
+    assert first["session"] == second["session"] == third["session"]
+    with Store(home / "sessions.db") as store:
+        kept = store.open(first["session"])
+        assert [m.message.text for m in kept.messages() if m.message.role == "user"] == ["one", "two", "three"]
+        assert kept.info.system == "Be brief."
+        assert kept.info.model == "tiny hermes"
+    prompts = [told["usage"]["prompt_tokens"] for told in (first, second, third)]
+    assert prompts == sorted(prompts)
+    assert prompts[1] > prompts[0] + first["usage"]["generated_tokens"]
+
+
+def _hear_interrupts() -> None:
+    # A test run in the background of a shell ignores Ctrl-C, and its children inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.fixture
+def talking(model: Path, shared_home: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process in the middle of a long answer."""
+    wild = ["--threads", "1", "--temperature", "3", "--seed", "1"]
+    command = [sys.executable, "-m", "sprig", "ask", "Talk", "-m", str(model), *wild]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment(shared_home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        text=True, errors="replace", start_new_session=True,
+        preexec_fn=_hear_interrupts,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.read(5)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_an_interrupt_ends_in_130_with_one_line(talking: subprocess.Popen[str]) -> None:
+    talking.send_signal(signal.SIGINT)
+    _, errors = talking.communicate(timeout=30)
+    assert talking.returncode == 130, errors
+    assert errors.splitlines()[-1].startswith("sprig: interrupted")
+    assert "Traceback" not in errors
+
+
+def test_a_reader_who_leaves_ends_it_quietly(talking: subprocess.Popen[str]) -> None:
+    assert talking.stdout is not None
+    assert talking.stderr is not None
+    start = time.monotonic()
+    talking.stdout.close()
+    errors = talking.stderr.read()
+    talking.wait(30)
+    assert time.monotonic() - start < 30
+    assert talking.returncode == 1
+    assert "Traceback" not in errors
+    assert "Exception" not in errors

@@ -1,0 +1,121 @@
+"""What llama-quantize makes of a BF16 GGUF, Sprig makes too, bit for bit, with and without an imatrix."""
+
+from __future__ import annotations
+
+import ctypes
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+import pytest
+
+from agent.gguf.reader import read_header
+from pipeline.format.imatrix import read_imatrix, write_imatrix
+from pipeline.preflight import preflight
+from pipeline.quantize import write_tensors
+from pipeline.recipes.mixtures import RECIPES
+from pipeline.sources.checkpoint import MappedCheckpoint
+from tests.fixtures.ggufs import SHAPES, Shape, importance, write_bf16
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    """Shape -> (BF16 GGUF, imatrix)."""
+    folder = tmp_path_factory.mktemp("models")
+    made = {}
+    for i, shape in enumerate(SHAPES):
+        path = write_bf16(folder / f"{i}.gguf", shape, seed=i)
+        sums, counts = importance(shape)
+        matrix = folder / f"{i}.imatrix.gguf"
+        write_imatrix(matrix, dict(sums), dict(counts), datasets=["made up"], chunks=1, chunk_size=512)
+        made[shape.name] = (path, matrix)
+    return made
+
+
+def llama_quantize(
+    source: Path, out: Path, ftype: int, matrix: Path | None, overrides: list[tuple[str, int]] | None = None, pure: bool = False
+) -> None:
+    """llama.cpp's own quantizer, through llama-cpp-python."""
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.pure = pure
+    params.ftype, params.nthread, params.allow_requantize = ftype, 2, True
+    keep: list[object] = []
+    if matrix:
+        entries = read_imatrix(matrix).entries
+        array = (llama_cpp.llama_model_imatrix_data * (len(entries) + 1))()
+        for slot, (name, values) in zip(array, entries.items(), strict=False):
+            flat = np.ascontiguousarray(values.ravel())
+            keep += [flat, name.encode()]
+            slot.name, slot.size = name.encode(), flat.size
+            slot.data = flat.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        params.imatrix = (
+            ctypes.cast(array, type(params.imatrix)) if not isinstance(params.imatrix, int | None) else ctypes.addressof(array)
+        )
+        keep.append(array)
+    if overrides:
+        patterns = (llama_cpp.llama_model_tensor_override * (len(overrides) + 1))()
+        for slot, (pattern, kind) in zip(patterns, overrides, strict=False):
+            slot.pattern, slot.type = pattern.encode(), kind
+        params.tt_overrides = (
+            ctypes.cast(patterns, type(params.tt_overrides))
+            if not isinstance(params.tt_overrides, int | None)
+            else ctypes.addressof(patterns)
+        )
+        keep.append(patterns)
+    assert llama_cpp.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(params)) == 0
+
+
+def sprig_quantize(source: Path, out: Path, recipe: str, matrix: Path | None, **more: object) -> None:
+    """The pass alone, without the trial of each file: there are 130 of them."""
+    plan = preflight(str(source), recipe, out, imatrix=matrix, **more)  # type: ignore[arg-type]
+    with out.open("wb+") as f, ThreadPoolExecutor(2) as pool, MappedCheckpoint(source.parent, plan.infos) as checkpoint:
+        f.truncate(plan.size)
+        f.write(plan.layout.header)
+        f.flush()
+        write_tensors(plan, checkpoint, pool, 2, f.fileno())
+
+
+def assert_same(ours: Path, theirs: Path) -> None:
+    a, b = read_header(ours), read_header(theirs)
+    assert {n: t.type.name for n, t in a.tensors.items()} == {n: t.type.name for n, t in b.tensors.items()}
+    assert list(a.tensors) == list(b.tensors)
+    x, y = (np.memmap(p, dtype=np.uint8, mode="r") for p in (ours, theirs))
+    for name, t in a.tensors.items():
+        u = b.tensors[name]
+        assert np.array_equal(x[t.offset : t.offset + t.nbytes], y[u.offset : u.offset + u.nbytes]), name
+    assert a.keys["general.file_type"] == b.keys["general.file_type"]
+    assert ours.stat().st_size - a.data_offset == theirs.stat().st_size - b.data_offset
+
+
+@pytest.mark.parametrize("with_imatrix", [False, True], ids=["plain", "imatrix"])
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.name)
+def test_types_and_data_are_those_of_llama_quantize(
+    shape: Shape, recipe: str, with_imatrix: bool, models: dict[str, tuple[Path, Path]], tmp_path: Path
+) -> None:
+    source, matrix = models[shape.name]
+    used = matrix if with_imatrix else None
+    llama_quantize(source, tmp_path / "theirs.gguf", RECIPES[recipe].ftype, used)
+    sprig_quantize(source, tmp_path / "ours.gguf", recipe, used)
+    assert_same(tmp_path / "ours.gguf", tmp_path / "theirs.gguf")
+
+
+def test_overrides_are_those_of_llama_quantize(models: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
+    source, _ = models[SHAPES[0].name]
+    overrides = [("ffn_down", 8), (r"blk\.[0-3]\.attn_k", 30), ("attn_", 14)]
+    names = {8: "Q8_0", 30: "BF16", 14: "Q6_K"}
+    llama_quantize(source, tmp_path / "theirs.gguf", RECIPES["Q4_K_M"].ftype, None, overrides)
+    sprig_quantize(source, tmp_path / "ours.gguf", "Q4_K_M", None, tensor_types=[(p, names[t]) for p, t in overrides])
+    assert_same(tmp_path / "ours.gguf", tmp_path / "theirs.gguf")
+
+
+@pytest.mark.parametrize("recipe", ["Q4_K_M", "Q4_0", "IQ4_XS"])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.name)
+def test_a_pure_file_is_that_of_llama_quantize(
+    shape: Shape, recipe: str, models: dict[str, tuple[Path, Path]], tmp_path: Path
+) -> None:
+    source, _ = models[shape.name]
+    llama_quantize(source, tmp_path / "theirs.gguf", RECIPES[recipe].ftype, None, pure=True)
+    sprig_quantize(source, tmp_path / "ours.gguf", recipe, None, pure=True)
+    assert_same(tmp_path / "ours.gguf", tmp_path / "theirs.gguf")

@@ -1,0 +1,99 @@
+"""A session as a file: Markdown to read, JSON to keep, SVG to show. Nothing that is there is ever overwritten."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from agent.errors import OutputError
+from agent.files import atomic_write
+from agent.text import display
+
+if TYPE_CHECKING:
+    from agent.sessions.records import Stored
+    from agent.sessions.store import Session
+
+Kind = Literal["md", "json", "svg"]
+_LONGEST = 80  # bytes of a name: file systems take 255, and encrypted ones half of that
+_NAMES = 999
+
+
+def export(session: Session, kind: Kind, folder: Path, *, width: int = 100) -> Path:
+    """Write a session into a folder, in a new file that is named by its title.
+
+    Args:
+        session: whose conversation; Markdown and SVG hold the current branch, JSON holds all.
+        kind: md, json or svg.
+        folder: must be there.
+        width: of the picture, in cells.
+
+    Returns:
+        The file. It is whole, also after a power cut.
+
+    Raises:
+        SessionError: the session cannot be read.
+        OutputError: the file cannot be written.
+    """
+    text = _text(session, kind, width)
+    path = _claim(folder, _slug(session.info.title) or f"session-{session.id}", kind)
+    try:
+        atomic_write(path, text)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+    return path
+
+
+def message_markdown(stored: Stored) -> str:
+    """One message for the clipboard: what was said, as it was written; of calls, their names and arguments.
+
+    Control characters are shown as signs: pasted into a terminal, they would be obeyed.
+    """
+    m = stored.message
+    parts = [m.text] if m.text else []
+    for call in m.calls:
+        arguments = json.dumps(dict(call.arguments), ensure_ascii=False, indent=2)
+        fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", arguments)), 3)
+        parts.append(f"{call.name}\n\n{fence}json\n{arguments}\n{fence}")
+    return _CONTROL.sub(lambda found: display(found[0]), "\n\n".join(parts) or m.thinking)
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def _text(session: Session, kind: Kind, width: int) -> str:
+    if kind == "json":
+        return json.dumps(session.export_json(), ensure_ascii=False, indent=1) + "\n"
+    if kind == "md":
+        return session.export_markdown()
+    from tui.export.svg import session_svg
+
+    return session_svg(session.info.title or "Sprig", session.messages(), width=width)
+
+
+def _slug(title: str) -> str:
+    """Letters and digits of any script, joined by hyphens: no separator, no dot, nothing that a shell obeys."""
+    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFC", title).lower())
+    raw = "-".join(words).encode("utf-8", "ignore")
+    return raw[:_LONGEST].decode("utf-8", "ignore").strip("-")
+
+
+def _claim(folder: Path, stem: str, kind: Kind) -> Path:
+    """An empty file with a name that was free: who writes beside us gets another one. OutputError when there can be none."""
+    for number in range(1, _NAMES + 1):
+        path = folder / (f"{stem}.{kind}" if number == 1 else f"{stem}-{number}.{kind}")
+        try:
+            path.open("x").close()
+        except FileExistsError:
+            continue
+        except FileNotFoundError:
+            raise OutputError(f"there is no folder {display(str(folder))} to export to: name one that is there") from None
+        except OSError as e:
+            raise OutputError(f"cannot write {display(path.name)} to {display(str(folder))}: {e.strerror or e}") from None
+        return path
+    raise OutputError(f"{display(str(folder))} already holds {_NAMES} exports named {stem}: move some away")

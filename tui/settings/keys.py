@@ -1,0 +1,81 @@
+"""Keys that a person has given to actions: ``[keys]`` of the settings."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from tui.settings.kinds import Where, WrongSetting, name, nearest, wrong
+
+_MODIFIERS = ("ctrl", "shift", "alt", "super", "hyper", "meta")
+
+
+def read_keys(table: Any, known_actions: Collection[str] | None) -> Mapping[str, str]:
+    """Action id -> "key,key" in Textual's names. An id with dots may be quoted or not. Raises WrongSetting."""
+    if not isinstance(table, dict):
+        raise wrong(("keys",), table, "is a table: write its settings below a line with [keys]")
+    found: dict[str, str] = {}
+    for where, value in _flat(table, ("keys",)):
+        action = ".".join(str(part) for part in where[1:])
+        if known_actions is not None and action not in known_actions:
+            meant = nearest(action, known_actions)
+            hint = f"did you mean {meant}?" if meant else "the help of the chat (F1) lists them"
+            raise WrongSetting(where, f"{name(where)}: there is no such action; {hint}")
+        if not isinstance(value, str):
+            raise wrong(where, value, 'is a text: "ctrl+q" or, for two keys, "ctrl+q,f10"')
+        found[action] = ",".join(_key(part.strip(), where) for part in _parts(value))
+    return MappingProxyType(found)
+
+
+def _flat(table: Mapping[str, Any], where: Where) -> Iterator[tuple[Where, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, (*where, key))
+        else:
+            yield (*where, key), value
+
+
+def _parts(value: str) -> list[str]:
+    # A comma is a key as well: alone, or at the end of a key with modifiers it is called comma.
+    return ["comma"] if value.strip() == "," else value.split(",")
+
+
+def _key(text: str, where: Where) -> str:
+    *modifiers, base = text.split("+") if text not in ("+", "") else [text]
+    if not base:
+        raise WrongSetting(where, f'{name(where)} has an empty key; write "ctrl+q", or "ctrl+q,f10" for two keys')
+    for modifier in modifiers:
+        if modifier not in _MODIFIERS:
+            raise WrongSetting(where, f'{name(where)}: "{name((modifier,))}" is no modifier; there are {", ".join(_MODIFIERS)}')
+    return "+".join([*modifiers, _base(base, where)])
+
+
+def _base(base: str, where: Where) -> str:
+    from textual.keys import KEY_NAME_REPLACEMENTS, Keys
+
+    if len(base) == 1 and base.isalnum():
+        return base
+    if len(base) == 1:
+        # Textual knows "?" as question_mark, and a keymap is not translated by it.
+        unicode_name = unicodedata.name(base, "").lower().replace(" ", "_").replace("-", "_")
+        if unicode_name and base.isprintable():
+            return KEY_NAME_REPLACEMENTS.get(unicode_name, unicode_name)
+    known = {str(key.value) for key in Keys if not key.value.startswith("<")} | set(KEY_NAME_REPLACEMENTS.values())
+    if base in known or _is_character(base):
+        return base
+    meant = nearest(base, known)
+    hint = f"did you mean {meant}?" if meant else "keys are called a, f1, enter, pageup, question_mark ..."
+    raise WrongSetting(where, f'{name(where)}: there is no key "{name((base,))}"; {hint}')
+
+
+def _is_character(name_of_key: str) -> bool:
+    spoken = name_of_key.replace("_", " ")
+    for form in (spoken, spoken.replace(" ", "-")):
+        try:
+            unicodedata.lookup(form)
+        except KeyError:
+            continue
+        return True
+    return False

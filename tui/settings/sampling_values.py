@@ -1,0 +1,82 @@
+"""How words are drawn, as a person types it: each value read and checked as in the settings file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from agent.errors import SprigError
+from tui.settings.kinds import Number, WrongSetting, nearest
+from tui.settings.schema import option
+from tui.settings.values import SamplingSettings
+from tui.talk.setup import Setup
+
+NAMES = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "max_tokens")
+Values = Mapping[str, float | int | None]  # None leaves it to the model; of max_tokens, to Sprig
+DEFAULT_TOKENS = SamplingSettings().max_tokens
+
+
+def limits(name: str) -> str:
+    """From where to where a value goes: "0 to 2"."""
+    kind = _kind(name)
+    return f"{kind.least:g} to {kind.most:,.0f}".replace(",", " ")
+
+
+def read(name: str, text: str) -> float | int | None:
+    """A value as it was typed; nothing, or "auto", is None. SprigError says in one line what it may be."""
+    kind, text = _kind(name), text.strip()
+    if text in ("", "auto"):
+        return None
+    try:
+        value: float | int | None = kind.read(_number(text), (name,))
+    except WrongSetting as e:
+        raise SprigError(str(e)) from None
+    return value
+
+
+def read_pairs(text: str) -> Values:
+    """``temperature=0.2 seed=7``. SprigError as ``read``, or when it is written otherwise."""
+    found: dict[str, float | int | None] = {}
+    for word in text.split():
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise SprigError(f"{word[:40]!r} is not written as name=value: /sampling temperature=0.2 seed=7")
+        found[name] = read(name, value)
+    return found
+
+
+def current(setup: Setup) -> Values:
+    """What was chosen."""
+    return {**{name: setup.sampling.get(name) for name in NAMES}, "max_tokens": setup.max_tokens}
+
+
+def changed(setup: Setup, values: Values) -> Setup:
+    """The setup with these values; what they do not name stays."""
+    now = {**current(setup), **values}
+    tokens = now.pop("max_tokens")
+    sampling = {name: value for name, value in now.items() if value is not None}
+    return replace(setup, sampling=sampling, max_tokens=int(tokens) if tokens is not None else DEFAULT_TOKENS)
+
+
+def said(setup: Setup) -> str:
+    """What was chosen, in a line."""
+    chosen = ", ".join(f"{name} {value:g}" for name, value in setup.sampling.items() if value is not None)
+    return f"{chosen or 'as the model has it'}; at most {setup.max_tokens:,} tokens"
+
+
+def _kind(name: str) -> Number:
+    one = option(f"sampling.{name}") if name in NAMES else None
+    if one is None or not isinstance(one.kind, Number):
+        meant = nearest(name, NAMES)
+        hint = f"did you mean {meant}?" if meant else f"there are {', '.join(NAMES)}"
+        raise SprigError(f"there is no {name[:40]!r} in sampling; {hint}")
+    return one.kind
+
+
+def _number(text: str) -> float | int | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

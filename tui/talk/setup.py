@@ -1,0 +1,55 @@
+"""What the agent of a conversation is made of: a person's settings, and what was changed since in this conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent.approval.policy import Rule
+    from agent.tools.mcp.config import ServerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """See the module.
+
+    Attributes:
+        model: a GGUF, the name of one in the store, or an Engine.
+        tools: names of built-in tools, and Tool objects.
+        mcp: servers whose tools are offered too.
+        system: the system prompt; "" is the model's own.
+        thinking: switched on or off; None leaves it as the model has it.
+        sampling: as ``Agent(sampling=...)`` takes it.
+        max_tokens, rounds, seconds: limits of a run.
+        context, cache, threads: of the engine; None for what fits this machine.
+        root: the folder of file tools and commands.
+        rules, unconfined: the approval policy.
+    """
+
+    model: Any = ""
+    tools: tuple[Any, ...] = ()
+    mcp: tuple[ServerConfig, ...] = ()
+    system: str = ""
+    thinking: bool | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    max_tokens: int = 2048
+    rounds: int = 20
+    seconds: float | None = None
+    context: int | None = None
+    cache: str = "f16"
+    threads: int | None = None
+    root: Path = field(default_factory=Path.cwd)
+    rules: tuple[Rule, ...] = ()
+    unconfined: bool = False
+
+    @property
+    def engine(self) -> tuple[Any, ...]:
+        """What the model must be loaded again for when it changes."""
+        return (str(self.model), self.context, self.cache, self.threads)
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        return tuple(t if isinstance(t, str) else t.name for t in self.tools)

@@ -1,0 +1,339 @@
+"""A conversation with an agent, led by a person. What may take long happens in one thread; what comes of it is told as notes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import SprigError
+from agent.sessions.records import title_of
+from tui.prompt.attach import split
+from tui.talk.entries import entries
+from tui.talk.notes import (
+    Began,
+    Failed,
+    NotAsked,
+    Opened,
+    OpenFailed,
+    Opening,
+    Question,
+    Settled,
+    Shown,
+    Unanswerable,
+)
+from tui.talk.setup import Setup
+
+if TYPE_CHECKING:
+    from agent.agent import Agent
+    from agent.approval.policy import Answer, ApprovalRequest, Rule
+    from agent.engine.handle import Engine
+    from agent.sessions.store import Session, Store
+
+_STOPPED = "the question was taken back"
+_FEW_CORES = 3  # up to so many the model gets them all; of more, one stays free for the screen
+
+
+class Talk:
+    """See the module. Its methods return at once, may be called from any one thread, and are carried out one after another."""
+
+    def __init__(
+        self, tell: Callable[[Any], None], store: Callable[[], Store], make_engine: Callable[[Setup], Engine] | None = None
+    ) -> None:
+        """Begin.
+
+        Args:
+            tell: gets every note and event, from the talk's thread.
+            store: gives the store of the sessions; called in the talk's thread.
+            make_engine: loads a model; by default as the setup says.
+        """
+        self._tell, self._store = tell, store
+        self._make_engine = make_engine or _engine
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, queue.SimpleQueue[Answer]] = {}
+        self._stopping = threading.Event()
+        self._closing = False
+        self._agent: Agent | None = None
+        self._engine: Engine | None = None
+        self._engine_of: tuple[Any, ...] = ()
+        self._servers: Any = None
+        self._servers_of: tuple[Any, ...] = ()
+        self._session: Session | None = None
+        self._setup = Setup()
+        self._thread = threading.Thread(target=self._work, name="talk", daemon=True)
+        self._thread.start()
+
+    # What a person does.
+
+    def open(self, setup: Setup) -> None:
+        """Make the agent ready, or change it; the conversation stays. Loads the model only when it is another one."""
+        self._jobs.put(lambda: self._open(setup))
+
+    def load(self, session: str | None, at: int | None = None) -> None:
+        """Go on with a session, looking at message ``at``; None begins a new one, which is kept from its first message on."""
+        self._jobs.put(lambda: self._load(session, at))
+
+    def ask(self, text: str) -> None:
+        self._jobs.put(lambda: self._run(text))
+
+    def again(self, question: int) -> None:
+        """Answer a person's message once more, beside the answers that it has."""
+        self._jobs.put(lambda: self._again(question))
+
+    def edit(self, parent: int | None, text: str) -> None:
+        """Ask something else after message ``parent`` (None: at the very beginning), on a branch of its own."""
+        self._jobs.put(lambda: self._edit(parent, text))
+
+    def go(self, message: int) -> None:
+        """To the branch of a message."""
+        self._jobs.put(lambda: self._go(message))
+
+    def stop(self) -> None:
+        """End what is going on, in prefill too; an open question is answered with no."""
+        self._stopping.set()
+        agent = self._agent
+        if agent is not None:
+            agent.cancel()
+        self._refuse_all()
+
+    def answer(self, number: int, answer: Answer, rule: Rule | None = None) -> None:
+        """A person's word about a question. ``rule`` holds from now on, before this answer takes effect."""
+        if rule is not None:
+            self.add_rule(rule)
+        waiting = self._answers.get(number)
+        if waiting is not None:
+            waiting.put(answer)
+
+    def add_rule(self, rule: Rule) -> None:
+        """Let a rule of the policy hold at once."""
+        self.set_rules((*self._setup.rules, rule))
+
+    def set_rules(self, rules: tuple[Rule, ...]) -> None:
+        """Let these rules of the policy hold at once, and no others."""
+        self._setup = replace(self._setup, rules=rules)
+        agent = self._agent
+        if agent is not None:
+            agent.gate.policy = replace(agent.gate.policy, rules=rules)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The approval rules that hold now, beside those of the session."""
+        return self._setup.rules
+
+    @property
+    def session_rules(self) -> tuple[Rule, ...]:
+        """What a person has allowed for as long as this session lasts."""
+        agent = self._agent
+        return tuple(agent.gate.session) if agent is not None else ()
+
+    def close(self, timeout: float = 15.0) -> None:
+        """End everything, and wait for it."""
+        self._closing = True
+        self.stop()
+        self._jobs.put(None)
+        self._thread.join(timeout)
+
+    # In the thread.
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if self._closing:
+                continue
+            try:
+                job()
+            except SprigError as e:
+                self._tell(Failed(str(e)))
+            except Exception as e:  # a fault of ours must not silence the conversation
+                self._tell(Failed(f"that did not work ({type(e).__name__}: {' '.join(str(e).split())})"))
+        for part in (self._agent, self._engine, self._servers, self._session):
+            if part is not None:
+                with contextlib.suppress(SprigError):
+                    part.close()
+
+    def _open(self, setup: Setup) -> None:
+        setup = replace(setup, rules=(*setup.rules, *(r for r in self._setup.rules if r not in setup.rules)))
+        self._tell(Opening(str(setup.model)))
+        try:
+            problems = self._connect(setup)
+            engine = self._load_engine(setup)
+            self._make_agent(setup, engine)
+        except SprigError as e:
+            from agent.models.memory import ContextTooLarge
+
+            self._tell(OpenFailed(str(e), setup, isinstance(e, ContextTooLarge)))
+            return
+        self._setup = setup
+        assert self._agent is not None
+        from tui.talk.facts import facts_of
+
+        self._agent.notes, notes = [], self._agent.notes
+        self._tell(Opened(facts_of(self._agent, (*problems, *notes)), setup))
+        if self._session is not None:
+            self._session.configure(model=engine.file.path, system=setup.system, tools=[t.name for t in self._agent.tools])
+
+    def _connect(self, setup: Setup) -> tuple[str, ...]:
+        if self._servers_of != setup.mcp:
+            if self._servers is not None:
+                self._servers.close()
+            self._servers, self._servers_of = None, ()
+            if setup.mcp:
+                from agent.tools.mcp.servers import MCPServers
+
+                self._servers = MCPServers(setup.mcp)
+                self._servers.__enter__()
+                self._servers_of = setup.mcp
+        return tuple(self._servers.errors.values()) if self._servers is not None else ()
+
+    def _load_engine(self, setup: Setup) -> Engine:
+        if self._engine is None or self._engine_of != setup.engine:
+            self._close_agent()
+            if self._engine is not None:  # two models at once may not fit
+                self._engine.close()
+                self._engine = None
+            engine = self._make_engine(setup)
+            try:
+                from tui.talk.facts import name_of
+
+                for part in engine.loading():
+                    self._tell(Opening(name_of(engine.file), part))
+                    if self._closing:
+                        break
+            except BaseException:
+                engine.close()
+                raise
+            self._engine, self._engine_of = engine, setup.engine
+        return self._engine
+
+    def _make_agent(self, setup: Setup, engine: Engine) -> None:
+        from agent.agent import Agent
+        from agent.approval.policy import Policy
+        from agent.limits import Limits
+
+        servers = self._servers.tools() if self._servers is not None else []
+        gate = self._agent.gate.session if self._agent is not None else []
+        agent = Agent(
+            engine,
+            tools=[*setup.tools, *servers],
+            system=setup.system,
+            approve=self._approve,
+            policy=Policy(setup.rules, setup.unconfined),
+            root=setup.root,
+            session=self._session,
+            thinking=setup.thinking,
+            sampling=setup.sampling,
+            limits=Limits(rounds=setup.rounds, tokens=setup.max_tokens, seconds=setup.seconds),
+        )
+        agent.gate.session = gate
+        self._close_agent()
+        self._agent = agent
+
+    def _close_agent(self) -> None:
+        if self._agent is not None:
+            self._agent.close()
+            self._agent = None
+
+    def _ready(self) -> Agent:
+        if self._agent is None:
+            raise SprigError("there is no model yet: choose one first (/model)")
+        return self._agent
+
+    def _load(self, session: str | None, at: int | None) -> None:
+        self._session = self._store().open(session) if session is not None else None
+        if self._session is not None and at is not None and all(m.id != at for m in self._session.messages()):
+            self._session.switch(at)
+        if self._agent is not None:
+            self._agent.resume(self._session)
+        self._show(at)
+
+    def _run(self, text: str | None) -> None:
+        self._stopping.clear()
+        self._tell(Began(text))
+        try:
+            agent = self._ready()
+            if self._session is None and agent.session is None:
+                self._session = agent.session = self._store().create(
+                    model=agent.engine.file.path, title=title_of(split(text or "")[0]), system=self._setup.system,
+                    tools=[t.name for t in agent.tools],
+                )  # fmt: skip
+            for event in agent.stream(text):
+                self._tell(event)
+                if self._stopping.is_set():  # it may have been set before the run could be cancelled
+                    agent.cancel()
+        except SprigError as e:
+            self._tell(NotAsked(text, str(e)))
+        finally:
+            self._settle()
+
+    def _again(self, question: int) -> None:
+        self._ready().branch(question)
+        self._show(None)
+        self._run(None)
+
+    def _edit(self, parent: int | None, text: str) -> None:
+        try:
+            self._ready().branch(parent)
+        except SprigError as e:
+            self._tell(NotAsked(text, str(e)))
+            return
+        self._show(None)
+        self._run(text)
+
+    def _go(self, message: int) -> None:
+        if self._session is None:
+            return
+        self._session.switch(message)
+        if self._agent is not None:
+            self._agent.branch(self._session.leaf)
+        self._show(message)
+
+    def _show(self, at: int | None) -> None:
+        session = self._session
+        if session is None:
+            self._tell(Shown("", "", []))
+            return
+        self._tell(Shown(session.id, session.info.title, entries(session.all_messages(), session.leaf), at))
+
+    def _settle(self) -> None:
+        session, agent = self._session, self._agent
+        shown = entries(session.all_messages(), session.leaf) if session is not None else []
+        title = session.info.title if session is not None else ""
+        self._tell(Settled(shown, session.id if session is not None else "", title, agent.tokens if agent is not None else 0))
+
+    # Questions.
+
+    def _approve(self, request: ApprovalRequest) -> Answer:
+        from agent.approval.policy import Answer
+
+        number = next(self._numbers)
+        waiting: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._answers[number] = waiting
+        if self._stopping.is_set():
+            waiting.put(Answer.no(_STOPPED))
+        else:
+            self._tell(Question(number, request))
+        try:
+            return waiting.get()
+        finally:
+            del self._answers[number]
+
+    def _refuse_all(self) -> None:
+        from agent.approval.policy import Answer
+
+        for number, waiting in list(self._answers.items()):
+            waiting.put(Answer.no(_STOPPED))
+            self._tell(Unanswerable(number))
+
+
+def _engine(setup: Setup) -> Engine:
+    """The model, behind the screen in the order of who may use a core: a key press comes first."""
+    from agent.device.machine import cores
+    from agent.engine.handle import Engine
+
+    n = cores()
+    threads = setup.threads or (n - 1 if n > _FEW_CORES else n)
+    return Engine(setup.model, context=setup.context, cache=setup.cache, threads=threads, nice=5)

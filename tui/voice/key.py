@@ -1,0 +1,250 @@
+"""The voice key: what pressing it does, whatever engine there is, and how spoken words come into the prompt."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from agent.text import display
+from tui.voice.engine import (
+    WHY_NOT,
+    Final,
+    Level,
+    Partial,
+    Trouble,
+    Voice,
+    VoiceEvent,
+    clean,
+    find_voice,
+    why_of,
+)
+from tui.voice.state import VoiceState
+
+
+class VoiceScreen(Protocol):
+    """What a VoiceKey needs of the screen. All of it is called by way of ``post``; text is safe to show."""
+
+    def post(self, call: Callable[[], None]) -> object:
+        """Have something called soon in the screen's thread; from any thread, without waiting. ``App.call_later`` does it."""
+
+    def voice_changed(self, state: VoiceState) -> None:
+        """Show the state."""
+
+    def voice_partial(self, text: str) -> None:
+        """Put this where the last partial words are, or at the cursor when there are none. "" takes them away."""
+
+    def voice_final(self, text: str) -> None:
+        """Put this where the last partial words are, or at the cursor; it stays."""
+
+    def voice_trouble(self, why: str) -> None:
+        """Tell why it does not work."""
+
+
+class VoiceKey:
+    """One key: it begins listening, or ends listening or speaking. Its methods belong to the screen's thread, and never wait."""
+
+    def __init__(self, screen: VoiceScreen, find: Callable[[], Voice | None] = find_voice) -> None:
+        """``find`` is called when a voice is first wanted, in another thread, and again each time until it has found one."""
+        self.state = VoiceState()
+        self._screen, self._find = screen, find
+        self._voice: Voice | None = None
+        self._finding = threading.Lock()
+        self._ears, self._mouth = _Line("voice input"), _Line("voice output")
+        self._turn = 0  # of listening; what belongs to an earlier one comes too late
+        self._wanted = False  # whether it should listen
+        self._open = False  # whether the engine does; belongs to the thread of the ears
+        self._partial = ""
+        self._speech = 0  # what belongs to an earlier one is not said any more
+        self._unsaid = 0  # texts of this speech
+
+    def press(self) -> None:
+        """The key was pressed."""
+        if self.state.kind == "speaking":
+            self.hush()
+        elif self._wanted:
+            self._stop_listening()
+        else:
+            self._take_partial()
+            self._turn += 1
+            turn, self._wanted = self._turn, True
+            self._set(VoiceState("starting"))
+            self._ears.put(lambda: self._listen(turn))
+
+    def settle(self) -> None:
+        """The prompt is about to be sent: what was heard stays in it, listening ends, and no late word lands in the next one."""
+        self._take_partial()
+        self._stop_listening()
+        self._turn += 1
+
+    def say(self, text: str) -> None:
+        """Read something aloud, after what is being read. Listening ends: the engine would hear itself."""
+        self._stop_listening()
+        self._unsaid += 1
+        speech = self._speech
+        self._set(VoiceState("speaking"))
+        self._mouth.put(lambda: self._speak(text, speech))
+
+    def hush(self) -> None:
+        """Say nothing more."""
+        self._speech += 1
+        self._unsaid = 0
+        if self._voice is not None and self._voice.output is not None:
+            self._voice.output.stop()
+        if self.state.kind == "speaking":
+            self._set(VoiceState())
+
+    def close(self) -> None:
+        """Let go of microphone and loudspeaker, for good."""
+        self.hush()
+        self.settle()
+        self._ears.close()
+        self._mouth.close()
+
+    # In the screen's thread.
+
+    def _set(self, state: VoiceState) -> None:
+        if state != self.state:
+            self.state = state
+            self._screen.voice_changed(state)
+
+    def _take_partial(self) -> None:
+        """Partial words that no Final followed are not lost."""
+        if self._partial:
+            text, self._partial = self._partial, ""
+            self._screen.voice_final(text)
+
+    def _stop_listening(self) -> None:
+        if self._wanted:
+            self._wanted = False
+            self._set(VoiceState())
+            self._ears.put(self._shut)
+
+    def _began(self, turn: int) -> None:
+        if turn == self._turn and self._wanted and self.state.kind == "starting":
+            self._set(VoiceState("listening"))
+
+    def _hear(self, turn: int, event: VoiceEvent) -> None:
+        if turn != self._turn:
+            return
+        match event:
+            case Partial(text):
+                self._hear_partial(clean(text))
+            case Final(text):
+                if words := clean(text):
+                    self._partial = ""
+                    self._screen.voice_final(words)
+                else:
+                    self._hear_partial("")
+            case Level(level):
+                if self._wanted:
+                    self._set(VoiceState("listening", round(max(0.0, min(1.0, level)), 1)))
+            case Trouble(text):
+                self._take_partial()
+                self._stop_listening()
+                self._screen.voice_trouble(clean(text))
+
+    def _hear_partial(self, text: str) -> None:
+        if text != self._partial:
+            self._partial = text
+            self._screen.voice_partial(text)
+
+    def _cannot_listen(self, turn: int, state: VoiceState, why: str) -> None:
+        if turn == self._turn and self._wanted:
+            self._wanted = False
+            self._set(state)
+            self._screen.voice_trouble(why)
+
+    def _said(self, speech: int) -> None:
+        if speech == self._speech:
+            self._unsaid -= 1
+            if self._unsaid == 0 and self.state.kind == "speaking":
+                self._set(VoiceState())
+
+    def _cannot_speak(self, speech: int, state: VoiceState, why: str) -> None:
+        if speech == self._speech:  # once, not for each text that is waiting
+            self.hush()
+            self._set(state)
+            self._screen.voice_trouble(why)
+
+    # In threads of their own.
+
+    def _engine(self) -> Voice | None:
+        with self._finding:
+            if self._voice is None:
+                self._voice = self._find()
+            return self._voice
+
+    def _listen(self, turn: int) -> None:
+        state, why = VoiceState(), ""
+        try:
+            voice = self._engine()
+            if voice is None:
+                state, why = VoiceState("missing"), WHY_NOT
+            elif voice.input is None:
+                state, why = VoiceState("missing"), display(f"the voice engine {voice.name} cannot listen")
+            elif turn == self._turn and self._wanted:  # nobody has changed their mind meanwhile
+                if voice.output is not None:
+                    voice.output.stop()
+                self._open = True
+                voice.input.start(lambda event: self._post(lambda: self._hear(turn, event)))
+        except Exception as e:  # an engine may fail in any way, and the chat goes on
+            why = why_of(e)
+            self._shut()
+        if why:
+            self._post(lambda: self._cannot_listen(turn, state, why))
+        else:
+            self._post(lambda: self._began(turn))
+
+    def _shut(self) -> None:
+        voice = self._voice
+        if self._open and voice is not None and voice.input is not None:
+            self._open = False
+            with contextlib.suppress(Exception):  # it is given up anyway
+                voice.input.stop()
+
+    def _speak(self, text: str, speech: int) -> None:
+        state, why = VoiceState(), ""
+        try:
+            if speech != self._speech:
+                return
+            voice = self._engine()
+            if voice is None:
+                state, why = VoiceState("missing"), WHY_NOT
+            elif voice.output is None:
+                state, why = VoiceState("missing"), display(f"the voice engine {voice.name} cannot speak")
+            elif speech == self._speech:
+                voice.output.say(text)
+        except Exception as e:
+            why = why_of(e)
+        if why:
+            self._post(lambda: self._cannot_speak(speech, state, why))
+        else:
+            self._post(lambda: self._said(speech))
+
+    def _post(self, call: Callable[[], None]) -> None:
+        self._screen.post(call)
+
+
+class _Line:
+    """Does one thing after another in a thread of its own, which begins with the first."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def put(self, job: Callable[[], None]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
