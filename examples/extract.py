@@ -1,6 +1,6 @@
 """Words become an object: the answer can only be what the dataclass describes.
 
-    python examples/extract.py MODEL [TEXT]
+python examples/extract.py MODEL [TEXT]
 """
 
 from __future__ import annotations

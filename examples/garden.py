@@ -1,6 +1,6 @@
 """A function becomes a tool: the model waters the garden.
 
-    python examples/garden.py MODEL
+python examples/garden.py MODEL
 """
 
 from __future__ import annotations

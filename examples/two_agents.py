@@ -1,6 +1,6 @@
 """Two agents share one model in memory: a writer, and a critic who has a score card to fill in.
 
-    python examples/two_agents.py MODEL [TOPIC]
+python examples/two_agents.py MODEL [TOPIC]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every event of a run as it happens, with the progress of the prompt: what a screen of your own would show.
 
-    python examples/watch.py MODEL [QUESTION]
+python examples/watch.py MODEL [QUESTION]
 """
 
 from __future__ import annotations

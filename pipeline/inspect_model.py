@@ -137,9 +137,7 @@ class Inspection:
         }
 
 
-def inspect_model(
-    model: str, *, revision: str | None = None, token: str | None = None, offline: bool = False
-) -> Inspection:
+def inspect_model(model: str, *, revision: str | None = None, token: str | None = None, offline: bool = False) -> Inspection:
     """What is in ``model``: a GGUF's path, the name of a stored model, a checkpoint folder or a Hub id.
 
     Raises:
@@ -249,5 +247,3 @@ def _inspect_checkpoint(model: str, revision: str | None, token: str | None, off
     return Inspection(
         name, "checkpoint", size, None, keys, tensors, described, dict(vocabulary.templates), tuple(vocabulary.notes)
     )
-
-

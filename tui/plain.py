@@ -74,9 +74,7 @@ def chat_plainly(
 class PlainChat:
     """See the module."""
 
-    def __init__(
-        self, store: Store, source: TextIO, out: TextIO, make_engine: Callable[[Setup], Engine] | None = None
-    ) -> None:
+    def __init__(self, store: Store, source: TextIO, out: TextIO, make_engine: Callable[[Setup], Engine] | None = None) -> None:
         self._store, self._source, self._out = store, source, out
         self._notes: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.talk = Talk(self._notes.put, lambda: store, make_engine)

@@ -63,9 +63,7 @@ FUNCTIONARY31 = Dialect(
 )  # fmt: skip
 # Its generation prompt already ends with ">>>", so an answer is "all\ntext" or "name\n{...}", and each further part starts with
 # ">>>".
-FUNCTIONARY32 = Dialect(
-    name="functionary-3.2", style="named", trigger=">>>", call_open=">>>", after_name="\n", text_name="all"
-)
+FUNCTIONARY32 = Dialect(name="functionary-3.2", style="named", trigger=">>>", call_open=">>>", after_name="\n", text_name="all")
 DEEPSEEK = Dialect(
     name="deepseek", style="named", trigger="<｜tool▁calls▁begin｜>", section_open="<｜tool▁calls▁begin｜>",
     call_open="<｜tool▁call▁begin｜>function<｜tool▁sep｜>", after_name="\n```json\n", call_close="\n```<｜tool▁call▁end｜>",

@@ -248,4 +248,3 @@ def _shape(value: Any, reading: Reading) -> tuple[str, Any, str]:
 
 def _ignore(text: str) -> None:
     pass
-

@@ -109,5 +109,3 @@ class RawValues:
         if _no_markup().accepts(text):
             return literal
         return self._section(literal) if without(_CLOSE).accepts(text) else Alt()
-
-

@@ -16,7 +16,16 @@ class Gemma3(Gemma2):
     model_types: ClassVar[tuple[str, ...]] = ("gemma3_text", "gemma3")
     gguf = "gemma3"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
-        2304, 9216, 26, 8, 4, 131072, head_dim=256, sliding_window=4096, query_pre_attn_scalar=256, tie_word_embeddings=True,
+        2304,
+        9216,
+        26,
+        8,
+        4,
+        131072,
+        head_dim=256,
+        sliding_window=4096,
+        query_pre_attn_scalar=256,
+        tie_word_embeddings=True,
         rope_theta=1e6,
     )
     names: ClassVar[Mapping[str, str]] = {**Gemma2.names, **QK_NORMS}

@@ -18,8 +18,20 @@ class Lfm2(Decoder):
     model_types: ClassVar[tuple[str, ...]] = ("lfm2",)
     gguf = "lfm2"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
-        2560, 12288, 32, 32, 8, 128000, rms_norm_eps=None, norm_eps=1e-5, rope_theta=1e6, tie_word_embeddings=True,
-        conv_L_cache=3, block_multiple_of=256, block_ffn_dim_multiplier=1.0, block_auto_adjust_ff_dim=True,
+        2560,
+        12288,
+        32,
+        32,
+        8,
+        128000,
+        rms_norm_eps=None,
+        norm_eps=1e-5,
+        rope_theta=1e6,
+        tie_word_embeddings=True,
+        conv_L_cache=3,
+        block_multiple_of=256,
+        block_ffn_dim_multiplier=1.0,
+        block_auto_adjust_ff_dim=True,
     )
     names: ClassVar[Mapping[str, str]] = {
         "model.embed_tokens.weight": "token_embd.weight",
@@ -41,9 +53,7 @@ class Lfm2(Decoder):
         "model.layers.{i}.feed_forward.w2.weight": "blk.{i}.ffn_down.weight",
     }
     # Which of these a layer has depends on its kind; ``tensors`` looks.
-    optional: ClassVar[frozenset[str]] = Decoder.optional | {
-        f"blk.{{i}}.{part}" for part in (*ATTENTION_PARTS, *_CONVOLUTION)
-    }
+    optional: ClassVar[frozenset[str]] = Decoder.optional | {f"blk.{{i}}.{part}" for part in (*ATTENTION_PARTS, *_CONVOLUTION)}
     square = True
 
     @property

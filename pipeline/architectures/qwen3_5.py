@@ -26,8 +26,19 @@ class Qwen35(Decoder):
     model_types: ClassVar[tuple[str, ...]] = ("qwen3_5_text", "qwen3_5")
     gguf = "qwen35"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
-        4096, 12288, 32, 16, 4, 32768, head_dim=256, partial_rotary_factor=0.25, linear_conv_kernel_dim=4,
-        linear_key_head_dim=128, linear_value_head_dim=128, linear_num_key_heads=16, linear_num_value_heads=32,
+        4096,
+        12288,
+        32,
+        16,
+        4,
+        32768,
+        head_dim=256,
+        partial_rotary_factor=0.25,
+        linear_conv_kernel_dim=4,
+        linear_key_head_dim=128,
+        linear_value_head_dim=128,
+        linear_num_key_heads=16,
+        linear_num_value_heads=32,
     )
     names: ClassVar[Mapping[str, str]] = {
         **TRUNK, **ATTENTION, **QK_NORMS, **MLP,
@@ -43,9 +54,7 @@ class Qwen35(Decoder):
         _LINEAR + "norm.weight": "blk.{i}.ssm_norm.weight",
         _LINEAR + "out_proj.weight": "blk.{i}.ssm_out.weight",
     }  # fmt: skip
-    optional: ClassVar[frozenset[str]] = Decoder.optional | {
-        f"blk.{{i}}.{part}" for part in (*ATTENTION_PARTS, *_LINEAR_PARTS)
-    }
+    optional: ClassVar[frozenset[str]] = Decoder.optional | {f"blk.{{i}}.{part}" for part in (*ATTENTION_PARTS, *_LINEAR_PARTS)}
     ignored: ClassVar[tuple[str, ...]] = (*Decoder.ignored, r"^(model\.)?mtp\.", r"^(model\.)?visual\.")
     rope_kinds = frozenset({"default", "linear", "dynamic", "yarn"})
     partial_rope = True
@@ -65,9 +74,7 @@ class Qwen35(Decoder):
 
     def is_linear(self) -> list[bool]:
         every = self.integer("full_attention_interval", default=4)
-        kinds = self.layers_of(
-            "layer_types", _KINDS, lambda i: _KINDS[(i + 1) % every == 0]
-        )
+        kinds = self.layers_of("layer_types", _KINDS, lambda i: _KINDS[(i + 1) % every == 0])
         return [kind == "linear_attention" for kind in kinds]
 
     def check(self) -> None:

@@ -30,7 +30,6 @@ inspect_app = typer.Typer(**SETTINGS)
 models_app = typer.Typer(**SETTINGS, invoke_without_command=True, help="List, show and remove the models in the store.")
 
 
-
 def _need_pipeline_extra() -> None:
     lost = [name for name in ("huggingface_hub", "tokenizers", "sentencepiece", "yaml") if find_spec(name) is None]
     if lost:

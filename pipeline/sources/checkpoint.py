@@ -181,9 +181,7 @@ def merge_headers(headers: Mapping[str, Mapping[str, TensorInfo]], index: Mappin
     lost = sorted(name for name, file in (index or {}).items() if name not in merged or merged[name].file != file)
     if lost:
         file = (index or {})[lost[0]]
-        raise CheckpointError(
-            f"tensor {_brief(lost[0])} should be in {file} and is not ({len(lost)} such); download it again"
-        )
+        raise CheckpointError(f"tensor {_brief(lost[0])} should be in {file} and is not ({len(lost)} such); download it again")
     return merged
 
 

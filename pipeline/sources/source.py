@@ -83,9 +83,7 @@ class Source:
     offline: bool = field(default=False, compare=False)
 
 
-def open_source(
-    model: str, *, revision: str | None = None, token: str | None = None, offline: bool = False
-) -> Source:
+def open_source(model: str, *, revision: str | None = None, token: str | None = None, offline: bool = False) -> Source:
     """Find a model and read its small files. No weight is fetched.
 
     Args:
@@ -265,9 +263,7 @@ def _open_hub(repo_id: str, revision: str | None, token: str | None, offline: bo
     files = dict(zip(small, _at_once(get, small), strict=True))
     index = _weight_map(files[index_name], index_name, repo_id) if index_name else None
     found = tuple(by_name[n] for n in weights)
-    return Source(
-        "hub", repo_id, repo_id, revision, commit, hub.endpoint, None, kind, files, found, index, token, offline
-    )
+    return Source("hub", repo_id, repo_id, revision, commit, hub.endpoint, None, kind, files, found, index, token, offline)
 
 
 def _places(source: Source) -> tuple[RepoCache, str, Hub]:

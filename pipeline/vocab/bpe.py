@@ -334,9 +334,7 @@ def _form(
     return Form(ids, sorted(found, key=lambda t: -len(t.encode())), priority, prefix, ranked, whole, swallowing)
 
 
-def _typed(
-    number: int, piece: Piece, unknown: Any, scores: Mapping[str, float], added: Mapping[int, AddedToken]
-) -> Piece:
+def _typed(number: int, piece: Piece, unknown: Any, scores: Mapping[str, float], added: Mapping[int, AddedToken]) -> Piece:
     kind = piece.type
     if len(piece.text) == 6 and piece.text.startswith("<0x") and piece.text.endswith(">") and number not in added:
         kind = BYTE

@@ -182,9 +182,7 @@ def read_source(files: Mapping[str, bytes], n_rows: int) -> Source:
             raise VocabError(f"tokenizer_config.json gives token {token.content[:40]!r} the id {number}, {origin} {got}")
     notes: tuple[str, ...] = ()
     if dropped:
-        notes = (
-            f"{len(dropped)} added tokens have no row in the embedding and were left out (first: {dropped[0][:40]!r})",
-        )
+        notes = (f"{len(dropped)} added tokens have no row in the embedding and were left out (first: {dropped[0][:40]!r})",)
     return Source(tokenizer, spec, origin, notes)
 
 

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 Steps = tuple[str, ...]  # regular expressions, one after the other; the last may be one of the words below
 
-QWEN2 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+QWEN2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 DIGITS, GPT2 = "<digits>", "<gpt2>"  # each digit alone; GPT-2's own expression, which ends a byte-level pre-tokenizer
 FALCON = "<falcon>"
 

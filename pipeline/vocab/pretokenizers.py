@@ -24,6 +24,8 @@ from pipeline.vocab.probes import PROBES
 SECONDS = 3.0  # for all probes together; a regular expression that needs more would stall every use of the tokenizer
 
 Splitter = Callable[[str], list[str]]
+
+
 @cache
 def splitter(steps: Steps) -> Splitter:
     """The function from text to its byte-level pieces."""

@@ -50,7 +50,7 @@ PROBES: tuple[str, ...] = tuple(
             "if (x<=y && !z) { return a[i]->b; }",
             "</div><br/> <!-- x -->",
             "https://example.org/a?b=c&d=%20#e",
-            "{\"k\": [1, -2.5, null]}\n",
+            '{"k": [1, -2.5, null]}\n',
             "a" * 17 + " " + "=" * 13 + "-" * 7,
             " " * 9 + "deep" + " " * 23 + "end",
             "a" + " " * 7 + "b" + " " * 14 + "c",

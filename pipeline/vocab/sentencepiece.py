@@ -194,9 +194,7 @@ def _add(pieces: dict[int, Piece], extra: Mapping[int, AddedToken], n_rows: int,
             special = token.special or looks_special(token.content)
             pieces[number] = Piece(token.content, CONTROL if special else USER_DEFINED, known.score if known else 0.0)
     if homeless:
-        notes.append(
-            f"{len(homeless)} added tokens have no row in the embedding and were left out (first: {homeless[0][:40]!r})"
-        )
+        notes.append(f"{len(homeless)} added tokens have no row in the embedding and were left out (first: {homeless[0][:40]!r})")
 
 
 def _spaced(piece: Piece) -> Piece:

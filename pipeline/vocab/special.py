@@ -221,4 +221,3 @@ def sampling_keys(files: Mapping[str, bytes]) -> dict[str, Value]:
             continue
         keys[key] = int(value) if whole else float(value)
     return keys
-

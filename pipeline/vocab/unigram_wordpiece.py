@@ -161,4 +161,3 @@ def draft_wordpiece(source: Source) -> Draft:
         exact=exact,
         notes=tuple(notes),
     )
-

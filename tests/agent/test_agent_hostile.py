@@ -210,7 +210,11 @@ def test_no_mark_comes_into_the_transcript_from_what_others_wrote(real: tuple[En
             transcript = Transcript(engine, agent.template, (forge.spec,), {})
             call = Message("assistant", f"I say {text}", calls=(_call(text),))
             asked = [Message("system", agent.system), Message("user", f"User {text}"), call]
-            asked += [Message("tool", result, call_id="abcdefgh1", name="give"), Message("assistant", text), Message("user", text)]  # noqa: E501
+            asked += [
+                Message("tool", result, call_id="abcdefgh1", name="give"),
+                Message("assistant", text),
+                Message("user", text),
+            ]  # noqa: E501
             transcript.rebuild(asked)
             return [t for t in transcript.tokens if t in forbidden]
 

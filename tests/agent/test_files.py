@@ -194,6 +194,7 @@ def test_a_second_run_is_told_who_the_first_is_and_a_dead_one_does_not_block(tmp
 
 def test_the_part_stays_for_the_next_run_also_after_an_error(tmp_path: Path) -> None:
     part = tmp_path / "x.part"
+
     def broken_off() -> None:
         with exclusive(part) as fd:
             os.write(fd, b"half")

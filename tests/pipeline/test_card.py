@@ -58,9 +58,7 @@ def test_of_a_folder_the_base_models_are_those_that_its_card_names(folder: Path,
     assert (card["license"], card["license_name"], card["language"]) == ("other", "tiny-licence", ["en", "de"])
 
 
-def test_a_detour_over_a_gguf_keeps_licence_and_base_model(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_detour_over_a_gguf_keeps_licence_and_base_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     with LoopbackHub({"org/tiny": folder}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)

@@ -21,9 +21,7 @@ _HEADING = re.compile(r"(#{1,6})(?: +|$)")
 _SETEXT = re.compile(r"(=+|-+) *$")
 _RULE = re.compile(r"(?:(?:\* *){3,}|(?:- *){3,}|(?:_ *){3,})$")
 _ITEM = re.compile(r"([-+*]|(\d{1,9})[.)])( +|$)")
-_DEFINITION = re.compile(
-    r"\[((?:[^\[\]\\]|\\.)+)\]: *(<[^<>]*>|[^\s<]\S*)(?: +(?:\"[^\"]*\"|'[^']*'|\([^()]*\)))? *$", re.DOTALL
-)
+_DEFINITION = re.compile(r"\[((?:[^\[\]\\]|\\.)+)\]: *(<[^<>]*>|[^\s<]\S*)(?: +(?:\"[^\"]*\"|'[^']*'|\([^()]*\)))? *$", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,9 +162,7 @@ def test_the_child_takes_little_memory_beside_the_mapped_file(tmp_path: Path) ->
     assert int(ended.stdout) * 1024 < 150_000_000
 
 
-def test_a_folder_called_agent_in_the_working_directory_is_not_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_called_agent_in_the_working_directory_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "agent").mkdir()
     (tmp_path / "agent" / "__init__.py").write_text("raise SystemExit('hijacked')")
     path = tiny.llama(tmp_path / "x.gguf")

@@ -212,7 +212,6 @@ def many_refs(count: int) -> Any:
         {1: 2},
         {"type": "string", "enum": {1, 2}},
     ],
-
 )
 def test_a_schema_that_is_wrong_or_hostile_is_refused_in_one_line_and_soon(schema: Any) -> None:
     begin = time.process_time()

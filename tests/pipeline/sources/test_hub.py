@@ -81,9 +81,7 @@ def test_the_token_goes_to_the_hub_and_never_to_its_cdn(server: LoopbackHub) -> 
     assert server.token not in repr(hub)
 
 
-def test_the_stored_environment_token_is_used_when_none_is_given(
-    server: LoopbackHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_stored_environment_token_is_used_when_none_is_given(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", server.token)
     Hub(REPO, server.url).listing(None)
     assert server.requests[-1].token == server.token

@@ -242,9 +242,7 @@ def test_a_gated_model_opens_with_the_token_that_was_given(server: LoopbackHub) 
 # Downloads.
 
 
-def test_what_is_downloaded_is_proved_shared_and_not_asked_for_again(
-    server: LoopbackHub, model: Path, tmp_path: Path
-) -> None:
+def test_what_is_downloaded_is_proved_shared_and_not_asked_for_again(server: LoopbackHub, model: Path, tmp_path: Path) -> None:
     source = open_source(REPO)
     told: list[tuple[str, int, int]] = []
     paths = fetch(source, lambda *now: told.append(now))
@@ -269,9 +267,7 @@ def test_a_download_goes_on_where_it_was_cut(server: LoopbackHub, model: Path) -
     assert server.sent(f"/cdn/*{FIRST}") == source.weights[0].size
 
 
-def test_a_download_that_fails_leaves_only_a_part_to_go_on_with(
-    server: LoopbackHub, model: Path, tmp_path: Path
-) -> None:
+def test_a_download_that_fails_leaves_only_a_part_to_go_on_with(server: LoopbackHub, model: Path, tmp_path: Path) -> None:
     source = open_source(REPO)
     small = blobs(tmp_path)
     server.fail(f"*{FIRST}", cut_after=300_000)
@@ -443,9 +439,7 @@ def test_a_file_is_hashed_once_and_again_when_it_changed(
     assert hashed == [FIRST, FIRST, SECOND]
 
 
-def test_offline_the_cache_is_all_there_is(
-    server: LoopbackHub, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_the_cache_is_all_there_is(server: LoopbackHub, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"{REPO}@main is not in the cache" in refusal(REPO, offline=True)
     online = open_source(REPO)
     assert f"{FIRST}, {SECOND}" in refusal(REPO, offline=True)
@@ -472,9 +466,7 @@ def test_a_cache_that_never_saw_a_weight_is_not_blamed_on_the_model(server: Loop
     assert f"the cache of {REPO}, which is used offline, holds no checkpoint" in refusal(REPO, offline=True)
 
 
-def test_a_cache_without_links_works_and_stays_proved(
-    server: LoopbackHub, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_without_links_works_and_stays_proved(server: LoopbackHub, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_links(*_: object, **__: object) -> None:
         raise OSError("this file system has no links")
 
@@ -492,9 +484,7 @@ def test_a_cache_without_links_works_and_stays_proved(
 # A disk that is full, and a place that cannot be written.
 
 
-def test_a_disk_without_room_is_refused_before_the_first_byte(
-    server: LoopbackHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_without_room_is_refused_before_the_first_byte(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_source(REPO)
     monkeypatch.setattr(source_cache, "free_disk", lambda _: 100_000)
     before = server.sent("/cdn/*")

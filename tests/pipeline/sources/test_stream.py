@@ -170,9 +170,7 @@ def test_a_cut_in_mid_stream_goes_on_at_the_next_byte(source: Source, server: Lo
 
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 404}, {"cut_after": 10}], ids=str)
-def test_a_stream_that_cannot_go_on_ends_in_one_line(
-    source: Source, server: LoopbackHub, fault: dict[str, int]
-) -> None:
+def test_a_stream_that_cannot_go_on_ends_in_one_line(source: Source, server: LoopbackHub, fault: dict[str, int]) -> None:
     checkpoint = streamed(source)
     server.fail(f"*{SECOND}", times=1000, **fault)
     got: list[RawRows] = []

@@ -339,8 +339,9 @@ def broken(files: dict[str, bytes]) -> Iterator[tuple[str, dict[str, bytes]]]:
         level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
         steps = {"type": "Sequence", "pretokenizers": [step, level]}
         yield f"expression {pattern[:12]}", edit(files, "tokenizer.json", pre_tokenizer=steps)
-        yield f"normalizer {pattern[:12]}", edit(
-            files, "tokenizer.json", normalizer={"type": "Replace", "pattern": {"Regex": pattern}, "content": "x"}
+        yield (
+            f"normalizer {pattern[:12]}",
+            edit(files, "tokenizer.json", normalizer={"type": "Replace", "pattern": {"Regex": pattern}, "content": "x"}),
         )
     yield "config is a list", {**files, "tokenizer_config.json": b"[]"}
     yield "template is not UTF-8", {**files, "chat_template.jinja": b"\xff"}

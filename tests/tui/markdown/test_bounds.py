@@ -88,13 +88,15 @@ def test_what_is_too_much_is_shown_as_the_text_that_it_is(name: str) -> None:
 @pytest.mark.parametrize(
     ("chunk", "count"),
     [
-        ("word " * 5, 2_000), ("word\n", 4_000),
-        ("- a **b**\n", 20_000), ("x = 1\n", 1_000), ("| a | b |\n", 2_000), ("[" * 16, 2_000),
+        ("word " * 5, 2_000),
+        ("word\n", 4_000),
+        ("- a **b**\n", 20_000),
+        ("x = 1\n", 1_000),
+        ("| a | b |\n", 2_000),
+        ("[" * 16, 2_000),
     ],
 )
-def test_work_grows_with_the_text_and_not_with_its_square(
-    chunk: str, count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_work_grows_with_the_text_and_not_with_its_square(chunk: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Characters that were parsed, wrapped or coloured, counted while the text streams in."""
     work = 0
 

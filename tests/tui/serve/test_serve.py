@@ -37,7 +37,7 @@ from tui.serve.web import make_app
 
 SECONDS = 20.0
 TOKEN = "a-token-for-the-tests"
-APP = '''
+APP = """
 import io, os, signal, sys, time
 from textual.app import App
 from textual.widgets import Input, Label, Static
@@ -74,7 +74,7 @@ class Parrot(App):
                 self.exit()
 
 Parrot().run()
-'''
+"""
 SERVE = """
 import json, sys
 from agent.errors import SprigError
@@ -545,8 +545,6 @@ async def test_the_page_says_when_the_connection_is_lost_and_comes_back_by_a_but
             await page.type("back")
             await page.enter()
             await page.wait_for_text("<kcab>")
-
-
 
 
 async def test_sprig_chat_is_served_with_the_models_that_are_there(tmp_path: Path, browser: Browser) -> None:

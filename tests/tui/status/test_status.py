@@ -40,9 +40,7 @@ WRITING = Status(
     cached=1100,
     new=129,
     memory=386_000_000,
-    device=DeviceState(
-        available=2_100_000_000, load=3.2, temperature=52.0, throttled=(), battery=Battery(64, "Discharging")
-    ),
+    device=DeviceState(available=2_100_000_000, load=3.2, temperature=52.0, throttled=(), battery=Battery(64, "Discharging")),
 )
 READING = replace(WRITING, state="reading", read=1240, read_total=2114, read_cached=900, left=6.2)
 
