@@ -17,7 +17,7 @@ from agent.events import Done, Event, Result
 from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message
-from agent.sessions.records import Stored
+from agent.sessions.records import StoredMessage
 from agent.sessions.store import Session, Store
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
 from agent.tools.define import Tool, as_tool
@@ -230,7 +230,7 @@ class Agent:
     def tool(self, name: str) -> Tool | None:
         return next((tool for tool in self.tools if tool.name == name), None)
 
-    def _take_up(self, start: Sequence[Message], kept: Sequence[Stored]) -> None:
+    def _take_up(self, start: Sequence[Message], kept: Sequence[StoredMessage]) -> None:
         """The messages of a session; their tokens too, where this very model generated them."""
         assert self._transcript is not None
         stored = [s for s in kept if s.message.role != "system"]

@@ -186,10 +186,10 @@ def boundary(folder: Path) -> None:
 
 
 def bare_tiny(path: Path, prompt: list[int], count: int) -> float:
-    from agent.engine.llama import Context, ContextSettings, Model
+    from agent.engine.llama import Context, ContextSettings, LlamaModel
     from agent.engine.sampling import Sampler
 
-    model = Model(str(path), repack=False, on_progress=lambda part: None)
+    model = LlamaModel(str(path), repack=False, on_progress=lambda part: None)
     context, sampler = Context(model, ContextSettings(1024, 1, 64, 1, "f16", True)), Sampler(model, GREEDY)
     for i, token in enumerate(prompt):
         place = context.add(token, i, 0, logits=i == len(prompt) - 1)

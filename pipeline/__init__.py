@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.preflight import Preflight
-    from pipeline.quantize import Progress, Result, quantize
+    from pipeline.quantize import Progress, QuantizeResult, quantize
 
-__all__ = ["Preflight", "Progress", "Result", "quantize"]
+__all__ = ["Preflight", "Progress", "QuantizeResult", "quantize"]
 
-_HOME = {"quantize": "quantize", "Progress": "quantize", "Result": "quantize", "Preflight": "preflight"}
+_HOME = {"quantize": "quantize", "Progress": "quantize", "QuantizeResult": "quantize", "Preflight": "preflight"}
 
 
 class _Package(ModuleType):

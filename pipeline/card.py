@@ -30,7 +30,7 @@ def sprig_version() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class CardFacts:
     """What the source's own model card says, as far as it is plain text. Untrusted: shown and copied, never obeyed."""
 
     licence: str | None = None
@@ -41,7 +41,7 @@ class Facts:
     base_models: tuple[str, ...] = ()
 
 
-def read_facts(readme: bytes | None) -> Facts:
+def read_facts(readme: bytes | None) -> CardFacts:
     """The YAML front matter of a README.md; empty facts when there is none or it is broken."""
     text = (readme or b"").decode("utf-8", "replace")[:200_000]
     match = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
@@ -50,8 +50,8 @@ def read_facts(readme: bytes | None) -> Facts:
     except (yaml.YAMLError, RecursionError, ValueError):
         front = None
     if not isinstance(front, dict):
-        return Facts()
-    return Facts(
+        return CardFacts()
+    return CardFacts(
         _text(front.get("license")), _text(front.get("license_name")), _text(front.get("license_link")),
         _texts(front.get("tags")), _texts(front.get("language")), _texts(front.get("base_model")),
     )  # fmt: skip

@@ -23,9 +23,9 @@ from pipeline.format.gguf_file import Entry, Layout, Value, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
 from pipeline.model import Model, TiedHead, from_checkpoint, from_gguf
 from pipeline.recipes.mixtures import (
-    Choice,
     Options,
     Recipe,
+    TypeChoice,
     Weight,
     block_order,
     choose_types,
@@ -71,7 +71,7 @@ class Preflight:
     keys: Mapping[str, Value]
     tensors: tuple[Tensor, ...]
     infos: Mapping[str, TensorInfo]
-    choices: Mapping[str, Choice]
+    choices: Mapping[str, TypeChoice]
     layout: Layout
     imatrix: ImportanceMatrix | None
     probes: Mapping[str, list[int]]

@@ -34,7 +34,7 @@ from pipeline.model import heads_equal
 from pipeline.onepass.journal import Journal
 from pipeline.onepass.order import CHUNK, Mapped, Streamed, Unit, units_of
 from pipeline.onepass.part_file import PartFile
-from pipeline.onepass.rows import SOURCE_TYPES, Job, convert
+from pipeline.onepass.rows import SOURCE_TYPES, SlabJob, convert
 from pipeline.preflight import Preflight, preflight
 from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint, RawRows
 from pipeline.sources.foreign import convert_with_llama_cpp
@@ -55,7 +55,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class QuantizeResult:
     """A finished file.
 
     Attributes:
@@ -109,7 +109,7 @@ def quantize(
     executor: Executor | None = None,
     llama_cpp: Path | None = None,
     on_progress: OnProgress | None = None,
-) -> Result:
+) -> QuantizeResult:
     """Make a GGUF of a model in one pass.
 
     Args:
@@ -199,7 +199,7 @@ def _write(
     resume: bool,
     report: OnProgress,
     seconds: dict[str, float],
-) -> Result:
+) -> QuantizeResult:
     out = plan.out
     part = out.with_name(out.name + ".part")
     try:
@@ -247,7 +247,7 @@ def _write(
             if not keep and part.exists():
                 part.unlink()
     done = sum(s.length for s in journal.done)
-    return Result(
+    return QuantizeResult(
         out,
         card,
         plan.size,
@@ -331,14 +331,14 @@ def write_tensors(
         raise OutputError("the file is not whole: fewer bytes were written than planned; report this as a bug")
 
 
-def _job(plan: Preflight, unit: Unit, raw: RawRows) -> Job:
+def _job(plan: Preflight, unit: Unit, raw: RawRows) -> SlabJob:
     tensor = unit.tensor
     importance = plan.imatrix.of(tensor.name, tensor.shape) if plan.imatrix else None
     if importance is not None:
         matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
         importance = np.ascontiguousarray(importance[unit.row // matrix])
     kind = SOURCE_TYPES[plan.infos[unit.reads[0][0]].dtype] if unit.reads else F32
-    return Job(
+    return SlabJob(
         tensor.name,
         raw,
         kind,

@@ -23,7 +23,7 @@ from agent.errors import SprigError
 from agent.home import home
 from tui import themes
 from tui.commands.table import COMMANDS, run_command
-from tui.screens.chat import ChatScreen, Notes
+from tui.screens.chat import ChatScreen, NotesArrived
 from tui.settings.values import Settings
 from tui.talk.inbox import SLOW, USUAL, Inbox
 from tui.talk.setup import Setup
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from agent.sessions.store import Store
     from tui.screens.picker import Picked
     from tui.status.monitor import Monitor
-    from tui.talk.notes import Facts
+    from tui.talk.notes import ModelFacts
     from tui.talk.talk import Talk
     from tui.voice.key import VoiceKey
 
@@ -200,7 +200,7 @@ class SprigApp(App[None]):
             inbox.put(note)
 
     def _deliver(self, notes: list[Any]) -> None:
-        self.chat.post_message(Notes(notes))
+        self.chat.post_message(NotesArrived(notes))
 
     def store(self) -> Store:
         """The sessions; opened when they are first needed, from any thread. SessionError when they cannot be."""
@@ -213,7 +213,7 @@ class SprigApp(App[None]):
 
     # What the chat wants of it.
 
-    def opened(self, facts: Facts) -> None:
+    def opened(self, facts: ModelFacts) -> None:
         """The agent is ready: this model is offered again next time."""
         from agent.models.last_used import remember
 

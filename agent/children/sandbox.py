@@ -32,7 +32,7 @@ UNLIMITED = -1  # of a limit: what the system sets
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ResourceLimits:
     """What one process and what it starts may take.
 
     Attributes:
@@ -64,14 +64,14 @@ class Rules:
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
     network: bool = False
-    limits: Limits = Limits()
+    limits: ResourceLimits = ResourceLimits()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Rules:
-        return cls(tuple(data["read"]), tuple(data["write"]), data["network"], Limits(**data["limits"]))
+        return cls(tuple(data["read"]), tuple(data["write"]), data["network"], ResourceLimits(**data["limits"]))
 
 
 _SYSTEM = (
@@ -125,7 +125,7 @@ def no_new_privileges() -> bool:
     return False
 
 
-def set_limits(limits: Limits) -> None:
+def set_limits(limits: ResourceLimits) -> None:
     """Resource limits; what the system already limits further stays."""
     wanted = {
         "RLIMIT_AS": limits.memory, "RLIMIT_CPU": limits.cpu, "RLIMIT_FSIZE": limits.file_size,

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from agent.dialects.base import CallBroken, CallDone, CallPart, Dialect, Piece, TextPiece, Thinking, ThinkingPiece
 from agent.dialects.read_code import gemma_call, python_call, python_calls
-from agent.dialects.read_json import Watch, json_arguments, json_calls, named_call
+from agent.dialects.read_json import ObjectWatch, json_arguments, json_calls, named_call
 from agent.dialects.read_tags import tagged_call
 from agent.dialects.reading import CUT_OFF, Reading
 from agent.dialects.stream import SPACE, Marks, Wait
@@ -259,7 +259,7 @@ class StreamParser:
         self._out.append(TextPiece(lead + words))
 
 
-class _Trial(Watch):
+class _Trial(ObjectWatch):
     """Decides whether JSON without marks is a call; until then the pieces wait.
 
     Where that is the family's way to write a call, a tool's name or a name with arguments is enough. Elsewhere the whole answer

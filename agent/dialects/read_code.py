@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.dialects.read_json import json_calls
-from agent.dialects.reading import CUT_OFF, Draft, Reading, is_name
+from agent.dialects.reading import CUT_OFF, CallDraft, Reading, is_name
 from agent.dialects.stream import PYTHON, SPACE, Lexis, Marks, Wait
 from agent.dialects.values import BadValueError, read_keywords, read_loose
 
@@ -49,7 +49,7 @@ def python_calls(reading: Reading, opened: str) -> Wait[None]:
     stream.stop(tape)
 
 
-def python_call(reading: Reading, draft: Draft, before: str, name: str) -> Wait[None]:
+def python_call(reading: Reading, draft: CallDraft, before: str, name: str) -> Wait[None]:
     """Read the arguments of a Python call behind its opening parenthesis; ``before`` is what was taken of it."""
     if is_name(name):
         draft.name(name)

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from agent.dialects.reading import CUT_OFF, Draft, Reading, is_name, own_id
+from agent.dialects.reading import CUT_OFF, CallDraft, Reading, is_name, own_id
 from agent.dialects.stream import JSON, SPACE, Marks, Stream, Wait
 from agent.dialects.values import MAX_DEPTH, BadValueError, checked, read_sloppy_json
 
@@ -17,7 +17,7 @@ _FENCE = re.compile(r"```\w*\s*$")
 _BETWEEN = re.compile(r"<[^<>]*>|\[[A-Z_]+\]|>")
 
 
-class Watch:
+class ObjectWatch:
     """Follows an object as it forms and may call the reading of it off, by returning False."""
 
     def key(self, key: str) -> bool:
@@ -27,7 +27,7 @@ class Watch:
         return True
 
 
-def json_calls(reading: Reading, opened: str, watch: Watch | None = None, *, listed: bool = False) -> Wait[bool]:
+def json_calls(reading: Reading, opened: str, watch: ObjectWatch | None = None, *, listed: bool = False) -> Wait[bool]:
     """Read objects with a name and arguments: one, or several with or without list brackets, perhaps in a code fence.
 
     Args:
@@ -106,7 +106,7 @@ def named_call(reading: Reading, opened: str) -> Wait[None]:
         yield from _skip_fence(stream)
 
 
-def json_arguments(reading: Reading, draft: Draft, before: str, name: str, call_id: str = "") -> Wait[None]:
+def json_arguments(reading: Reading, draft: CallDraft, before: str, name: str, call_id: str = "") -> Wait[None]:
     """Read the arguments of a call whose name is known; ``before`` is what was taken of it."""
     tape = reading.record()
     whole = yield from reading.stream.value(draft.part, JSON)
@@ -122,10 +122,10 @@ def json_arguments(reading: Reading, draft: Draft, before: str, name: str, call_
         draft.done(before + text, name, arguments, call_id)
 
 
-def _object_call(reading: Reading, before: str, watch: Watch | None) -> Wait[bool]:
+def _object_call(reading: Reading, before: str, watch: ObjectWatch | None) -> Wait[bool]:
     draft = reading.draft()
     tape = reading.record()
-    closed = yield from _object(reading, draft, watch or Watch(), inner=False)
+    closed = yield from _object(reading, draft, watch or ObjectWatch(), inner=False)
     text = reading.stream.stop(tape)
     if closed is None:
         reading.count -= 1
@@ -144,7 +144,7 @@ def _object_call(reading: Reading, before: str, watch: Watch | None) -> Wait[boo
     return True
 
 
-def _object(reading: Reading, draft: Draft, watch: Watch, *, inner: bool) -> Wait[bool | None]:
+def _object(reading: Reading, draft: CallDraft, watch: ObjectWatch, *, inner: bool) -> Wait[bool | None]:
     """Take one object; whether it is closed, None if it was called off."""
     stream = reading.stream
     name_keys = {reading.dialect.name_key, "name", "function"}

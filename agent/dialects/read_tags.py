@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.dialects.read_json import json_calls
-from agent.dialects.reading import CUT_OFF, Draft, Reading, is_name
+from agent.dialects.reading import CUT_OFF, CallDraft, Reading, is_name
 from agent.dialects.stream import SPACE, Marks, Sink, Stream, Wait
 from agent.dialects.values import BadValueError, read_json, read_sloppy_json
 
@@ -57,7 +57,7 @@ def tagged_call(reading: Reading, opened: str) -> Wait[None]:
         draft.done(stream.stop(tape), name, arguments)
 
 
-def _parameters(reading: Reading, draft: Draft, name: str, found: dict[str, Any]) -> Wait[tuple[str, bool]]:
+def _parameters(reading: Reading, draft: CallDraft, name: str, found: dict[str, Any]) -> Wait[tuple[str, bool]]:
     """Fill in the arguments; returns what is wrong with them (empty: nothing) and whether the call's end is taken."""
     stream, dialect = reading.stream, reading.dialect
     tags = Marks((dialect.parameter_open, *reading.closers.marks))
@@ -84,7 +84,7 @@ def _parameters(reading: Reading, draft: Draft, name: str, found: dict[str, Any]
             found[key] = _typed(text, key, name, reading)
 
 
-def _value(stream: Stream, draft: Draft, close: str, cdata: bool) -> Wait[str | None]:
+def _value(stream: Stream, draft: CallDraft, close: str, cdata: bool) -> Wait[str | None]:
     """The text of one argument, without its closing tag; None if the answer ends in it."""
     marks = Marks((close, CDATA_OPEN) if cdata else (close,))
     plain: list[str] = []
@@ -190,7 +190,7 @@ def _type_of(value: object) -> str:
     return "null" if value is None else _TYPES.get(type(value), "")
 
 
-def _both(draft: Draft, kept: list[str]) -> Sink:
+def _both(draft: CallDraft, kept: list[str]) -> Sink:
     def sink(text: str) -> None:
         draft.part(text)
         kept.append(text)

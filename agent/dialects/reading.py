@@ -52,15 +52,15 @@ class Reading:
         )  # fmt: skip
         self._edges = Marks((*self.closers.marks, *self.openers.marks))
 
-    def draft(self) -> Draft:
+    def draft(self) -> CallDraft:
         self.count += 1
-        return Draft(self, self.count - 1)
+        return CallDraft(self, self.count - 1)
 
     def record(self, text: str = "") -> Tape:
         """Keep what the next call is written like, for the case that it is broken."""
         return self.stream.record(_RAW_ROOM, text)
 
-    def give_up(self, draft: Draft, tape: Tape, why: str) -> Wait[None]:
+    def give_up(self, draft: CallDraft, tape: Tape, why: str) -> Wait[None]:
         """What began cannot be a call: take it up to its close mark, the next call or the end."""
         mark = yield from self.stream.until(self._edges, _ignore, leave=True)
         if mark in self.closers.marks:
@@ -82,7 +82,7 @@ class Reading:
         return found if isinstance(found, Mapping) else {}
 
 
-class Draft:
+class CallDraft:
     """One call on its way; it ends with ``done`` or ``broken``."""
 
     def __init__(self, reading: Reading, index: int) -> None:

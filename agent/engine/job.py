@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.engine.llama import Context, Model
+from agent.engine.llama import Context, LlamaModel
 from agent.engine.sampling import Sampler, Sampling
 from agent.engine.sequences import Slot
 
@@ -50,7 +50,7 @@ class Timing:
 
 
 @dataclass(slots=True)
-class Job:
+class GenerationJob:
     """See the module.
 
     Attributes:
@@ -64,7 +64,7 @@ class Job:
     owner: str
     tokens: list[int]
     prefix: int
-    model: Model
+    model: LlamaModel
     constraint: Constraint | None
     settings: Sampling
     max_tokens: int

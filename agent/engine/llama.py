@@ -46,7 +46,7 @@ class ContextSettings:
     flash: bool
 
 
-class Model:
+class LlamaModel:
     """One loaded model and its vocabulary. Never freed: the process ends with it."""
 
     def __init__(self, path: str, *, repack: bool, on_progress: Callable[[float], None]) -> None:
@@ -145,7 +145,7 @@ class Model:
 class Tokenizer:
     """Text to tokens, where untrusted text never yields a control token or a mark of the chat format."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: LlamaModel) -> None:
         self.model = model
         lib, vocab = model.lib, model.vocab
         self.bos = lib.llama_vocab_bos(vocab) if lib.llama_vocab_get_add_bos(vocab) else None
@@ -230,7 +230,7 @@ def _cut(text: str) -> list[str]:
 class Context:
     """The K/V cache and the computation over it. Positions of a sequence count from 0."""
 
-    def __init__(self, model: Model, settings: ContextSettings) -> None:
+    def __init__(self, model: LlamaModel, settings: ContextSettings) -> None:
         self.model, self.settings = model, settings
         lib = self.lib = model.lib
         params = lib.llama_context_default_params()

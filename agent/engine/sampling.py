@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agent.errors import SprigError
 
 if TYPE_CHECKING:
-    from agent.engine.llama import Context, Model
+    from agent.engine.llama import Context, LlamaModel
 
 _KEYS = {
     "temperature": "general.sampling.temp",
@@ -76,7 +76,7 @@ class Sampling:
 class Sampler:
     """The draws of one answer. Belongs to the worker."""
 
-    def __init__(self, model: Model, settings: Sampling) -> None:
+    def __init__(self, model: LlamaModel, settings: Sampling) -> None:
         self.model, self.settings = model, settings
         seed = settings.seed if settings.seed is not None else random.SystemRandom().randrange(1 << 32)
         self.seed = seed & 0xFFFFFFFF

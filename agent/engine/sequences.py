@@ -15,7 +15,7 @@ _MIN_SHARED = 16
 
 
 @dataclass(slots=True)
-class Checkpoint:
+class Snapshot:
     """What cannot be rolled back, as it was after ``count`` tokens."""
 
     count: int
@@ -40,7 +40,7 @@ class Slot:
     tokens: list[int] = field(default_factory=list)
     busy: bool = False
     used: int = 0
-    checkpoints: list[Checkpoint] = field(default_factory=list)
+    checkpoints: list[Snapshot] = field(default_factory=list)
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:
@@ -161,7 +161,7 @@ class Sequences:
             return
         data = self.context.state(slot.number, partial=True)
         if data:
-            slot.checkpoints.append(Checkpoint(count, data))
+            slot.checkpoints.append(Snapshot(count, data))
         if len(slot.checkpoints) > _CHECKPOINTS:
             del slot.checkpoints[1]  # the first is the fixed prefix's, to which everything can go back
 

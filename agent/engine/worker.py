@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.children.wire import Wire
-from agent.engine.job import Job, Timing
-from agent.engine.llama import Context, ContextSettings, LlamaError, Model
+from agent.engine.job import GenerationJob, Timing
+from agent.engine.llama import Context, ContextSettings, LlamaError, LlamaModel
 from agent.engine.prefix_store import PrefixStore
 from agent.engine.sampling import Sampling
 from agent.engine.sequences import Sequences
@@ -51,9 +51,9 @@ class Worker:
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
-        self.jobs: list[Job] = []
-        self.waiting: list[Job] = []
-        self.model: Model
+        self.jobs: list[GenerationJob] = []
+        self.waiting: list[GenerationJob] = []
+        self.model: LlamaModel
         self.context: Context
         self.sequences: Sequences
         self._rate = 0.0  # tokens per second of the last prefill
@@ -108,7 +108,7 @@ class Worker:
                 self._told = time.monotonic()
                 self.wire.send({"id": message["id"], "event": "progress", "part": part})
 
-        self.model = Model(message["path"], repack=message["repack"], on_progress=told)
+        self.model = LlamaModel(message["path"], repack=message["repack"], on_progress=told)
         settings = ContextSettings(**message["context"])
         self.context = Context(self.model, settings)
         folder = message.get("prefix_folder")
@@ -119,7 +119,7 @@ class Worker:
             "partial_rollback": self.model.partial_rollback, "seconds": time.monotonic() - start, "resident": resident(),
         })  # fmt: skip
 
-    def _job(self, message: dict[str, Any]) -> Job:
+    def _job(self, message: dict[str, Any]) -> GenerationJob:
         now = time.monotonic()
         spec = message.get("constraint")
         seconds = message.get("seconds")
@@ -130,7 +130,7 @@ class Worker:
             raise LlamaError("the prompt holds a token that this model does not have")
         if len(tokens) >= self.context.settings.n_ctx:
             raise LlamaError(f"the prompt of {len(tokens)} tokens does not fit a context of {self.context.settings.n_ctx}")
-        return Job(
+        return GenerationJob(
             id=message["id"], owner=str(message["owner"]), tokens=tokens, prefix=int(message.get("prefix", 0)), model=self.model,
             constraint=_constraint(spec), settings=Sampling(**message["sampling"]),
             max_tokens=int(message["max_tokens"]), n_ctx=self.context.settings.n_ctx,
@@ -158,7 +158,7 @@ class Worker:
             job.start()
             self._tell_prefill(job)
 
-    def _tell_prefill(self, job: Job) -> None:
+    def _tell_prefill(self, job: GenerationJob) -> None:
         total = len(job.tokens)
         done = min(total, len(job.slot.tokens) if job.slot else 0)
         self.wire.send({"id": job.id, "event": "prefill", "done": done, "total": total, "cached": job.timing.cached})
@@ -168,7 +168,7 @@ class Worker:
         context = self.context
         context.clear_batch()
         room = context.settings.n_batch
-        fed: list[tuple[Job, int, int]] = []  # job, tokens of it in this batch, row of its logits or -1
+        fed: list[tuple[GenerationJob, int, int]] = []  # job, tokens of it in this batch, row of its logits or -1
         prefilling = False
         for job in sorted(self.jobs, key=lambda j: j.left):
             slot = job.slot
@@ -222,7 +222,7 @@ class Worker:
             return True
         return any(m.get("op") == "cancel" and any(j.id == m.get("id") for j in self.jobs) for m in self._heard)
 
-    def _decode(self, fed: list[tuple[Job, int, int]]) -> bool:
+    def _decode(self, fed: list[tuple[GenerationJob, int, int]]) -> bool:
         while (status := self.context.decode()) in (1, 2):
             if status == 2:  # somebody cancelled; what was computed for the others is computed again
                 for slot in {job.slot.number: job.slot for job, _, _ in fed if job.slot}.values():
@@ -242,13 +242,13 @@ class Worker:
             return False
         return True
 
-    def _restart_lost(self, fed: list[tuple[Job, int, int]]) -> None:
+    def _restart_lost(self, fed: list[tuple[GenerationJob, int, int]]) -> None:
         """After an aborted batch: whose cache could not be taken back has to be computed from the start."""
         for job, _, _ in fed:
             if job.slot is not None and not job.slot.tokens:
                 job.pending, job.fed = [*job.tokens, *job.generated], 0
 
-    def _computed(self, job: Job, count: int, row: int) -> None:
+    def _computed(self, job: GenerationJob, count: int, row: int) -> None:
         slot = job.slot
         assert slot is not None
         slot.tokens += job.pending[job.fed : job.fed + count]
@@ -273,7 +273,7 @@ class Worker:
         else:
             self._tell(job)
 
-    def _tell(self, job: Job, *, final: bool = False) -> None:
+    def _tell(self, job: GenerationJob, *, final: bool = False) -> None:
         now = time.monotonic()
         if not final and now - job.told < _TELL_SECONDS:
             return
@@ -282,7 +282,7 @@ class Worker:
         if ids or text:
             self.wire.send({"id": job.id, "event": "text", "ids": ids, "text": text})
 
-    def _finish(self, job: Job, why: str = "") -> None:
+    def _finish(self, job: GenerationJob, why: str = "") -> None:
         job.timing.end = time.monotonic()
         self._tell(job, final=True)
         end = {"id": job.id, "event": "end", "reason": job.ended, "resident": resident(), "seed": job.sampler.seed}

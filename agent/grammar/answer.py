@@ -10,7 +10,7 @@ from agent.dialects.base import Dialect, Thinking
 from agent.errors import SchemaError
 from agent.grammar.calls import calls_nodes
 from agent.grammar.dfa import Dfa, avoiding, both, not_starting
-from agent.grammar.leaves import Literal, Plain, Text
+from agent.grammar.leaves import Literal, PlainText, TextRule
 from agent.grammar.matcher import Grammar, State
 from agent.grammar.nodes import Alt, Node, Seq, settle
 from agent.grammar.regex import compile_pattern
@@ -23,14 +23,14 @@ _MAX_BLANK = 4  # characters of white space before a call or value that must com
 
 
 def _blank(most: int | None) -> Node:
-    return Plain(Text(compile_pattern("[ \\t\\r\\n]*", whole=True), 0, most))
+    return PlainText(TextRule(compile_pattern("[ \\t\\r\\n]*", whole=True), 0, most))
 
 
 def _words(dfas: Sequence[Dfa]) -> Node:
     dfa = None
     for one in dfas:
         dfa = one if dfa is None else both(dfa, one)
-    return Plain(Text(dfa), loose=True, phase="text")
+    return PlainText(TextRule(dfa), loose=True, phase="text")
 
 
 def _talk(dialect: Dialect, calls: Sequence[tuple[str, Node]], marks: Sequence[str], not_first: Sequence[Dfa]) -> Node:
@@ -62,7 +62,7 @@ def answer_grammar(spec: Mapping[str, Any]) -> tuple[Grammar, State]:
     root: Node
     if thinking is not None and not prefix:
         opener = not_starting((thinking.open,), BLANK)
-        thought = Plain(Text(without(thinking.close)), loose=True, phase="thinking")
+        thought = PlainText(TextRule(without(thinking.close)), loose=True, phase="thinking")
         close = Literal(thinking.close, trusted=True)
         if spec.get("started"):
             root = Seq(thought, close, _rest(spec, dialect, "", [], _MAX_BLANK))

@@ -9,7 +9,7 @@ from typing import Any
 from agent.dialects.base import Dialect
 from agent.errors import SchemaError
 from agent.grammar.dfa import TooLargeError
-from agent.grammar.leaves import Literal, Plain, Text
+from agent.grammar.leaves import Literal, PlainText, TextRule
 from agent.grammar.limits import check_size
 from agent.grammar.members import Writer
 from agent.grammar.nodes import IMPOSSIBLE, Alt, Nest, Node, Repeat, Seq, settle
@@ -100,7 +100,7 @@ def _arguments(dialect: Dialect, parameters: Any) -> Iterator[Node]:
 
 
 def _id() -> Node:
-    return Plain(Text(compile_pattern(_ID, whole=True)))
+    return PlainText(TextRule(compile_pattern(_ID, whole=True)))
 
 
 def _objects(compiler: Compiler, schema: Any, writer: Writer) -> Node:
@@ -124,7 +124,7 @@ def _tagged(dialect: Dialect, compiler: Compiler, schema: Any) -> Node:
     values = RawValues(compiler, dialect.parameter_close, dialect.raw_strings, dialect.cdata)
     writer = Writer(
         key=lambda name: Literal(name) if name and not _NOT_IN_TAG.search(name) else None,
-        forms=(FreeForm(compile_pattern(_TAG_NAME, whole=True), Plain),), value=values.node,
+        forms=(FreeForm(compile_pattern(_TAG_NAME, whole=True), PlainText),), value=values.node,
         before=dialect.parameter_open, between=dialect.parameter_middle, after=dialect.parameter_close, comma="", trusted=True,
     )  # fmt: skip
     return _objects(compiler, schema, writer)

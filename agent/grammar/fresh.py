@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from agent.grammar.leaves import Plain, Quoted, Text
+from agent.grammar.leaves import PlainText, Quoted, TextRule
 from agent.grammar.nodes import FreshNames, Leaf
 
 _MAX_LEAVES = 64  # remembered
 
 
-class FreshText(Text):
+class FreshText(TextRule):
     """The texts of another that are not taken. A state is the other's, and the text so far."""
 
     __slots__ = ("_base", "_taken")
 
-    def __init__(self, base: Text, taken: frozenset[str]) -> None:
+    def __init__(self, base: TextRule, taken: frozenset[str]) -> None:
         super().__init__(base.dfa, base.low, base.high)
         self._base = base
         self._taken = frozenset(text for text in taken if base.accepts(text))
@@ -67,7 +67,7 @@ class _Name(Leaf):
 
     __slots__ = ("_inner",)
 
-    def __init__(self, inner: Quoted | Plain) -> None:
+    def __init__(self, inner: Quoted | PlainText) -> None:
         super().__init__()
         self._inner = inner
 
@@ -90,7 +90,7 @@ class _Name(Leaf):
         return self._inner.any_in(state, low, high)
 
     def name(self, state: Any) -> str | None:
-        text: str = state[1] if isinstance(self._inner, Plain) else state[1][1]
+        text: str = state[1] if isinstance(self._inner, PlainText) else state[1][1]
         return text
 
 
@@ -102,7 +102,7 @@ class Names(FreshNames):
         write: how a name is written.
     """
 
-    def __init__(self, text: Text, write: Callable[[Text], Quoted | Plain]) -> None:
+    def __init__(self, text: TextRule, write: Callable[[TextRule], Quoted | PlainText]) -> None:
         self._text = text
         self._write = write
         self._leaves: dict[frozenset[str], Leaf | None] = {}

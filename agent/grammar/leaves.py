@@ -39,7 +39,7 @@ class Literal(Leaf):
         return self._first[at]
 
 
-class Choice(Leaf):
+class OneOf(Leaf):
     """One of many texts, in a tree. A state is a node of it."""
 
     __slots__ = ("_ends", "_nodes")
@@ -77,7 +77,7 @@ class Choice(Leaf):
         return frozenset(self._nodes[state])
 
 
-class Text:
+class TextRule:
     """Which texts are allowed, before any escaping: an automaton and bounds on the number of code points.
 
     A state is (the automaton's, how many characters so far as long as that matters); every state can be ended.
@@ -170,12 +170,12 @@ class Text:
         return frozenset(char for char in chars if self.step(state, char) is not None)
 
 
-class Plain(Leaf):
+class PlainText(Leaf):
     """A text as it is, without quotes or escapes."""
 
     __slots__ = ("text",)
 
-    def __init__(self, text: Text, loose: bool = False, phase: str = "") -> None:
+    def __init__(self, text: TextRule, loose: bool = False, phase: str = "") -> None:
         super().__init__(loose=loose, phase=phase)
         self.text = text
 
@@ -218,7 +218,7 @@ class Quoted(Leaf):
 
     __slots__ = ("_json", "text")
 
-    def __init__(self, text: Text, json: bool = True) -> None:
+    def __init__(self, text: TextRule, json: bool = True) -> None:
         super().__init__()
         self.text = text
         self._json = json

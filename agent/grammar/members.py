@@ -9,7 +9,7 @@ from typing import Any
 from agent.errors import SchemaError
 from agent.grammar.dfa import Dfa, negate, words
 from agent.grammar.fresh import Names
-from agent.grammar.leaves import Literal, Text
+from agent.grammar.leaves import Literal, TextRule
 from agent.grammar.limits import Budget
 from agent.grammar.nodes import Alt, Fresh, Node, Seq
 from agent.grammar.syntax import FreeForm, restrict
@@ -55,12 +55,12 @@ class Member:
 class Free:
     """Members that are not declared: which names, which value."""
 
-    names: Text
+    names: TextRule
     value: Node
 
 
 def free_kinds(
-    patterns: Sequence[tuple[Dfa, Node]], extra: Node | None, declared: Sequence[str], names: Text | None
+    patterns: Sequence[tuple[Dfa, Node]], extra: Node | None, declared: Sequence[str], names: TextRule | None
 ) -> list[Free]:
     """The kinds of members whose name is not declared.
 
@@ -75,7 +75,7 @@ def free_kinds(
     """
     if not patterns and extra is None:
         return []
-    untaken = restrict(names or Text(), negate(words(declared)) if declared else None)
+    untaken = restrict(names or TextRule(), negate(words(declared)) if declared else None)
     kinds = [Free(restrict(untaken, dfa), value) for dfa, value in patterns]
     if extra is not None:
         for dfa, _ in patterns:

@@ -21,7 +21,7 @@ _DIGITS = frozenset("0123456789")
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class Interval:
     """What a number must fulfil.
 
     Attributes:
@@ -96,7 +96,7 @@ def _side(
     return _Side(first, math.ceil(scaled) - 1 if open_high else math.floor(scaled), step)
 
 
-def _sides(bounds: Bounds, unit: int, step: int) -> tuple[_Side, _Side]:
+def _sides(bounds: Interval, unit: int, step: int) -> tuple[_Side, _Side]:
     """For the numbers from zero up, and for those below."""
     low, high = bounds.low, bounds.high
     up = _side(low, high, bounds.open_low, bounds.open_high, unit, step, 0)
@@ -122,10 +122,10 @@ class Number(Leaf):
 
     __slots__ = ("_any", "_decimals", "_integer", "_places", "_wholes")
 
-    def __init__(self, bounds: Bounds, integer: bool) -> None:
+    def __init__(self, bounds: Interval, integer: bool) -> None:
         super().__init__()
         self._integer = integer
-        self._any = bounds == Bounds()
+        self._any = bounds == Interval()
         step = bounds.step
         places = 0 if integer else _MAX_PLACES
         if step is not None:
@@ -148,7 +148,7 @@ class Number(Leaf):
             if low is not None:
                 low, open_low = _below(-low, open_low)
                 low = -low
-            self._decimals = _sides(Bounds(low, high, open_low, open_high), unit, unit_step)
+            self._decimals = _sides(Interval(low, high, open_low, open_high), unit, unit_step)
 
     @property
     def possible(self) -> bool:

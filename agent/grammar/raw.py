@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from agent.grammar.dfa import Dfa, negate
-from agent.grammar.leaves import Literal, Plain, Text
+from agent.grammar.leaves import Literal, PlainText, TextRule
 from agent.grammar.nodes import Alt, Node, Seq
 from agent.grammar.regex import compile_pattern
 from agent.grammar.schema import Compiler
@@ -97,10 +97,10 @@ class RawValues:
     def _section(self, node: Node) -> Node:
         return Seq(Literal(_OPEN, trusted=True), node, Literal(_CLOSE, trusted=True))
 
-    def _strings(self, text: Text) -> list[Node]:
+    def _strings(self, text: TextRule) -> list[Node]:
         if not self._cdata:
-            return [Plain(restrict(text, self._plain))]
-        return [Plain(restrict(text, _no_markup())), self._section(Plain(restrict(text, without(_CLOSE))))]
+            return [PlainText(restrict(text, self._plain))]
+        return [PlainText(restrict(text, _no_markup())), self._section(PlainText(restrict(text, without(_CLOSE))))]
 
     def _constant(self, text: str) -> Node:
         literal = Literal(text) if text else Seq()

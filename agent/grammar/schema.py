@@ -14,12 +14,12 @@ from typing import Any
 from agent.errors import SchemaError
 from agent.grammar.dfa import Dfa, TooLargeError, both
 from agent.grammar.formats import format_automaton
-from agent.grammar.leaves import Literal, Text
+from agent.grammar.leaves import Literal, TextRule
 from agent.grammar.limits import Budget, check_size
 from agent.grammar.members import Member, Writer, free_kinds, members_node
 from agent.grammar.merge import FORMATS, PATTERNS, branches, heads_of, types_of
 from agent.grammar.nodes import IMPOSSIBLE, Alt, Nest, Node, Ref, Repeat, Seq, settle
-from agent.grammar.numbers import Bounds, Number, exact
+from agent.grammar.numbers import Interval, Number, exact
 from agent.grammar.regex import NotRegularError, compile_pattern
 from agent.grammar.syntax import Json
 from agent.grammar.validate import valid
@@ -64,7 +64,7 @@ class Compiler:
         self.deferred = set() if deferred is None else deferred
         self.budget = budget or Budget()
         self._nodes: dict[str, Node] = {}
-        self._texts: dict[str, Text] = {}
+        self._texts: dict[str, TextRule] = {}
 
     def other(self, syntax: Json) -> Compiler:
         """A compiler of the same document in another syntax."""
@@ -120,7 +120,7 @@ class Compiler:
         )  # fmt: skip
         return Nest(Seq(Literal("{"), self.members(data, writer), Literal("}")))
 
-    def text(self, plain: Mapping[str, Any]) -> Text:
+    def text(self, plain: Mapping[str, Any]) -> TextRule:
         """What a string may say."""
         low, high = count_of(plain, "minLength") or 0, count_of(plain, "maxLength")
         key = repr((plain.get(PATTERNS), plain.get(FORMATS), low, high))
@@ -146,7 +146,7 @@ class Compiler:
         if dfa is not None and low > _MAX_EXACT_LOW:
             self.deferred.add("minLength")
             low = 0
-        text = self._texts[key] = Text(dfa, low, high)
+        text = self._texts[key] = TextRule(dfa, low, high)
         return text
 
     def _number(self, plain: Mapping[str, Any], integer: bool) -> Node:
@@ -171,10 +171,10 @@ class Compiler:
         if step is not None and step <= 0:
             raise SchemaError("a schema's multipleOf is not above 0")
         try:
-            return Number(Bounds(low, high, open_low, open_high, step), integer)
+            return Number(Interval(low, high, open_low, open_high, step), integer)
         except ValueError:
             self.deferred.add("multipleOf")
-            return Number(Bounds(low, high, open_low, open_high), integer)
+            return Number(Interval(low, high, open_low, open_high), integer)
 
     @staticmethod
     def _bound(values: Mapping[str, Any], plain: str, exclusive: str, tighter: Any) -> tuple[Any, bool]:
@@ -222,7 +222,7 @@ class Compiler:
                 if dfa.accepts(name):
                     schemas[name] = schema if schemas[name] is True else {"allOf": [schemas[name], schema]}
         members = [Member(name, writer.value(schema), name in required) for name, schema in schemas.items()]
-        names: list[Text] = []
+        names: list[TextRule] = []
         if "propertyNames" in plain:
             found = self.pieces(plain["propertyNames"])
             names = [self.text(data) for kind, data in found if kind == "string"]

@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from agent.grammar.dfa import Dfa, avoiding, both, negate
-from agent.grammar.leaves import Choice, Literal, Plain, Quoted, Text
+from agent.grammar.leaves import Literal, OneOf, PlainText, Quoted, TextRule
 from agent.grammar.nodes import Alt, Node, Seq
 from agent.grammar.regex import compile_pattern
 
@@ -34,13 +34,13 @@ class FreeForm:
     """
 
     limit: Dfa | None
-    leaf: Callable[[Text], Quoted | Plain]
+    leaf: Callable[[TextRule], Quoted | PlainText]
     mark: str = ""
 
 
 def bare_form() -> FreeForm:
     """Words without quotes."""
-    return FreeForm(compile_pattern(WORD, whole=True), Plain)
+    return FreeForm(compile_pattern(WORD, whole=True), PlainText)
 
 
 @cache
@@ -58,7 +58,7 @@ def _joined(a: Dfa, b: Dfa) -> Dfa:
     return both(a, b)
 
 
-def restrict(text: Text, dfa: Dfa | None) -> Text:
+def restrict(text: TextRule, dfa: Dfa | None) -> TextRule:
     """``text``, as far as ``dfa`` accepts it too.
 
     Raises:
@@ -66,7 +66,7 @@ def restrict(text: Text, dfa: Dfa | None) -> Text:
     """
     if dfa is None:
         return text
-    return Text(dfa if text.dfa is None else _joined(text.dfa, dfa), text.low, text.high)
+    return TextRule(dfa if text.dfa is None else _joined(text.dfa, dfa), text.low, text.high)
 
 
 @lru_cache(maxsize=64)
@@ -103,9 +103,9 @@ class Json:
 
     def constants(self, values: Iterable[Any]) -> Node:
         texts = list(map(self.write, values))
-        return Choice(text for text in texts if self.guard is None or self.guard.accepts(text))
+        return OneOf(text for text in texts if self.guard is None or self.guard.accepts(text))
 
-    def string(self, text: Text) -> Node:
+    def string(self, text: TextRule) -> Node:
         return Quoted(restrict(text, self.guard), self.full)
 
     def key(self, name: str) -> Node | None:
@@ -160,9 +160,9 @@ class Gemma(Json):
             return all(self._writable(str(k)) and self._writable(v) for k, v in value.items())
         return not isinstance(value, (list, tuple)) or all(map(self._writable, value))
 
-    def string(self, text: Text) -> Node:
+    def string(self, text: TextRule) -> Node:
         mark = Literal(self.quote, trusted=True)
-        return Seq(mark, Plain(restrict(text, self.guard)), mark)
+        return Seq(mark, PlainText(restrict(text, self.guard)), mark)
 
     def key(self, name: str) -> Node | None:
         if is_bare(name):
@@ -170,4 +170,4 @@ class Gemma(Json):
         return Seq(*self._pieces(name)) if self._writable(name) else None
 
     def forms(self) -> tuple[FreeForm, ...]:
-        return (bare_form(), FreeForm(_joined(without(self.quote), _not_bare()), Plain, self.quote))
+        return (bare_form(), FreeForm(_joined(without(self.quote), _not_bare()), PlainText, self.quote))

@@ -42,7 +42,7 @@ class StoreError(SprigError):
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredModel:
     """One model of the store.
 
     Attributes:
@@ -64,7 +64,7 @@ class Stored:
         return ((self.path,) if self.finished else ()) + self.companions
 
 
-def _stored(name: str) -> Stored | None:
+def _stored(name: str) -> StoredModel | None:
     path = models() / f"{name}.gguf"
     beside = (models() / f"{name}{suffix}" for suffix in _COMPANIONS)
     companions = tuple(c for c in beside if c.is_file() and (c.suffix != ".md" or is_card(c)))
@@ -73,10 +73,10 @@ def _stored(name: str) -> Stored | None:
         return None
     part = Path(f"{path}.part")
     size = path.stat().st_size if finished else part.stat().st_size if part.is_file() else 0
-    return Stored(name, path, companions, size, finished)
+    return StoredModel(name, path, companions, size, finished)
 
 
-def list_models() -> list[Stored]:
+def list_models() -> list[StoredModel]:
     """Every model of the store and every unfinished one, sorted by name."""
     folder = models()
     if not folder.is_dir():
@@ -85,7 +85,7 @@ def list_models() -> list[Stored]:
     return [found for name in sorted(names, key=str.casefold) if (found := _stored(name))]
 
 
-def find_model(name: str) -> Stored:
+def find_model(name: str) -> StoredModel:
     """The model of this name, with or without ``.gguf``.
 
     Raises:
@@ -102,7 +102,7 @@ def find_model(name: str) -> Stored:
     return found
 
 
-def remove_model(model: Stored) -> int:
+def remove_model(model: StoredModel) -> int:
     """Delete the GGUF and all that belongs to it; returns the bytes that came free.
 
     Raises:
@@ -122,7 +122,7 @@ def remove_model(model: Stored) -> int:
     return freed
 
 
-def summary(model: Stored) -> dict[str, Any]:
+def summary(model: StoredModel) -> dict[str, Any]:
     """What a list says of a model, from its header alone; ``problem`` is None when all is well."""
     keys: Mapping[str, Any] = {}
     problem = None if model.finished else "not finished: the same `sprig quantize` with --resume goes on"

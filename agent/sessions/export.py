@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent.messages import Message, ToolCall
-from agent.sessions.records import ROLES, STATES, SessionError, SessionInfo, Stored, clean
+from agent.sessions.records import ROLES, STATES, SessionError, SessionInfo, StoredMessage, clean
 from agent.text import display
 
 FORMAT = 1
@@ -24,7 +24,7 @@ _TITLES = {"system": "System", "user": "User", "assistant": "Assistant", "tool":
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|!~&$])")
 
 
-def markdown_export(info: SessionInfo, messages: Sequence[Stored]) -> str:
+def markdown_export(info: SessionInfo, messages: Sequence[StoredMessage]) -> str:
     """Headings of ours, and fences around everything that somebody else said."""
     facts = [f"- session {info.id}", f"- begun {_day(info.created)}"]
     if info.model:
@@ -37,7 +37,7 @@ def markdown_export(info: SessionInfo, messages: Sequence[Stored]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _message(one: Stored) -> list[str]:
+def _message(one: StoredMessage) -> list[str]:
     m = one.message
     title = _TITLES[m.role] + (f" {_inline(m.name)}" if m.name else "")
     notes = ["interrupted"] if one.state == "partial" else []
@@ -76,7 +76,7 @@ def _day(seconds: float) -> str:
         return "at an unknown time"
 
 
-def json_export(info: SessionInfo, messages: Sequence[Stored], leaf: int | None) -> dict[str, Any]:
+def json_export(info: SessionInfo, messages: Sequence[StoredMessage], leaf: int | None) -> dict[str, Any]:
     """The session and all its branches as JSON values."""
     session = {
         "id": info.id, "title": info.title, "created": info.created, "updated": info.updated, "model": info.model,
@@ -85,7 +85,7 @@ def json_export(info: SessionInfo, messages: Sequence[Stored], leaf: int | None)
     return {"sprig_session": FORMAT, "session": session, "messages": [_as_json(one) for one in messages]}
 
 
-def _as_json(one: Stored) -> dict[str, Any]:
+def _as_json(one: StoredMessage) -> dict[str, Any]:
     m = one.message
     full: dict[str, Any] = {
         "id": one.id, "parent": one.parent, "role": m.role, "text": m.text, "thinking": m.thinking,
@@ -160,7 +160,7 @@ class _Reader:
         raise self.fail(f"{where} holds something that JSON has not")
 
 
-def checked_import(data: object) -> tuple[str, str, str, list[Stored], int | None]:
+def checked_import(data: object) -> tuple[str, str, str, list[StoredMessage], int | None]:
     """Title, model, system prompt, messages in order, and leaf of an export. SessionError when it is none."""
     reader = _Reader()
     top = reader.mapping(data, "it")
@@ -168,7 +168,7 @@ def checked_import(data: object) -> tuple[str, str, str, list[Stored], int | Non
         raise reader.fail(f"sprig_session is not {FORMAT}")
     session = reader.mapping(top.get("session"), "session")
     title, model, system = (reader.text(session, key, "session") for key in ("title", "model", "system"))
-    messages: list[Stored] = []
+    messages: list[StoredMessage] = []
     known: set[int] = set()
     for place, item in enumerate(reader.listing(top.get("messages"), "messages", _MESSAGES)):
         one = _checked_message(reader, reader.mapping(item, f"message {place + 1}"), f"message {place + 1}", known)
@@ -180,7 +180,7 @@ def checked_import(data: object) -> tuple[str, str, str, list[Stored], int | Non
     return " ".join(title.split()), model, system, messages, leaf
 
 
-def _checked_message(reader: _Reader, item: dict[str, Any], where: str, known: set[int]) -> Stored:
+def _checked_message(reader: _Reader, item: dict[str, Any], where: str, known: set[int]) -> StoredMessage:
     number = reader.id(item.get("id"), where)
     parent = item.get("parent")
     if number in known or (parent is not None and reader.id(parent, f"the parent of {where}") not in known):
@@ -203,7 +203,7 @@ def _checked_message(reader: _Reader, item: dict[str, Any], where: str, known: s
         reader.spend(key, where): reader.number({"usage": value}, "usage", where, 0.0) or 0.0
         for key, value in reader.mapping(usage, f"usage of {where}").items()
     }  # fmt: skip
-    return Stored(
+    return StoredMessage(
         number, parent, message, state,  # type: ignore[arg-type]
         reader.number(item, "created", where, 0.0) or 0.0, ok, reader.json(item.get("data"), f"data of {where}"),
         reader.number(item, "seconds", where, None), usage=numbers,

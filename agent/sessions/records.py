@@ -53,7 +53,7 @@ class SessionInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredMessage:
     """A message as the store keeps it.
 
     Attributes:
@@ -169,12 +169,12 @@ COLUMNS = (
 )
 
 
-def stored(row: Sequence[Any]) -> Stored:
+def stored(row: Sequence[Any]) -> StoredMessage:
     """A row of ``COLUMNS`` as data."""
     number, parent, role, text, thinking, calls, call_id, name, images, state, created, *rest = row
     ok, data, seconds, tokens, fingerprint, usage = rest
     message = Message(role, text, thinking, calls_from_json(calls), call_id, name, tuple(json.loads(images)))
-    return Stored(
+    return StoredMessage(
         number, parent, message, state, created,
         ok=None if ok is None else bool(ok), data=None if data is None else json.loads(data), seconds=seconds,
         tokens=tokens_from_blob(tokens), fingerprint=fingerprint, usage=None if usage is None else json.loads(usage),

@@ -23,7 +23,7 @@ from agent.sessions.records import (
     SessionError,
     SessionInfo,
     State,
-    Stored,
+    StoredMessage,
     calls_to_json,
     clean,
     stored,
@@ -128,7 +128,7 @@ class Session:
         Returns:
             The id of the message: once it is returned, the message is on the disk.
         """
-        one = Stored(0, self.leaf, message, state, time.time(), ok, data, seconds, _tuple(tokens), fingerprint, usage)
+        one = StoredMessage(0, self.leaf, message, state, time.time(), ok, data, seconds, _tuple(tokens), fingerprint, usage)
         row = message_row(self.number, self.leaf, one)
         with self._database.writing() as connection:
             self._one(connection, "id")
@@ -160,7 +160,7 @@ class Session:
         """
         changes: dict[str, Any] = {}
         if message is not None:
-            one = Stored(id, None, message, "partial", 0.0)
+            one = StoredMessage(id, None, message, "partial", 0.0)
             named = dict(zip(_FILLED.split(", "), message_row(self.number, None, one)[1:], strict=True))
             changes = {key: named[key] for key in ("role", "text", "thinking", "calls", "call_id", "name", "images")}
         given = {
@@ -179,19 +179,19 @@ class Session:
                 raise SessionError(f"message {id} of session {self.id} is not being written: append a new one")
             self._set(connection, {})
 
-    def messages(self) -> list[Stored]:
+    def messages(self) -> list[StoredMessage]:
         """The conversation from its first message to the current leaf."""
         with self._database.reading() as connection:
             rows = connection.execute(_PATH, {"leaf": self.leaf, "session": self.number}).fetchall()
         return [stored(row) for row in rows]
 
-    def all_messages(self) -> list[Stored]:
+    def all_messages(self) -> list[StoredMessage]:
         """The messages of all branches, by id."""
         with self._database.reading() as connection:
             rows = connection.execute(f"SELECT {COLUMNS} FROM messages WHERE session = ? ORDER BY id", (self.number,)).fetchall()
         return [stored(row) for row in rows]
 
-    def branches(self, message_id: int) -> list[Stored]:
+    def branches(self, message_id: int) -> list[StoredMessage]:
         """The message and all that stand in its place: the versions of an edited question, the answers to one question."""
         with self._database.reading() as connection:
             parent = self._parent(connection, message_id)
@@ -279,7 +279,7 @@ def new_session(connection: sqlite3.Connection, title: str, model: str, system: 
     return number
 
 
-def message_row(session: int, parent: int | None, one: Stored) -> tuple[Any, ...]:
+def message_row(session: int, parent: int | None, one: StoredMessage) -> tuple[Any, ...]:
     """The values of ``INSERT_MESSAGE``."""
     m = one.message
     if m.role not in ROLES or one.state not in STATES:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from agent.home import home
 from agent.sessions.database import Database
 from agent.sessions.export import checked_import
-from agent.sessions.records import Hit, SessionError, SessionInfo, Stored, clean
+from agent.sessions.records import Hit, SessionError, SessionInfo, clean
 from agent.sessions.schema import forget_words
 from agent.sessions.search import LONGEST, like_pattern, search
 from agent.sessions.session import (
@@ -24,7 +24,7 @@ from agent.sessions.session import (
     settings_to_json,
 )
 
-__all__ = ["Hit", "Session", "SessionError", "SessionInfo", "Store", "Stored"]
+__all__ = ["Hit", "Session", "SessionError", "SessionInfo", "Store"]
 
 
 class Store:

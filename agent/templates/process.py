@@ -28,7 +28,7 @@ _KEPT = ("PATH", "HOME", "PREFIX", "LD_LIBRARY_PATH", "LD_PRELOAD", "LANG", "LC_
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Rendition:
     """One rendering.
 
     Attributes:
@@ -66,7 +66,7 @@ class TemplateProcess:
         self._child: _Child | None = _Child()
         self.names: tuple[str, ...] = ()  # of the variables that the template reads; known after a first rendering
 
-    def render(self, jobs: Sequence[Job], *, cpu_seconds: int = CPU_SECONDS) -> list[Rendering]:
+    def render(self, jobs: Sequence[Rendition], *, cpu_seconds: int = CPU_SECONDS) -> list[Rendering]:
         """Render all jobs, in order; a job that the template refuses has an error.
 
         Raises:
@@ -115,7 +115,7 @@ class TemplateProcess:
             self._drop()
 
 
-def _as_json(job: Job) -> dict[str, Any]:
+def _as_json(job: Rendition) -> dict[str, Any]:
     variables = {
         **job.options, "messages": job.messages, "tools": job.tools, "add_generation_prompt": job.prompt,
     }  # fmt: skip

@@ -23,7 +23,7 @@ MAX_DEPTH = 2000
 
 def html_text(source: str, limit: int = 1_000_000) -> str:
     """The readable text of an HTML page, at most ``limit`` characters; its title comes first. Never raises on bad HTML."""
-    parser = _Text(limit)
+    parser = _TextParser(limit)
     try:
         parser.feed(_tame(source))
         parser.close()
@@ -53,7 +53,7 @@ def _tame(source: str) -> str:
     return first + "".join(tags)
 
 
-class _Text(HTMLParser):
+class _TextParser(HTMLParser):
     def __init__(self, limit: int) -> None:
         super().__init__(convert_charrefs=True)
         self.pieces: list[str] = []

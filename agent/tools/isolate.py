@@ -136,7 +136,7 @@ def _work(function: Callable[..., Any], values: Mapping[str, Any], answer: int) 
         nowhere = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nowhere, 0)
         free = sandbox.UNLIMITED  # it is the script's own code: only a fork bomb and a core dump are held off
-        sandbox.set_limits(sandbox.Limits(memory=free, cpu=free, file_size=free, files=free))
+        sandbox.set_limits(sandbox.ResourceLimits(memory=free, cpu=free, file_size=free, files=free))
         try:
             value = function(**values)
             if inspect.isawaitable(value):

@@ -35,7 +35,7 @@ def _joined(pieces: list[Piece]) -> list[Piece]:
 
 
 @dataclass(slots=True)
-class Answer:
+class Generation:
     """What the model has said so far.
 
     Attributes:

@@ -31,7 +31,7 @@ from agent.messages import Message, Segment, ToolCall
 from agent.tools.call import progressing
 from agent.tools.define import Tool
 from agent.tools.result import ToolContext, ToolResult, cap
-from agent.turn.answer import Answer, new_call_id
+from agent.turn.answer import Generation, new_call_id
 from agent.turn.compaction import compacted
 from agent.turn.output import Output
 from agent.turn.transcript import Transcript
@@ -61,7 +61,7 @@ class Run:
         self.reason = ""
         self.error = ""
         self.value: Any = None
-        self.answer: Answer | None = None
+        self.answer: Generation | None = None
         self.open: list[ToolCall] = []  # calls that have no result yet
         self.transcript: Transcript
 
@@ -139,7 +139,7 @@ class Run:
             parser = StreamParser(
                 profile.dialect, transcript.by_name, thinking=profile.thinking, started=started, prefix=prefix, bare_calls=bare
             )  # fmt: skip
-        answer = self.answer = Answer(parser, tokens=lead)
+        answer = self.answer = Generation(parser, tokens=lead)
         steps = agent.engine.generate(
             agent.conversation,
             [*transcript.tokens, *lead],
@@ -182,7 +182,7 @@ class Run:
         text = [Segment(dialect.text_name + dialect.after_name, trusted=True)] if dialect.text_name else []
         return [i for ids in self.agent.engine.tokenize(text, after=self.transcript.tokens[-1]) for i in ids]
 
-    def _left_open(self, answer: Answer) -> Iterator[Event]:
+    def _left_open(self, answer: Generation) -> Iterator[Event]:
         """The answer was ended from outside: its calls are not run, and the model must not wait for results."""
         for broken in answer.broken:
             yield Problem(f"the answer ended ({self.reason}) inside a tool call: {broken.why}")
@@ -339,7 +339,7 @@ class Run:
         if not self.usage.first_token_seconds:
             self.usage = replace(self.usage, first_token_seconds=time.monotonic() - self.started)
 
-    def _count(self, answer: Answer) -> None:
+    def _count(self, answer: Generation) -> None:
         timing, usage = answer.timing, self.usage
         if not timing:
             return
@@ -355,7 +355,7 @@ class Run:
             memory=answer.end.resident if answer.end is not None else usage.memory,
         )
 
-    def _keep(self, kept: int | None, answer: Answer, message: Message | None = None, *, final: bool = False) -> int | None:
+    def _keep(self, kept: int | None, answer: Generation, message: Message | None = None, *, final: bool = False) -> int | None:
         """Write what there is of an answer to the session."""
         session = self.agent.session
         if session is None:

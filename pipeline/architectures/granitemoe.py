@@ -9,13 +9,13 @@ from agent.errors import UnsupportedError
 from pipeline.architectures.base import Tensor
 from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, TRUNK
 from pipeline.architectures.granite import Granite
-from pipeline.architectures.moe import Mixture, halves
+from pipeline.architectures.moe import MixtureOfExperts, halves
 from pipeline.format.gguf_file import Value
 
 _SHARED = "model.layers.{i}.shared_mlp."
 
 
-class GraniteMoe(Granite, Mixture):
+class GraniteMoe(Granite, MixtureOfExperts):
     model_types: ClassVar[tuple[str, ...]] = ("granitemoe",)
     gguf = "granitemoe"
     defaults: ClassVar[Mapping[str, Any]] = {**Granite.defaults, "num_local_experts": 8, "num_experts_per_tok": 2}
@@ -28,7 +28,7 @@ class GraniteMoe(Granite, Mixture):
         "model.layers.{i}.block_sparse_moe.experts.gate_up_proj": "blk.{i}.ffn_gate_up_exps.weight",
         "model.layers.{i}.block_sparse_moe.experts.down_proj": "blk.{i}.ffn_down_exps.weight",
     }  # fmt: skip
-    optional: ClassVar[frozenset[str]] = Mixture.optional
+    optional: ClassVar[frozenset[str]] = MixtureOfExperts.optional
     bias_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @property

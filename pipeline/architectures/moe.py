@@ -41,7 +41,7 @@ def halves(tensor: Tensor, names: tuple[str, str]) -> list[Tensor]:
     ]
 
 
-class Mixture(Decoder):
+class MixtureOfExperts(Decoder):
     """Every layer has experts, chosen by a softmax over all of them.
 
     ``normalized`` says whether llama.cpp's graph of the family lets the weights of the chosen ones sum to 1.

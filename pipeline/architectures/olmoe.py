@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from agent.errors import UnsupportedError
 from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK, sizes
-from pipeline.architectures.moe import EXPERTS, Mixture
+from pipeline.architectures.moe import EXPERTS, MixtureOfExperts
 from pipeline.architectures.olmo2 import OwnHead
 
 
-class Olmoe(OwnHead, Mixture):
+class Olmoe(OwnHead, MixtureOfExperts):
     model_types: ClassVar[tuple[str, ...]] = ("olmoe",)
     gguf = "olmoe"
     defaults: ClassVar[Mapping[str, Any]] = sizes(

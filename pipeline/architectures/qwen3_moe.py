@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from agent.errors import UnsupportedError
 from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK, sizes
-from pipeline.architectures.moe import EXPERTS, Mixture
+from pipeline.architectures.moe import EXPERTS, MixtureOfExperts
 from pipeline.format.gguf_file import Value
 
 
-class Qwen3Moe(Mixture):
+class Qwen3Moe(MixtureOfExperts):
     model_types: ClassVar[tuple[str, ...]] = ("qwen3_moe",)
     gguf = "qwen3moe"
     defaults: ClassVar[Mapping[str, Any]] = sizes(

@@ -23,7 +23,7 @@ from agent.text import display
 from pipeline.recipes.mixtures import RECIPES, find_recipe
 
 if TYPE_CHECKING:
-    from pipeline.quantize import Result
+    from pipeline.quantize import QuantizeResult
 
 quantize_app = typer.Typer(**SETTINGS)
 inspect_app = typer.Typer(**SETTINGS)
@@ -107,7 +107,7 @@ def quantize(
         out_of.result(result.to_dict(), _summary(result))
 
 
-def _summary(result: Result) -> str:
+def _summary(result: QuantizeResult) -> str:
     spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.seconds.items() if seconds >= 0.05)
     said = f' and goes on with "{display(result.text)}"' if result.text else ""
     bits = 8 * result.size / result.preflight.n_weights

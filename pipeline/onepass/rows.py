@@ -21,7 +21,7 @@ from pipeline.format.ggml import Bytes, Floats
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SlabJob:
     """What to do with one slab.
 
     Attributes:
@@ -52,7 +52,7 @@ def checksum(data: Bytes) -> int:
     return zlib.crc32(np.ascontiguousarray(data).data)
 
 
-def convert(job: Job) -> tuple[Bytes, int]:
+def convert(job: SlabJob) -> tuple[Bytes, int]:
     """The rows as they stand in the file, uint8 [rows, bytes per row], and their checksum.
 
     Raises:
@@ -93,7 +93,7 @@ def _scratch(rows: int, row_length: int) -> Floats | None:
     return cast(Floats, room[:size].reshape(rows, row_length))
 
 
-def apply(weights: Floats, job: Job) -> Floats:
+def apply(weights: Floats, job: SlabJob) -> Floats:
     """Column order and elementwise function."""
     if job.columns is not None:
         weights = weights[:, job.columns]
@@ -104,7 +104,7 @@ def apply(weights: Floats, job: Job) -> Floats:
     return np.ascontiguousarray(weights, dtype=np.float32)
 
 
-def _rescue(job: Job, weights: Floats) -> Bytes:
+def _rescue(job: SlabJob, weights: Floats) -> Bytes:
     """Importances of zero over a whole block make 0/0 in some kernels: a floor that no other column notices mends it."""
     if job.importance is not None:
         positive = job.importance[job.importance > 0]
@@ -119,7 +119,7 @@ def _rescue(job: Job, weights: Floats) -> Bytes:
     )
 
 
-def _refuse(job: Job, weights: Floats) -> None:
+def _refuse(job: SlabJob, weights: Floats) -> None:
     bad = np.argwhere(~np.isfinite(weights))
     if not len(bad):
         raise CheckpointError(f"tensor {job.tensor!r} has broken {job.source.name} blocks; download the model again")

@@ -92,7 +92,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class TypeChoice:
     """The type of one tensor; ``wanted`` differs from ``type`` when the row length forced a fallback."""
 
     type: GGMLType
@@ -183,9 +183,9 @@ class _Mixture:
         self.embedding_type = find_type(options.embedding_type, "--embedding-type") if options.embedding_type else None
         self.patterns = [(_compile(p), find_type(t, f"--tensor-type {p}")) for p, t in options.tensor_types]
 
-    def choose(self, weight: Weight) -> Choice:
+    def choose(self, weight: Weight) -> TypeChoice:
         if not quantizable(weight):
-            return Choice(weight.stored, weight.stored)
+            return TypeChoice(weight.stored, weight.stored)
         kind = category(weight.name)
         named = next((t for pattern, t in self.patterns if pattern.search(weight.name)), None)
         if self.embedding_type and kind == "embedding" and not (named and weight.name.startswith("per_layer")):
@@ -193,16 +193,16 @@ class _Mixture:
         if self.output_type and kind == "output":
             return self._forced(weight, self.output_type)
         if not self.recipe.quantized:
-            return Choice(self.recipe.base, self.recipe.base)
+            return TypeChoice(self.recipe.base, self.recipe.base)
         wanted = named or (self.recipe.base if self.options.pure else self._rule(weight, kind))
-        return Choice(fit(wanted, weight.shape[-1]), wanted)
+        return TypeChoice(fit(wanted, weight.shape[-1]), wanted)
 
-    def _forced(self, weight: Weight, kind: GGMLType) -> Choice:
+    def _forced(self, weight: Weight, kind: GGMLType) -> TypeChoice:
         if weight.shape[-1] % kind.block:
             raise RecipeError(
                 f"{weight.name} has rows of {weight.shape[-1]} weights, which {kind.name} cannot hold; choose Q8_0 or F16"
             )
-        return Choice(kind, kind)
+        return TypeChoice(kind, kind)
 
     def _rule(self, weight: Weight, kind: str) -> GGMLType:
         name = self.recipe.name
@@ -275,7 +275,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 def choose_types(
     weights: Sequence[Weight], recipe: Recipe, facts: ModelFacts, options: Options | None = None, *, has_imatrix: bool = False
-) -> dict[str, Choice]:
+) -> dict[str, TypeChoice]:
     """The type of each tensor, in llama.cpp's order of tensors.
 
     Raises:
@@ -295,7 +295,7 @@ def choose_types(
     return {w.name: mixture.choose(w) for w in ordered}
 
 
-def fallback_note(choices: Mapping[str, Choice], weights: Sequence[Weight], recipe: Recipe) -> str | None:
+def fallback_note(choices: Mapping[str, TypeChoice], weights: Sequence[Weight], recipe: Recipe) -> str | None:
     """One line when row lengths push much of the model into blocks that ARM does not repack, with the better choice."""
     sizes = {w.name: w.shape for w in weights}
     fallen = {n: c for n, c in choices.items() if c.type != c.wanted}

@@ -56,7 +56,7 @@ class _Resumable:
         return f"{_KIND}:{self._context.raw.hex()}"
 
 
-class _Plain:
+class _PlainDigest:
     """A hashlib object: correct everywhere, but its state cannot be saved."""
 
     def __init__(self, inner: hashlib._Hash) -> None:
@@ -78,12 +78,12 @@ class _Plain:
 def sha256() -> Digest:
     """A fresh SHA-256, resumable where OpenSSL can be bound."""
     library = _openssl()
-    return _Resumable(library) if library is not None else _Plain(hashlib.sha256())
+    return _Resumable(library) if library is not None else _PlainDigest(hashlib.sha256())
 
 
 def git_sha1(size: int) -> Digest:
     """The hash that git gives a blob of ``size`` bytes: SHA-1 over a short header and the content."""
-    return _Plain(hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False))
+    return _PlainDigest(hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False))
 
 
 def resume(saved: object) -> Digest | None:

@@ -14,8 +14,8 @@ from tokenizers import AddedToken, Tokenizer
 
 from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
-from pipeline.vocab.draft import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Draft, Piece, looks_special
-from pipeline.vocab.files import Source, guarded, parse_json
+from pipeline.vocab.draft import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, VocabularyDraft, VocabularyToken, looks_special
+from pipeline.vocab.files import TokenizerSource, guarded, parse_json
 from pipeline.vocab.pretokenizers import SECONDS, recognise
 from pipeline.vocab.probes import PROBES
 from pipeline.vocab.sentencepiece import check_bytes, parse_model
@@ -30,7 +30,7 @@ _NEVER_GREEDY = frozenset({"<unk>", "<s>", "<|endoftext|>"})  # ... but for thes
 Pairs = list[tuple[str, str]]
 
 
-def encoder(source: Source) -> Callable[[str], list[int]]:
+def encoder(source: TokenizerSource) -> Callable[[str], list[int]]:
     """text -> ids of the library, without added BOS and EOS. The function raises VocabError."""
 
     tokenizer, origin = source.tokenizer, source.origin  # not the whole source: its JSON is large, the function long-lived
@@ -47,7 +47,7 @@ def encoder(source: Source) -> Callable[[str], list[int]]:
     return encode
 
 
-def frame(source: Source) -> tuple[list[int], list[int]]:
+def frame(source: TokenizerSource) -> tuple[list[int], list[int]]:
     """Ids that the tokenizer puts before and after a text when it is asked for special tokens."""
     with guarded(f"{source.origin}: its post-processor fails"):
         plain = source.tokenizer.encode("a", add_special_tokens=False).ids
@@ -74,7 +74,7 @@ def merge_pairs(model: Mapping[str, Any], origin: str) -> Pairs:
     return sorted(ranks, key=ranks.__getitem__)
 
 
-def added_tokens(source: Source) -> dict[int, AddedToken]:
+def added_tokens(source: TokenizerSource) -> dict[int, AddedToken]:
     with guarded(f"{source.origin}: added tokens"):
         found: dict[int, AddedToken] = source.tokenizer.get_added_tokens_decoder()
     return found
@@ -84,18 +84,18 @@ def added_type(token: AddedToken) -> int:
     return CONTROL if token.special or looks_special(token.content) else USER_DEFINED
 
 
-def token_pieces(source: Source) -> tuple[dict[int, Piece], dict[int, AddedToken]]:
+def token_pieces(source: TokenizerSource) -> tuple[dict[int, VocabularyToken], dict[int, AddedToken]]:
     """Every token by id, added ones typed; and the added ones as the library has them."""
     with guarded(f"{source.origin}: vocabulary"):
         vocab: dict[str, int] = source.tokenizer.get_vocab(with_added_tokens=True)
     added = added_tokens(source)
-    pieces: dict[int, Piece] = {}
+    pieces: dict[int, VocabularyToken] = {}
     for text, number in vocab.items():
         if number in pieces:
             raise VocabError(f"{source.origin}: tokens {pieces[number].text[:40]!r} and {text[:40]!r} share the id {number}")
-        pieces[number] = Piece(text)
+        pieces[number] = VocabularyToken(text)
     for number, token in added.items():
-        pieces[number] = Piece(token.content, added_type(token))
+        pieces[number] = VocabularyToken(token.content, added_type(token))
     return pieces, added
 
 
@@ -115,7 +115,7 @@ def stripping_notes(added: Iterable[AddedToken]) -> list[str]:
     return notes
 
 
-def is_byte_level(source: Source) -> bool:
+def is_byte_level(source: TokenizerSource) -> bool:
     """Whether the text's bytes are written as GPT-2's printable characters: its pre-tokenizer shows it."""
     pre = source.tokenizer.pre_tokenizer
     if pre is None:
@@ -126,7 +126,7 @@ def is_byte_level(source: Source) -> bool:
         )
 
 
-def draft_bpe(source: Source, files: Mapping[str, bytes], config: Mapping[str, Any]) -> Draft:
+def draft_bpe(source: TokenizerSource, files: Mapping[str, bytes], config: Mapping[str, Any]) -> VocabularyDraft:
     """A BPE vocabulary of tokenizer.json.
 
     Raises:
@@ -142,7 +142,7 @@ def draft_bpe(source: Source, files: Mapping[str, bytes], config: Mapping[str, A
     return _raw(source, files, config, merge_pairs(model, source.origin))
 
 
-def _byte_level(source: Source, files: Mapping[str, bytes], merges: Pairs) -> Draft:
+def _byte_level(source: TokenizerSource, files: Mapping[str, bytes], merges: Pairs) -> VocabularyDraft:
     pieces, added = token_pieces(source)
     clean_up = bool(parse_json(files, "tokenizer_config.json").get("clean_up_tokenization_spaces", False))
     ignore = bool(source.spec["model"].get("ignore_merges", False))
@@ -153,7 +153,7 @@ def _byte_level(source: Source, files: Mapping[str, bytes], merges: Pairs) -> Dr
     if not keys["tokenizer.ggml.merges"]:
         raise VocabError(f"{source.origin} has no merges; download it again")
     same = same_cuts(added.values())
-    return Draft(
+    return VocabularyDraft(
         model="gpt2",
         pre=found.pre,
         pieces=pieces,
@@ -192,7 +192,7 @@ def same_cuts(added: Iterable[AddedToken]) -> Callable[[str], bool]:
     return same
 
 
-def merges_suffice(source: Source) -> bool:
+def merges_suffice(source: TokenizerSource) -> bool:
     """Whether the merges alone make every token of the base vocabulary, so that ignore_merges changes nothing."""
     model = source.spec["model"]
     bare = {"version": "1.0", "model": {**model, "ignore_merges": False}, "added_tokens": []}
@@ -209,12 +209,12 @@ class _Option:
 
     model: str
     pre: str | None
-    pieces: Mapping[int, Piece]
+    pieces: Mapping[int, VocabularyToken]
     form: Form
     keys: dict[str, Value]
 
 
-def _raw(source: Source, files: Mapping[str, bytes], config: Mapping[str, Any], merges: Pairs) -> Draft:
+def _raw(source: TokenizerSource, files: Mapping[str, bytes], config: Mapping[str, Any], merges: Pairs) -> VocabularyDraft:
     """Raw text with ``▁`` for the space: written with scores ("llama"), or with merges ("gemma4", "sarvam-moe"),
     whichever gives the original's ids on the probes."""
     pieces, added = token_pieces(source)
@@ -249,7 +249,7 @@ def _raw(source: Source, files: Mapping[str, bytes], config: Mapping[str, Any], 
     elif missed:
         notes.append(f"llama.cpp gives other ids than the original for some texts, for example {missed[0]!r}")
     form, encode = option.form, encoder(source)
-    return Draft(
+    return VocabularyDraft(
         model=option.model,
         pre=option.pre,
         pieces=option.pieces,
@@ -265,7 +265,7 @@ def _raw(source: Source, files: Mapping[str, bytes], config: Mapping[str, Any], 
     )
 
 
-def _encode_all(source: Source, texts: Iterable[str]) -> dict[str, list[int]]:
+def _encode_all(source: TokenizerSource, texts: Iterable[str]) -> dict[str, list[int]]:
     """The library's ids, within a time that shows that its regular expressions end."""
     start = time.monotonic()
     ids: dict[str, list[int]] = {}
@@ -277,16 +277,16 @@ def _encode_all(source: Source, texts: Iterable[str]) -> dict[str, list[int]]:
     return ids
 
 
-def _unknown(source: Source) -> int | None:
+def _unknown(source: TokenizerSource) -> int | None:
     text = source.spec["model"].get("unk_token")
     return source.tokenizer.token_to_id(text) if isinstance(text, str) else None
 
 
 def _options(
-    source: Source,
+    source: TokenizerSource,
     files: Mapping[str, bytes],
     config: Mapping[str, Any],
-    pieces: Mapping[int, Piece],
+    pieces: Mapping[int, VocabularyToken],
     added: Mapping[int, AddedToken],
     merges: Pairs,
 ) -> Iterator[_Option]:
@@ -314,19 +314,19 @@ def _options(
                     yield _Option(model, pre, variant, form, {**keys, "tokenizer.ggml.merges": texts})
 
 
-def _variants(plain: Mapping[int, Piece]) -> list[Mapping[int, Piece]]:
+def _variants(plain: Mapping[int, VocabularyToken]) -> list[Mapping[int, VocabularyToken]]:
     """An added run of spaces is searched in the raw text, so it must be written with spaces; where the library never finds
     it there, it is an ordinary token for llama.cpp."""
     runs = [n for n, p in plain.items() if p.type == USER_DEFINED and SPACE in p.text]
     if not runs:
         return [plain]
-    spaced = {n: Piece(plain[n].text.replace(SPACE, " "), USER_DEFINED, plain[n].score) for n in runs}
-    ordinary = {n: Piece(plain[n].text, NORMAL, plain[n].score) for n in runs}
+    spaced = {n: VocabularyToken(plain[n].text.replace(SPACE, " "), USER_DEFINED, plain[n].score) for n in runs}
+    ordinary = {n: VocabularyToken(plain[n].text, NORMAL, plain[n].score) for n in runs}
     return [{**plain, **spaced}, {**plain, **ordinary}]
 
 
 def _form(
-    pieces: Mapping[int, Piece], ids: Mapping[str, int], priority: Priority, greedy: bool,
+    pieces: Mapping[int, VocabularyToken], ids: Mapping[str, int], priority: Priority, greedy: bool,
     *, prefix: bool, ranked: bool, whole: bool,
 ) -> Form:  # fmt: skip
     found = [p.text for p in pieces.values() if p.type in (CONTROL, USER_DEFINED, UNKNOWN) and p.text]
@@ -334,16 +334,18 @@ def _form(
     return Form(ids, sorted(found, key=lambda t: -len(t.encode())), priority, prefix, ranked, whole, swallowing)
 
 
-def _typed(number: int, piece: Piece, unknown: Any, scores: Mapping[str, float], added: Mapping[int, AddedToken]) -> Piece:
+def _typed(
+    number: int, piece: VocabularyToken, unknown: Any, scores: Mapping[str, float], added: Mapping[int, AddedToken]
+) -> VocabularyToken:
     kind = piece.type
     if len(piece.text) == 6 and piece.text.startswith("<0x") and piece.text.endswith(">") and number not in added:
         kind = BYTE
     elif piece.text == unknown:
         kind = UNKNOWN
-    return Piece(piece.text, kind, scores.get(piece.text, 0.0))
+    return VocabularyToken(piece.text, kind, scores.get(piece.text, 0.0))
 
 
-def _scores(files: Mapping[str, bytes], pieces: Mapping[int, Piece], merges: Pairs) -> Iterator[dict[str, float]]:
+def _scores(files: Mapping[str, bytes], pieces: Mapping[int, VocabularyToken], merges: Pairs) -> Iterator[dict[str, float]]:
     """Scores under which llama.cpp's "best token first" merges as "first merge first" does.
 
     The model that tokenizer.json was converted from has them; without it the first merge that makes a token says how

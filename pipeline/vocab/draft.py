@@ -15,7 +15,7 @@ PADDING_SCORE = -10000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class VocabularyToken:
     """One token: its text as llama.cpp wants it, its type, its score."""
 
     text: str
@@ -24,7 +24,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class VocabularyDraft:
     """What a kind of tokenizer contributes.
 
     Attributes:
@@ -43,7 +43,7 @@ class Draft:
     """
 
     model: str
-    pieces: Mapping[int, Piece]
+    pieces: Mapping[int, VocabularyToken]
     encode: Callable[[str], list[int]]
     frame: tuple[list[int], list[int]]
     lookup: Callable[[str], int | None]
@@ -66,7 +66,7 @@ def looks_special(text: str) -> bool:
     )
 
 
-def lay_out_tokens(draft: Draft, n_rows: int) -> tuple[dict[str, Value], list[str]]:
+def lay_out_tokens(draft: VocabularyDraft, n_rows: int) -> tuple[dict[str, Value], list[str]]:
     """The token list, types and scores, one per row of the embedding, every text used once.
 
     llama.cpp aborts its process when two tokens have the same text (it reads them as C strings, so a NUL ends one) and

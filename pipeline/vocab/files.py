@@ -35,7 +35,7 @@ _EMPTY_SPEC: Json = {
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class TokenizerSource:
     """A tokenizer as its library understands it, and the JSON that it was made of."""
 
     tokenizer: Tokenizer
@@ -137,7 +137,7 @@ def check_text(text: str, origin: str) -> None:
         raise VocabError(f"{origin}: token {text[:40]!r} is not valid Unicode")
 
 
-def read_source(files: Mapping[str, bytes], n_rows: int) -> Source:
+def read_source(files: Mapping[str, bytes], n_rows: int) -> TokenizerSource:
     """The tokenizer in tokenizer.json, or one built from vocab.json and merges.txt, or from vocab.txt.
 
     Added tokens that the checkpoint has no row for are left out, with a note: a model that has no embedding for a token
@@ -183,7 +183,7 @@ def read_source(files: Mapping[str, bytes], n_rows: int) -> Source:
     notes: tuple[str, ...] = ()
     if dropped:
         notes = (f"{len(dropped)} added tokens have no row in the embedding and were left out (first: {dropped[0][:40]!r})",)
-    return Source(tokenizer, spec, origin, notes)
+    return TokenizerSource(tokenizer, spec, origin, notes)
 
 
 def _without_homeless(spec: Json, n_rows: int, origin: str) -> tuple[Json, list[str]]:

@@ -17,7 +17,7 @@ from typing import Any
 from tokenizers import Regex, decoders, pre_tokenizers
 
 from agent.errors import UnsupportedError, VocabError
-from pipeline.vocab.files import Source, guarded
+from pipeline.vocab.files import TokenizerSource, guarded
 from pipeline.vocab.patterns import CANDIDATES, DIGITS, FALCON, GPT2, Steps
 from pipeline.vocab.probes import PROBES
 
@@ -61,7 +61,7 @@ class Recognition:
     notes: tuple[str, ...]
 
 
-def own_splitter(source: Source) -> tuple[Splitter, Callable[[str], str]]:
+def own_splitter(source: TokenizerSource) -> tuple[Splitter, Callable[[str], str]]:
     """How this tokenizer itself splits normalized text, and how it normalizes."""
     pre, normalizer = source.tokenizer.pre_tokenizer, source.tokenizer.normalizer
     if pre is None:
@@ -73,7 +73,7 @@ def own_splitter(source: Source) -> tuple[Splitter, Callable[[str], str]]:
     return split, (normalizer.normalize_str if normalizer is not None else str)
 
 
-def recognise(source: Source, ignore_merges: bool, clean_up: bool, merges_suffice: Callable[[], bool]) -> Recognition:
+def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merges_suffice: Callable[[], bool]) -> Recognition:
     """The candidate that splits every probe as this tokenizer does.
 
     Args:
@@ -124,7 +124,7 @@ def _always(text: str) -> bool:
     return True
 
 
-def _split_probes(source: Source) -> tuple[dict[str, list[str]], bool]:
+def _split_probes(source: TokenizerSource) -> tuple[dict[str, list[str]], bool]:
     """The tokenizer's pieces of each normalized probe, and whether it composes Unicode."""
     split, normalize = own_splitter(source)
     pieces: dict[str, list[str]] = {}
@@ -160,7 +160,7 @@ def _first_difference(steps: Steps, pieces: dict[str, list[str]]) -> str | None:
     return next((text for text, own in pieces.items() if split(text) != own), None)
 
 
-def _explain(source: Source, pieces: dict[str, list[str]]) -> str:
+def _explain(source: TokenizerSource, pieces: dict[str, list[str]]) -> str:
     """Which candidate comes closest, and a text, in plain letters where there is one, on which it differs."""
     counts = [(sum(splitter(c.steps)(t) == p for t, p in pieces.items()), c) for c in CANDIDATES]
     _, nearest = max(counts, key=lambda pair: pair[0])

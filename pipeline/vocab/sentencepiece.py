@@ -18,7 +18,17 @@ from tokenizers import AddedToken
 
 from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
-from pipeline.vocab.draft import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, Draft, Piece, looks_special
+from pipeline.vocab.draft import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    VocabularyDraft,
+    VocabularyToken,
+    looks_special,
+)
 from pipeline.vocab.files import check_text, extra_tokens, guarded, parse_json, text_of
 from pipeline.vocab.simulate import SPACE
 from pipeline.vocab.trial import try_tokenizer
@@ -40,7 +50,7 @@ class SentencePiece:
         suffix: whether the space belongs to the end of a word.
     """
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[VocabularyToken, ...]
     kind: int = UNIGRAM
     charsmap: bytes = b""
     add_dummy_prefix: bool = True
@@ -81,7 +91,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
 def parse_model(raw: bytes) -> SentencePiece:
     """A tokenizer.model. Raises VocabError when it is broken."""
     try:
-        pieces: list[Piece] = []
+        pieces: list[VocabularyToken] = []
         model = SentencePiece(())
         for number, value in _fields(raw):
             if number == 1:
@@ -89,7 +99,7 @@ def parse_model(raw: bytes) -> SentencePiece:
                 score = struct.unpack("<f", entry.get(2, b"\0\0\0\0"))[0]
                 if not np.isfinite(score):
                     raise ValueError(f"the score of piece {len(pieces)} is {score}")
-                pieces.append(Piece(bytes(entry.get(1, b"")).decode("utf-8"), _TYPES[entry.get(3, 1)], score))
+                pieces.append(VocabularyToken(bytes(entry.get(1, b"")).decode("utf-8"), _TYPES[entry.get(3, 1)], score))
             elif number == 2:
                 trainer = dict(_fields(value))
                 model = replace(model, kind=int(trainer.get(3, UNIGRAM)), suffix=bool(trainer.get(24, False)))
@@ -115,7 +125,7 @@ def charsmap_value(charsmap: bytes) -> Value:
     return np.frombuffer(charsmap, dtype=np.uint8)
 
 
-def draft_sentencepiece(files: Mapping[str, bytes], n_rows: int) -> Draft:
+def draft_sentencepiece(files: Mapping[str, bytes], n_rows: int) -> VocabularyDraft:
     """A vocabulary from tokenizer.model alone (and the tokens that the JSON files add to it).
 
     Raises:
@@ -151,7 +161,7 @@ def draft_sentencepiece(files: Mapping[str, bytes], n_rows: int) -> Draft:
     eos = lookup.get(text_of(config.get("eos_token")) or "</s>")
     first = bool(config.get("add_bos_token", model.kind == BPE)) and bos is not None
     last = bool(config.get("add_eos_token", model.kind == UNIGRAM)) and eos is not None
-    return Draft(
+    return VocabularyDraft(
         model="llama" if model.kind == BPE else "t5",
         pieces={number: _spaced(piece) for number, piece in pieces.items()},
         encode=_encoder(processor, pieces),
@@ -177,7 +187,7 @@ def _exact(model: SentencePiece, runs: Sequence[str]) -> Callable[[str], bool]:
     return exact
 
 
-def _add(pieces: dict[int, Piece], extra: Mapping[int, AddedToken], n_rows: int, notes: list[str]) -> None:
+def _add(pieces: dict[int, VocabularyToken], extra: Mapping[int, AddedToken], n_rows: int, notes: list[str]) -> None:
     """The JSON files' tokens on top of the model's own; those without a row are left out."""
     homeless = []
     for number, token in extra.items():
@@ -192,17 +202,17 @@ def _add(pieces: dict[int, Piece], extra: Mapping[int, AddedToken], n_rows: int,
             )
         if known is None or known.type not in (UNKNOWN, BYTE):
             special = token.special or looks_special(token.content)
-            pieces[number] = Piece(token.content, CONTROL if special else USER_DEFINED, known.score if known else 0.0)
+            pieces[number] = VocabularyToken(token.content, CONTROL if special else USER_DEFINED, known.score if known else 0.0)
     if homeless:
         notes.append(f"{len(homeless)} added tokens have no row in the embedding and were left out (first: {homeless[0][:40]!r})")
 
 
-def _spaced(piece: Piece) -> Piece:
+def _spaced(piece: VocabularyToken) -> VocabularyToken:
     """USER_DEFINED pieces are searched in the raw text, where a space is a space."""
     return replace(piece, text=piece.text.replace(SPACE, " ")) if piece.type == USER_DEFINED else piece
 
 
-def _encoder(processor: Any, pieces: Mapping[int, Piece]) -> Callable[[str], list[int]]:
+def _encoder(processor: Any, pieces: Mapping[int, VocabularyToken]) -> Callable[[str], list[int]]:
     """Ids as the library gives them, with the tokens that it does not look for in the text cut out first."""
     marks = {
         p.text: number

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.errors import VocabError
 from pipeline.format.gguf_file import Value
-from pipeline.vocab.draft import NORMAL, USER_DEFINED, Draft, Piece
+from pipeline.vocab.draft import NORMAL, USER_DEFINED, VocabularyDraft, VocabularyToken
 from pipeline.vocab.files import Json, parse_json, text_of
 
 MAX_TEMPLATE_BYTES = 1_000_000
@@ -38,7 +38,7 @@ _SAMPLING = {
 
 
 def special_keys(
-    files: Mapping[str, bytes], config: Mapping[str, Any], draft: Draft, n_rows: int
+    files: Mapping[str, bytes], config: Mapping[str, Any], draft: VocabularyDraft, n_rows: int
 ) -> tuple[dict[str, Value], list[str]]:
     """Ids of the special tokens and whether BOS and EOS are added, and notes.
 
@@ -73,13 +73,13 @@ def special_keys(
     return keys, notes
 
 
-def mistaken_ends(draft: Draft) -> list[str]:
+def mistaken_ends(draft: VocabularyDraft) -> list[str]:
     """Ordinary tokens that llama.cpp takes for the end of a generation, by their text alone: HTML's ``</s>``, for one."""
     return [p.text for p in draft.pieces.values() if p.type in (NORMAL, USER_DEFINED) and p.text in _KNOWN_ENDS]
 
 
 def _named_ids(
-    files: Mapping[str, bytes], config: Mapping[str, Any], draft: Draft, n_rows: int
+    files: Mapping[str, bytes], config: Mapping[str, Any], draft: VocabularyDraft, n_rows: int
 ) -> tuple[dict[str, int], list[str]]:
     ids: dict[str, int] = {}
     notes: list[str] = []
@@ -108,7 +108,7 @@ def _ids(value: Any, n_rows: int) -> list[int]:
     return [v for v in listed if isinstance(v, int) and not isinstance(v, bool) and 0 <= v < n_rows]
 
 
-def _added(files: Mapping[str, bytes], ids: dict[str, int], draft: Draft) -> tuple[bool, bool]:
+def _added(files: Mapping[str, bytes], ids: dict[str, int], draft: VocabularyDraft) -> tuple[bool, bool]:
     """Whether BOS and EOS are added. Puts the ids that are really added into ``ids``."""
     before, after = draft.frame
     if draft.model == "bert":
@@ -128,7 +128,7 @@ def _added(files: Mapping[str, bytes], ids: dict[str, int], draft: Draft) -> tup
     return bool(before), bool(after)
 
 
-def _fallback_end(draft: Draft, n_rows: int) -> int:
+def _fallback_end(draft: VocabularyDraft, n_rows: int) -> int:
     """A token that ends a text, where no file names one: a well-known one, else one that cannot occur."""
     for text in _TURN_ENDS:
         if (found := draft.lookup(text)) is not None and found < n_rows:
@@ -136,11 +136,11 @@ def _fallback_end(draft: Draft, n_rows: int) -> int:
     return next((i for i in reversed(range(n_rows)) if i not in draft.pieces), n_rows - 1)
 
 
-def _other_ends(others: Sequence[int], draft: Draft, notes: list[str]) -> dict[str, Value]:
+def _other_ends(others: Sequence[int], draft: VocabularyDraft, notes: list[str]) -> dict[str, Value]:
     """Keys for the ends of generation beside EOS: the end of a turn, the end of a message."""
 
     def text(number: int) -> str:
-        return draft.pieces.get(number, Piece("")).text
+        return draft.pieces.get(number, VocabularyToken("")).text
 
     keys: dict[str, Value] = {}
     order = {t: i for i, t in enumerate(_TURN_ENDS)}

@@ -12,15 +12,15 @@ from typing import Any
 from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
 from pipeline.vocab.bpe import added_tokens, added_type, encoder, frame, stripping_notes, token_pieces
-from pipeline.vocab.draft import BYTE, NORMAL, UNKNOWN, USER_DEFINED, Draft, Piece
-from pipeline.vocab.files import Source, check_text, guarded
+from pipeline.vocab.draft import BYTE, NORMAL, UNKNOWN, USER_DEFINED, VocabularyDraft, VocabularyToken
+from pipeline.vocab.files import TokenizerSource, check_text, guarded
 from pipeline.vocab.sentencepiece import charsmap_value
 from pipeline.vocab.simulate import SPACE
 
 MAX_WORD = 100  # BertWordPiece gives up on longer words, llama.cpp does not
 
 
-def draft_unigram(source: Source) -> Draft:
+def draft_unigram(source: TokenizerSource) -> VocabularyDraft:
     """A Unigram vocabulary (T5's kind).
 
     Raises:
@@ -30,7 +30,7 @@ def draft_unigram(source: Source) -> Draft:
     model = source.spec["model"]
     unknown = model.get("unk_id")
     added = added_tokens(source)
-    pieces: dict[int, Piece] = {}
+    pieces: dict[int, VocabularyToken] = {}
     for number, entry in enumerate(model["vocab"]):
         if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
             raise VocabError(f"{source.origin}: piece {number} is {str(entry)[:60]!r}; download it again")
@@ -41,13 +41,13 @@ def draft_unigram(source: Source) -> Draft:
         kind = UNKNOWN if number == unknown else NORMAL
         if model.get("byte_fallback") and len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
             kind = BYTE
-        pieces[number] = Piece(text, kind, float(score))
+        pieces[number] = VocabularyToken(text, kind, float(score))
     for number, token in added.items():
         known = pieces.get(number)
         if known is None or known.type == NORMAL:
             kind = added_type(token)
             text = token.content.replace(SPACE, " ") if kind == USER_DEFINED else token.content
-            pieces[number] = Piece(text, kind, known.score if known else 0.0)
+            pieces[number] = VocabularyToken(text, kind, known.score if known else 0.0)
     if not isinstance(unknown, int) or unknown not in pieces:
         raise UnsupportedError(f"{source.origin}: a Unigram model without an unknown token, which llama.cpp needs")
     prefix, shrinks, splits = _spacing(source)
@@ -61,7 +61,7 @@ def draft_unigram(source: Source) -> Draft:
         keys["tokenizer.ggml.precompiled_charsmap"] = charsmap_value(charsmap)
     if splits:
         notes.append("the original tokenizer joins nothing across spaces, llama.cpp may: pieces with inner spaces can differ")
-    return Draft(
+    return VocabularyDraft(
         model="t5",
         pieces=pieces,
         encode=encoder(source),
@@ -81,7 +81,7 @@ def _composed(text: str) -> bool:
     return plain and unicodedata.normalize("NFKC", text) == text
 
 
-def _spacing(source: Source) -> tuple[bool, bool, bool]:
+def _spacing(source: TokenizerSource) -> tuple[bool, bool, bool]:
     """Whether a space is put first, whether runs of spaces shrink, whether a piece may not hold an inner space."""
     tokenizer = source.tokenizer
     with guarded(f"{source.origin}: its normalizer fails"):
@@ -102,7 +102,7 @@ def _walk(node: Any) -> Iterator[Mapping[str, Any]]:
             yield from _walk(child)
 
 
-def _charsmap(source: Source) -> bytes:
+def _charsmap(source: TokenizerSource) -> bytes:
     for node in _walk(source.spec.get("normalizer")):
         if node.get("type") == "Precompiled":
             try:
@@ -112,7 +112,7 @@ def _charsmap(source: Source) -> bytes:
     return b""
 
 
-def draft_wordpiece(source: Source) -> Draft:
+def draft_wordpiece(source: TokenizerSource) -> VocabularyDraft:
     """A WordPiece vocabulary (BERT's kind).
 
     llama.cpp writes a word's first piece with ``▁`` before it and the following ones bare, where BERT marks the following
@@ -130,12 +130,12 @@ def draft_wordpiece(source: Source) -> Draft:
         raise UnsupportedError(f"{source.origin}: a WordPiece tokenizer that is not BERT's; llama.cpp knows only BERT's")
     pieces, added = token_pieces(source)
     unknown = model.get("unk_token")
-    written: dict[int, Piece] = {}
+    written: dict[int, VocabularyToken] = {}
     for number, piece in pieces.items():
         text = piece.text
         if number not in added:
             text = text[2:] if text.startswith("##") else SPACE + text
-        written[number] = Piece(text, UNKNOWN if piece.text == unknown and number not in added else piece.type)
+        written[number] = VocabularyToken(text, UNKNOWN if piece.text == unknown and number not in added else piece.type)
     lower = bool(rules.get("lowercase", True))
     strip = rules.get("strip_accents")
     strips = lower if strip is None else bool(strip)
@@ -150,7 +150,7 @@ def draft_wordpiece(source: Source) -> Draft:
     notes = [*source.notes, *stripping_notes(added.values())]
     if strips:
         notes.append("llama.cpp strips accents more simply than the original: Korean and scripts with vowel signs differ")
-    return Draft(
+    return VocabularyDraft(
         model="bert",
         pieces=written,
         encode=encoder(source),

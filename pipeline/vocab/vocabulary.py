@@ -9,7 +9,7 @@ from typing import Any
 from agent.errors import UnsupportedError
 from pipeline.format.gguf_file import Value
 from pipeline.vocab.bpe import draft_bpe
-from pipeline.vocab.draft import Draft, lay_out_tokens
+from pipeline.vocab.draft import VocabularyDraft, lay_out_tokens
 from pipeline.vocab.files import read_source
 from pipeline.vocab.probes import PROBES
 from pipeline.vocab.sentencepiece import draft_sentencepiece
@@ -93,7 +93,7 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
     )
 
 
-def _draft(files: Mapping[str, bytes], n_rows: int, config: Mapping[str, Any]) -> Draft:
+def _draft(files: Mapping[str, bytes], n_rows: int, config: Mapping[str, Any]) -> VocabularyDraft:
     if "tokenizer.model" in files and "tokenizer.json" not in files:
         return draft_sentencepiece(files, n_rows)
     source = read_source(files, n_rows)
@@ -109,7 +109,7 @@ def _draft(files: Mapping[str, bytes], n_rows: int, config: Mapping[str, Any]) -
     raise UnsupportedError(f"{source.origin} holds a {str(kind)[:40]!r} model; llama.cpp knows BPE, Unigram and WordPiece")
 
 
-def _probes(draft: Draft) -> list[str]:
+def _probes(draft: VocabularyDraft) -> list[str]:
     """PROBES, and special tokens at the start, in the middle and at the end of a text."""
     marks = [p.text for _, p in sorted(draft.pieces.items()) if p.type == 3 and p.text.isprintable()]
     chosen = [*marks[:3], *marks[-2:]]

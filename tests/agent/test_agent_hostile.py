@@ -214,7 +214,7 @@ def test_no_mark_comes_into_the_transcript_from_what_others_wrote(real: tuple[En
                 Message("tool", result, call_id="abcdefgh1", name="give"),
                 Message("assistant", text),
                 Message("user", text),
-            ]  # noqa: E501
+            ]
             transcript.rebuild(asked)
             return [t for t in transcript.tokens if t in forbidden]
 

@@ -173,7 +173,7 @@ def test_a_thought_of_limited_length_is_the_engines_business() -> None:
 
 @pytest.mark.parametrize(
     "wrong", [{"rounds": 0}, {"tokens": 0}, {"repeats": 0}, {"result": 5}, {"seconds": 0}, {"seconds": -1.0}]
-)  # noqa: E501
+)
 def test_limits_that_make_no_sense_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(SprigError, match=f"limits: {next(iter(wrong))} is"):
         Limits(**wrong)  # type: ignore[arg-type]

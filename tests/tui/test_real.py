@@ -14,7 +14,7 @@ import pytest
 from textual.pilot import Pilot
 
 from agent.models.demo import demo_model
-from agent.sessions.records import Stored
+from agent.sessions.records import StoredMessage
 from agent.sessions.store import Store
 from tests.agent.engine.test_trial import bert
 from tests.fixtures.screens import STILL, say, text_of, until
@@ -63,7 +63,7 @@ def notices(app: SprigApp) -> list[str]:
     return [notice.text for notice in app.chat.query(Notice)]
 
 
-def kept() -> list[Stored]:
+def kept() -> list[StoredMessage]:
     """All messages of the last session, on whatever branch."""
     with closing(Store()) as store:
         latest = store.latest()

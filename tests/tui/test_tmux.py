@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.models.demo import demo_model
-from agent.sessions.records import Stored
+from agent.sessions.records import StoredMessage
 from agent.sessions.store import Store
 from tests.fixtures.tmux import MISSING, Process, Terminal, find_tmux
 
@@ -74,7 +74,7 @@ def say(terminal: Terminal, text: str) -> None:
     terminal.press("Enter")
 
 
-def written() -> list[Stored]:
+def written() -> list[StoredMessage]:
     """The messages of the last session, as they are on the disk."""
     with closing(Store()) as store:
         session = store.latest()

@@ -16,7 +16,7 @@ from tui.talk.setup import Setup
 if TYPE_CHECKING:
     from tui.screens.chat import ChatScreen
     from tui.settings.sampling_values import Values
-    from tui.talk.notes import Facts
+    from tui.talk.notes import ModelFacts
 
 _THINKING = {"on": True, "off": False, "auto": None}
 
@@ -135,7 +135,7 @@ async def _show_servers(screen: ChatScreen) -> None:
     await screen.app.push_screen(DetailsScreen(servers, "MCP servers", note))
 
 
-def _state(server: str, facts: Facts | None) -> str:
+def _state(server: str, facts: ModelFacts | None) -> str:
     if facts is None:
         return "not connected yet"
     found = [tool.name.removeprefix(f"{server}__") for tool in facts.tools if tool.name.startswith(f"{server}__")]
@@ -163,7 +163,7 @@ async def think(screen: ChatScreen, arguments: str) -> None:
     change(screen, replace(setup, thinking=_THINKING[arguments]), words[arguments])
 
 
-def _cannot_think(facts: Facts) -> str:
+def _cannot_think(facts: ModelFacts) -> str:
     return f"{facts.name} has no switch for its thinking: another model may (/model)"
 
 

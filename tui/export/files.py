@@ -14,7 +14,7 @@ from agent.files import atomic_write
 from agent.text import display
 
 if TYPE_CHECKING:
-    from agent.sessions.records import Stored
+    from agent.sessions.records import StoredMessage
     from agent.sessions.store import Session
 
 Kind = Literal["md", "json", "svg"]
@@ -49,7 +49,7 @@ def export(session: Session, kind: Kind, folder: Path, *, width: int = 100) -> P
     return path
 
 
-def message_markdown(stored: Stored) -> str:
+def message_markdown(stored: StoredMessage) -> str:
     """One message for the clipboard: what was said, as it was written; of calls, their names and arguments.
 
     Control characters are shown as signs: pasted into a terminal, they would be obeyed.

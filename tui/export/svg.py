@@ -23,7 +23,7 @@ from rich.text import Text
 from agent.text import display
 
 if TYPE_CHECKING:
-    from agent.sessions.records import Stored
+    from agent.sessions.records import StoredMessage
 
 MESSAGES = 400
 LINES = 20_000
@@ -43,7 +43,7 @@ _BAR = Style.parse("#98c379")
 _QUIET = Style(dim=True)
 
 
-def session_svg(title: str, messages: Sequence[Stored], *, width: int = 100) -> str:
+def session_svg(title: str, messages: Sequence[StoredMessage], *, width: int = 100) -> str:
     """The conversation as SVG text.
 
     Args:
@@ -74,7 +74,7 @@ def _lacks(what: str) -> RenderableType:
     return Text(f"… {what} left out; an export as Markdown or JSON holds all\n", style=_QUIET)
 
 
-def _laid_out(console: Console, one: Stored) -> list[list[Segment]]:
+def _laid_out(console: Console, one: StoredMessage) -> list[list[Segment]]:
     """Markdown of a model can be anything; what the renderer cannot lay out is shown as it was written."""
     try:
         return console.render_lines(Group(*_message(one), Text()), pad=False)
@@ -88,7 +88,7 @@ def _bounded(text: str) -> str:
     return display(text[:_CHARACTERS], lines=True) + (f"\n… {cut:,} more characters" if cut > 0 else "")
 
 
-def _message(one: Stored) -> Iterator[RenderableType]:
+def _message(one: StoredMessage) -> Iterator[RenderableType]:
     m = one.message
     if m.role == "user":
         yield _Barred(Text(_bounded(m.text), style=Style(bold=True)))
@@ -105,7 +105,7 @@ def _message(one: Stored) -> Iterator[RenderableType]:
         yield Text(f"picture {display(image)}", style=_QUIET)
 
 
-def _answer(one: Stored) -> Iterator[RenderableType]:
+def _answer(one: StoredMessage) -> Iterator[RenderableType]:
     from rich.markdown import Markdown
 
     m = one.message

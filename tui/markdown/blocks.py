@@ -23,7 +23,7 @@ MAX_CELLS = 10_000  # in all tables of a text
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Frame:
+class BlockFrame:
     """A quote or a list item, open around leaves. Two are the same only if they are one object."""
 
     marker: str  # "" of a quote; "-", "+", "*" or "3." of an item
@@ -36,11 +36,11 @@ class Frame:
 
 
 @dataclass(slots=True, eq=False)
-class Leaf:
+class LeafBlock:
     """One block of text. ``lines`` only grows, and only while it is the last leaf."""
 
     kind: Kind
-    frames: tuple[Frame, ...] = ()
+    frames: tuple[BlockFrame, ...] = ()
     opens: int = 0  # how many of the frames, from the innermost out, begin here: their markers are shown
     gap: bool = False  # a blank line comes before
     glued: bool = False  # it goes on with the paragraph before it, which grew too long

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-from tui.markdown.blocks import Leaf
+from tui.markdown.blocks import LeafBlock
 from tui.markdown.prefix import Prefix
-from tui.markdown.rows import Action, Piece, Row, cut
+from tui.markdown.rows import ClickAction, Row, RowPiece, cut
 from tui.markdown.syntax import highlight
 from tui.markdown.wrap import fold
 
@@ -20,13 +20,13 @@ _PORTION = 20
 class CodeRows:
     """A fence or an indented block at one width. While it grows, only its new lines are looked at."""
 
-    def __init__(self, leaf: Leaf, prefix: Prefix, width: int) -> None:
+    def __init__(self, leaf: LeafBlock, prefix: Prefix, width: int) -> None:
         self._leaf, self._prefix = leaf, prefix
         self._bar = leaf.kind != "plain"
         self._width = max(width - prefix.width - 2 * self._bar, 2)
         self._header = leaf.kind == "fence"
         self._tops = [int(self._header)]  # first row of each line, and behind the last
-        self._colours: dict[int, tuple[int, list[list[Piece]]]] = {}  # portion -> whole lines known then, their pieces
+        self._colours: dict[int, tuple[int, list[list[RowPiece]]]] = {}  # portion -> whole lines known then, their pieces
         self._whole = 0
         self.grow(0)
 
@@ -57,7 +57,7 @@ class CodeRows:
         pairs = zip(known[1], self._colours[portion][1], strict=False)
         return begin + next((i for i, (old, new) in enumerate(pairs) if old != new), before - begin)
 
-    def goes_on(self, leaf: Leaf) -> bool:
+    def goes_on(self, leaf: LeafBlock) -> bool:
         """These are rows of ``leaf``, which may have grown."""
         return leaf is self._leaf
 
@@ -84,12 +84,12 @@ class CodeRows:
         room = self._width - cell_len(text[start:end])
         if not self._bar:
             return Row(tuple(shown_pieces), index, start)
-        bar = Piece("│ " if start == 0 else "┊ ", "fence edge", own=False)
-        fill = Piece(" " * room, "fence", own=False)
+        bar = RowPiece("│ " if start == 0 else "┊ ", "fence edge", own=False)
+        fill = RowPiece(" " * room, "fence", own=False)
         return Row((*(piece._replace(own=False) for piece in prefix), bar, *shown_pieces, fill), index, start)
 
-    def _title(self) -> tuple[Piece, ...]:
-        copy = Action("copy", "")
+    def _title(self) -> tuple[RowPiece, ...]:
+        copy = ClickAction("copy", "")
         room = self._width + 2
         mark = " copy " if room >= 16 else ""  # words only: the signs for it are in few fonts
         name = self._leaf.language
@@ -98,13 +98,13 @@ class CodeRows:
         name = f" {name} " if name else ""
         line = "─" * (room - 2 - cell_len(name) - len(mark))
         return (
-            Piece("┌─", "fence edge", copy, own=False),
-            Piece(name, "fence title", copy, own=False),
-            Piece(line, "fence edge", copy, own=False),
-            Piece(mark, "fence copy", copy, own=False),
+            RowPiece("┌─", "fence edge", copy, own=False),
+            RowPiece(name, "fence title", copy, own=False),
+            RowPiece(line, "fence edge", copy, own=False),
+            RowPiece(mark, "fence copy", copy, own=False),
         )
 
-    def _line(self, index: int) -> list[Piece]:
+    def _line(self, index: int) -> list[RowPiece]:
         """A line in colour; one that may still grow, or has no colours, is plain."""
         whole = self._whole
         if index < whole and self._leaf.language:
@@ -115,8 +115,8 @@ class CodeRows:
             if known is None or known[0] != stop:
                 known = self._colours[portion] = (stop, self._portion(begin, stop))
             return known[1][index - begin]
-        return [Piece(self._leaf.lines[index], "fence" if self._bar else "")]
+        return [RowPiece(self._leaf.lines[index], "fence" if self._bar else "")]
 
-    def _portion(self, begin: int, stop: int) -> list[list[Piece]]:
+    def _portion(self, begin: int, stop: int) -> list[list[RowPiece]]:
         lines = self._leaf.lines[max(begin - _PORTION, 0) : stop]
         return highlight(lines, self._leaf.language)[begin - stop :]

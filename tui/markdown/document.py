@@ -7,7 +7,7 @@ from bisect import bisect_right
 from itertools import islice
 
 from agent.text import display
-from tui.markdown.blocks import MAX_LINE, Leaf
+from tui.markdown.blocks import MAX_LINE, LeafBlock
 from tui.markdown.code import CodeRows
 from tui.markdown.inline import References, without_towers
 from tui.markdown.layout import MAX_MARKUP, lay, markup_cost
@@ -44,7 +44,7 @@ class Document:
         return self._tops[-1]
 
     @property
-    def leaves(self) -> list[Leaf]:
+    def leaves(self) -> list[LeafBlock]:
         return self._reader.leaves
 
     def append(self, text: str) -> int:

@@ -25,7 +25,7 @@ _ADDRESS = re.compile(r"https?://[^\s<>\"'`]*[^\s<>\"'`.,;:!?)\]}*_]")
 _STYLES = {"strong_open": "strong", "em_open": "em", "s_open": "strike"}
 
 
-class Run(NamedTuple):
+class InlineRun(NamedTuple):
     """Text in one style. ``style``: names, with a space between them. ``href``: where a click on it leads, or ""."""
 
     text: str
@@ -79,11 +79,11 @@ def is_plain(text: str) -> bool:
     return _ACTIVE.search(text) is None
 
 
-def plain_runs(text: str) -> list[Run]:
-    return [Run(text)]
+def plain_runs(text: str) -> list[InlineRun]:
+    return [InlineRun(text)]
 
 
-def parse(text: str, references: References) -> list[Run]:
+def parse(text: str, references: References) -> list[InlineRun]:
     """Runs of ``text``, which may have several lines: newlines stay, a reader of a chat means them.
 
     Args:
@@ -102,8 +102,8 @@ def _parser() -> MarkdownIt:
     return MarkdownIt("commonmark", {"html": False}).enable("strikethrough")
 
 
-def _flatten(tokens: list[Token]) -> list[Run]:
-    runs: list[Run] = []
+def _flatten(tokens: list[Token]) -> list[InlineRun]:
+    runs: list[InlineRun] = []
     styles: list[str] = []
     links: list[tuple[str, int]] = []  # address, first run
     for token in tokens:
@@ -112,9 +112,9 @@ def _flatten(tokens: list[Token]) -> list[Run]:
         if token.type == "text":
             runs += _text(_decoded(token.content), style, href)
         elif token.type in ("softbreak", "hardbreak"):
-            runs.append(Run("\n", style, href))
+            runs.append(InlineRun("\n", style, href))
         elif token.type == "code_inline":
-            runs.append(Run(_decoded(token.content), f"{style} inline".strip(), href))
+            runs.append(InlineRun(_decoded(token.content), f"{style} inline".strip(), href))
         elif token.type == "image":
             runs += _image(token, style, href)
         elif token.type in _STYLES:
@@ -138,29 +138,29 @@ def _decoded(text: str) -> str:
     return shown(text).replace("\t", " ")
 
 
-def _text(text: str, style: str, href: str) -> list[Run]:
+def _text(text: str, style: str, href: str) -> list[InlineRun]:
     """Plain text, in which addresses can be clicked."""
     if href or "://" not in text:
-        return [Run(text, style, href)]
-    runs: list[Run] = []
+        return [InlineRun(text, style, href)]
+    runs: list[InlineRun] = []
     end = 0
     for found in _ADDRESS.finditer(text):
-        runs.append(Run(text[end : found.start()], style))
+        runs.append(InlineRun(text[end : found.start()], style))
         address = found[0] if len(found[0]) <= MAX_ADDRESS else ""
-        runs.append(Run(found[0], f"{style} link".strip(), address))
+        runs.append(InlineRun(found[0], f"{style} link".strip(), address))
         end = found.end()
-    return [*runs, Run(text[end:], style)]
+    return [*runs, InlineRun(text[end:], style)]
 
 
-def _address(href: str, text: str, style: str) -> list[Run]:
+def _address(href: str, text: str, style: str) -> list[InlineRun]:
     """The address behind a link's text, where the text does not say it already."""
     if href in (text, f"mailto:{text}", text + "/"):
         return []
-    return [Run(f" ({href})" if text else f"({href})", f"{style} href".strip(), href)]
+    return [InlineRun(f" ({href})" if text else f"({href})", f"{style} href".strip(), href)]
 
 
-def _image(token: Token, style: str, href: str) -> list[Run]:
+def _image(token: Token, style: str, href: str) -> list[InlineRun]:
     source = _decoded(str(token.attrs.get("src", "")))
     target = href or (source if len(source) <= MAX_ADDRESS else "")
     alt = "".join(run.text for run in _flatten(token.children or []))
-    return [Run(f"[image: {alt}]", style, target), Run(f" {source}", f"{style} href".strip(), target)]
+    return [InlineRun(f"[image: {alt}]", style, target), InlineRun(f" {source}", f"{style} href".strip(), target)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from tui.markdown.blocks import Leaf
+from tui.markdown.blocks import LeafBlock
 from tui.markdown.code import CodeRows
-from tui.markdown.inline import References, Run, is_plain, parse, plain_runs
+from tui.markdown.inline import InlineRun, References, is_plain, parse, plain_runs
 from tui.markdown.prefix import Prefix, prefix_of
-from tui.markdown.rows import Laid, Piece, Row, Rows, cut, pieces_of, split_lines
+from tui.markdown.rows import Laid, Row, RowPiece, Rows, cut, pieces_of, split_lines
 from tui.markdown.table import TableRows
 from tui.markdown.wrap import fold, wrap
 
@@ -21,7 +21,7 @@ Breaks = Callable[[str, int], list[tuple[int, int]]]
 _TASK = re.compile(r"\[([ xX])\] +")
 
 
-def markup_cost(leaf: Leaf) -> int:
+def markup_cost(leaf: LeafBlock) -> int:
     """What parsing a leaf takes from ``MAX_MARKUP``."""
     if leaf.kind in ("fence", "code", "rule", "definition", "plain"):
         return 0
@@ -33,17 +33,17 @@ class OneRow:
 
     height = lines = 1
 
-    def __init__(self, leaf: Leaf, prefix: Prefix, text: str) -> None:
+    def __init__(self, leaf: LeafBlock, prefix: Prefix, text: str) -> None:
         self._leaf, self._prefix, self._source = leaf, prefix, text
 
     def row(self, y: int) -> Row:
-        return Row((*self._prefix.first, Piece(self._source)), 0)
+        return Row((*self._prefix.first, RowPiece(self._source)), 0)
 
     def text(self) -> Sequence[str]:
         return [_own(self._prefix.first) + self._source]
 
 
-def lay(leaf: Leaf, width: int, references: References, *, whole: int, markup: bool = True) -> Laid:
+def lay(leaf: LeafBlock, width: int, references: References, *, whole: int, markup: bool = True) -> Laid:
     """Rows of ``leaf``.
 
     Args:
@@ -60,13 +60,13 @@ def lay(leaf: Leaf, width: int, references: References, *, whole: int, markup: b
         return TableRows(leaf, prefix_of(leaf, width), width, references, whole, markup)
     if leaf.kind == "rule":
         prefix = prefix_of(leaf, width)
-        return Rows([Row((*prefix.first, Piece("─" * (width - prefix.width), "rule")), 0)], [_own(prefix.first) + "───"])
+        return Rows([Row((*prefix.first, RowPiece("─" * (width - prefix.width), "rule")), 0)], [_own(prefix.first) + "───"])
     if leaf.kind == "definition":
         return _lay_runs(leaf, [run._replace(style="href") for run in plain_runs(leaf.lines[0])], prefix_of(leaf, width), width)
     return _lay_paragraph(leaf, width, references, markup)
 
 
-def _lay_paragraph(leaf: Leaf, width: int, references: References, markup: bool) -> Laid:
+def _lay_paragraph(leaf: LeafBlock, width: int, references: References, markup: bool) -> Laid:
     text = "\n".join(line.rstrip(" ") for line in leaf.lines)
     task = _TASK.match(text) if leaf.opens and leaf.frames and not leaf.frames[-1].quote and leaf.kind == "paragraph" else None
     prefix = prefix_of(leaf, width, "" if task is None else "☐" if task[1] == " " else "☑")
@@ -81,16 +81,16 @@ def _lay_paragraph(leaf: Leaf, width: int, references: References, markup: bool)
     return _lay_runs(leaf, _titled(leaf, parse(text, references)), prefix, width)
 
 
-def _titled(leaf: Leaf, runs: list[Run]) -> list[Run]:
+def _titled(leaf: LeafBlock, runs: list[InlineRun]) -> list[InlineRun]:
     """The runs of a heading, with its level told by more than colour."""
     if leaf.kind != "heading":
         return runs
     style = f"h{min(leaf.level, 3)}"
-    sign = [] if leaf.level < 3 else [Run("#" * leaf.level + " ", f"{style} sign")]
+    sign = [] if leaf.level < 3 else [InlineRun("#" * leaf.level + " ", f"{style} sign")]
     return [*sign, *(run._replace(style=f"{style} {run.style}".strip()) for run in runs)]
 
 
-def _lay_runs(leaf: Leaf, runs: list[Run], prefix: Prefix, width: int, breaks: Breaks = wrap) -> Rows:
+def _lay_runs(leaf: LeafBlock, runs: list[InlineRun], prefix: Prefix, width: int, breaks: Breaks = wrap) -> Rows:
     rows: list[Row] = []
     lines: list[str] = []
     room = max(width - prefix.width, 2)
@@ -106,5 +106,5 @@ def _lay_runs(leaf: Leaf, runs: list[Run], prefix: Prefix, width: int, breaks: B
     return Rows(rows, lines)
 
 
-def _own(pieces: Sequence[Piece]) -> str:
+def _own(pieces: Sequence[RowPiece]) -> str:
     return "".join(piece.text for piece in pieces if piece.own)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tui.markdown.blocks import Frame, Leaf
-from tui.markdown.rows import Piece
+from tui.markdown.blocks import BlockFrame, LeafBlock
+from tui.markdown.rows import RowPiece
 
 _BULLETS = "•◦▪"
 
@@ -14,8 +14,8 @@ _BULLETS = "•◦▪"
 class Prefix(NamedTuple):
     """``first`` before the first row of a leaf, ``rest`` before the others; both are ``width`` cells wide."""
 
-    first: tuple[Piece, ...]
-    rest: tuple[Piece, ...]
+    first: tuple[RowPiece, ...]
+    rest: tuple[RowPiece, ...]
     width: int
 
     @property
@@ -27,7 +27,7 @@ class Prefix(NamedTuple):
 NO_PREFIX = Prefix((), (), 0)
 
 
-def prefix_of(leaf: Leaf, width: int, task: str = "") -> Prefix:
+def prefix_of(leaf: LeafBlock, width: int, task: str = "") -> Prefix:
     """The prefix of a leaf on a screen of ``width`` cells, of which it takes at most half: what is too deep moves left.
 
     Args:
@@ -35,8 +35,8 @@ def prefix_of(leaf: Leaf, width: int, task: str = "") -> Prefix:
     """
     if not leaf.frames:
         return NO_PREFIX
-    first: list[Piece] = []
-    rest: list[Piece] = []
+    first: list[RowPiece] = []
+    rest: list[RowPiece] = []
     used = items = 0
     shown_from = len(leaf.frames) - leaf.opens
     for depth, frame in enumerate(leaf.frames):
@@ -51,18 +51,18 @@ def prefix_of(leaf: Leaf, width: int, task: str = "") -> Prefix:
     return Prefix(tuple(first), tuple(rest), used)
 
 
-def gap_of(frames: Sequence[Frame], before: Sequence[Frame], width: int) -> tuple[Piece, ...]:
+def gap_of(frames: Sequence[BlockFrame], before: Sequence[BlockFrame], width: int) -> tuple[RowPiece, ...]:
     """The prefix of the blank row between two leaves: what both stand in goes on."""
     shared = [a for a, b in zip(frames, before, strict=False) if a is b]
-    return prefix_of(Leaf("paragraph", tuple(shared)), width).rest
+    return prefix_of(LeafBlock("paragraph", tuple(shared)), width).rest
 
 
-def _quote() -> tuple[Piece, Piece]:
-    bar = Piece("▌ ", "bar", own=False)
+def _quote() -> tuple[RowPiece, RowPiece]:
+    bar = RowPiece("▌ ", "bar", own=False)
     return bar, bar
 
 
-def _item(frame: Frame, depth: int, task: str) -> tuple[Piece, Piece]:
+def _item(frame: BlockFrame, depth: int, task: str) -> tuple[RowPiece, RowPiece]:
     marker = frame.marker if len(frame.marker) > 1 else _BULLETS[(depth - 1) % len(_BULLETS)]
     text = f"{' ' * frame.indent}{task or marker} "
-    return Piece(text, "marker"), Piece(" " * len(text), own=False)
+    return RowPiece(text, "marker"), RowPiece(" " * len(text), own=False)

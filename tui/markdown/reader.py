@@ -12,7 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from tui.markdown.blocks import MAX_CELLS, MAX_DEFINITIONS, MAX_DEPTH, MAX_LEAVES, MAX_LINE, MAX_LINES, Frame, Kind, Leaf
+from tui.markdown.blocks import (
+    MAX_CELLS,
+    MAX_DEFINITIONS,
+    MAX_DEPTH,
+    MAX_LEAVES,
+    MAX_LINE,
+    MAX_LINES,
+    BlockFrame,
+    Kind,
+    LeafBlock,
+)
 from tui.markdown.cells import delimiter_columns, split_row
 from tui.markdown.inline import without_towers
 
@@ -29,9 +39,9 @@ class Mark:
     """Where a reader stood, to come back to after a line that may still grow."""
 
     leaves: int
-    last: tuple[Leaf, Kind, int, int, int, str] | None  # with its kind, level, size, number of lines and last line
-    open: Leaf | None
-    frames: tuple[Frame, ...]
+    last: tuple[LeafBlock, Kind, int, int, int, str] | None  # with its kind, level, size, number of lines and last line
+    open: LeafBlock | None
+    frames: tuple[BlockFrame, ...]
     lists: tuple[tuple[str, int] | None, ...]
     blank: bool
     pending: int
@@ -45,10 +55,10 @@ class BlockReader:
     """Leaves, from lines."""
 
     def __init__(self) -> None:
-        self.leaves: list[Leaf] = []
+        self.leaves: list[LeafBlock] = []
         self.definitions: dict[str, str] = {}  # label -> address, as written
-        self._open: Leaf | None = None
-        self._frames: tuple[Frame, ...] = ()
+        self._open: LeafBlock | None = None
+        self._frames: tuple[BlockFrame, ...] = ()
         self._lists: list[tuple[str, int] | None] = []  # at each depth the list that goes on there: delimiter, last number
         self._blank = False
         self._pending = 0  # innermost frames that no leaf shows yet
@@ -153,7 +163,7 @@ class BlockReader:
                 return at, depth
         return at, len(self._frames)
 
-    def _read_fence(self, leaf: Leaf, text: str) -> None:
+    def _read_fence(self, leaf: LeafBlock, text: str) -> None:
         mark, length, indent = leaf.fence
         if mark in text[:4]:
             body = text.strip(" ")
@@ -163,7 +173,7 @@ class BlockReader:
         spare = min(indent, len(text) - len(text.lstrip(" "))) if indent else 0
         leaf.lines.append(text[spare:] if spare else text)
 
-    def _read_code(self, leaf: Leaf, text: str) -> bool:
+    def _read_code(self, leaf: LeafBlock, text: str) -> bool:
         """Blank lines belong to the block once a line of code comes after them."""
         if not text.strip(" "):
             self._hollow += 1
@@ -216,7 +226,7 @@ class BlockReader:
         else:
             self._begin_paragraph(body, frames, new, whole)
 
-    def _read_leaf(self, body: str, indent: int, frames: tuple[Frame, ...], new: int, paragraph: Leaf | None) -> bool:
+    def _read_leaf(self, body: str, indent: int, frames: tuple[BlockFrame, ...], new: int, paragraph: LeafBlock | None) -> bool:
         """The leaves that one line is enough to know. ``paragraph``: the one that this line would go on with."""
         first = body[0]
         if first in "`~" and (fence := _FENCE.match(body)) and not (first == "`" and "`" in fence[2]):
@@ -239,7 +249,7 @@ class BlockReader:
             return True
         return False
 
-    def _read_blank(self, frames: tuple[Frame, ...], new: int) -> None:
+    def _read_blank(self, frames: tuple[BlockFrame, ...], new: int) -> None:
         if new:
             self._leave(len(frames) - new)
             self._frames, self._pending = frames, self._pending + new
@@ -248,7 +258,7 @@ class BlockReader:
             self._blank = True
         self._open = None
 
-    def _go_on(self, paragraph: Leaf, body: str, deep: bool) -> None:
+    def _go_on(self, paragraph: LeafBlock, body: str, deep: bool) -> None:
         self._deep = deep
         if paragraph.size + _size(body) <= MAX_LINE:
             paragraph.lines.append(body)
@@ -256,7 +266,7 @@ class BlockReader:
         else:
             self._add("paragraph", self._frames, 0, [body]).glued = True
 
-    def _begin_paragraph(self, body: str, frames: tuple[Frame, ...], new: int, whole: bool) -> None:
+    def _begin_paragraph(self, body: str, frames: tuple[BlockFrame, ...], new: int, whole: bool) -> None:
         found = _DEFINITION.match(body) if body[0] == "[" and len(self.definitions) < MAX_DEFINITIONS else None
         if found is None or not found[1].strip():
             self._add("paragraph", frames, new, [body])
@@ -268,7 +278,7 @@ class BlockReader:
             address = found[2]
             self.definitions.setdefault(found[1], address[1:-1] if address.startswith("<") else address)
 
-    def _begin_table(self, paragraph: Leaf, body: str) -> bool:
+    def _begin_table(self, paragraph: LeafBlock, body: str) -> bool:
         header = paragraph.lines[-1]
         if "|" not in header or self._deep or self._cells >= MAX_CELLS:
             return False
@@ -286,13 +296,13 @@ class BlockReader:
         self._add("table", self._frames, 0, [header, body])
         return True
 
-    def _open_quote(self, frames: tuple[Frame, ...], new: int) -> Frame:
+    def _open_quote(self, frames: tuple[BlockFrame, ...], new: int) -> BlockFrame:
         self._interrupt(frames, new)
         del self._lists[len(frames) :]
         self._lists.append(None)
-        return Frame("")
+        return BlockFrame("")
 
-    def _open_item(self, frames: tuple[Frame, ...], new: int, item: re.Match[str], width: int, indent: int) -> Frame:
+    def _open_item(self, frames: tuple[BlockFrame, ...], new: int, item: re.Match[str], width: int, indent: int) -> BlockFrame:
         self._interrupt(frames, new)
         depth, delimiter = len(frames), item[1][-1]
         before = self._lists[depth] if depth < len(self._lists) else None
@@ -301,9 +311,9 @@ class BlockReader:
             number = before[1] + 1
         del self._lists[depth:]
         self._lists.append((delimiter, number))
-        return Frame(f"{number}{delimiter}" if item[2] else delimiter, width, indent)
+        return BlockFrame(f"{number}{delimiter}" if item[2] else delimiter, width, indent)
 
-    def _interrupt(self, frames: tuple[Frame, ...], new: int) -> None:
+    def _interrupt(self, frames: tuple[BlockFrame, ...], new: int) -> None:
         """A container begins at this line: those that the line does not go on with end."""
         if not new:
             self._close(len(frames))
@@ -316,18 +326,18 @@ class BlockReader:
         self._frames = self._frames[:depth]
 
     def _show_empty(self) -> None:
-        self.leaves.append(Leaf("paragraph", self._frames, self._pending, self._blank))
+        self.leaves.append(LeafBlock("paragraph", self._frames, self._pending, self._blank))
         self._pending, self._blank = 0, False
 
     def _close(self, depth: int) -> None:
         self._open = None
         self._leave(depth)
 
-    def _add(self, kind: Kind, frames: tuple[Frame, ...], new: int, lines: list[str]) -> Leaf:
+    def _add(self, kind: Kind, frames: tuple[BlockFrame, ...], new: int, lines: list[str]) -> LeafBlock:
         """A leaf in ``frames``, the last ``new`` of which begin with it."""
         self._close(len(frames) - new)
         del self._lists[len(frames) :]
-        leaf = Leaf(kind, frames, self._pending + new, self._blank, lines=lines, size=sum(map(_size, lines)))
+        leaf = LeafBlock(kind, frames, self._pending + new, self._blank, lines=lines, size=sum(map(_size, lines)))
         self.leaves.append(leaf)
         self._frames, self._open, self._pending, self._blank, self._hollow = frames, leaf, 0, False, 0
         return leaf

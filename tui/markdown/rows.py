@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from tui.markdown.inline import Run
+from tui.markdown.inline import InlineRun
 
 
-class Action(NamedTuple):
+class ClickAction(NamedTuple):
     """What a click does: ("link", address) or ("copy", ""), which stands for the leaf's code."""
 
     kind: str
     target: str
 
 
-class Piece(NamedTuple):
+class RowPiece(NamedTuple):
     """Part of a row. ``own``: it is part of the text that can be selected, and not an ornament."""
 
     text: str
     style: str = ""
-    action: Action | None = None
+    action: ClickAction | None = None
     own: bool = True
 
 
 class Row(NamedTuple):
     """One row of the screen. It shows part of the leaf's text line ``line``, from character ``start`` on."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[RowPiece, ...]
     line: int
     start: int = 0
 
@@ -73,13 +73,13 @@ class Rows:
         return next((y for y, (new, old) in pairs if new != old), min(self.height, before.height))
 
 
-def pieces_of(runs: Iterable[Run]) -> list[Piece]:
-    return [Piece(run.text, run.style, Action("link", run.href) if run.href else None) for run in runs]
+def pieces_of(runs: Iterable[InlineRun]) -> list[RowPiece]:
+    return [RowPiece(run.text, run.style, ClickAction("link", run.href) if run.href else None) for run in runs]
 
 
-def cut(pieces: Sequence[Piece], start: int, end: int) -> list[Piece]:
+def cut(pieces: Sequence[RowPiece], start: int, end: int) -> list[RowPiece]:
     """The characters from ``start`` to ``end`` of pieces that follow each other."""
-    found: list[Piece] = []
+    found: list[RowPiece] = []
     at = 0
     for piece in pieces:
         stop = at + len(piece.text)
@@ -91,9 +91,9 @@ def cut(pieces: Sequence[Piece], start: int, end: int) -> list[Piece]:
     return found
 
 
-def split_lines(pieces: Iterable[Piece]) -> list[list[Piece]]:
+def split_lines(pieces: Iterable[RowPiece]) -> list[list[RowPiece]]:
     """Pieces, cut at the newlines in them."""
-    lines: list[list[Piece]] = [[]]
+    lines: list[list[RowPiece]] = [[]]
     for piece in pieces:
         first, *rest = piece.text.split("\n")
         if first:

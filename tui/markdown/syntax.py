@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from tui.markdown.rows import Piece, split_lines
+from tui.markdown.rows import RowPiece, split_lines
 
 if TYPE_CHECKING:
     from pygments.lexer import Lexer
@@ -22,20 +22,20 @@ _STYLES = {
 }  # fmt: skip
 
 
-def highlight(lines: list[str], language: str) -> list[list[Piece]]:
+def highlight(lines: list[str], language: str) -> list[list[RowPiece]]:
     """Each line in pieces whose texts together are the line."""
     lexer = _lexer(language) if len(language) <= _MAX_NAME else None
     if lexer is None or sum(map(len, lines)) > _MAX_CODE or max(map(len, lines)) > _MAX_LINE:
         return _plain(lines)
     code = "\n".join(lines)
-    pieces = [Piece(text, _style(token)) for token, text in lexer.get_tokens(code)]
+    pieces = [RowPiece(text, _style(token)) for token, text in lexer.get_tokens(code)]
     if "".join(piece.text for piece in pieces) != code:
         return _plain(lines)  # a lexer that does more than read
     return split_lines(pieces)
 
 
-def _plain(lines: list[str]) -> list[list[Piece]]:
-    return [[Piece(line, "fence")] for line in lines]
+def _plain(lines: list[str]) -> list[list[RowPiece]]:
+    return [[RowPiece(line, "fence")] for line in lines]
 
 
 @cache

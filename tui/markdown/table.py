@@ -7,24 +7,24 @@ from functools import partial
 
 from rich.cells import cell_len
 
-from tui.markdown.blocks import Leaf
+from tui.markdown.blocks import LeafBlock
 from tui.markdown.cells import Align, alignments, split_row
-from tui.markdown.inline import References, Run, parse, plain_runs
+from tui.markdown.inline import InlineRun, References, parse, plain_runs
 from tui.markdown.prefix import Prefix
-from tui.markdown.rows import Piece, Row, cut, pieces_of
+from tui.markdown.rows import Row, RowPiece, cut, pieces_of
 from tui.markdown.wrap import wrap
 
 # The widths of columns follow from the header and this many rows; so a long table need not be laid out again.
 _MEASURED = 40
 _NARROWEST = 7  # cells of a column, where it needs them
 _BETWEEN = " │ "
-Cell = list[Piece]
+Cell = list[RowPiece]
 
 
 class TableRows:
     """A table at one width. While it grows, only new rows are parsed, and only those whose columns moved are laid out."""
 
-    def __init__(self, leaf: Leaf, prefix: Prefix, width: int, references: References, whole: int, markup: bool) -> None:
+    def __init__(self, leaf: LeafBlock, prefix: Prefix, width: int, references: References, whole: int, markup: bool) -> None:
         self._leaf, self._prefix = leaf, prefix
         self._parse = partial(parse, references=references) if markup else plain_runs
         self._room = max(width - prefix.width, 4)
@@ -59,7 +59,7 @@ class TableRows:
         self._whole = max(self._whole, whole)
         return first
 
-    def goes_on(self, leaf: Leaf) -> bool:
+    def goes_on(self, leaf: LeafBlock) -> bool:
         """These are rows of ``leaf``, which may have grown below its delimiter row."""
         return leaf is self._leaf and leaf.kind == "table" and self._whole >= 2
 
@@ -98,7 +98,7 @@ class TableRows:
         if not self._widths:
             return
         self._lay(self._header)
-        self._add([Piece("─┼─".join("─" * width for width in self._widths), "edge")])
+        self._add([RowPiece("─┼─".join("─" * width for width in self._widths), "edge")])
 
     def _lay(self, cells: list[Cell]) -> None:
         if self._widths:
@@ -109,28 +109,28 @@ class TableRows:
     def _lay_columns(self, cells: list[Cell]) -> None:
         wrapped = [_wrapped(cell, width) for cell, width in zip(cells, self._widths, strict=True)]
         for i in range(max(len(rows) for rows in wrapped)):
-            pieces: list[Piece] = []
+            pieces: list[RowPiece] = []
             for column, (rows, width, align) in enumerate(zip(wrapped, self._widths, self._align, strict=True)):
                 if column:
-                    pieces.append(Piece(_BETWEEN, "edge"))
+                    pieces.append(RowPiece(_BETWEEN, "edge"))
                 pieces += _aligned(rows[i] if i < len(rows) else [], width, align)
             self._add(pieces)
 
     def _lay_record(self, cells: list[Cell]) -> None:
         """One row of the table as lines; a thin line between two of them."""
         if self._rows:
-            self._add([Piece("─" * min(self._room, 12), "edge")])
+            self._add([RowPiece("─" * min(self._room, 12), "edge")])
         for name, value in zip(self._header, cells, strict=True):
-            line = [*name, Piece(": ", "head"), *value]
+            line = [*name, RowPiece(": ", "head"), *value]
             for row in _wrapped(line, self._room):
                 self._add(row)
 
-    def _add(self, pieces: list[Piece]) -> None:
+    def _add(self, pieces: list[RowPiece]) -> None:
         prefix = self._prefix.first if not self._rows else self._prefix.rest
         self._rows.append(Row((*prefix, *pieces), len(self._rows)))
 
 
-def _flat(runs: list[Run]) -> list[Run]:
+def _flat(runs: list[InlineRun]) -> list[InlineRun]:
     return [run._replace(text=run.text.replace("\n", " ")) for run in runs]
 
 
@@ -150,7 +150,7 @@ def _wrapped(cell: Cell, width: int) -> list[Cell]:
 def _aligned(cell: Cell, width: int, align: Align) -> Cell:
     spare = max(width - _width(cell), 0)
     left = spare if align == "right" else spare // 2 if align == "center" else 0
-    return [*([Piece(" " * left)] if left else []), *cell, *([Piece(" " * (spare - left))] if spare > left else [])]
+    return [*([RowPiece(" " * left)] if left else []), *cell, *([RowPiece(" " * (spare - left))] if spare > left else [])]
 
 
 def _share(wanted: list[int], least: list[int], room: int) -> list[int]:

@@ -27,7 +27,7 @@ from tui.widgets.welcome import Welcome
 if TYPE_CHECKING:
     from tui.screens.chat_messages import ChatMessages
     from tui.screens.chat_notes import ChatNotes
-    from tui.talk.notes import Facts
+    from tui.talk.notes import ModelFacts
     from tui.talk.work import Work
     from tui.widgets.answer_text import AnswerText
     from tui.widgets.approval import ApprovalView
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tui.widgets.notice import Notice
 
 
-class Notes(Message):
+class NotesArrived(Message):
     """What happened since the last ones."""
 
     def __init__(self, notes: Sequence[Any]) -> None:
@@ -73,7 +73,7 @@ class ChatScreen(SessionsSide):
     def __init__(self) -> None:
         super().__init__()
         self._compositor = RowCompositor()
-        self.facts: Facts | None = None
+        self.facts: ModelFacts | None = None
         self.setup = Setup()
         self.queue: list[str] = []
         self.edited: tuple[int | None] | None = None  # the parent of the message that is edited
@@ -185,8 +185,8 @@ class ChatScreen(SessionsSide):
 
     # What the agent tells.
 
-    @on(Notes)
-    async def _notes(self, event: Notes) -> None:
+    @on(NotesArrived)
+    async def _notes(self, event: NotesArrived) -> None:
         event.stop()
         with self.app.batch_update():
             for note in event.notes:

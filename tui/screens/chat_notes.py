@@ -65,7 +65,7 @@ class ChatNotes:
         view = self._chat.conversation.last()
         return isinstance(view, UserMessage) and view.entry is None
 
-    async def _opened(self, facts: n.Facts) -> None:
+    async def _opened(self, facts: n.ModelFacts) -> None:
         chat = self._chat
         chat.facts = facts  # not the setup: what was changed since is on its way
         chat.query_one(Welcome).know(facts)

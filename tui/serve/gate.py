@@ -57,7 +57,7 @@ def host_name(netloc: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class TokenGate:
     """What a request must show.
 
     Attributes:

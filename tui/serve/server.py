@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from agent.errors import SprigError
 from agent.text import display
-from tui.serve.gate import EVERY_ADDRESS, Gate, check_token, is_loopback, make_token
+from tui.serve.gate import EVERY_ADDRESS, TokenGate, check_token, is_loopback, make_token
 
 
 def serve(
@@ -49,11 +49,11 @@ def serve(
     secret = None if token is None else (check_token(token) if token else make_token())
     with _listen(host, port) as listener:
         address, bound_port = listener.getsockname()[:2]
-        gate = Gate(secret, address if address in EVERY_ADDRESS else host, bound_port, public_url)
+        gate = TokenGate(secret, address if address in EVERY_ADDRESS else host, bound_port, public_url)
         asyncio.run(_run(command, listener, gate, title, say))
 
 
-async def _run(command: Sequence[str], listener: socket.socket, gate: Gate, title: str, say: Callable[[str], None]) -> None:
+async def _run(command: Sequence[str], listener: socket.socket, gate: TokenGate, title: str, say: Callable[[str], None]) -> None:
     from aiohttp import web
 
     from tui.serve.place import Place
@@ -76,7 +76,7 @@ async def _run(command: Sequence[str], listener: socket.socket, gate: Gate, titl
         await runner.cleanup()
 
 
-def _announce(gate: Gate, say: Callable[[str], None]) -> None:
+def _announce(gate: TokenGate, say: Callable[[str], None]) -> None:
     query = "" if gate.token is None else f"?token={gate.token}"
     if gate.public_url is not None:
         say(f"Open {gate.public_url}{query}")

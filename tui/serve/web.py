@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 from aiohttp import WSMsgType, web
 from aiohttp.typedefs import Handler, Middleware
 
-from tui.serve.gate import Gate
+from tui.serve.gate import TokenGate
 from tui.serve.place import Download, Place, Viewer, cells
 
 _HEARTBEAT_S = 15.0  # a page that has not answered for half as long again is lost
@@ -42,7 +42,7 @@ _CLOSED_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame
 _MIME = re.compile(r"[a-z]+/[A-Za-z0-9.+-]+")
 
 
-def make_app(place: Place, gate: Gate, title: str) -> web.Application:
+def make_app(place: Place, gate: TokenGate, title: str) -> web.Application:
     """The web application that shows ``place`` to those whom ``gate`` admits."""
     statics = _statics()
     page = Template((_HERE / "page.html").read_text(encoding="utf-8")).substitute(title=html.escape(title))
@@ -88,7 +88,7 @@ def _statics() -> dict[str, Path]:
     }
 
 
-def _guard(gate: Gate) -> Middleware:
+def _guard(gate: TokenGate) -> Middleware:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not gate.serves(request.headers.get("Host")):
@@ -103,7 +103,7 @@ def _guard(gate: Gate) -> Middleware:
     return guard
 
 
-def _enter(request: web.Request, gate: Gate) -> web.Response:
+def _enter(request: web.Request, gate: TokenGate) -> web.Response:
     """Trade the token for a cookie, and get it out of the address, which is shown, kept and shared."""
     response = _without_token(request)
     assert gate.token is not None

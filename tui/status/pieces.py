@@ -25,7 +25,7 @@ _LIVE = ("reading", "thinking", "writing", "tool", "stopping")  # numbers change
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class StatusPiece:
     """A part of the line. ``right``: it stands at the right end, with what seldom changes."""
 
     text: str
@@ -36,10 +36,10 @@ class Piece:
 # What a place of the line asks for: (rank, piece), longer pieces with higher ranks. The smaller the rank, the sooner it is
 # given room: under 10 what the model does, 10 to 39 what a person must know, 40 to 59 what changes, then what is good to know.
 # Of several pieces for one place the last that fits is shown.
-_Wishes = Iterator[tuple[int, Piece]]
+_Wishes = Iterator[tuple[int, StatusPiece]]
 
 
-def pieces(status: Status, width: int, ascii: bool = False) -> list[Piece]:
+def pieces(status: Status, width: int, ascii: bool = False) -> list[StatusPiece]:
     """What fits into ``width`` cells with separators between, the most important first chosen, in the order of the line.
 
     Args:
@@ -48,11 +48,11 @@ def pieces(status: Status, width: int, ascii: bool = False) -> list[Piece]:
         ascii: only ASCII characters.
     """
     wishes = [
-        (rank, place, Piece(ascii_only(piece.text), piece.role, piece.right) if ascii else piece)
+        (rank, place, StatusPiece(ascii_only(piece.text), piece.role, piece.right) if ascii else piece)
         for place, source in enumerate(_PLACES)
         for rank, piece in source(status, width >= _WIDE)
     ]
-    chosen: dict[int, Piece] = {}
+    chosen: dict[int, StatusPiece] = {}
     for _, place, piece in sorted(wishes, key=lambda wish: wish[0]):
         trial = {**chosen, place: piece}
         if sum(cell_len(p.text) + len(SEPARATOR) for p in trial.values()) - len(SEPARATOR) <= width:
@@ -67,29 +67,29 @@ def _state(status: Status, wide: bool) -> _Wishes:
         case "reading":
             yield from _reading(status, wide)
         case "tool":
-            yield 0, Piece("tool", "busy")
+            yield 0, StatusPiece("tool", "busy")
             if status.tool:
-                yield 44, Piece(f"tool {short(display(status.tool))}", "busy")
+                yield 44, StatusPiece(f"tool {short(display(status.tool))}", "busy")
         case "waiting":
-            yield 0, Piece("waiting for you", "warn")
+            yield 0, StatusPiece("waiting for you", "warn")
         case "ready":
-            yield 0, Piece("ready", "good")
+            yield 0, StatusPiece("ready", "good")
         case "no model":
-            yield 0, Piece("no model", "warn")
+            yield 0, StatusPiece("no model", "warn")
         case _:
-            yield 0, Piece(status.state, "busy")
+            yield 0, StatusPiece(status.state, "busy")
 
 
 def _loading(status: Status, wide: bool) -> _Wishes:
-    yield 0, Piece("loading", "busy")
+    yield 0, StatusPiece("loading", "busy")
     if status.loaded is not None:
         share = percent(status.loaded).rjust(4)
-        yield 1, Piece(f"loading {share}", "busy")
-        yield 40, Piece(f"loading {bar(status.loaded, 10 if wide else 5)} {share}", "busy")
+        yield 1, StatusPiece(f"loading {share}", "busy")
+        yield 40, StatusPiece(f"loading {bar(status.loaded, 10 if wide else 5)} {share}", "busy")
 
 
 def _reading(status: Status, wide: bool) -> _Wishes:
-    yield 0, Piece("reading", "busy")
+    yield 0, StatusPiece("reading", "busy")
     if status.read_total <= 0:
         return
     part = status.read / status.read_total
@@ -97,24 +97,24 @@ def _reading(status: Status, wide: bool) -> _Wishes:
     share = percent(part).rjust(4)
     meter = f"{bar(part, 10 if wide else 5)} {left or share}"
     total = f"{status.read_total:,}"
-    yield 1, Piece(f"reading {share}", "busy")
-    yield 40, Piece(f"reading {meter}", "busy")
-    yield 46, Piece(f"reading {status.read:{len(total)},}/{total} {meter}", "busy")
+    yield 1, StatusPiece(f"reading {share}", "busy")
+    yield 40, StatusPiece(f"reading {meter}", "busy")
+    yield 46, StatusPiece(f"reading {status.read:{len(total)},}/{total} {meter}", "busy")
 
 
 def _voice(status: Status, wide: bool) -> _Wishes:
     voice = status.voice
     if voice.kind in ("listening", "speaking"):
-        yield 10, Piece(voice.kind, "warn")
+        yield 10, StatusPiece(voice.kind, "warn")
         if voice.level is not None:
-            yield 41, Piece(f"{voice.kind} {bar(voice.level, 5)}", "warn")
+            yield 41, StatusPiece(f"{voice.kind} {bar(voice.level, 5)}", "warn")
     elif voice.kind == "starting":
-        yield 42, Piece("voice starting")
+        yield 42, StatusPiece("voice starting")
 
 
 def _queued(status: Status, wide: bool) -> _Wishes:
     if status.queued > 0:
-        yield 30, Piece(f"{status.queued} queued", "name")
+        yield 30, StatusPiece(f"{status.queued} queued", "name")
 
 
 def _speed(status: Status, wide: bool) -> _Wishes:
@@ -122,9 +122,9 @@ def _speed(status: Status, wide: bool) -> _Wishes:
         return
     if status.speed is not None and 0 <= status.speed < math.inf:
         number = f"{status.speed:.1f}" if status.speed < 99.95 else f"{status.speed:.0f}"
-        yield 45, Piece(f"{_still(status, number, 4)} t/s")
+        yield 45, StatusPiece(f"{_still(status, number, 4)} t/s")
     elif status.state in ("thinking", "writing"):
-        yield 45, Piece("   – t/s")  # its place, so that nothing moves when the number is there
+        yield 45, StatusPiece("   – t/s")  # its place, so that nothing moves when the number is there
 
 
 def _context(status: Status, wide: bool) -> _Wishes:
@@ -135,39 +135,39 @@ def _context(status: Status, wide: bool) -> _Wishes:
     share = percent(part).rjust(4 if status.state in _LIVE else 0)
     counts = f"{_still(status, tokens(status.used, unit), 4)}/{tokens(status.context, unit)} {share}"
     if part < FULL:
-        yield 49, Piece(f"{share} full")
-        yield 50, Piece(counts)
+        yield 49, StatusPiece(f"{share} full")
+        yield 50, StatusPiece(counts)
     else:
         role: Role = "bad" if part >= VERY_FULL else "warn"
-        yield 24, Piece(f"{share} full", role)
-        yield 50, Piece(f"{counts} nearly full" if part < 1 else f"{counts} full", role)
+        yield 24, StatusPiece(f"{share} full", role)
+        yield 50, StatusPiece(f"{counts} nearly full" if part < 1 else f"{counts} full", role)
 
 
 def _prompt(status: Status, wide: bool) -> _Wishes:
     if status.state == "reading":
         if status.read_cached > 0:
-            yield 74, Piece(f"{tokens(status.read_cached)} cached")
+            yield 74, StatusPiece(f"{tokens(status.read_cached)} cached")
     elif status.cached is not None and status.new is not None:
-        yield 74, Piece(f"{tokens(status.cached)} cached + {tokens(status.new)} new")
+        yield 74, StatusPiece(f"{tokens(status.cached)} cached + {tokens(status.new)} new")
 
 
 def _model(status: Status, wide: bool) -> _Wishes:
     name, kind = display(status.model), display(status.quantization)
     both = f"{short(name)} {kind}".strip() if kind.lower() not in name.lower() else short(name)
     if both:
-        yield 64, Piece(both, "name", True)
+        yield 64, StatusPiece(both, "name", True)
 
 
 def _memory(status: Status, wide: bool) -> _Wishes:
     free = status.device.available
     if free is not None and free < LITTLE_MEMORY:
-        yield 23, Piece(f"only {size(free)} free", "bad", True)
+        yield 23, StatusPiece(f"only {size(free)} free", "bad", True)
         return
     known = [f"memory {size(status.memory)}"] if status.memory else []
     if known:
-        yield 80, Piece(known[0], "quiet", True)
+        yield 80, StatusPiece(known[0], "quiet", True)
     if free is not None:
-        yield 90, Piece(", ".join([*known, f"{size(free)} free"]), "quiet", True)
+        yield 90, StatusPiece(", ".join([*known, f"{size(free)} free"]), "quiet", True)
 
 
 def _heat(status: Status, wide: bool) -> _Wishes:
@@ -176,14 +176,14 @@ def _heat(status: Status, wide: bool) -> _Wishes:
     hot = bool(shown) and degrees is not None and degrees >= HOT
     warm = f"{shown} hot" if hot else shown
     if why:
-        yield 21, Piece("throttled!", "bad", True)
+        yield 21, StatusPiece("throttled!", "bad", True)
         if warm:
-            yield 43, Piece(f"{warm} throttled!", "bad", True)
-        yield 62, Piece(f"{warm} throttled: {display(', '.join(why))}".strip(), "bad", True)
+            yield 43, StatusPiece(f"{warm} throttled!", "bad", True)
+        yield 62, StatusPiece(f"{warm} throttled: {display(', '.join(why))}".strip(), "bad", True)
     elif hot and degrees is not None:
-        yield 22, Piece(warm, "bad" if degrees >= TOO_HOT else "warn", True)
+        yield 22, StatusPiece(warm, "bad" if degrees >= TOO_HOT else "warn", True)
     elif shown:
-        yield 60, Piece(shown, "quiet", True)
+        yield 60, StatusPiece(shown, "quiet", True)
 
 
 def _battery(status: Status, wide: bool) -> _Wishes:
@@ -191,17 +191,17 @@ def _battery(status: Status, wide: bool) -> _Wishes:
     if battery is None:
         return
     if battery.percent <= LOW_BATTERY and not charging:
-        yield 20, Piece(f"battery {battery.percent} % low", "bad", True)
+        yield 20, StatusPiece(f"battery {battery.percent} % low", "bad", True)
     else:
-        yield 70, Piece(f"battery {battery.percent} %", "quiet", True)
+        yield 70, StatusPiece(f"battery {battery.percent} %", "quiet", True)
         if charging:
-            yield 76, Piece(f"battery {battery.percent} % charging", "quiet", True)
+            yield 76, StatusPiece(f"battery {battery.percent} % charging", "quiet", True)
 
 
 def _load(status: Status, wide: bool) -> _Wishes:
     load = status.device.load
     if load is not None and math.isfinite(load):
-        yield 85, Piece(f"load {load:.1f}", "quiet", True)
+        yield 85, StatusPiece(f"load {load:.1f}", "quiet", True)
 
 
 def _still(status: Status, number: str, cells: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent.sessions.records import Stored
+    from agent.sessions.records import StoredMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class Entry:
         siblings: ids of all messages that stand in its place, itself among them, oldest first.
     """
 
-    stored: Stored
-    results: Mapping[str, Stored] = field(default_factory=dict)
+    stored: StoredMessage
+    results: Mapping[str, StoredMessage] = field(default_factory=dict)
     siblings: tuple[int, ...] = ()
 
     @property
@@ -44,10 +44,10 @@ class Entry:
         return self.siblings[at] if 0 <= at < len(self.siblings) else None
 
 
-def entries(messages: Iterable[Stored], leaf: int | None) -> list[Entry]:
+def entries(messages: Iterable[StoredMessage], leaf: int | None) -> list[Entry]:
     """The entries from the first message to ``leaf``, out of the messages of all branches."""
     by_id = {m.id: m for m in messages}
-    path: list[Stored] = []
+    path: list[StoredMessage] = []
     at = leaf
     while at is not None and at in by_id and len(path) <= len(by_id):
         path.append(by_id[at])

@@ -17,7 +17,7 @@ from textual.widget import Widget
 
 if TYPE_CHECKING:
     from tui.markdown.document import Document
-    from tui.markdown.rows import Piece
+    from tui.markdown.rows import RowPiece
 
 _PARTS = (
     "strong", "em", "strike", "inline", "link", "href", "h1", "h2", "h3", "sign", "bar", "marker", "rule", "edge", "head",
@@ -184,7 +184,7 @@ class AnswerText(Widget):
             segments = [Segment(" ", self._style("") + _offset(0, line))]
         return Strip(segments)
 
-    def _selectable(self, piece: Piece, start: tuple[int, int], span: tuple[int, int] | None, leaf: int) -> list[Segment]:
+    def _selectable(self, piece: RowPiece, start: tuple[int, int], span: tuple[int, int] | None, leaf: int) -> list[Segment]:
         """A piece of the text itself, cut where the selection begins and ends."""
         x, line = start
         click = _click(piece, leaf)
@@ -239,7 +239,7 @@ def _document() -> Document:
     return Document()
 
 
-def _click(piece: Piece, leaf: int) -> Style:
+def _click(piece: RowPiece, leaf: int) -> Style:
     if piece.action is None:
         return Style.null()
     kind, target = piece.action

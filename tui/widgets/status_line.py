@@ -12,7 +12,7 @@ from textual.style import Style
 from textual.timer import Timer
 from textual.widget import Widget
 
-from tui.status.pieces import SEPARATOR, Piece, pieces
+from tui.status.pieces import SEPARATOR, StatusPiece, pieces
 from tui.status.status import Status
 from tui.status.words import ascii_only
 
@@ -46,7 +46,7 @@ class StatusLine(Widget, can_focus=True):
         super().__init__(id=id)
         self.status = status or Status()
         self._ascii = ascii
-        self._painted: list[Piece] = []
+        self._painted: list[StatusPiece] = []
         self._painted_at = -CALM
         self._later: Timer | None = None
 
@@ -86,15 +86,15 @@ class StatusLine(Widget, can_focus=True):
     def on_click(self) -> None:
         self.action_details()
 
-    def _pieces(self) -> list[Piece]:
+    def _pieces(self) -> list[StatusPiece]:
         return pieces(self.status, self.content_size.width, self._ascii)
 
-    def _line(self, some: list[Piece]) -> Content:
+    def _line(self, some: list[StatusPiece]) -> Content:
         left, right = (self._join([p for p in some if p.right is side]) for side in (False, True))
         gap = self.content_size.width - left.cell_length - right.cell_length
         return Content.assemble(left, " " * gap, right) if right else left
 
-    def _join(self, some: list[Piece]) -> Content:
+    def _join(self, some: list[StatusPiece]) -> Content:
         between = ascii_only(SEPARATOR) if self._ascii else SEPARATOR
         separator = Content.styled(between, self._style("separator"))
         return separator.join(Content.styled(piece.text, self._style(piece.role)) for piece in some)

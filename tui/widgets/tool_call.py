@@ -21,7 +21,7 @@ from tui.widgets.tool_text import diff_of, duration, is_path, main_argument, res
 
 if TYPE_CHECKING:
     from agent.messages import ToolCall
-    from agent.sessions.records import Stored
+    from agent.sessions.records import StoredMessage
 
 State = Literal["forming", "ready", "waiting", "running", "done", "failed", "refused"]
 
@@ -66,7 +66,7 @@ class ToolCallView(Widget, can_focus=True):
         self._dots = 0
 
     @classmethod
-    def of(cls, call: ToolCall, stored: Stored | None, *, fold_after: int = 6) -> Self:
+    def of(cls, call: ToolCall, stored: StoredMessage | None, *, fold_after: int = 6) -> Self:
         """A call that is over: ``stored`` is its result, None when it never came to one."""
         view = cls(call.name, fold_after=fold_after)
         view._arguments = call.arguments

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from agent import home as sprig_home
 from agent.children import sandbox
-from agent.children.sandbox import Limits
+from agent.children.sandbox import ResourceLimits
 from agent.tools.builtin.root import Root
 from agent.tools.define import Subject, Tool, tool
 from agent.tools.result import ToolDefinitionError
@@ -46,7 +46,7 @@ def builtin(
     shell: bool = False,
     network: bool = False,
     command_seconds: float = 60.0,
-    command_limits: Limits | None = None,
+    command_limits: ResourceLimits | None = None,
 ) -> list[Tool]:
     """Built-in tools, in the order of their names.
 

@@ -8,7 +8,7 @@ import stat
 from typing import Any
 
 from agent.children import process
-from agent.children.sandbox import Limits, Rules
+from agent.children.sandbox import ResourceLimits, Rules
 from agent.files import human_size
 from agent.text.line_diff import unified
 from agent.tools.builtin.root import Root, RootError
@@ -66,7 +66,7 @@ class FileTools:
         if not text:
             raise ToolError("the text to look for is empty")
         self._root.parts(path)
-        rules = Rules(read=(str(self._root.path),), limits=Limits(memory=1 << 29, cpu=int(_SEARCH_SECONDS), file_size=0))
+        rules = Rules(read=(str(self._root.path),), limits=ResourceLimits(memory=1 << 29, cpu=int(_SEARCH_SECONDS), file_size=0))
         payload = {"root": str(self._root.path), "path": path, "text": text, "seconds": _SEARCH_SECONDS - 1}
         answer = process.run_function(
             "agent.tools.builtin.search_child:search", payload, rules, seconds=_SEARCH_SECONDS, cancelled=context.cancelled

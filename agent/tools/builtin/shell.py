@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from agent.children import process, sandbox
-from agent.children.sandbox import Limits, Rules
+from agent.children.sandbox import ResourceLimits, Rules
 from agent.text.command_line import read_command
 from agent.tools.builtin.root import Root
 from agent.tools.result import ToolContext, ToolError, ToolResult, clean, describe_bytes
@@ -26,10 +26,16 @@ class CommandTool:
     """
 
     def __init__(
-        self, root: Root, *, shell: bool = False, network: bool = False, seconds: float = SECONDS, limits: Limits | None = None
+        self,
+        root: Root,
+        *,
+        shell: bool = False,
+        network: bool = False,
+        seconds: float = SECONDS,
+        limits: ResourceLimits | None = None,
     ) -> None:
         self._root, self._shell, self._seconds = root, shell, seconds
-        self._rules = Rules(sandbox.system_paths(), (str(root.path),), network, limits or Limits())
+        self._rules = Rules(sandbox.system_paths(), (str(root.path),), network, limits or ResourceLimits())
 
     def run_command(self, command: str, context: ToolContext) -> ToolResult:
         """Run a program and get its output."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.children import process
-from agent.children.sandbox import Limits, Rules
+from agent.children.sandbox import ResourceLimits, Rules
 from agent.tools.builtin.root import Root
 from agent.tools.result import ToolContext, ToolResult, clean
 
@@ -19,7 +19,9 @@ class SqlTool:
     def query_sqlite(self, path: str, sql: str, context: ToolContext) -> ToolResult:
         """Read from a SQLite database with a SELECT. The tables: SELECT sql FROM sqlite_schema"""
         self._root.parts(path)
-        rules = Rules(read=(str(self._root.path),), limits=Limits(memory=1 << 29, cpu=int(self._seconds) + 2, file_size=0))
+        rules = Rules(
+            read=(str(self._root.path),), limits=ResourceLimits(memory=1 << 29, cpu=int(self._seconds) + 2, file_size=0)
+        )
         payload = {"root": str(self._root.path), "path": path, "sql": sql, "seconds": self._seconds}
         answer = process.run_function(
             "agent.tools.builtin.sql_child:query", payload, rules, seconds=self._seconds + 5, cancelled=context.cancelled

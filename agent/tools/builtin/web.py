@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.children import process
-from agent.children.sandbox import Limits, Rules
+from agent.children.sandbox import ResourceLimits, Rules
 from agent.tools.result import MAX_TEXT, ToolContext, ToolResult, cap, clean
 
 SECONDS = 20.0
@@ -17,7 +17,7 @@ class WebTool:
 
     def fetch_url(self, url: str, context: ToolContext) -> ToolResult:
         """Get a web page as text."""
-        rules = Rules(network=True, limits=Limits(memory=1 << 29, cpu=15, file_size=0))
+        rules = Rules(network=True, limits=ResourceLimits(memory=1 << 29, cpu=15, file_size=0))
         payload = {"url": url.strip(), "seconds": self._seconds, "allow_private": self._allow_private}
         page = process.run_function(
             "agent.tools.builtin.fetch_child:fetch", payload, rules, seconds=self._seconds + 5, cancelled=context.cancelled

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from agent.text import display
 from agent.tools.mcp.config import MCPError, ServerConfig
 from agent.tools.mcp.schema import Offered
-from agent.tools.mcp.transport import PATIENCE, Watch, guarded, http, stdio
+from agent.tools.mcp.transport import PATIENCE, ConnectionWatch, guarded, http, stdio
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -120,8 +120,8 @@ class Connection:
             if self._watch is watch:
                 self._client = None
 
-    def _new_watch(self) -> Watch:
-        return Watch(self._on_end, self._on_listed, lambda text: self._notify("warning", text))
+    def _new_watch(self) -> ConnectionWatch:
+        return ConnectionWatch(self._on_end, self._on_listed, lambda text: self._notify("warning", text))
 
     def _on_listed(self) -> None:
         self.listed += 1

@@ -44,7 +44,7 @@ def _end_servers() -> None:
             os.killpg(group, signal.SIGKILL)
 
 
-class Watch:
+class ConnectionWatch:
     """What is known of one connection while it lasts: the server's log, why it ended, what it may still send.
 
     Attributes:
@@ -143,7 +143,7 @@ class Watch:
 
 
 @contextlib.asynccontextmanager
-async def guarded(inner: Any, watch: Watch) -> AsyncIterator[tuple[Any, Any]]:
+async def guarded(inner: Any, watch: ConnectionWatch) -> AsyncIterator[tuple[Any, Any]]:
     """A transport of the SDK's kind whose messages pass ``watch`` first."""
     import anyio
 
@@ -181,7 +181,7 @@ def environment(config: ServerConfig) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def stdio(config: ServerConfig, watch: Watch) -> AsyncIterator[tuple[Any, Any]]:
+async def stdio(config: ServerConfig, watch: ConnectionWatch) -> AsyncIterator[tuple[Any, Any]]:
     """Run the server's command in a process group of its own and speak with it, a message a line."""
     import anyio
 
@@ -220,7 +220,7 @@ async def _start(config: ServerConfig) -> asyncio.subprocess.Process:
         raise MCPError(f"{what} cannot be started: {getattr(e, 'strerror', None) or e}") from None
 
 
-async def _read_lines(process: asyncio.subprocess.Process, inbox: Any, watch: Watch) -> None:
+async def _read_lines(process: asyncio.subprocess.Process, inbox: Any, watch: ConnectionWatch) -> None:
     import anyio
 
     assert process.stdout is not None
@@ -247,7 +247,7 @@ async def _read_lines(process: asyncio.subprocess.Process, inbox: Any, watch: Wa
             watch.end(f"it ended{status}{watch.last_words}")
 
 
-async def _deliver(line: bytes, inbox: Any, watch: Watch) -> None:
+async def _deliver(line: bytes, inbox: Any, watch: ConnectionWatch) -> None:
     from mcp.shared.message import SessionMessage
     from mcp.types import jsonrpc_message_adapter
 
@@ -268,13 +268,13 @@ async def _deliver(line: bytes, inbox: Any, watch: Watch) -> None:
     await inbox.send(SessionMessage(message))
 
 
-async def _read_log(process: asyncio.subprocess.Process, watch: Watch) -> None:
+async def _read_log(process: asyncio.subprocess.Process, watch: ConnectionWatch) -> None:
     assert process.stderr is not None
     while chunk := await process.stderr.read(1 << 14):
         watch.note(chunk)
 
 
-async def _write_lines(process: asyncio.subprocess.Process, outbox: Any, watch: Watch) -> None:
+async def _write_lines(process: asyncio.subprocess.Process, outbox: Any, watch: ConnectionWatch) -> None:
     assert process.stdin is not None
     try:
         async for item in outbox:
@@ -286,7 +286,7 @@ async def _write_lines(process: asyncio.subprocess.Process, outbox: Any, watch: 
         watch.end("it closed its standard input")
 
 
-async def _stop(process: asyncio.subprocess.Process, watch: Watch) -> None:
+async def _stop(process: asyncio.subprocess.Process, watch: ConnectionWatch) -> None:
     """The order of the specification: close its input, wait, SIGTERM, wait, SIGKILL; then whatever is left in its group."""
     assert process.stdin is not None
     with contextlib.suppress(OSError):
@@ -316,7 +316,7 @@ def _signal(group: int, sign: signal.Signals) -> None:
 
 
 @contextlib.asynccontextmanager
-async def http(config: ServerConfig, watch: Watch) -> AsyncIterator[tuple[Any, Any]]:
+async def http(config: ServerConfig, watch: ConnectionWatch) -> AsyncIterator[tuple[Any, Any]]:
     """Speak streamable HTTP. The SDK follows no redirect to another origin, so headers never reach another host."""
     import httpx2
     from mcp.client.streamable_http import streamable_http_client
@@ -338,7 +338,7 @@ async def http(config: ServerConfig, watch: Watch) -> AsyncIterator[tuple[Any, A
         yield streams
 
 
-def _bound(response: httpx2.Response, watch: Watch) -> None:
+def _bound(response: httpx2.Response, watch: ConnectionWatch) -> None:
     """Let a body that is not a stream of events end in an error once it is too large."""
     import httpx2
 

@@ -15,7 +15,7 @@ import pytest
 
 from agent.children import process, sandbox
 from agent.children.process import Finished, ProcessError, Ring, run_command, run_function
-from agent.children.sandbox import Limits, Rules
+from agent.children.sandbox import ResourceLimits, Rules
 from tests.fixtures.paths import ROOT
 
 HELD = sandbox.report()
@@ -23,13 +23,15 @@ needs_landlock = pytest.mark.skipif("landlock" not in HELD, reason=f"the kernel 
 needs_seccomp = pytest.mark.skipif("seccomp" not in HELD, reason=f"the kernel confines with {HELD} only")
 
 
-def run(script: str, root: Path, *, seconds: float = 20.0, network: bool = False, limits: Limits | None = None) -> Finished:
-    rules = Rules(sandbox.system_paths(), (str(root),), network, limits or Limits())
+def run(
+    script: str, root: Path, *, seconds: float = 20.0, network: bool = False, limits: ResourceLimits | None = None
+) -> Finished:
+    rules = Rules(sandbox.system_paths(), (str(root),), network, limits or ResourceLimits())
     return run_command(["sh", "-c", script], root, rules, seconds=seconds)
 
 
-def python(code: str, root: Path, *, network: bool = False, limits: Limits | None = None) -> str:
-    rules = Rules(sandbox.system_paths(), (str(root),), network, limits or Limits())
+def python(code: str, root: Path, *, network: bool = False, limits: ResourceLimits | None = None) -> str:
+    rules = Rules(sandbox.system_paths(), (str(root),), network, limits or ResourceLimits())
     done = run_command([sys.executable, "-I", "-S", "-c", code], root, rules, seconds=20)
     return done.output.decode()
 
@@ -262,13 +264,13 @@ def test_it_may_delete_its_working_directory_or_kill_its_group(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("code", "limits", "ends"),
     [
-        ("x = bytearray(900_000_000)", Limits(memory=400_000_000), "MemoryError"),
-        ("f = open('big', 'wb'); f.write(bytes(2_000_000)); f.flush()", Limits(file_size=1_000_000), "File too large"),
-        ("fs = [open('/dev/null') for _ in range(100)]", Limits(files=32), "Too many open files"),
-        ("while True: pass", Limits(cpu=1), ""),
+        ("x = bytearray(900_000_000)", ResourceLimits(memory=400_000_000), "MemoryError"),
+        ("f = open('big', 'wb'); f.write(bytes(2_000_000)); f.flush()", ResourceLimits(file_size=1_000_000), "File too large"),
+        ("fs = [open('/dev/null') for _ in range(100)]", ResourceLimits(files=32), "Too many open files"),
+        ("while True: pass", ResourceLimits(cpu=1), ""),
     ],
 )
-def test_limits_hold(code: str, limits: Limits, ends: str, tmp_path: Path) -> None:
+def test_limits_hold(code: str, limits: ResourceLimits, ends: str, tmp_path: Path) -> None:
     rules = Rules(sandbox.system_paths(), (str(tmp_path),), limits=limits)
     done = run_command([sys.executable, "-I", "-S", "-c", code], tmp_path, rules, seconds=20)
     assert done.status != 0

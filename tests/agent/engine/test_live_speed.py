@@ -14,7 +14,7 @@ from agent.dialects.parser import StreamParser
 from agent.engine.steps import Step, TextStep
 from agent.messages import Message, ToolSpec
 from agent.tools.define import tool
-from agent.turn.answer import Answer
+from agent.turn.answer import Generation
 from tests.fixtures.fake_engine import FakeEngine, call_text, turn_text
 
 Spoken = e.Text | e.Thought | e.CallForming
@@ -29,7 +29,7 @@ def spoken(steps: Sequence[tuple[int, str]]) -> list[Spoken]:
     """Events of an answer whose steps are so many tokens with this text."""
     numbers = iter(range(10_000))
     spec = ToolSpec("weather", "", {"type": "object", "properties": {"city": {"type": "string"}}})
-    answer = Answer(StreamParser(DIALECTS["hermes"], {"weather": spec}, thinking=THINK))
+    answer = Generation(StreamParser(DIALECTS["hermes"], {"weather": spec}, thinking=THINK))
 
     def told() -> Iterator[Step]:
         for count, text in steps:

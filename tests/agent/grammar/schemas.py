@@ -7,7 +7,7 @@ import random
 from decimal import Decimal
 from typing import Any
 
-from agent.grammar.leaves import Literal, Plain, Quoted
+from agent.grammar.leaves import Literal, PlainText, Quoted
 from agent.grammar.matcher import State
 
 LETTERS = "abcxyzABZ0129 _-./,:;=+<>&'()[]{}#%äß→字🌱😀\u00a0"
@@ -246,7 +246,7 @@ def homeward(state: State, r: random.Random) -> str:
             continue
         if isinstance(inner, Quoted) and leaf.step(at, '"') is not None and inner.text.accepting(at[1]):
             found.append((1, '"'))
-        if not isinstance(inner, (Quoted, Plain)):
+        if not isinstance(inner, (Quoted, PlainText)):
             continue
         where = at[1] if isinstance(inner, Quoted) else at
         while isinstance(where[0], tuple):

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from agent.errors import SchemaError
 from agent.grammar.dfa import TooLargeError, avoiding, both, negate, not_starting, words
-from agent.grammar.leaves import Choice, Literal, Plain, Quoted, Text
+from agent.grammar.leaves import Literal, OneOf, PlainText, Quoted, TextRule
 from agent.grammar.matcher import MAX_DEPTH, Grammar
 from agent.grammar.nodes import Alt, Nest, Node, Ref, Repeat, Seq, settle
-from agent.grammar.numbers import Bounds, Number
+from agent.grammar.numbers import Interval, Number
 from agent.grammar.regex import NotRegularError, compile_pattern
 
 
@@ -87,7 +87,7 @@ INTEGERS = st.one_of(st.integers(-30, 30), st.integers(-(10**25), 10**25))
 @given(INTEGERS, INTEGERS, INTEGERS, st.sampled_from([None, 1, 3, 7, 1000]), st.booleans(), st.booleans())
 @settings(max_examples=800, deadline=None, derandomize=True)
 def test_integers_within_bounds(low: int, high: int, number: int, step: int | None, open_low: bool, open_high: bool) -> None:
-    bounds = Bounds(Fraction(low), Fraction(high), open_low, open_high, None if step is None else Fraction(step))
+    bounds = Interval(Fraction(low), Fraction(high), open_low, open_high, None if step is None else Fraction(step))
     allowed = (low < number or (number == low and not open_low)) and (number < high or (number == high and not open_high))
     allowed = allowed and (step is None or number % step == 0)
     assert fits(Number(bounds, integer=True), str(number)) == allowed
@@ -97,7 +97,7 @@ def test_integers_within_bounds(low: int, high: int, number: int, step: int | No
 @settings(max_examples=400, deadline=None, derandomize=True)
 def test_a_number_beside_its_bound_is_what_its_float_makes_of_it(low: float, high: float, is_open: bool, gap: float) -> None:
     low, high = sorted((low, high))
-    leaf = Number(Bounds(Fraction(repr(low)), Fraction(repr(high)), is_open, is_open), integer=False)
+    leaf = Number(Interval(Fraction(repr(low)), Fraction(repr(high)), is_open, is_open), integer=False)
     for number in (low, low + gap, high, high - gap, (low + high) / 2):
         if number == 0:
             continue
@@ -108,23 +108,23 @@ def test_a_number_beside_its_bound_is_what_its_float_makes_of_it(low: float, hig
 
 
 def test_a_decimal_that_rounds_to_an_excluded_bound_is_refused() -> None:
-    above_zero = Number(Bounds(low=Fraction(0), open_low=True), integer=False)
+    above_zero = Number(Interval(low=Fraction(0), open_low=True), integer=False)
     assert not fits(above_zero, "0." + "0" * 330 + "1")
     assert fits(above_zero, "0." + "0" * 320 + "1")
-    below = Number(Bounds(high=Fraction("0.1"), open_high=True), integer=False)
+    below = Number(Interval(high=Fraction("0.1"), open_high=True), integer=False)
     assert not fits(below, "0.0999999999999999999999999999")
     assert fits(below, "0.09999999999999")
 
 
 @pytest.mark.parametrize("text", ["", "-", "-0", "01", "1.", ".5", "1e5", "+1", "-00.5", "1" * 301])
 def test_what_is_no_number(text: str) -> None:
-    assert not fits(Number(Bounds(), integer=False), text)
+    assert not fits(Number(Interval(), integer=False), text)
 
 
 @given(st.text(max_size=6), st.integers(0, 4), st.integers(0, 6))
 @settings(max_examples=500, deadline=None, derandomize=True)
 def test_strings_are_counted_in_code_points_whatever_their_escapes(text: str, low: int, room: int) -> None:
-    leaf = Quoted(Text(None, low, low + room))
+    leaf = Quoted(TextRule(None, low, low + room))
     allowed = low <= len(text) <= low + room
     assert fits(leaf, json.dumps(text, ensure_ascii=False)) == allowed
     assert fits(leaf, json.dumps(text)) == allowed
@@ -134,11 +134,11 @@ def test_strings_are_counted_in_code_points_whatever_their_escapes(text: str, lo
     "text", ['"\\ud83d"', '"\\ude00"', '"\\ud83d\\u0041"', '"\\x41"', '"\n"', '"\\u00g0"', '"', '"a"b', '"\\"', '"\\ud83d\\n"']
 )
 def test_what_is_no_string(text: str) -> None:
-    assert not fits(Quoted(Text()), text)
+    assert not fits(Quoted(TextRule()), text)
 
 
 def test_an_escape_may_only_begin_what_the_pattern_takes() -> None:
-    start = Grammar(settle(Quoted(Text(compile_pattern("^[\\n\u00e9\U0001f600]+$"))))).start()
+    start = Grammar(settle(Quoted(TextRule(compile_pattern("^[\\n\u00e9\U0001f600]+$"))))).start()
     begun = start.advance('"\\')
     assert begun is not None
     assert begun.next_chars() == {"n", "u"}
@@ -146,21 +146,21 @@ def test_an_escape_may_only_begin_what_the_pattern_takes() -> None:
     assert begun.advance("u00e9") is not None
     assert begun.advance("u00ea") is None
     assert begun.advance("u01") is None
-    date = Grammar(settle(Quoted(Text(compile_pattern(r"^\d-\d$"))))).start().advance('"1')
+    date = Grammar(settle(Quoted(TextRule(compile_pattern(r"^\d-\d$"))))).start().advance('"1')
     assert date is not None
     assert date.forced() == [("-", False)]
 
 
 def test_a_length_and_a_pattern_together_never_lead_astray() -> None:
-    leaf = Plain(Text(compile_pattern("^(aaa)*b$"), 5, 8))
+    leaf = PlainText(TextRule(compile_pattern("^(aaa)*b$"), 5, 8))
     state = Grammar(settle(leaf)).start()
     assert state.forced() == [("aaaaaab", False)]
-    assert not Plain(Text(compile_pattern("^(aaa)*b$"), 5, 6)).possible
+    assert not PlainText(TextRule(compile_pattern("^(aaa)*b$"), 5, 6)).possible
 
 
 def test_sequences_alternatives_and_repeats() -> None:
     comma = Literal(",")
-    node = Seq(Literal("["), Repeat(Choice(["on", "off", "one"]), 1, 3, comma), Literal("]"))
+    node = Seq(Literal("["), Repeat(OneOf(["on", "off", "one"]), 1, 3, comma), Literal("]"))
     assert fits(node, "[on]")
     assert fits(node, "[on,one,off]")
     assert not fits(node, "[]")
@@ -168,7 +168,7 @@ def test_sequences_alternatives_and_repeats() -> None:
     state = Grammar(settle(node)).start()
     assert state.forced() == [("[o", False)]
     with pytest.raises(ValueError):
-        settle(Repeat(Plain(Text()), 0, None))
+        settle(Repeat(PlainText(TextRule()), 0, None))
 
 
 def test_what_is_defined_by_itself_ends_at_the_greatest_depth() -> None:
@@ -203,7 +203,7 @@ def test_alternatives_that_are_alike_do_not_multiply() -> None:
 
 
 def test_states_are_found_again() -> None:
-    state = Grammar(settle(Quoted(Text()))).start().advance('"a')
+    state = Grammar(settle(Quoted(TextRule()))).start().advance('"a')
     assert state is not None
     r = random.Random(1)
     for _ in range(100):

@@ -27,7 +27,7 @@ from pipeline import quantize
 from pipeline.architectures.base import Architecture, Tensor
 from pipeline.architectures.decoder import Decoder
 from pipeline.architectures.gemma2 import Gemma2
-from pipeline.architectures.moe import Mixture
+from pipeline.architectures.moe import MixtureOfExperts
 from pipeline.architectures.qwen3_5 import Qwen35
 from tests.fixtures.checkpoints import CASES, ENCODERS, WRAPPERS, build, save, use_ggml_gelu, wrapper
 from tests.fixtures.tokenizers import make_tokenizer
@@ -162,7 +162,7 @@ MISTAKES: dict[str, tuple[str, type[Architecture], Callable[[Tensor], Tensor]]] 
         "qwen3.5", Qwen35, lambda t: replace(t, row_order=None) if "ssm_alpha" in t.name else t,
     ),
     "one expert for another": (
-        "qwen3-moe", Mixture, lambda t: replace(t, sources=t.sources[::-1]) if "ffn_up_exps" in t.name else t,
+        "qwen3-moe", MixtureOfExperts, lambda t: replace(t, sources=t.sources[::-1]) if "ffn_up_exps" in t.name else t,
     ),
 }  # fmt: skip
 

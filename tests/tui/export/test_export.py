@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent.errors import OutputError
 from agent.messages import Message, ToolCall
-from agent.sessions.records import State, Stored
+from agent.sessions.records import State, StoredMessage
 from agent.sessions.store import Store
 from agent.text import display
 from tui.export import svg
@@ -28,11 +28,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def stored(message: Message, *, state: State = "complete", ok: bool | None = None, seconds: float | None = None) -> Stored:
-    return Stored(1, None, message, state, 0.0, ok=ok, seconds=seconds)
+def stored(message: Message, *, state: State = "complete", ok: bool | None = None, seconds: float | None = None) -> StoredMessage:
+    return StoredMessage(1, None, message, state, 0.0, ok=ok, seconds=seconds)
 
 
-def picture(*messages: Stored, title: str = "Title", width: int = 100) -> str:
+def picture(*messages: StoredMessage, title: str = "Title", width: int = 100) -> str:
     """The text of the picture, line by line, after it was read as XML."""
     root = ET.fromstring(session_svg(title, messages, width=width))
     rows: dict[float, str] = {}

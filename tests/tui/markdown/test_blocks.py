@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.cells import cell_len
 
-from tui.markdown.blocks import Leaf
+from tui.markdown.blocks import LeafBlock
 from tui.markdown.cells import split_row
 from tui.markdown.document import Document
 from tui.markdown.reader import BlockReader
@@ -41,7 +41,7 @@ def ours(text: str) -> list[Block]:
     return [_block(leaf) for leaf in reader.leaves]
 
 
-def _block(leaf: Leaf) -> Block:
+def _block(leaf: LeafBlock) -> Block:
     if leaf.kind in ("fence", "code"):
         content = leaf.code().rstrip()
     elif leaf.kind == "table":

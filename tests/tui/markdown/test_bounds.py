@@ -11,7 +11,7 @@ import tui.markdown.syntax
 from tui.markdown.document import Document
 from tui.markdown.inline import References, parse
 from tui.markdown.reader import BlockReader
-from tui.markdown.rows import Piece
+from tui.markdown.rows import RowPiece
 
 N = 100_000
 BOMBS = {
@@ -113,7 +113,7 @@ def test_work_grows_with_the_text_and_not_with_its_square(chunk: str, count: int
         work += len(line)
         real_read(self, line, whole=whole)  # type: ignore[arg-type]
 
-    def counting_highlight(lines: list[str], language: str) -> list[list[Piece]]:
+    def counting_highlight(lines: list[str], language: str) -> list[list[RowPiece]]:
         nonlocal work
         work += sum(map(len, lines))
         return real_highlight(lines, language)

@@ -30,7 +30,7 @@ from aiohttp import WSMsgType, web
 from agent.errors import SprigError
 from tests.fixtures.browser import MISSING, Browser, Page, find_chromium
 from tui.serve import child as serve_child
-from tui.serve.gate import Gate, check_token, make_token
+from tui.serve.gate import TokenGate, check_token, make_token
 from tui.serve.place import Close, Place
 from tui.serve.server import serve
 from tui.serve.web import make_app
@@ -194,7 +194,7 @@ async def here(command: list[str], said: list[str] | None = None, **waits: float
     place = Place(command, (said if said is not None else []).append, **waits)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        runner = web.AppRunner(make_app(place, Gate(TOKEN, "127.0.0.1", port), "Sprig"), shutdown_timeout=1.0)
+        runner = web.AppRunner(make_app(place, TokenGate(TOKEN, "127.0.0.1", port), "Sprig"), shutdown_timeout=1.0)
         await runner.setup()
         await web.SockSite(runner, listener).start()
         try:
@@ -431,20 +431,20 @@ def test_a_port_in_use_and_a_missing_extra_are_one_line(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("gate", "good", "bad"),
     [
-        (Gate(TOKEN, "127.0.0.1", 1), ["127.0.0.1:1", "localhost", "LOCALHOST.:9", "[::1]:1"], ["a.example", "10.0.0.1"]),
-        (Gate(TOKEN, "192.168.1.5", 1), ["192.168.1.5:1"], ["192.168.1.6", "localhost", "a.example:1"]),
-        (Gate(TOKEN, "fd00::5", 1), ["[fd00::5]:1"], ["[fd00::6]:1", "localhost"]),
-        (Gate(TOKEN, "0.0.0.0", 1), ["10.0.0.5", "[fd00::5]:8", "localhost", f"{socket.gethostname()}.local"], ["1.2.3.4.a"]),
-        (Gate(TOKEN, "127.0.0.1", 1, "https://pi.example/s/"), ["pi.example", "127.0.0.1:1"], ["a.example", "xpi.example"]),
+        (TokenGate(TOKEN, "127.0.0.1", 1), ["127.0.0.1:1", "localhost", "LOCALHOST.:9", "[::1]:1"], ["a.example", "10.0.0.1"]),
+        (TokenGate(TOKEN, "192.168.1.5", 1), ["192.168.1.5:1"], ["192.168.1.6", "localhost", "a.example:1"]),
+        (TokenGate(TOKEN, "fd00::5", 1), ["[fd00::5]:1"], ["[fd00::6]:1", "localhost"]),
+        (TokenGate(TOKEN, "0.0.0.0", 1), ["10.0.0.5", "[fd00::5]:8", "localhost", f"{socket.gethostname()}.local"], ["1.2.3.a"]),
+        (TokenGate(TOKEN, "127.0.0.1", 1, "https://pi.example/s/"), ["pi.example", "127.0.0.1:1"], ["a.example", "xpi.example"]),
     ],
 )  # fmt: skip
-def test_a_server_answers_to_its_own_names_only(gate: Gate, good: list[str], bad: list[str]) -> None:
+def test_a_server_answers_to_its_own_names_only(gate: TokenGate, good: list[str], bad: list[str]) -> None:
     assert [name for name in good if not gate.serves(name)] == []
     assert [name for name in [*bad, "", None, "a b", "[", "://", "@127.0.0.1.example"] if gate.serves(name)] == []
 
 
 def test_a_proxy_may_show_it_under_another_name() -> None:
-    gate = Gate(TOKEN, "127.0.0.1", 8420, "https://pi.example/sprig/")
+    gate = TokenGate(TOKEN, "127.0.0.1", 8420, "https://pi.example/sprig/")
     assert gate.same_origin("https://pi.example", "127.0.0.1:8420")
     assert not gate.same_origin("http://pi.example", "127.0.0.1:8420")
     assert not gate.same_origin("https://pi.example.evil.example", "127.0.0.1:8420")
@@ -453,12 +453,12 @@ def test_a_proxy_may_show_it_under_another_name() -> None:
 
 @given(st.text(), st.text())
 def test_no_header_makes_the_gate_fall_over_or_open(first: str, second: str) -> None:
-    gate = Gate(make_token(), "127.0.0.1", 8420)
+    gate = TokenGate(make_token(), "127.0.0.1", 8420)
     gate.serves(first)
     assert not gate.knows(first)
     assert not gate.admits({gate.cookie: first})
     assert not gate.same_origin(first, second) or first.lower().endswith(f"//{second}".lower())
-    assert Gate(check_token("0123456789abcdef"), "127.0.0.1", 1).knows("0123456789abcdef")
+    assert TokenGate(check_token("0123456789abcdef"), "127.0.0.1", 1).knows("0123456789abcdef")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from agent.text import display
 from tests.fixtures.paths import ROOT
 from tui.status.details import details
 from tui.status.monitor import DeviceState
-from tui.status.pieces import SEPARATOR, Piece, pieces
+from tui.status.pieces import SEPARATOR, StatusPiece, pieces
 from tui.status.status import Speed, State, Status
 from tui.status.words import bar, percent, seconds_left, short, tokens
 from tui.themes import register
@@ -402,4 +402,4 @@ async def test_an_ascii_terminal_gets_ascii() -> None:
 def test_pieces_have_roles_for_colour() -> None:
     roles = {p.text: p.role for p in pieces(replace(WRITING, device=DeviceState(temperature=85)), 80)}
     assert roles["85 °C hot"] == "bad"
-    assert Piece("writing", "busy") in pieces(WRITING, 80)
+    assert StatusPiece("writing", "busy") in pieces(WRITING, 80)

@@ -9,7 +9,7 @@ from typing import Any
 from agent import events as e
 from agent.events import Usage
 from agent.messages import Message, ToolCall
-from agent.sessions.records import Stored
+from agent.sessions.records import StoredMessage
 from tui.status.monitor import DeviceState
 from tui.talk import notes as n
 from tui.talk.entries import entries, question_before
@@ -57,8 +57,8 @@ async def test_a_closed_inbox_delivers_nothing_and_a_dead_loop_does_not_matter()
     orphan.put(e.Text("still nobody"))
 
 
-def stored(id: int, parent: int | None, message: Message) -> Stored:
-    return Stored(id, parent, message, "complete", 0.0)
+def stored(id: int, parent: int | None, message: Message) -> StoredMessage:
+    return StoredMessage(id, parent, message, "complete", 0.0)
 
 
 def test_a_tree_of_messages_is_shown_as_one_way_with_its_branches() -> None:
@@ -93,7 +93,7 @@ def test_a_damaged_tree_that_runs_in_a_circle_ends() -> None:
 def test_the_status_follows_what_happens() -> None:
     now = 100.0
     work = Work(lambda: now)
-    facts = n.Facts("Tiny", "Q4_0", "/m/tiny.gguf", 4096, 8192, 500, False)
+    facts = n.ModelFacts("Tiny", "Q4_0", "/m/tiny.gguf", 4096, 8192, 500, False)
     assert work.status().state == "no model"
     work.note(n.Opening("/models/tiny.gguf", 0.25))
     assert (work.status().state, work.status().model, work.status().loaded) == ("loading", "tiny.gguf", 0.25)

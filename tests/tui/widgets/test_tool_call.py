@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from agent.messages import Message, ToolCall
-from agent.sessions.records import Stored
+from agent.sessions.records import StoredMessage
 from agent.tools.builtin.catalogue import builtin
 from tests.fixtures.paths import ROOT
 from tui.widgets.diff import DiffView
@@ -39,8 +39,8 @@ def shown(app: App[None]) -> str:
     return "\n".join("".join(s.text for s in line).strip("│┃▌█ ") for line in app.screen._compositor.render_strips())
 
 
-def kept(text: str, ok: bool = True, data: object = None) -> Stored:
-    return Stored(2, 1, Message("tool", text, call_id="c", name="t"), "complete", 0.0, ok=ok, data=data, seconds=0.4)
+def kept(text: str, ok: bool = True, data: object = None) -> StoredMessage:
+    return StoredMessage(2, 1, Message("tool", text, call_id="c", name="t"), "complete", 0.0, ok=ok, data=data, seconds=0.4)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -107,7 +107,7 @@ async def test_what_is_short_folds_to_its_title() -> None:
         (None, "interrupted: there is no result"),
     ],
 )
-async def test_refused_failed_and_interrupted_are_told_apart_without_colour(stored: Stored | None, wanted: str) -> None:
+async def test_refused_failed_and_interrupted_are_told_apart_without_colour(stored: StoredMessage | None, wanted: str) -> None:
     app = Calls(ToolCallView.of(ToolCall("run_command", {"command": "rm x"}), stored))
     async with app.run_test(size=(60, 10)) as pilot:
         await pilot.pause()

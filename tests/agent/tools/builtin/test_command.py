@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.children import sandbox
-from agent.children.sandbox import Limits
+from agent.children.sandbox import ResourceLimits
 from agent.text.command_line import read_command
 from agent.tools.builtin.catalogue import builtin
 from agent.tools.define import Tool
@@ -113,7 +113,7 @@ def test_a_late_one_says_so_and_what_it_said_until_then(tmp_path: Path) -> None:
 
 def test_how_it_ended_is_told(tmp_path: Path) -> None:
     assert run(tmp_path, "kill -SEGV $$", shell=True).text == "[it died of SIGSEGV]"
-    small = Limits(file_size=1000)
+    small = ResourceLimits(file_size=1000)
     assert (
         run(tmp_path, "head -c 5000 /dev/zero > f", shell=True, command_limits=small)
         .text.splitlines()[-1]
