@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.fixtures.paths import ROOT
+from tests.house import ARCHITECTURE, MAP_BEGINS, PACKAGES, circles, house_map, module_graph, modules, room_graph, structure
 
 HEAVY = {"agent", "pipeline", "tui", "llama_cpp", "numpy", "huggingface_hub", "tokenizers", "textual", "rich", "torch"}
 EXTRAS = ["huggingface_hub", "tokenizers", "sentencepiece", "yaml", "torch", "transformers", "safetensors", "gguf", "requests"]
@@ -149,12 +152,64 @@ def test_the_base_install_has_nothing_a_phone_lacks() -> None:
     assert closure & NOT_ON_A_PHONE == set()
 
 
-def test_no_file_is_too_long_to_read() -> None:
-    """Files rarely pass 400 lines; none passes 500."""
-    long = {
-        str(f.relative_to(ROOT)): n
-        for package in ("agent", "pipeline", "tui")
-        for f in (ROOT / package).rglob("*.py")
-        if (n := len(f.read_text().splitlines())) > 500
-    }
+FILES = modules(*PACKAGES)
+GRAPH = module_graph(FILES)
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    assert circles(GRAPH) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_rooms_stand_on_floors(package: str) -> None:
+    """Every arrow between the files and folders of a package runs down."""
+    assert structure(room_graph(GRAPH, package)).back == ()
+
+
+def test_a_folder_can_be_taken_in_at_a_glance() -> None:
+    """Architectures are a registry: one small file each, found by its name."""
+    counts = Counter(f.parent for f in FILES.values() if f.name != "__init__.py" and f.parent.name != "architectures")
+    assert {str(folder.relative_to(ROOT)): n for folder, n in counts.items() if n > 16} == {}
+
+
+def test_no_file_and_no_function_is_too_long_to_read() -> None:
+    long = {}
+    for name, file in FILES.items():
+        text = file.read_text()
+        if (n := len(text.splitlines())) > 450:
+            long[name] = n
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                end = node.end_lineno or node.lineno
+                if end - node.lineno + 1 > 60:
+                    long[f"{name}.{node.name}"] = end - node.lineno + 1
     assert long == {}
+
+
+def test_importing_a_package_costs_nothing() -> None:
+    """A child process pays for every line of the packages above its module."""
+    full = {name for name, file in FILES.items() if file.name == "__init__.py" and file.read_text().strip()}
+    assert full == {"agent", "agent.text", "pipeline"}
+
+
+def test_one_word_means_one_thing() -> None:
+    """No two public classes of the house share a name."""
+    homes: dict[str, list[str]] = {}
+    for name, file in FILES.items():
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(name)
+    assert {word: where for word, where in homes.items() if len(where) > 1} == {}
+
+
+def test_the_map_of_the_house_is_that_of_the_house() -> None:
+    text = ARCHITECTURE.read_text()
+    assert house_map() in text, "write it anew: make map"
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_the_files_that_a_page_names_are_there(page: str) -> None:
+    prose = (ROOT / page).read_text().partition(MAP_BEGINS)[0]
+    named = set(re.findall(r"`((?:agent|pipeline|tui|tests|docs|examples|benchmarks|\.ci)/[\w./-]*)`", prose))
+    assert len(named) > 5
+    assert {path for path in named if not (ROOT / path).exists()} == set()

@@ -1,6 +1,8 @@
-"""Print the structure of the house: rooms, floors, arrows, arrows that run back up, and circles of imports.
+"""Measure the house, and draw its map.
 
-    python docs/import_graph.py [--arrows]
+    python tests/house.py            rooms, floors, arrows, arrows that run back up, circles of imports
+    python tests/house.py --arrows   the same, and every arrow
+    python tests/house.py --map      write the map of docs/architecture.md anew, from the first line of each module
 
 A room is a file or a folder on top of a package. An arrow is an import from one room into another, wherever it stands in a file,
 TYPE_CHECKING included. Rooms stand on floors: each above all that it imports. `tests/test_ground.py` holds the numbers up.
@@ -9,6 +11,7 @@ TYPE_CHECKING included. Rooms stand on floors: each above all that it imports. `
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("agent", "pipeline", "tui")
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+MAP_BEGINS, MAP_ENDS = "<!-- the map: make map -->\n", "<!-- end of the map -->\n"
 
 Graph = dict[str, set[str]]
 
@@ -140,16 +145,46 @@ def structure(graph: Graph) -> Structure:
     )
 
 
+def house_map() -> str:
+    """Every module with the first sentence of its docstring, folder by folder, as Markdown."""
+    lines: list[str] = []
+    for package in PACKAGES:
+        folders: dict[Path, list[Path]] = {}
+        for file in modules(package).values():
+            folders.setdefault(file.parent, []).append(file)
+        for folder, files in sorted(folders.items()):
+            rows = [(f.stem, about(f)) for f in files if f.stem != "__init__" or f.read_text().strip()]
+            if rows:
+                lines += [f"### {folder.relative_to(ROOT)}/", "", "| module | |", "|---|---|"]
+                lines += [f"| `{name}` | {text} |" for name, text in rows]
+                lines.append("")
+    return "\n".join(lines) + "\n"
+
+
+def about(file: Path) -> str:
+    """The first sentence of a module's docstring."""
+    first = " ".join((ast.get_docstring(ast.parse(file.read_text())) or "").split("\n\n")[0].split())
+    return re.split(r"(?<=[.?!]) (?=[A-Z])", first)[0].replace("|", "\\|")
+
+
+def write_map() -> None:
+    """Replace what stands between the two marks of docs/architecture.md."""
+    before, _, rest = ARCHITECTURE.read_text().partition(MAP_BEGINS)
+    _, _, after = rest.partition(MAP_ENDS)
+    ARCHITECTURE.write_text(f"{before}{MAP_BEGINS}\n{house_map()}{MAP_ENDS}{after}")
+
+
 def main() -> None:
-    """Print the table, and with --arrows every arrow."""
+    """Print the table, with --arrows every arrow too; or write the map."""
+    if "--map" in sys.argv:
+        write_map()
+        return
     graph = module_graph(modules(*PACKAGES))
     print(f"{'package':<10}{'rooms':>7}{'floors':>8}{'arrows':>8}{'back up':>9}{'circles':>9}")
     for package in PACKAGES:
         rooms = room_graph(graph, package)
         seen = structure(rooms)
-        print(
-            f"{package:<10}{seen.rooms:>7}{seen.floors:>8}{seen.arrows:>8}{len(seen.back):>9}{len(seen.circles):>9}"
-        )
+        print(f"{package:<10}{seen.rooms:>7}{seen.floors:>8}{seen.arrows:>8}{len(seen.back):>9}{len(seen.circles):>9}")
         for arrow in seen.back:
             print(f"    back up: {arrow}")
         if "--arrows" in sys.argv:
