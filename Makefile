@@ -48,6 +48,12 @@ bench: $(VENV)/.dev ## start-up, quantizing beside llama.cpp's own two passes, t
 	@$(BIN)/python benchmarks/tool_calls.py
 	@$(BIN)/python benchmarks/chat.py
 
+structure: ## rooms, floors, arrows and circles of the packages
+	@python3 tests/house.py
+
+map: ## write the map of docs/architecture.md anew
+	@python3 tests/house.py --map
+
 screenshots: $(VENV)/.dev ## the pictures of docs/images, anew, by the demo model
 	@$(BIN)/python docs/screenshots.py
 
