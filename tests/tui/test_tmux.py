@@ -44,13 +44,6 @@ def press(button: Literal["red", "green"]) -> str:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "home"
-    monkeypatch.setenv("SPRIG_HOME", str(folder))
-    return folder
-
-
-@pytest.fixture
 def terminal(tmp_path: Path, home: Path) -> Iterator[Terminal]:
     with Terminal(80, 24, tmp_path, {"SPRIG_HOME": str(home)}) as terminal:
         yield terminal

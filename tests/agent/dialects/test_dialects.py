@@ -27,6 +27,7 @@ from agent.dialects.families import DIALECTS, GEMMA_THINK, LLAMA3, MISTRAL_THINK
 from agent.dialects.parser import StreamParser
 from agent.dialects.write import write_calls, write_turn
 from agent.messages import Message, Segment, ToolCall, ToolSpec
+from tests.fixtures.generated import runs
 
 PROPERTIES = {
     "text": {"type": "string"},
@@ -41,7 +42,7 @@ TOOLS = {
     name: ToolSpec(name, "does it", {"type": "object", "properties": PROPERTIES}) for name in ("water_bed", "f", "read-file2")
 }
 ALL = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.name)
-FAST = settings(max_examples=20, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+FAST = settings(max_examples=runs(20), derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 def thinking_of(dialect: Dialect) -> Thinking:

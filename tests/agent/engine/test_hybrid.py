@@ -19,6 +19,8 @@ from pipeline import quantize
 from tests.fixtures.checkpoints import save
 from tests.fixtures.tokenizers import make_tokenizer
 
+pytestmark = pytest.mark.usefixtures("home")
+
 GREEDY = Sampling(temperature=0, seed=1)
 PREFIX = [int(t) for t in np.random.default_rng(4).integers(3, 512, 90)]
 QUESTION = [int(t) for t in np.random.default_rng(5).integers(3, 512, 40)]
@@ -31,12 +33,6 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     make_tokenizer("smollm2", folder / "tokenizer", 512)
     shutil.copytree(folder / "tokenizer", folder / "checkpoint", dirs_exist_ok=True)
     return quantize(str(folder / "checkpoint"), "F32", folder / "out.gguf", threads=1).path
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 @pytest.fixture
