@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.fixtures.generated import runs
-from tests.fixtures.shared import Shared
+from tests.fixtures.shared import VARIABLE
 
 settings.register_profile("sprig", max_examples=runs(settings.default.max_examples))
 settings.load_profile("sprig")
@@ -18,12 +20,20 @@ settings.load_profile("sprig")
 SCREENS = Path(__file__).parent / "tui"
 
 
-@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder for tests.fixtures.shared; the workers inherit its name."""
+    if VARIABLE not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="sprig-shared-", ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        os.environ[VARIABLE] = folder.name
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what a test is by what it uses; `real` and `slow` stand in the files themselves."""
     for item in items:
         assert isinstance(item, pytest.Function)
-        if item.get_closest_marker("hypothesis"):
+        if getattr(item.obj, "is_hypothesis_test", False):
             item.add_marker("generated")
         if "browser" in item.fixturenames:
             item.add_marker("browser")
@@ -45,10 +55,3 @@ def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("home")
         patch.setenv("SPRIG_HOME", str(folder))
         yield folder
-
-
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Shared:
-    """Makes a folder once for all workers: ``shared(name, make)``."""
-    own = tmp_path_factory.getbasetemp()
-    return Shared((own if worker_id == "master" else own.parent) / "shared")

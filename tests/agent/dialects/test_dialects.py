@@ -301,7 +301,7 @@ def test_pieces_stay_equal_over_many_random_cuts() -> None:
     for dialect in DIALECTS.values():
         text, _ = example(dialect)
         whole = read(dialect, text, thinking=thinking_of(dialect))
-        for _ in range(40):
+        for _ in range(runs(40)):
             cuts = sorted(dice.randrange(len(text)) for _ in range(dice.randrange(1, 30)))
             parts = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
             assert read(dialect, parts, thinking=thinking_of(dialect)) == whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import re
@@ -42,7 +43,32 @@ def test_an_automaton_finds_what_pythons_search_finds(pattern: str, text: str) -
     assert compile_pattern(pattern).accepts(text) == (re.search(strict, text, re.ASCII) is not None)
 
 
-@pytest.mark.parametrize("pattern", ["(?=a)b", r"(a)\1", r"\bword", "(?i)a", "(?<!x)y", "[", "(?P<n", r"\p{L}"])
+def test_the_parser_of_this_python_names_what_the_grammar_reads() -> None:
+    """``re._parser`` is private. What a new Python changes in it shows here, before a pattern is read for another one."""
+    parser = importlib.import_module("re._parser")
+    tree = parser.parse(r"^a[^b-d\w]*?(?P<n>x|yz){2}.[e]\Z")
+    begin, letter, lazy, twice, dot, e, end = (tuple(item) for item in tree)
+    assert (str(begin), str(end)) == ("(AT, AT_BEGINNING)", "(AT, AT_END_STRING)")
+    assert str((letter, dot, e)) == "((LITERAL, 97), (ANY, None), (LITERAL, 101))"
+    kind, (low, high, items) = lazy
+    assert f"{kind} {low} {high} {list(items)}" == (
+        "MIN_REPEAT 0 MAXREPEAT [(IN, [(NEGATE, None), (RANGE, (98, 100)), (CATEGORY, CATEGORY_WORD)])]"
+    )
+    kind, (low, high, items) = twice
+    assert (str(kind), low, high) == ("MAX_REPEAT", 2, 2)
+    ((kind, (group, add, remove, items)),) = items
+    assert (str(kind), group, add, remove) == ("SUBPATTERN", 1, 0, 0)
+    ((kind, (none, branches)),) = items
+    assert (str(kind), none) == ("BRANCH", None)
+    assert [str(branch) for branch in branches] == ["[(LITERAL, 120)]", "[(LITERAL, 121), (LITERAL, 122)]"]
+    assert tree.state.flags & ~re.UNICODE == 0
+    assert parser.parse("(?m)a").state.flags & re.MULTILINE
+
+
+@pytest.mark.parametrize("pattern", [
+    "(?=a)b", r"(a)\1", r"\bword", "(?i)a", "(?<!x)y", "[", "(?P<n", r"\p{L}",
+    "a*+", "(?>a)", "(?i:a)", "(a)?(?(1)b|c)", "(?m)^a",
+])  # fmt: skip
 def test_what_is_not_regular_is_said_to_be_so(pattern: str) -> None:
     with pytest.raises(NotRegularError):
         compile_pattern(pattern)

@@ -7,7 +7,6 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,15 +22,19 @@ from pipeline.format.gguf_file import pack_value
 from pipeline.sources.checkpoint import TensorInfo, read_safetensors_header
 from tests.fixtures.checkpoints import CASES, save
 from tests.fixtures.generated import runs
+from tests.fixtures.shared import shared
 
 Infos = dict[str, TensorInfo]
 
 
 @cache
 def _saved(name: str) -> tuple[str, Infos]:
-    with TemporaryDirectory() as folder:
-        save(name, Path(folder))
-        return (Path(folder) / "config.json").read_text(), read_safetensors_header(Path(folder) / "model.safetensors")
+    def make(folder: Path) -> None:
+        pytest.importorskip("transformers")
+        save(name, folder)
+
+    folder = shared(f"checkpoint-{name}", make)
+    return (folder / "config.json").read_text(), read_safetensors_header(folder / "model.safetensors")
 
 
 def config_of(name: str) -> dict[str, Any]:

@@ -159,6 +159,7 @@ def real() -> dict[str, bytes]:
     return {n: (c if isinstance(c, str) else json.dumps(c, ensure_ascii=False)).encode() for n, c in content.items()}
 
 
+@pytest.mark.real
 def test_the_real_smollm2(real: dict[str, bytes], tmp_path: Path) -> None:
     config = json.loads(real["config.json"])
     vocabulary = load_vocabulary(real, config["vocab_size"], config)
