@@ -68,6 +68,9 @@ screenshots: $(VENV)/.dev ## the pictures of docs/images, anew, by the demo mode
 clean: ## remove what the demo made; .venv stays
 	@rm -rf .demo build
 
+# Compiled modules are kept: every test that starts a process would compile Sprig anew, and pytest all tests in each worker.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Make exports these to the recipes, where the shell quotes them: a path may hold any character.
 export MODEL QUANT OUT Q
 
