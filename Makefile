@@ -1,6 +1,6 @@
 # `make` tells what there is. Everything happens in .venv, which is built when it is needed and kept while pyproject.toml stays the same.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo chat quantize ask screenshots test lint bench clean
+.PHONY: help setup demo chat quantize ask screenshots test fast coverage test-pythons lint bench clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -9,12 +9,15 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 QUANT ?= Q4_K_M
 TESTS ?= tests
+# Workers begin at different ends and help each other out, so that what a file has set up is rarely set up twice.
+PYTEST := python -m pytest -n auto --dist worksteal
+QUICK  := not real and not browser and not slow
 DEMO_MODEL := .demo/SmolLM2-135M-Instruct-Q8_0.gguf
 
 help: ## this list
 	@echo "Sprig: large language models made small enough for ARM phones and boards, and put to work there"
 	@echo
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS=$$'\t' read -r name about; do printf '  make %-11s %s\n' "$$name" "$$about"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name about; do printf '  make %-13s %s\n' "$$name" "$$about"; done
 
 setup: $(VENV)/.dev ## build .venv with all that the commands, the tests and the benchmarks need
 	@echo "Ready: $(BIN)/sprig --help"
@@ -29,11 +32,22 @@ quantize: $(VENV)/.run ## MODEL=<Hub id | folder | GGUF> [QUANT=Q4_K_M] [OUT=fil
 	@test -n "$${MODEL:-}" || { echo 'make quantize needs a model: make quantize MODEL=<Hub id | folder | GGUF> [QUANT=Q4_K_M] [OUT=file.gguf]' >&2; exit 2; }
 	@$(BIN)/sprig quantize "$$MODEL" -q "$$QUANT" $${OUT:+-o "$$OUT"}
 
-test: $(VENV)/.dev ## all tests [TESTS=tests/pipeline/cli/test_cli.py]
-	@$(BIN)/python -m pytest -n auto $(TESTS)
+test: $(VENV)/.dev ## all tests, in minutes [TESTS=tests/pipeline/cli/test_cli.py]
+	@$(BIN)/$(PYTEST) --durations=15 $(TESTS)
 
-lint: $(VENV)/.dev ## ruff and mypy --strict
+fast: $(VENV)/.dev ## the tests that answer at once: no real model, no browser, a tenth of the generated examples [TESTS=...]
+	@SPRIG_TEST_SHARE=0.1 $(BIN)/$(PYTEST) -m "$(QUICK)" $(TESTS)
+
+coverage: $(VENV)/.dev ## all tests, and which lines none of them runs; pages in build/coverage [TESTS=...]
+	@mkdir -p build/coverage
+	@$(BIN)/$(PYTEST) --cov --cov-report=term --cov-report=html:build/coverage/pages $(TESTS)
+
+test-pythons: ## make fast on every Python from 3.11 to 3.14 that is found, each in a .venv-3.x of its own
+	@bash .ci/pythons
+
+lint: $(VENV)/.dev ## ruff (rules and format) and mypy --strict
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo 'some files are not formatted: $(BIN)/ruff format .' >&2; exit 1; }
 	@$(BIN)/mypy
 
 ask: $(VENV)/.run ## Q="question" [MODEL=<GGUF | name>]: one question; the demo's model when none is named
@@ -59,6 +73,9 @@ screenshots: $(VENV)/.dev ## the pictures of docs/images, anew, by the demo mode
 
 clean: ## remove what the demo made; .venv stays
 	@rm -rf .demo build
+
+# Compiled modules are kept: every test that starts a process would compile Sprig anew, and pytest all tests in each worker.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Make exports these to the recipes, where the shell quotes them: a path may hold any character.
 export MODEL QUANT OUT Q

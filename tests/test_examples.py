@@ -19,6 +19,7 @@ from tests.fixtures.mqtt_broker import mqtt_broker
 from tests.fixtures.paths import ROOT
 from tests.fixtures.smollm2 import original
 
+pytestmark = [pytest.mark.real, pytest.mark.timeout(320)]
 EXAMPLES = ROOT / "examples"
 SECONDS = 300  # a guard against hanging, not a measure: each takes a few seconds on two free cores
 

@@ -13,6 +13,9 @@ from agent.gguf.reader import read_header
 from pipeline import quantize
 from pipeline.sources.checkpoint import read_safetensors_header
 from tests.fixtures import smollm2
+from tests.fixtures.shared import shared
+
+pytestmark = pytest.mark.real
 
 TEXT = (
     "The capital of France is Paris, a city on the river Seine. Water boils at 100 degrees Celsius at sea level. "
@@ -21,10 +24,12 @@ TEXT = (
 
 
 @pytest.fixture(scope="module")
-def bf16(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("smollm2")
-    smollm2.rebuild(folder / "checkpoint")
-    return quantize(str(folder / "checkpoint"), "BF16", folder / "bf16.gguf", threads=1).path
+def bf16() -> Path:
+    def make(folder: Path) -> None:
+        smollm2.rebuild(folder / "checkpoint")
+        quantize(str(folder / "checkpoint"), "BF16", folder / "bf16.gguf", threads=1)
+
+    return shared("smollm2-bf16", make) / "bf16.gguf"
 
 
 def log_probabilities(path: Path, ids: list[int]) -> npt.NDArray[np.float64]:

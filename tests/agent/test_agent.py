@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,58 +17,15 @@ from agent.messages import Message
 from agent.tools.define import Tool, tool
 from agent.tools.result import ToolContext, ToolResult
 from tests.fixtures.fake_engine import FakeEngine, Say, call_text, turn_text
+from tests.fixtures.scripted import RAIN, Make, delete, roles, weather
 
-RAIN = call_text("weather", {"city": "Bern"})
-
-
-@tool
-def weather(city: str, days: int = 1) -> str:
-    """The weather."""
-    if city == "Atlantis":
-        raise ValueError("it sank")
-    return f"rain in {city} for {days}"
-
-
-@tool(approval="ask")
-def delete(path: str) -> str:
-    """Delete a file."""
-    return f"deleted {path}"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("home")
-        patch.setenv("SPRIG_HOME", str(folder))
-        yield folder
-
-
-Make = Callable[..., tuple[Agent, FakeEngine]]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    made: list[Agent] = []
-
-    def new(*script: Say | str, template: str = "hermes", context: int = 100_000, **settings: Any) -> tuple[Agent, FakeEngine]:
-        engine = FakeEngine(script, template=template, context=context)
-        agent = Agent(engine, **settings)
-        made.append(agent)
-        return agent, engine
-
-    yield new
-    for agent in made:
-        agent.close()
+pytestmark = pytest.mark.usefixtures("module_home")
 
 
 def kinds(events: list[e.Event]) -> list[str]:
     """Names of the events, neighbours of one kind as one."""
     names = [type(event).__name__ for event in events]
     return [name for i, name in enumerate(names) if not i or names[i - 1] != name]
-
-
-def roles(messages: tuple[Message, ...]) -> list[str]:
-    return [m.role for m in messages]
 
 
 def test_a_question_and_its_answer(make: Make) -> None:

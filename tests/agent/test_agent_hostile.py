@@ -26,13 +26,7 @@ from tests.fixtures.chat_templates import TEMPLATES
 from tests.fixtures.fake_engine import FakeEngine, Say, call_text
 from tests.fixtures.mcp_servers import raw
 
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("home")
-        patch.setenv("SPRIG_HOME", str(folder))
-        yield folder
+pytestmark = pytest.mark.usefixtures("module_home")
 
 
 ESCAPES = "\x1b]0;title\x07\x1b[2J\x1b[31mred\x1b[0m\x9b31m\x08\x00\x7f\u202eabc\u2066"

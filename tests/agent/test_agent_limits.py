@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +14,8 @@ from agent.limits import Limits
 from agent.tools.define import tool
 from agent.tools.result import ToolContext
 from tests.fixtures.fake_engine import FakeEngine, Say, call_text
+
+pytestmark = pytest.mark.usefixtures("module_home")
 
 counted = 0
 
@@ -32,14 +32,6 @@ def count() -> int:
 def same(x: int = 1) -> str:
     """The same each time."""
     return "as before"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("home")
-        patch.setenv("SPRIG_HOME", str(folder))
-        yield folder
 
 
 COUNT, SAME = call_text("count", {}), call_text("same", {})

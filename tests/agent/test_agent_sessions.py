@@ -2,65 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from agent.agent import Agent
 from agent.errors import SprigError
 from agent.events import Done
 from agent.messages import Message
 from agent.sessions.store import Store
-from agent.tools.define import tool
-from tests.fixtures.fake_engine import FakeEngine, Say, call_text, turn_text
+from tests.fixtures.fake_engine import Say, turn_text
+from tests.fixtures.scripted import RAIN, Make, roles, weather
 
-RAIN = call_text("weather", {"city": "Bern"})
-
-
-@tool
-def weather(city: str, days: int = 1) -> str:
-    """The weather."""
-    if city == "Atlantis":
-        raise ValueError("it sank")
-    return f"rain in {city} for {days}"
-
-
-@tool(approval="ask")
-def delete(path: str) -> str:
-    """Delete a file."""
-    return f"deleted {path}"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("home")
-        patch.setenv("SPRIG_HOME", str(folder))
-        yield folder
-
-
-Make = Callable[..., tuple[Agent, FakeEngine]]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    made: list[Agent] = []
-
-    def new(*script: Say | str, template: str = "hermes", context: int = 100_000, **settings: Any) -> tuple[Agent, FakeEngine]:
-        engine = FakeEngine(script, template=template, context=context)
-        agent = Agent(engine, **settings)
-        made.append(agent)
-        return agent, engine
-
-    yield new
-    for agent in made:
-        agent.close()
-
-
-def roles(messages: tuple[Message, ...]) -> list[str]:
-    return [m.role for m in messages]
+pytestmark = pytest.mark.usefixtures("module_home")
 
 
 @pytest.fixture
@@ -189,7 +143,7 @@ def test_another_session_is_taken_up_on_the_same_agent(make: Make, store: Store)
     assert len(garden.messages()) == 2
 
 
-def test_a_session_by_its_id(make: Make, home: Path) -> None:
+def test_a_session_by_its_id(make: Make, module_home: Path) -> None:
     with Store() as store:
         session = store.create()
         session.append(Message("user", "hello"))

@@ -16,6 +16,7 @@ import pytest
 
 from agent.errors import OutputError
 from agent.files import atomic_write, exclusive, free_disk, human_size, publish, reserve
+from tests.fixtures.disk import small_disk
 from tests.fixtures.paths import ROOT
 
 
@@ -30,15 +31,9 @@ def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of one megabyte of its own, where this user may mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root may mount a small disk, and not everywhere")
-    yield place
-    subprocess.run(["umount", place], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "1m") as place:
+        yield place
 
 
 @pytest.mark.parametrize(
@@ -295,8 +290,8 @@ def test_free_space_is_known_for_a_place_that_is_not_there_yet(tmp_path: Path) -
     assert abs(free_disk(tmp_path / "a" / "b" / "c.gguf") - free_disk(tmp_path)) < 1 << 30
 
 
-def test_a_small_disk_refuses_at_once_and_takes_what_fits(small_disk: Path) -> None:
-    part = small_disk / "x.part"
+def test_a_small_disk_refuses_at_once_and_takes_what_fits(disk: Path) -> None:
+    part = disk / "x.part"
     with exclusive(part) as fd:
         with pytest.raises(OutputError, match=r"x\.part needs 2 MB, 1 MB free on"):
             reserve(fd, 2_000_000, part)
@@ -304,20 +299,20 @@ def test_a_small_disk_refuses_at_once_and_takes_what_fits(small_disk: Path) -> N
         reserve(fd, 900_000, part)
         # Every reserved byte can be written, though nothing else fits any more.
         with pytest.raises(OutputError, match="the disk is full"):
-            atomic_write(small_disk / "other", bytes(500_000))
+            atomic_write(disk / "other", bytes(500_000))
         assert os.pwrite(fd, bytes(900_000), 0) == 900_000
-    publish(part, small_disk / "x")
-    assert names(small_disk) == ["x"]
+    publish(part, disk / "x")
+    assert names(disk) == ["x"]
 
 
-def test_a_full_disk_does_not_cost_the_old_file(small_disk: Path) -> None:
-    path = small_disk / "card.md"
+def test_a_full_disk_does_not_cost_the_old_file(disk: Path) -> None:
+    path = disk / "card.md"
     atomic_write(path, "old")
-    (small_disk / "filler").write_bytes(bytes(free_disk(small_disk)))
+    (disk / "filler").write_bytes(bytes(free_disk(disk)))
     with pytest.raises(OutputError, match=r"the disk is full while writing .*card\.md"):
         atomic_write(path, "new" * 100_000)
     assert path.read_text() == "old"
-    assert names(small_disk) == ["card.md", "filler"]
-    (small_disk / "filler").unlink()
+    assert names(disk) == ["card.md", "filler"]
+    (disk / "filler").unlink()
     atomic_write(path, "new")
     assert path.read_text() == "new"

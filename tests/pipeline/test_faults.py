@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from agent.errors import OutputError, SprigError
 from pipeline import quantize
+from tests.fixtures.disk import small_disk
 from tests.fixtures.random_llama import SMALL, write_checkpoint
 
 FINISHED = b"a file that an earlier run finished"
@@ -160,39 +160,32 @@ def test_a_file_that_fails_its_check_is_not_published(checkpoint: Path, tmp_path
 
 
 @pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB; skipped where nobody may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
-    ).returncode:
-        pytest.skip("may not mount a file system here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "2m") as place:
+        yield place
 
 
-def test_a_disk_that_is_too_small_is_noticed_beforehand(checkpoint: Path, tiny_disk: Path) -> None:
+def test_a_disk_that_is_too_small_is_noticed_beforehand(checkpoint: Path, disk: Path) -> None:
     with pytest.raises(OutputError, match="not enough disk"):
-        quantize(str(checkpoint), "F32", tiny_disk / "out.gguf")
-    assert list(tiny_disk.iterdir()) == []
+        quantize(str(checkpoint), "F32", disk / "out.gguf")
+    assert list(disk.iterdir()) == []
 
 
 @pytest.mark.parametrize("recipe", ["Q4_K_M", "Q8_0"])
 def test_a_disk_that_fills_up_meanwhile_costs_nothing_finished(
-    recipe: str, checkpoint: Path, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: str, checkpoint: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The preflight saw room; by the time of writing somebody else has taken it."""
     monkeypatch.setattr("pipeline.preflight.free_disk", lambda path: 1 << 40)
-    out = tiny_disk / "out.gguf"
+    out = disk / "out.gguf"
     out.write_bytes(FINISHED)
-    (tiny_disk / "hog").write_bytes(bytes(1_300_000))
+    (disk / "hog").write_bytes(bytes(1_300_000))
     with pytest.raises(OutputError, match=r"(?i)space|disk|free") as caught:
         quantize(str(checkpoint), recipe, out)
     assert "\n" not in str(caught.value)
     assert out.read_bytes() == FINISHED
-    assert sorted(p.name for p in tiny_disk.iterdir()) == ["hog", "out.gguf"]
-    (tiny_disk / "hog").unlink()
+    assert sorted(p.name for p in disk.iterdir()) == ["hog", "out.gguf"]
+    (disk / "hog").unlink()
     if recipe == "Q4_K_M":
         assert quantize(str(checkpoint), recipe, out).size == out.stat().st_size
 

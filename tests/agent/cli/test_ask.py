@@ -117,6 +117,7 @@ def test_what_is_piped_in_is_added_to_the_question(model: Path, shared_home: Pat
     assert prompt(stdin="Well?") == alone
 
 
+@pytest.mark.real
 def test_the_demo_model_answers_by_its_name(home: Path) -> None:
     done = ask("Say hello.", "-m", "demo", "--max-tokens", "8", "--json", "-c", "512", home=home)
     told = only_json(done)

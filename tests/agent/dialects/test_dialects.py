@@ -27,6 +27,7 @@ from agent.dialects.families import DIALECTS, GEMMA_THINK, LLAMA3, MISTRAL_THINK
 from agent.dialects.parser import StreamParser
 from agent.dialects.write import write_calls, write_turn
 from agent.messages import Message, Segment, ToolCall, ToolSpec
+from tests.fixtures.generated import runs
 
 PROPERTIES = {
     "text": {"type": "string"},
@@ -41,7 +42,7 @@ TOOLS = {
     name: ToolSpec(name, "does it", {"type": "object", "properties": PROPERTIES}) for name in ("water_bed", "f", "read-file2")
 }
 ALL = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.name)
-FAST = settings(max_examples=20, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+FAST = settings(max_examples=runs(20), derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 def thinking_of(dialect: Dialect) -> Thinking:
@@ -300,7 +301,7 @@ def test_pieces_stay_equal_over_many_random_cuts() -> None:
     for dialect in DIALECTS.values():
         text, _ = example(dialect)
         whole = read(dialect, text, thinking=thinking_of(dialect))
-        for _ in range(40):
+        for _ in range(runs(40)):
             cuts = sorted(dice.randrange(len(text)) for _ in range(dice.randrange(1, 30)))
             parts = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
             assert read(dialect, parts, thinking=thinking_of(dialect)) == whole

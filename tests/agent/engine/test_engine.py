@@ -22,16 +22,13 @@ from agent.models.file import find_model, read_model
 from agent.models.memory import need
 from tests.fixtures.chat_ggufs import chat_model, marks_of
 from tests.fixtures.chat_templates import TEMPLATES
+from tests.fixtures.generated import runs
 from tests.fixtures.tiny import llama
+
+pytestmark = pytest.mark.usefixtures("home")
 
 GREEDY = Sampling(temperature=0, seed=1)
 PROMPT = [1, *range(3, 120)]
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 @pytest.fixture(scope="module")
@@ -410,7 +407,7 @@ def test_marks_are_read_in_trusted_text_and_in_no_other(tokenizer: tuple[Engine,
     assert not marks & set(plain)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=runs(150), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     parts=st.lists(
         st.sampled_from(["<|im_start|>", "<|im_end|>", "<tool_call>", "</s>", "<s>", "<|", "|>", "im_end", "<", " ", "\n", "a"])

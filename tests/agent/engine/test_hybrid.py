@@ -6,7 +6,6 @@ real pipeline, in the real engine.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,10 @@ from agent.engine.handle import EndStep, Engine, TextStep
 from agent.engine.sampling import Sampling
 from pipeline import quantize
 from tests.fixtures.checkpoints import save
+from tests.fixtures.shared import shared
 from tests.fixtures.tokenizers import make_tokenizer
+
+pytestmark = pytest.mark.usefixtures("home")
 
 GREEDY = Sampling(temperature=0, seed=1)
 PREFIX = [int(t) for t in np.random.default_rng(4).integers(3, 512, 90)]
@@ -25,18 +27,14 @@ QUESTION = [int(t) for t in np.random.default_rng(5).integers(3, 512, 40)]
 
 
 @pytest.fixture(scope="module", params=["lfm2", "qwen3.5", "gemma3"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    save(request.param, folder / "checkpoint")
-    make_tokenizer("smollm2", folder / "tokenizer", 512)
-    shutil.copytree(folder / "tokenizer", folder / "checkpoint", dirs_exist_ok=True)
-    return quantize(str(folder / "checkpoint"), "F32", folder / "out.gguf", threads=1).path
+def model(request: pytest.FixtureRequest) -> Path:
+    def make(folder: Path) -> None:
+        pytest.importorskip("transformers")
+        save(request.param, folder / "checkpoint")
+        make_tokenizer("smollm2", folder / "checkpoint", 512)
+        quantize(str(folder / "checkpoint"), "F32", folder / "out.gguf", threads=1)
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+    return shared(f"hybrid-{request.param}", make) / "out.gguf"
 
 
 @pytest.fixture

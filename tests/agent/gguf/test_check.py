@@ -20,6 +20,7 @@ from agent.gguf.types import F16, F32, TYPES_BY_NAME, GGMLType
 from pipeline.format.ggml import library
 from tests.agent.engine.test_trial import bert
 from tests.fixtures import tiny
+from tests.fixtures.generated import runs
 
 N = len(tiny.TOKENS)
 
@@ -167,7 +168,7 @@ VALUES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=400, derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(400), derandomize=True, deadline=None, database=None)
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), min_size=1, max_size=3))
 def test_any_value_under_any_key_ends_in_a_header_or_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[str, Any]]

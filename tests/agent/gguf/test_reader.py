@@ -20,6 +20,7 @@ from agent.gguf.types import TYPES_BY_NAME
 from pipeline.format.ggml import library
 from pipeline.format.gguf_file import Entry, lay_out, pack_value
 from tests.fixtures import tiny
+from tests.fixtures.generated import runs
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +200,7 @@ def test_a_file_cut_off_anywhere_is_refused(good: Path, tmp_path: Path) -> None:
         refused(path)
 
 
-@settings(max_examples=400, derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(400), derandomize=True, deadline=None, database=None)
 @given(st.data())
 def test_whatever_is_changed_ends_in_a_header_or_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -18,6 +18,7 @@ from agent.grammar.constrain import Constraint
 from agent.grammar.validate import validate
 from agent.messages import ToolCall, ToolSpec
 from tests.agent.grammar import schemas
+from tests.fixtures.generated import runs
 
 SEEDS = st.integers(0, 2**60)
 NAMES = sorted(DIALECTS)
@@ -49,7 +50,7 @@ def read(dialect: Dialect, tools: list[ToolSpec], written: str) -> list[Any]:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(SEEDS)
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=runs(40), deadline=None, derandomize=True)
 def test_a_random_way_through_an_answer_is_read_as_valid_calls(name: str, seed: int) -> None:
     r = random.Random(seed)
     dialect = DIALECTS[name]
@@ -71,7 +72,7 @@ def test_a_random_way_through_an_answer_is_read_as_valid_calls(name: str, seed: 
 
 @pytest.mark.parametrize("name", NAMES)
 @given(SEEDS)
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=runs(40), deadline=None, derandomize=True)
 def test_every_valid_call_can_be_written(name: str, seed: int) -> None:
     r = random.Random(seed)
     dialect = DIALECTS[name]
@@ -108,7 +109,7 @@ def strings(value: Any) -> list[str]:
 
 
 @given(SEEDS)
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=runs(50), deadline=None, derandomize=True)
 def test_random_bytes_never_get_an_answer_stuck(seed: int) -> None:
     r = random.Random(seed)
     dialect = DIALECTS[r.choice(NAMES)]

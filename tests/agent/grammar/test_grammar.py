@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import re
@@ -20,6 +21,7 @@ from agent.grammar.matcher import MAX_DEPTH, Grammar
 from agent.grammar.nodes import Alt, Nest, Node, Ref, Repeat, Seq, settle
 from agent.grammar.numbers import Interval, Number
 from agent.grammar.regex import NotRegularError, compile_pattern
+from tests.fixtures.generated import runs
 
 
 def fits(node: Node, text: str) -> bool:
@@ -35,13 +37,38 @@ PATTERNS = [
 
 
 @given(st.sampled_from(PATTERNS), st.text("abcxyz019 -@.]\n_é", max_size=8))
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(max_examples=runs(1500), deadline=None, derandomize=True)
 def test_an_automaton_finds_what_pythons_search_finds(pattern: str, text: str) -> None:
     strict = re.sub(r"(?<!\\)\$", r"\\Z", pattern)
     assert compile_pattern(pattern).accepts(text) == (re.search(strict, text, re.ASCII) is not None)
 
 
-@pytest.mark.parametrize("pattern", ["(?=a)b", r"(a)\1", r"\bword", "(?i)a", "(?<!x)y", "[", "(?P<n", r"\p{L}"])
+def test_the_parser_of_this_python_names_what_the_grammar_reads() -> None:
+    """``re._parser`` is private. What a new Python changes in it shows here, before a pattern is read for another one."""
+    parser = importlib.import_module("re._parser")
+    tree = parser.parse(r"^a[^b-d\w]*?(?P<n>x|yz){2}.[e]\Z")
+    begin, letter, lazy, twice, dot, e, end = (tuple(item) for item in tree)
+    assert (str(begin), str(end)) == ("(AT, AT_BEGINNING)", "(AT, AT_END_STRING)")
+    assert str((letter, dot, e)) == "((LITERAL, 97), (ANY, None), (LITERAL, 101))"
+    kind, (low, high, items) = lazy
+    assert f"{kind} {low} {high} {list(items)}" == (
+        "MIN_REPEAT 0 MAXREPEAT [(IN, [(NEGATE, None), (RANGE, (98, 100)), (CATEGORY, CATEGORY_WORD)])]"
+    )
+    kind, (low, high, items) = twice
+    assert (str(kind), low, high) == ("MAX_REPEAT", 2, 2)
+    ((kind, (group, add, remove, items)),) = items
+    assert (str(kind), group, add, remove) == ("SUBPATTERN", 1, 0, 0)
+    ((kind, (none, branches)),) = items
+    assert (str(kind), none) == ("BRANCH", None)
+    assert [str(branch) for branch in branches] == ["[(LITERAL, 120)]", "[(LITERAL, 121), (LITERAL, 122)]"]
+    assert tree.state.flags & ~re.UNICODE == 0
+    assert parser.parse("(?m)a").state.flags & re.MULTILINE
+
+
+@pytest.mark.parametrize("pattern", [
+    "(?=a)b", r"(a)\1", r"\bword", "(?i)a", "(?<!x)y", "[", "(?P<n", r"\p{L}",
+    "a*+", "(?>a)", "(?i:a)", "(a)?(?(1)b|c)", "(?m)^a",
+])  # fmt: skip
 def test_what_is_not_regular_is_said_to_be_so(pattern: str) -> None:
     with pytest.raises(NotRegularError):
         compile_pattern(pattern)
@@ -71,7 +98,7 @@ def test_automata_combine() -> None:
 
 
 @given(st.lists(st.text("ab<", min_size=1, max_size=4), min_size=1, max_size=3, unique=True), st.text("ab<", max_size=9))
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=runs(500), deadline=None, derandomize=True)
 def test_texts_that_avoid_marks(marks: list[str], text: str) -> None:
     assert avoiding(marks).accepts(text) == (not any(mark in text for mark in marks))
     ends = [(text + marks[0]).find(mark) + len(mark) for mark in marks if mark in text + marks[0]]
@@ -85,7 +112,7 @@ INTEGERS = st.one_of(st.integers(-30, 30), st.integers(-(10**25), 10**25))
 
 
 @given(INTEGERS, INTEGERS, INTEGERS, st.sampled_from([None, 1, 3, 7, 1000]), st.booleans(), st.booleans())
-@settings(max_examples=800, deadline=None, derandomize=True)
+@settings(max_examples=runs(800), deadline=None, derandomize=True)
 def test_integers_within_bounds(low: int, high: int, number: int, step: int | None, open_low: bool, open_high: bool) -> None:
     bounds = Interval(Fraction(low), Fraction(high), open_low, open_high, None if step is None else Fraction(step))
     allowed = (low < number or (number == low and not open_low)) and (number < high or (number == high and not open_high))
@@ -94,7 +121,7 @@ def test_integers_within_bounds(low: int, high: int, number: int, step: int | No
 
 
 @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.booleans(), st.sampled_from([0.0, 1e-9, 1e-300, 5e-324, 1.0, 2.5]))
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=runs(400), deadline=None, derandomize=True)
 def test_a_number_beside_its_bound_is_what_its_float_makes_of_it(low: float, high: float, is_open: bool, gap: float) -> None:
     low, high = sorted((low, high))
     leaf = Number(Interval(Fraction(repr(low)), Fraction(repr(high)), is_open, is_open), integer=False)
@@ -122,7 +149,7 @@ def test_what_is_no_number(text: str) -> None:
 
 
 @given(st.text(max_size=6), st.integers(0, 4), st.integers(0, 6))
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=runs(500), deadline=None, derandomize=True)
 def test_strings_are_counted_in_code_points_whatever_their_escapes(text: str, low: int, room: int) -> None:
     leaf = Quoted(TextRule(None, low, low + room))
     allowed = low <= len(text) <= low + room

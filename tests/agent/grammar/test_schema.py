@@ -15,6 +15,7 @@ from agent.errors import SchemaError
 from agent.grammar.matcher import Grammar
 from agent.grammar.schema import compile_schema
 from agent.grammar.validate import validate
+from tests.fixtures.generated import runs
 
 TREE = {
     "$defs": {
@@ -241,7 +242,7 @@ def junk(r: random.Random, depth: int) -> Any:
 
 
 @given(st.integers(0, 2**60))
-@settings(max_examples=2000, deadline=None, derandomize=True)
+@settings(max_examples=runs(2000), deadline=None, derandomize=True)
 def test_junk_is_refused_or_means_something(seed: int) -> None:
     r = random.Random(seed)
     schema = junk(r, 4)

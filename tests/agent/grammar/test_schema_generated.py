@@ -15,12 +15,13 @@ from agent.grammar.schema import compile_schema
 from agent.grammar.syntax import Gemma, Python
 from agent.grammar.validate import validate
 from tests.agent.grammar import schemas
+from tests.fixtures.generated import runs
 
 SEEDS = st.integers(0, 2**60)
 
 
 @given(SEEDS)
-@settings(max_examples=2500, deadline=None, derandomize=True)
+@settings(max_examples=runs(2500), deadline=None, derandomize=True)
 def test_a_random_way_through_a_schema_ends_in_a_value_that_fulfils_it(seed: int) -> None:
     r = random.Random(seed)
     schema = schemas.schema(r)
@@ -38,7 +39,7 @@ def test_a_random_way_through_a_schema_ends_in_a_value_that_fulfils_it(seed: int
 
 
 @given(SEEDS)
-@settings(max_examples=2500, deadline=None, derandomize=True)
+@settings(max_examples=runs(2500), deadline=None, derandomize=True)
 def test_every_value_that_fulfils_a_schema_can_be_written(seed: int) -> None:
     r = random.Random(seed)
     schema = schemas.schema(r)
@@ -54,7 +55,7 @@ def test_every_value_that_fulfils_a_schema_can_be_written(seed: int) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=2500, deadline=None, derandomize=True)
+@settings(max_examples=runs(2500), deadline=None, derandomize=True)
 def test_the_check_afterwards_agrees_with_jsonschema_on_values_of_other_schemas(seed: int) -> None:
     r = random.Random(seed)
     schema, other = schemas.schema(r), schemas.schema(r)
@@ -69,7 +70,7 @@ def test_the_check_afterwards_agrees_with_jsonschema_on_values_of_other_schemas(
 
 
 @given(SEEDS)
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(max_examples=runs(1500), deadline=None, derandomize=True)
 def test_a_value_that_does_not_fulfil_a_schema_cannot_be_written(seed: int) -> None:
     r = random.Random(seed)
     schema, other = schemas.schema(r), schemas.schema(r)
@@ -80,7 +81,7 @@ def test_a_value_that_does_not_fulfil_a_schema_cannot_be_written(seed: int) -> N
 
 
 @given(SEEDS)
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=runs(500), deadline=None, derandomize=True)
 def test_what_is_forced_is_what_alone_may_come(seed: int) -> None:
     r = random.Random(seed)
     state = Grammar(compile_schema(schemas.schema(r))[0]).start()
@@ -94,7 +95,7 @@ def test_what_is_forced_is_what_alone_may_come(seed: int) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=runs(500), deadline=None, derandomize=True)
 def test_the_same_in_the_syntaxes_of_lfm_and_gemma(seed: int) -> None:
     r = random.Random(seed)
     schema = schemas.schema(r)

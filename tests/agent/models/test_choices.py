@@ -20,13 +20,9 @@ from agent.models.last_used import LastUsed
 from agent.models.memory import LEAST_CONTEXT
 from tests.fixtures.chat_ggufs import chat_model
 
+pytestmark = pytest.mark.usefixtures("home")
+
 PLENTY = 1 << 40
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 @pytest.fixture

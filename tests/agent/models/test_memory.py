@@ -17,6 +17,7 @@ from agent.models.file import ModelFile
 from agent.models.memory import LEAST_CONTEXT, STEP, USUAL_CONTEXT, choose_context, need
 from pipeline import quantize
 from tests.fixtures.fake_engine import model_file
+from tests.fixtures.generated import runs
 from tests.fixtures.random_llama import LlamaShape, write_checkpoint
 
 GREEDY = Sampling(temperature=0, seed=1)
@@ -41,7 +42,7 @@ def test_the_usual_context_where_it_fits() -> None:
     assert chosen(SMALL, 3000, 10**10) == 3072
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=runs(200), deadline=None, derandomize=True)
 @given(
     available=st.integers(10**6, 2 * 10**9), more=st.integers(0, 10**9), sequences=st.integers(1, 8),
     cache=st.sampled_from(["f16", "q8_0"]), window=st.sampled_from([0, 512]), state=st.sampled_from([0, 10**6]),
@@ -63,7 +64,7 @@ def test_it_never_takes_more_than_there_is_and_grows_with_it(
     assert chosen(file, context, available, sequences=sequences, cache=cache) == context
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=runs(100), deadline=None, derandomize=True)
 @given(a=st.integers(1, 32), b=st.integers(1, 32), cache=st.sampled_from(["f16", "q8_0"]))
 def test_a_longer_context_needs_more(a: int, b: int, cache: str) -> None:
     short, long = (need(SMALL, context=n * STEP, sequences=2, batch=128, cache=cache) for n in sorted((a, b)))

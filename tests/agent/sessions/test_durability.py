@@ -17,6 +17,7 @@ import pytest
 from agent.messages import Message
 from agent.sessions.salvage import salvage
 from agent.sessions.store import SessionError, Store
+from tests.fixtures.disk import small_disk
 from tests.fixtures.paths import ROOT
 
 # Talks without end, answers growing in steps, and says what was acknowledged: "A id" appended, "U id length" updated.
@@ -111,14 +112,8 @@ def test_any_torn_end_of_the_log_leaves_a_prefix_of_what_was_said(tmp_path: Path
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own of half a megabyte, where this user may mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root may mount a small disk, and not everywhere")
-    yield place
-    subprocess.run(["umount", place], check=True)
+    with small_disk(tmp_path / "disk", "512k") as place:
+        yield place
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(disk: Path) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from agent.messages import Message, ToolCall
 from agent.sessions.store import Session, SessionError, Store
+from tests.fixtures.generated import runs
 from tests.fixtures.paths import ROOT
 
 
@@ -249,7 +250,7 @@ def as_utf8(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=runs(80), deadline=None)
 @given(text=TEXTS, thinking=TEXTS, name=TEXTS, arguments=st.dictionaries(TEXTS, VALUES, max_size=3), query=TEXTS)
 def test_any_text_survives_the_store_and_may_be_searched_for(
     text: str, thinking: str, name: str, arguments: dict[str, object], query: str

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -30,14 +29,6 @@ CALL = Message("assistant", calls=(ToolCall("get_weather", {"city": "Bern", "day
 CALLS = Message("assistant", calls=(*CALL.calls, ToolCall("get_weather", {"city": "Zug", "days": 1}, "abcdefgh2")))
 RESULT = Message("tool", "Rain.", call_id="abcdefgh1", name="get_weather")
 RESULT2 = Message("tool", "Sun.", call_id="abcdefgh2", name="get_weather")
-
-
-@pytest.fixture(scope="module")
-def templates() -> Iterator[dict[str, ChatTemplate]]:
-    opened = {name: ChatTemplate(source, bos="<s>", eos="</s>") for name, (source, _) in TEMPLATES.items()}
-    yield opened
-    for template in opened.values():
-        template.close()
 
 
 def text(segments: list[Segment]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
@@ -16,6 +15,7 @@ from agent.templates.sandbox import environment
 from agent.templates.shadow import segments, shadow, shadow_schema, unshadow, woven
 from agent.templates.shadow_json import tojson
 from tests.fixtures.chat_templates import TEMPLATES
+from tests.fixtures.generated import runs
 
 NOW = datetime(2031, 3, 5)
 MARKS = [
@@ -51,14 +51,6 @@ def untrusted(parts: list[Segment]) -> str:
     return "".join(part.text for part in parts if not part.trusted)
 
 
-@pytest.fixture(scope="module")
-def templates() -> Iterator[dict[str, ChatTemplate]]:
-    opened = {name: ChatTemplate(source, bos="<s>", eos="</s>") for name, (source, _) in TEMPLATES.items()}
-    yield opened
-    for template in opened.values():
-        template.close()
-
-
 def conversation(texts: list[str]) -> tuple[list[Message], list[ToolSpec], Message, list[Message]]:
     """Every place that a text can come to, filled with the given ones."""
     system, first, thought, said, result, last, described, hint, value, name = texts
@@ -76,7 +68,7 @@ def conversation(texts: list[str]) -> tuple[list[Message], list[ToolSpec], Messa
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=runs(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(TEXTS, min_size=10, max_size=10))
 @example(texts=[f"{mark}<|im_end|>\n{mark}" for mark in MARKS[:10]])
 @example(texts=["</think>", "<tool_response>x</tool_response>", "</think>", "<think>", '"}}', "/no_think", "\\", "'", '"', "|"])
@@ -110,7 +102,7 @@ def test_a_shadow_comes_back_as_the_text(text: str) -> None:
     assert "".join(part.text for part in segments("<a>" + shadow(text) + "<b>")) == "<a>" + cleaned(text) + "<b>"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=runs(60), deadline=None)
 @given(
     st.recursive(TEXTS | st.integers() | st.booleans() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner))
 )

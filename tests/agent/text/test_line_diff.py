@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.text.line_diff import MAX_DIFF, unified
+from tests.fixtures.generated import runs
 
 _TEXT = st.lists(st.sampled_from(["", "a", "b", "-- c", "++ d", "@@ -1 +1 @@", "e\r", "f\u2028g"]), max_size=30).map("\n".join)
 
@@ -38,7 +39,7 @@ def applied(before: str, diff: str) -> str:
     return "".join(new + old[at:])
 
 
-@settings(max_examples=300, deadline=None, database=None, derandomize=True)
+@settings(max_examples=runs(300), deadline=None, database=None, derandomize=True)
 @given(_TEXT, _TEXT)
 def test_the_diff_leads_from_one_text_to_the_other(before: str, after: str) -> None:
     diff, cut = unified(before, after, "x")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.text import display
+from tests.fixtures.generated import runs
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_lines_may_stay_lines() -> None:
     assert display("a\n\tb\r\n", lines=True) == "a\n\tb␍\n"
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(300), derandomize=True, deadline=None, database=None)
 @given(st.text(st.characters(exclude_categories=()), max_size=40))
 def test_nothing_gets_through_and_nothing_changes_twice(text: str) -> None:
     shown = display(text)

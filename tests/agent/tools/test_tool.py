@@ -24,6 +24,7 @@ from agent.tools.define import Tool, as_tool, tool
 from agent.tools.docstring import parse_docstring
 from agent.tools.result import ToolContext, ToolDefinitionError, ToolResult
 from agent.tools.schema import Bounds
+from tests.fixtures.generated import runs
 
 
 class Colour(enum.Enum):
@@ -192,7 +193,7 @@ def test_odd_docstrings(text: str | None, summary: str, names: set[str]) -> None
     assert set(doc.parameters) == names
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(150), derandomize=True, deadline=None, database=None)
 @given(st.text(st.sampled_from("abAr gs:\n -_=.*()paramReturns"), max_size=120))
 def test_no_docstring_breaks_the_parser(text: str) -> None:
     doc = parse_docstring(text)

@@ -16,6 +16,7 @@ from agent.tools.define import as_tool, tool
 from agent.tools.result import ToolError
 from agent.tools.schema import Bounds, Field
 from tests.agent.tools.test_tool import Colour, Mode, Place, Plant, Point, Spot
+from tests.fixtures.generated import runs
 
 
 @dataclass
@@ -133,7 +134,7 @@ KINDS = [
 ]
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(150), derandomize=True, deadline=None, database=None)
 @given(JSON, st.sampled_from(KINDS))
 def test_no_json_value_raises(value: Any, kind: Any) -> None:
     refusal = "x"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from agent.tools.define import tool
 from agent.tools.result import MAX_TEXT, ToolResult, cap, clean, to_result
+from tests.fixtures.generated import runs
 
 
 @dataclass
@@ -89,7 +90,7 @@ def test_terminal_and_invisible_characters_do_not_reach_the_model(dirty: str, cl
     assert clean(dirty) == clean_text
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(300), derandomize=True, deadline=None, database=None)
 @given(st.text(st.characters(exclude_categories=()), max_size=60))
 def test_whatever_comes_is_encodable_and_clean_twice_is_clean_once(text: str) -> None:
     once = clean(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,9 @@ from agent.tools.define import tool
 from agent.turn.compaction import compacted
 from tests.fixtures.chat_ggufs import chat_model
 from tests.fixtures.fake_engine import FakeEngine, call_text
+from tests.fixtures.generated import runs
+
+pytestmark = pytest.mark.usefixtures("module_home")
 
 SYSTEM = Message("system", "Be brief.")
 LONG = "result " * 100
@@ -116,7 +119,7 @@ def conversations(draw: st.DrawFn) -> list[Message]:
     return messages
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=runs(200), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(messages=conversations(), room=st.integers(0, 3000))
 def test_system_and_last_question_stay_and_every_call_keeps_its_result(messages: list[Message], room: int) -> None:
     before = list(messages)
@@ -137,14 +140,6 @@ def test_system_and_last_question_stay_and_every_call_keeps_its_result(messages:
 
 
 # In the agent.
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("home")
-        patch.setenv("SPRIG_HOME", str(folder))
-        yield folder
 
 
 @tool

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import pytest
@@ -16,6 +14,8 @@ from agent.errors import SchemaError
 from agent.tools.define import tool
 from agent.turn.output import Output
 from tests.fixtures.fake_engine import FakeEngine, call_text
+
+pytestmark = pytest.mark.usefixtures("module_home")
 
 
 @dataclass
@@ -34,14 +34,6 @@ SCHEMA = {
     "type": "object", "properties": {"name": {"type": "string"}, "legs": {"type": "integer", "minimum": 0}},
     "required": ["name", "legs"], "additionalProperties": False,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("home")
-        patch.setenv("SPRIG_HOME", str(folder))
-        yield folder
 
 
 def test_a_mapping_is_the_schema_and_the_value_is_json() -> None:

@@ -7,16 +7,12 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from agent.errors import CheckpointError, SprigError, UnsupportedError
 from pipeline.architectures import Architecture, find_architecture, supported
@@ -25,15 +21,20 @@ from pipeline.architectures.rope import read_rope, rope_keys, rope_tensors
 from pipeline.format.gguf_file import pack_value
 from pipeline.sources.checkpoint import TensorInfo, read_safetensors_header
 from tests.fixtures.checkpoints import CASES, save
+from tests.fixtures.generated import runs
+from tests.fixtures.shared import shared
 
 Infos = dict[str, TensorInfo]
 
 
 @cache
 def _saved(name: str) -> tuple[str, Infos]:
-    with TemporaryDirectory() as folder:
-        save(name, Path(folder))
-        return (Path(folder) / "config.json").read_text(), read_safetensors_header(Path(folder) / "model.safetensors")
+    def make(folder: Path) -> None:
+        pytest.importorskip("transformers")
+        save(name, folder)
+
+    folder = shared(f"checkpoint-{name}", make)
+    return (folder / "config.json").read_text(), read_safetensors_header(folder / "model.safetensors")
 
 
 def config_of(name: str) -> dict[str, Any]:
@@ -69,6 +70,8 @@ def test_each_model_type_has_a_class_that_claims_it() -> None:
 
 @pytest.mark.parametrize("model_type", sorted({t for t, _ in CASES.values()}))
 def test_what_config_json_leaves_out_is_what_transformers_assumes(model_type: str) -> None:
+    from transformers import AutoConfig
+
     others = {"shared_intermediate_size": 256} if model_type == "granitemoeshared" else {}
     others |= {"norm_topk_prob": True} if model_type == "qwen3_moe" else {}
     config = AutoConfig.for_model(model_type, **others)
@@ -181,6 +184,10 @@ HUB_ROPES = {
 
 @pytest.mark.parametrize("model", HUB_ROPES)
 def test_real_ropes_turn_as_fast_as_in_transformers(model: str) -> None:
+    import torch
+    from transformers import AutoConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
     head_dim, context, parameters = HUB_ROPES[model]
     hp = {"max_position_embeddings": context, "rope_parameters": parameters}
     rope = read_rope(hp, head_dim)
@@ -310,7 +317,7 @@ def test_a_weight_under_two_names_is_refused() -> None:
 INSANE = [10**9, -1, 0, float("nan"), float("inf"), "x", None, [], {}, 10**400, 10**5000, True, 0.5, [1, "x"], {"a": 1}]
 
 
-@settings(max_examples=400, derandomize=True, deadline=None)
+@settings(max_examples=runs(400), derandomize=True, deadline=None)
 @given(data=st.data())
 def test_no_value_of_config_json_brings_down_more_than_the_one_run(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(CASES)))

@@ -12,15 +12,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
-import transformers
-from safetensors.torch import load_file, save_file
 
 from agent.gguf.reader import read_header
 from pipeline import quantize
@@ -31,6 +28,10 @@ from pipeline.architectures.moe import MixtureOfExperts
 from pipeline.architectures.qwen3_5 import Qwen35
 from tests.fixtures.checkpoints import CASES, ENCODERS, WRAPPERS, build, save, use_ggml_gelu, wrapper
 from tests.fixtures.tokenizers import make_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+    import transformers
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,9 +45,14 @@ TOLERANCE = 1e-3
 TABLE_TOLERANCE, GELU_TOLERANCE = 4e-3, 1e-2
 GELU = ("gemma2", "gemma3", "gemma4", "bert", "distilbert")
 
-torch.set_num_threads(1)
-transformers.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+
+@pytest.fixture(scope="module", autouse=True)
+def _quiet() -> None:
+    """transformers on one thread and without a word. Both libraries are loaded when a test of this file runs, not before."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +81,8 @@ def tokens() -> list[int]:
 
 def in_transformers(model: transformers.PreTrainedModel) -> Floats:
     """[64, 512] log-probabilities, or [64, hidden_size] embeddings."""
+    import torch
+
     with torch.no_grad():
         out = model(input_ids=torch.tensor([tokens()]))
     return log_softmax(out.logits[0].numpy()) if "logits" in out else out.last_hidden_state[0].double().numpy()
@@ -188,6 +196,9 @@ def test_a_mistake_in_one_kind_of_tensor_would_be_heard(
 def test_experts_in_one_tensor_or_one_each_give_the_same_file(
     name: str, suffix: str, tmp_path: Path, convert: Callable[[Path], Path]
 ) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
     save(name, tmp_path / "each")
     shutil.copytree(tmp_path / "each", tmp_path / "one")
     weights = load_file(tmp_path / "each" / "model.safetensors")
@@ -214,6 +225,8 @@ def tensor_bytes(path: Path) -> dict[str, bytes]:
 
 
 def test_a_head_that_repeats_the_embedding_is_left_out(tmp_path: Path, convert: Callable[[Path], Path]) -> None:
+    from safetensors.torch import load_file, save_file
+
     model = save("qwen3-tied", tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
@@ -224,6 +237,8 @@ def test_a_head_that_repeats_the_embedding_is_left_out(tmp_path: Path, convert: 
 
 
 def test_of_an_embedding_and_a_head_that_are_one_either_name_will_do(tmp_path: Path, convert: Callable[[Path], Path]) -> None:
+    from safetensors.torch import load_file, save_file
+
     model = save("qwen3-tied", tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     weights["lm_head.weight"] = weights.pop("model.embed_tokens.weight")

@@ -17,20 +17,22 @@ from pipeline.quantize import write_tensors
 from pipeline.recipes.mixtures import RECIPES
 from pipeline.sources.checkpoint import MappedCheckpoint
 from tests.fixtures.ggufs import SHAPES, Shape, importance, write_bf16
+from tests.fixtures.shared import shared
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+def models() -> dict[str, tuple[Path, Path]]:
     """Shape -> (BF16 GGUF, imatrix)."""
-    folder = tmp_path_factory.mktemp("models")
-    made = {}
-    for i, shape in enumerate(SHAPES):
-        path = write_bf16(folder / f"{i}.gguf", shape, seed=i)
-        sums, counts = importance(shape)
-        matrix = folder / f"{i}.imatrix.gguf"
-        write_imatrix(matrix, dict(sums), dict(counts), datasets=["made up"], chunks=1, chunk_size=512)
-        made[shape.name] = (path, matrix)
-    return made
+
+    def make(folder: Path) -> None:
+        for i, shape in enumerate(SHAPES):
+            write_bf16(folder / f"{i}.gguf", shape, seed=i)
+            sums, counts = importance(shape)
+            matrix = folder / f"{i}.imatrix.gguf"
+            write_imatrix(matrix, dict(sums), dict(counts), datasets=["made up"], chunks=1, chunk_size=512)
+
+    folder = shared("same-bytes", make)
+    return {shape.name: (folder / f"{i}.gguf", folder / f"{i}.imatrix.gguf") for i, shape in enumerate(SHAPES)}
 
 
 def llama_quantize(

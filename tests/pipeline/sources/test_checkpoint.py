@@ -25,11 +25,12 @@ from pipeline.sources.checkpoint import (
     read_safetensors_header,
 )
 from pipeline.sources.torch_bin import TorchCheckpoint
+from tests.fixtures.generated import runs
 from tests.fixtures.paths import ROOT
 from tests.fixtures.small_checkpoints import write_safetensors
 
 FILE = "model.safetensors"
-SETTINGS = settings(derandomize=True, deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(derandomize=True, deadline=None, max_examples=runs(150), suppress_health_check=list(HealthCheck))
 
 
 def packed(header: Any, data: int = 0, *, length: int | None = None) -> tuple[bytes, int]:

@@ -21,6 +21,7 @@ from pipeline.sources import stream
 from pipeline.sources.checkpoint import RawRows
 from pipeline.sources.source import Source, open_checkpoint, open_source
 from pipeline.sources.stream import StreamCheckpoint
+from tests.fixtures.generated import runs
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.small_checkpoints import ROWS, shard_name, write_checkpoint
 
@@ -110,7 +111,7 @@ def test_a_shard_that_nobody_reads_is_proved_by_finish_when_it_is_asked_for(sour
         checkpoint.finish()
 
 
-@settings(derandomize=True, deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(derandomize=True, deadline=None, max_examples=runs(20), suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, ROWS), st.integers(0, 40)), min_size=1, max_size=12))
 def test_any_ascending_ranges_give_the_right_rows(source: Source, tmp_path: Path, picks: list[tuple[int, int, int]]) -> None:
     local, checkpoint = truth(tmp_path), streamed(source)
@@ -313,7 +314,7 @@ def test_without_openssl_the_finished_part_is_read_again(
     assert sum(r.sent for r in server.requests[before:]) == sum(w.size for w in source.weights)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, deadline=None, max_examples=runs(60))
 @given(st.binary(max_size=400), st.integers(0, 400))
 def test_a_hash_that_slept_wakes_up_the_same(data: bytes, cut: int) -> None:
     first = source_hash.sha256()

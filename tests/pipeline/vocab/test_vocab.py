@@ -22,6 +22,7 @@ from pipeline.vocab.sentencepiece import parse_model
 from pipeline.vocab.vocabulary import PROBES, Vocabulary, load_vocabulary
 from tests.fixtures import smollm2
 from tests.fixtures.corpus import hard_strings
+from tests.fixtures.generated import runs
 from tests.fixtures.llama_vocab import LlamaVocab, llama_vocab
 from tests.fixtures.tokenizers import FAMILIES, make_tokenizer
 
@@ -158,6 +159,7 @@ def real() -> dict[str, bytes]:
     return {n: (c if isinstance(c, str) else json.dumps(c, ensure_ascii=False)).encode() for n, c in content.items()}
 
 
+@pytest.mark.real
 def test_the_real_smollm2(real: dict[str, bytes], tmp_path: Path) -> None:
     config = json.loads(real["config.json"])
     vocabulary = load_vocabulary(real, config["vocab_size"], config)
@@ -429,7 +431,7 @@ def test_a_vocabulary_without_byte_tokens_would_kill_llama_cpp(tmp_path: Path) -
         load({**files, "tokenizer.json": json.dumps(spec).encode()})
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=runs(150), deadline=None, derandomize=True)
 @given(cut=st.integers(0, 12_000), noise=st.binary(max_size=8), data=st.data())
 def test_a_damaged_sentencepiece_model_is_refused_or_read(cut: int, noise: bytes, data: st.DataObject) -> None:
     whole = sentencepiece_bytes()

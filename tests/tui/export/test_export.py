@@ -17,6 +17,7 @@ from agent.messages import Message, ToolCall
 from agent.sessions.records import State, StoredMessage
 from agent.sessions.store import Store
 from agent.text import display
+from tests.fixtures.generated import runs
 from tui.export import svg
 from tui.export.files import export, message_markdown
 from tui.export.svg import session_svg
@@ -149,7 +150,7 @@ _markdown = st.lists(st.one_of(_words, st.sampled_from(_marks)), max_size=12).ma
 
 
 @given(_markdown, _words, st.sampled_from(["user", "assistant", "tool", "system"]), st.integers(20, 120))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=runs(60), deadline=None)
 def test_the_picture_is_xml_whatever_was_said(text: str, name: str, role: str, width: int) -> None:
     calls = (ToolCall(name, {name: text, "n": [1, None]}),)
     message = Message(role, text, name, calls, "", name, (name,))  # type: ignore[arg-type]

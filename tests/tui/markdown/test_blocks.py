@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.cells import cell_len
 
+from tests.fixtures.generated import runs
 from tui.markdown.blocks import LeafBlock
 from tui.markdown.cells import split_row
 from tui.markdown.document import Document
@@ -89,7 +90,7 @@ def theirs(text: str) -> list[Block]:
 
 
 @given(TEXTS)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=runs(600), deadline=None)
 @example("- a\n\n  b\n- \n\n      code\n")
 @example("1. a\n2. b\n   - c\n\n> q\nlazy\n===\n")
 @example("a | b\n--- | ---\n1 | 2 | 3\nx\n\n-\n  a\n")
@@ -119,7 +120,7 @@ RICH = st.lists(st.sampled_from(FRAGMENTS + INLINE), max_size=40).map("".join)
 
 
 @given(RICH, st.data(), st.sampled_from([8, 20, 80]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=runs(400), deadline=None)
 def test_an_answer_looks_the_same_however_it_came(text: str, data: st.DataObject, width: int) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
     chunks = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
@@ -127,7 +128,7 @@ def test_an_answer_looks_the_same_however_it_came(text: str, data: st.DataObject
 
 
 @given(RICH)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=runs(100), deadline=None)
 def test_letter_by_letter_and_with_the_width_changed_on_the_way(text: str) -> None:
     made = Document()
     for i, letter in enumerate(text):
@@ -139,7 +140,7 @@ def test_letter_by_letter_and_with_the_width_changed_on_the_way(text: str) -> No
 
 
 @given(RICH, st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=runs(200), deadline=None)
 def test_only_rows_said_to_have_changed_did(text: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
     made = Document()
@@ -152,7 +153,7 @@ def test_only_rows_said_to_have_changed_did(text: str, data: st.DataObject) -> N
 
 
 @given(RICH, st.integers(8, 60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=runs(200), deadline=None)
 def test_no_row_is_wider_than_the_screen(text: str, width: int) -> None:
     made = document([text], width)
     for y in range(made.height):
@@ -163,7 +164,7 @@ WORDS = ["a", "word", "日本語。", "❤️", "longerthantheroom", "👍🏽",
 
 
 @given(st.lists(st.sampled_from(WORDS), min_size=1), st.integers(8, 30))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=runs(300), deadline=None)
 def test_wrapping_loses_nothing_but_the_spaces_at_its_breaks(words: list[str], width: int) -> None:
     text = " ".join(words)
     made = document([text], width)

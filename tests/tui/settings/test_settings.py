@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from agent.approval.policy import Rule
 from agent.tools.builtin.catalogue import BUILTIN_NAMES
+from tests.fixtures.generated import runs
 from tui.settings.file import SettingsError, add_rule, change, load, parse
 from tui.settings.schema import OPTIONS, default
 from tui.settings.text import default_text
@@ -258,7 +259,7 @@ def _ways(value: Any, where: tuple[str | int, ...] = ()) -> set[tuple[str | int,
     return {where} | {way for key, item in inner for way in _ways(item, (*where, key))}
 
 
-@settings(max_examples=300)
+@settings(max_examples=runs(300))
 @given(st.lists(_STATEMENT, max_size=8))
 def test_the_line_finder_finds_what_tomllib_reads_and_nothing_else(statements: list[str]) -> None:
     # Only what TOML allows: a statement that clashes with those before it is left out.
@@ -273,7 +274,7 @@ def test_the_line_finder_finds_what_tomllib_reads_and_nothing_else(statements: l
     assert set(lines(text)) | {()} == _ways(tomllib.loads(text))
 
 
-@settings(max_examples=200)
+@settings(max_examples=runs(200))
 @given(st.lists(st.tuples(_VALUE, _NEWLINES.filter(lambda s: "\n" in s)), min_size=1, max_size=6), st.data())
 def test_each_key_is_on_the_line_where_it_was_written(pairs: list[tuple[str, str]], data: st.DataObject) -> None:
     text, expected = "", {}
@@ -465,7 +466,7 @@ def test_changes_of_several_threads_are_all_kept(path: Path) -> None:
     assert {rule.tool for rule in load(path).rules} == {f"tool_{n}" for n in range(8)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=runs(60), deadline=None)
 @given(st.text(max_size=80), st.text(st.characters(codec="utf-8"), max_size=40))
 def test_any_text_comes_back_as_it_was_given_or_is_refused(
     tmp_path_factory: pytest.TempPathFactory, text: str, pattern: str

@@ -20,6 +20,7 @@ from agent.approval.policy import Answer, ApprovalRequest, Policy, Rule, always_
 from agent.messages import ToolCall, ToolSpec
 from agent.tools.builtin.catalogue import builtin
 from agent.tools.define import Tool, tool
+from tests.fixtures.generated import runs
 from tests.fixtures.paths import ROOT
 from tui.widgets.approval import ApprovalView
 
@@ -341,7 +342,7 @@ _URLS = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None, database=None, derandomize=True)
+@settings(max_examples=runs(400), deadline=None, database=None, derandomize=True)
 @given(
     st.one_of(
         st.tuples(st.just("run_command"), st.fixed_dictionaries({"command": _COMMANDS})),

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
 from agent.text.line_diff import unified
+from tests.fixtures.generated import runs
 from tests.fixtures.paths import ROOT
 from tui.widgets.diff import DiffView
 from tui.widgets.diffs import count, parse
@@ -20,7 +21,7 @@ _TEXTS = ["", "a", "b", "-- a", "++ b", "@@ -1,2 +3,4 @@", "\\ no", " x", "-", "
 _LINES = st.lists(st.sampled_from(_TEXTS), max_size=25)
 
 
-@settings(max_examples=300, deadline=None, database=None, derandomize=True)
+@settings(max_examples=runs(300), deadline=None, database=None, derandomize=True)
 @given(_LINES, _LINES, st.integers(0, 4))
 def test_every_line_of_a_diff_has_its_kind_its_number_and_its_text(old: list[str], new: list[str], context: int) -> None:
     diff = "\n".join(difflib.unified_diff(old, new, "a/x", "b/x", lineterm="", n=context))
@@ -40,13 +41,13 @@ def test_every_line_of_a_diff_has_its_kind_its_number_and_its_text(old: list[str
     assert shown == [(kinds[text[0]], text[1:]) for i, text in enumerate(wanted) if i not in heads]
 
 
-@settings(max_examples=300, deadline=None, database=None, derandomize=True)
+@settings(max_examples=runs(300), deadline=None, database=None, derandomize=True)
 @given(st.text(st.sampled_from("@-+ \\,0123456789\nab"), max_size=120))
 def test_no_text_breaks_the_reader(text: str) -> None:
     assert len(parse(text)) <= text.count("\n") + 1
 
 
-@settings(max_examples=300, deadline=None, database=None, derandomize=True)
+@settings(max_examples=runs(300), deadline=None, database=None, derandomize=True)
 @given(st.text(st.sampled_from("ab \n漢é"), max_size=60), st.integers(2, 9))
 def test_folded_to_a_width_nothing_is_lost_and_nothing_is_too_wide(text: str, width: int) -> None:
     places = pieces(text, width)

@@ -17,6 +17,7 @@ from agent.text.command_line import read_command
 from agent.tools.builtin.catalogue import builtin
 from agent.tools.define import Tool
 from agent.tools.result import ToolContext, ToolResult
+from tests.fixtures.generated import runs
 
 
 def runner(root: Path, **settings_: Any) -> Tool:
@@ -78,7 +79,7 @@ def test_wildcards_see_no_more_than_the_command(tmp_path: Path) -> None:
     assert run(tmp_path / "root", "echo ../*.txt").text == "../*.txt"
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(300), derandomize=True, deadline=None, database=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8), min_size=1, max_size=4))
 def test_quoted_words_are_read_as_they_were(words: list[str]) -> None:
     import shlex

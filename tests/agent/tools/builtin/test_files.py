@@ -20,6 +20,7 @@ from agent.tools.builtin.catalogue import builtin
 from agent.tools.builtin.root import Root, RootError
 from agent.tools.define import Tool
 from agent.tools.result import ToolResult
+from tests.fixtures.generated import runs
 
 SECRET = "the secret outside"
 
@@ -123,7 +124,7 @@ def test_no_path_writes_out(place: Place) -> None:
     assert not Path("/etc/passwd").read_text().startswith("owned")
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(150), derandomize=True, deadline=None, database=None)
 @given(st.text(st.sampled_from("./a~\\\0 -é\udc80"), max_size=20))
 def test_whatever_a_path_is_its_parts_are_plain_names(path: str) -> None:
     try:

@@ -23,6 +23,7 @@ from agent.tools.builtin.clock import Timer, Timers
 from agent.tools.builtin.notes import Notes
 from agent.tools.define import Tool
 from agent.tools.result import ToolDefinitionError, ToolError
+from tests.fixtures.generated import runs
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_what_is_no_arithmetic_or_too_much_of_it_is_refused_at_once(expression: 
     assert "\n" not in refusal
 
 
-@settings(max_examples=150, derandomize=True, deadline=2000, database=None)
+@settings(max_examples=runs(150), derandomize=True, deadline=2000, database=None)
 @given(st.text(st.sampled_from("0123456789.+-*/%^() esqrtpi,"), max_size=30))
 def test_no_expression_raises_anything_else(expression: str) -> None:
     try:

@@ -22,6 +22,7 @@ from agent.text.address import AddressError, is_public, read_url, resolve
 from agent.text.html_text import html_text
 from agent.tools.builtin.catalogue import builtin
 from agent.tools.builtin.fetch_child import MAX_BODY, FetchError, Page, fetch_page
+from tests.fixtures.generated import runs
 
 PUBLIC = "93.184.216.34"
 Reply = Callable[["Handler"], None]
@@ -184,7 +185,7 @@ def test_what_is_no_plain_web_address_is_refused(url: str) -> None:
     assert "\n" not in str(e.value)
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(150), derandomize=True, deadline=None, database=None)
 @given(st.text(max_size=40) | st.text(st.sampled_from("http://a.b:0@[]%?#\\\r\n 8é"), max_size=30))
 def test_no_text_breaks_the_url_reader(text: str) -> None:
     for url in (text, f"http://{text}", f"http://x/{text}"):
@@ -197,7 +198,7 @@ def test_no_text_breaks_the_url_reader(text: str) -> None:
         assert read_url(target.url) == target
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(150), derandomize=True, deadline=None, database=None)
 @given(st.ip_addresses(v=4))
 def test_an_address_wrapped_in_another_is_as_private_as_itself(address: ipaddress.IPv4Address) -> None:
     value = int(address)
@@ -458,7 +459,7 @@ def test_html_without_end_takes_time_in_proportion(piece: str) -> None:
     assert time.monotonic() - began < 3
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(150), derandomize=True, deadline=None, database=None)
 @given(st.text(st.sampled_from("<>/!-[]&;#pdivscript \n'\"=a"), max_size=80))
 def test_no_html_raises(html: str) -> None:
     assert isinstance(html_text(html), str)

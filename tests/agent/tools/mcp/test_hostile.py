@@ -22,12 +22,9 @@ from agent.tools.mcp.servers import MCPServers, ServerConfig
 from tests.fixtures.mcp_servers import hostile_http, raw
 from tests.fixtures.paths import ROOT
 
+pytestmark = pytest.mark.usefixtures("home")
+
 HEADROOM = 1.5  # seconds that a deadline may be missed by
-
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture(autouse=True, scope="module")

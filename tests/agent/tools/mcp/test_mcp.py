@@ -18,10 +18,7 @@ from agent.tools.result import ToolContext
 from tests.fixtures.mcp_servers import honest, honest_http, raw
 from tests.fixtures.paths import ROOT
 
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,57 @@
+"""What all tests share: homes of their own, things that are made once in a run, and marks that follow from what a test uses."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.fixtures.generated import runs
+from tests.fixtures.shared import VARIABLE
+
+settings.register_profile("sprig", max_examples=runs(settings.default.max_examples))
+settings.load_profile("sprig")
+
+SCREENS = Path(__file__).parent / "tui"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder for tests.fixtures.shared; the workers inherit its name."""
+    if VARIABLE not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="sprig-shared-", ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        os.environ[VARIABLE] = folder.name
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what a test is by what it uses; `real` and `slow` stand in the files themselves."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        if getattr(item.obj, "is_hypothesis_test", False):
+            item.add_marker("generated")
+        if "browser" in item.fixturenames:
+            item.add_marker("browser")
+        elif item.path.is_relative_to(SCREENS) and inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
+            item.add_marker("screen")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """SPRIG_HOME of one test; it does not exist yet."""
+    monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="module")
+def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """SPRIG_HOME of all tests of a file: what was found out about a chat template is found out once."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("home")
+        patch.setenv("SPRIG_HOME", str(folder))
+        yield folder
