@@ -20,7 +20,7 @@ from tui.screens.sessions_side import SessionsSide
 from tui.talk.setup import Setup
 from tui.terminal.compositor import RowCompositor
 from tui.widgets.conversation import Conversation
-from tui.widgets.prompt import Prompt
+from tui.widgets.prompt.prompt import Prompt
 from tui.widgets.status_line import StatusLine
 from tui.widgets.welcome import Welcome
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from tui.screens.chat_notes import ChatNotes
     from tui.talk.notes import ModelFacts
     from tui.talk.work import Work
-    from tui.widgets.answer_text import AnswerText
-    from tui.widgets.approval import ApprovalView
-    from tui.widgets.entry_view import EntryView
-    from tui.widgets.notice import Notice
+    from tui.widgets.approval.question import ApprovalView
+    from tui.widgets.messages.answer_text import AnswerText
+    from tui.widgets.messages.entry import EntryView
+    from tui.widgets.messages.notice import Notice
 
 
 class NotesArrived(Message):
@@ -144,7 +144,7 @@ class ChatScreen(SessionsSide):
             self._show_queue()
         else:
             self.start()  # first: nobody may think meanwhile that the agent has nothing to do
-            from tui.widgets.user_message import UserMessage
+            from tui.widgets.messages.user import UserMessage
 
             await self.conversation.add(UserMessage(text))
             self._show_welcome()

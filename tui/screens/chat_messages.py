@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from tui.prompt.attach import split
 from tui.talk.entries import Entry, question_before
-from tui.widgets.answer_message import AnswerMessage
-from tui.widgets.entry_view import EntryView
-from tui.widgets.tool_call import ToolCallView
+from tui.widgets.messages.answer import AnswerMessage
+from tui.widgets.messages.entry import EntryView
+from tui.widgets.messages.tool_call import ToolCallView
 
 if TYPE_CHECKING:
     from tui.screens.chat import ChatScreen

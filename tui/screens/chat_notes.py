@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from agent import events as e
 from tui.talk import notes as n
-from tui.widgets.notice import Notice
+from tui.widgets.messages.notice import Notice
+from tui.widgets.messages.user import UserMessage
 from tui.widgets.run_view import MODEL, OPEN, SMALLER, RunView
-from tui.widgets.user_message import UserMessage
 from tui.widgets.welcome import Welcome
 
 if TYPE_CHECKING:
     from tui.screens.chat import ChatScreen
     from tui.talk.entries import Entry
-    from tui.widgets.approval import ApprovalView
+    from tui.widgets.approval.question import ApprovalView
 
 
 class ChatNotes:
@@ -101,7 +101,7 @@ class ChatNotes:
     # Questions about tools.
 
     async def _ask_person(self, question: n.Question) -> None:
-        from tui.widgets.approval import ApprovalView
+        from tui.widgets.approval.question import ApprovalView
 
         chat = self._chat
         self._question = question

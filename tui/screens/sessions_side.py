@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, cast
 from textual.screen import Screen
 
 from agent.text import display
-from tui.widgets.prompt import Prompt
+from tui.widgets.prompt.prompt import Prompt
 
 if TYPE_CHECKING:
     from tui.app import SprigApp
-    from tui.widgets.sessions_panel import SessionsPanel
+    from tui.widgets.sessions.panel import SessionsPanel
 
 _BESIDE = 60  # columns from which there is room for the panel beside the conversation
 
@@ -61,7 +61,7 @@ class SessionsSide(Screen[None]):
             self.open_sessions()
 
     def open_sessions(self, search: str = "") -> None:
-        from tui.widgets.sessions_panel import SessionsPanel
+        from tui.widgets.sessions.panel import SessionsPanel
 
         panel = SessionsPanel(self.sprig.store(), current=self.session or None, search=search)
         self.query_one("#body").mount(panel, before=0)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from agent.text import display
-from tui.voice.engine import (
+from agent.voice.engine import (
     WHY_NOT,
     Final,
     Level,

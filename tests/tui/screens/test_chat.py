@@ -14,10 +14,10 @@ from agent.sessions.store import Store
 from tests.fixtures.fake_engine import Say, call_text
 from tests.fixtures.screens import SIZES, STILL, answered, at_home, chatting, picture, say, settle, text_of, until
 from tui.settings.values import Settings
-from tui.widgets.approval import ApprovalView
-from tui.widgets.notice import Notice
-from tui.widgets.tool_call import ToolCallView
-from tui.widgets.user_message import UserMessage
+from tui.widgets.approval.question import ApprovalView
+from tui.widgets.messages.notice import Notice
+from tui.widgets.messages.tool_call import ToolCallView
+from tui.widgets.messages.user import UserMessage
 
 HARVEST = """\
 You can harvest in **three weeks**. Until then:

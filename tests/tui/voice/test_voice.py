@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from agent.errors import SprigError
-from tui.voice.engine import (
+from agent.voice.engine import (
     GROUP,
     WHY_NOT,
     Final,

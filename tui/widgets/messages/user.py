@@ -8,7 +8,7 @@ from textual.widgets import Static
 from agent.text import display
 from tui.prompt.attach import split
 from tui.talk.entries import Entry
-from tui.widgets.entry_view import EntryView, branch_label
+from tui.widgets.messages.entry import EntryView, branch_label
 
 _LONGEST = 4000  # characters that are shown; the rest is in the session
 

@@ -22,14 +22,14 @@ from textual.widgets import Input, Static
 from agent.messages import Message
 from agent.sessions.records import Hit
 from agent.sessions.store import Store
-from tui.widgets import sessions_panel
-from tui.widgets.session_ask import SessionAsk, SessionTitle
-from tui.widgets.session_keys import SessionKeys
-from tui.widgets.session_list import SessionList
-from tui.widgets.session_row import ago, row_content, session_of
-from tui.widgets.sessions_panel import SessionsPanel
+from tui.widgets.sessions import panel
+from tui.widgets.sessions.ask import SessionAsk, SessionTitle
+from tui.widgets.sessions.keys import SessionKeys
+from tui.widgets.sessions.list import SessionList
+from tui.widgets.sessions.panel import SessionsPanel
+from tui.widgets.sessions.row import ago, row_content, session_of
 
-_STYLES = Path(sessions_panel.__file__).parent
+_STYLES = Path(panel.__file__).parent
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 class Bench(App[None]):
     """The panel alone, and everything that it posts."""
 
-    CSS_PATH = [_STYLES / f"{name}.tcss" for name in ("sessions_panel", "session_list", "session_ask")]
+    CSS_PATH = [_STYLES / f"{name}.tcss" for name in ("panel", "list", "ask")]
 
     def __init__(self, store: Store, *, current: str | None = None, folder: Path | None = None) -> None:
         super().__init__()

@@ -9,10 +9,10 @@ from textual.widgets import Static
 from agent.messages import ToolCall
 from agent.text import display
 from tui.talk.entries import Entry
-from tui.widgets.answer_text import AnswerText
-from tui.widgets.entry_view import EntryView, branch_label
-from tui.widgets.thinking import ThinkingView
-from tui.widgets.tool_call import ToolCallView
+from tui.widgets.messages.answer_text import AnswerText
+from tui.widgets.messages.entry import EntryView, branch_label
+from tui.widgets.messages.thinking import ThinkingView
+from tui.widgets.messages.tool_call import ToolCallView
 
 
 class AnswerMessage(EntryView):

@@ -15,9 +15,9 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from agent.text import display
-from tui.widgets.diff import DiffView
 from tui.widgets.folding import Folded, fit, fold
-from tui.widgets.tool_text import diff_of, duration, is_path, main_argument, result_text, value_text
+from tui.widgets.messages.diff import DiffView
+from tui.widgets.messages.tool_text import diff_of, duration, is_path, main_argument, result_text, value_text
 
 if TYPE_CHECKING:
     from agent.messages import ToolCall

@@ -26,8 +26,8 @@ from tui.prompt.file_search import Finder, Paths, scan
 from tui.prompt.history import History, Walk
 from tui.prompt.pastes import Pastes, clean
 from tui.prompt.suggest import Command, Suggestion, Trigger, commands, file_suggestion, remembered, trigger
-from tui.widgets.completion import Completion
-from tui.widgets.prompt_area import PromptArea
+from tui.widgets.prompt.area import PromptArea
+from tui.widgets.prompt.completion import Completion
 
 if TYPE_CHECKING:
     from tui.prompt.attach import Attached

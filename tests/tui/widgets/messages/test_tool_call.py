@@ -15,11 +15,11 @@ from agent.messages import Message, ToolCall
 from agent.sessions.records import StoredMessage
 from agent.tools.builtin.catalogue import builtin
 from tests.fixtures.paths import ROOT
-from tui.widgets.diff import DiffView
-from tui.widgets.tool_call import ToolCallView
-from tui.widgets.tool_text import duration, main_argument
+from tui.widgets.messages.diff import DiffView
+from tui.widgets.messages.tool_call import ToolCallView
+from tui.widgets.messages.tool_text import duration, main_argument
 
-STYLES = ROOT / "tui/widgets"
+STYLES = ROOT / "tui/widgets/messages"
 SIZES = [(40, 15), (100, 30)]
 
 

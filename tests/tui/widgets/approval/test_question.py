@@ -21,9 +21,9 @@ from agent.messages import ToolCall, ToolSpec
 from agent.tools.builtin.catalogue import builtin
 from agent.tools.define import Tool, tool
 from tests.fixtures.paths import ROOT
-from tui.widgets.approval import ApprovalView
+from tui.widgets.approval.question import ApprovalView
 
-STYLES = ROOT / "tui/widgets"
+STYLES = ROOT / "tui/widgets/approval"
 SIZES = [(40, 15), (100, 30)]
 TOOLS = {t.name: t for t in builtin(root=Path("/usr"), home=Path("/usr"))}
 for _tool in TOOLS.values():
@@ -37,7 +37,7 @@ def ask(name: str | Tool, **arguments: Any) -> ApprovalRequest:
 
 
 class Asking(App[None]):
-    CSS_PATH = [STYLES / "approval.tcss", STYLES / "approval_summary.tcss"]
+    CSS_PATH = [STYLES / "question.tcss", STYLES / "summary.tcss"]
     CSS = "#top { height: 1fr; } #bottom { height: auto; max-height: 80%; }"
 
     def __init__(self, request: ApprovalRequest, grace: float = 0.0, still: bool = False) -> None:

@@ -10,8 +10,8 @@ from textual.geometry import Size
 from textual.widget import Widget
 
 from agent.text import display
-from tui.widgets.diffs import DiffLine, count, parse
 from tui.widgets.folding import pieces
+from tui.widgets.messages.diff_lines import DiffLine, count, parse
 
 _MOST = 400  # lines that are laid out even when everything is to be seen
 _LONGEST = 1_000  # characters of a line that are laid out

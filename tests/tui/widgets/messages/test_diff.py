@@ -11,11 +11,11 @@ from textual.app import App, ComposeResult
 
 from agent.text.line_diff import unified
 from tests.fixtures.paths import ROOT
-from tui.widgets.diff import DiffView
-from tui.widgets.diffs import count, parse
 from tui.widgets.folding import fold, pieces
+from tui.widgets.messages.diff import DiffView
+from tui.widgets.messages.diff_lines import count, parse
 
-STYLES = ROOT / "tui/widgets"
+STYLES = ROOT / "tui/widgets/messages"
 _TEXTS = ["", "a", "b", "-- a", "++ b", "@@ -1,2 +3,4 @@", "\\ no", " x", "-", "+", "\x1b[2J"]
 _LINES = st.lists(st.sampled_from(_TEXTS), max_size=25)
 

@@ -15,7 +15,7 @@ from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from agent.text import display
-from tui.widgets.approval_summary import ApprovalSummary
+from tui.widgets.approval.summary import ApprovalSummary
 
 if TYPE_CHECKING:
     from agent.approval.policy import Answer, ApprovalRequest, Rule

@@ -15,7 +15,7 @@ from textual.visual import RenderOptions, Visual
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from tui.widgets.session_row import ROW_LINES, Row, key_of, row_content, session_of
+from tui.widgets.sessions.row import ROW_LINES, Row, key_of, row_content, session_of
 
 Wish = Literal["open", "new", "rename", "delete", "export", "search"]
 _NEAR = 20  # rows before the end where more are asked for

@@ -20,10 +20,10 @@ from agent.sessions.records import Hit, SessionInfo
 from agent.sessions.store import Store
 from agent.text import display
 from tui.export.files import Kind, export
-from tui.widgets.session_ask import SessionAsk, SessionTitle
-from tui.widgets.session_keys import SessionKeys
-from tui.widgets.session_list import SessionList, Wish
-from tui.widgets.session_row import Row, counted, session_of, title_of
+from tui.widgets.sessions.ask import SessionAsk, SessionTitle
+from tui.widgets.sessions.keys import SessionKeys
+from tui.widgets.sessions.list import SessionList, Wish
+from tui.widgets.sessions.row import Row, counted, session_of, title_of
 
 _PAGE = 100  # sessions that are read at a time
 _HITS = 50

@@ -8,9 +8,9 @@ from textual.containers import VerticalScroll
 from textual.geometry import Offset
 
 from tests.fixtures.paths import ROOT
-from tui.widgets.answer_text import AnswerText
+from tui.widgets.messages.answer_text import AnswerText
 
-STYLE = ROOT / "tui" / "widgets" / "answer_text.tcss"
+STYLE = ROOT / "tui" / "widgets" / "messages" / "answer_text.tcss"
 CODE = "Look:\n\n```python\ndef f(x):\n    return 'a\\tb'  # no\n```\n\n"
 CODE += "and [the page](https://example.org/a) or https://plain.example now.\n"
 
