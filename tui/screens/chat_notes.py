@@ -10,10 +10,9 @@ from tui.talk import notes as n
 from tui.widgets.messages.notice import Notice
 from tui.widgets.messages.user import UserMessage
 from tui.widgets.run_view import MODEL, OPEN, SMALLER, RunView
-from tui.widgets.welcome import Welcome
 
 if TYPE_CHECKING:
-    from tui.screens.chat import ChatScreen
+    from tui.screens.roles import Chat
     from tui.talk.entries import Entry
     from tui.widgets.approval.question import ApprovalView
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 class ChatNotes:
     """Takes note after note. Loaded with the first one: before it there is nothing to tell."""
 
-    def __init__(self, chat: ChatScreen) -> None:
+    def __init__(self, chat: Chat) -> None:
         self._chat = chat
         self._run: RunView | None = None
         self._question: n.Question | None = None
@@ -67,9 +66,7 @@ class ChatNotes:
 
     async def _opened(self, facts: n.ModelFacts) -> None:
         chat = self._chat
-        chat.facts = facts  # not the setup: what was changed since is on its way
-        chat.query_one(Welcome).know(facts)
-        chat.show_title()
+        chat.know(facts)
         chat.sprig.opened(facts)
         for problem in facts.problems:
             await chat.conversation.add(Notice(problem, kind="warning"))
@@ -109,11 +106,7 @@ class ChatNotes:
         if view is not None:
             view.waiting()
         screen = chat.sprig.settings.screen
-        chat.prompt.display = False
-        await chat.query_one("#bottom").mount(
-            ApprovalView(question.request, grace=screen.approval_grace, reduced_motion=screen.reduced_motion)
-        )
-        chat.query_one(ApprovalView).focus()
+        await chat.ask(ApprovalView(question.request, grace=screen.approval_grace, reduced_motion=screen.reduced_motion))
         if screen.bell and not chat.app.app_focus:
             chat.app.bell()
 
@@ -133,8 +126,5 @@ class ChatNotes:
         chat.sprig.talk.answer(question.number, event.answer, event.rule)
 
     async def _end_question(self) -> None:
-        chat = self._chat
         self._question = None
-        await chat.query("ApprovalView").remove()
-        chat.prompt.display = True
-        chat.prompt.focus()
+        await self._chat.end_question()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from textual.screen import Screen
 
@@ -10,7 +10,7 @@ from agent.text import display
 from tui.widgets.prompt.prompt import Prompt
 
 if TYPE_CHECKING:
-    from tui.app import SprigApp
+    from tui.screens.roles import Sprig
     from tui.widgets.sessions.panel import SessionsPanel
 
 _BESIDE = 60  # columns from which there is room for the panel beside the conversation
@@ -20,18 +20,16 @@ class SessionsSide(Screen[None]):
     """What the panel wants is done here, by the talk.
 
     Attributes:
+        sprig: the application that it belongs to.
         session, session_title: of the conversation; "" before its first message.
         busy: whether the agent works on a message.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sprig: Sprig) -> None:
         super().__init__()
+        self.sprig = sprig
         self.session = self.session_title = ""
         self.busy = False
-
-    @property
-    def sprig(self) -> SprigApp:
-        return cast("SprigApp", self.app)
 
     @property
     def prompt(self) -> Prompt:

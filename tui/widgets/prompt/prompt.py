@@ -25,7 +25,7 @@ from agent.text import display
 from tui.prompt.file_search import Finder, Paths, scan
 from tui.prompt.history import History, Walk
 from tui.prompt.pastes import Pastes, clean
-from tui.prompt.suggest import Command, Suggestion, Trigger, commands, file_suggestion, remembered, trigger
+from tui.prompt.suggest import KnownCommand, Suggestion, Trigger, commands, file_suggestion, remembered, trigger
 from tui.widgets.prompt.area import PromptArea
 from tui.widgets.prompt.completion import Completion
 
@@ -87,7 +87,12 @@ class Prompt(Widget):
         """An earlier message is not edited any more; what was written before is back."""
 
     def __init__(
-        self, *, commands: Sequence[Command] = (), root: Path | None = None, history: History | None = None, id: str | None = None
+        self,
+        *,
+        commands: Sequence[KnownCommand] = (),
+        root: Path | None = None,
+        history: History | None = None,
+        id: str | None = None,
     ) -> None:
         """``commands`` are (name, about, hint at its arguments); ``root`` is the folder that ``@`` starts from."""
         super().__init__(id=id)
