@@ -25,7 +25,7 @@ from tui.screens.theme import ThemeScreen
 from tui.screens.tools import ToolsScreen
 from tui.settings import file as settings_file
 from tui.settings.values import Settings
-from tui.widgets import approval
+from tui.widgets.approval import question
 
 SIZES = [(40, 15), (100, 30)]
 sizes = pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
@@ -94,7 +94,7 @@ async def test_the_help_shows_every_key_as_it_is_now_and_every_command(size: tup
 
 def test_the_help_names_the_keys_that_answer_a_question_about_a_tool() -> None:
     listed = {key for keys, _ in APPROVAL for key in keys.split(", ")}
-    assert listed == set(approval._KEYS)
+    assert listed == set(question._KEYS)
 
 
 def test_keys_are_written_as_on_a_keyboard() -> None:

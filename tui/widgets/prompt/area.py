@@ -22,6 +22,9 @@ from tui.prompt.pastes import MOST, Pastes, clean
 # Alt+Enter of a terminal without the kitty protocol is ESC and CR. Textual makes Enter of it, which would send.
 cast(dict[str, Any], ANSI_SEQUENCES_KEYS).setdefault("\x1b\r", (Keys.ControlJ,))
 
+_SHOWN_WHOLE = 20_000  # characters of a text that is put in; a longer one becomes a mark
+_LONGEST_LINE = 4_000  # characters; a longer one is wrapped anew at each key
+
 
 class Owner(Protocol):
     """What the field asks of the prompt that it belongs to."""
@@ -112,6 +115,20 @@ class PromptArea(TextArea):
         row, column = self.cursor_location
         return self.document.get_line(row)[:column]
 
+    def at_edge(self, by: int) -> bool:
+        """Whether the cursor is in the first line (``by`` -1), or the last (1), as the text is wrapped."""
+        top = self.wrapped_document.location_to_offset(self.cursor_location).y
+        return top == 0 if by < 0 else top == self.wrapped_document.height - 1
+
+    def continue_line(self) -> bool:
+        """Make a line feed of a backslash at the end of a line, which works on any terminal; whether there was one."""
+        row, column = self.cursor_location
+        line = self.document.get_line(row)
+        if column != len(line) or not line.endswith("\\"):
+            return False
+        self.replace("\n", (row, column - 1), (row, column), maintain_selection_offset=False)
+        return True
+
     async def action_send(self) -> None:
         await self._owner.send()
 
@@ -168,6 +185,13 @@ class PromptArea(TextArea):
     @property
     def _mark_style(self) -> Style:
         return self.get_component_rich_style("prompt-area--mark", partial=True)
+
+    def fill(self, text: str, *, at_start: bool = False) -> None:
+        """Replace everything with a text from elsewhere: cleaned, and one that is too long as a mark."""
+        text = "".join(clean(text))
+        if len(text) > _SHOWN_WHOLE or max(map(len, text.split("\n"))) > _LONGEST_LINE:
+            text = self._pastes.fold(self._pastes.expand(text))  # a mark within a mark would not be found
+        self.put(text, at_start=at_start)
 
     def put(self, text: str, *, at_start: bool = False) -> None:
         """Replace everything, the cursor at the end or the start. It cannot be undone."""

@@ -398,7 +398,7 @@ async def test_no_key_waits_for_a_large_text_or_many_files(tmp_path: Path, monke
     """Processor time, as other tests share the machine, and a bound for the slowest that leaves room for them."""
     names = tuple(f"package{i % 97}/module_{i % 991}/test_file_{i}.py" for i in range(20_000))
     found = Paths(names, names, tuple(name.rpartition("/")[2] for name in names))
-    monkeypatch.setattr(tui.widgets.prompt.prompt, "scan", lambda root: found)
+    monkeypatch.setattr("tui.prompt.file_index.scan", lambda root: found)
     app = Writing(tmp_path)
     async with writing(app, (160, 50)) as pilot:
         app.query_one(PromptArea).put(("some words of a text that goes on and on " * 20 + "\n") * 125)
