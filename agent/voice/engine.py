@@ -30,7 +30,7 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """Words that will not change any more."""
+    """Words that do not change any more."""
 
     text: str
 
@@ -61,20 +61,20 @@ class VoiceInput(Protocol):
         Args:
             tell: gets what is heard, from any thread, until ``stop`` and the last Final after it.
 
-        Raises SprigError when it cannot listen.
+        Raises SprigError if it cannot listen.
         """
 
     def stop(self) -> None:
-        """End listening, and let the microphone go. What was said before may still come as a Final. Fails never."""
+        """End listening, and let the microphone go. What was said before may still come as a Final. Never raises."""
 
 
 class VoiceOutput(Protocol):
     """Turns text into speech."""
 
     def say(self, text: str) -> None:
-        """Speak; returns when all is said or ``stop`` was called. It is called in a thread of its own.
+        """Speak; return when all is said or ``stop`` was called. It is called in a thread of its own.
 
-        Raises SprigError when it cannot speak.
+        Raises SprigError if it cannot speak.
         """
 
     def stop(self) -> None:
@@ -91,9 +91,9 @@ class Voice:
 
 
 def find_voice() -> Voice | None:
-    """The first installed engine that works, by the names of the entry points; None when none is installed.
+    """The first installed engine that works, in the order of the entry points' names; None if none is installed.
 
-    Raises VoiceError when there are some, and none of them works. May take long: it reads what is installed, and imports.
+    Raises VoiceError if there are some, and none of them works. May take long: it reads what is installed, and imports.
     """
     from importlib.metadata import entry_points
 
@@ -112,13 +112,13 @@ def find_voice() -> Voice | None:
     return None
 
 
-def clean(text: str) -> str:
-    """What an engine says, as one line that is safe to show."""
+def one_line(text: str) -> str:
+    """A text of an engine as one line that is safe to show."""
     return display(" ".join(text.split()))
 
 
 def why_of(error: Exception) -> str:
     """What went wrong in an engine, in one line that is safe to show."""
     if isinstance(error, SprigError):
-        return clean(str(error))
-    return clean(f"the voice engine failed ({type(error).__name__}: {error})")
+        return one_line(str(error))
+    return one_line(f"the voice engine failed ({type(error).__name__}: {error})")
