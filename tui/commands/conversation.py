@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.errors import SprigError
 
 if TYPE_CHECKING:
-    from tui.export.files import Kind
+    from tui.export.files import ExportFormat
     from tui.screens.roles import Chat
 
 
@@ -61,7 +61,7 @@ async def copy(chat: Chat, arguments: str) -> None:
 async def export(chat: Chat, arguments: str) -> None:
     from tui.export.files import export as write
 
-    kinds: dict[str, Kind] = {"": "md", "md": "md", "json": "json", "svg": "svg"}
+    kinds: dict[str, ExportFormat] = {"": "md", "md": "md", "json": "json", "svg": "svg"}
     kind = kinds.get(arguments)
     if kind is None:
         raise SprigError("/export writes md, json or svg")

@@ -195,7 +195,7 @@ class ChatScreen(SessionsSide):
             self._show_welcome()
         self.show_status()
 
-    async def on_approval_view_answered(self, event: ApprovalView.Answered) -> None:
+    async def on_approval_view_decided(self, event: ApprovalView.Decided) -> None:
         event.stop()
         await self.notes.answered(event)
 
@@ -225,7 +225,7 @@ class ChatScreen(SessionsSide):
 
         self.tell(await copy(self.app, text))
 
-    async def on_notice_chosen(self, event: Notice.Chosen) -> None:
+    async def on_notice_offer_taken(self, event: Notice.OfferTaken) -> None:
         event.stop()
         match event.action:
             case "again":

@@ -49,7 +49,7 @@ class ChatNotes:
                 await self._not_asked(text, why)
             case n.Question():
                 await self._ask_person(note)
-            case n.Unanswerable(number):
+            case n.QuestionWithdrawn(number):
                 if self._question is not None and self._question.number == number:
                     await self._end_question()
             case n.Failed(why):
@@ -110,7 +110,7 @@ class ChatNotes:
         if screen.bell and not chat.app.app_focus:
             chat.app.bell()
 
-    async def answered(self, event: ApprovalView.Answered) -> None:
+    async def answered(self, event: ApprovalView.Decided) -> None:
         """A person has said whether a tool may run."""
         chat = self._chat
         question = self._question

@@ -18,7 +18,7 @@ from textual.widgets import Static
 from agent.text import display
 from tui.actions import Action, actions
 from tui.prompt.suggest import KnownCommand
-from tui.screens.dialog import BACK, Dialog, Key
+from tui.screens.dialog import BACK, Dialog, KeyHint
 
 _WIDE = 72  # columns from which ids stand beside the keys
 # Where a wrong key may run a command, the keys are always the same.
@@ -36,7 +36,7 @@ class HelpScreen(Dialog[None]):
         Binding("k", "names", "Names", show=False),
         Binding("enter,q,f1", "leave", "Back", show=False),
     ]
-    KEYS: ClassVar[tuple[Key, ...]] = (("↑↓", "scroll", ""), ("k", "names", "names"), BACK)
+    KEYS: ClassVar[tuple[KeyHint, ...]] = (("↑↓", "scroll", ""), ("k", "names", "names"), BACK)
 
     def __init__(self, commands: Sequence[KnownCommand], keys: Mapping[str, str], settings_path: Path) -> None:
         """``keys`` are those of the settings: id of an action -> "key,key"."""

@@ -18,8 +18,8 @@ from agent.errors import SprigError
 from agent.models.demo import HOW_TO_GET
 from agent.text import display
 from tui.offers import LastTalk, at_path, look
-from tui.screens.dialog import BACK, Dialog, Key
-from tui.screens.picker_rows import Row, about, row_content, searched
+from tui.screens.dialog import BACK, Dialog, KeyHint
+from tui.screens.picker_rows import PickerRow, about, row_content, searched
 
 if TYPE_CHECKING:
     from agent.sessions.store import Store
@@ -54,8 +54,8 @@ class PickerScreen(Dialog[Picked]):
         Binding("pagedown", "move('page_down')", "Page down", show=False),
         Binding("ctrl+r", "look", "Look again", show=False),
     ]
-    KEYS: ClassVar[tuple[Key, ...]] = (("↑↓", "move", ""), ("Enter", "choose", "choose"), BACK)
-    _PATH_KEYS: ClassVar[tuple[Key, ...]] = (("Enter", "open", "choose"), ("^R", "look again", "look"), BACK)
+    KEYS: ClassVar[tuple[KeyHint, ...]] = (("↑↓", "move", ""), ("Enter", "choose", "choose"), BACK)
+    _PATH_KEYS: ClassVar[tuple[KeyHint, ...]] = (("Enter", "open", "choose"), ("^R", "look again", "look"), BACK)
 
     def __init__(self, store: Callable[[], Store] | None = None, session: str | None = None) -> None:
         """Prepare.
@@ -66,8 +66,8 @@ class PickerScreen(Dialog[Picked]):
         """
         super().__init__("Which model?")
         self._store, self._session = store, session
-        self._rows: list[Row] = []  # all there is
-        self._shown: list[Row] = []  # that the filter lets pass
+        self._rows: list[PickerRow] = []  # all there is
+        self._shown: list[PickerRow] = []  # that the filter lets pass
 
     def parts(self) -> Iterable[Widget]:
         yield Input(placeholder="type to filter", id="filter", compact=True)

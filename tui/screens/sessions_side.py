@@ -71,7 +71,7 @@ class SessionsSide(Screen[None]):
             self.query("SessionsPanel").remove()
             self.remove_class("-sessions")
 
-    def on_sessions_panel_opened(self, event: SessionsPanel.Opened) -> None:
+    def on_sessions_panel_open_wanted(self, event: SessionsPanel.OpenWanted) -> None:
         event.stop()
         if self.busy:
             self.tell("The agent is answering; Esc stops it, then another conversation can be opened.", kind="warning")
@@ -81,7 +81,7 @@ class SessionsSide(Screen[None]):
         if event.message_id is None:
             self.prompt.focus()
 
-    def on_sessions_panel_new(self, event: SessionsPanel.New) -> None:
+    def on_sessions_panel_new_wanted(self, event: SessionsPanel.NewWanted) -> None:
         event.stop()
         self.action_new()
 
@@ -94,7 +94,7 @@ class SessionsSide(Screen[None]):
         event.stop()
         self.renamed(event.session_id, event.title)
 
-    def on_sessions_panel_closed(self, event: SessionsPanel.Closed) -> None:
+    def on_sessions_panel_close_wanted(self, event: SessionsPanel.CloseWanted) -> None:
         event.stop()
         self.close_sessions()
         self.prompt.focus()

@@ -31,7 +31,7 @@ _ENDED: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
 
 
 class RunView:
-    """See the module."""
+    """Shows one run: takes its events, and adds messages and notices to the conversation."""
 
     def __init__(self, conversation: Conversation, *, fold_after: int) -> None:
         self._conversation, self._fold_after = conversation, fold_after

@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 
 # agent.approval.policy and agent.approval.offers are imported where they are used: the first paint does not wait for them.
 
-Choice = Literal["once", "session", "always", "no", "word"]
+AnswerChoice = Literal["once", "session", "always", "no", "word"]
 
 _LONGEST_GRACE = 3.0  # seconds; however long somebody types on
 _TICK = 0.1
 _PART = 0.8  # of the screen's height that the question may take
-_KEYS: dict[str, Choice] = {
+_KEYS: dict[str, AnswerChoice] = {
     "1": "once", "y": "once", "2": "session", "s": "session", "3": "always", "a": "always", "4": "no", "n": "no",
     "5": "word", "w": "word",
 }  # fmt: skip
-_YES: frozenset[Choice] = frozenset({"once", "session", "always"})
+_YES: frozenset[AnswerChoice] = frozenset({"once", "session", "always"})
 
 
-class _Line(NamedTuple):
-    choice: Choice
+class _AnswerLine(NamedTuple):
+    choice: AnswerChoice
     label: str
     possible: bool
 
 
-class _Row(Static):
+class _AnswerRow(Static):
     """One answer; a click on it gives it."""
 
-    def __init__(self, line: _Line) -> None:
+    def __init__(self, line: _AnswerLine) -> None:
         super().__init__(markup=False)
         self.line = line
 
@@ -68,14 +68,14 @@ class _What(VerticalScroll, can_focus=False):
 
 
 class ApprovalView(Vertical, can_focus=True):
-    """See the module.
+    """Asks whether a tool may run.
 
     A key that is pressed while the question appears was meant for something else: for a moment, which a further key prolongs,
     none is an answer. Enter by habit approves nothing risky: then "no" is marked first. And no yes counts before the end of
     what would run has been in view.
     """
 
-    class Answered(Message):
+    class Decided(Message):
         """A person's word.
 
         Attributes:
@@ -117,7 +117,7 @@ class ApprovalView(Vertical, can_focus=True):
             yield self._summary
         with Vertical(classes="answers"):
             for line in self._lines:
-                row = _Row(line)
+                row = _AnswerRow(line)
                 row.set_class(not line.possible, "-impossible")
                 yield row
         with Vertical(classes="asking"):
@@ -205,7 +205,7 @@ class ApprovalView(Vertical, can_focus=True):
             case _ if character.lower() in _KEYS:
                 self.choose(_KEYS[character.lower()])
 
-    def choose(self, choice: Choice) -> None:
+    def choose(self, choice: AnswerChoice) -> None:
         """Give an answer, or ask for what it still needs; nothing within the grace, and no yes before all was seen."""
         if not self.ready or self._asking or self._given:
             return
@@ -219,7 +219,7 @@ class ApprovalView(Vertical, can_focus=True):
             self._give(choice)
         self._mark()
 
-    def _give(self, choice: Choice) -> None:
+    def _give(self, choice: AnswerChoice) -> None:
         from agent.approval.policy import Answer
 
         match choice:
@@ -237,7 +237,7 @@ class ApprovalView(Vertical, can_focus=True):
     def _answer(self, answer: Answer, rule: Rule | None = None) -> None:
         if not self._given:
             self._given = True
-            self.post_message(self.Answered(answer, rule))
+            self.post_message(self.Decided(answer, rule))
 
     # What an answer still needs.
 
@@ -323,7 +323,7 @@ class ApprovalView(Vertical, can_focus=True):
         self._hint()
 
     def _mark(self) -> None:
-        for i, row in enumerate(self.query(_Row)):
+        for i, row in enumerate(self.query(_AnswerRow)):
             row.mark(i == self._at)
         self._hint()
 
@@ -351,7 +351,7 @@ def _title(request: ApprovalRequest) -> str:
     return "May this run?"
 
 
-def _choices(request: ApprovalRequest, rule: Rule | None) -> tuple[_Line, ...]:
+def _choices(request: ApprovalRequest, rule: Rule | None) -> tuple[_AnswerLine, ...]:
     from agent.approval.offers import meaning
 
     again = meaning(request.always, request.tool).removesuffix(" of this tool")
@@ -362,9 +362,9 @@ def _choices(request: ApprovalRequest, rule: Rule | None) -> tuple[_Line, ...]:
     # A rule said yes and was overruled: another one would change nothing.
     useless = bool(request.tool.unconfined) and request.decision.reason == request.tool.unconfined
     return (
-        _Line("once", "1 y  yes, once", True),
-        _Line("session", f"2 s  this session: {again}", holds and not useless),
-        _Line("always", "3 a  always, for a pattern…", rule is not None and not useless),
-        _Line("no", "4 n  no", True),
-        _Line("word", "5 w  no, with a word to the model…", True),
+        _AnswerLine("once", "1 y  yes, once", True),
+        _AnswerLine("session", f"2 s  this session: {again}", holds and not useless),
+        _AnswerLine("always", "3 a  always, for a pattern…", rule is not None and not useless),
+        _AnswerLine("no", "4 n  no", True),
+        _AnswerLine("word", "5 w  no, with a word to the model…", True),
     )

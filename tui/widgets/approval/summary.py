@@ -13,7 +13,7 @@ from textual.visual import Visual
 from textual.widget import Widget
 
 from agent.text import display
-from tui.widgets.folding import fit, pieces
+from tui.widgets.folding import fit, line_spans
 
 if TYPE_CHECKING:
     from agent.approval.policy import ApprovalRequest
@@ -58,7 +58,7 @@ class ApprovalSummary(Widget):
 
     def _lay(self, width: int) -> None:
         if width != self._width:
-            self._width, self._places = width, pieces(self.summary, width)
+            self._width, self._places = width, line_spans(self.summary, width)
             self._said = [line.stylize_before("italic") for line in self._notes.wrap(max(2, width))]
 
     def _row(self, y: int) -> Content:

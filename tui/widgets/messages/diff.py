@@ -10,7 +10,7 @@ from textual.geometry import Size
 from textual.widget import Widget
 
 from agent.text import display
-from tui.widgets.folding import pieces
+from tui.widgets.folding import line_spans
 from tui.widgets.messages.diff_lines import DiffLine, count, parse
 
 _MOST = 400  # lines that are laid out even when everything is to be seen
@@ -99,7 +99,7 @@ def _row(line: DiffLine, digits: int, width: int) -> list[Content]:
     content = Content(shown, spans=spans)
     style, room = f".diff--{line.kind}", width - digits - 3
     rows = []
-    for at, (start, end) in enumerate(pieces(shown, room)):
+    for at, (start, end) in enumerate(line_spans(shown, room)):
         number = Content.styled(f"{line.number if at == 0 else '':>{digits}} ", ".diff--number")
         mark = _MARKS[line.kind] if at == 0 else " "
         part = content[start:end]

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["same", "added", "removed", "gap", "note"]
+LineKind = Literal["same", "added", "removed", "gap", "note"]
 
 _HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@(.*)")
 
@@ -22,7 +22,7 @@ class DiffLine:
         changed: the stretch of ``text`` that differs from the line that it replaces or is replaced by.
     """
 
-    kind: Kind
+    kind: LineKind
     text: str
     number: int | None = None
     changed: tuple[int, int] | None = None
@@ -76,7 +76,7 @@ def _marked(diff: str) -> list[DiffLine]:
     return found
 
 
-def _run(lines: list[DiffLine], start: int, kind: Kind) -> int:
+def _run(lines: list[DiffLine], start: int, kind: LineKind) -> int:
     end = start
     while end < len(lines) and lines[end].kind == kind:
         end += 1

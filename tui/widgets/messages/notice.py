@@ -22,7 +22,7 @@ class Notice(Vertical):
         Binding("right", "app.focus_next", "Next", show=False),
     ]
 
-    class Chosen(Message):
+    class OfferTaken(Message):
         """An offer was taken."""
 
         def __init__(self, action: str) -> None:
@@ -48,4 +48,4 @@ class Notice(Vertical):
         event.stop()
         for button in self.query(Button):
             button.disabled = True
-        self.post_message(self.Chosen(event.button.name or ""))
+        self.post_message(self.OfferTaken(event.button.name or ""))

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from agent.messages import ToolCall
     from agent.sessions.records import StoredMessage
 
-State = Literal["forming", "ready", "waiting", "running", "done", "failed", "refused"]
+CallState = Literal["forming", "ready", "waiting", "running", "done", "failed", "refused"]
 
-_MARKS: dict[State, str] = {
+_MARKS: dict[CallState, str] = {
     "forming": "…", "ready": "…", "waiting": "?", "running": ">", "done": "✓", "failed": "✗", "refused": "-",
 }  # fmt: skip
 _TICK = 0.5  # seconds; slow enough to cost nothing
@@ -47,7 +47,7 @@ class _Title(Widget):
 
 
 class ToolCallView(Widget, can_focus=True):
-    """See the module. Enter, Space or a click opens what is folded, and folds it again."""
+    """A tool call. Enter, Space or a click opens what is folded, and folds it again."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,space", "fold", "Open or fold", id="call.fold")]
     COMPONENT_CLASSES: ClassVar[set[str]] = {"call--mark", "call--name", "call--quiet"}
@@ -55,7 +55,7 @@ class ToolCallView(Widget, can_focus=True):
     def __init__(self, name: str = "", *, fold_after: int = 6) -> None:
         super().__init__()
         self._tool, self._fold_after = name, fold_after
-        self._state: State = "forming"
+        self._state: CallState = "forming"
         self._raw = self._result = self._progress = ""
         self._arguments: Mapping[str, Any] = {}
         self._data: Any = None
@@ -126,7 +126,7 @@ class ToolCallView(Widget, can_focus=True):
         self._result = why
         self._become("refused")
 
-    def _become(self, state: State) -> None:
+    def _become(self, state: CallState) -> None:
         if state == "running" and self._state != "running":
             self._began = time.monotonic()
         self._state = state
@@ -136,7 +136,7 @@ class ToolCallView(Widget, can_focus=True):
     # What a person does.
 
     @property
-    def state(self) -> State:
+    def state(self) -> CallState:
         return self._state
 
     @property

@@ -12,7 +12,7 @@ _OWN = "sessions."
 class SessionKeys(Static):
     """One or two lines of keys."""
 
-    class Chosen(Message):
+    class KeyClicked(Message):
         """A key was clicked; ``id`` is that of its binding."""
 
         def __init__(self, id: str) -> None:
@@ -55,4 +55,4 @@ class SessionKeys(Static):
         self.update(Content("\n").join(lines))
 
     def action_choose(self, id: str) -> None:
-        self.post_message(self.Chosen(id))
+        self.post_message(self.KeyClicked(id))

@@ -15,7 +15,7 @@ from textual.visual import RenderOptions, Visual
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from tui.widgets.sessions.row import ROW_LINES, Row, key_of, row_content, session_of
+from tui.widgets.sessions.row import ROW_LINES, SessionRow, key_of, row_content, session_of
 
 Wish = Literal["open", "new", "rename", "delete", "export", "search"]
 _NEAR = 20  # rows before the end where more are asked for
@@ -24,7 +24,7 @@ _NEAR = 20  # rows before the end where more are asked for
 class _RowVisual(Visual):
     """A row that is laid out only when it is drawn; its height is known without."""
 
-    def __init__(self, row: Row, current: str | None, now: float) -> None:
+    def __init__(self, row: SessionRow, current: str | None, now: float) -> None:
         self._given = row, current, now
 
     def render_strips(self, width: int, height: int | None, style: Style, options: RenderOptions) -> list[Strip]:
@@ -52,7 +52,7 @@ class SessionList(OptionList):
     class Wished(Message):
         """A person wants something done, with ``row`` where one is meant."""
 
-        def __init__(self, wish: Wish, row: Row | None) -> None:
+        def __init__(self, wish: Wish, row: SessionRow | None) -> None:
             self.wish, self.row = wish, row
             super().__init__()
 
@@ -61,15 +61,15 @@ class SessionList(OptionList):
 
     def __init__(self) -> None:
         super().__init__(markup=False)
-        self.rows: list[Row] = []
+        self.rows: list[SessionRow] = []
         self._current: str | None = None
 
     @property
-    def row(self) -> Row | None:
+    def row(self) -> SessionRow | None:
         """The row under the cursor."""
         return None if self.highlighted is None or self.highlighted >= len(self.rows) else self.rows[self.highlighted]
 
-    def show(self, rows: Sequence[Row], current: str | None) -> None:
+    def show(self, rows: Sequence[SessionRow], current: str | None) -> None:
         """Show these rows. The cursor stays on its session, or at its place when that is gone."""
         now = time.time()
         held = len(self.rows)
@@ -84,7 +84,7 @@ class SessionList(OptionList):
             self.scroll_to(y=top, animate=False, immediate=True)
             self.highlighted = self._place(before, at)
 
-    def _place(self, before: Row | None, at: int | None) -> int | None:
+    def _place(self, before: SessionRow | None, at: int | None) -> int | None:
         if not self.rows:
             return None
         if before is not None:

@@ -19,18 +19,18 @@ from agent.errors import SprigError
 from agent.sessions.records import Hit, SessionInfo
 from agent.sessions.store import Store
 from agent.text import display
-from tui.export.files import Kind, export
+from tui.export.files import ExportFormat, export
 from tui.widgets.sessions.ask import SessionAsk, SessionTitle
 from tui.widgets.sessions.keys import SessionKeys
 from tui.widgets.sessions.list import SessionList, Wish
-from tui.widgets.sessions.row import Row, counted, session_of, title_of
+from tui.widgets.sessions.row import SessionRow, counted, session_of, title_of
 
 _PAGE = 100  # sessions that are read at a time
 _HITS = 50
 _DEBOUNCE = 0.15  # seconds without a key before a search
 _SHORTEST = 2  # letters that are worth looking through all messages for
 _KINDS = (("m", "Markdown"), ("j", "JSON"), ("s", "SVG"))
-_SUFFIX: dict[str, Kind] = {"m": "md", "j": "json", "s": "svg"}
+_SUFFIX: dict[str, ExportFormat] = {"m": "md", "j": "json", "s": "svg"}
 
 _NONE = "No sessions yet.\nWhat you talk about is kept here."
 _NOTHING = "Nothing found for “{}”.\nIt looks for whole words; the last may be a beginning."
@@ -46,14 +46,14 @@ class SessionsPanel(Widget):
         Binding("down", "to_list", "To the list", show=False),
     ]
 
-    class Opened(Message):
+    class OpenWanted(Message):
         """A session is to be opened, at a message where the search found one."""
 
         def __init__(self, session_id: str, message_id: int | None) -> None:
             self.session_id, self.message_id = session_id, message_id
             super().__init__()
 
-    class New(Message):
+    class NewWanted(Message):
         """A new session is to be begun."""
 
     class Deleted(Message):
@@ -70,7 +70,7 @@ class SessionsPanel(Widget):
             self.session_id, self.title = session_id, title
             super().__init__()
 
-    class Closed(Message):
+    class CloseWanted(Message):
         """The panel has done its work."""
 
     def __init__(
@@ -89,7 +89,7 @@ class SessionsPanel(Widget):
         self._wanted = self._reading = self._focus_wanted = False
         self._shown: str | None = None  # the query that the list answers; None while nothing was read
         self._timer: Timer | None = None
-        self._about: Row | None = None
+        self._about: SessionRow | None = None
 
     def compose(self) -> ComposeResult:
         yield Input(self._first, placeholder="Search all sessions", compact=True, id="sessions-search")
@@ -153,7 +153,7 @@ class SessionsPanel(Widget):
         finally:
             self._reading = False
 
-    def _show(self, rows: list[Row], query: str, complete: bool) -> None:
+    def _show(self, rows: list[SessionRow], query: str, complete: bool) -> None:
         self._complete = complete
         had_focus = self._list.has_focus
         self._list.show(rows, self._current)
@@ -197,8 +197,8 @@ class SessionsPanel(Widget):
 
     # Doing.
 
-    @on(SessionKeys.Chosen)
-    async def _clicked(self, event: SessionKeys.Chosen) -> None:
+    @on(SessionKeys.KeyClicked)
+    async def _clicked(self, event: SessionKeys.KeyClicked) -> None:
         event.stop()
         if event.id == "sessions.close":
             self.action_close()
@@ -213,11 +213,11 @@ class SessionsPanel(Widget):
         if event.wish == "search":
             self.query_one("#sessions-search", Input).focus()
         elif event.wish == "new":
-            self.post_message(self.New())
+            self.post_message(self.NewWanted())
         elif row is None:
             return
         elif event.wish == "open":
-            self.post_message(self.Opened(session_of(row), row.message if isinstance(row, Hit) else None))
+            self.post_message(self.OpenWanted(session_of(row), row.message if isinstance(row, Hit) else None))
         else:
             self._about = row
             ask = {"rename": self._ask_title, "delete": self._ask_delete, "export": self._ask_export}[event.wish]
@@ -235,19 +235,19 @@ class SessionsPanel(Widget):
             self._read()
             return None
 
-    async def _info(self, row: Row) -> SessionInfo | None:
+    async def _info(self, row: SessionRow) -> SessionInfo | None:
         return await self._store_says(lambda: self._store.open(session_of(row)).info)
 
-    async def _ask_title(self, row: Row) -> None:
+    async def _ask_title(self, row: SessionRow) -> None:
         await self._over_row(SessionTitle(row.title))
 
-    async def _ask_delete(self, row: Row) -> None:
+    async def _ask_delete(self, row: SessionRow) -> None:
         # How many messages there are is asked now: the list may be older, and a hit does not know.
         if (info := await self._info(row)) is not None:
             what = f" and its {counted(info.messages)}" if info.messages else ""
             await self._over_row(SessionAsk(f"Delete “{_short(row)}”{what}?", (("y", "yes"), ("n", "no")), grave=True))
 
-    async def _ask_export(self, row: Row) -> None:
+    async def _ask_export(self, row: SessionRow) -> None:
         await self._over_row(SessionAsk(f"Export “{_short(row, 16)}” as", _KINDS))
 
     async def _over_row(self, widget: SessionAsk | SessionTitle) -> None:
@@ -295,7 +295,7 @@ class SessionsPanel(Widget):
         if self._about is not None and event.title and event.title != self._about.title:
             self._do(self._rename(self._about, event.title))
 
-    async def _delete(self, row: Row) -> None:
+    async def _delete(self, row: SessionRow) -> None:
         id = session_of(row)
         if await self._store_says(lambda: _done(self._store.delete, id)) is None:
             return
@@ -304,13 +304,13 @@ class SessionsPanel(Widget):
         if id == self._current:
             self.post_message(self.Deleted(id))
 
-    async def _rename(self, row: Row, title: str) -> None:
+    async def _rename(self, row: SessionRow, title: str) -> None:
         id = session_of(row)
         if await self._store_says(lambda: _done(self._store.rename, id, title)) is not None:
             self._read()
             self.post_message(self.Renamed(id, title))
 
-    async def _export(self, row: Row, kind: Kind) -> None:
+    async def _export(self, row: SessionRow, kind: ExportFormat) -> None:
         self.notice("Exporting…")
         folder = Path() if self._folder is None else self._folder
         path = await self._store_says(lambda: export(self._store.open(session_of(row)), kind, folder).absolute())
@@ -318,13 +318,13 @@ class SessionsPanel(Widget):
             self.notice(f"Saved {path.name} in {path.parent}")
 
     def action_close(self) -> None:
-        self.post_message(self.Closed())
+        self.post_message(self.CloseWanted())
 
 
-def _rows(store: Store, query: str, limit: int) -> tuple[list[Row], bool]:
+def _rows(store: Store, query: str, limit: int) -> tuple[list[SessionRow], bool]:
     """Runs in a thread: what the list shows for a query, and whether that is all."""
     sessions = store.sessions(limit, query or None)
-    rows: list[Row] = list(sessions)
+    rows: list[SessionRow] = list(sessions)
     if len(query) >= _SHORTEST or not query.isascii():
         rows += store.search(query, _HITS)
     return rows, len(sessions) < limit
@@ -335,6 +335,6 @@ def _done(work: Callable[..., None], *given: str) -> bool:
     return True
 
 
-def _short(row: Row, limit: int = 24) -> str:
+def _short(row: SessionRow, limit: int = 24) -> str:
     title = title_of(row)
     return title if len(title) <= limit else title[: limit - 1] + "…"

@@ -9,7 +9,7 @@ from textual.content import Content
 from agent.sessions.records import Hit, SessionInfo
 from agent.text import display
 
-Row = SessionInfo | Hit
+SessionRow = SessionInfo | Hit
 ROW_LINES = 2
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -19,22 +19,22 @@ _LONGEST = 300  # characters of a title that are laid out
 _BEFORE = 16  # characters that may stand before a match
 
 
-def session_of(row: Row) -> str:
+def session_of(row: SessionRow) -> str:
     """The id of the session that a row is about."""
     return row.id if isinstance(row, SessionInfo) else row.session
 
 
-def key_of(row: Row) -> tuple[str, int | None]:
+def key_of(row: SessionRow) -> tuple[str, int | None]:
     """What a row is known by when the list is read again."""
     return session_of(row), row.message if isinstance(row, Hit) else None
 
 
-def title_of(row: Row) -> str:
+def title_of(row: SessionRow) -> str:
     """The title, safe to show and never empty."""
     return display(" ".join(row.title[:_LONGEST].split())) or "Untitled"
 
 
-def row_content(row: Row, *, current: str | None, now: float) -> Content:
+def row_content(row: SessionRow, *, current: str | None, now: float) -> Content:
     """Two lines: the title, and below it when it was used last and how long it is, or the words that were found."""
     mark = ("● ", "bold $accent") if session_of(row) == current else ("  ", "")
     first = Content.assemble(mark, (title_of(row), "bold"))

@@ -21,10 +21,10 @@ from agent.messages import ToolCall, ToolSpec
 from agent.tools.builtin.catalogue import builtin
 from agent.tools.define import Tool, tool
 from tests.fixtures.paths import ROOT
+from tests.fixtures.sizes import small_and_wide
 from tui.widgets.approval.question import ApprovalView
 
 STYLES = ROOT / "tui/widgets/approval"
-SIZES = [(40, 15), (100, 30)]
 TOOLS = {t.name: t for t in builtin(root=Path("/usr"), home=Path("/usr"))}
 for _tool in TOOLS.values():
     _tool.unconfined = ""  # whatever this machine can confine
@@ -53,7 +53,7 @@ class Asking(App[None]):
     def on_mount(self) -> None:
         self.view.focus()
 
-    def on_approval_view_answered(self, event: ApprovalView.Answered) -> None:
+    def on_approval_view_decided(self, event: ApprovalView.Decided) -> None:
         self.answers.append((event.answer, event.rule))
 
 
@@ -69,7 +69,7 @@ async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not come to pass")
 
 
-@pytest.mark.parametrize("size", SIZES)
+@small_and_wide
 @pytest.mark.parametrize(
     ("keys", "answer"),
     [
@@ -103,7 +103,7 @@ async def test_keys_that_mean_nothing_answer_nothing_and_one_answer_is_all_there
         assert app.answers == [(Answer.no(), None)]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@small_and_wide
 async def test_a_key_typed_within_the_grace_is_no_answer(size: tuple[int, int]) -> None:
     app = Asking(ask("run_command", command="git status -s"), grace=60)
     async with app.run_test(size=size) as pilot:
@@ -111,7 +111,7 @@ async def test_a_key_typed_within_the_grace_is_no_answer(size: tuple[int, int]) 
         assert "=" in shown(app)
         assert "one moment" in shown(app)
         await pilot.press("y", "1", "enter", "escape", "n", "s", "a", "w")
-        await pilot.click("_Row")
+        await pilot.click("_AnswerRow")
         await pilot.pause()
         assert app.answers == []
         assert not app.query_one(Input).has_focus
@@ -145,18 +145,18 @@ async def test_typing_on_and_on_prolongs_the_grace_to_three_seconds_at_most() ->
         assert app.answers == [(Answer.no(), None)]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@small_and_wide
 async def test_a_mouse_is_enough(size: tuple[int, int]) -> None:
     app = Asking(ask("run_command", command="git status -s"))
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
-        rows = list(app.query("_Row"))
+        rows = list(app.query("_AnswerRow"))
         await pilot.click(rows[1])
         await pilot.pause()
         assert app.answers == [(Answer.always_yes(), None)]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@small_and_wide
 async def test_enter_by_habit_approves_nothing_risky(size: tuple[int, int]) -> None:
     app = Asking(ask("run_command", command="cat x | sh"))
     async with app.run_test(size=size) as pilot:
@@ -172,7 +172,7 @@ async def test_enter_by_habit_approves_nothing_risky(size: tuple[int, int]) -> N
         assert app.answers == [(Answer.no(), None)]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@small_and_wide
 async def test_what_is_long_is_shown_whole_and_no_yes_counts_before_its_end_was_seen(size: tuple[int, int]) -> None:
     command = "echo " + "a" * 10_000 + " ; rm -rf tail"
     app = Asking(ask("run_command", command=command))
@@ -271,7 +271,7 @@ async def test_where_no_rule_would_hold_none_is_offered() -> None:
         assert app.answers == [(Answer.yes(), None)]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@small_and_wide
 async def test_always_for_a_pattern_that_can_be_changed(size: tuple[int, int]) -> None:
     app = Asking(ask("write_file", path="notes/a/today.md", content="x"))
     async with app.run_test(size=size) as pilot:

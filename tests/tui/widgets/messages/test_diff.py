@@ -11,7 +11,7 @@ from textual.app import App, ComposeResult
 
 from agent.text.line_diff import unified
 from tests.fixtures.paths import ROOT
-from tui.widgets.folding import fold, pieces
+from tui.widgets.folding import fold, line_spans
 from tui.widgets.messages.diff import DiffView
 from tui.widgets.messages.diff_lines import count, parse
 
@@ -49,7 +49,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 @settings(max_examples=300, deadline=None, database=None, derandomize=True)
 @given(st.text(st.sampled_from("ab \n漢é"), max_size=60), st.integers(2, 9))
 def test_folded_to_a_width_nothing_is_lost_and_nothing_is_too_wide(text: str, width: int) -> None:
-    places = pieces(text, width)
+    places = line_spans(text, width)
     assert "".join(text[start:end] for start, end in places) == text.replace("\n", "")
     assert all(cell_len(text[start:end]) <= width for start, end in places)
 

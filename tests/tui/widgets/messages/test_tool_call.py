@@ -15,12 +15,12 @@ from agent.messages import Message, ToolCall
 from agent.sessions.records import StoredMessage
 from agent.tools.builtin.catalogue import builtin
 from tests.fixtures.paths import ROOT
+from tests.fixtures.sizes import small_and_wide
 from tui.widgets.messages.diff import DiffView
 from tui.widgets.messages.tool_call import ToolCallView
 from tui.widgets.messages.tool_text import duration, main_argument
 
 STYLES = ROOT / "tui/widgets/messages"
-SIZES = [(40, 15), (100, 30)]
 
 
 class Calls(App[None]):
@@ -43,7 +43,7 @@ def kept(text: str, ok: bool = True, data: object = None) -> StoredMessage:
     return StoredMessage(2, 1, Message("tool", text, call_id="c", name="t"), "complete", 0.0, ok=ok, data=data, seconds=0.4)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@small_and_wide
 async def test_its_whole_life(size: tuple[int, int]) -> None:
     app = Calls(ToolCallView(fold_after=3))
     view = app.view

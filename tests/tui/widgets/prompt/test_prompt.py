@@ -17,6 +17,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 import tui.widgets.prompt.prompt
+from tests.fixtures.sizes import all_sizes
 from tui.prompt.file_search import Paths
 from tui.prompt.history import History
 from tui.prompt.pastes import MOST, clean
@@ -31,7 +32,6 @@ COMMANDS = [
     ("/tools", "What the model may use", ""),
     ("export", "Write this session to a file", "FORMAT"),
 ]
-SIZES = [(40, 15), (60, 20), (80, 24), (160, 50)]
 
 
 class Writing(App[None]):
@@ -149,7 +149,7 @@ async def test_commands_are_given_and_unknown_ones_stay(tmp_path: Path) -> None:
         assert app.sent == ["/usr/bin/env is a path", "/help me", "/not a command\nbut two lines", "/ is a slash"]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@all_sizes
 async def test_commands_are_shown_with_what_they_are_about(tmp_path: Path, size: tuple[int, int]) -> None:
     app = Writing(tmp_path)
     async with writing(app, size) as pilot:
@@ -384,7 +384,7 @@ async def test_it_grows_with_the_text_and_leaves_room(tmp_path: Path, size: tupl
         assert area.size.height == 1
 
 
-@pytest.mark.parametrize("size", SIZES)
+@all_sizes
 async def test_the_placeholder_says_what_to_do(tmp_path: Path, size: tuple[int, int]) -> None:
     app = Writing(tmp_path)
     async with writing(app, size) as pilot:

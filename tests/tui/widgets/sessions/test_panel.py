@@ -54,11 +54,11 @@ class Bench(App[None]):
     def on_mount(self) -> None:
         self.panel.focus_list()
 
-    def on_sessions_panel_opened(self, event: SessionsPanel.Opened) -> None:
+    def on_sessions_panel_open_wanted(self, event: SessionsPanel.OpenWanted) -> None:
         self.posted.append(event)
 
-    on_sessions_panel_new = on_sessions_panel_deleted = on_sessions_panel_closed = on_sessions_panel_renamed = (
-        on_sessions_panel_opened  # type: ignore[assignment]
+    on_sessions_panel_new_wanted = on_sessions_panel_deleted = on_sessions_panel_close_wanted = on_sessions_panel_renamed = (
+        on_sessions_panel_open_wanted  # type: ignore[assignment]
     )
 
     @property
@@ -120,7 +120,7 @@ async def test_enter_and_a_click_open_a_session(store: Store) -> None:
         await until(pilot, lambda: app.posted)
         await pilot.click(SessionList, offset=(4, 0))
         await until(pilot, lambda: len(app.posted) == 2)
-        opened = [(e.session_id, e.message_id) for e in app.posted if isinstance(e, SessionsPanel.Opened)]
+        opened = [(e.session_id, e.message_id) for e in app.posted if isinstance(e, SessionsPanel.OpenWanted)]
         assert opened == [(first, None), (second, None)]
 
 
@@ -143,7 +143,7 @@ async def test_typing_finds_words_in_messages_and_in_titles(store: Store) -> Non
         await pilot.press("enter")
         await until(pilot, lambda: app.posted)
         event = app.posted[0]
-        assert isinstance(event, SessionsPanel.Opened)
+        assert isinstance(event, SessionsPanel.OpenWanted)
         assert (event.session_id, event.message_id) == (sky, hits[0].message)
 
 
@@ -230,7 +230,7 @@ async def test_letters_are_letters_in_the_search(store: Store) -> None:
         assert app.posted == []
         await pilot.press("escape")
         await until(pilot, lambda: app.posted)
-        assert isinstance(app.posted[0], SessionsPanel.Closed)
+        assert isinstance(app.posted[0], SessionsPanel.CloseWanted)
 
 
 async def test_a_session_is_renamed_in_its_row(store: Store) -> None:
@@ -385,7 +385,7 @@ async def test_new_and_moving_between_list_and_search(store: Store) -> None:
         await until(pilot, lambda: app.rows.has_focus)
         await pilot.press("n")
         await until(pilot, lambda: app.posted)
-        assert isinstance(app.posted[0], SessionsPanel.New)
+        assert isinstance(app.posted[0], SessionsPanel.NewWanted)
         await pilot.press("up")
         await until(pilot, lambda: app.query_one(Input).has_focus)
         await pilot.press("down")
