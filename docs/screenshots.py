@@ -80,7 +80,7 @@ async def conversation() -> None:
 
 async def tools() -> None:
     """A question about a tool, and a file that a tool has changed."""
-    from tui.widgets.approval import ApprovalView
+    from tui.widgets.approval.question import ApprovalView
 
     async with chatting((90, 24), tools=("run_command",)) as (app, pilot):
         await say(pilot, BUILD)
@@ -104,7 +104,7 @@ async def phone() -> None:
 
 async def sessions() -> None:
     """The panel beside a conversation, with something searched for in all of them."""
-    from tui.widgets.session_list import SessionList
+    from tui.widgets.sessions.list import SessionList
 
     for question in OTHERS:
         async with chatting((100, 30)) as (app, pilot):

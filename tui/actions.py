@@ -17,7 +17,7 @@ _GROUPS = {
     "app": "Everywhere",
 }
 # Modules that are loaded when they are first wanted, beside what the application brings with it.
-_WITH_KEYS = ("tui.app", "tui.widgets.sessions_panel", "tui.widgets.session_list", "tui.widgets.tool_call")
+_WITH_KEYS = ("tui.app", "tui.widgets.sessions.panel", "tui.widgets.sessions.list", "tui.widgets.messages.tool_call")
 _SIGNS = {
     "up": "↑", "down": "↓", "left": "←", "right": "→", "escape": "Esc", "enter": "Enter", "tab": "Tab", "space": "Space",
     "pageup": "PageUp", "pagedown": "PageDown", "delete": "Del", "backspace": "Backspace", "home": "Home", "end": "End",

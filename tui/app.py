@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from agent.approval.policy import Rule
     from agent.engine.handle import Engine
     from agent.sessions.store import Store
+    from tui.prompt.suggest import KnownCommand
     from tui.screens.picker import Picked
     from tui.status.monitor import Monitor
     from tui.talk.notes import ModelFacts
@@ -44,7 +45,7 @@ _FIRST = {"chat", "completion", "conversation", "prompt", "status_line", "welcom
 
 
 class SprigApp(App[None]):
-    """See the module.
+    """What `sprig chat` runs on the screen.
 
     Attributes:
         settings: of the person, from the file; ``settings_path`` is where it is.
@@ -97,7 +98,7 @@ class SprigApp(App[None]):
         self._monitor: Monitor | None = None
         self._voice: VoiceKey | None = None
         self._make_engine = make_engine
-        self.chat = ChatScreen()
+        self.chat = ChatScreen(self)
         themes.register(self)
         self.theme = settings.screen.theme
         if settings.screen.reduced_motion or settings.screen.line_mode:
@@ -211,7 +212,16 @@ class SprigApp(App[None]):
                 self._store = Store()
             return self._store
 
-    # What the chat wants of it.
+    # What the chat wants of it: see ``Sprig`` in tui/screens/roles.py.
+
+    @property
+    def commands(self) -> list[KnownCommand]:
+        """What can be said with a slash: name, about, hint."""
+        return [(command.name, command.about, command.hint) for command in COMMANDS]
+
+    async def run_command(self, text: str) -> None:
+        """Carry out ``/name arguments`` in the chat."""
+        await run_command(self.chat, text)
 
     def opened(self, facts: ModelFacts) -> None:
         """The agent is ready: this model is offered again next time."""
@@ -276,7 +286,7 @@ class SprigApp(App[None]):
             if self.chat.busy:
                 self.chat.tell("The model is changed after this answer.")
 
-        self.push_screen(PickerScreen(first=first, session=self._session), picked)
+        self.push_screen(PickerScreen(self.store if first else None, self._session), picked)
 
     async def hand_over(self, path: Path) -> bool:
         """In a browser: offer a written file as a download. Returns whether it was one."""
@@ -323,12 +333,8 @@ class SprigApp(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         for command in COMMANDS:
-            yield SystemCommand(
-                command.about, f"/{command.name} {command.hint}".strip().replace("[", r"\["), partial(self._palette, command.name)
-            )
-
-    def _palette(self, name: str) -> None:
-        self.call_later(run_command, self.chat, f"/{name}")
+            said = f"/{command.name} {command.hint}".strip().replace("[", r"\[")
+            yield SystemCommand(command.about, said, partial(self.call_later, self.run_command, f"/{command.name}"))
 
     async def on_unmount(self) -> None:
         if self._monitor is not None:

@@ -23,7 +23,7 @@ from tui.screens.picker import PickerScreen
 from tui.settings.values import Settings
 from tui.talk.notes import Opening
 from tui.talk.setup import Setup
-from tui.widgets.notice import Notice
+from tui.widgets.messages.notice import Notice
 
 MODEL = demo_model()
 pytestmark = [

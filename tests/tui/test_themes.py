@@ -228,9 +228,9 @@ async def test_quiet_words_of_a_painted_widget_are_seen_on_its_ground(
     from tui.app import SprigApp
     from tui.settings.values import Settings
     from tui.talk.setup import Setup
-    from tui.widgets.answer_text import AnswerText
-    from tui.widgets.diff import DiffView
-    from tui.widgets.tool_call import ToolCallView
+    from tui.widgets.messages.answer_text import AnswerText
+    from tui.widgets.messages.diff import DiffView
+    from tui.widgets.messages.tool_call import ToolCallView
 
     monkeypatch.setenv("SPRIG_HOME", str(tmp_path))
     parts = {

@@ -13,27 +13,27 @@ from agent.files import human_size
 if TYPE_CHECKING:
     from agent.approval.policy import Rule
     from agent.events import Usage
-    from tui.screens.chat import ChatScreen
+    from tui.screens.roles import Chat
 
 
-async def rules(screen: ChatScreen, arguments: str) -> None:
+async def rules(chat: Chat, arguments: str) -> None:
     from tui.screens.details import DetailsScreen
 
-    note = f"A deny that fits wins; else the rule that says most. To change them: [[rules]] in {screen.sprig.settings_path}"
-    await screen.app.push_screen(DetailsScreen(list(_rules(screen)), "What may run without asking", note))
+    note = f"A deny that fits wins; else the rule that says most. To change them: [[rules]] in {chat.sprig.settings_path}"
+    await chat.app.push_screen(DetailsScreen(list(_rules(chat)), "What may run without asking", note))
 
 
-def _rules(screen: ChatScreen) -> Iterator[tuple[str, str]]:
-    kept, now = screen.sprig.settings.rules, screen.sprig.talk.rules
-    file = screen.sprig.settings_path.name
+def _rules(chat: Chat) -> Iterator[tuple[str, str]]:
+    kept, now = chat.sprig.settings.rules, chat.sprig.talk.rules
+    file = chat.sprig.settings_path.name
     extra = [rule for rule in now if rule not in kept]
-    for title, some in ((f"Rules of {file}", kept), ("Until you leave", (*extra, *screen.sprig.talk.session_rules))):
+    for title, some in ((f"Rules of {file}", kept), ("Until you leave", (*extra, *chat.sprig.talk.session_rules))):
         yield title, ""
         if not some:
             yield "none", "·"
         for rule in some:
             yield rule.action, _rule(rule)
-    facts = screen.facts
+    facts = chat.facts
     if facts is not None:
         yield "Where no rule speaks", ""
         for action, word in (("allow", "runs"), ("ask", "asks first"), ("deny", "denied")):
@@ -50,17 +50,17 @@ def _rule(rule: Rule) -> str:
     return f"{rule.tool} {about} {rule.pattern}"
 
 
-async def status(screen: ChatScreen, arguments: str) -> None:
+async def status(chat: Chat, arguments: str) -> None:
     from tui.screens.details import DetailsScreen
     from tui.status.details import details
 
-    rows = [*details(screen.work.status()), *_more(screen)]
-    await screen.app.push_screen(DetailsScreen(rows, "Model and machine"))
+    rows = [*details(chat.work.status()), *_more(chat)]
+    await chat.app.push_screen(DetailsScreen(rows, "Model and machine"))
 
 
-def _more(screen: ChatScreen) -> Iterator[tuple[str, str]]:
+def _more(chat: Chat) -> Iterator[tuple[str, str]]:
     """What the status line does not know. Rows without a value are left out."""
-    facts, usage = screen.facts, screen.work.usage
+    facts, usage = chat.facts, chat.work.usage
     if facts is not None:
         yield "File", facts.path
         yield "Made for", f"{facts.trained:,} tokens of context; there is room for {facts.context:,}"
@@ -72,9 +72,9 @@ def _more(screen: ChatScreen) -> Iterator[tuple[str, str]]:
             yield "Problem", problem
     if usage is not None:
         yield "Last answer", _cost(usage)
-    yield "Folder of tools", str(screen.setup.root)
-    yield "Conversation", screen.session or "not kept yet"
-    yield "Settings", str(screen.sprig.settings_path)
+    yield "Folder of tools", str(chat.setup.root)
+    yield "Conversation", chat.session or "not kept yet"
+    yield "Settings", str(chat.sprig.settings_path)
 
 
 def _cost(usage: Usage) -> str:
@@ -83,22 +83,22 @@ def _cost(usage: Usage) -> str:
     return f"{read}; {written}, the first after {usage.first_token_seconds:.1f} s"
 
 
-async def theme(screen: ChatScreen, arguments: str) -> None:
+async def theme(chat: Chat, arguments: str) -> None:
     from tui.settings.kinds import nearest
     from tui.themes import names
 
     def use(name: str | None) -> None:
         if name is not None:
-            sprig = screen.sprig
-            sprig.theme = name
+            sprig = chat.sprig
+            chat.app.theme = name
             sprig.settings = replace(sprig.settings, screen=replace(sprig.settings.screen, theme=name))
             sprig.keep("screen.theme", name)
-            screen.tell(f"Theme {name}; kept in {sprig.settings_path.name}.")
+            chat.tell(f"Theme {name}; kept in {sprig.settings_path.name}.")
 
     if not arguments:
         from tui.screens.theme import ThemeScreen
 
-        await screen.app.push_screen(ThemeScreen(), use)
+        await chat.app.push_screen(ThemeScreen(), use)
         return
     if arguments not in names():
         meant = nearest(arguments, names())
@@ -107,20 +107,20 @@ async def theme(screen: ChatScreen, arguments: str) -> None:
     use(arguments)
 
 
-async def settings(screen: ChatScreen, arguments: str) -> None:
+async def settings(chat: Chat, arguments: str) -> None:
     """Where the file is. It is read again, and what it changes holds at once where that can be."""
     from tui.actions import action_ids
     from tui.settings.file import create, load
 
-    path = screen.sprig.settings_path
+    path = chat.sprig.settings_path
     if await asyncio.to_thread(create, path):
-        screen.tell(f"Written, with every setting explained: {path}\nChange it in an editor; /settings then reads it again.")
+        chat.tell(f"Written, with every setting explained: {path}\nChange it in an editor; /settings then reads it again.")
         return
     try:
         found = await asyncio.to_thread(load, path, action_ids())
     except SprigError as e:
         raise SprigError(f"{e}\nNothing is changed. The file: {path}") from None
-    changed, later = screen.sprig.apply(found)
+    changed, later = chat.sprig.apply(found)
     words = [f"Settings: {path}"]
     if changed:
         words.append(f"Changed: {', '.join(changed)}.")
@@ -128,4 +128,4 @@ async def settings(screen: ChatScreen, arguments: str) -> None:
         words.append(f"From the next start on: {', '.join(later)}.")
     if not changed and not later:
         words.append("Nothing in it has changed.")
-    screen.tell("\n".join(words))
+    chat.tell("\n".join(words))

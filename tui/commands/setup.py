@@ -14,54 +14,54 @@ from tui.settings.kinds import nearest
 from tui.talk.setup import Setup
 
 if TYPE_CHECKING:
-    from tui.screens.chat import ChatScreen
+    from tui.screens.roles import Chat
     from tui.settings.sampling_values import Values
     from tui.talk.notes import ModelFacts
 
 _THINKING = {"on": True, "off": False, "auto": None}
 
 
-def change(screen: ChatScreen, setup: Setup, now: str) -> None:
+def change(chat: Chat, setup: Setup, now: str) -> None:
     """Let a setup hold, and say in ``now`` what that means."""
-    screen.change(setup)
-    when = " The answer that is being written is not changed." if screen.busy else ""
-    screen.tell(f"{now}{when} Until you leave; settings.toml (/settings) keeps it.")
+    chat.change(setup)
+    when = " The answer that is being written is not changed." if chat.busy else ""
+    chat.tell(f"{now}{when} Until you leave; settings.toml (/settings) keeps it.")
 
 
-async def model(screen: ChatScreen, arguments: str) -> None:
+async def model(chat: Chat, arguments: str) -> None:
     from tui.offers import named
 
     if not arguments:
-        screen.sprig.pick_model()
+        chat.sprig.pick_model()
         return
     found = await asyncio.to_thread(named, arguments)
-    screen.change(replace(screen.setup, model=str(found.path)))
-    when = "after this answer" if screen.busy else "now"
-    screen.tell(f"{found.name} is opened {when}; the conversation goes on with it.")
+    chat.change(replace(chat.setup, model=str(found.path)))
+    when = "after this answer" if chat.busy else "now"
+    chat.tell(f"{found.name} is opened {when}; the conversation goes on with it.")
 
 
 # Tools.
 
 
-async def tools(screen: ChatScreen, arguments: str) -> None:
+async def tools(chat: Chat, arguments: str) -> None:
     if arguments:
-        _use_tools(screen, _tools_meant(screen.setup, arguments))
+        _use_tools(chat, _tools_meant(chat.setup, arguments))
         return
     from tui.screens.tools import ToolsScreen
 
     def chosen(names: tuple[str, ...] | None) -> None:
         if names is not None:
-            kept = tuple(t for t in screen.setup.tools if not isinstance(t, str))
-            _use_tools(screen, replace(screen.setup, tools=(*names, *kept)))
+            kept = tuple(t for t in chat.setup.tools if not isinstance(t, str))
+            _use_tools(chat, replace(chat.setup, tools=(*names, *kept)))
 
-    await screen.app.push_screen(ToolsScreen(screen.setup, screen.facts), chosen)
+    await chat.app.push_screen(ToolsScreen(chat.setup, chat.facts), chosen)
 
 
-def _use_tools(screen: ChatScreen, setup: Setup) -> None:
-    if set(setup.tool_names) == set(screen.setup.tool_names):
-        screen.tell(f"{_tool_words(setup)} That is as it was.")
+def _use_tools(chat: Chat, setup: Setup) -> None:
+    if set(setup.tool_names) == set(chat.setup.tool_names):
+        chat.tell(f"{_tool_words(setup)} That is as it was.")
     else:
-        change(screen, setup, f"{_tool_words(setup)} The next message takes longer once: the prompt is read anew.")
+        change(chat, setup, f"{_tool_words(setup)} The next message takes longer once: the prompt is read anew.")
 
 
 def _tool_words(setup: Setup) -> str:
@@ -96,43 +96,43 @@ def _tools_meant(setup: Setup, arguments: str) -> Setup:
 # MCP servers.
 
 
-async def mcp(screen: ChatScreen, arguments: str) -> None:
+async def mcp(chat: Chat, arguments: str) -> None:
     word, _, name = arguments.partition(" ")
     if not arguments:
-        await _show_servers(screen)
+        await _show_servers(chat)
     elif word == "remove":
-        _remove_server(screen, name.strip())
+        _remove_server(chat, name.strip())
     else:
-        await _add_servers(screen, arguments)
+        await _add_servers(chat, arguments)
 
 
-async def _add_servers(screen: ChatScreen, text: str) -> None:
+async def _add_servers(chat: Chat, text: str) -> None:
     from agent.tools.mcp.config import ServerConfig
 
     new = await asyncio.to_thread(ServerConfig.parse, text)
     names = {server.name for server in new}
-    kept = (server for server in screen.setup.mcp if server.name not in names)
+    kept = (server for server in chat.setup.mcp if server.name not in names)
     listed = ", ".join(server.name for server in new)
-    change(screen, replace(screen.setup, mcp=(*kept, *new)), f"Connecting to {listed}; /mcp shows how it went.")
+    change(chat, replace(chat.setup, mcp=(*kept, *new)), f"Connecting to {listed}; /mcp shows how it went.")
 
 
-def _remove_server(screen: ChatScreen, name: str) -> None:
-    names = [server.name for server in screen.setup.mcp]
+def _remove_server(chat: Chat, name: str) -> None:
+    names = [server.name for server in chat.setup.mcp]
     if name not in names:
         hint = f"there are {', '.join(names)}" if names else "none is there"
         raise SprigError(f"there is no MCP server {name[:60]!r}; {hint}")
-    rest = tuple(server for server in screen.setup.mcp if server.name != name)
-    change(screen, replace(screen.setup, mcp=rest), f"{name} is gone, with its tools.")
+    rest = tuple(server for server in chat.setup.mcp if server.name != name)
+    change(chat, replace(chat.setup, mcp=rest), f"{name} is gone, with its tools.")
 
 
-async def _show_servers(screen: ChatScreen) -> None:
+async def _show_servers(chat: Chat) -> None:
     from tui.screens.details import DetailsScreen
 
     servers = [
-        (s.name, f"{s.url or ' '.join(s.command or ())}\n{_state(s.name, screen.facts)}") for s in screen.setup.mcp
+        (s.name, f"{s.url or ' '.join(s.command or ())}\n{_state(s.name, chat.facts)}") for s in chat.setup.mcp
     ] or [("None", "no MCP server is there")]  # fmt: skip
     note = "/mcp NAME=COMMAND or /mcp URL adds one, /mcp remove NAME takes it away. [mcp.NAME] in settings.toml keeps it."
-    await screen.app.push_screen(DetailsScreen(servers, "MCP servers", note))
+    await chat.app.push_screen(DetailsScreen(servers, "MCP servers", note))
 
 
 def _state(server: str, facts: ModelFacts | None) -> str:
@@ -148,48 +148,48 @@ def _state(server: str, facts: ModelFacts | None) -> str:
 # How it thinks and draws words.
 
 
-async def think(screen: ChatScreen, arguments: str) -> None:
-    facts, setup = screen.facts, screen.setup
+async def think(chat: Chat, arguments: str) -> None:
+    facts, setup = chat.facts, chat.setup
     if not arguments:
         now = next(word for word, value in _THINKING.items() if value is setup.thinking)
         cannot = f" {_cannot_think(facts)}" if facts is not None and not facts.thinks else ""
-        screen.tell(f"Thinking is {now}; /think on, off or auto switches it.{cannot}")
+        chat.tell(f"Thinking is {now}; /think on, off or auto switches it.{cannot}")
         return
     if arguments not in _THINKING:
         raise SprigError(f"/think takes on, off or auto, not {arguments[:40]!r}")
     if facts is not None and not facts.thinks and arguments != "auto":
         raise SprigError(_cannot_think(facts))
     words = {"on": "Thinking is on.", "off": "Thinking is off.", "auto": "Thinking is as the model has it."}
-    change(screen, replace(setup, thinking=_THINKING[arguments]), words[arguments])
+    change(chat, replace(setup, thinking=_THINKING[arguments]), words[arguments])
 
 
 def _cannot_think(facts: ModelFacts) -> str:
     return f"{facts.name} has no switch for its thinking: another model may (/model)"
 
 
-async def sampling(screen: ChatScreen, arguments: str) -> None:
+async def sampling(chat: Chat, arguments: str) -> None:
     from tui.settings.sampling_values import changed, read_pairs, said
 
     def use(values: Values | None) -> None:
         if values is not None:
-            setup = changed(screen.setup, values)
-            change(screen, setup, f"Words are drawn with: {said(setup)}.")
+            setup = changed(chat.setup, values)
+            change(chat, setup, f"Words are drawn with: {said(setup)}.")
 
     if arguments:
         use(read_pairs(arguments))
         return
     from tui.screens.sampling import SamplingScreen
 
-    await screen.app.push_screen(SamplingScreen(screen.setup), use)
+    await chat.app.push_screen(SamplingScreen(chat.setup), use)
 
 
-async def system(screen: ChatScreen, arguments: str) -> None:
+async def system(chat: Chat, arguments: str) -> None:
     def use(text: str | None) -> None:
         if text is None:
             return
         text = text.strip()
         now = "The system prompt is changed." if text else "The system prompt is the model's own."
-        change(screen, replace(screen.setup, system=text), f"{now} The next message takes longer once: the prompt is read anew.")
+        change(chat, replace(chat.setup, system=text), f"{now} The next message takes longer once: the prompt is read anew.")
 
     if arguments:
         use(arguments)
@@ -197,4 +197,4 @@ async def system(screen: ChatScreen, arguments: str) -> None:
     from tui.screens.text import TextScreen
 
     note = "Who the model is and how it should answer. Without a text: the model's own."
-    await screen.app.push_screen(TextScreen("System prompt", screen.setup.system, "You are …", note), use)
+    await chat.app.push_screen(TextScreen("System prompt", chat.setup.system, "You are …", note), use)

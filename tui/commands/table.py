@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from agent.errors import SprigError
 
 if TYPE_CHECKING:
-    from tui.screens.chat import ChatScreen
+    from tui.screens.roles import Chat
 
-Do = Callable[["ChatScreen", str], Awaitable[None]]
+Do = Callable[["Chat", str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class SlashCommand:
     """One command.
 
     Attributes:
@@ -32,12 +32,12 @@ class Command:
     function: str
 
 
-def _row(name: str, about: str, hint: str = "", where: str = "tui.commands.conversation") -> Command:
-    return Command(name, about, hint, where, name.replace("-", "_"))
+def _row(name: str, about: str, hint: str = "", where: str = "tui.commands.conversation") -> SlashCommand:
+    return SlashCommand(name, about, hint, where, name.replace("-", "_"))
 
 
 _SETUP, _ABOUT = "tui.commands.setup", "tui.commands.about"
-COMMANDS: tuple[Command, ...] = (
+COMMANDS: tuple[SlashCommand, ...] = (
     _row("help", "Keys and commands"),
     _row("new", "Begin a new conversation"),
     _row("sessions", "Show the conversations that were kept"),
@@ -65,7 +65,7 @@ COMMANDS: tuple[Command, ...] = (
 BY_NAME = {command.name: command for command in COMMANDS}
 
 
-async def run_command(screen: ChatScreen, text: str) -> None:
+async def run_command(chat: Chat, text: str) -> None:
     """Carry out ``/name arguments``. What goes wrong is one line on the screen."""
     from importlib import import_module
 
@@ -73,6 +73,6 @@ async def run_command(screen: ChatScreen, text: str) -> None:
     command = BY_NAME[name]
     do: Do = getattr(import_module(command.module), command.function)
     try:
-        await do(screen, arguments.strip())
+        await do(chat, arguments.strip())
     except SprigError as e:
-        screen.tell(str(e), kind="error")
+        chat.tell(str(e), kind="error")

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from agent.sessions.records import StoredMessage
     from agent.sessions.store import Session
 
-Kind = Literal["md", "json", "svg"]
+ExportFormat = Literal["md", "json", "svg"]
 _LONGEST = 80  # bytes of a name: file systems take 255, and encrypted ones half of that
 _NAMES = 999
 
 
-def export(session: Session, kind: Kind, folder: Path, *, width: int = 100) -> Path:
+def export(session: Session, kind: ExportFormat, folder: Path, *, width: int = 100) -> Path:
     """Write a session into a folder, in a new file that is named by its title.
 
     Args:
@@ -66,7 +66,7 @@ def message_markdown(stored: StoredMessage) -> str:
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def _text(session: Session, kind: Kind, width: int) -> str:
+def _text(session: Session, kind: ExportFormat, width: int) -> str:
     if kind == "json":
         return json.dumps(session.export_json(), ensure_ascii=False, indent=1) + "\n"
     if kind == "md":
@@ -83,7 +83,7 @@ def _slug(title: str) -> str:
     return raw[:_LONGEST].decode("utf-8", "ignore").strip("-")
 
 
-def _claim(folder: Path, stem: str, kind: Kind) -> Path:
+def _claim(folder: Path, stem: str, kind: ExportFormat) -> Path:
     """An empty file with a name that was free: who writes beside us gets another one. OutputError when there can be none."""
     for number in range(1, _NAMES + 1):
         path = folder / (f"{stem}.{kind}" if number == 1 else f"{stem}-{number}.{kind}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["paragraph", "heading", "fence", "code", "rule", "table", "definition", "plain"]
+LeafKind = Literal["paragraph", "heading", "fence", "code", "rule", "table", "definition", "plain"]
 
 # Deeper quotes and lists are shown as the text that they are: a screen has no room for them.
 MAX_DEPTH = 12
@@ -39,7 +39,7 @@ class BlockFrame:
 class LeafBlock:
     """One block of text. ``lines`` only grows, and only while it is the last leaf."""
 
-    kind: Kind
+    kind: LeafKind
     frames: tuple[BlockFrame, ...] = ()
     opens: int = 0  # how many of the frames, from the innermost out, begin here: their markers are shown
     gap: bool = False  # a blank line comes before

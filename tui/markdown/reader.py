@@ -20,8 +20,8 @@ from tui.markdown.blocks import (
     MAX_LINE,
     MAX_LINES,
     BlockFrame,
-    Kind,
     LeafBlock,
+    LeafKind,
 )
 from tui.markdown.cells import delimiter_columns, split_row
 from tui.markdown.inline import without_towers
@@ -39,7 +39,7 @@ class Mark:
     """Where a reader stood, to come back to after a line that may still grow."""
 
     leaves: int
-    last: tuple[LeafBlock, Kind, int, int, int, str] | None  # with its kind, level, size, number of lines and last line
+    last: tuple[LeafBlock, LeafKind, int, int, int, str] | None  # with its kind, level, size, number of lines and last line
     open: LeafBlock | None
     frames: tuple[BlockFrame, ...]
     lists: tuple[tuple[str, int] | None, ...]
@@ -333,7 +333,7 @@ class BlockReader:
         self._open = None
         self._leave(depth)
 
-    def _add(self, kind: Kind, frames: tuple[BlockFrame, ...], new: int, lines: list[str]) -> LeafBlock:
+    def _add(self, kind: LeafKind, frames: tuple[BlockFrame, ...], new: int, lines: list[str]) -> LeafBlock:
         """A leaf in ``frames``, the last ``new`` of which begin with it."""
         self._close(len(frames) - new)
         del self._lists[len(frames) :]

@@ -10,7 +10,7 @@ from typing import Literal
 from agent.text import display
 from tui.prompt.attach import mention
 
-Command = tuple[str, str, str]  # name, what it is about, a hint at its arguments
+KnownCommand = tuple[str, str, str]  # name, what it is about, a hint at its arguments
 _COMMAND = re.compile(r"/([^\s/]*)")
 _FILE = re.compile(r"""(?:^|(?<=[\s(\[{<'"`]))@(?:"(?P<quoted>[^"]*)|(?P<bare>[^\s"@]*))\Z""")
 _LOOKED_BACK = 300  # characters before the cursor
@@ -56,11 +56,11 @@ def trigger(before: str, row: int) -> Trigger | None:
     return Trigger("file", file["quoted"] if file["quoted"] is not None else file["bare"], start)
 
 
-def commands(known: Sequence[Command], query: str) -> list[Suggestion]:
+def commands(known: Sequence[KnownCommand], query: str) -> list[Suggestion]:
     """Commands that begin with it, then those that have it within, then those that are about it."""
     low = query.lower()
 
-    def rank(command: Command) -> int:
+    def rank(command: KnownCommand) -> int:
         name, about, _ = command
         return 0 if name.startswith(low) else 1 if low in name else 2 if len(low) > 2 and low in about.lower() else 3
 

@@ -15,24 +15,24 @@ from textual.message import Message
 from textual.widgets import Footer, Static
 
 from agent.text import display
-from tui.commands.table import COMMANDS, run_command
 from tui.screens.sessions_side import SessionsSide
 from tui.talk.setup import Setup
 from tui.terminal.compositor import RowCompositor
 from tui.widgets.conversation import Conversation
-from tui.widgets.prompt import Prompt
+from tui.widgets.prompt.prompt import Prompt
 from tui.widgets.status_line import StatusLine
 from tui.widgets.welcome import Welcome
 
 if TYPE_CHECKING:
     from tui.screens.chat_messages import ChatMessages
     from tui.screens.chat_notes import ChatNotes
+    from tui.screens.roles import Sprig
     from tui.talk.notes import ModelFacts
     from tui.talk.work import Work
-    from tui.widgets.answer_text import AnswerText
-    from tui.widgets.approval import ApprovalView
-    from tui.widgets.entry_view import EntryView
-    from tui.widgets.notice import Notice
+    from tui.widgets.approval.question import ApprovalView
+    from tui.widgets.messages.answer_text import AnswerText
+    from tui.widgets.messages.entry import EntryView
+    from tui.widgets.messages.notice import Notice
 
 
 class NotesArrived(Message):
@@ -44,15 +44,15 @@ class NotesArrived(Message):
 
 
 class ChatScreen(SessionsSide):
-    """See the module.
+    """The screen with the conversation, the prompt and the status line.
 
     Attributes:
         facts: of the model and the agent; None until it is ready.
         setup: what the agent is made of, or shall be.
-        session, title: of the conversation; "" before its first message.
+        session, session_title: of the conversation; "" before its first message.
         busy: whether the agent works on a message.
         queue: messages that wait for their turn.
-        edited: of the message that is being edited, the one before it; None when none is.
+        edited: the parent of the message that is being edited, in a tuple; None when none is.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -70,13 +70,13 @@ class ChatScreen(SessionsSide):
         Binding("f1", "help", "Help", id="chat.help"),
     ]
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, sprig: Sprig) -> None:
+        super().__init__(sprig)
         self._compositor = RowCompositor()
         self.facts: ModelFacts | None = None
         self.setup = Setup()
         self.queue: list[str] = []
-        self.edited: tuple[int | None] | None = None  # the parent of the message that is edited
+        self.edited: tuple[int | None] | None = None
 
     def compose(self) -> ComposeResult:
         settings = self.sprig.settings
@@ -86,7 +86,7 @@ class ChatScreen(SessionsSide):
             yield Conversation(fold_after=settings.screen.fold_results)
             yield Static("", id="queue", markup=False)
             with Vertical(id="bottom"):
-                yield Prompt(commands=[(c.name, c.about, c.hint) for c in COMMANDS], root=self.sprig.root)
+                yield Prompt(commands=self.sprig.commands, root=self.sprig.root)
         yield StatusLine()
         yield Footer(compact=True, show_command_palette=False)
 
@@ -144,7 +144,7 @@ class ChatScreen(SessionsSide):
             self._show_queue()
         else:
             self.start()  # first: nobody may think meanwhile that the agent has nothing to do
-            from tui.widgets.user_message import UserMessage
+            from tui.widgets.messages.user import UserMessage
 
             await self.conversation.add(UserMessage(text))
             self._show_welcome()
@@ -168,7 +168,7 @@ class ChatScreen(SessionsSide):
     @on(Prompt.CommandGiven)
     async def _command(self, event: Prompt.CommandGiven) -> None:
         event.stop()
-        await run_command(self, event.text)
+        await self.sprig.run_command(event.text)
 
     @on(Prompt.UnknownCommand)
     def _no_command(self, event: Prompt.UnknownCommand) -> None:
@@ -195,7 +195,7 @@ class ChatScreen(SessionsSide):
             self._show_welcome()
         self.show_status()
 
-    async def on_approval_view_answered(self, event: ApprovalView.Answered) -> None:
+    async def on_approval_view_decided(self, event: ApprovalView.Decided) -> None:
         event.stop()
         await self.notes.answered(event)
 
@@ -225,7 +225,7 @@ class ChatScreen(SessionsSide):
 
         self.tell(await copy(self.app, text))
 
-    async def on_notice_chosen(self, event: Notice.Chosen) -> None:
+    async def on_notice_offer_taken(self, event: Notice.OfferTaken) -> None:
         event.stop()
         match event.action:
             case "again":
@@ -243,6 +243,24 @@ class ChatScreen(SessionsSide):
             case _:
                 pass
         self.prompt.focus()
+
+    async def ask(self, question: ApprovalView) -> None:
+        """Put a question into the place of the prompt."""
+        self.prompt.display = False
+        await self.query_one("#bottom").mount(question)
+        question.focus()
+
+    async def end_question(self) -> None:
+        """Take the question away; the prompt is back."""
+        await self.query("#bottom > ApprovalView").remove()
+        self.prompt.display = True
+        self.prompt.focus()
+
+    def know(self, facts: ModelFacts | None) -> None:
+        """Another agent is there, or none."""
+        self.facts = facts  # not the setup: what was changed since is on its way
+        self.query_one(Welcome).know(facts)
+        self.show_title()
 
     def change(self, setup: Setup) -> None:
         """Make another agent of the same conversation."""
@@ -282,7 +300,7 @@ class ChatScreen(SessionsSide):
         self.conversation.scroll_relative(y=pages * max(1, self.conversation.size.height - 2), animate=False)
 
     async def action_help(self) -> None:
-        await run_command(self, "/help")
+        await self.sprig.run_command("/help")
 
     def action_voice(self) -> None:
         self.sprig.voice_key()
@@ -292,7 +310,7 @@ class ChatScreen(SessionsSide):
     @on(StatusLine.DetailsWanted)
     async def _details(self, event: StatusLine.DetailsWanted) -> None:
         event.stop()
-        await run_command(self, "/status")
+        await self.sprig.run_command("/status")
 
     def _show_welcome(self) -> None:
         empty = not self.conversation.children

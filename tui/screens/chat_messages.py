@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from tui.prompt.attach import split
 from tui.talk.entries import Entry, question_before
-from tui.widgets.answer_message import AnswerMessage
-from tui.widgets.entry_view import EntryView
-from tui.widgets.tool_call import ToolCallView
+from tui.widgets.messages.answer import AnswerMessage
+from tui.widgets.messages.entry import EntryView
+from tui.widgets.messages.tool_call import ToolCallView
 
 if TYPE_CHECKING:
-    from tui.screens.chat import ChatScreen
+    from tui.screens.roles import Chat
 
 
 class ChatMessages:
-    """See the module."""
+    """Does with a message of the chat what a key or a command asks for."""
 
-    def __init__(self, chat: ChatScreen) -> None:
+    def __init__(self, chat: Chat) -> None:
         self._chat = chat
 
     async def want(self, view: EntryView, what: str) -> None:

@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from agent import events as e
 from tui.talk import notes as n
-from tui.widgets.notice import Notice
+from tui.widgets.messages.notice import Notice
+from tui.widgets.messages.user import UserMessage
 from tui.widgets.run_view import MODEL, OPEN, SMALLER, RunView
-from tui.widgets.user_message import UserMessage
-from tui.widgets.welcome import Welcome
 
 if TYPE_CHECKING:
-    from tui.screens.chat import ChatScreen
+    from tui.screens.roles import Chat
     from tui.talk.entries import Entry
-    from tui.widgets.approval import ApprovalView
+    from tui.widgets.approval.question import ApprovalView
 
 
 class ChatNotes:
     """Takes note after note. Loaded with the first one: before it there is nothing to tell."""
 
-    def __init__(self, chat: ChatScreen) -> None:
+    def __init__(self, chat: Chat) -> None:
         self._chat = chat
         self._run: RunView | None = None
         self._question: n.Question | None = None
@@ -50,7 +49,7 @@ class ChatNotes:
                 await self._not_asked(text, why)
             case n.Question():
                 await self._ask_person(note)
-            case n.Unanswerable(number):
+            case n.QuestionWithdrawn(number):
                 if self._question is not None and self._question.number == number:
                     await self._end_question()
             case n.Failed(why):
@@ -67,9 +66,7 @@ class ChatNotes:
 
     async def _opened(self, facts: n.ModelFacts) -> None:
         chat = self._chat
-        chat.facts = facts  # not the setup: what was changed since is on its way
-        chat.query_one(Welcome).know(facts)
-        chat.show_title()
+        chat.know(facts)
         chat.sprig.opened(facts)
         for problem in facts.problems:
             await chat.conversation.add(Notice(problem, kind="warning"))
@@ -101,7 +98,7 @@ class ChatNotes:
     # Questions about tools.
 
     async def _ask_person(self, question: n.Question) -> None:
-        from tui.widgets.approval import ApprovalView
+        from tui.widgets.approval.question import ApprovalView
 
         chat = self._chat
         self._question = question
@@ -109,15 +106,11 @@ class ChatNotes:
         if view is not None:
             view.waiting()
         screen = chat.sprig.settings.screen
-        chat.prompt.display = False
-        await chat.query_one("#bottom").mount(
-            ApprovalView(question.request, grace=screen.approval_grace, reduced_motion=screen.reduced_motion)
-        )
-        chat.query_one(ApprovalView).focus()
+        await chat.ask(ApprovalView(question.request, grace=screen.approval_grace, reduced_motion=screen.reduced_motion))
         if screen.bell and not chat.app.app_focus:
             chat.app.bell()
 
-    async def answered(self, event: ApprovalView.Answered) -> None:
+    async def answered(self, event: ApprovalView.Decided) -> None:
         """A person has said whether a tool may run."""
         chat = self._chat
         question = self._question
@@ -133,8 +126,5 @@ class ChatNotes:
         chat.sprig.talk.answer(question.number, event.answer, event.rule)
 
     async def _end_question(self) -> None:
-        chat = self._chat
         self._question = None
-        await chat.query("ApprovalView").remove()
-        chat.prompt.display = True
-        chat.prompt.focus()
+        await self._chat.end_question()

@@ -10,7 +10,7 @@ from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Button
 
-from tui.screens.dialog import Dialog, Key
+from tui.screens.dialog import Dialog, KeyHint
 
 
 class ConfirmScreen(Dialog[bool]):
@@ -20,7 +20,7 @@ class ConfirmScreen(Dialog[bool]):
         Binding("left,up", "app.focus_previous", "Before", show=False),
         Binding("right,down", "app.focus_next", "Next", show=False),
     ]
-    KEYS: ClassVar[tuple[Key, ...]] = (("←→", "move", ""), ("Enter", "choose", ""), ("Esc", "no", "leave"))
+    KEYS: ClassVar[tuple[KeyHint, ...]] = (("←→", "move", ""), ("Enter", "choose", ""), ("Esc", "no", "leave"))
 
     def __init__(self, question: str, yes_label: str) -> None:
         """``question`` may be any text; ``yes_label`` says what happens."""

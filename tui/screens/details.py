@@ -13,7 +13,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from agent.text import display
-from tui.screens.dialog import BACK, Dialog, Key
+from tui.screens.dialog import BACK, Dialog, KeyHint
 
 _BESIDE = 60  # columns from which the value stands beside its name, not below
 
@@ -22,7 +22,7 @@ class DetailsScreen(Dialog[None]):
     """Rows of (name, value); a row without a value is a heading. Arrows scroll."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,q", "leave", "Back", show=False)]
-    KEYS: ClassVar[tuple[Key, ...]] = (("↑↓", "scroll", ""), BACK)
+    KEYS: ClassVar[tuple[KeyHint, ...]] = (("↑↓", "scroll", ""), BACK)
 
     def __init__(self, rows: Sequence[tuple[str, str]], heading: str = "Details", note: str = "") -> None:
         """Any of the texts may come from anywhere."""

@@ -15,16 +15,16 @@ from textual.widgets import Static
 
 from agent.text import display
 
-Key = tuple[str, str, str]  # as it is written, what it does, the action of a click ("" for none)
+KeyHint = tuple[str, str, str]  # as it is written, what it does, the action of a click ("" for none)
 _BOX = (60, 20)  # columns and lines from which there is a box around a dialog: the app's breakpoints
-BACK: Key = ("Esc", "back", "leave")
+BACK: KeyHint = ("Esc", "back", "leave")
 
 
 class Dialog(ModalScreen[ScreenResultType]):
     """Lies over the chat; on a small screen it takes all of it. Esc leaves without a result."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", show=False)]
-    KEYS: ClassVar[tuple[Key, ...]] = (BACK,)
+    KEYS: ClassVar[tuple[KeyHint, ...]] = (BACK,)
 
     def __init__(self, heading: str) -> None:
         """``heading`` may be any text."""
@@ -41,7 +41,7 @@ class Dialog(ModalScreen[ScreenResultType]):
         """The widgets between the heading and the keys."""
         return ()
 
-    def say_keys(self, keys: tuple[Key, ...]) -> None:
+    def say_keys(self, keys: tuple[KeyHint, ...]) -> None:
         """Other keys hold now."""
         self.query_one("#keys", Static).update(key_line(keys))
 
@@ -54,7 +54,7 @@ class Dialog(ModalScreen[ScreenResultType]):
         self.dismiss(None)
 
 
-def key_line(keys: Iterable[Key]) -> Content:
+def key_line(keys: Iterable[KeyHint]) -> Content:
     """Keys and what they do. Names do not break at a space, so that a narrow line breaks between them."""
     parts = []
     for key, does, action in keys:

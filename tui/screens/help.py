@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -16,11 +17,8 @@ from textual.widgets import Static
 
 from agent.text import display
 from tui.actions import Action, actions
-from tui.commands.table import COMMANDS
-from tui.screens.dialog import BACK, Dialog, Key
-
-if TYPE_CHECKING:
-    from tui.app import SprigApp
+from tui.prompt.suggest import KnownCommand
+from tui.screens.dialog import BACK, Dialog, KeyHint
 
 _WIDE = 72  # columns from which ids stand beside the keys
 # Where a wrong key may run a command, the keys are always the same.
@@ -32,16 +30,18 @@ _KEYS, _FEW_KEYS, _ABOUT, _SAID = 24, 11, 30, 36  # columns
 
 
 class HelpScreen(Dialog[None]):
-    """See the module. Arrows scroll; ``k`` shows the names that the settings know the actions by."""
+    """All keys and commands. Arrows scroll; ``k`` shows the names that the settings know the actions by."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("k", "names", "Names", show=False),
         Binding("enter,q,f1", "leave", "Back", show=False),
     ]
-    KEYS: ClassVar[tuple[Key, ...]] = (("↑↓", "scroll", ""), ("k", "names", "names"), BACK)
+    KEYS: ClassVar[tuple[KeyHint, ...]] = (("↑↓", "scroll", ""), ("k", "names", "names"), BACK)
 
-    def __init__(self) -> None:
+    def __init__(self, commands: Sequence[KnownCommand], keys: Mapping[str, str], settings_path: Path) -> None:
+        """``keys`` are those of the settings: id of an action -> "key,key"."""
         super().__init__("Keys and commands")
+        self._commands, self._given, self._settings_path = commands, keys, settings_path
         self._names: bool | None = None  # as the width says
 
     def parts(self) -> Iterable[Widget]:
@@ -63,11 +63,11 @@ class HelpScreen(Dialog[None]):
         return self.query_one(VerticalScroll).size.width > _WIDE if self._names is None else self._names
 
     def _show(self) -> None:
-        app, width = cast("SprigApp", self.app), self.query_one(VerticalScroll).size.width - 1
+        width = self.query_one(VerticalScroll).size.width - 1
         lines = [
-            *_keys(actions(app.settings.keys), self._with_names, width),
-            *_commands(width),
-            *_remap(str(app.settings_path)),
+            *_keys(actions(self._given), self._with_names, width),
+            *_command_lines(self._commands, width),
+            *_remap(str(self._settings_path)),
         ]
         self.query_one("#text", Static).update(Content("\n").join(lines))
 
@@ -96,14 +96,14 @@ def _line(key: str, about: str, name: str, width: int) -> Content:
     return Content.assemble(first, text, ("" if wide or not name else indent, ""), (name, "$text-muted"))
 
 
-def _commands(width: int) -> Iterator[Content]:
+def _command_lines(commands: Sequence[KnownCommand], width: int) -> Iterator[Content]:
     yield Content.styled("Commands, written in the prompt", "bold $text-accent")
-    for command in COMMANDS:
-        said = f"/{command.name} {command.hint}".rstrip()
+    for name, about, hint in commands:
+        said = f"/{name} {hint}".rstrip()
         if width >= _WIDE:
-            yield Content.assemble("  ", (f"{said:<{_SAID}}", "bold"), command.about)
+            yield Content.assemble("  ", (f"{said:<{_SAID}}", "bold"), about)
         else:
-            yield Content.assemble("  ", (said, "bold"), "\n    ", "\n    ".join(wrap(command.about, max(10, width - 4))))
+            yield Content.assemble("  ", (said, "bold"), "\n    ", "\n    ".join(wrap(about, max(10, width - 4))))
     yield Content("")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on, work
 from textual.binding import Binding, BindingType
@@ -18,11 +18,11 @@ from agent.errors import SprigError
 from agent.models.demo import HOW_TO_GET
 from agent.text import display
 from tui.offers import LastTalk, at_path, look
-from tui.screens.dialog import BACK, Dialog, Key
-from tui.screens.picker_rows import Row, about, row_content, searched
+from tui.screens.dialog import BACK, Dialog, KeyHint
+from tui.screens.picker_rows import PickerRow, about, row_content, searched
 
 if TYPE_CHECKING:
-    from tui.app import SprigApp
+    from agent.sessions.store import Store
 
 _NOTHING = f"""\
 No model is here yet. This makes one, here or on a larger machine:
@@ -45,7 +45,7 @@ class Picked:
 
 
 class PickerScreen(Dialog[Picked]):
-    """See the module. The keys go to one of two lines: a filter over the list, or the path of a file."""
+    """Asks which model. The keys go to one of two lines: a filter over the list, or the path of a file."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move('cursor_up')", "Up", show=False),
@@ -54,20 +54,20 @@ class PickerScreen(Dialog[Picked]):
         Binding("pagedown", "move('page_down')", "Page down", show=False),
         Binding("ctrl+r", "look", "Look again", show=False),
     ]
-    KEYS: ClassVar[tuple[Key, ...]] = (("↑↓", "move", ""), ("Enter", "choose", "choose"), BACK)
-    _PATH_KEYS: ClassVar[tuple[Key, ...]] = (("Enter", "open", "choose"), ("^R", "look again", "look"), BACK)
+    KEYS: ClassVar[tuple[KeyHint, ...]] = (("↑↓", "move", ""), ("Enter", "choose", "choose"), BACK)
+    _PATH_KEYS: ClassVar[tuple[KeyHint, ...]] = (("Enter", "open", "choose"), ("^R", "look again", "look"), BACK)
 
-    def __init__(self, first: bool = False, session: str | None = None) -> None:
-        """Ask.
+    def __init__(self, store: Callable[[], Store] | None = None, session: str | None = None) -> None:
+        """Prepare.
 
         Args:
-            first: at the start, when the last conversation is offered too.
+            store: opens the sessions, so that a conversation is offered too; None leaves conversations out.
             session: id of the conversation to offer; by default the last one.
         """
         super().__init__("Which model?")
-        self._first, self._session = first, session
-        self._rows: list[Row] = []  # all there is
-        self._shown: list[Row] = []  # that the filter lets pass
+        self._store, self._session = store, session
+        self._rows: list[PickerRow] = []  # all there is
+        self._shown: list[PickerRow] = []  # that the filter lets pass
 
     def parts(self) -> Iterable[Widget]:
         yield Input(placeholder="type to filter", id="filter", compact=True)
@@ -89,8 +89,7 @@ class PickerScreen(Dialog[Picked]):
     @work(exclusive=True, group="look")
     async def action_look(self) -> None:
         """Look for models, behind the screen."""
-        store = cast("SprigApp", self.app).store if self._first else None
-        found = await asyncio.to_thread(look, store, self._session)
+        found = await asyncio.to_thread(look, self._store, self._session)
         self._rows = [*found, None]
         self.query_one("#nothing").display = not found
         if found:

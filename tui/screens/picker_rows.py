@@ -10,13 +10,13 @@ from agent.models.demo import TITLE
 from agent.text import display
 from tui.offers import LastTalk, why_not
 
-Row = LastTalk | ModelChoice | None  # None is the file elsewhere
+PickerRow = LastTalk | ModelChoice | None  # None is the file elsewhere
 ONE_LINE = 96  # columns from which a model takes one line
 _FEW = 60  # columns below which words are left out
 _NAME_MOST = 200
 
 
-def row_content(row: Row, width: int) -> Content:
+def row_content(row: PickerRow, width: int) -> Content:
     """A row for so many columns: one line, or two where they are few."""
     if row is None:
         return Content("  Another file …")
@@ -77,7 +77,7 @@ def _title(row: LastTalk) -> str:
     return display(" ".join(row.title[:_NAME_MOST].split())) or "Untitled"
 
 
-def about(row: Row) -> str:
+def about(row: PickerRow) -> str:
     """All about a row in a sentence or two, safe to show."""
     if row is None:
         return "Type the path of a GGUF file."
@@ -89,7 +89,7 @@ def about(row: Row) -> str:
     return f"{title}takes {human_size(row.need)} of memory with a context of {row.context:,} tokens."
 
 
-def searched(row: Row) -> str:
+def searched(row: PickerRow) -> str:
     """The text that a filter looks in."""
     if row is None:
         return ""

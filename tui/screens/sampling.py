@@ -13,7 +13,7 @@ from textual.widgets import Input, Static
 
 from agent.errors import SprigError
 from agent.text import display
-from tui.screens.dialog import BACK, Dialog, Key
+from tui.screens.dialog import BACK, Dialog, KeyHint
 from tui.settings.sampling_values import DEFAULT_TOKENS, NAMES, Values, current, limits, read
 from tui.settings.schema import option
 from tui.talk.setup import Setup
@@ -27,7 +27,7 @@ class SamplingScreen(Dialog[Values]):
         Binding("down", "app.focus_next", "Next", show=False),
         Binding("ctrl+s", "apply", "Use them", show=False),
     ]
-    KEYS: ClassVar[tuple[Key, ...]] = (("↑↓", "move", ""), ("Enter", "use these", "apply"), BACK)
+    KEYS: ClassVar[tuple[KeyHint, ...]] = (("↑↓", "move", ""), ("Enter", "use these", "apply"), BACK)
 
     def __init__(self, setup: Setup) -> None:
         super().__init__("How are words drawn?")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from textual.screen import Screen
 
 from agent.text import display
-from tui.widgets.prompt import Prompt
+from tui.widgets.prompt.prompt import Prompt
 
 if TYPE_CHECKING:
-    from tui.app import SprigApp
-    from tui.widgets.sessions_panel import SessionsPanel
+    from tui.screens.roles import Sprig
+    from tui.widgets.sessions.panel import SessionsPanel
 
 _BESIDE = 60  # columns from which there is room for the panel beside the conversation
 
@@ -20,18 +20,16 @@ class SessionsSide(Screen[None]):
     """What the panel wants is done here, by the talk.
 
     Attributes:
+        sprig: the application that it belongs to.
         session, session_title: of the conversation; "" before its first message.
         busy: whether the agent works on a message.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sprig: Sprig) -> None:
         super().__init__()
+        self.sprig = sprig
         self.session = self.session_title = ""
         self.busy = False
-
-    @property
-    def sprig(self) -> SprigApp:
-        return cast("SprigApp", self.app)
 
     @property
     def prompt(self) -> Prompt:
@@ -61,7 +59,7 @@ class SessionsSide(Screen[None]):
             self.open_sessions()
 
     def open_sessions(self, search: str = "") -> None:
-        from tui.widgets.sessions_panel import SessionsPanel
+        from tui.widgets.sessions.panel import SessionsPanel
 
         panel = SessionsPanel(self.sprig.store(), current=self.session or None, search=search)
         self.query_one("#body").mount(panel, before=0)
@@ -73,7 +71,7 @@ class SessionsSide(Screen[None]):
             self.query("SessionsPanel").remove()
             self.remove_class("-sessions")
 
-    def on_sessions_panel_opened(self, event: SessionsPanel.Opened) -> None:
+    def on_sessions_panel_open_wanted(self, event: SessionsPanel.OpenWanted) -> None:
         event.stop()
         if self.busy:
             self.tell("The agent is answering; Esc stops it, then another conversation can be opened.", kind="warning")
@@ -83,7 +81,7 @@ class SessionsSide(Screen[None]):
         if event.message_id is None:
             self.prompt.focus()
 
-    def on_sessions_panel_new(self, event: SessionsPanel.New) -> None:
+    def on_sessions_panel_new_wanted(self, event: SessionsPanel.NewWanted) -> None:
         event.stop()
         self.action_new()
 
@@ -96,7 +94,7 @@ class SessionsSide(Screen[None]):
         event.stop()
         self.renamed(event.session_id, event.title)
 
-    def on_sessions_panel_closed(self, event: SessionsPanel.Closed) -> None:
+    def on_sessions_panel_close_wanted(self, event: SessionsPanel.CloseWanted) -> None:
         event.stop()
         self.close_sessions()
         self.prompt.focus()

@@ -11,7 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from tui.prompt.pastes import clean
-from tui.screens.dialog import BACK, Dialog, Key
+from tui.screens.dialog import BACK, Dialog, KeyHint
 
 
 class CleanArea(TextArea):
@@ -28,7 +28,7 @@ class TextScreen(Dialog[str]):
     """The result is the new text; None leaves it as it was. Esc asks once more where something would be lost."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+s", "save", "Save", show=False, priority=True)]
-    KEYS: ClassVar[tuple[Key, ...]] = (("Ctrl+S", "save", "save"), BACK)
+    KEYS: ClassVar[tuple[KeyHint, ...]] = (("Ctrl+S", "save", "save"), BACK)
 
     def __init__(self, heading: str, text: str, placeholder: str = "", note: str = "") -> None:
         """Args: ``placeholder`` stands where the text is empty, ``note`` below it. Both are safe to show."""

@@ -11,7 +11,7 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui.screens.dialog import BACK, Dialog, Key
+from tui.screens.dialog import BACK, Dialog, KeyHint
 from tui.themes import names
 
 _ABOUT = {
@@ -27,7 +27,7 @@ class ThemeScreen(Dialog[str]):
     """The result is the theme that was chosen; Esc brings back the one that was there."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "Choose", show=False)]
-    KEYS: ClassVar[tuple[Key, ...]] = (("↑↓", "look", ""), ("Enter", "keep", "choose"), BACK)
+    KEYS: ClassVar[tuple[KeyHint, ...]] = (("↑↓", "look", ""), ("Enter", "keep", "choose"), BACK)
 
     def __init__(self) -> None:
         super().__init__("Which colours?")

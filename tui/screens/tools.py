@@ -16,7 +16,7 @@ from textual.widgets.option_list import Option
 from agent.errors import SprigError
 from agent.text import display
 from agent.tools.builtin.catalogue import BUILTIN_NAMES
-from tui.screens.dialog import BACK, Dialog, Key
+from tui.screens.dialog import BACK, Dialog, KeyHint
 from tui.talk.notes import ModelFacts, ToolFacts
 from tui.talk.setup import Setup
 
@@ -35,7 +35,7 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
         # The list would take Enter for itself.
         Binding("enter,ctrl+s", "apply", "Use them", show=False, priority=True),
     ]
-    KEYS: ClassVar[tuple[Key, ...]] = (("Space", "switch", "switch"), ("Enter", "use", "apply"), BACK)
+    KEYS: ClassVar[tuple[KeyHint, ...]] = (("Space", "switch", "switch"), ("Enter", "use", "apply"), BACK)
 
     def __init__(self, setup: Setup, facts: ModelFacts | None) -> None:
         """``facts`` are of the agent as it is; None while there is none."""

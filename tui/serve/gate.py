@@ -64,22 +64,15 @@ class TokenGate:
         token: the secret; None lets everyone in who reaches the port.
         host: the address that is listened on.
         port: its port, of which the cookie has its name: a browser sends cookies to every port of a host.
-        public_url: where a proxy in front of the server shows it, or None.
     """
 
     token: str | None
     host: str
     port: int
-    public_url: str | None = None
 
     @property
     def cookie(self) -> str:
         return f"sprig_{self.port}"
-
-    @property
-    def secure(self) -> bool:
-        """Whether the browser reaches us by https only."""
-        return self.public_url is not None and self.public_url.startswith("https:")
 
     def serves(self, netloc: str | None) -> bool:
         """Whether a Host header names this server. A page elsewhere whose name was bent to this machine's address (DNS
@@ -87,8 +80,6 @@ class TokenGate:
         name = host_name(netloc or "")
         if not name:
             return False
-        if self.public_url is not None and name == host_name(urlsplit(self.public_url).netloc):
-            return True
         if self.host in EVERY_ADDRESS:
             machine = socket.gethostname().lower()
             return address_of(name) is not None or name in {"localhost", machine, f"{machine}.local"}
@@ -100,10 +91,6 @@ class TokenGate:
         """Whether the page that opens the socket is ours. Browsers always say; what does not say is refused."""
         if not origin or not netloc:
             return False
-        if self.public_url is not None:
-            public = urlsplit(self.public_url)
-            if origin.lower() == f"{public.scheme}://{public.netloc}".lower():
-                return True
         return origin.lower() in {f"http://{netloc}".lower(), f"https://{netloc}".lower()}
 
     def knows(self, given: str | None) -> bool:

@@ -8,7 +8,6 @@ import importlib.util
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit
 
 from agent.errors import SprigError
 from agent.text import display
@@ -21,10 +20,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8420,
     token: str | None = "",
-    public_url: str | None = None,
-    title: str = "Sprig",
     say: Callable[[str], None],
-    open_to_all: bool = False,
 ) -> None:
     """Serve the Textual app that ``command`` runs, until SIGINT, SIGTERM or SIGHUP. Afterwards none of its processes is left.
 
@@ -32,28 +28,24 @@ def serve(
         command: program and arguments; no shell sees them. One copy runs at a time.
         host: the address to listen on; "0.0.0.0" or "::" for all of this machine's.
         port: 0 for any free one.
-        token: what a browser must know; empty to have one made, None for none at all.
-        public_url: where a proxy in front of the server shows it, such as ``https://pi.example/sprig/``.
-        title: the page's title.
+        token: what a browser must know; empty to have one made, None for none at all, on a loopback address only.
         say: takes one line at a time for the person who started it; the address is among them.
-        open_to_all: allows no token on an address that others reach.
 
     Raises:
-        SprigError: textual-serve is missing, the address or port cannot be had, or nobody would be kept out.
+        SprigError: textual-serve is missing, the address or port cannot be had, or everybody would be let in.
     """
     if importlib.util.find_spec("textual_serve") is None:
         raise SprigError("serving the chat in a browser needs textual-serve: pip install 'sprig-llm[serve]'")
-    if token is None and not open_to_all and not (is_loopback(host) and public_url is None):
+    if token is None and not is_loopback(host):
         raise SprigError(f"without a token, everyone who reaches {display(host)} could use this machine; keep the token")
-    public_url = None if public_url is None else _checked_url(public_url)
     secret = None if token is None else (check_token(token) if token else make_token())
     with _listen(host, port) as listener:
         address, bound_port = listener.getsockname()[:2]
-        gate = TokenGate(secret, address if address in EVERY_ADDRESS else host, bound_port, public_url)
-        asyncio.run(_run(command, listener, gate, title, say))
+        gate = TokenGate(secret, address if address in EVERY_ADDRESS else host, bound_port)
+        asyncio.run(_run(command, listener, gate, say))
 
 
-async def _run(command: Sequence[str], listener: socket.socket, gate: TokenGate, title: str, say: Callable[[str], None]) -> None:
+async def _run(command: Sequence[str], listener: socket.socket, gate: TokenGate, say: Callable[[str], None]) -> None:
     from aiohttp import web
 
     from tui.serve.place import Place
@@ -64,7 +56,7 @@ async def _run(command: Sequence[str], listener: socket.socket, gate: TokenGate,
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     place = Place(command, say)
-    runner = web.AppRunner(make_app(place, gate, title), handle_signals=False, access_log=None, shutdown_timeout=2.0)
+    runner = web.AppRunner(make_app(place, gate), handle_signals=False, access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     try:
         await web.SockSite(runner, listener).start()
@@ -78,15 +70,13 @@ async def _run(command: Sequence[str], listener: socket.socket, gate: TokenGate,
 
 def _announce(gate: TokenGate, say: Callable[[str], None]) -> None:
     query = "" if gate.token is None else f"?token={gate.token}"
-    if gate.public_url is not None:
-        say(f"Open {gate.public_url}{query}")
-    elif gate.host in EVERY_ADDRESS:
+    if gate.host in EVERY_ADDRESS:
         say(f"Open {_url('127.0.0.1', gate.port)}{query} on this machine")
         if outward := _outward_address():
             say(f"Open {_url(outward, gate.port)}{query} from elsewhere")
     else:
         say(f"Open {_url(gate.host, gate.port)}{query}")
-    if gate.public_url is None and not is_loopback(gate.host):
+    if not is_loopback(gate.host):
         say("This address is reached from other machines, and what is sent is not encrypted")
     if gate.token is None:
         say("There is no token: everyone who reaches this address can use it")
@@ -95,19 +85,6 @@ def _announce(gate: TokenGate, say: Callable[[str], None]) -> None:
 
 def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-
-
-def _checked_url(text: str) -> str:
-    """A public URL, ending in one slash."""
-    try:
-        parts = urlsplit(text)
-        plain = not (parts.query or parts.fragment or parts.username)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and plain
-    except ValueError:
-        good = False
-    if not good:
-        raise SprigError(f"{display(text)!r} is not an address of a page: https://name/ is")
-    return text.rstrip("/") + "/"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -7,12 +7,10 @@ command into a shell line, lets everyone in, lists its folder, and its page load
 from __future__ import annotations
 
 import contextlib
-import html
 import re
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
-from string import Template
 from urllib.parse import quote, urlencode
 
 from aiohttp import WSMsgType, web
@@ -42,10 +40,10 @@ _CLOSED_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame
 _MIME = re.compile(r"[a-z]+/[A-Za-z0-9.+-]+")
 
 
-def make_app(place: Place, gate: TokenGate, title: str) -> web.Application:
+def make_app(place: Place, gate: TokenGate) -> web.Application:
     """The web application that shows ``place`` to those whom ``gate`` admits."""
     statics = _statics()
-    page = Template((_HERE / "page.html").read_text(encoding="utf-8")).substitute(title=html.escape(title))
+    page = (_HERE / "page.html").read_text(encoding="utf-8")
 
     async def index(request: web.Request) -> web.Response:
         return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": _policy(request)})
@@ -107,7 +105,7 @@ def _enter(request: web.Request, gate: TokenGate) -> web.Response:
     """Trade the token for a cookie, and get it out of the address, which is shown, kept and shared."""
     response = _without_token(request)
     assert gate.token is not None
-    response.set_cookie(gate.cookie, gate.token, path="/", httponly=True, samesite="Strict", secure=gate.secure)
+    response.set_cookie(gate.cookie, gate.token, path="/", httponly=True, samesite="Strict")
     return response
 
 

@@ -137,7 +137,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Unanswerable:
+class QuestionWithdrawn:
     """A question is taken back: the run was stopped."""
 
     number: int
@@ -150,4 +150,4 @@ class Failed:
     why: str
 
 
-Note = Opening | Opened | OpenFailed | Shown | Began | Settled | NotAsked | Question | Unanswerable | Failed
+Note = Opening | Opened | OpenFailed | Shown | Began | Settled | NotAsked | Question | QuestionWithdrawn | Failed

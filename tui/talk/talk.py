@@ -22,9 +22,9 @@ from tui.talk.notes import (
     OpenFailed,
     Opening,
     Question,
+    QuestionWithdrawn,
     Settled,
     Shown,
-    Unanswerable,
 )
 from tui.talk.setup import Setup
 
@@ -39,7 +39,7 @@ _FEW_CORES = 3  # up to so many the model gets them all; of more, one stays free
 
 
 class Talk:
-    """See the module. Its methods return at once, may be called from any one thread, and are carried out one after another."""
+    """Leads a conversation. Its methods return at once, may be called from any one thread, and are carried out one after another."""
 
     def __init__(
         self, tell: Callable[[Any], None], store: Callable[[], Store], make_engine: Callable[[Setup], Engine] | None = None
@@ -326,7 +326,7 @@ class Talk:
 
         for number, waiting in list(self._answers.items()):
             waiting.put(Answer.no(_STOPPED))
-            self._tell(Unanswerable(number))
+            self._tell(QuestionWithdrawn(number))
 
 
 def _engine(setup: Setup) -> Engine:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from agent.text import display
-from tui.voice.engine import (
+from agent.voice.engine import (
     WHY_NOT,
     Final,
     Level,
@@ -17,8 +17,8 @@ from tui.voice.engine import (
     Trouble,
     Voice,
     VoiceEvent,
-    clean,
     find_voice,
+    one_line,
     why_of,
 )
 from tui.voice.state import VoiceState
@@ -52,7 +52,7 @@ class VoiceKey:
         self._screen, self._find = screen, find
         self._voice: Voice | None = None
         self._finding = threading.Lock()
-        self._ears, self._mouth = _Line("voice input"), _Line("voice output")
+        self._ears, self._mouth = _Worker("voice input"), _Worker("voice output")
         self._turn = 0  # of listening; what belongs to an earlier one comes too late
         self._wanted = False  # whether it should listen
         self._open = False  # whether the engine does; belongs to the thread of the ears
@@ -131,9 +131,9 @@ class VoiceKey:
             return
         match event:
             case Partial(text):
-                self._hear_partial(clean(text))
+                self._hear_partial(one_line(text))
             case Final(text):
-                if words := clean(text):
+                if words := one_line(text):
                     self._partial = ""
                     self._screen.voice_final(words)
                 else:
@@ -144,7 +144,7 @@ class VoiceKey:
             case Trouble(text):
                 self._take_partial()
                 self._stop_listening()
-                self._screen.voice_trouble(clean(text))
+                self._screen.voice_trouble(one_line(text))
 
     def _hear_partial(self, text: str) -> None:
         if text != self._partial:
@@ -228,7 +228,7 @@ class VoiceKey:
         self._screen.post(call)
 
 
-class _Line:
+class _Worker:
     """Does one thing after another in a thread of its own, which begins with the first."""
 
     def __init__(self, name: str) -> None:

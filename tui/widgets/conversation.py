@@ -8,7 +8,7 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 
 from tui.talk.entries import Entry
-from tui.widgets.entry_view import EntryView
+from tui.widgets.messages.entry import EntryView
 
 WINDOW = 40  # messages on the tree when nobody scrolls; twice as many at most
 STEP = 20  # that come when the end of the window is reached
@@ -71,7 +71,7 @@ class Conversation(VerticalScroll, can_focus=False):
         new = list(entries[len(known) :])
         fits = [v.mine for v in views] == [e.mine for e in new]
         if not fits or [e.id for e in entries[: len(known)]] != known:
-            from tui.widgets.notice import Notice
+            from tui.widgets.messages.notice import Notice
 
             notices = [Notice(w.text, kind=w.kind, offers=w.offers) for w in self._live if isinstance(w, Notice)]
             await self.show(entries)
@@ -100,10 +100,10 @@ class Conversation(VerticalScroll, can_focus=False):
 
     def _make(self, entry: Entry) -> EntryView:
         if entry.mine:
-            from tui.widgets.user_message import UserMessage
+            from tui.widgets.messages.user import UserMessage
 
             return UserMessage(entry.stored.message.text, entry)
-        from tui.widgets.answer_message import AnswerMessage
+        from tui.widgets.messages.answer import AnswerMessage
 
         return AnswerMessage(entry, fold_after=self.fold_after)
 

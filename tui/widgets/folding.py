@@ -49,7 +49,7 @@ def fold(text: str, lines: int, characters: int) -> Folded:
     return Folded(display(text[:end], lines=True), text.count("\n", end), 0)
 
 
-def pieces(text: str, width: int) -> list[tuple[int, int]]:
+def line_spans(text: str, width: int) -> list[tuple[int, int]]:
     """Where to break a text so that every piece fits ``width`` cells: (start, end) of each. Nothing is trimmed or left out,
     so that the pieces say exactly what the text says; newlines end a piece and are not in it."""
     width = max(2, width)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent import events as e
-from tui.widgets.answer_message import AnswerMessage
-from tui.widgets.notice import Notice
+from tui.widgets.messages.answer import AnswerMessage
+from tui.widgets.messages.notice import Notice
 
 if TYPE_CHECKING:
     from agent.messages import ToolCall
     from tui.widgets.conversation import Conversation
-    from tui.widgets.tool_call import ToolCallView
+    from tui.widgets.messages.tool_call import ToolCallView
 
 AGAIN = ("again", "Try again")
 GO_ON = ("go-on", "Go on")
@@ -31,7 +31,7 @@ _ENDED: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
 
 
 class RunView:
-    """See the module."""
+    """Shows one run: takes its events, and adds messages and notices to the conversation."""
 
     def __init__(self, conversation: Conversation, *, fold_after: int) -> None:
         self._conversation, self._fold_after = conversation, fold_after

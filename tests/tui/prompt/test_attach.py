@@ -148,13 +148,13 @@ def test_paths_with_spaces_are_quoted() -> None:
 
 
 def test_files_are_found_by_a_few_letters(tmp_path: Path) -> None:
-    for name in ("tests/tui/prompt/test_prompt.py", "tui/widgets/prompt.py", "tui/app.py", "README.md", "a/deep/readme.txt"):
+    for name in ("tests/tui/test_prompt.py", "tui/widgets/prompt.py", "tui/app.py", "README.md", "a/deep/readme.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     finder = Finder(scan(tmp_path))
-    assert finder.find("promp", 3) == ["tui/widgets/prompt.py", "tests/tui/prompt/test_prompt.py"]
+    assert finder.find("promp", 3) == ["tui/widgets/prompt.py", "tests/tui/test_prompt.py"]
     assert finder.find("rea", 2) == ["README.md", "a/deep/readme.txt"]
-    assert finder.find("tp", 1) == ["tests/tui/prompt/test_prompt.py"]
+    assert finder.find("tp", 1) == ["tests/tui/test_prompt.py"]
     assert finder.find("tui/", 1) == ["tui/app.py"]
     assert finder.find("zq", 3) == []
 

@@ -12,12 +12,13 @@ import pytest
 from agent import tool
 from agent.sessions.store import Store
 from tests.fixtures.fake_engine import Say, call_text
-from tests.fixtures.screens import SIZES, STILL, answered, at_home, chatting, picture, say, settle, text_of, until
+from tests.fixtures.screens import STILL, answered, at_home, chatting, picture, say, settle, text_of, until
+from tests.fixtures.sizes import all_sizes
 from tui.settings.values import Settings
-from tui.widgets.approval import ApprovalView
-from tui.widgets.notice import Notice
-from tui.widgets.tool_call import ToolCallView
-from tui.widgets.user_message import UserMessage
+from tui.widgets.approval.question import ApprovalView
+from tui.widgets.messages.notice import Notice
+from tui.widgets.messages.tool_call import ToolCallView
+from tui.widgets.messages.user import UserMessage
 
 HARVEST = """\
 You can harvest in **three weeks**. Until then:
@@ -57,7 +58,7 @@ def notices(app: Any) -> list[str]:
     return [notice.text for notice in app.chat.query(Notice)]
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+@all_sizes
 async def test_a_question_an_answer_and_a_tool(size: tuple[int, int]) -> None:
     done: list[str] = []
     script = [HARVEST, call_text("press", {"button": "red"}), "Pressed."]

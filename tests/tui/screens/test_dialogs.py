@@ -14,6 +14,7 @@ from agent import tool
 from agent.approval.policy import Answer, Rule
 from tests.fixtures.fake_engine import Say, call_text
 from tests.fixtures.screens import STILL, answered, at_home, chatting, say, text_of, until
+from tests.fixtures.sizes import small_and_wide
 from tui.actions import action_ids, key_name
 from tui.commands.table import COMMANDS, run_command
 from tui.screens.confirm import ConfirmScreen
@@ -25,10 +26,7 @@ from tui.screens.theme import ThemeScreen
 from tui.screens.tools import ToolsScreen
 from tui.settings import file as settings_file
 from tui.settings.values import Settings
-from tui.widgets import approval
-
-SIZES = [(40, 15), (100, 30)]
-sizes = pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+from tui.widgets.approval import question
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +67,7 @@ def tools_of(app: Any) -> list[str]:
 # Help.
 
 
-@sizes
+@small_and_wide
 async def test_the_help_shows_every_key_as_it_is_now_and_every_command(size: tuple[int, int]) -> None:
     async with chatting(size=size, settings=Settings(screen=STILL, keys={"chat.new": "ctrl+b,f2"})) as (app, pilot):
         await pilot.press("f1")
@@ -94,7 +92,7 @@ async def test_the_help_shows_every_key_as_it_is_now_and_every_command(size: tup
 
 def test_the_help_names_the_keys_that_answer_a_question_about_a_tool() -> None:
     listed = {key for keys, _ in APPROVAL for key in keys.split(", ")}
-    assert listed == set(approval._KEYS)
+    assert listed == set(question._KEYS)
 
 
 def test_keys_are_written_as_on_a_keyboard() -> None:
@@ -105,7 +103,7 @@ def test_keys_are_written_as_on_a_keyboard() -> None:
 # Before something is lost.
 
 
-@sizes
+@small_and_wide
 async def test_no_is_the_answer_that_enter_and_esc_give(size: tuple[int, int]) -> None:
     got: list[bool | None] = []
     async with chatting(size=size) as (app, pilot):
@@ -121,7 +119,7 @@ async def test_no_is_the_answer_that_enter_and_esc_give(size: tuple[int, int]) -
 # Tools and servers.
 
 
-@sizes
+@small_and_wide
 async def test_tools_are_switched_in_a_list_and_the_agent_has_them_at_once(size: tuple[int, int]) -> None:
     @tool
     def press(button: str) -> str:
@@ -159,7 +157,7 @@ async def test_tools_by_name() -> None:
         await until(pilot, lambda: tools_of(app) == [])
 
 
-@sizes
+@small_and_wide
 async def test_a_server_that_cannot_be_started_is_shown_with_what_is_wrong_and_taken_away(size: tuple[int, int]) -> None:
     async with chatting(size=size) as (app, pilot):
         await ready(app, pilot)
@@ -194,7 +192,7 @@ async def test_thinking_is_switched_where_the_model_can_and_otherwise_it_says_so
         assert "Thinking is auto" in await command(app, pilot, "/think")
 
 
-@sizes
+@small_and_wide
 async def test_sampling_is_checked_while_it_is_typed(size: tuple[int, int]) -> None:
     async with chatting(size=size, sampling={"top_k": 20}) as (app, pilot):
         await ready(app, pilot)
@@ -233,7 +231,7 @@ async def test_sampling_in_a_line() -> None:
         assert app.chat.setup.sampling == {"temperature": 0.2}
 
 
-@sizes
+@small_and_wide
 async def test_the_system_prompt_is_edited_and_not_lost_by_one_esc(size: tuple[int, int]) -> None:
     async with chatting(["Aye."], size=size, system="You are a gar\x1b[31mdener.") as (app, pilot):
         await ready(app, pilot)
@@ -278,7 +276,7 @@ async def test_a_change_while_the_agent_answers_says_that_this_answer_is_not_cha
 # What there is to see.
 
 
-@sizes
+@small_and_wide
 async def test_rules_are_shown_with_where_they_come_from(size: tuple[int, int]) -> None:
     @tool(approval="ask")
     def press(button: str) -> str:
@@ -306,7 +304,7 @@ async def test_rules_are_shown_with_where_they_come_from(size: tuple[int, int]) 
         assert "settings.toml" in shown(app)
 
 
-@sizes
+@small_and_wide
 async def test_the_status_says_all_about_model_and_machine(size: tuple[int, int]) -> None:
     async with chatting(["Hello."], size=size) as (app, pilot):
         await ready(app, pilot)
@@ -324,7 +322,7 @@ async def test_the_status_says_all_about_model_and_machine(size: tuple[int, int]
 # Colours and settings.
 
 
-@sizes
+@small_and_wide
 async def test_a_theme_is_seen_before_it_is_kept(home: Path, size: tuple[int, int]) -> None:
     async with chatting(size=size) as (app, pilot):
         await command(app, pilot, "/theme")

@@ -17,10 +17,8 @@ from agent.models.last_used import remember
 from agent.sessions.store import Store
 from tests.fixtures.chat_ggufs import chat_model
 from tests.fixtures.screens import at_home, chatting, text_of, until
+from tests.fixtures.sizes import small_and_wide
 from tui.screens.picker import Picked, PickerScreen
-
-SIZES = [(40, 15), (100, 30)]
-sizes = pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +64,7 @@ def too_large(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(model_list, "_fit", fit)
 
 
-@sizes
+@small_and_wide
 async def test_without_a_model_one_is_chosen_from_a_list_and_opened(store: Path, size: tuple[int, int]) -> None:
     for name in ("basil", "mint"):
         chat_model(store / f"{name}.gguf", "hermes")
@@ -84,7 +82,7 @@ async def test_without_a_model_one_is_chosen_from_a_list_and_opened(store: Path,
         assert app.chat.setup.model == str(store / "mint.gguf")
 
 
-@sizes
+@small_and_wide
 async def test_the_last_conversation_is_offered_first_and_goes_on_with_its_model(store: Path, size: tuple[int, int]) -> None:
     model = chat_model(store / "mint.gguf", "hermes")
     with Store() as sessions:
@@ -111,7 +109,7 @@ async def test_a_conversation_whose_model_is_gone_is_not_offered(store: Path) ->
         assert "mint" in shown(app)
 
 
-@sizes
+@small_and_wide
 async def test_what_cannot_be_used_is_not_opened_and_says_why(
     store: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,7 +135,7 @@ async def test_what_cannot_be_used_is_not_opened_and_says_why(
         assert "loaded yet: " in shown(app)
 
 
-@sizes
+@small_and_wide
 async def test_where_there_is_nothing_it_says_how_to_get_a_model_and_takes_a_path(
     store: Path, tmp_path: Path, size: tuple[int, int]
 ) -> None:
@@ -173,7 +171,7 @@ async def test_a_model_that_is_made_meanwhile_is_found_when_one_looks_again(stor
         assert "No model" not in shown(app)
 
 
-@sizes
+@small_and_wide
 async def test_another_file_is_always_there_and_esc_goes_back_to_the_list(store: Path, size: tuple[int, int]) -> None:
     chat_model(store / "mint.gguf", "hermes")
     async with chatting(size=size, model="") as (app, pilot):

@@ -168,7 +168,7 @@ def test_stopping_answers_an_open_question_with_no(make: Make) -> None:
     heard.talk.stop()
     heard.until(n.Settled)
     assert ran == []
-    assert n.Unanswerable(question.number) in heard.told
+    assert n.QuestionWithdrawn(question.number) in heard.told
     assert heard.all(e.Done)[-1].result.reason == "cancelled"
 
 

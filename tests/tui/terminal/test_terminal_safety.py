@@ -9,7 +9,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from tests.fixtures.terminal import assert_safe, hostile, leaks, output_of, towers
-from tui.widgets.answer_text import AnswerText
+from tui.widgets.messages.answer_text import AnswerText
 
 
 def entities(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import queue
 import threading
 import time
@@ -11,17 +10,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from agent.errors import SprigError
-from tui.voice.engine import (
-    GROUP,
+from agent.voice.engine import (
     WHY_NOT,
     Final,
     Level,
     Partial,
     Trouble,
     Voice,
-    VoiceError,
     VoiceEvent,
-    find_voice,
 )
 from tui.voice.key import VoiceKey
 from tui.voice.state import VoiceState
@@ -316,49 +312,3 @@ def test_closing_lets_the_microphone_go(desk: Desk) -> None:
     desk.key.close()
     desk.until_deaf()
     assert desk.key.state == VoiceState("off")
-
-
-# How an engine is found.
-
-
-def make_voice() -> Voice:
-    return Voice("made", FakeVoice().ears)
-
-
-def make_nothing() -> str:
-    return "not a voice"
-
-
-def make_trouble() -> Voice:
-    raise RuntimeError("no audio\x1b[31m\nlibrary")
-
-
-def install(monkeypatch: pytest.MonkeyPatch, **points: str) -> None:
-    found = [importlib.metadata.EntryPoint(name, f"{__name__}:{value}", GROUP) for name, value in points.items()]
-
-    def entry_points(*, group: str) -> list[importlib.metadata.EntryPoint]:
-        return found if group == GROUP else []
-
-    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
-
-
-def test_with_nothing_installed_there_is_no_voice(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch)
-    assert find_voice() is None
-
-
-def test_the_first_engine_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, c="make_voice", a="make_trouble", b="make_nothing")
-    voice = find_voice()
-    assert voice is not None
-    assert voice.name == "made"
-
-
-def test_engines_that_do_not_work_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, b="make_trouble", a="make_nothing", c="not_there")
-    with pytest.raises(VoiceError) as caught:
-        find_voice()
-    assert "a (it gave no voice), b (" in str(caught.value)
-    assert "RuntimeError: no audio␛[31m library" in str(caught.value)
-    assert "c (" in str(caught.value)
-    assert str(caught.value).isprintable()

@@ -1,0 +1,58 @@
+"""What a person said."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.widgets import Static
+
+from agent.text import display
+from tui.prompt.attach import split
+from tui.talk.entries import Entry
+from tui.widgets.messages.entry import EntryView, branch_label
+
+_LONGEST = 4000  # characters that are shown; the rest is in the session
+
+
+class UserMessage(EntryView):
+    """A person's message; files that were sent with it are named, not shown."""
+
+    mine = True
+
+    def __init__(self, text: str, entry: Entry | None = None) -> None:
+        super().__init__(entry)
+        self._text = text
+        self._typed, self._files = split(text)
+
+    @property
+    def text(self) -> str:
+        return self._text
+
+    @property
+    def typed(self) -> str:
+        """Without the files: what is edited."""
+        return self._typed
+
+    def compose(self) -> ComposeResult:
+        yield Static(_shown(self._typed), markup=False, classes="words")
+        for file in self._files:
+            lines = file.content.count("\n") + 1
+            yield Static(f"+ {display(file.name)} ({lines} {'line' if lines == 1 else 'lines'})", markup=False, classes="file")
+        yield Static(branch_label(self.entry), markup=False, classes="branch")
+
+    def on_mount(self) -> None:
+        self._mark()
+
+    def settle(self, entry: Entry) -> None:
+        super().settle(entry)
+        if self.is_mounted:
+            self._mark()
+
+    def _mark(self) -> None:
+        label = self.query_one(".branch", Static)
+        label.update(branch_label(self.entry))
+        label.display = bool(branch_label(self.entry))
+
+
+def _shown(text: str) -> str:
+    cut = len(text) - _LONGEST
+    return display(text[:_LONGEST], lines=True) + (f"\n… {cut:,} more characters" if cut > 0 else "")

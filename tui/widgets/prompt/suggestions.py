@@ -1,0 +1,140 @@
+"""What the list above the prompt suggests: commands, files, or what was sent before. It follows the text before the cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from textual.timer import Timer
+
+from tui.prompt.draft import Draft
+from tui.prompt.file_index import FileIndex
+from tui.prompt.file_search import Paths
+from tui.prompt.suggest import KnownCommand, Suggestion, Trigger, commands, file_suggestion, remembered, trigger
+from tui.widgets.prompt.area import PromptArea
+from tui.widgets.prompt.completion import Completion
+
+_MOST = 30  # lines of the list
+_SEARCHED = 2_000  # characters of each sent text
+_PAUSE = 0.04  # seconds without a key, then many files are searched: what is typed should be seen first
+
+
+class Suggestions(Completion):
+    """The list of one prompt."""
+
+    def __init__(self, area: PromptArea, draft: Draft, known: Sequence[KnownCommand], root: Path) -> None:
+        """``area`` and ``draft`` are those of the prompt; ``root`` is the folder that ``@`` starts from."""
+        super().__init__()
+        self._area, self._draft, self._known = area, draft, known
+        self._files = FileIndex(root)
+        self._sent: list[tuple[str, str]] = []  # what is searched: a text, and its beginning in lower case
+        self._timer: Timer | None = None
+        self._shown_for: tuple[object, ...] | None = None
+        self._closed_at: tuple[str, int, int] | None = None
+
+    # --- keeping it up to date
+
+    def follow(self) -> None:
+        """Bring the list up to date with the text before the cursor."""
+        if self._draft.mode == "search":
+            if self._is_news("search", self._area.text):
+                items = remembered(self._sent, self._area.text, _MOST)
+                self.show(items, "" if items else "nothing that you sent has that")
+            return
+        # A command that is passed by in the history is not being typed.
+        found = None if self._draft.is_recalled(self._area.text) else self._trigger()
+        if found is None:
+            self._closed_at = None
+        if found is None or self._place(found) == self._closed_at:
+            self.close()
+        elif found.kind == "command":
+            if self._is_news(found):
+                self.show(commands(self._known, found.query))
+        else:
+            self._show_files(found)
+
+    def follow_soon(self) -> None:
+        """The same after a key: at once, or after a pause in the typing when it takes long."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+        found = self._trigger()
+        if found and found.kind == "file" and self.display and self._files.has_many:
+            self._timer = self.set_timer(_PAUSE, self.follow)
+        else:
+            self.follow()
+
+    def search(self, sent: Sequence[str]) -> None:
+        """Suggest what was sent before, from now on until the search is over. The oldest comes first in ``sent``."""
+        self._sent = [(text, text[:_SEARCHED].lower()) for text in sent]
+        self.follow()
+
+    def close(self) -> None:
+        self._shown_for = None
+        super().close()
+
+    def dismiss(self) -> None:
+        """Close the list for as long as this word is being typed."""
+        found = self._trigger()
+        self._closed_at = self._place(found) if found else None
+        self.close()
+
+    def reset(self) -> None:
+        """Another text begins."""
+        self._closed_at = None
+        self.close()
+
+    def _trigger(self) -> Trigger | None:
+        if not self._area.selection.is_empty:
+            return None
+        found = trigger(self._area.before_cursor(), self._area.cursor_location[0])
+        return None if found and found.kind == "command" and self._draft.mode == "edit" else found
+
+    def _place(self, found: Trigger) -> tuple[str, int, int]:
+        return found.kind, self._area.cursor_location[0], found.start
+
+    def _is_news(self, *state: object) -> bool:
+        """Whether the list has to be made anew: what was chosen in it stays chosen otherwise."""
+        before, self._shown_for = self._shown_for, state
+        return before != state
+
+    # --- files
+
+    def _show_files(self, found: Trigger) -> None:
+        if self._files.begin():
+            self.run_worker(self._scan, thread=True, group="files", exit_on_error=False)
+        if self._is_news(found, self._files.scans, self._files.scanning):
+            items = [file_suggestion(path) for path in self._files.find(found.query, _MOST)]
+            self.show(items, "looking for files ..." if self._files.scanning and not items else "")
+
+    def _scan(self) -> None:
+        paths = self._files.scan()
+        self.app.call_from_thread(self._have, paths)
+
+    def _have(self, paths: Paths) -> None:
+        self._files.take(paths)
+        self.follow()
+
+    # --- taking one
+
+    @property
+    def untaken(self) -> Suggestion | None:
+        """What is chosen, unless it has been typed in full: then Enter means the message."""
+        chosen = self.chosen if self.display else None
+        if chosen is None or self._draft.mode == "search":
+            return chosen
+        found = self._trigger()
+        typed = found is not None and self._area.before_cursor()[found.start :] == chosen.value.rstrip()
+        return None if typed else chosen
+
+    def insert(self, item: Suggestion) -> str | None:
+        """Put a suggestion in the place of what was typed of it. Returns the path of a file."""
+        found = self._trigger()
+        if found is None:
+            return None
+        row, column = self._area.cursor_location
+        value = item.value.rstrip() if self._area.document.get_line(row)[column : column + 1] == " " else item.value
+        result = self._area.replace(value, (row, found.start), (row, column), maintain_selection_offset=False)
+        self._area.move_cursor(result.end_location)
+        self.follow()
+        return item.value.strip().removeprefix("@").strip('"') if found.kind == "file" else None
