@@ -27,7 +27,7 @@ COMMANDS = {
     "inspect": Command(
         "pipeline.cli.quantize", "inspect_app", "Show what is in a GGUF or a model: keys, tensors, vocabulary, template."
     ),
-    "models": Command("pipeline.cli.quantize", "models_app", "List, show and remove the models in the store."),
+    "models": Command("agent.cli.models", "models_app", "List, show and remove the models in the store."),
 }
 
 

@@ -134,7 +134,7 @@ def _setup(
         raise SprigError(f"the folder {where} for file tools is not there: --root or root in the settings names another")
     chosen = model or os.environ.get("SPRIG_MODEL") or settings.model
     if chosen:
-        from agent.models.file import find_model
+        from agent.models.store import find_model
 
         chosen = str(find_model(chosen))
     drawn = {"temperature": temperature, "seed": seed}

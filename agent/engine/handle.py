@@ -28,8 +28,9 @@ from agent.engine.trial import why_it_ended
 from agent.errors import SprigError
 from agent.home import home
 from agent.messages import Segment
-from agent.models.file import ModelFile, find_model, read_model
+from agent.models.file import ModelFile, read_model
 from agent.models.memory import BATCH, CACHE, CONVERSATIONS, Need, choose_context, flash_attention
+from agent.models.store import find_model
 
 _PACKAGES = Path(__file__).resolve().parents[2]
 _LOG_BYTES = 1 << 16
