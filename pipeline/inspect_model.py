@@ -41,6 +41,7 @@ def _inspect_checkpoint(model: str, revision: str | None, token: str | None, off
     from pipeline.architectures import find_architecture
     from pipeline.card import origin_keys
     from pipeline.sources.source import headers, open_source
+    from pipeline.vocab.vocabulary import load_vocabulary
 
     source = open_source(model, revision=revision, token=token, offline=offline)
     if source.path is not None and source.kind == "gguf":
