@@ -10,7 +10,7 @@ import typer
 
 from agent import home
 from agent.cli import console
-from agent.cli.options import SETTINGS, Json, Verbose
+from agent.cli.options import SETTINGS, Json, Verbose, leave_to
 from agent.errors import SprigError
 from agent.files import human_size
 from agent.models import store
@@ -22,11 +22,8 @@ models_app = typer.Typer(**SETTINGS, invoke_without_command=True, help="List, sh
 @models_app.callback()
 def models(ctx: typer.Context, json: Json = False, verbose: Verbose = False) -> None:
     """List, show and remove the models in the store (SPRIG_HOME/models)."""
-    if ctx.invoked_subcommand is None:
+    if not leave_to(ctx, json, verbose):
         _list(json, verbose)
-    elif json or verbose:
-        called = ctx.invoked_subcommand
-        raise typer.BadParameter(f"--json and -v go behind {called!r}: sprig models {called} --json")
 
 
 @models_app.command("list")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli import console
-from agent.cli.options import SETTINGS, Json, Verbose
+from agent.cli.options import SETTINGS, Json, Verbose, leave_to
 from agent.errors import SprigError
 from agent.files import atomic_write
 from agent.home import home
@@ -43,7 +43,7 @@ def sessions(
     verbose: Verbose = False,
 ) -> None:
     """List the sessions, the newest first."""
-    if ctx.invoked_subcommand is not None:
+    if leave_to(ctx, json, verbose):
         return
     with _store(json, verbose) as (out, store):
         if search is not None:
