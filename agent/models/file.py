@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -17,6 +18,8 @@ from agent.home import home
 
 if TYPE_CHECKING:
     from agent.gguf.reader import Header
+
+log = logging.getLogger(__name__)
 
 _VERSION = 2  # of what is remembered
 _REPACKED = ("Q4_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4", "Q2_K")  # types for which some CPU has packed kernels
@@ -91,6 +94,7 @@ def read_model(path: Path) -> ModelFile:
     if facts is None:
         from agent.gguf.check import check  # NumPy; not needed for a file that is known
 
+        log.info("%s is new or was changed: its header is checked", path)
         facts = _facts(check(path), path, status, identity)
         with contextlib.suppress(OSError, SprigError):
             remembered.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import sqlite3
@@ -15,6 +16,8 @@ from pathlib import Path
 from agent.sessions.database import Database
 from agent.sessions.records import COLUMNS, DamagedStore, SessionError, stored
 from agent.sessions.schema import explained, refuse_others
+
+log = logging.getLogger(__name__)
 
 _SESSION_COLUMNS = (
     "number, id, title, created, updated, touched, model, system, tools, settings, parent_session, parent_message, leaf"
@@ -114,6 +117,7 @@ def _salvage(path: Path) -> Salvaged:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(f"{path}{ending}", f"{aside}{ending}")  # noqa: PTH104
         new.rename(path)
+    log.warning("sessions: %s was damaged; it is now %s, %d messages were saved", path, aside, messages)
     return Salvaged(aside, sessions, messages, lost)
 
 
