@@ -22,12 +22,12 @@ class Command:
 COMMANDS = {
     "chat": Command("tui.cli", "chat_app", "Chat with a model that can use tools, in the terminal or a browser."),
     "ask": Command("agent.cli.ask", "ask_app", "Ask a model, with tools: one question, or text piped in."),
-    "sessions": Command("agent.cli.sessions", "sessions_app", "List, search, export and remove conversations that were kept."),
+    "sessions": Command("agent.cli.sessions", "sessions_app", "List, search, export, remove and repair kept conversations."),
     "quantize": Command("pipeline.cli.quantize", "quantize_app", "Make a small GGUF of a Hugging Face model."),
     "inspect": Command(
         "pipeline.cli.quantize", "inspect_app", "Show what is in a GGUF or a model: keys, tensors, vocabulary, template."
     ),
-    "models": Command("pipeline.cli.quantize", "models_app", "List, show and remove the models in the store."),
+    "models": Command("agent.cli.models", "models_app", "List, show and remove the models in the store."),
 }
 
 

@@ -21,6 +21,7 @@ from agent.sessions.records import StoredMessage
 from agent.sessions.store import Session, Store
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
 from agent.tools.define import Tool, as_tool
+from agent.turn.log import logged
 from agent.turn.output import Output
 from agent.turn.run import Run
 from agent.turn.transcript import Transcript
@@ -140,7 +141,7 @@ class Agent:
         with self._idle():
             self._cancelled.clear()
             run = Run(self, self._cancelled, output, tool_choice, limits)
-            yield from run.events(text)
+            yield from logged(run.events(text))
 
     @contextmanager
     def _idle(self) -> Iterator[None]:

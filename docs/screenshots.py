@@ -122,7 +122,7 @@ async def models() -> None:
 
     for age, model in enumerate(STORE):
         write_hollow(store() / f"{model.name}.gguf", model, age)
-    with patch("agent.models.choices.available_memory", lambda: FREE), patch("tui.offers.available_memory", lambda: FREE):
+    with patch("agent.device.machine.available_memory", lambda: FREE):
         async with chatting((90, 30), model="") as (app, pilot):
             await until(pilot, lambda: isinstance(app.screen, PickerScreen) and len(app.screen._rows) > len(STORE))
             keep(app, "models")
@@ -143,7 +143,7 @@ async def chatting(
     size: tuple[int, int], *, model: str = "demo", theme: str = "sprig", session: str | None = None, tools: Sequence[str] = ()
 ) -> AsyncIterator[tuple[Any, Any]]:
     """The chat, ready to be spoken to. ``size`` is columns and lines."""
-    from agent.models.file import find_model
+    from agent.models.store import find_model
     from tui.app import SprigApp
     from tui.settings.values import ScreenSettings, Settings
     from tui.talk.setup import Setup

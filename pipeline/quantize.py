@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections import deque
@@ -40,6 +41,8 @@ from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint, RawRows
 from pipeline.sources.foreign import convert_with_llama_cpp
 from pipeline.sources.source import open_checkpoint
 from pipeline.sources.stream import StreamCheckpoint
+
+log = logging.getLogger(__name__)
 
 OnProgress = Callable[["Progress"], None]
 
@@ -157,6 +160,7 @@ def quantize(
             )
             plan = plan_for(str(foreign))
         seconds["preflight"] = time.perf_counter() - start
+        log.info("plan: %s of %s, %d tensors, %d bytes", plan.recipe.name, plan.source.name, len(plan.tensors), plan.size)
         with _timed(seconds, "download"):
             checkpoint = _open(plan, report)
         stack.callback(checkpoint.close)
@@ -179,6 +183,7 @@ class _timed:
 
     def __exit__(self, *_: object) -> None:
         self.seconds[self.stage] = time.perf_counter() - self.start
+        log.info("%s took %.1f s", self.stage, self.seconds[self.stage])
 
 
 def _open(plan: Preflight, report: OnProgress) -> Checkpoint:

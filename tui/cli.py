@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli import console
+from agent.cli import console, logs
 from agent.cli.options import SETTINGS, Verbose
 from agent.errors import SprigError
 
@@ -78,6 +78,7 @@ def chat(
         if plain:
             from tui.plain import chat_plainly
 
+            logs.to_file("chat")
             chat_plainly(setup, session=kept, message=message or "")
             return
         _run(found, path, setup, kept, message or "", inline, verbose)
@@ -103,6 +104,7 @@ def _run(
         from tui.app import SprigApp
 
         app = SprigApp(settings, setup, session=session, message=message, settings_path=path, verbose=verbose)
+    logs.to_file("chat", screen=True)
     app.run(inline=inline, inline_no_clear=True, mouse=settings.screen.mouse)
     if app.fault is not None:
         raise app.fault
@@ -134,7 +136,7 @@ def _setup(
         raise SprigError(f"the folder {where} for file tools is not there: --root or root in the settings names another")
     chosen = model or os.environ.get("SPRIG_MODEL") or settings.model
     if chosen:
-        from agent.models.file import find_model
+        from agent.models.store import find_model
 
         chosen = str(find_model(chosen))
     drawn = {"temperature": temperature, "seed": seed}

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.device.machine import available_memory
+from agent.device import machine
 from agent.errors import SprigError
 from agent.models.choices import ModelChoice, list_models, look_at
-from agent.models.file import find_model
 from agent.models.last_used import recall
+from agent.models.store import find_model
 
 if TYPE_CHECKING:
     from agent.sessions.store import Store
@@ -43,7 +43,7 @@ def _last(store: Callable[[], Store], session: str, models: Sequence[ModelChoice
     try:
         info = store().open(session).info
         known = next((m for m in models if info.model and str(m.path) == info.model), None)
-        model = known or (look_at(Path(info.model), available_memory()) if info.model else None)
+        model = known or (look_at(Path(info.model), machine.available_memory()) if info.model else None)
     except (SprigError, OSError, ValueError):
         return None
     return LastTalk(info.id, info.title, model) if model is not None and model.fits else None
@@ -74,7 +74,7 @@ def _usable(text: str, missing: Callable[[Path], SprigError] | None) -> ModelCho
             raise SprigError(f"{path} is a folder; the name of the file is missing")
         if missing is not None and not path.is_file():
             raise missing(path)
-        found = look_at(find_model(text), available_memory())
+        found = look_at(find_model(text), machine.available_memory())
     except (OSError, ValueError, RuntimeError) as e:
         raise SprigError(f"{text[:40]} cannot be read: {getattr(e, 'strerror', None) or e}") from None
     if not found.fits:

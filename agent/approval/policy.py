@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from agent.text.address import AddressError, read_url
 from agent.text.command_line import read_command
 from agent.tools.define import Approval as Action
 from agent.tools.define import Subject, Tool
+
+log = logging.getLogger(__name__)
 
 _STRICT = {"deny": 2, "ask": 1, "allow": 0}
 
@@ -226,6 +229,12 @@ class Gate:
 
     def check(self, tool: Tool, call: ToolCall) -> Verdict:
         """Decide, ask if need be, and say so. Never raises: an approver that does means no."""
+        verdict = self._check(tool, call)
+        said, by = "allowed" if verdict.allowed else "refused", "a person" if verdict.asked else "the rules"
+        log.info("approval of %s: %s by %s", tool.name, said, by)
+        return verdict
+
+    def _check(self, tool: Tool, call: ToolCall) -> Verdict:
         decision = self.policy.decide(tool, call, self.session)
         if decision.action == "ask" and self.approver is not None:
             with self._lock:

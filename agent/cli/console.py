@@ -6,7 +6,6 @@ Exit status: 0 done, 1 it could not be done, 2 wrong usage (said by the command 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 import traceback
@@ -15,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from agent.cli import logs
 from agent.errors import SprigError
 from agent.text import display
 
@@ -26,7 +26,7 @@ class Console:
 
     Attributes:
         json: the result is one JSON object.
-        verbose: tracebacks and the libraries' own log lines are shown.
+        verbose: log lines and tracebacks are shown.
     """
 
     def __init__(self, *, json: bool = False, verbose: bool = False) -> None:
@@ -53,7 +53,7 @@ def _one_line(error: BaseException) -> str:
 
 def _fail(console: Console, kind: str, message: str) -> None:
     if console.verbose:
-        traceback.print_exc()
+        console.say(display(logs.mask(traceback.format_exc()).rstrip(), lines=True))
     if console.json:
         with suppress(OSError, SprigError):  # standard output itself may be what failed
             console.result({"error": {"kind": kind, "message": message}}, "")
@@ -70,7 +70,7 @@ def command(*, json: bool, verbose: bool) -> Iterator[Console]:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not end the command
-    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s", stream=sys.stderr)
+    logs.to_terminal(verbose)
     try:
         yield console
     except KeyboardInterrupt as e:

@@ -14,3 +14,11 @@ SETTINGS: dict[str, Any] = {
 }
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show log lines, and the traceback of an error.")]
+
+
+def leave_to(ctx: typer.Context, json: bool, verbose: bool) -> bool:
+    """Whether a group's own callback leaves the work to a command behind it; that one takes the options."""
+    called = ctx.invoked_subcommand
+    if called is not None and (json or verbose):
+        raise typer.BadParameter(f"--json and -v go behind {called!r}: {ctx.command_path} {called} --json")
+    return called is not None

@@ -1,4 +1,4 @@
-"""`sprig sessions`: the conversations that were kept. List, search, show, export, rename and delete them."""
+"""`sprig sessions`: the conversations that were kept. List, search, show, export, rename, delete and repair them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli import console
-from agent.cli.options import SETTINGS, Json, Verbose
+from agent.cli.options import SETTINGS, Json, Verbose, leave_to
 from agent.errors import SprigError
 from agent.files import atomic_write
+from agent.home import home
 from agent.sessions.store import Store
 from agent.text import display
 
@@ -23,7 +24,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="A session's id, or the be
 sessions_app = typer.Typer(
     **SETTINGS,
     invoke_without_command=True,
-    help="List, search, export and remove the conversations that were kept (sprig ask --session).",
+    help="List, search, export, remove and repair the conversations that were kept (sprig ask --session).",
 )
 
 
@@ -42,7 +43,7 @@ def sessions(
     verbose: Verbose = False,
 ) -> None:
     """List the sessions, the newest first."""
-    if ctx.invoked_subcommand is not None:
+    if leave_to(ctx, json, verbose):
         return
     with _store(json, verbose) as (out, store):
         if search is not None:
@@ -97,6 +98,28 @@ def delete(id: Id, json: Json = False, verbose: Verbose = False) -> None:
     with _store(json, verbose) as (out, store), store.open(id) as session:
         store.delete(session.id)
         out.result({"deleted": session.id}, f"{session.id} is deleted")
+
+
+@sessions_app.command()
+def repair(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="By default sessions.db in SPRIG_HOME.")] = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check the store of the sessions; if it is damaged, keep it under another name and save what can be read of it."""
+    with console.command(json=json, verbose=verbose) as out:
+        from agent.sessions.salvage import repair as run
+
+        path = file or home() / "sessions.db"
+        saved = run(path)
+        if saved is None:
+            out.result({"path": str(path), "damaged": False}, f"{display(str(path))} is sound; nothing was changed")
+            return
+        counts = f"{saved.sessions} sessions and {saved.messages} messages are saved, {saved.lost} rows could not be read"
+        if not saved.sessions + saved.messages + saved.lost:
+            counts = "nothing in it could be read as a session"
+        text = f"{counts}; the damaged file is kept as {saved.set_aside}"
+        out.result({"path": str(path), "damaged": True, **asdict(saved)}, display(text))
 
 
 def _day(seconds: float) -> str:

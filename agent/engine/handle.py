@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import queue
 import socket
@@ -28,8 +29,11 @@ from agent.engine.trial import why_it_ended
 from agent.errors import SprigError
 from agent.home import home
 from agent.messages import Segment
-from agent.models.file import ModelFile, find_model, read_model
+from agent.models.file import ModelFile, read_model
 from agent.models.memory import BATCH, CACHE, CONVERSATIONS, Need, choose_context, flash_attention
+from agent.models.store import find_model
+
+log = logging.getLogger(__name__)
 
 _PACKAGES = Path(__file__).resolve().parents[2]
 _LOG_BYTES = 1 << 16
@@ -117,6 +121,7 @@ class Engine:
         self._nice = nice
         self.restarts = -1
         path = find_model(model)
+        log.info("model %s is %s", model, path)
         self._start()  # Python starts there while the file is looked at here
         try:
             self.file: ModelFile = read_model(path)
@@ -181,6 +186,8 @@ class Engine:
                 self._loaded = Loaded(
                     message["n_ctx"], message["partial_rollback"], message["seconds"], message["resident"]
                 )  # fmt: skip
+                name, memory = self.file.name, self._loaded.resident / 1e6
+                log.info("%s loaded in %.1f s: %.0f MB of memory, context %d", name, self._loaded.seconds, memory, self.context)
         with self._lock:
             self._answers.pop(self._loading, None)
 
@@ -309,6 +316,7 @@ class Engine:
         self._wire = Wire(ours)
         self._loaded, self._ended = None, None
         self.restarts += 1
+        log.info("worker %d started, restart %d", self._child.pid, self.restarts)
         listen = (self._wire, self._child, self._log)
         self._listener = threading.Thread(target=self._listen, args=listen, daemon=True, name="engine")
         self._listener.start()
@@ -334,7 +342,7 @@ class Engine:
             self._start()
         self._send_load()
 
-    def _listen(self, wire: Wire, child: subprocess.Popen[bytes], log: Any) -> None:
+    def _listen(self, wire: Wire, child: subprocess.Popen[bytes], output: Any) -> None:
         """In a thread: hand every message to the one who waits for it, and tell all of them when the child is gone."""
         with contextlib.suppress(EOFError):
             while True:
@@ -350,9 +358,10 @@ class Engine:
             status = child.wait()
         why = "it was closed"
         with contextlib.suppress(ValueError, OSError):  # the log of a closed engine is closed
-            size = log.seek(0, os.SEEK_END)
-            log.seek(max(0, size - _LOG_BYTES))
-            why = why_it_ended(Ended(status, b"", log.read().decode("utf-8", "replace"), False), None)
+            size = output.seek(0, os.SEEK_END)
+            output.seek(max(0, size - _LOG_BYTES))
+            why = why_it_ended(Ended(status, b"", output.read().decode("utf-8", "replace"), False), None)
+        log.info("worker %d ended: %s", child.pid, why)
         with self._lock:
             if wire is self._wire:
                 self._ended = why

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.device.machine import available_memory
+from agent.device import machine
 from agent.errors import SprigError
 from agent.files import human_size
 from agent.home import models
@@ -16,6 +16,7 @@ from agent.models.demo import TITLE, demo_model
 from agent.models.file import ModelFile, read_model
 from agent.models.last_used import recall
 from agent.models.memory import BATCH, CACHE, CONVERSATIONS, LEAST_CONTEXT, choose_context, need
+from agent.models.store import stored_models
 
 _LATER_PART = re.compile(r"-(?!00001-)\d{5}-of-\d{5}\.gguf")  # of a model in several files; the first stands for all
 _UNFINISHED = ".gguf.part"
@@ -28,14 +29,11 @@ class ModelChoice:
     Attributes:
         path: of the file.
         name: what finds it: its name in the store without ``.gguf``, or "demo"; of a file elsewhere, its stem.
-        title: the name that the file gives itself; untrusted text, empty when the file cannot be read.
+        file: what is known of it; None when it is not finished or cannot be read.
         size: bytes of the file.
-        type: its quantization, like "Q4_K_M"; empty when the file cannot be read.
-        trained: tokens of context that it was trained for.
         context: tokens of context that it would get here; 0 when it cannot be used.
         need: bytes of memory that it takes with that context, or at least; 0 when it is no model to chat with.
-        fits: whether it can be used here.
-        why: why not, in one line; empty when it can.
+        why: why it cannot be used here, in one line; empty when it can.
         demo: whether it is the bundled demo model.
         last: whether it was used last.
         modified: when the file was written, in seconds since 1970.
@@ -43,17 +41,34 @@ class ModelChoice:
 
     path: Path
     name: str
-    title: str
+    file: ModelFile | None
     size: int
-    type: str
-    trained: int
     context: int
     need: int
-    fits: bool
     why: str
     demo: bool
     last: bool
     modified: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can be used here."""
+        return not self.why
+
+    @property
+    def title(self) -> str:
+        """The name that the file gives itself; untrusted text, empty when the file cannot be read."""
+        return TITLE if self.demo else self.file.name if self.file else ""
+
+    @property
+    def type(self) -> str:
+        """Its quantization, like "Q4_K_M"; empty when the file cannot be read."""
+        return self.file.type if self.file else ""
+
+    @property
+    def trained(self) -> int:
+        """Tokens of context that it was trained for."""
+        return self.file.n_ctx_train if self.file else 0
 
 
 def list_models(available: int | None = None) -> list[ModelChoice]:
@@ -64,7 +79,7 @@ def list_models(available: int | None = None) -> list[ModelChoice]:
     Args:
         available: bytes of memory that may be used; by default what the machine has free.
     """
-    free = available_memory() if available is None else available
+    free = machine.available_memory() if available is None else available
     last = recall().model
     found: list[ModelChoice] = []
     for path, name, demo in _places(last):
@@ -79,9 +94,11 @@ def list_models(available: int | None = None) -> list[ModelChoice]:
 def _places(last: str) -> Iterator[tuple[Path, str, bool]]:
     """Path, name and whether it is the demo, each file once."""
     seen: set[Path] = set()
-    for path in _stored():
-        seen.add(path)
-        yield path, _name(path), False
+    for model in stored_models():
+        path = model.path if model.finished else model.part
+        if (model.finished and not _LATER_PART.search(path.name)) or path in model.companions:
+            seen.add(path)
+            yield path, model.name, False
     demo = demo_model()
     if demo is not None:
         seen.add(demo)
@@ -90,17 +107,6 @@ def _places(last: str) -> Iterator[tuple[Path, str, bool]]:
     elsewhere = Path(last)
     if last and elsewhere.is_absolute() and elsewhere not in seen and _is_file(elsewhere):
         yield elsewhere, _name(elsewhere), False
-
-
-def _stored() -> list[Path]:
-    folder = models().absolute()
-    try:
-        names = {path.name for path in folder.iterdir()}
-    except OSError:
-        return []
-    whole = {name for name in names if name.endswith(".gguf") and name != ".gguf" and not _LATER_PART.search(name)}
-    parts = {name for name in names if name.endswith(_UNFINISHED) and name.removesuffix(".part") not in names}
-    return [path for name in sorted(whole | parts) if _is_file(path := folder / name)]
 
 
 def _is_file(path: Path) -> bool:
@@ -118,15 +124,10 @@ def look_at(path: Path, available: int, *, name: str = "", demo: bool = False, l
     """One file as a choice, with so many bytes of memory. OSError when it is not there."""
     status = path.stat()
     file, why = _read(path)
-    title = TITLE if demo else file.name if file else ""
     context, total = 0, 0
     if file is not None and not why:
         context, total, why = _fit(file, available)
-    return ModelChoice(
-        path=path, name=name or _name(path), title=title, size=status.st_size, type=file.type if file else "",
-        trained=file.n_ctx_train if file else 0, context=context, need=total, fits=not why, why=why, demo=demo, last=last,
-        modified=status.st_mtime,
-    )  # fmt: skip
+    return ModelChoice(path, name or _name(path), file, status.st_size, context, total, why, demo, last, status.st_mtime)
 
 
 def _read(path: Path) -> tuple[ModelFile | None, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -13,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import GGUFError, SprigError
 from agent.files import atomic_write
-from agent.home import home, models
-from agent.models.demo import HOW_TO_GET, demo_model
-from agent.models.demo import NAME as DEMO
+from agent.home import home
 
 if TYPE_CHECKING:
     from agent.gguf.reader import Header
 
-_VERSION = 1  # of what is remembered
+log = logging.getLogger(__name__)
+
+_VERSION = 2  # of what is remembered
 _REPACKED = ("Q4_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4", "Q2_K")  # types for which some CPU has packed kernels
 # llama.cpp's default where a file with a sliding window does not say which layers have it: every n-th sees all.
 _WINDOW_PATTERN = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "llama4": 4, "exaone4": 4}
@@ -45,6 +46,7 @@ class ModelFile:
         bos, eos: texts of these tokens.
         sampling: ``general.sampling.*``.
         causal: whether it writes text; an embedding model does not.
+        recipe, source, commit: what Sprig made it with and of; empty when another program made it.
     """
 
     path: str
@@ -70,29 +72,9 @@ class ModelFile:
     eos: str
     sampling: Mapping[str, float]
     causal: bool
-
-
-def find_model(model: str | Path) -> Path:
-    """The file that a person means: a path, the name of a model in the store with or without ``.gguf``, or "demo".
-
-    Raises:
-        SprigError: there is none.
-    """
-    text = str(model)
-    path = Path(text).expanduser()
-    if path.is_file():
-        return path.absolute()
-    if text and not text.startswith(".") and not any(c in text for c in "/\\\0"):
-        for name in (text, f"{text}.gguf"):
-            stored = models() / name
-            if stored.suffix == ".gguf" and stored.is_file():
-                return stored.absolute()
-    if text == DEMO:
-        bundled = demo_model()
-        if bundled is None:
-            raise SprigError(f"the demo model is not installed; `{HOW_TO_GET}` brings it")
-        return bundled
-    raise SprigError(f"there is no model {text!r}: neither a file nor a name in {models()}; `sprig models` lists what is there")
+    recipe: str = ""
+    source: str = ""
+    commit: str = ""
 
 
 def read_model(path: Path) -> ModelFile:
@@ -112,6 +94,7 @@ def read_model(path: Path) -> ModelFile:
     if facts is None:
         from agent.gguf.check import check  # NumPy; not needed for a file that is known
 
+        log.info("%s is new or was changed: its header is checked", path)
         facts = _facts(check(path), path, status, identity)
         with contextlib.suppress(OSError, SprigError):
             remembered.parent.mkdir(parents=True, exist_ok=True)
@@ -172,6 +155,9 @@ def _facts(header: Header, path: Path, status: os.stat_result, identity: str) ->
         eos=token("eos"),
         sampling=sampling,
         causal=keys.get(f"{arch}.attention.causal", True) is not False,
+        recipe=str(keys.get("sprig.recipe") or ""),
+        source=str(keys.get("sprig.source.name") or ""),
+        commit=str(keys.get("sprig.source.commit") or ""),
     )
 
 

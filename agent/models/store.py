@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from agent.errors import SprigError
 from agent.files import exclusive
-from agent.gguf.reader import read_header
 from agent.home import models
+from agent.models.demo import HOW_TO_GET, demo_model
+from agent.models.demo import NAME as DEMO
 
 # What a run that was killed may leave beside its output (pipeline/quantize.py), and the card that a finished one leaves.
 _COMPANIONS = (".md", ".gguf.md", ".gguf.part", ".gguf.part.journal")
 _OWN_FILE = re.compile(r"(.+?)\.gguf(?:\.part(?:\.journal)?)?", re.DOTALL)
-
-
 CARD_MARK = "Made by Sprig"  # every card says so, and no file that lacks it is touched
 
 
 def card_path(model: Path) -> Path:
     """Where the card of a GGUF lies: NAME.md, or NAME.gguf.md when NAME.md is somebody else's text."""
     card = model.with_suffix(".md")
-    return card if not card.exists() or is_card(card) else model.with_name(model.name + ".md")
+    return card if not card.exists() or _is_card(card) else model.with_name(model.name + ".md")
 
 
-def is_card(path: Path) -> bool:
+def _is_card(path: Path) -> bool:
     """Whether Sprig wrote this Markdown file."""
     try:
         with path.open("rb") as f:
@@ -60,14 +57,20 @@ class StoredModel:
     finished: bool
 
     @property
+    def part(self) -> Path:
+        """Where the unfinished output lies, if there is any."""
+        return self.path.with_name(f"{self.path.name}.part")
+
+    @property
     def files(self) -> tuple[Path, ...]:
         return ((self.path,) if self.finished else ()) + self.companions
 
 
-def _stored(name: str) -> StoredModel | None:
-    path = models() / f"{name}.gguf"
-    beside = (models() / f"{name}{suffix}" for suffix in _COMPANIONS)
-    companions = tuple(c for c in beside if c.is_file() and (c.suffix != ".md" or is_card(c)))
+def _look_up(name: str) -> StoredModel | None:
+    """The model of exactly this name. OSError when no file can have such a name."""
+    path = models().absolute() / f"{name}.gguf"
+    beside = (path.with_name(f"{name}{suffix}") for suffix in _COMPANIONS)
+    companions = tuple(c for c in beside if c.is_file() and (c.suffix != ".md" or _is_card(c)))
     finished = path.is_file()
     if not finished and all(c.suffix == ".md" for c in companions):
         return None
@@ -76,30 +79,56 @@ def _stored(name: str) -> StoredModel | None:
     return StoredModel(name, path, companions, size, finished)
 
 
-def list_models() -> list[StoredModel]:
+def stored_models() -> list[StoredModel]:
     """Every model of the store and every unfinished one, sorted by name."""
-    folder = models()
-    if not folder.is_dir():
+    try:
+        files = [f.name for f in models().iterdir()]
+    except OSError:
         return []
-    names = {match[1] for f in folder.iterdir() if (match := _OWN_FILE.fullmatch(f.name))}
-    return [found for name in sorted(names, key=str.casefold) if (found := _stored(name))]
+    names = {match[1] for name in files if (match := _OWN_FILE.fullmatch(name))}
+    return [found for name in sorted(names, key=str.casefold) if (found := _look_up(name))]
 
 
-def find_model(name: str) -> StoredModel:
+def _may_be_a_name(text: str) -> bool:
+    return bool(text.removesuffix(".gguf")) and not text.startswith(".") and not any(c in text for c in "/\\\0")
+
+
+def stored_model(name: str) -> StoredModel:
     """The model of this name, with or without ``.gguf``.
 
     Raises:
         StoreError: there is none, or the name is a path or cannot be a file's name.
     """
-    if not name.removesuffix(".gguf") or name.startswith(".") or any(c in name for c in "/\\\0"):
+    if not _may_be_a_name(name):
         raise StoreError(f"{name!r} cannot be the name of a stored model; `sprig models` lists them")
     try:
-        found = _stored(name) or _stored(name.removesuffix(".gguf"))
+        found = _look_up(name) or _look_up(name.removesuffix(".gguf"))
     except OSError as e:
         raise StoreError(f"{name!r} cannot be the name of a stored model ({e.strerror}); `sprig models` lists them") from None
     if found is None:
         raise StoreError(f"there is no model {name!r} in {models()}; `sprig models` lists them")
     return found
+
+
+def find_model(model: str | Path) -> Path:
+    """The file that a person means: a path, the name of a model in the store with or without ``.gguf``, or "demo".
+
+    Raises:
+        SprigError: there is none.
+    """
+    text = str(model)
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path.absolute()
+    stored = (_look_up(text) or _look_up(text.removesuffix(".gguf"))) if _may_be_a_name(text) else None
+    if stored is not None and stored.finished:
+        return stored.path
+    if text == DEMO:
+        bundled = demo_model()
+        if bundled is None:
+            raise SprigError(f"the demo model is not installed; `{HOW_TO_GET}` brings it")
+        return bundled
+    raise SprigError(f"there is no model {text!r}: neither a file nor a name in {models()}; `sprig models` lists what is there")
 
 
 def remove_model(model: StoredModel) -> int:
@@ -120,27 +149,3 @@ def remove_model(model: StoredModel) -> int:
             except OSError as e:
                 raise StoreError(f"cannot remove {path}: {e.strerror}") from None
     return freed
-
-
-def summary(model: StoredModel) -> dict[str, Any]:
-    """What a list says of a model, from its header alone; ``problem`` is None when all is well."""
-    keys: Mapping[str, Any] = {}
-    problem = None if model.finished else "not finished: the same `sprig quantize` with --resume goes on"
-    if model.finished:
-        try:
-            keys = read_header(model.path).keys
-        except SprigError as e:
-            problem = str(e)
-    architecture = keys.get("general.architecture")
-    return {
-        "name": model.name,
-        "path": str(model.path),
-        "size": model.size,
-        "finished": model.finished,
-        "recipe": keys.get("sprig.recipe"),
-        "architecture": architecture,
-        "context": keys.get(f"{architecture}.context_length"),
-        "source": keys.get("sprig.source.name"),
-        "commit": keys.get("sprig.source.commit"),
-        "problem": problem,
-    }

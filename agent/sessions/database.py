@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from agent.sessions.records import SessionError
 from agent.sessions.schema import connect, explained, transaction
+
+log = logging.getLogger(__name__)
 
 
 class Database:
@@ -20,6 +23,7 @@ class Database:
         self._lock = threading.RLock()
         self._connection, self.read_only = connect(path)
         self._closed = False
+        log.info("sessions: %s opened%s", path, " read-only" if self.read_only else "")
 
     def close(self) -> None:
         with self._lock:

@@ -22,6 +22,10 @@ class SessionError(SprigError):
     """A session could not be found, read or written."""
 
 
+class DamagedStore(SessionError):
+    """The file of the sessions is damaged, or is no database."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
     """A session without its messages.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import logging
 import os
 import shutil
 import sqlite3
@@ -12,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.sessions.database import Database
-from agent.sessions.records import COLUMNS, SessionError, stored
+from agent.sessions.records import COLUMNS, DamagedStore, SessionError, stored
+from agent.sessions.schema import explained, refuse_others
+
+log = logging.getLogger(__name__)
 
 _SESSION_COLUMNS = (
     "number, id, title, created, updated, touched, model, system, tools, settings, parent_session, parent_message, leaf"
@@ -20,6 +25,7 @@ _SESSION_COLUMNS = (
 _MESSAGE_COLUMNS = f"session, {COLUMNS}"
 _BESIDE = ("", "-wal", "-shm")
 _SPAN = 1 << 20  # row numbers are tried up to here when the table cannot say how far they go
+_SHARED_LOCK = 128  # SQLite's wal-index format: each connection holds a lock on this byte of the -shm file
 _TRIES = 100_000  # reads that may fail in one table; more is not damage, it is rubbish
 
 
@@ -39,18 +45,62 @@ class Salvaged:
     lost: int
 
 
+def repair(path: Path) -> Salvaged | None:
+    """Check a store to its last row, and save what can be read if it is damaged.
+
+    Returns:
+        What became of it; None when it is sound, and then nothing was changed.
+
+    Raises:
+        SessionError: there is no such file, another process uses it, it is of something else, or there is no room for the copies.
+    """
+    if not path.is_file():
+        raise SessionError(f"there is no store {path} to repair: the first conversation makes one")
+    try:
+        _check(path)
+    except DamagedStore:
+        return salvage(path)
+    return None
+
+
+def _check(path: Path) -> None:
+    """Read everything. DamagedStore when something cannot be read or understood; the file stays as it is."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    with contextlib.closing(connection), explained(path):
+        problem = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise DamagedStore(f"{path} is damaged: {problem}")
+        if refuse_others(connection, path) == 0:
+            return  # an empty file
+        for row in connection.execute(f"SELECT {COLUMNS} FROM messages"):
+            try:
+                stored(row)
+            except (ValueError, TypeError, KeyError) as e:
+                raise DamagedStore(f"{path} is damaged: message {row[0]} cannot be understood ({e})") from None
+
+
 def salvage(path: Path) -> Salvaged:
     """Set a damaged store aside and put a new one in its place with all that can be read.
 
-    End every other process that uses the store before. The file is read from a copy, row by row; a row that lies on a broken page
-    is left out. SessionError when there is no such file or no room for the copies.
+    The file is read from a copy, row by row; a row that lies on a broken page is left out. SessionError when there is no such
+    file, another process uses it, or there is no room for the copies.
     """
     if not path.is_file():
         raise SessionError(f"there is no store {path} to save")
+    _refuse_when_in_use(path)
     try:
         return _salvage(path)
     except OSError as e:
         raise SessionError(f"{path} could not be saved ({e.strerror or e}) and is as it was: make room beside it") from None
+
+
+def _refuse_when_in_use(path: Path) -> None:
+    """What another process still writes would go into the file that is set aside."""
+    with contextlib.suppress(FileNotFoundError), Path(f"{path}-shm").open("r+b") as shared:
+        try:
+            fcntl.lockf(shared, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _SHARED_LOCK)
+        except BlockingIOError:
+            raise SessionError(f"{path} is in use by another process: end every chat first, then repair it") from None
 
 
 def _salvage(path: Path) -> Salvaged:
@@ -67,6 +117,7 @@ def _salvage(path: Path) -> Salvaged:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(f"{path}{ending}", f"{aside}{ending}")  # noqa: PTH104
         new.rename(path)
+    log.warning("sessions: %s was damaged; it is now %s, %d messages were saved", path, aside, messages)
     return Salvaged(aside, sessions, messages, lost)
 
 
@@ -83,6 +134,7 @@ def _copy_rows(damaged: Path, new: Path) -> tuple[int, int, int]:
     sessions = messages = 0
     source = sqlite3.connect(damaged, isolation_level=None)
     try:
+        source.execute("PRAGMA writable_schema = ON")  # otherwise SQLite reads nothing of a file that was cut off
         with target.writing() as connection:
             connection.execute("PRAGMA defer_foreign_keys = ON")
             for row in _rows(source, "sessions", "number", _SESSION_COLUMNS, lost):
@@ -94,7 +146,7 @@ def _copy_rows(damaged: Path, new: Path) -> tuple[int, int, int]:
                     lost.append(0)
                     continue
                 messages += _insert(connection, "messages", _MESSAGE_COLUMNS, row, lost)
-            _mend(connection)
+            _reconnect(connection)
         with target.reading() as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
@@ -113,7 +165,7 @@ def _insert(connection: sqlite3.Connection, table: str, columns: str, row: tuple
     return 1
 
 
-def _mend(connection: sqlite3.Connection) -> None:
+def _reconnect(connection: sqlite3.Connection) -> None:
     """Let no row point to one that was lost."""
     connection.execute(
         "INSERT INTO sessions (number, id, title, created, updated, touched, model, system, tools, settings)"

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agent.sessions.records import SessionError
+from agent.home import home
+from agent.sessions.records import DamagedStore, SessionError
 
 VERSION = 1
 BUSY_SECONDS = 10.0  # how long a writer waits for another process
@@ -106,8 +108,9 @@ def explain(e: sqlite3.Error, path: Path) -> SessionError:
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return SessionError(f"{path} is in use by another process for more than {BUSY_SECONDS:.0f} s: end it, or try again")
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return SessionError(
-            f"{path} is damaged ({e}) and was left as it is: agent.session_salvage.salvage() sets it aside "
+        named = "" if path == home() / "sessions.db" else f" {shlex.quote(str(path))}"
+        return DamagedStore(
+            f"{path} is damaged ({e}) and was left as it is: `sprig sessions repair{named}` sets it aside "
             "and saves what can be read"
         )
     if primary == sqlite3.SQLITE_CANTOPEN:
@@ -155,6 +158,7 @@ def _make_private(path: Path) -> None:
 def _open(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
+        refuse_others(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -174,9 +178,7 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro{still}"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        _refuse_newer(version, path)
-        if version < VERSION:
+        if refuse_others(connection, path) < VERSION:
             raise SessionError(f"{path} is read-only and empty or of an older Sprig: copy it to a disk that can be written")
     except BaseException:
         connection.close()
@@ -184,26 +186,25 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _refuse_newer(version: int, path: Path) -> None:
+def refuse_others(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of the store, 0 of a new file. SessionError when a newer Sprig or another program wrote it."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise SessionError(
             f"{path} was written by a newer Sprig (version {version} of the store, this one knows {VERSION}): "
             "update Sprig, or name another place with SPRIG_HOME"
         )
+    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise SessionError(f"{path} is a database of something else: name another place with SPRIG_HOME")
+    return version
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    _refuse_newer(version, path)
-    if version == VERSION:
+    if refuse_others(connection, path) == VERSION:
         return
     with transaction(connection):
         # Another process may have been faster while this one waited for the lock.
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        _refuse_newer(version, path)
-        if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise SessionError(f"{path} is a database of something else: name another place with SPRIG_HOME")
-        for step in MIGRATIONS[version:]:
+        for step in MIGRATIONS[refuse_others(connection, path) :]:
             step(connection)
         connection.execute(f"PRAGMA user_version = {VERSION}")
 

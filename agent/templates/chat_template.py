@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ from agent.templates.process import Rendition, TemplateProcess
 from agent.templates.profile import Profile
 from agent.templates.shadow import segments
 from agent.templates.support import MAX_TEMPLATE_BYTES
+
+log = logging.getLogger(__name__)
 
 __all__ = ["CHATML_FALLBACK", "ChatTemplate", "Profile"]
 
@@ -93,7 +96,9 @@ class ChatTemplate:
         """What the template can do: probed at first use, or read where it was kept."""
         with self._lock:
             if self._profile is None:
-                self._profile = self._load() or self._probe()
+                kept = self._load()
+                self._profile = found = kept or self._probe()
+                log.info("chat template %s: dialect %s", "known" if kept else "probed", found.dialect and found.dialect.name)
             return self._profile
 
     def _load(self) -> Profile | None:

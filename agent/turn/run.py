@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ class Run:
         self.open: list[ToolCall] = []  # calls that have no result yet
         self.transcript: Transcript
 
-    def events(self, text: str | None) -> Iterator[Event]:
+    def events(self, text: str | None) -> Generator[Event]:
         """Everything that happens, Done at last; without a text, what was said last is answered."""
         for part in self.agent.engine.loading():
             yield Loading(part)

@@ -1,11 +1,10 @@
 """The commands of the workstation, thin: arguments in, a call, the result for a person or a script.
 
-What needs the pipeline's own dependencies is imported inside the commands, so that help and the store work without them.
+What needs the pipeline's own dependencies is imported inside the commands, so that help works without them.
 """
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,12 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent import home
 from agent.cli import console
 from agent.cli.options import SETTINGS, Json, Verbose
 from agent.errors import RecipeError, SprigError
 from agent.files import human_size
-from agent.models import store
 from agent.text import display
 from pipeline.recipes.mixtures import RECIPES, find_recipe
 
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
 
 quantize_app = typer.Typer(**SETTINGS)
 inspect_app = typer.Typer(**SETTINGS)
-models_app = typer.Typer(**SETTINGS, invoke_without_command=True, help="List, show and remove the models in the store.")
 
 
 def _need_pipeline_extra() -> None:
@@ -139,7 +135,7 @@ def inspect(
 ) -> None:
     """Show what is in a GGUF or a model: keys, tensors, types, sizes, vocabulary, template. No weight is read."""
     with console.command(json=json, verbose=verbose) as out_of:
-        from pipeline.cli.inspect_text import report
+        from agent.cli.inspect_text import report
         from pipeline.inspect_model import inspect_model
 
         found = inspect_model(model, revision=revision, token=token, offline=offline)
@@ -151,75 +147,3 @@ def inspect(
         named = len(found.templates) > 1
         text = "\n\n".join(f"{{# {name} #}}\n{source}" if named else source for name, source in found.templates.items())
         out_of.result({"templates": dict(found.templates)}, display(text, lines=True))
-
-
-@models_app.callback()
-def models(ctx: typer.Context, json: Json = False, verbose: Verbose = False) -> None:
-    """List, show and remove the models in the store (SPRIG_HOME/models)."""
-    if ctx.invoked_subcommand is None:
-        _list(json, verbose)
-    elif json or verbose:
-        called = ctx.invoked_subcommand
-        raise typer.BadParameter(f"--json and -v go behind {called!r}: sprig models {called} --json")
-
-
-@models_app.command("list")
-def models_list(json: Json = False, verbose: Verbose = False) -> None:
-    """List the models: size, recipe, architecture, context, whether one fits this machine's memory, source."""
-    _list(json, verbose)
-
-
-def _list(json: bool, verbose: bool) -> None:
-    with console.command(json=json, verbose=verbose) as out_of:
-        from agent.device.machine import available_memory
-        from pipeline.cli.models_text import listing, memory
-
-        free = available_memory()
-        summaries = [{**store.summary(model), **memory(model.path, free)} for model in store.list_models()]
-        out_of.result({"folder": str(home.models()), "models": summaries}, listing(summaries))
-
-
-@models_app.command("show")
-def models_show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As `sprig models` lists it.")],
-    json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Show one model: its files, and what `sprig inspect` tells of it."""
-    with console.command(json=json, verbose=verbose) as out_of:
-        from pipeline.cli.inspect_text import report
-        from pipeline.inspect_model import inspect_gguf
-
-        model = store.find_model(name)
-        files = [str(path) for path in model.files]
-        listed = "\n".join(f"  {display(path)}" for path in files)
-        if model.finished:
-            found = inspect_gguf(model.path)
-            data = {**store.summary(model), "files": files, "inspection": found.to_dict()}
-            out_of.result(data, f"{report(found)}\n\nfiles\n{listed}")
-        else:
-            text = f"{display(model.name)} is not finished: `sprig quantize … --resume` goes on with it\n\nfiles\n{listed}"
-            out_of.result({**store.summary(model), "files": files}, text)
-
-
-@models_app.command("remove")
-def models_remove(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As `sprig models` lists them.")],
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
-    json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Remove models, each with its card and leftovers."""
-    with console.command(json=json, verbose=verbose) as out_of:
-        found = list({model.name: model for model in map(store.find_model, names)}.values())
-        if not yes:
-            if json or not sys.stdin.isatty():
-                raise SprigError("nothing was removed: say --yes where nobody can be asked")
-            for model in found:
-                files = ", ".join(display(path.name) for path in model.files)
-                out_of.say(f"{display(model.name)}, {human_size(model.size)}: {files}")
-            if not typer.confirm(f"Remove {'it' if len(found) == 1 else f'these {len(found)}'}?", err=True):
-                raise SprigError("nothing was removed")
-        freed = sum(store.remove_model(model) for model in found)
-        data = {"removed": [model.name for model in found], "freed": freed}
-        out_of.result(data, f"removed {', '.join(display(model.name) for model in found)}; {human_size(freed)} are free again")

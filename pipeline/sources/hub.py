@@ -7,6 +7,7 @@ HTTP API: https://huggingface.co/docs/hub/api; ranges: RFC 9110, section 14.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -20,6 +21,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import build_hf_headers, parse_ratelimit_headers  # type: ignore[attr-defined]
 
 from agent.errors import BrokenOffError, SourceError
+
+log = logging.getLogger(__name__)
 
 RETRIES = 4  # failures in a row, without progress between them, before a transfer is given up
 BACKOFF_SECONDS = 0.5  # first pause; it doubles each time
@@ -109,6 +112,7 @@ class Patience:
         if self._waited + pause > LONGEST_WAIT_SECONDS:
             raise BrokenOffError(f"{self._what}: {reason}; the server asks to wait {pause:.0f} seconds; try again then")
         self._waited += pause
+        log.warning("Hub: %s; try %d begins in %.1f s", reason, self._failures + 1, pause)
         time.sleep(pause)
         self._since, self._gained_since = time.monotonic(), 0
 
@@ -145,6 +149,7 @@ class Hub:
         commit, files = self._patiently(ask, revision)
         if not re.fullmatch(r"[0-9a-f]{40}", commit):
             raise SourceError(f"{self.endpoint} names no commit for {self.repo_id}, as a Hub would; check HF_ENDPOINT")
+        log.info("Hub: %s at %s has %d files", self.repo_id, commit, len(files))
         return commit, files
 
     def chunks(self, commit: str, file: WeightFile, start: int = 0, stop: int | None = None) -> Chunks:
@@ -161,6 +166,8 @@ class Hub:
             try:
                 headers = self._headers(position, stop, file.size)
                 with get_session().stream("GET", url, headers=headers, timeout=_timeout()) as response:
+                    asked = f"{self.repo_id}/{file.name}"
+                    log.info("Hub: GET %s from byte %d to %d: %d", asked, position, stop, response.status_code)
                     if response.status_code in _RETRIED:
                         patience.wait(f"the Hub answers {response.status_code}", _asked_wait(response.headers))
                         continue

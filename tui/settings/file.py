@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import os
 import re
 import stat
@@ -20,6 +21,8 @@ from tui.settings.values import Settings
 
 if TYPE_CHECKING:
     from agent.approval.policy import Rule
+
+log = logging.getLogger(__name__)
 
 # Text, its tables, and the tables that the new text must hold -> the new text, if there is a way.
 _WriteIn = Callable[[str, Mapping[str, Any], Mapping[str, Any]], "str | None"]
@@ -49,6 +52,7 @@ def load(path: Path, known_actions: Collection[str] | None = None) -> Settings:
         SettingsError: one line with the line of the file: what is wrong there, and what it should be.
     """
     text = read_text(path)
+    log.info("settings: %s %s", path, "is not there" if text is None else "read")
     return Settings() if text is None else parse(text, path.name, known_actions)
 
 

@@ -107,22 +107,22 @@ class Monitor:
 
 def device_sensors() -> Sensors:
     """Those of the machine that this runs on."""
-    from agent.device import machine as device
+    from agent.device import machine
 
     def available() -> int | None:
-        room = device.available_memory()
+        room = machine.available_memory()
         return room if room < 1 << 60 else None  # more than that is its way to say that nothing is known
 
     def load() -> float | None:
-        loads = device.load()
+        loads = machine.load()
         return loads.one if loads is not None else None
 
     return {
         "available": available,
         "load": load,
-        "temperature": device.temperature,
-        "throttled": device.throttling,
-        "battery": device.battery,
+        "temperature": machine.temperature,
+        "throttled": machine.throttling,
+        "battery": machine.battery,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.device import machine as device
+from agent.device import machine
 from agent.errors import SprigError
 from agent.files import free_disk, human_size
 
@@ -17,14 +17,14 @@ class DeviceTool:
 
     def device_status(self) -> str:
         """Get this device's memory, load, temperature, battery and disk."""
-        lines = [f"cores: {device.cores()}", f"memory free: {human_size(device.available_memory(self._system))}"]
-        load = device.load(self._system)
+        lines = [f"cores: {machine.cores()}", f"memory free: {human_size(machine.available_memory(self._system))}"]
+        load = machine.load(self._system)
         lines.append(f"load: {load.one:.2f}, {load.five:.2f}, {load.fifteen:.2f}" if load else "load: unavailable")
-        heat = device.temperature(self._system)
+        heat = machine.temperature(self._system)
         lines.append(f"temperature: {heat:.0f} °C" if heat is not None else "temperature: unavailable")
-        slowed = device.throttling(self._system)
+        slowed = machine.throttling(self._system)
         lines.append("throttling: " + ("unavailable" if slowed is None else ", ".join(slowed) or "none"))
-        battery = device.battery(self._system)
+        battery = machine.battery(self._system)
         lines.append(f"battery: {battery}" if battery else "battery: none found")
         try:
             lines.append(f"disk free: {human_size(free_disk(self._folder))}")

@@ -31,6 +31,8 @@ from agent.tools.mcp.result import convert
 from agent.tools.mcp.schema import Offered, public_names
 from agent.tools.result import ToolContext, ToolResult, failure
 
+log = logging.getLogger(__name__)
+
 __all__ = ["MCPError", "MCPEvent", "MCPServers", "MCPTool", "ServerConfig"]
 
 T = TypeVar("T")
@@ -300,6 +302,7 @@ class MCPServers:
     def _notifier(self, server: str) -> Callable[[str, str], None]:
         def notify(kind: str, text: str) -> None:
             event = MCPEvent(server, kind, display(text))  # type: ignore[arg-type]
+            log.info("MCP server %s: %s %s", server, kind, text)
             self.events.append(event)
             if self._on_event is not None:
                 with contextlib.suppress(Exception):

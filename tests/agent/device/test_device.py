@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.device import machine as device
+from agent.device import machine
 from agent.device.machine import Battery, Load, available_memory, cores
 
 GB = 1 << 30
 COOLER = "sys/class/thermal/cooling_device0"
 
 
-def machine(root: Path, files: dict[str, str]) -> Path:
+def system(root: Path, files: dict[str, str]) -> Path:
     for name, content in {"proc/meminfo": f"MemTotal: 1\nMemAvailable: {8 * GB // 1024} kB\n", **files}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content)
@@ -36,11 +36,11 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatc
 
 
 def test_without_a_group_it_is_what_the_kernel_says(tmp_path: Path) -> None:
-    assert available_memory(machine(tmp_path, {})) == 8 * GB
+    assert available_memory(system(tmp_path, {})) == 8 * GB
 
 
 def test_the_tightest_enclosing_group_decides_and_cache_counts_as_free(tmp_path: Path) -> None:
-    root = machine(tmp_path, {
+    root = system(tmp_path, {
         "proc/self/cgroup": "0::/user/app\n",
         "sys/fs/cgroup/user/app/memory.max": "max\n",
         "sys/fs/cgroup/user/app/memory.current": f"{GB}\n",
@@ -52,7 +52,7 @@ def test_the_tightest_enclosing_group_decides_and_cache_counts_as_free(tmp_path:
 
 
 def test_groups_of_the_first_version_too_also_when_only_the_top_is_mounted(tmp_path: Path) -> None:
-    root = machine(tmp_path, {
+    root = system(tmp_path, {
         "proc/self/cgroup": "5:cpu:/x\n4:memory:/docker/abc\n",
         "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2 * GB}\n",
         "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{GB}\n",
@@ -62,7 +62,7 @@ def test_groups_of_the_first_version_too_also_when_only_the_top_is_mounted(tmp_p
 
 
 def test_a_group_that_is_over_its_limit_has_nothing_left(tmp_path: Path) -> None:
-    root = machine(tmp_path, {
+    root = system(tmp_path, {
         "proc/self/cgroup": "0::/\n",
         "sys/fs/cgroup/memory.max": "100\n",
         "sys/fs/cgroup/memory.current": "200\n",
@@ -71,14 +71,14 @@ def test_a_group_that_is_over_its_limit_has_nothing_left(tmp_path: Path) -> None
 
 
 def test_load_is_read_or_unknown(tmp_path: Path) -> None:
-    assert device.load(machine(tmp_path, {"proc/loadavg": "0.50 1.25 2.00 1/100 4242\n"})) == Load(0.5, 1.25, 2.0)
-    assert device.load(machine(tmp_path, {"proc/loadavg": "garbage\n"})) is None
-    assert device.load(tmp_path / "nowhere") is None
+    assert machine.load(system(tmp_path, {"proc/loadavg": "0.50 1.25 2.00 1/100 4242\n"})) == Load(0.5, 1.25, 2.0)
+    assert machine.load(system(tmp_path, {"proc/loadavg": "garbage\n"})) is None
+    assert machine.load(tmp_path / "nowhere") is None
 
 
 def test_the_hottest_processor_sensor_counts_and_broken_ones_do_not(tmp_path: Path) -> None:
     zones = "sys/class/thermal/thermal_zone"
-    root = machine(tmp_path, {
+    root = system(tmp_path, {
         f"{zones}0/type": "battery\n", f"{zones}0/temp": "90000\n",
         f"{zones}1/type": "cpu-0-0\n", f"{zones}1/temp": "61500\n",
         f"{zones}2/type": "cpu-0-1\n", f"{zones}2/temp": "58000\n",
@@ -87,10 +87,10 @@ def test_the_hottest_processor_sensor_counts_and_broken_ones_do_not(tmp_path: Pa
         f"{zones}5/type": "cpu-odd\n", f"{zones}5/temp": "hot\n",
         f"{zones}6/temp": "70000\n",
     })  # fmt: skip
-    assert device.temperature(root) == 61.5
-    assert device.temperature(machine(tmp_path / "b", {f"{zones}0/type": "skin\n", f"{zones}0/temp": "33000\n"})) == 33.0
-    assert device.temperature(machine(tmp_path / "c", {f"{zones}0/type": "cpu\n", f"{zones}0/temp": "\n"})) is None
-    assert device.temperature(machine(tmp_path / "d", {})) is None
+    assert machine.temperature(root) == 61.5
+    assert machine.temperature(system(tmp_path / "b", {f"{zones}0/type": "skin\n", f"{zones}0/temp": "33000\n"})) == 33.0
+    assert machine.temperature(system(tmp_path / "c", {f"{zones}0/type": "cpu\n", f"{zones}0/temp": "\n"})) is None
+    assert machine.temperature(system(tmp_path / "d", {})) is None
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_the_hottest_processor_sensor_counts_and_broken_ones_do_not(tmp_path: Pa
     ],
 )  # fmt: skip
 def test_why_the_processor_is_slow(tmp_path: Path, files: dict[str, str], told: tuple[str, ...] | None) -> None:
-    assert device.throttling(machine(tmp_path, files)) == told
+    assert machine.throttling(system(tmp_path, files)) == told
 
 
 def test_the_battery_is_the_devices_own(tmp_path: Path) -> None:
@@ -129,14 +129,14 @@ def test_the_battery_is_the_devices_own(tmp_path: Path) -> None:
         f"{supplies}/battery/capacity": "83\n",
         f"{supplies}/battery/status": "Discharging\n",
     }
-    found = device.battery(machine(tmp_path / "a", {**mouse, **mains, **own}))
+    found = machine.battery(system(tmp_path / "a", {**mouse, **mains, **own}))
     assert found == Battery(83, "Discharging")
     assert str(found) == "83 %, discharging"
-    assert device.battery(machine(tmp_path / "b", {**mouse, **mains})) is None
+    assert machine.battery(system(tmp_path / "b", {**mouse, **mains})) is None
     broken = {**own, f"{supplies}/battery/capacity": "300\n"}
-    assert device.battery(machine(tmp_path / "c", broken)) is None
+    assert machine.battery(system(tmp_path / "c", broken)) is None
     unknown = {**own, f"{supplies}/battery/status": "Unknown\n"}
-    assert str(device.battery(machine(tmp_path / "d", unknown))) == "83 %"
+    assert str(machine.battery(system(tmp_path / "d", unknown))) == "83 %"
 
 
 @pytest.mark.parametrize(
@@ -155,4 +155,4 @@ def test_termux_tells_the_battery_where_android_hides_it(
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert device._termux_battery() == told
+    assert machine._termux_battery() == told

@@ -18,8 +18,9 @@ from agent.engine.handle import EndStep, Engine, EngineError, PrefillStep, TextS
 from agent.engine.sampling import Sampling
 from agent.errors import GGUFError, SprigError
 from agent.messages import Segment
-from agent.models.file import find_model, read_model
+from agent.models.file import read_model
 from agent.models.memory import need
+from agent.models.store import find_model
 from tests.fixtures.chat_ggufs import chat_model, marks_of
 from tests.fixtures.chat_templates import TEMPLATES
 from tests.fixtures.generated import runs

@@ -200,7 +200,7 @@ def test_a_file_that_is_no_database_is_never_touched_by_opening_it(tmp_path: Pat
     path = tmp_path / "s.db"
     path.write_bytes(b"these are no sessions " * 500)
     before = path.read_bytes()
-    with pytest.raises(SessionError, match=r"s\.db is damaged .* and was left as it is: .*salvage"):
+    with pytest.raises(SessionError, match=r"s\.db is damaged .* was left as it is: `sprig sessions repair .*s\.db` sets it"):
         Store(path)
     assert path.read_bytes() == before
     saved = salvage(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import select
@@ -11,26 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import sprig as sprig_command
-from agent.files import exclusive
 from agent.gguf.reader import read_header
 from pipeline.format.gguf_file import lay_out
-from tests.fixtures.chat_ggufs import chat_model
+from tests.fixtures.command import Done, one_line, only_json
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.paths import ROOT
 from tests.fixtures.random_llama import SMALL, LlamaShape, write_checkpoint
-
-Done = subprocess.CompletedProcess[str]
-Here = Callable[..., Done]
-
-ODD_NAMES = ["a name with spaces", "-q", "--yes", "ünïcödé 🌱", "a'b\"c$(d)", "tab\tnewline\n", "\x1b[31mred", "x.gguf", "a.b.c"]
-ESCAPES = ["..", "../x", "../../etc/passwd", "/etc/passwd", ".hidden", "", "a/../../b", "nul\\back", "x" * 5000]
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +39,6 @@ def sprig(*args: str | Path, home: Path, **env: str) -> Done:
     inherited |= {"SPRIG_HOME": str(home), "COLUMNS": "80", "NO_PROXY": "*", **env}
     command = [sys.executable, "-m", "sprig", *map(str, args)]
     return subprocess.run(command, env=inherited, cwd=ROOT, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
-
-
-def only_json(done: Done) -> dict[str, Any]:
-    """Standard output is one JSON object on one line and nothing else."""
-    assert done.stdout.count("\n") == 1, done.stdout
-    found = json.loads(done.stdout)
-    assert isinstance(found, dict)
-    return found
-
-
-def one_line(done: Done, status: int = 1) -> str:
-    """The command failed with one clear line."""
-    assert done.returncode == status, (done.stdout, done.stderr)
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("sprig: ")
-    return done.stderr
 
 
 # quantize
@@ -354,132 +329,3 @@ def test_a_reader_that_leaves_early_is_no_error_message(home: Path, checkpoint: 
     env = {**os.environ, "SPRIG_HOME": str(home)}
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
-
-
-# models
-
-
-@pytest.fixture
-def here(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """`sprig` in this process, for commands that are over in a moment."""
-
-    def call(*args: str) -> Done:
-        monkeypatch.setenv("SPRIG_HOME", str(home))
-        monkeypatch.setenv("COLUMNS", "80")
-        monkeypatch.setattr(sys, "argv", ["sprig", *args])
-        with pytest.raises(SystemExit) as ended:
-            sprig_command.main()
-        out, err = capsys.readouterr()
-        return subprocess.CompletedProcess(args, int(ended.value.code or 0), out, err)
-
-    return call
-
-
-def fill(home: Path, *names: str) -> Path:
-    folder = home / "models"
-    folder.mkdir(parents=True)
-    content = lay_out({"general.architecture": "llama", "llama.context_length": 2048, "sprig.recipe": "Q4_0"}, []).header
-    for name in names:
-        (folder / f"{name}.gguf").write_bytes(content)
-        (folder / f"{name}.md").write_text("Made by Sprig 0.1.0\n")
-    return folder
-
-
-def test_an_empty_store_says_how_to_fill_it(home: Path, here: Here) -> None:
-    done = here("models")
-    assert done.returncode == 0
-    assert "sprig quantize" in done.stdout
-    assert only_json(here("models", "list", "--json"))["models"] == []
-    assert not home.exists()
-
-
-@pytest.mark.parametrize("name", ODD_NAMES)
-def test_a_model_of_any_name_is_listed_shown_and_removed(name: str, home: Path, here: Here) -> None:
-    folder = fill(home, name, "bystander")
-    listed = here("models")
-    assert listed.returncode == 0
-    assert "\x1b" not in listed.stdout
-    assert len(listed.stdout.splitlines()) == 3
-    assert name in {m["name"] for m in only_json(here("models", "--json"))["models"]}
-    shown = only_json(here("models", "show", "--json", "--", name))
-    assert (shown["context"], shown["recipe"], len(shown["files"])) == (2048, "Q4_0", 2)
-    removed = here("models", "remove", "--yes", "--json", "--", name)
-    assert only_json(removed)["removed"] == [name]
-    assert sorted(p.name for p in folder.iterdir()) == ["bystander.gguf", "bystander.md"]
-
-
-@pytest.mark.parametrize("name", ESCAPES)
-@pytest.mark.parametrize("command", [["show"], ["remove", "--yes"]])
-def test_no_name_leads_out_of_the_store(command: list[str], name: str, home: Path, here: Here, tmp_path: Path) -> None:
-    fill(home, "inside")
-    outside = tmp_path / "x.gguf"
-    outside.write_bytes(b"precious")
-    (home / "x.gguf").write_bytes(b"precious")
-    one_line(here("models", *command, "--", name))
-    assert outside.read_bytes() == (home / "x.gguf").read_bytes() == b"precious"
-    assert len(list((home / "models").iterdir())) == 2
-
-
-def test_removing_takes_the_card_and_the_leftovers_and_nothing_else(home: Path, here: Here) -> None:
-    folder = fill(home, "a", "ab")
-    (folder / "a.gguf.part").write_bytes(b"x" * 10)
-    (folder / "a.gguf.part.journal").write_text("journal\n")
-    (folder / "README.md").write_text("mine")
-    assert here("models", "remove", "a", "--yes").returncode == 0
-    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "ab.gguf", "ab.md"]
-    assert "README" in one_line(here("models", "remove", "README", "--yes"))
-
-
-def test_an_unfinished_run_is_listed_and_can_be_removed(home: Path, here: Here) -> None:
-    folder = fill(home)
-    (folder / "half.gguf.part").write_bytes(b"x" * 10)
-    (model,) = only_json(here("models", "--json"))["models"]
-    assert (model["name"], model["finished"], model["size"]) == ("half", False, 10)
-    assert "--resume" in here("models", "show", "half").stdout
-    assert only_json(here("models", "remove", "half", "--yes", "--json"))["freed"] == 10
-    assert list(folder.iterdir()) == []
-
-
-def test_a_model_that_is_being_made_is_not_removed(home: Path, here: Here) -> None:
-    folder = fill(home)
-    part = folder / "busy.gguf.part"
-    with exclusive(part) as fd:
-        os.write(fd, b"x" * 10)
-        assert "another run" in one_line(here("models", "remove", "busy", "--yes"))
-        assert part.read_bytes() == b"x" * 10
-    assert here("models", "remove", "busy", "--yes").returncode == 0
-    assert not part.exists()
-
-
-def test_nothing_is_removed_unless_somebody_says_yes(home: Path, here: Here) -> None:
-    folder = fill(home, "a", "b")
-    assert "--yes" in one_line(here("models", "remove", "a"))
-    assert "--yes" in only_json(here("models", "remove", "a", "--json"))["error"]["message"]
-    one_line(here("models", "remove", "a", "missing", "--yes"))
-    assert len(list(folder.iterdir())) == 4, "one wrong name among several removes none"
-
-
-def test_the_list_says_what_fits_this_machines_memory(home: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = home / "models"
-    folder.mkdir(parents=True)
-    chat_model(folder / "small.gguf", "hermes")
-    (folder / "broken.gguf").write_bytes(b"<html>not found</html>" * 9)
-
-    def fits() -> tuple[str, object, object]:
-        line = next(line for line in here("models").stdout.splitlines() if line.startswith("small"))
-        listed = {m["name"]: m for m in only_json(here("models", "--json"))["models"]}
-        assert (listed["broken"]["fits"], listed["broken"]["needs"]) == (None, None)
-        return line.split()[-2], listed["small"]["fits"], listed["small"]["needs"] > 1_000_000
-
-    assert fits() == ("yes", True, True)
-    monkeypatch.setattr("agent.device.machine.available_memory", lambda: 1000)
-    assert fits() == ("no", False, True)
-
-
-def test_a_broken_file_does_not_hide_the_others(home: Path, here: Here) -> None:
-    folder = fill(home, "good")
-    (folder / "broken.gguf").write_bytes(b"<html>not found</html>" * 9)
-    listed = {m["name"]: m for m in only_json(here("models", "--json"))["models"]}
-    assert listed["good"]["problem"] is None
-    assert "not a GGUF file" in listed["broken"]["problem"]
-    assert here("models", "remove", "broken", "--yes").returncode == 0

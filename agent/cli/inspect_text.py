@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent.files import human_size
+from agent.gguf.inspection import Inspection
 from agent.text import display
-from pipeline.inspect_model import Inspection
 
 WIDTH = 80
 _TEMPLATE_LINES = 6

@@ -1,0 +1,103 @@
+"""Where log lines go, and what never stands in them.
+
+A module logs with ``logging.getLogger(__name__)`` and knows nothing of this; a command shows the lines with ``-v``, the chat
+keeps them in a file. What is logged: names, sizes, seconds, exit statuses. What is not: prompts, answers, arguments, results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sys
+from functools import cache
+
+from agent.home import home
+from agent.text import display
+
+_OURS = ("agent", "pipeline", "tui")
+_TERMINAL, _FILE = "sprig terminal", "sprig file"
+_LONGEST = 2000  # characters of a line
+_HIDDEN = "***"
+_NAME = r"[\w-]*(?:token|secret|passw(?:or)?d|api[_-]?key|access[_-]?key|signature|credentials?)"  # says that its value is one
+_URL = r"(\b[a-z][a-z0-9+.-]*://"
+_MASKS = (
+    (r"\b((?:proxy-)?authorization|(?:set-)?cookie)(['\"]?\s*[:=]\s*)[^\r\n,}]+", rf"\1\2{_HIDDEN}"),
+    (rf"\b({_NAME})(['\"]?\s*[:=]\s*['\"]?)[^\s'\",;&]+", rf"\1\2{_HIDDEN}"),
+    (r"\b(bearer|basic)\s+[\w.~+/=-]+", rf"\1 {_HIDDEN}"),
+    (r"\b(?:hf|sk|gh[pousr]|github_pat|xox[abp])[_-][\w-]{8,}", _HIDDEN),
+    (_URL + r")[^/\s@?#]*@", rf"\1{_HIDDEN}@"),
+    (_URL + r"[^\s?#'\"]*)\?[^\s#'\"]*", rf"\1?{_HIDDEN}"),
+)
+
+
+@cache
+def _masks() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Compiled when the first line is written, which most commands never do."""
+    return tuple((re.compile(pattern, re.IGNORECASE), instead) for pattern, instead in _MASKS)
+
+
+def mask(text: str) -> str:
+    """The text without tokens, passwords, Authorization headers, and the credentials and queries of URLs."""
+    for name, value in os.environ.items():
+        if len(value) >= 6 and value in text and re.fullmatch(_NAME + r"\w*", name, re.IGNORECASE):
+            text = text.replace(value, _HIDDEN)
+    for pattern, instead in _masks():
+        text = pattern.sub(instead, text)
+    return text
+
+
+class _Lines(logging.Formatter):
+    """One safe line for each record, and below it the traceback if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.message = display(mask(record.getMessage())[:_LONGEST])
+        if self.usesTime():
+            record.asctime = self.formatTime(record, self.datefmt)
+        line = self.formatMessage(record)
+        if record.exc_info:
+            line += "\n" + display(mask(self.formatException(record.exc_info)), lines=True)
+        return line
+
+
+class _Terminal(logging.Handler):
+    """Writes to what standard error is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            print(self.format(record), file=sys.stderr, flush=True)
+
+
+def to_terminal(verbose: bool) -> None:
+    """Show log lines on standard error: with ``verbose`` ours and the warnings of libraries, otherwise errors alone."""
+    _remove(_TERMINAL, _FILE)
+    _add(_TERMINAL, _Terminal(), "%(name)s: %(message)s", logging.INFO if verbose else logging.ERROR)
+
+
+def to_file(name: str, *, screen: bool = False) -> None:
+    """Keep log lines in ``logs/NAME.log`` under SPRIG_HOME; with ``screen`` the terminal is an application's and gets none."""
+    from agent.cli.log_file import PrivateFile
+
+    _remove(_FILE, _TERMINAL if screen else "")
+    path = home() / "logs" / f"{name}.log"
+    _add(_FILE, PrivateFile(path), "%(asctime)s %(levelname)s %(name)s: %(message)s", logging.INFO)
+
+
+def _remove(*names: str) -> None:
+    root = logging.getLogger()
+    for old in [handler for handler in root.handlers if handler.name in names]:
+        root.removeHandler(old)
+        old.close()
+
+
+def _add(name: str, handler: logging.Handler, form: str, level: int) -> None:
+    root = logging.getLogger()
+    handler.name = name
+    handler.setFormatter(_Lines(form))
+    handler.setLevel(level)
+    root.addHandler(handler)
+    logging.raiseExceptions = False  # a fault in a log line must not write to the terminal
+    least = min(other.level for other in root.handlers if other.name in (_TERMINAL, _FILE))
+    for ours in _OURS:
+        logging.getLogger(ours).setLevel(least)
