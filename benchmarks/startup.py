@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/startup.py [--beside CHECKOUT]
 
-Each command runs in turn with its twin from another checkout (an earlier commit, for one), so that a noisy machine is noisy for
-both; the ratio is that of the pairs. A worker's start is the time until llama.cpp has loaded the demo model, as `Engine.wait` sees it.
+Each command runs in turn with its twin from another checkout (an earlier commit, for one), so that a noisy machine is noisy
+for both; the ratio is that of the pairs. A worker's start is the time until llama.cpp has loaded the
+demo model, as `Engine.wait` sees it.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ _FEW_CORES = 3  # up to so many the model gets them all; of more, one stays free
 
 
 class Talk:
-    """Leads a conversation. Its methods return at once, may be called from any one thread, and are carried out one after another."""
+    """Leads a conversation. Its methods return at once, may be called from any one thread, and run one after another."""
 
     def __init__(
         self, tell: Callable[[Any], None], store: Callable[[], Store], make_engine: Callable[[Setup], Engine] | None = None
