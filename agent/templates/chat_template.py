@@ -28,7 +28,6 @@ from agent.templates.probe import inside, probe
 from agent.templates.process import Rendition, TemplateProcess
 from agent.templates.profile import Profile
 from agent.templates.shadow import segments
-from agent.templates.support import MAX_TEMPLATE_BYTES
 
 __all__ = ["CHATML_FALLBACK", "ChatTemplate", "Profile"]
 
@@ -63,9 +62,6 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, *, bos: str = "", eos: str = "", cache: Path | None = None) -> None:
-        size = len(source.encode("utf-8", "surrogatepass"))
-        if size > MAX_TEMPLATE_BYTES:
-            raise TemplateError(f"the chat template has {size} bytes; more than {MAX_TEMPLATE_BYTES} are not accepted")
         if _PRIVATE.search(source):
             raise TemplateError(
                 "the chat template writes characters for private use (planes 15 and 16), which hide text; use another one"

@@ -95,10 +95,16 @@ def compiled(sandbox: ImmutableSandboxedEnvironment, source: str) -> Template:
         raise Broken(f"does not parse ({type(e).__name__}: {e})") from None
 
 
-def rendered(template: Template, variables: dict[str, Any], max_output: int) -> tuple[str, str | None]:
-    """What it renders, and why it does not. Raises Broken when it must not be used again."""
+def rendered(template: Template, variables: dict[str, Any], max_output: int, written: int = 0) -> tuple[str, str | None]:
+    """What it renders, and why it does not. Raises Broken when it must not be used again.
+
+    Args:
+        template, variables: what is rendered.
+        max_output: characters that it may write.
+        written: how many of them it has written in earlier renderings.
+    """
     pieces: list[str] = []
-    length = 0
+    length = written
     try:
         for piece in template.generate(**variables):
             pieces.append(piece)

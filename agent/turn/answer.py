@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.dialects.base import CallBroken, CallDone, CallPart, CallStart, Piece, TextPiece, ThinkingPiece
 from agent.dialects.parser import StreamParser
-from agent.engine.handle import EndStep, PrefillStep, Step
+from agent.engine.steps import EndStep, PrefillStep, Step
 from agent.events import CallForming, CallReady, Event, Prefill, Text, Thought
 from agent.messages import Message, ToolCall
 

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.engine.handle import EndStep, Engine, EngineError, PrefillStep, TextStep
+from agent.engine.handle import Engine
 from agent.engine.sampling import Sampling
-from agent.errors import GGUFError, SprigError
+from agent.engine.steps import EndStep, PrefillStep, TextStep
+from agent.errors import EngineError, GGUFError, SprigError
 from agent.messages import Segment
 from agent.models.file import find_model, read_model
 from agent.models.memory import need
@@ -172,8 +173,7 @@ def test_a_worker_that_dies_in_an_answer_is_one_error_and_then_there_again(engin
     said, _ = answer(engine, "a", PROMPT, count=20)
     steps = engine.generate("a", PROMPT, sampling=GREEDY, max_tokens=400)
     next(s for s in steps if isinstance(s, TextStep))
-    assert engine._child is not None
-    engine._child.kill()
+    engine._connection.child.kill()
     with pytest.raises(EngineError, match=r"ended \(the kernel killed it.*starts again"):
         list(steps)
     assert answer(engine, "a", PROMPT, count=20)[0] == said
@@ -182,18 +182,16 @@ def test_a_worker_that_dies_in_an_answer_is_one_error_and_then_there_again(engin
 
 def test_a_worker_that_is_dead_before_the_question_is_started_without_a_word(engine: Engine) -> None:
     said, _ = answer(engine, "a", PROMPT)
-    assert engine._child is not None
-    engine._child.kill()
-    engine._child.wait()
-    wait_for(lambda: engine._ended is not None)
+    engine._connection.child.kill()
+    engine._connection.child.wait()
+    wait_for(lambda: engine._connection.ended is not None)
     assert answer(engine, "a", PROMPT)[0] == said
 
 
 def test_a_worker_that_hangs_is_ended(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(engine, "a", PROMPT)
     monkeypatch.setattr("agent.engine.handle._STALLED", 0.3)
-    assert engine._child is not None
-    os.kill(engine._child.pid, signal.SIGSTOP)
+    os.kill(engine._connection.child.pid, signal.SIGSTOP)
     with pytest.raises(EngineError, match="said nothing for"):
         answer(engine, "a", [*PROMPT, 50])
     monkeypatch.undo()
@@ -350,8 +348,7 @@ def test_the_computation_stands_back_when_it_is_told_to(model: Path, nice: int) 
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     with Engine(model, context=512, threads=2, nice=nice) as engine:
         answer(engine, "a", PROMPT)  # now its threads are there too
-        assert engine._child is not None
-        child = engine._child.pid
+        child = engine._connection.child.pid
         wanted = min(19, ours + nice)
         threads = [int(task.name) for task in Path(f"/proc/{child}/task").iterdir()] or [child]
         assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {wanted}

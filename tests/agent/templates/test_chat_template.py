@@ -234,8 +234,8 @@ def test_a_process_that_dies_between_two_renderings_is_replaced() -> None:
         before = template.head([USER])
         child = template._process._child
         assert child is not None
-        os.kill(child._process.pid, signal.SIGKILL)
-        child._process.wait()
+        os.kill(child.process.pid, signal.SIGKILL)
+        child.process.wait()
         assert template.head([USER]) == before
 
 
@@ -244,8 +244,8 @@ def test_a_process_that_dies_over_its_work_is_one_error() -> None:
         template.head([USER])
         child = template._process._child
         assert child is not None
-        os.kill(child._process.pid, signal.SIGSTOP)
-        threading.Timer(0.2, os.kill, (child._process.pid, signal.SIGKILL)).start()
+        os.kill(child.process.pid, signal.SIGSTOP)
+        threading.Timer(0.2, os.kill, (child.process.pid, signal.SIGKILL)).start()
         with pytest.raises(TemplateError, match="was killed, probably for want of memory"):
             template.head([USER])
         assert template.head([USER])
@@ -279,7 +279,7 @@ def test_the_process_sees_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         template.head([USER])
         child = template._process._child
         assert child is not None
-        path = f"/proc/{child._process.pid}/environ"
+        path = f"/proc/{child.process.pid}/environ"
         if os.path.exists(path):  # noqa: PTH110
             with open(path, "rb") as f:
                 assert b"hf_secret" not in f.read()
