@@ -101,5 +101,13 @@ class Generation:
         return Message("assistant", self.text.strip(), self.thinking.strip(), tuple(self.calls))
 
     @property
+    def kept_message(self) -> Message:
+        """The message as it stays in the conversation: what was written of calls that nobody could read is part of it."""
+        message = self.message
+        if not self.broken or self.calls:
+            return message
+        return replace(message, text="\n".join(filter(None, [message.text, *(b.raw for b in self.broken)])))
+
+    @property
     def timing(self) -> Mapping[str, Any]:
         return self.end.timing if self.end is not None else {}
