@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from agent.approval.policy import Approver, Gate, Policy
@@ -26,8 +25,6 @@ from agent.turn.output import Output
 from agent.turn.parts import Parts
 from agent.turn.run import Run
 from agent.turn.transcript import Transcript
-
-_CLOSED = "this agent is closed"
 
 
 class Agent:
@@ -138,7 +135,7 @@ class Agent:
 
     def _stream(self, text: str | None, output: Output | None, tool_choice: str, limits: Limits) -> Iterator[Event]:
         if self._closed:
-            raise SprigError(_CLOSED)
+            raise SprigError("this agent is closed")
         with self._idle():
             self._cancelled.clear()
             started = time.monotonic()
@@ -216,7 +213,7 @@ class Agent:
     def __enter__(self) -> Agent:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def transcript(self) -> Transcript:

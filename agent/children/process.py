@@ -208,7 +208,7 @@ def _run(
     job: Mapping[str, Any], rules: Rules, layers: Sequence[str], seconds: float, cancelled: threading.Event | None, keep: int
 ) -> Finished:
     empty: dict[str, Any] = {"argv": [], "module": "", "payload": None, "environment": {}, "bubblewrap": "", "wild": []}
-    whole = {**empty, **job, "rules": rules.to_dict(), "layers": list(layers), "seconds": seconds, "grace": GRACE}
+    whole = {**empty, **job, "rules": dataclasses.asdict(rules), "layers": list(layers), "seconds": seconds, "grace": GRACE}
     status_read, status_write = os.pipe()
     try:
         child = launch(

@@ -17,7 +17,7 @@ import struct
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,6 @@ class Rules:
     write: tuple[str, ...] = ()
     network: bool = False
     limits: ResourceLimits = ResourceLimits()
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Rules:

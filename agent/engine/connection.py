@@ -21,8 +21,7 @@ from agent.errors import EngineError
 
 _LAST = frozenset({"loaded", "tokens", "end", "failed", "dead"})  # events after which nothing more comes
 _LOOK_SECONDS = 0.02  # how often a wait looks whether its answer is still wanted
-_PREFIX_SECONDS = 12  # a worker may be writing a prefix when it is told to end
-_END_SECONDS = 10  # the same for one that is about to be gone
+_END_SECONDS = 10  # that a worker gets to end: it may be writing a prefix
 
 
 class Connection:
@@ -51,7 +50,7 @@ class Connection:
         with theirs:
             self.child = launch(
                 "agent.engine.worker", [str(nice)], env, stdin=theirs.fileno(), stdout=self._log, stderr=self._log
-            )  # fmt: skip
+            )
         self._wire = Wire(self._socket.fileno())
         self._listener = threading.Thread(target=self._listen, daemon=True, name="engine")
         self._listener.start()
@@ -106,14 +105,10 @@ class Connection:
         self._closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        try:
-            self.child.wait(_PREFIX_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
-        self._listener.join(_END_SECONDS)
+        self._listener.join()
 
     def _listen(self) -> None:
+        """In a thread, to the worker's end: it hands out answers, and at last says why there are no more."""
         with contextlib.suppress(EOFError):
             while True:
                 message = self._wire.receive()

@@ -15,11 +15,11 @@ from agent.templates.profile import Arguments, Profile, Where
 
 PROBE_SECONDS = 5  # of processor time for each of the three rounds: a board is ten times slower than a workstation
 _WORD, _SYSTEM, _USER, _RESULT, _THOUGHT = "Zfqword", "Zfqsystem", "Zfquser", "Zfqresult", "Zfqthought"
-_TOOL_NAME = "zfqx_tool"
+TOOL_NAME = "zfqx_tool"
 TOOL = {
     "type": "function",
     "function": {
-        "name": _TOOL_NAME,
+        "name": TOOL_NAME,
         "description": "The weather at a place.",
         "parameters": {
             "type": "object",
@@ -166,11 +166,11 @@ _CALL_KINDS: tuple[tuple[Arguments, str | None], ...] = (("object", ""), ("strin
 
 
 def _tools(first: _Round) -> Where:
-    if first.shows("tools", _TOOL_NAME) or first.shows("tools system", _TOOL_NAME):
+    if first.shows("tools", TOOL_NAME) or first.shows("tools system", TOOL_NAME):
         return "argument"
-    if first.shows("tools xml", _TOOL_NAME):
+    if first.shows("tools xml", TOOL_NAME):
         return "xml_tools"
-    return "system" if first.shows("tools key", _TOOL_NAME) else ""
+    return "system" if first.shows("tools key", TOOL_NAME) else ""
 
 
 class _Calls:

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import TracebackType
 from typing import IO, Any
 
 from agent.children.launch import cause, launch, tail
@@ -80,12 +79,6 @@ class TemplateProcess:
         self._closed = False
         self._child: _Child | None = _Child()
         self.names: tuple[str, ...] = ()  # of the variables that the template reads; known after a first rendering
-
-    def __enter__(self) -> TemplateProcess:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     def render(self, jobs: Sequence[Rendition], *, cpu_seconds: int | None = None) -> list[Rendering]:
         """Render all jobs, in order; a job that the template refuses has an error.

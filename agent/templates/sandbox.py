@@ -98,10 +98,7 @@ def compiled(sandbox: ImmutableSandboxedEnvironment, source: str) -> Template:
 def rendered(template: Template, variables: dict[str, Any], max_output: int, written: int = 0) -> tuple[str, str | None]:
     """What it renders, and why it does not. Raises Broken when it must not be used again.
 
-    Args:
-        template, variables: what is rendered.
-        max_output: characters that it may write.
-        written: how many of them it has written in earlier renderings.
+    It may write ``max_output`` characters, less those that it has ``written`` before.
     """
     pieces: list[str] = []
     length = written

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 
+from agent.templates.probe import TOOL, TOOL_NAME
 from agent.templates.process import Rendition, TemplateProcess
 
 _CPU_SECONDS = 1
-# Words that no template contains by itself.
-_SYSTEM_WORD, _TOOL_WORD = "Zfqxsystem", "zfqx_tool"
+_SYSTEM_WORD = "Zfqxsystem"  # which no template contains by itself
 CHAT = [
     {"role": "user", "content": "Hello, who are you?"},
     {"role": "assistant", "content": "A small model."},
     {"role": "user", "content": "What is the weather?"},
 ]
 _SYSTEM = {"role": "system", "content": f"You are {_SYSTEM_WORD}."}
-_TOOL = {
-    "type": "function",
-    "function": {
-        "name": _TOOL_WORD,
-        "description": "The weather at a place.",
-        "parameters": {
-            "type": "object",
-            "properties": {"place": {"type": "string", "description": "Where."}},
-            "required": ["place"],
-        },
-    },
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +48,6 @@ def check_template(template: str, *, bos: str = "", eos: str = "", timeout: floa
         TemplateError: the template is too large, does not parse, does not end, takes too much memory, writes without end, or
             tries to leave the sandbox.
     """
-    with TemplateProcess(template, bos, eos, cpu_seconds=_CPU_SECONDS, seconds=timeout) as process:
-        plain, system, tools = process.render([Rendition(CHAT), Rendition([_SYSTEM, *CHAT]), Rendition(CHAT, [_TOOL])])
-    return TemplateReport(plain.error is None, _SYSTEM_WORD in system.text, _TOOL_WORD in tools.text, plain.error)
+    with closing(TemplateProcess(template, bos, eos, cpu_seconds=_CPU_SECONDS, seconds=timeout)) as process:
+        plain, system, tools = process.render([Rendition(CHAT), Rendition([_SYSTEM, *CHAT]), Rendition(CHAT, [TOOL])])
+    return TemplateReport(plain.error is None, _SYSTEM_WORD in system.text, TOOL_NAME in tools.text, plain.error)

@@ -24,6 +24,7 @@ class Calls:
 
     def __init__(self, parts: Parts, record: Record) -> None:
         self._parts, self._record = parts, record
+        self._tools = {tool.name: tool for tool in parts.tools}
         self._seen: dict[str, int] = {}  # how often the same call has given the same result
 
     def handle(self, answer: Generation) -> Iterator[Event]:
@@ -46,7 +47,7 @@ class Calls:
         yield CallRefused(call, why)
 
     def _call(self, call: ToolCall) -> Iterator[Event]:
-        tool = self._parts.tool(call.name)
+        tool = self._tools.get(call.name)
         refused = self._record.over() or self._wrong(tool, call)
         if not refused and tool is not None:
             verdict = self._parts.gate.check(tool, call)
@@ -62,7 +63,7 @@ class Calls:
         if self._parts.choice == "none":
             return "tools must not be used in this answer"
         if tool is None:
-            names = ", ".join(t.name for t in self._parts.tools) or "none"
+            names = ", ".join(self._tools) or "none"
             return f"there is no tool {call.name[:64]!r}; the tools are {names}"
         return validate(dict(call.arguments), {"additionalProperties": False, **tool.spec.parameters}) or ""
 

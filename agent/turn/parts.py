@@ -51,9 +51,6 @@ class Parts:
     cancelled: threading.Event
     started: float
 
-    def tool(self, name: str) -> Tool | None:
-        return next((tool for tool in self.tools if tool.name == name), None)
-
     def seconds_left(self) -> float | None:
         """Until the time of the run is up; None without a limit."""
         if self.limits.seconds is None:

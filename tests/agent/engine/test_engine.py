@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -188,6 +189,38 @@ def test_a_worker_that_is_dead_before_the_question_is_started_without_a_word(eng
     assert answer(engine, "a", PROMPT)[0] == said
 
 
+def test_all_who_wait_for_the_model_are_told_that_it_is_there(model: Path) -> None:
+    got = []
+    with Engine(model, context=512, threads=1) as engine:
+        waiting = [threading.Thread(target=lambda: got.append(engine.wait())) for _ in range(4)]
+        for thread in waiting:
+            thread.start()
+        for thread in waiting:
+            thread.join(60)
+    assert len(got) == 4
+    assert {loaded.context for loaded in got} == {512}
+
+
+def test_a_question_to_a_worker_that_is_gone_is_an_error_at_once(engine: Engine) -> None:
+    engine.wait()
+    connection = engine._connection
+    connection.kill()
+    with connection.ask({"op": "tokenize", "segments": []}) as request, pytest.raises(EngineError, match="the kernel killed it"):
+        request.answer(60)
+    engine.close()
+    with pytest.raises(EngineError, match="this engine is closed"):
+        engine.wait()
+
+
+def test_an_engine_that_nobody_holds_any_more_takes_its_worker_along(model: Path) -> None:
+    engine = Engine(model, context=512, threads=1)
+    engine.wait()
+    child = engine._connection.child
+    del engine
+    gc.collect()
+    wait_for(lambda: child.poll() is not None)
+
+
 def test_a_worker_that_hangs_is_ended(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(engine, "a", PROMPT)
     monkeypatch.setattr("agent.engine.handle._STALLED", 0.3)
@@ -338,9 +371,16 @@ def test_what_llama_cpp_refuses_is_one_line(tmp_path: Path) -> None:
     weights.pop("blk.0.ffn_up.weight")
     with (
         Engine(write(tmp_path / "m.gguf", llama_keys(llama__context_length=512), weights)) as engine,
-        pytest.raises(EngineError, match="was not loaded"),
+        pytest.raises(EngineError, match="was not loaded") as first,
     ):
         engine.wait()
+    with Engine(tmp_path / "m.gguf") as engine:
+        for _ in range(2):
+            with pytest.raises(EngineError) as again:
+                engine.wait()
+            assert str(again.value) == str(first.value)
+            engine._connection.kill()
+        assert engine.restarts == 0  # it would be refused again
 
 
 @pytest.mark.parametrize("nice", [0, 7])

@@ -85,6 +85,13 @@ def test_tools_loop_controls_generation_marks_and_dates_work() -> None:
     assert check_template(TOOLS) == TemplateReport(True, False, True, None)
 
 
+def test_three_conversations_share_the_room_for_output() -> None:
+    much = "{% for i in range(400) %}{{ 'x' * 1000 }}{% endfor %}"
+    with pytest.raises(VocabError, match="writes more than 1000000 characters"):
+        check_template(much)
+    assert check_template(much.replace("400", "300")).renders
+
+
 def test_a_template_may_refuse_a_system_message() -> None:
     assert check_template(NO_SYSTEM) == TemplateReport(True, False, False, None)
 
