@@ -24,6 +24,7 @@ from agent.models.memory import BATCH, CACHE, CONVERSATIONS, Need, choose_contex
 
 _STALLED = 300.0  # seconds without a word from a worker that computes; the longest batch on the slowest board is far below
 _REPACK_PART = 0.6  # of the free memory that a model with repacked weights may take
+_RANGES = {"context": (1, 1 << 30), "threads": (1, 1024), "conversations": (1, 64), "batch": (8, 4096), "nice": (0, 19)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,7 @@ class Engine:
     ) -> None:
         if cache not in ("f16", "q8_0"):
             raise SprigError(f"the cache can be f16 or q8_0, not {cache!r}")
-        for name, value, least, most in (
-            ("context", context, 1, 1 << 30), ("threads", threads, 1, 1024), ("conversations", conversations, 1, 64),
-            ("batch", batch, 8, 4096), ("nice", nice, 0, 19),
-        ):  # fmt: skip
-            if value is not None and not least <= value <= most:
-                raise SprigError(f"{name} is {value} and must be from {least} to {most}")
+        _check(context=context, threads=threads, conversations=conversations, batch=batch, nice=nice)
         path = find_model(model)
         self.restarts = 0
         self._nice = nice
@@ -255,6 +251,13 @@ class Engine:
         connection = getattr(self, "_connection", None)
         if connection is not None and not self._closed:
             connection.child.kill()
+
+
+def _check(**settings: int | None) -> None:
+    for name, value in settings.items():
+        least, most = _RANGES[name]
+        if value is not None and not least <= value <= most:
+            raise SprigError(f"{name} is {value} and must be from {least} to {most}")
 
 
 def _library() -> str:

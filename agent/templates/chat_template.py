@@ -24,7 +24,7 @@ from agent.templates.continuation import MARK, after_words, marked
 from agent.templates.dialect_probe import difference
 from agent.templates.messages import Prepared, prepared
 from agent.templates.probe import inside, probe
-from agent.templates.process import Rendition, TemplateProcess
+from agent.templates.process import RenderJob, TemplateProcess
 from agent.templates.profile import Profile
 from agent.templates.shadow import segments
 
@@ -190,7 +190,7 @@ class ChatTemplate:
     def _render(self, ready: Prepared, options: Mapping[str, Any], *, prompt: bool = True, now: datetime | None = None) -> str:
         if wrong := _RESERVED & set(options):
             raise TemplateError(f"the option {min(wrong)!r} is not for the template to be given so; leave it out")
-        job = Rendition(ready.messages, ready.tools, prompt, {**options, **ready.options}, now or datetime.now())
+        job = RenderJob(ready.messages, ready.tools, prompt, {**options, **ready.options}, now or datetime.now())
         done = self._process.render([job])[0]
         if done.error is not None:
             raise TemplateError(f"the chat template refuses this conversation: {done.error}")

@@ -25,8 +25,8 @@ _KEPT = ("PATH", "HOME", "PREFIX", "LD_LIBRARY_PATH", "LD_PRELOAD", "LANG", "LC_
 
 
 @dataclass(frozen=True, slots=True)
-class Rendition:
-    """One rendering.
+class RenderJob:
+    """What is to be rendered.
 
     Attributes:
         messages: in the form that templates take, texts shadowed.
@@ -44,7 +44,7 @@ class Rendition:
 
 
 @dataclass(frozen=True, slots=True)
-class Rendering:
+class Rendered:
     """What came of a job: a text, or why there is none, in one line."""
 
     text: str
@@ -80,7 +80,7 @@ class TemplateProcess:
         self._child: _Child | None = _Child()
         self.names: tuple[str, ...] = ()  # of the variables that the template reads; known after a first rendering
 
-    def render(self, jobs: Sequence[Rendition], *, cpu_seconds: int | None = None) -> list[Rendering]:
+    def render(self, jobs: Sequence[RenderJob], *, cpu_seconds: int | None = None) -> list[Rendered]:
         """Render all jobs, in order; a job that the template refuses has an error.
 
         Raises:
@@ -104,7 +104,7 @@ class TemplateProcess:
                 self._drop()
                 raise
         self.names = tuple(str(name) for name in answer["names"])
-        return [Rendering(text, None if error is None else one_line(error)) for text, error in answer["done"]]
+        return [Rendered(text, None if error is None else one_line(error)) for text, error in answer["done"]]
 
     def _ask(self, data: bytes, cpu_seconds: int) -> dict[str, Any]:
         if self._child is not None and self._child.dead():
@@ -130,7 +130,7 @@ class TemplateProcess:
             self._drop()
 
 
-def _as_json(job: Rendition) -> dict[str, Any]:
+def _as_json(job: RenderJob) -> dict[str, Any]:
     variables = {
         **job.options, "messages": job.messages, "tools": job.tools, "add_generation_prompt": job.prompt,
     }  # fmt: skip

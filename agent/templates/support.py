@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from agent.templates.probe import TOOL, TOOL_NAME
-from agent.templates.process import Rendition, TemplateProcess
+from agent.templates.process import RenderJob, TemplateProcess
 
 _CPU_SECONDS = 1
 _SYSTEM_WORD = "Zfqxsystem"  # which no template contains by itself
@@ -49,5 +49,5 @@ def check_template(template: str, *, bos: str = "", eos: str = "", timeout: floa
             tries to leave the sandbox.
     """
     with closing(TemplateProcess(template, bos, eos, cpu_seconds=_CPU_SECONDS, seconds=timeout)) as process:
-        plain, system, tools = process.render([Rendition(CHAT), Rendition([_SYSTEM, *CHAT]), Rendition(CHAT, [TOOL])])
+        plain, system, tools = process.render([RenderJob(CHAT), RenderJob([_SYSTEM, *CHAT]), RenderJob(CHAT, [TOOL])])
     return TemplateReport(plain.error is None, _SYSTEM_WORD in system.text, TOOL_NAME in tools.text, plain.error)

@@ -16,7 +16,7 @@ from agent.dialects.write import write_turn
 from agent.errors import TemplateError
 from agent.messages import Message, Segment, ToolCall, ToolSpec
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
-from agent.templates.process import Rendition
+from agent.templates.process import RenderJob
 from tests.fixtures.chat_templates import CHATML, HERMES, LLAMA3, TEMPLATES
 
 NOW = datetime(2031, 3, 5, 12, 0)
@@ -212,13 +212,13 @@ def test_no_words_can_be_taken_for_the_mark_at_which_a_continuation_is_cut(templ
 def test_a_hostile_template_is_one_error_and_its_process_is_replaced(source: str, says: str) -> None:
     with ChatTemplate("{% if messages[0].content == 'x' %}" + source + "{% endif %}hello{{ messages[0].content }}") as template:
         try:
-            error = str(template._process.render([Rendition([{"role": "user", "content": "x"}])])[0].error)
+            error = str(template._process.render([RenderJob([{"role": "user", "content": "x"}])])[0].error)
         except TemplateError as e:
             error = str(e)
         assert says in error
         assert "\n" not in error
         if says != "does not parse":
-            assert template._process.render([Rendition([{"role": "user", "content": "y"}])])[0].text == "helloy"
+            assert template._process.render([RenderJob([{"role": "user", "content": "y"}])])[0].text == "helloy"
 
 
 def test_a_template_may_not_write_the_characters_that_hide_text() -> None:
