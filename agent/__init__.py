@@ -10,12 +10,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import SprigError
+from agent.errors import EngineError, SprigError
 
 if TYPE_CHECKING:
     from agent.agent import Agent
     from agent.approval.policy import Answer, ApprovalRequest, Policy, Rule
-    from agent.engine.handle import Engine, EngineError
+    from agent.engine.handle import Engine
     from agent.events import (
         CallForming,
         CallReady,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "agent.agent": ("Agent",),
     "agent.approval.policy": ("Answer", "ApprovalRequest", "Policy", "Rule"),
-    "agent.engine.handle": ("Engine", "EngineError"),
+    "agent.engine.handle": ("Engine",),
     "agent.events": (
         "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Event", "Loading", "Prefill", "Problem", "Result",
         "Text", "Thought", "ToolDone", "ToolProgress", "Usage",

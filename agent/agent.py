@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from agent.approval.policy import Approver, Gate, Policy
 from agent.engine.handle import Engine
 from agent.engine.sampling import Sampling
 from agent.errors import SprigError, TemplateError
-from agent.events import Done, Event, Result
+from agent.events import Done, Event, Loading, Problem, Result
 from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message
@@ -23,10 +23,9 @@ from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
 from agent.tools.define import Tool, as_tool
 from agent.turn.log import logged
 from agent.turn.output import Output
+from agent.turn.parts import Parts
 from agent.turn.run import Run
 from agent.turn.transcript import Transcript
-
-_CLOSED = "this agent is closed"
 
 
 class Agent:
@@ -137,11 +136,22 @@ class Agent:
 
     def _stream(self, text: str | None, output: Output | None, tool_choice: str, limits: Limits) -> Iterator[Event]:
         if self._closed:
-            raise SprigError(_CLOSED)
+            raise SprigError("this agent is closed")
         with self._idle():
             self._cancelled.clear()
-            run = Run(self, self._cancelled, output, tool_choice, limits)
-            yield from logged(run.events(text))
+            started = time.monotonic()
+            for part in self.engine.loading():
+                yield Loading(part)
+            for note in self.notes:
+                yield Problem(note)
+            self.notes.clear()
+            parts = Parts(
+                engine=self.engine, template=self.template, transcript=self.transcript(), conversation=self.conversation,
+                session=self.session, tools=self.tools, gate=self.gate, sampling=self.sampling, limits=limits,
+                constrain=self.constrain, max_thinking=self.max_thinking, output=output, choice=tool_choice,
+                cancelled=self._cancelled, started=started,
+            )  # fmt: skip
+            yield from logged(Run(parts).events(text))
 
     @contextmanager
     def _idle(self) -> Iterator[None]:
@@ -204,23 +214,19 @@ class Agent:
     def __enter__(self) -> Agent:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-    # What a run needs.
 
     def transcript(self) -> Transcript:
         """The conversation's tokens; made, or taken up from the session, at first use."""
         if self._transcript is None:
-            options = self.options()
-            specs = tuple(tool.spec for tool in self.tools)
-            self._transcript = Transcript(self.engine, self.template, specs, options)
+            self._transcript = Transcript(self.engine, self.template, tuple(tool.spec for tool in self.tools), self._options())
             start = [Message("system", self.system)] if self.system else []
             kept = self.session.messages() if self.session is not None else []
-            self._take_up(start, kept)
+            self._take_up(self._transcript, start, kept)
         return self._transcript
 
-    def options(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:
         """The variables for the template that switch thinking, and those of the script."""
         profile = self.template.profile
         switch: Mapping[str, Any] = {}
@@ -229,11 +235,11 @@ class Agent:
         return {**switch, **self._template_options}
 
     def tool(self, name: str) -> Tool | None:
+        """The tool of this name."""
         return next((tool for tool in self.tools if tool.name == name), None)
 
-    def _take_up(self, start: Sequence[Message], kept: Sequence[StoredMessage]) -> None:
+    def _take_up(self, transcript: Transcript, start: Sequence[Message], kept: Sequence[StoredMessage]) -> None:
         """The messages of a session; their tokens too, where this very model generated them."""
-        assert self._transcript is not None
         stored = [s for s in kept if s.message.role != "system"]
         fingerprint = self.engine.file.identity
         messages = [*start, *_answered(s.message for s in stored)]
@@ -247,10 +253,10 @@ class Agent:
             if same and s.message.role == "assistant" and s.tokens and s.fingerprint == fingerprint
         }
         if len(messages) > len(start):
-            self._transcript.rebuild(messages, turns)
+            transcript.rebuild(messages, turns)
         else:
-            self._transcript.messages = list(start)
-        self._transcript.held = unanswered
+            transcript.messages = list(start)
+        transcript.held = unanswered
 
     def _open_template(self) -> ChatTemplate:
         file = self.engine.file

@@ -48,3 +48,7 @@ class GGUFError(SprigError):
 
 class SchemaError(SprigError):
     """A JSON Schema contradicts itself, asks for what cannot be written, or is too large to be used."""
+
+
+class EngineError(SprigError):
+    """The model could not be loaded, or its process died. The engine starts it again when it is next needed."""

@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from agent import Agent, Engine, Limits  # noqa: E402
-from agent.engine.handle import EndStep, TextStep  # noqa: E402
 from agent.engine.sampling import Sampling  # noqa: E402
+from agent.engine.steps import EndStep, TextStep  # noqa: E402
 from agent.files import human_size  # noqa: E402
 from agent.messages import Message, Segment  # noqa: E402
 from agent.tools.define import tool  # noqa: E402
@@ -117,9 +117,9 @@ def bare_loop(model: Path, prompt: list[int]) -> Callable[[], float]:
     program = f"""
 import sys, time
 sys.path.insert(0, {str(ROOT)!r})
-from agent.engine.llama import Context, ContextSettings, Model
+from agent.engine.llama import Context, ContextSettings, LlamaModel
 from agent.engine.sampling import Sampler, Sampling
-model = Model({str(model)!r}, repack=True, on_progress=lambda part: None)
+model = LlamaModel({str(model)!r}, repack=True, on_progress=lambda part: None)
 context = Context(model, ContextSettings(2048, 1, 256, {len(os.sched_getaffinity(0))}, "f16", True))
 sampler = Sampler(model, Sampling(temperature=0, seed=1))
 prompt = {prompt!r}

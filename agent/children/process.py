@@ -12,7 +12,6 @@ import selectors
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -21,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.children import sandbox
+from agent.children.launch import PACKAGES, launch
 from agent.children.sandbox import Rules
+from agent.children.wire import frame
 from agent.errors import SprigError
 
 KEEP = 1 << 16  # bytes of output that are kept: half of the beginning, half of the end
@@ -29,8 +30,6 @@ GRACE = 2.0  # seconds from SIGTERM to SIGKILL
 _PATIENCE = 5.0  # seconds that the supervisor gets on top of its own deadline
 _POLL = 0.05
 _PIPE = 1 << 18  # bytes that a pipe holds and a read takes
-_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from agent.children.supervisor import main; main()"
-_PACKAGES = str(Path(__file__).resolve().parents[2])
 _TERMUX = ("PREFIX", "ANDROID_DATA", "ANDROID_ROOT", "LD_PRELOAD")
 
 
@@ -48,7 +47,7 @@ class Finished:
         cut: bytes of the output that are missing.
         seconds: how long it took.
         timed_out, cancelled: whether it was ended for that reason.
-        confined: what held it, as ``sandbox.report`` says it.
+        confined: what held it, as ``report`` says it.
         left: processes that it left behind and that were killed.
     """
 
@@ -122,7 +121,7 @@ def run_command(
     Raises:
         ProcessError: it could not be started.
     """
-    held = sandbox.report()
+    held = report()
     with private_folder() as private:
         rules = dataclasses.replace(rules, write=(*rules.write, private))
         job = {"argv": list(argv), "environment": clean_environment(private), "folder": str(folder), "wild": list(wild)}
@@ -140,8 +139,8 @@ def run_function(
         ProcessError: it failed, took too long or died; the message is for the model.
     """
     job = {"module": function, "payload": payload, "folder": "/"}
-    packages = (*rules.read, *sandbox.system_paths(), _PACKAGES)
-    done = _run(job, dataclasses.replace(rules, read=packages), sandbox.report().split("+"), seconds, cancelled, 2 * keep)
+    packages = (*rules.read, *sandbox.system_paths(), PACKAGES)
+    done = _run(job, dataclasses.replace(rules, read=packages), report().split("+"), seconds, cancelled, 2 * keep)
     if done.cancelled:
         raise ProcessError("cancelled")
     if done.timed_out or done.status == -signal.SIGXCPU:
@@ -168,9 +167,29 @@ def _bubblewrap() -> str:
     return shutil.which("bwrap") or ""
 
 
+@functools.cache
+def report() -> str:
+    """What confines a command on this machine: "landlock+seccomp", "bubblewrap", "seccomp" or "none".
+
+    It is tried once, in a process that may die of the trying, as it does on some Androids.
+    """
+    for layers in (("landlock", "seccomp"), ("seccomp",)):
+        held = probe(layers)
+        if "landlock" in held:
+            return held
+        if held:
+            break
+    return "bubblewrap" if probe(("bubblewrap",)) else held or "none"
+
+
+def confines_files() -> bool:
+    """Whether a command that is run here is kept from files outside its root."""
+    return "landlock" in report() or report() == "bubblewrap"
+
+
 def probe(layers: tuple[str, ...]) -> str:
     """What of these layers holds a process here; empty when the trying kills it, or for bubblewrap when it does not work."""
-    rules = Rules(read=(*sandbox.system_paths(), _PACKAGES))
+    rules = Rules(read=(*sandbox.system_paths(), PACKAGES))
     if layers == ("bubblewrap",):
         if not _bubblewrap():
             return ""
@@ -189,14 +208,12 @@ def _run(
     job: Mapping[str, Any], rules: Rules, layers: Sequence[str], seconds: float, cancelled: threading.Event | None, keep: int
 ) -> Finished:
     empty: dict[str, Any] = {"argv": [], "module": "", "payload": None, "environment": {}, "bubblewrap": "", "wild": []}
-    whole = {**empty, **job, "rules": rules.to_dict(), "layers": list(layers), "seconds": seconds, "grace": GRACE}
-    raw = json.dumps(whole).encode()
+    whole = {**empty, **job, "rules": dataclasses.asdict(rules), "layers": list(layers), "seconds": seconds, "grace": GRACE}
     status_read, status_write = os.pipe()
     try:
-        child = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOOT, _PACKAGES, str(status_write)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if job.get("argv") else subprocess.DEVNULL,
-            pass_fds=(status_write,), env=clean_environment("/"), cwd="/", start_new_session=True,
+        child = launch(
+            "agent.children.supervisor", [str(status_write)], clean_environment("/"), bare=[status_write],
+            stderr=subprocess.STDOUT if job.get("argv") else subprocess.DEVNULL,
         )  # fmt: skip
     except OSError as e:
         os.close(status_read)
@@ -206,7 +223,7 @@ def _run(
     with contextlib.closing(_Watcher(child, status_read, keep)) as watcher:
         with contextlib.suppress(BrokenPipeError):
             assert child.stdin is not None
-            child.stdin.write(len(raw).to_bytes(8, "little") + raw)
+            child.stdin.write(frame(whole))
             child.stdin.flush()
         return watcher.wait(seconds, cancelled or threading.Event())
 

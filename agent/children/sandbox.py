@@ -10,7 +10,6 @@ getrlimit(2); <linux/landlock.h>, <linux/audit.h>, <linux/bpf_common.h>.
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
 import platform
 import resource
@@ -18,7 +17,7 @@ import struct
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +64,6 @@ class Rules:
     write: tuple[str, ...] = ()
     network: bool = False
     limits: ResourceLimits = ResourceLimits()
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Rules:
@@ -319,25 +315,3 @@ def bubblewrap(program: str, rules: Rules, folder: str, filter_fd: int | None) -
         line += ["--bind", path, path]
     line += ["--seccomp", str(filter_fd)] if filter_fd is not None else []
     return [*line, "--chdir", folder, "--"]
-
-
-@functools.cache
-def report() -> str:
-    """What confines a command on this machine: "landlock+seccomp", "bubblewrap", "seccomp" or "none".
-
-    It is tried once, in a process that may die of the trying, as it does on some Androids.
-    """
-    from agent.children.process import probe
-
-    for layers in (("landlock", "seccomp"), ("seccomp",)):
-        held = probe(layers)
-        if "landlock" in held:
-            return held
-        if held:
-            break
-    return "bubblewrap" if probe(("bubblewrap",)) else held or "none"
-
-
-def confines_files() -> bool:
-    """Whether a command that is run here is kept from files outside its root."""
-    return "landlock" in report() or report() == "bubblewrap"

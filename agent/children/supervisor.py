@@ -1,8 +1,8 @@
 """The process between the agent and what a model asked to run: starts it confined, ends it in time, leaves nothing behind.
 
-It runs ``python -m``-like with the standard library alone, because it starts for every call. On standard input comes one job,
-8 bytes of length and then JSON; after that standard input is the lifeline: when it ends, be it because the agent
-gave up or because it died, everything here ends. On the status pipe go lines of JSON: {"confined"}, {"failed"}, {"status", ...}.
+It runs ``python -m``-like with the standard library alone, because it starts for every call. On standard input comes one job
+(agent.children.wire); after that standard input is the lifeline: when it ends, be it because the agent gave up or because
+it died, everything here ends. On the status pipe go lines of JSON: {"confined"}, {"failed"}, {"status", ...}.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from agent.children import sandbox
+from agent.children.wire import Wire
 from agent.errors import SprigError
 
 _ROUNDS = 100  # of looking for processes that are still left
@@ -26,7 +27,10 @@ _ROUNDS = 100  # of looking for processes that are still left
 
 def main() -> NoReturn:
     status_fd = int(sys.argv[-1])
-    job = _read_job()
+    try:
+        job = Wire(0).receive()
+    except EOFError:  # nobody is there any more
+        os._exit(1)
     code = 0
     try:
         sandbox.become_subreaper()
@@ -42,23 +46,6 @@ def main() -> NoReturn:
         tell(status_fd, {"failed": f"{type(e).__name__}: {e}"})
         code = 1
     os._exit(code)
-
-
-def _read_job() -> dict[str, Any]:
-    size = int.from_bytes(_exactly(8), "little")
-    job: dict[str, Any] = json.loads(_exactly(size))
-    return job
-
-
-def _exactly(count: int) -> bytes:
-    parts = []
-    while count:
-        part = os.read(0, min(count, 1 << 20))
-        if not part:
-            os._exit(1)  # nobody is there any more
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)
 
 
 def tell(fd: int, fact: dict[str, Any]) -> None:

@@ -1,74 +1,92 @@
-"""Messages between two processes: a length of four bytes, then that much JSON in UTF-8."""
+"""Messages between two processes: a length of four bytes, the lowest first, then so many bytes of JSON in UTF-8."""
 
 from __future__ import annotations
 
 import json
-import socket
+import os
+import select
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 _LENGTH = struct.Struct("<I")
-MAX_MESSAGE = 256_000_000  # bytes; a peer that claims more is broken
+_MAX_MESSAGE = 256_000_000  # bytes; a peer that claims more is broken
+_PART = 1 << 18  # bytes of one read
+
+
+def frame(message: Mapping[str, Any], errors: str = "surrogatepass") -> bytes:
+    """A message as it goes over the wire.
+
+    Args:
+        message: what JSON can hold.
+        errors: what becomes of a lone surrogate, as ``str.encode`` takes it.
+    """
+    raw = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", errors)
+    return _LENGTH.pack(len(raw)) + raw
 
 
 class Wire:
-    """One end of a socket pair.
+    """One end of two pipes, or of a socket.
 
     ``send`` may be called from several threads when each call is guarded by the caller; ``receive`` belongs to one.
+
+    Args:
+        source: descriptor that is read.
+        sink: descriptor that is written; by default the same, a socket.
+        most: bytes of a message that are accepted.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+    def __init__(self, source: int, sink: int | None = None, *, most: int = _MAX_MESSAGE) -> None:
+        self._source, self._sink = source, source if sink is None else sink
+        self._most = most
         self._buffer = bytearray()
+        self._readable = select.poll()
+        self._readable.register(self._source, select.POLLIN)
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Write one message whole. OSError when the other end is gone."""
-        raw = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-        self.sock.sendall(_LENGTH.pack(len(raw)) + raw)
+    def send(self, message: Mapping[str, Any] | bytes) -> None:
+        """Write one message, or what ``frame`` made of it, whole. OSError when the other end is gone."""
+        rest = memoryview(message if isinstance(message, bytes) else frame(message))
+        while rest:
+            rest = rest[os.write(self._sink, rest) :]
 
     def receive(self) -> dict[str, Any]:
-        """Wait for one message. EOFError when the other end is gone or sends what is no message."""
+        """Wait for one message. EOFError when the other end is gone or sends anything else."""
         while (message := self._take()) is None:
-            try:
-                data = self.sock.recv(1 << 18)
-            except (ConnectionError, OSError) as e:
-                raise EOFError(str(e)) from None
-            if not data:
-                raise EOFError("closed")
-            self._buffer += data
+            self._read()
         return message
 
     def receive_now(self) -> dict[str, Any] | None:
         """One message if it is there already. EOFError as ``receive``."""
         while (message := self._take()) is None:
-            try:
-                data = self.sock.recv(1 << 18, socket.MSG_DONTWAIT)
-            except (BlockingIOError, InterruptedError):
+            if not self._readable.poll(0):
                 return None
-            except OSError as e:
-                raise EOFError(str(e)) from None
-            if not data:
-                raise EOFError("closed")
-            self._buffer += data
+            self._read()
         return message
 
+    def _read(self) -> None:
+        try:
+            data = os.read(self._source, _PART)
+        except OSError as e:
+            raise EOFError(str(e)) from None
+        if not data:
+            raise EOFError("closed")
+        self._buffer += data
+
     def _take(self) -> dict[str, Any] | None:
-        if len(self._buffer) < 4:
+        if len(self._buffer) < _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack_from(self._buffer)
-        if length > MAX_MESSAGE:
+        if length > self._most:
             raise EOFError(f"a message of {length} bytes")
-        if len(self._buffer) < 4 + length:
+        end = _LENGTH.size + length
+        if len(self._buffer) < end:
             return None
-        raw = bytes(self._buffer[4 : 4 + length])
-        del self._buffer[: 4 + length]
+        raw = bytes(self._buffer[_LENGTH.size : end])
+        del self._buffer[:end]
         try:
             message = json.loads(raw.decode("utf-8", "surrogatepass"))
         except ValueError as e:
-            raise EOFError(f"no message: {e}") from None
+            raise EOFError(f"not a message: {e}") from None
         if not isinstance(message, dict):
-            raise EOFError("no message")
+            raise EOFError("not a message")
         return message
-
-    def close(self) -> None:
-        self.sock.close()

@@ -51,7 +51,7 @@ class Timing:
 
 @dataclass(slots=True)
 class GenerationJob:
-    """See the module.
+    """One answer and how far it is.
 
     Attributes:
         pending: tokens to compute, from ``fed`` on; the logits of the last one choose what comes next.

@@ -1,5 +1,5 @@
-"""llama.cpp as the worker uses it: a model, its vocabulary, one context with several sequences. Never imported elsewhere,
-because the library aborts its process over some models."""
+"""llama.cpp as the worker and the trial use it: a model, its vocabulary, one context with several sequences. Only a child
+process imports it, because the library aborts its process over some models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ _PIECE = 64  # most tokens are shorter
 _MAX_RUN = 4096  # characters given to the tokenizer at once: some pre-tokenizers recurse over a run without a break
 _CONTROL, _USER_DEFINED, _UNKNOWN = 1 << 3, 1 << 4, 1
 _SPM = 1  # LLAMA_VOCAB_TYPE_SPM
-F16, Q8_0 = 1, 8  # ggml types of the K/V cache
+_F16, _Q8_0 = 1, 8  # ggml types of the K/V cache
+_NO_POOLING, _RANK_POOLING = 0, 4
 
 
 class LlamaError(Exception):
@@ -36,6 +38,8 @@ class ContextSettings:
         threads: of the computation.
         cache: "f16" or "q8_0", the type of K and V.
         flash: compute attention in one pass, without keeping its scores; quantized V needs it.
+        embeddings: compute embeddings, not logits.
+        n_outputs: rows of one decode whose result is kept; by default one for each sequence.
     """
 
     n_ctx: int
@@ -44,12 +48,14 @@ class ContextSettings:
     threads: int
     cache: str
     flash: bool
+    embeddings: bool = False
+    n_outputs: int | None = None
 
 
 class LlamaModel:
     """One loaded model and its vocabulary. Never freed: the process ends with it."""
 
-    def __init__(self, path: str, *, repack: bool, on_progress: Callable[[float], None]) -> None:
+    def __init__(self, path: str, *, repack: bool, on_progress: Callable[[float], None] | None = None) -> None:
         self.lib: Any = import_llama()
         lib = self.lib
         self._log = _quiet(lib)
@@ -61,12 +67,15 @@ class LlamaModel:
         params.n_gpu_layers = 0
 
         def go_on(part: float, _: Any) -> bool:
-            on_progress(part)
+            if on_progress is not None:
+                on_progress(part)
             return True
 
         self._progress = lib.llama_progress_callback(go_on)
         params.progress_callback = self._progress
+        started = time.monotonic()
         self.handle = lib.llama_model_load_from_file(os.fsencode(path), params)
+        self.load_seconds = time.monotonic() - started
         if not self.handle:
             raise LlamaError("llama.cpp did not load the file")
         self.vocab = lib.llama_model_get_vocab(self.handle)
@@ -91,6 +100,13 @@ class LlamaModel:
                 return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
             size = length + 1
         return ""
+
+    @property
+    def description(self) -> str:
+        """What llama.cpp calls the model."""
+        buffer = ctypes.create_string_buffer(256)
+        self.lib.llama_model_desc(self.handle, buffer, 256)
+        return buffer.value.decode("utf-8", "replace")
 
     def piece(self, token: int) -> bytes:
         """What a token adds to the text; control tokens too are written out."""
@@ -130,12 +146,13 @@ class LlamaModel:
         """Token ids of each segment; ``after`` is the token in front of the first one, None at the start of a sequence."""
         return self._tokenizer.tokenize(segments, after)
 
-    def raw_tokenize(self, text: str, *, parse_special: bool) -> list[int]:
-        raw = text.encode("utf-8", "replace")
-        room = len(raw) + 8
+    def raw_tokenize(self, text: str | bytes, *, parse_special: bool, add_special: bool = False) -> list[int]:
+        """Token ids of a text as llama.cpp sees it; ``add_special`` puts BOS and EOS where the model wants them."""
+        raw = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+        room = len(raw) + 16
         for _ in range(2):
             ids = (self.lib.llama_token * room)()
-            count = self.lib.llama_tokenize(self.vocab, raw, len(raw), ids, room, False, parse_special)
+            count = self.lib.llama_tokenize(self.vocab, raw, len(raw), ids, room, add_special, parse_special)
             if count >= 0:
                 return list(ids[:count])
             room = -count
@@ -236,12 +253,13 @@ class Context:
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_seq_max = settings.n_ctx, settings.n_seq
         params.n_batch = params.n_ubatch = settings.n_batch
-        params.n_outputs_max = settings.n_seq  # logits are asked for once per sequence
+        params.n_outputs_max = settings.n_outputs or settings.n_seq  # logits are asked for once per sequence
+        params.embeddings = settings.embeddings
         params.n_threads = params.n_threads_batch = settings.threads
         params.offload_kqv = params.op_offload = params.swa_full = False
         params.kv_unified = True  # one pool of cells: a lone conversation may use all of them
         params.no_perf = True
-        params.type_k = params.type_v = Q8_0 if settings.cache == "q8_0" else F16
+        params.type_k = params.type_v = _Q8_0 if settings.cache == "q8_0" else _F16
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED if settings.flash else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._abort: Any = None
         self.handle = lib.llama_init_from_model(model.handle, params)
@@ -277,15 +295,33 @@ class Context:
         self.batch.n_tokens = self.count
         return int(self.lib.llama_decode(self.handle, self.batch))
 
+    def encode(self) -> int:
+        """Give the batch to the encoder of a model that has one; the token with which its decoder starts."""
+        self.batch.n_tokens = self.count
+        if status := self.lib.llama_encode(self.handle, self.batch):
+            raise LlamaError(f"encoding ended with status {status}")
+        start = int(self.lib.llama_model_decoder_start_token(self.model.handle))
+        return start if start >= 0 else int(self.lib.llama_vocab_bos(self.model.vocab))
+
+    def logits(self, row: int) -> Any:
+        """The logits of a row of the last batch: float32, one a token, valid until the next decode."""
+        return _floats(self.lib.llama_get_logits_ith(self.handle, row), self.model.n_vocab)
+
+    def embedding(self) -> Any:
+        """The embedding of the last batch: float32; pooled where the model pools, else that of the last row."""
+        lib, model = self.lib, self.model.handle
+        pooling = lib.llama_pooling_type(self.handle)
+        if pooling == _NO_POOLING:
+            return _floats(lib.llama_get_embeddings_ith(self.handle, -1), lib.llama_model_n_embd_out(model))
+        size = lib.llama_model_n_cls_out(model) if pooling == _RANK_POOLING else lib.llama_model_n_embd_out(model)
+        return _floats(lib.llama_get_embeddings_seq(self.handle, 0), size)
+
     def remove(self, sequence: int, start: int) -> bool:
         """Forget a sequence from a position on; False when this kind of model cannot forget a part."""
         return bool(self.lib.llama_memory_seq_rm(self.memory, sequence, start, -1))
 
     def copy(self, source: int, target: int, end: int) -> None:
         self.lib.llama_memory_seq_cp(self.memory, source, target, 0, end)
-
-    def position_min(self, sequence: int) -> int:
-        return int(self.lib.llama_memory_seq_pos_min(self.memory, sequence))
 
     def position_max(self, sequence: int) -> int:
         return int(self.lib.llama_memory_seq_pos_max(self.memory, sequence))
@@ -304,6 +340,14 @@ class Context:
             return False
         view = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
         return bool(self.lib.llama_state_seq_set_data_ext(self.handle, view, len(data), sequence, 1 if partial else 0))
+
+
+def _floats(pointer: Any, count: int) -> Any:
+    import numpy as np  # a tenth of a second on a board, and most answers never need it
+
+    if not pointer:
+        raise LlamaError("llama.cpp gave no output")
+    return np.ctypeslib.as_array(pointer, (count,))
 
 
 def _quiet(lib: Any) -> Any:

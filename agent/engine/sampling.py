@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import SprigError
@@ -68,9 +68,6 @@ class Sampling:
                 values[name] = int(found) if name == "top_k" else float(found)
         values |= {name: value for name, value in chosen.items() if value is not None}
         return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Sampler:
@@ -145,8 +142,7 @@ class Sampler:
         import numpy as np  # a tenth of a second on a board, and only a refused token needs it
 
         model = self.model
-        pointer = model.lib.llama_get_logits_ith(context.handle, row)
-        logits = np.ctypeslib.as_array(pointer, (model.n_vocab,))
+        logits = context.logits(row)
         if hint is not None:
             # Few characters may come: look at every token that starts with one, however unlikely, and at no other.
             places = model.starting_with(hint)

@@ -6,15 +6,14 @@ llama.cpp aborts its process on some models that parse well, so nothing here loa
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.children.child import Ended, run_module
+from agent.children.launch import run_module
 from agent.device.machine import cores
+from agent.engine.last_words import last_words
 from agent.errors import GGUFError, SprigError
-from agent.text import display
 
 MAX_PROMPT = 8  # tokens of a prompt that are decoded; the trial proves that the model runs, not what it knows
 _MAX_THREADS = 4
@@ -84,29 +83,4 @@ def trial(
         return TrialResult(**answer)
     if "missing" in answer:
         raise SprigError(str(answer["missing"]))
-    raise GGUFError(f"{path} does not run in llama.cpp: {why_it_ended(ended, answer.get('failed'))}")
-
-
-# From the most telling to the least.
-_TELLING = (
-    r"GGML_ASSERT\(.*|fatal error|Unexpected .*",
-    r"error loading model:\s*(.*)",
-    r"what\(\):\s*(.*)",
-    r".*\bout of memory\b.*|.*bad_alloc.*|.*failed to allocate.*",
-    r"(?i).*\b(?:error|failed|invalid|missing|unknown)\b.*",
-)
-
-
-def why_it_ended(ended: Ended, failed: object) -> str:
-    """One line on a child that llama.cpp ended: the signal, and the most telling line of its log, safe to print."""
-    lines = [line.strip() for line in ended.log.splitlines() if line.strip()]
-    said = ""
-    for pattern in _TELLING:
-        # "failed to load model" comes last and says nothing that the line before it does not.
-        found = [m for line in lines if (m := re.search(pattern, line)) and "failed to load model" not in line]
-        if found:
-            said = found[-1].group(found[-1].lastindex or 0)
-            break
-    parts = [p for p in (ended.cause, said or (lines[-1] if lines and not failed else "")) if p] or [str(failed or "no reason")]
-    shown = display(" ".join("; ".join(parts).split()))
-    return shown if len(shown) <= 300 else shown[:299] + "\u2026"
+    raise GGUFError(f"{path} does not run in llama.cpp: {last_words(ended.status, ended.log, answer.get('failed'))}")

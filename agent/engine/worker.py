@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import select
 import signal
-import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,15 +64,13 @@ class Worker:
         """Until the parent is gone."""
         while True:
             self._admit()
-            timeout = 0 if self.jobs else None
             try:
-                select.select([self.wire.sock], [], [], timeout)
-                message = self.wire.receive() if not self.jobs and not self._heard else self.wire.receive_now()
+                message = self.wire.receive_now() if self.jobs or self._heard else self.wire.receive()
+                while message is not None:
+                    self._heard.append(message)
+                    message = self.wire.receive_now()
             except EOFError:
                 return
-            while message is not None:  # several may lie in the buffer, where select does not see them
-                self._heard.append(message)
-                message = self.wire.receive_now()
             while self._heard:
                 self._handle(self._heard.pop(0))
             if self.jobs:
@@ -316,21 +313,18 @@ def _stand_back(nice: int) -> None:
 
 
 def main() -> None:
-    """Serve the parent at the other end of the socket whose number is the first argument; the second is its niceness."""
+    """Serve the parent at the other end of the socket that is standard input; the argument is the niceness."""
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _stand_back(int(sys.argv[2]))
+    _stand_back(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and says what is to be done
-    wire = Wire(socket.socket(fileno=int(sys.argv[1])))
     try:
-        Worker(wire).run()
-    except BrokenPipeError:
+        Worker(Wire(0)).run()
+    except ConnectionError:
         pass
     finally:
         sys.stderr.flush()
     # Nothing is worth freeing; but a prefix that is being written must get its name.
-    import threading
-
     for thread in threading.enumerate():
         if thread.name == "prefix":
             thread.join(10)

@@ -18,7 +18,7 @@ import numpy as np
 from agent.errors import GGUFError
 from agent.gguf.data import check_data
 from agent.gguf.reader import Header, read_header
-from agent.templates.support import MAX_TEMPLATE_BYTES
+from agent.templates.limits import MAX_TEMPLATE_BYTES
 from agent.text import display
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS

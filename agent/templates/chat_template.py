@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from agent.errors import OutputError, TemplateError
@@ -26,10 +25,9 @@ from agent.templates.continuation import MARK, after_words, marked
 from agent.templates.dialect_probe import difference
 from agent.templates.messages import Prepared, prepared
 from agent.templates.probe import inside, probe
-from agent.templates.process import Rendition, TemplateProcess
+from agent.templates.process import RenderJob, TemplateProcess
 from agent.templates.profile import Profile
 from agent.templates.shadow import segments
-from agent.templates.support import MAX_TEMPLATE_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +64,6 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, *, bos: str = "", eos: str = "", cache: Path | None = None) -> None:
-        size = len(source.encode("utf-8", "surrogatepass"))
-        if size > MAX_TEMPLATE_BYTES:
-            raise TemplateError(f"the chat template has {size} bytes; more than {MAX_TEMPLATE_BYTES} are not accepted")
         if _PRIVATE.search(source):
             raise TemplateError(
                 "the chat template writes characters for private use (planes 15 and 16), which hide text; use another one"
@@ -84,7 +79,7 @@ class ChatTemplate:
     def __enter__(self) -> ChatTemplate:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -200,7 +195,7 @@ class ChatTemplate:
     def _render(self, ready: Prepared, options: Mapping[str, Any], *, prompt: bool = True, now: datetime | None = None) -> str:
         if wrong := _RESERVED & set(options):
             raise TemplateError(f"the option {min(wrong)!r} is not for the template to be given so; leave it out")
-        job = Rendition(ready.messages, ready.tools, prompt, {**options, **ready.options}, now or datetime.now())
+        job = RenderJob(ready.messages, ready.tools, prompt, {**options, **ready.options}, now or datetime.now())
         done = self._process.render([job])[0]
         if done.error is not None:
             raise TemplateError(f"the chat template refuses this conversation: {done.error}")

@@ -10,16 +10,16 @@ from typing import Any
 from agent.dialects import families
 from agent.dialects.base import Dialect, Thinking
 from agent.templates.dialect_probe import FIRST, SECOND, ProbeCall, by_fingerprint, difference, from_calls
-from agent.templates.process import Rendering, Rendition, TemplateProcess
+from agent.templates.process import Rendered, RenderJob, TemplateProcess
 from agent.templates.profile import Arguments, Profile, Where
 
 PROBE_SECONDS = 5  # of processor time for each of the three rounds: a board is ten times slower than a workstation
 _WORD, _SYSTEM, _USER, _RESULT, _THOUGHT = "Zfqword", "Zfqsystem", "Zfquser", "Zfqresult", "Zfqthought"
-_TOOL_NAME = "zfqx_tool"
+TOOL_NAME = "zfqx_tool"
 TOOL = {
     "type": "function",
     "function": {
-        "name": _TOOL_NAME,
+        "name": TOOL_NAME,
         "description": "The weather at a place.",
         "parameters": {
             "type": "object",
@@ -52,15 +52,15 @@ class _Round:
     """Renderings that go to the child together: named when ordered, looked up when they are there."""
 
     def __init__(self, empty_tools: bool = False) -> None:
-        self._jobs: dict[str, Rendition] = {}
-        self._done: dict[str, Rendering] = {}
+        self._jobs: dict[str, RenderJob] = {}
+        self._done: dict[str, Rendered] = {}
         self._no_tools: list[Any] | None = [] if empty_tools else None
 
     def add(
         self, name: str, chat: Chat, *, tools: list[Any] | None = None, prompt: bool = False,
         options: Mapping[str, Any] | None = None, now: datetime = datetime(2031, 3, 5),
     ) -> None:  # fmt: skip
-        self._jobs[name] = Rendition(chat, tools or self._no_tools, prompt, options or {}, now)
+        self._jobs[name] = RenderJob(chat, tools or self._no_tools, prompt, options or {}, now)
 
     def go(self, process: TemplateProcess) -> None:
         done = process.render(list(self._jobs.values()), cpu_seconds=PROBE_SECONDS)
@@ -166,11 +166,11 @@ _CALL_KINDS: tuple[tuple[Arguments, str | None], ...] = (("object", ""), ("strin
 
 
 def _tools(first: _Round) -> Where:
-    if first.shows("tools", _TOOL_NAME) or first.shows("tools system", _TOOL_NAME):
+    if first.shows("tools", TOOL_NAME) or first.shows("tools system", TOOL_NAME):
         return "argument"
-    if first.shows("tools xml", _TOOL_NAME):
+    if first.shows("tools xml", TOOL_NAME):
         return "xml_tools"
-    return "system" if first.shows("tools key", _TOOL_NAME) else ""
+    return "system" if first.shows("tools key", TOOL_NAME) else ""
 
 
 class _Calls:

@@ -80,5 +80,5 @@ class Profile:
         for name in cls.__dataclass_fields__:
             value, wanted = getattr(made, name), getattr(example, name)
             if name not in ("error", "thinking") and type(value) is not type(wanted):
-                raise TypeError(f"{name} is no {type(wanted).__name__}")
+                raise TypeError(f"{name} is not a {type(wanted).__name__}")
         return made

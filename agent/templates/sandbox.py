@@ -95,10 +95,13 @@ def compiled(sandbox: ImmutableSandboxedEnvironment, source: str) -> Template:
         raise Broken(f"does not parse ({type(e).__name__}: {e})") from None
 
 
-def rendered(template: Template, variables: dict[str, Any], max_output: int) -> tuple[str, str | None]:
-    """What it renders, and why it does not. Raises Broken when it must not be used again."""
+def rendered(template: Template, variables: dict[str, Any], max_output: int, written: int = 0) -> tuple[str, str | None]:
+    """What it renders, and why it does not. Raises Broken when it must not be used again.
+
+    It may write ``max_output`` characters, less those that it has ``written`` before.
+    """
     pieces: list[str] = []
-    length = 0
+    length = written
     try:
         for piece in template.generate(**variables):
             pieces.append(piece)

@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.dialects.base import CallBroken, CallDone, CallPart, CallStart, Piece, TextPiece, ThinkingPiece
 from agent.dialects.parser import StreamParser
-from agent.engine.handle import EndStep, PrefillStep, Step
+from agent.engine.steps import EndStep, PrefillStep, Step
 from agent.events import CallForming, CallReady, Event, Prefill, Text, Thought
 from agent.messages import Message, ToolCall
 
@@ -99,6 +99,14 @@ class Generation:
     @property
     def message(self) -> Message:
         return Message("assistant", self.text.strip(), self.thinking.strip(), tuple(self.calls))
+
+    @property
+    def kept_message(self) -> Message:
+        """The message as it stays in the conversation: what was written of calls that nobody could read is part of it."""
+        message = self.message
+        if not self.broken or self.calls:
+            return message
+        return replace(message, text="\n".join(filter(None, [message.text, *(b.raw for b in self.broken)])))
 
     @property
     def timing(self) -> Mapping[str, Any]:

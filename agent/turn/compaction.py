@@ -11,10 +11,28 @@ from dataclasses import replace
 
 from agent.messages import Message
 from agent.tools.result import cap
+from agent.turn.transcript import Transcript
 
 _SHORT = 160  # characters that stay of an old tool result, and of each message of a digest
 _DIGEST = 2000  # characters of the digest itself; where even that is too much, an eighth of it, and at last nothing
 _MARK = "[Earlier in this conversation, shortened to fit the context]"
+
+
+def shorten(transcript: Transcript, limit: int) -> str | None:
+    """Give up parts of a conversation until its tokens are no more than a limit.
+
+    Returns:
+        One line on what was given up; None when nothing helps, and then the transcript is as short as it could be made.
+    """
+    whole = list(transcript.messages)
+    generated = {id(m): transcript.turns[i] for i, m in enumerate(whole) if i in transcript.turns}
+
+    def fits(messages: Sequence[Message]) -> bool:
+        transcript.rebuild(messages, {i: generated[id(m)] for i, m in enumerate(messages) if id(m) in generated})
+        return len(transcript.tokens) <= limit
+
+    found = compacted(whole, fits)
+    return found[1] if found is not None else None
 
 
 def compacted(messages: Sequence[Message], fits: Callable[[Sequence[Message]], bool]) -> tuple[list[Message], str] | None:

@@ -55,7 +55,7 @@ class Transcript:
         new = [*self.held, *new]
         previous = next((m for m in reversed(self.messages) if m.role == "assistant"), None)
         if previous is not None:
-            self.tokens += self._tokens_of(self._continuation(previous, new))
+            self.tokens += self._tokens_of(self.template.continuation(previous, new, self.tools, self.options, now=self.now))
         else:
             self._begin([*self.messages, *new])
         self.messages += new
@@ -105,20 +105,14 @@ class Transcript:
         self.held, self.prefix = list(to.held), to.prefix
 
     def _begin(self, messages: Sequence[Message]) -> None:
-        head = self.template.head(messages, self.tools, self.options, now=self.now)
-        tokens = [i for part in self.engine.tokenize(head) for i in part]
-        self.prefix = self._fixed(messages, tokens)
-        self.tokens = tokens
-
-    def _fixed(self, messages: Sequence[Message], tokens: list[int]) -> int:
-        """How many tokens would be the same whatever the user said first."""
         system = [m for m in messages if m.role == "system"]
-        head = self.template.head([*system, Message("user", "\u2026")], self.tools, self.options, now=self.now)
-        flat = [i for part in self.engine.tokenize(head) for i in part]
-        return next((i for i, (a, b) in enumerate(zip(tokens, flat, strict=False)) if a != b), 0)
-
-    def _continuation(self, previous: Message, new: Sequence[Message]) -> list[Segment]:
-        return self.template.continuation(previous, new, self.tools, self.options, now=self.now)
+        # The prefix is what would be the same whatever the user said first.
+        tokens, other = (
+            [i for ids in self.engine.tokenize(self.template.head(said, self.tools, self.options, now=self.now)) for i in ids]
+            for said in (messages, [*system, Message("user", "\u2026")])
+        )
+        self.prefix = next((i for i, (a, b) in enumerate(zip(tokens, other, strict=False)) if a != b), 0)
+        self.tokens = tokens
 
     def _tokens_of(self, segments: Sequence[Segment]) -> list[int]:
         return [i for ids in self.engine.tokenize(segments, after=self.tokens[-1] if self.tokens else None) for i in ids]

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from agent.children.child import run_module
+from agent.children.launch import cause, run_module
 from agent.errors import VocabError
 from pipeline.vocab.patterns import KNOWN_EXPRESSIONS
 from pipeline.vocab.probes import PROBES
@@ -70,7 +70,7 @@ def try_tokenizer(kind: str, raw: bytes, origin: str) -> None:
         raise VocabError(f"{origin}: it needs more than {timeout:.0f} s for a few words; use another revision")
     if ended.status == 0 and ended.output == b"ok":
         return
-    reason = ended.output.decode("utf-8", "replace") or ended.cause or "it cannot be loaded"
+    reason = ended.output.decode("utf-8", "replace") or cause(ended.status) or "it cannot be loaded"
     raise VocabError(f"{origin} does not work: {' '.join(reason.split())[:200]}; download it again or use another revision")
 
 

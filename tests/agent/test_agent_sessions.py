@@ -62,7 +62,7 @@ def test_an_answer_that_is_broken_off_is_kept_as_partial(make: Make, store: Stor
 
 
 def test_a_long_answer_is_written_down_while_it_is_made(make: Make, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.turn.run._SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("agent.turn.record._SAVE_SECONDS", 0.0)
     session = store.create()
     seen: list[str] = []
     agent, _ = make(Say("word " * 20, during=lambda said: seen.append(session.messages()[-1].message.text)), session=session)

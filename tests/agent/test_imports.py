@@ -39,4 +39,4 @@ def test_the_parent_of_a_trial_never_links_llama_cpp() -> None:
 
 
 def test_the_child_that_renders_a_template_is_light() -> None:
-    assert not loaded_after("import agent.templates.support_child") & {"numpy", "llama_cpp"}
+    assert not loaded_after("import agent.templates.server") & {"numpy", "llama_cpp"}

@@ -150,8 +150,7 @@ async def test_the_engine_is_killed_in_mid_answer(monkeypatch: pytest.MonkeyPatc
         chat.prompt.text = "what I am writing"
         engine = app.talk._engine
         assert engine is not None
-        assert engine._child is not None
-        os.kill(engine._child.pid, signal.SIGKILL)
+        os.kill(engine._connection.child.pid, signal.SIGKILL)
         await answered(pilot)
         assert len(notices(app)) == 1
         assert "process" in notices(app)[0]

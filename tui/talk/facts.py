@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.children import sandbox
+from agent.children import process
 from agent.models.demo import TITLE, demo_model
 from tui.talk.notes import ModelFacts, ToolFacts
 
@@ -28,7 +28,7 @@ def facts_of(agent: Agent, problems: Sequence[str]) -> ModelFacts:
         thinks=bool(profile.thinking_on or profile.thinking_off),
         tools=tuple(ToolFacts(t.name, t.spec.description, t.approval, t.origin) for t in agent.tools),
         problems=tuple(problems),
-        confinement=sandbox.report(),
+        confinement=process.report(),
     )
 
 

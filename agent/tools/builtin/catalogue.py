@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agent import home as sprig_home
-from agent.children import sandbox
+from agent.children import process
 from agent.children.sandbox import ResourceLimits
 from agent.tools.builtin.root import Root
 from agent.tools.define import Subject, Tool, tool
@@ -79,8 +79,8 @@ def _make(name: str, root: Root, home: Path, allow_private: bool, settings: Mapp
     made = tool(timeout=timeout, approval=approval)(_function(name, root, home, allow_private, settings))
     made.origin = "builtin"
     made.subjects = subjects
-    if name == "run_command" and not sandbox.confines_files():
-        made.unconfined = f"nothing keeps a command from files outside the root here (confinement: {sandbox.report()})"
+    if name == "run_command" and not process.confines_files():
+        made.unconfined = f"nothing keeps a command from files outside the root here (confinement: {process.report()})"
     return made
 
 

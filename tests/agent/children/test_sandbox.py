@@ -18,7 +18,7 @@ from agent.children.process import Finished, ProcessError, Ring, run_command, ru
 from agent.children.sandbox import ResourceLimits, Rules
 from tests.fixtures.paths import ROOT
 
-HELD = sandbox.report()
+HELD = process.report()
 needs_landlock = pytest.mark.skipif("landlock" not in HELD, reason=f"the kernel confines with {HELD} only")
 needs_seccomp = pytest.mark.skipif("seccomp" not in HELD, reason=f"the kernel confines with {HELD} only")
 
@@ -50,7 +50,7 @@ def processes_with(word: str) -> list[str]:
 
 def test_what_holds_is_said_and_known_words() -> None:
     assert HELD in {"landlock+seccomp", "landlock", "bubblewrap", "seccomp", "none"}
-    assert sandbox.confines_files() == (HELD in {"landlock+seccomp", "landlock", "bubblewrap"})
+    assert process.confines_files() == (HELD in {"landlock+seccomp", "landlock", "bubblewrap"})
 
 
 def test_status_output_and_order_of_both_streams(tmp_path: Path) -> None:
@@ -295,25 +295,25 @@ def test_where_the_trying_kills_it_is_told_as_none(monkeypatch: pytest.MonkeyPat
         return "seccomp" if layers == ("seccomp",) else ""
 
     monkeypatch.setattr(process, "probe", probe)
-    sandbox.report.cache_clear()
+    process.report.cache_clear()
     try:
-        assert sandbox.report() == "seccomp"
-        assert not sandbox.confines_files()
+        assert process.report() == "seccomp"
+        assert not process.confines_files()
         assert tried == [("landlock", "seccomp"), ("seccomp",), ("bubblewrap",)]
         monkeypatch.setattr(process, "probe", lambda layers: "bubblewrap" if layers == ("bubblewrap",) else "")
-        sandbox.report.cache_clear()
-        assert sandbox.report() == "bubblewrap"
+        process.report.cache_clear()
+        assert process.report() == "bubblewrap"
         monkeypatch.setattr(process, "probe", lambda layers: "")
-        sandbox.report.cache_clear()
-        assert sandbox.report() == "none"
+        process.report.cache_clear()
+        assert process.report() == "none"
     finally:
         monkeypatch.undo()
-        sandbox.report.cache_clear()
+        process.report.cache_clear()
 
 
 @pytest.mark.skipif(process.probe(("bubblewrap",)) != "bubblewrap", reason="bubblewrap is not here, or may not make namespaces")
 def test_bubblewrap_holds_where_landlock_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "report", lambda: "bubblewrap")
+    monkeypatch.setattr(process, "report", lambda: "bubblewrap")
     root, secret = tmp_path / "root", tmp_path / "secret"
     root.mkdir()
     secret.write_text("the secret")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -14,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.engine.handle import EndStep, Engine, EngineError, PrefillStep, TextStep
+from agent.engine.handle import Engine
 from agent.engine.sampling import Sampling
-from agent.errors import GGUFError, SprigError
+from agent.engine.steps import EndStep, PrefillStep, TextStep
+from agent.errors import EngineError, GGUFError, SprigError
 from agent.messages import Segment
 from agent.models.file import read_model
 from agent.models.memory import need
@@ -170,8 +172,7 @@ def test_a_worker_that_dies_in_an_answer_is_one_error_and_then_there_again(engin
     said, _ = answer(engine, "a", PROMPT, count=20)
     steps = engine.generate("a", PROMPT, sampling=GREEDY, max_tokens=400)
     next(s for s in steps if isinstance(s, TextStep))
-    assert engine._child is not None
-    engine._child.kill()
+    engine._connection.child.kill()
     with pytest.raises(EngineError, match=r"ended \(the kernel killed it.*starts again"):
         list(steps)
     assert answer(engine, "a", PROMPT, count=20)[0] == said
@@ -180,18 +181,48 @@ def test_a_worker_that_dies_in_an_answer_is_one_error_and_then_there_again(engin
 
 def test_a_worker_that_is_dead_before_the_question_is_started_without_a_word(engine: Engine) -> None:
     said, _ = answer(engine, "a", PROMPT)
-    assert engine._child is not None
-    engine._child.kill()
-    engine._child.wait()
-    wait_for(lambda: engine._ended is not None)
+    engine._connection.child.kill()
+    engine._connection.child.wait()
+    wait_for(lambda: engine._connection.ended is not None)
     assert answer(engine, "a", PROMPT)[0] == said
+
+
+def test_all_who_wait_for_the_model_are_told_that_it_is_there(model: Path) -> None:
+    got = []
+    with Engine(model, context=512, threads=1) as engine:
+        waiting = [threading.Thread(target=lambda: got.append(engine.wait())) for _ in range(4)]
+        for thread in waiting:
+            thread.start()
+        for thread in waiting:
+            thread.join(60)
+    assert len(got) == 4
+    assert {loaded.context for loaded in got} == {512}
+
+
+def test_a_question_to_a_worker_that_is_gone_is_an_error_at_once(engine: Engine) -> None:
+    engine.wait()
+    connection = engine._connection
+    connection.kill()
+    with connection.ask({"op": "tokenize", "segments": []}) as request, pytest.raises(EngineError, match="the kernel killed it"):
+        request.answer(60)
+    engine.close()
+    with pytest.raises(EngineError, match="this engine is closed"):
+        engine.wait()
+
+
+def test_an_engine_that_nobody_holds_any_more_takes_its_worker_along(model: Path) -> None:
+    engine = Engine(model, context=512, threads=1)
+    engine.wait()
+    child = engine._connection.child
+    del engine
+    gc.collect()
+    wait_for(lambda: child.poll() is not None)
 
 
 def test_a_worker_that_hangs_is_ended(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(engine, "a", PROMPT)
     monkeypatch.setattr("agent.engine.handle._STALLED", 0.3)
-    assert engine._child is not None
-    os.kill(engine._child.pid, signal.SIGSTOP)
+    os.kill(engine._connection.child.pid, signal.SIGSTOP)
     with pytest.raises(EngineError, match="said nothing for"):
         answer(engine, "a", [*PROMPT, 50])
     monkeypatch.undo()
@@ -338,9 +369,16 @@ def test_what_llama_cpp_refuses_is_one_line(tmp_path: Path) -> None:
     weights.pop("blk.0.ffn_up.weight")
     with (
         Engine(write(tmp_path / "m.gguf", llama_keys(llama__context_length=512), weights)) as engine,
-        pytest.raises(EngineError, match="was not loaded"),
+        pytest.raises(EngineError, match="was not loaded") as first,
     ):
         engine.wait()
+    with Engine(tmp_path / "m.gguf") as engine:
+        for _ in range(2):
+            with pytest.raises(EngineError) as again:
+                engine.wait()
+            assert str(again.value) == str(first.value)
+            engine._connection.kill()
+        assert engine.restarts == 0  # it would be refused again
 
 
 @pytest.mark.parametrize("nice", [0, 7])
@@ -348,8 +386,7 @@ def test_the_computation_stands_back_when_it_is_told_to(model: Path, nice: int) 
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     with Engine(model, context=512, threads=2, nice=nice) as engine:
         answer(engine, "a", PROMPT)  # now its threads are there too
-        assert engine._child is not None
-        child = engine._child.pid
+        child = engine._connection.child.pid
         wanted = min(19, ours + nice)
         threads = [int(task.name) for task in Path(f"/proc/{child}/task").iterdir()] or [child]
         assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {wanted}

@@ -15,7 +15,7 @@ from agent.dialects.write import write_turn
 from agent.errors import TemplateError
 from agent.messages import Message, Segment, ToolCall, ToolSpec
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
-from agent.templates.process import Rendition
+from agent.templates.process import RenderJob
 from tests.fixtures.chat_templates import CHATML, HERMES, LLAMA3, TEMPLATES
 
 NOW = datetime(2031, 3, 5, 12, 0)
@@ -203,13 +203,13 @@ def test_no_words_can_be_taken_for_the_mark_at_which_a_continuation_is_cut(templ
 def test_a_hostile_template_is_one_error_and_its_process_is_replaced(source: str, says: str) -> None:
     with ChatTemplate("{% if messages[0].content == 'x' %}" + source + "{% endif %}hello{{ messages[0].content }}") as template:
         try:
-            error = str(template._process.render([Rendition([{"role": "user", "content": "x"}])])[0].error)
+            error = str(template._process.render([RenderJob([{"role": "user", "content": "x"}])])[0].error)
         except TemplateError as e:
             error = str(e)
         assert says in error
         assert "\n" not in error
         if says != "does not parse":
-            assert template._process.render([Rendition([{"role": "user", "content": "y"}])])[0].text == "helloy"
+            assert template._process.render([RenderJob([{"role": "user", "content": "y"}])])[0].text == "helloy"
 
 
 def test_a_template_may_not_write_the_characters_that_hide_text() -> None:
@@ -225,8 +225,8 @@ def test_a_process_that_dies_between_two_renderings_is_replaced() -> None:
         before = template.head([USER])
         child = template._process._child
         assert child is not None
-        os.kill(child._process.pid, signal.SIGKILL)
-        child._process.wait()
+        os.kill(child.process.pid, signal.SIGKILL)
+        child.process.wait()
         assert template.head([USER]) == before
 
 
@@ -235,8 +235,8 @@ def test_a_process_that_dies_over_its_work_is_one_error() -> None:
         template.head([USER])
         child = template._process._child
         assert child is not None
-        os.kill(child._process.pid, signal.SIGSTOP)
-        threading.Timer(0.2, os.kill, (child._process.pid, signal.SIGKILL)).start()
+        os.kill(child.process.pid, signal.SIGSTOP)
+        threading.Timer(0.2, os.kill, (child.process.pid, signal.SIGKILL)).start()
         with pytest.raises(TemplateError, match="was killed, probably for want of memory"):
             template.head([USER])
         assert template.head([USER])
@@ -270,7 +270,7 @@ def test_the_process_sees_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         template.head([USER])
         child = template._process._child
         assert child is not None
-        path = f"/proc/{child._process.pid}/environ"
+        path = f"/proc/{child.process.pid}/environ"
         if os.path.exists(path):  # noqa: PTH110
             with open(path, "rb") as f:
                 assert b"hf_secret" not in f.read()

@@ -141,7 +141,7 @@ def test_a_spoilt_profile_is_probed_again(tmp_path: Path, spoilt: str) -> None:
 
 
 def test_a_profile_with_a_wrong_type_is_none() -> None:
-    with pytest.raises(TypeError, match="parallel is no bool"):
+    with pytest.raises(TypeError, match="parallel is not a bool"):
         Profile.from_dict({**Profile().to_dict(), "parallel": "yes"})
 
 

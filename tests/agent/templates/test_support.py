@@ -7,9 +7,8 @@ import time
 import pytest
 
 from agent.errors import VocabError
-from agent.templates.sandbox import compiled, environment
-from agent.templates.support import TemplateReport, check_template
-from agent.templates.support_child import CHAT, render
+from agent.templates import sandbox
+from agent.templates.support import CHAT, TemplateReport, check_template
 
 CHATML = """{% for message in messages %}{% if loop.first and message['role'] != 'system' %}{{ bos_token }}{% endif %}
 {{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}
@@ -64,8 +63,11 @@ def test_what_a_template_must_not_see_is_empty(template: str) -> None:
 
 
 def rendered(template: str) -> str:
-    job = {"bos": "<s>", "eos": "</s>", "max_output": 10_000}
-    text, error = render(compiled(environment(), template), job, CHAT, None)
+    variables = {
+        "messages": CHAT, "tools": None, "documents": None, "add_generation_prompt": True,
+        "bos_token": "<s>", "eos_token": "</s>",
+    }  # fmt: skip
+    text, error = sandbox.rendered(sandbox.compiled(sandbox.environment(), template), variables, 10_000)
     assert error is None
     return text
 
@@ -81,6 +83,13 @@ def test_chatml_knows_system_messages_and_no_tools() -> None:
 
 def test_tools_loop_controls_generation_marks_and_dates_work() -> None:
     assert check_template(TOOLS) == TemplateReport(True, False, True, None)
+
+
+def test_three_conversations_share_the_room_for_output() -> None:
+    much = "{% for i in range(400) %}{{ 'x' * 1000 }}{% endfor %}"
+    with pytest.raises(VocabError, match="writes more than 1000000 characters"):
+        check_template(much)
+    assert check_template(much.replace("400", "300")).renders
 
 
 def test_a_template_may_refuse_a_system_message() -> None:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.engine.handle import EngineError
-from agent.errors import TemplateError
+from agent.errors import EngineError, TemplateError
 from agent.messages import Message, Segment, ToolCall, ToolSpec
 from agent.templates.chat_template import ChatTemplate
 from agent.turn.transcript import Transcript

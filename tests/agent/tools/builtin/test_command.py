@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.children import sandbox
+from agent.children import process
 from agent.children.sandbox import ResourceLimits
 from agent.text.command_line import read_command
 from agent.tools.builtin.catalogue import builtin
@@ -32,7 +32,7 @@ def test_a_program_and_its_arguments(tmp_path: Path) -> None:
     (tmp_path / "a b.txt").write_text("one\ntwo\n")
     result = run(tmp_path, "wc -l 'a b.txt'")
     assert (result.ok, result.text) == (True, "2 a b.txt")
-    assert result.data["confined"] == sandbox.report()
+    assert result.data["confined"] == process.report()
     assert run(tmp_path, "true").text == "done, no output"
     failed = run(tmp_path, "ls nowhere")
     assert not failed.ok
@@ -72,7 +72,7 @@ def test_wildcards_find_names_and_names_are_no_options(tmp_path: Path) -> None:
     assert run(tmp_path, "echo *.none").text == "*.none"
 
 
-@pytest.mark.skipif("landlock" not in sandbox.report(), reason="nothing hides other folders here")
+@pytest.mark.skipif("landlock" not in process.report(), reason="nothing hides other folders here")
 def test_wildcards_see_no_more_than_the_command(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "private.txt").touch()
@@ -136,9 +136,9 @@ def test_cancelled_while_it_runs(tmp_path: Path) -> None:
 
 
 def test_the_tool_knows_when_nothing_confines_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "report", lambda: "seccomp")
+    monkeypatch.setattr(process, "report", lambda: "seccomp")
     assert "confinement: seccomp" in runner(tmp_path).unconfined
-    monkeypatch.setattr(sandbox, "report", lambda: "landlock+seccomp")
+    monkeypatch.setattr(process, "report", lambda: "landlock+seccomp")
     assert runner(tmp_path).unconfined == ""
 
 

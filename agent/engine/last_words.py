@@ -1,0 +1,38 @@
+"""Why llama.cpp ended its process, in one line: the signal, and the most telling line of what it printed."""
+
+from __future__ import annotations
+
+import re
+
+from agent.children.launch import cause
+from agent.text import display
+
+# From the most telling to the least.
+_TELLING = (
+    r"GGML_ASSERT\(.*|fatal error|Unexpected .*",
+    r"error loading model:\s*(.*)",
+    r"what\(\):\s*(.*)",
+    r".*\bout of memory\b.*|.*bad_alloc.*|.*failed to allocate.*",
+    r"(?i).*\b(?:error|failed|invalid|missing|unknown)\b.*",
+)
+
+
+def last_words(status: int, log: str, failed: object = None) -> str:
+    """One line that is safe to print.
+
+    Args:
+        status: exit status of the process; 0 also where it still runs.
+        log: the end of what it printed.
+        failed: what it has said itself, in an orderly way.
+    """
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    said = ""
+    for pattern in _TELLING:
+        # "failed to load model" comes last and says nothing that the line before it does not.
+        found = [m for line in lines if (m := re.search(pattern, line)) and "failed to load model" not in line]
+        if found:
+            said = found[-1].group(found[-1].lastindex or 0)
+            break
+    parts = [p for p in (cause(status), said or (lines[-1] if lines and not failed else "")) if p] or [str(failed or "no reason")]
+    shown = display(" ".join("; ".join(parts).split()))
+    return shown if len(shown) <= 300 else shown[:299] + "\u2026"

@@ -1,0 +1,48 @@
+"""Child processes: they run this installation's modules, and it is told in words how they ended."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from agent.children.launch import PACKAGES, cause, launch, run_module, tail
+
+
+def test_how_a_child_ended_is_told_in_words() -> None:
+    assert cause(0) == cause(3) == ""
+    assert "want of memory" in cause(-signal.SIGKILL)
+    assert cause(-signal.SIGABRT) == "it aborted"
+    assert cause(-signal.SIGBUS) == "it died of SIGBUS"
+    assert cause(-200) == "signal 200"
+
+
+def test_a_module_of_this_installation_runs_whatever_the_folder_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "agent" / "__init__.py").write_text("raise SystemExit('hijacked')")
+    monkeypatch.chdir(tmp_path)
+    ended = run_module("agent.children.launch", [], b"", 60)
+    assert (ended.status, ended.output, ended.log, ended.timed_out) == (0, b"", "", False)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(FileNotFoundError):
+        launch("agent.children.launch", [], {}, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_child_that_fails_leaves_its_last_words(bare: bool) -> None:
+    with tempfile.TemporaryFile() as log:
+        child = launch(
+            "agent.no_such_module", ["x"], {"PATH": "/usr/bin"}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
+            bare=[] if bare else None,
+        )  # fmt: skip
+        assert child.wait(60) == 1
+        assert "no_such_module" in tail(log)
+        log.write(b"x" * 100_000 + b"\xffend")
+        log.flush()
+        assert tail(log).endswith("x�end")
+        assert len(tail(log)) < 70_000
+    assert (Path(PACKAGES) / "agent" / "children" / "launch.py").exists()
