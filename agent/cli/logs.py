@@ -8,44 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import re
 import sys
-from functools import cache
 
 from agent.home import home
 from agent.text import display
+from agent.text.secrets import mask
 
 _OURS = ("agent", "pipeline", "tui")
 _TERMINAL, _FILE = "sprig terminal", "sprig file"
 _LONGEST = 2000  # characters of a line
-_HIDDEN = "***"
-_NAME = r"[\w-]*(?:token|secret|passw(?:or)?d|api[_-]?key|access[_-]?key|signature|credentials?)"  # says that its value is one
-_URL = r"(\b[a-z][a-z0-9+.-]*://"
-_MASKS = (
-    (r"\b((?:proxy-)?authorization|(?:set-)?cookie)(['\"]?\s*[:=]\s*)[^\r\n,}]+", rf"\1\2{_HIDDEN}"),
-    (rf"\b({_NAME})(['\"]?\s*[:=]\s*['\"]?)[^\s'\",;&]+", rf"\1\2{_HIDDEN}"),
-    (r"\b(bearer|basic)\s+[\w.~+/=-]+", rf"\1 {_HIDDEN}"),
-    (r"\b(?:hf|sk|gh[pousr]|github_pat|xox[abp])[_-][\w-]{8,}", _HIDDEN),
-    (_URL + r")[^/\s@?#]*@", rf"\1{_HIDDEN}@"),
-    (_URL + r"[^\s?#'\"]*)\?[^\s#'\"]*", rf"\1?{_HIDDEN}"),
-)
-
-
-@cache
-def _masks() -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Compiled when the first line is written, which most commands never do."""
-    return tuple((re.compile(pattern, re.IGNORECASE), instead) for pattern, instead in _MASKS)
-
-
-def mask(text: str) -> str:
-    """The text without tokens, passwords, Authorization headers, and the credentials and queries of URLs."""
-    for name, value in os.environ.items():
-        if len(value) >= 6 and value in text and re.fullmatch(_NAME + r"\w*", name, re.IGNORECASE):
-            text = text.replace(value, _HIDDEN)
-    for pattern, instead in _masks():
-        text = pattern.sub(instead, text)
-    return text
 
 
 class _Lines(logging.Formatter):

@@ -361,7 +361,7 @@ class Engine:
             size = output.seek(0, os.SEEK_END)
             output.seek(max(0, size - _LOG_BYTES))
             why = why_it_ended(Ended(status, b"", output.read().decode("utf-8", "replace"), False), None)
-        log.info("worker %d ended: %s", child.pid, why)
+        log.info("worker %d ended: %s", child.pid, "the engine was closed" if self._closed else why)
         with self._lock:
             if wire is self._wire:
                 self._ended = why

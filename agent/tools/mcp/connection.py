@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.text import display
+from agent.text.secrets import keep_secret
 from agent.tools.mcp.config import MCPError, ServerConfig
 from agent.tools.mcp.schema import Offered
 from agent.tools.mcp.transport import PATIENCE, ConnectionWatch, guarded, http, stdio
@@ -36,6 +37,7 @@ class Connection:
 
     def __init__(self, config: ServerConfig, notify: Notify) -> None:
         self.config = config
+        keep_secret(*config.env.values(), *config.headers.values())
         self.listed = 0
         self._notify = notify
         self._client: Client | None = None
