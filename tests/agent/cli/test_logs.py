@@ -128,9 +128,14 @@ def test_nothing_reaches_the_terminal_while_a_screen_has_it(
     loggers.info("before")
     logs.to_file("chat", screen=True)
     loggers.error("broken %d", "no number")  # a fault of ours
-    logging.getLogger("some.library").warning("careful")
+    try:
+        raise ValueError("the words of a server")
+    except ValueError:
+        logging.getLogger("some.library").warning("careful", exc_info=True)
     assert capsys.readouterr().err == "agent.some.module: before\n"
-    assert "some.library: careful" in (tmp_path / "logs" / "chat.log").read_text()
+    kept = (tmp_path / "logs" / "chat.log").read_text()
+    assert "some.library: careful" in kept
+    assert "words of a server" not in kept
     (tmp_path / "logs" / "chat.log").unlink()
     (tmp_path / "logs").rmdir()
     (tmp_path / "logs").write_text("no folder")
@@ -155,4 +160,5 @@ def test_a_line_is_one_line_and_a_traceback_shows_no_secret(loggers: logging.Log
     assert "libraries" not in err
     logs.to_terminal(verbose=False)
     loggers.warning("not without -v")
+    logging.getLogger("some.library").error("nor a library's")
     assert capsys.readouterr().err == ""
