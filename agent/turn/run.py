@@ -25,7 +25,7 @@ from agent.events import (
     ToolProgress,
     Usage,
 )
-from agent.grammar.validate import validate
+from agent.grammar.schema.validate import validate
 from agent.limits import Limits
 from agent.messages import Message, Segment, ToolCall
 from agent.tools.call import progressing

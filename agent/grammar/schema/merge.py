@@ -8,8 +8,8 @@ from fractions import Fraction
 from typing import Any
 
 from agent.errors import SchemaError
-from agent.grammar.limits import Budget
-from agent.grammar.numbers import exact
+from agent.grammar.schema.budget import Budget
+from agent.grammar.schema.numbers import exact
 from agent.text import display
 
 PATTERNS = "$patterns"  # of a plain schema: all its patterns; no keyword of JSON Schema begins so
