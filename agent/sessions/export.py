@@ -97,7 +97,7 @@ def _as_json(one: StoredMessage) -> dict[str, Any]:
     return {key: value for key, value in full.items() if key in kept or value not in ("", None, [])}
 
 
-class _Reader:
+class _ImportChecker:
     """Takes values out of untrusted JSON: each has the type that it must have, and all together are not too large."""
 
     def __init__(self) -> None:
@@ -162,7 +162,7 @@ class _Reader:
 
 def checked_import(data: object) -> tuple[str, str, str, list[StoredMessage], int | None]:
     """Title, model, system prompt, messages in order, and leaf of an export. SessionError when it is none."""
-    reader = _Reader()
+    reader = _ImportChecker()
     top = reader.mapping(data, "it")
     if top.get("sprig_session") != FORMAT:
         raise reader.fail(f"sprig_session is not {FORMAT}")
@@ -180,7 +180,7 @@ def checked_import(data: object) -> tuple[str, str, str, list[StoredMessage], in
     return " ".join(title.split()), model, system, messages, leaf
 
 
-def _checked_message(reader: _Reader, item: dict[str, Any], where: str, known: set[int]) -> StoredMessage:
+def _checked_message(reader: _ImportChecker, item: dict[str, Any], where: str, known: set[int]) -> StoredMessage:
     number = reader.id(item.get("id"), where)
     parent = item.get("parent")
     if number in known or (parent is not None and reader.id(parent, f"the parent of {where}") not in known):
@@ -210,7 +210,7 @@ def _checked_message(reader: _Reader, item: dict[str, Any], where: str, known: s
     )  # fmt: skip
 
 
-def _checked_call(reader: _Reader, call: dict[str, Any], where: str) -> ToolCall:
+def _checked_call(reader: _ImportChecker, call: dict[str, Any], where: str) -> ToolCall:
     arguments = reader.mapping(call.get("arguments", {}), f"arguments of {where}")
     checked = reader.json(arguments, f"arguments of {where}")
     return ToolCall(reader.text(call, "name", where), checked, reader.text(call, "id", where))
