@@ -49,7 +49,7 @@ def _not_bare() -> Dfa:
 
 
 def quoted_form() -> FreeForm:
-    """What is no such word, as a string of Python."""
+    """Any other text, as a string of Python."""
     return FreeForm(_not_bare(), lambda text: Quoted(text, json=False))
 
 

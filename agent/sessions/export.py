@@ -161,7 +161,7 @@ class _ImportChecker:
 
 
 def checked_import(data: object) -> tuple[str, str, str, list[StoredMessage], int | None]:
-    """Title, model, system prompt, messages in order, and leaf of an export. SessionError when it is none."""
+    """Title, model, system prompt, messages in order, and leaf of an export. SessionError if ``data`` is not one."""
     reader = _ImportChecker()
     top = reader.mapping(data, "it")
     if top.get("sprig_session") != FORMAT:
@@ -186,9 +186,9 @@ def _checked_message(reader: _ImportChecker, item: dict[str, Any], where: str, k
     if number in known or (parent is not None and reader.id(parent, f"the parent of {where}") not in known):
         raise reader.fail(f"{where} does not follow a message before it")
     role, state = item.get("role"), item.get("state", "complete")
-    # Looked up only as texts: a list is no member of a set, it is a TypeError.
+    # The types are checked first: to look a list up in a set is a TypeError.
     if not isinstance(role, str) or role not in ROLES or not isinstance(state, str) or state not in STATES:
-        raise reader.fail(f"{where} has no role or state that there is")
+        raise reader.fail(f"{where} has an unknown role or state")
     ok = item.get("ok")
     if ok is not None and not isinstance(ok, bool):
         raise reader.fail(f"ok of {where} is neither true nor false")

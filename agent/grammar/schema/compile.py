@@ -216,7 +216,7 @@ class Compiler:
             try:
                 dfa = compile_pattern(pattern)
             except (NotRegularError, TooLargeError):
-                raise SchemaError("a schema's patternProperties has a pattern that is no regular expression") from None
+                raise SchemaError("a schema's patternProperties has a pattern that is not a regular expression") from None
             automata.append((dfa, schema))
             for name in schemas:
                 if dfa.accepts(name):

@@ -102,7 +102,7 @@ def branches(schema: Any, root: Any, budget: Budget, following: tuple[str, ...] 
         if keyword in schema and not isinstance(schema[keyword], shape):
             raise SchemaError(f"a schema's {keyword} is {display(str(schema[keyword])[:60])}; it must be {words}")
     if not all(isinstance(name, str) for name in schema.get("required", ())):
-        raise SchemaError("a schema's required holds something that is no name")
+        raise SchemaError("a schema's required holds something that is not a name")
     plain = {k: v for k, v in schema.items() if k not in _NOTES and k not in _COMBINE}
     if "pattern" in schema:
         plain[PATTERNS] = (schema["pattern"],)
