@@ -1,4 +1,4 @@
-"""One MCP server while it is in use: connect, list, call, and connect again when it died. Runs on the event loop of ``MCPServers``."""
+"""One MCP server while it is in use: connect, list, call, and connect again when it died. Runs on MCPServers' event loop."""
 
 from __future__ import annotations
 
