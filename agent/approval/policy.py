@@ -67,7 +67,7 @@ class Rule:
         if self.argument == "*":
             return _canonical(arguments) == self.pattern
         if self.argument not in arguments:
-            # Left out, so its default holds; for a rule that restricts, that is no way around it.
+            # The default holds. A rule that restricts must not be avoided by leaving the argument out.
             return self.action == "deny" and self.pattern in ("", "*", "**")
         value = arguments[self.argument]
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -17,6 +17,7 @@ from typing import Any
 from agent.cli import logs
 from agent.errors import SprigError
 from agent.text import display
+from agent.text.secrets import mask
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -53,7 +54,7 @@ def _one_line(error: BaseException) -> str:
 
 def _fail(console: Console, kind: str, message: str) -> None:
     if console.verbose:
-        console.say(display(logs.mask(traceback.format_exc()).rstrip(), lines=True))
+        console.say(display(mask(traceback.format_exc()).rstrip(), lines=True))
     if console.json:
         with suppress(OSError, SprigError):  # standard output itself may be what failed
             console.result({"error": {"kind": kind, "message": message}}, "")

@@ -8,55 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import re
 import sys
-from functools import cache
 
 from agent.home import home
 from agent.text import display
+from agent.text.secrets import mask
 
 _OURS = ("agent", "pipeline", "tui")
 _TERMINAL, _FILE = "sprig terminal", "sprig file"
+_NOTHING = logging.CRITICAL + 1
 _LONGEST = 2000  # characters of a line
-_HIDDEN = "***"
-_NAME = r"[\w-]*(?:token|secret|passw(?:or)?d|api[_-]?key|access[_-]?key|signature|credentials?)"  # says that its value is one
-_URL = r"(\b[a-z][a-z0-9+.-]*://"
-_MASKS = (
-    (r"\b((?:proxy-)?authorization|(?:set-)?cookie)(['\"]?\s*[:=]\s*)[^\r\n,}]+", rf"\1\2{_HIDDEN}"),
-    (rf"\b({_NAME})(['\"]?\s*[:=]\s*['\"]?)[^\s'\",;&]+", rf"\1\2{_HIDDEN}"),
-    (r"\b(bearer|basic)\s+[\w.~+/=-]+", rf"\1 {_HIDDEN}"),
-    (r"\b(?:hf|sk|gh[pousr]|github_pat|xox[abp])[_-][\w-]{8,}", _HIDDEN),
-    (_URL + r")[^/\s@?#]*@", rf"\1{_HIDDEN}@"),
-    (_URL + r"[^\s?#'\"]*)\?[^\s#'\"]*", rf"\1?{_HIDDEN}"),
-)
-
-
-@cache
-def _masks() -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Compiled when the first line is written, which most commands never do."""
-    return tuple((re.compile(pattern, re.IGNORECASE), instead) for pattern, instead in _MASKS)
-
-
-def mask(text: str) -> str:
-    """The text without tokens, passwords, Authorization headers, and the credentials and queries of URLs."""
-    for name, value in os.environ.items():
-        if len(value) >= 6 and value in text and re.fullmatch(_NAME + r"\w*", name, re.IGNORECASE):
-            text = text.replace(value, _HIDDEN)
-    for pattern, instead in _masks():
-        text = pattern.sub(instead, text)
-    return text
 
 
 class _Lines(logging.Formatter):
-    """One safe line for each record, and below it the traceback if there is one."""
+    """One safe line for each record, and below it the traceback if there is one and it may be shown."""
+
+    def __init__(self, form: str, tracebacks: bool) -> None:
+        super().__init__(form)
+        self._tracebacks = tracebacks
 
     def format(self, record: logging.LogRecord) -> str:
         record.message = display(mask(record.getMessage())[:_LONGEST])
         if self.usesTime():
             record.asctime = self.formatTime(record, self.datefmt)
         line = self.formatMessage(record)
-        if record.exc_info:
+        if record.exc_info and self._tracebacks:
             line += "\n" + display(mask(self.formatException(record.exc_info)), lines=True)
         return line
 
@@ -70,9 +46,10 @@ class _Terminal(logging.Handler):
 
 
 def to_terminal(verbose: bool) -> None:
-    """Show log lines on standard error: with ``verbose`` ours and the warnings of libraries, otherwise errors alone."""
+    """Show log lines on standard error, ours and the warnings of libraries; none without ``verbose``."""
     _remove(_TERMINAL, _FILE)
-    _add(_TERMINAL, _Terminal(), "%(name)s: %(message)s", logging.INFO if verbose else logging.ERROR)
+    form = _Lines("%(name)s: %(message)s", tracebacks=True)
+    _add(_TERMINAL, _Terminal(), form, logging.INFO if verbose else _NOTHING)
 
 
 def to_file(name: str, *, screen: bool = False) -> None:
@@ -81,7 +58,9 @@ def to_file(name: str, *, screen: bool = False) -> None:
 
     _remove(_FILE, _TERMINAL if screen else "")
     path = home() / "logs" / f"{name}.log"
-    _add(_FILE, PrivateFile(path), "%(asctime)s %(levelname)s %(name)s: %(message)s", logging.INFO)
+    # A library's traceback may quote what a server or a tool said, and that is not kept.
+    form = _Lines("%(asctime)s %(levelname)s %(name)s: %(message)s", tracebacks=False)
+    _add(_FILE, PrivateFile(path), form, logging.INFO)
 
 
 def _remove(*names: str) -> None:
@@ -91,10 +70,10 @@ def _remove(*names: str) -> None:
         old.close()
 
 
-def _add(name: str, handler: logging.Handler, form: str, level: int) -> None:
+def _add(name: str, handler: logging.Handler, form: logging.Formatter, level: int) -> None:
     root = logging.getLogger()
     handler.name = name
-    handler.setFormatter(_Lines(form))
+    handler.setFormatter(form)
     handler.setLevel(level)
     root.addHandler(handler)
     logging.raiseExceptions = False  # a fault in a log line must not write to the terminal

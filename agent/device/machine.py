@@ -125,7 +125,7 @@ _PROCESSOR_ZONES = ("cpu", "soc", "x86_pkg", "package", "ap", "little", "big", "
 
 
 def temperature(root: Path = Path("/")) -> float | None:
-    """The hottest sensor of the processor in degrees Celsius; of any other when none is named so; None when there is none.
+    """The hottest sensor of the processor, or else of anything, in degrees Celsius; None if no sensor says anything.
 
     Source: the kernel's sysfs-class-thermal document (milli-degrees). Values that no device has are broken sensors.
     """
@@ -172,7 +172,7 @@ def throttling(root: Path = Path("/")) -> tuple[str, ...] | None:
 
 
 def battery(root: Path = Path("/")) -> Battery | None:
-    """The device's battery (the kernel's sysfs-class-power document), or None: there is none, or it does not say.
+    """The device's battery (the kernel's sysfs-class-power document); None if it has none or the battery does not say.
 
     Android hides these files from apps; there ``termux-battery-status`` tells, where Termux:API is installed.
     """

@@ -36,8 +36,8 @@ class Dialect:
         cdata: in ``tagged`` style, a value with ``<``, ``>`` or ``&`` is wrapped in ``<![CDATA[`` and ``]]>``.
         pair, comma: what JSON and its kin put between key and value, and between members: ``": "`` and ``", "``.
         aliases: other texts that may stand for ``section_open + call_open`` when a model is lax.
-        text_name: in ``named`` style, the name that is no tool's but announces words for the user. A dialect that has one names a
-            recipient for everything, and its prompt already ends with the first ``call_open``.
+        text_name: in ``named`` style, the name that announces words for the user instead of a tool. A dialect that has one names
+            a recipient for everything, and its prompt already ends with the first ``call_open``.
     """
 
     name: str

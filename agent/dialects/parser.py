@@ -222,7 +222,7 @@ class StreamParser:
             self._say(name)
 
     def _bare_call(self) -> Wait[None]:
-        """JSON without marks. Nothing of it is passed on before it is known to be a call; if it is none, it is read as words."""
+        """JSON without marks. It is held back until it is known to be a call; otherwise it is read as words."""
         stream, reading = self._reading.stream, self._reading
         trial = _Trial(reading, self._tools, self._out, at_once=self._dialect.only_at_start)
         tape = stream.record()

@@ -199,7 +199,7 @@ def _quoted(stream: Stream) -> Wait[str | None]:
 
 
 def _skip_fence(stream: Stream) -> Wait[bool]:
-    """Take a code fence and the word behind it, if one comes next; backticks that are none are left."""
+    """Take a code fence and the word behind it if one comes next; other backticks stay."""
     if (yield from stream.starts(Marks(("```",)))) == "":
         return False
     yield from stream.skip("`")

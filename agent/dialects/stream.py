@@ -1,4 +1,4 @@
-"""Text that arrives by and by, and the few ways to read it.
+"""Text that arrives piece by piece, and the few ways to read it.
 
 A reader is written as a generator: it reads on as if the whole text were there, and yields when it must wait for more. What it
 decides depends on the characters alone, never on where one piece of the stream ended and the next began.
@@ -29,7 +29,7 @@ class Marks:
         self.reach = max((len(mark) - 1 for mark in self.marks), default=0)
 
     def held(self, text: str, start: int) -> int:
-        """Where the longest end of ``text[start:]`` begins that may become a mark; the text's length if there is none."""
+        """Where the longest end of ``text[start:]`` begins that may still become a mark; the text's length if no end may."""
         size = len(text)
         for at in range(max(start, size - self.reach), size):
             if text[at] in self._firsts and text[at:] in self.prefixes:

@@ -58,7 +58,7 @@ def read_loose(text: str, quote: str = "", *, words: bool = False, levels: int =
 
 
 def read_sloppy_json(text: str, levels: int = MAX_DEPTH) -> Any:
-    """JSON, or what can be read in its stead.
+    """JSON, or text that is close enough to it.
 
     Raises:
         BadValueError: with what is wrong with it as JSON.

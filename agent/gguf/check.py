@@ -251,7 +251,7 @@ def _templates(header: Header) -> Iterator[str]:
 
 
 def _is(value: object, *names: str) -> bool:
-    """Whether the value is one of these texts; a value of any other type, an array say, is none."""
+    """Whether the value is one of these texts; False for a value of any other type, an array for instance."""
     return isinstance(value, str) and value in names
 
 

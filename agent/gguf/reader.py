@@ -1,4 +1,4 @@
-"""The header of a GGUF file, read from bytes that nobody vouches for.
+"""The header of a GGUF file, read from untrusted bytes.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 and 3, little-endian). Every count, length
 and offset is compared with what the file can hold before anything of that size is made: a lying header costs no memory.

@@ -8,13 +8,13 @@ from typing import Any
 
 from agent.dialects.base import Dialect, Thinking
 from agent.errors import SchemaError
+from agent.grammar.automata.dfa import Dfa, avoiding, both, not_starting
+from agent.grammar.automata.regex import compile_pattern
 from agent.grammar.calls import calls_nodes
-from agent.grammar.dfa import Dfa, avoiding, both, not_starting
 from agent.grammar.leaves import Literal, PlainText, TextRule
 from agent.grammar.matcher import Grammar, State
 from agent.grammar.nodes import Alt, Node, Seq, settle
-from agent.grammar.regex import compile_pattern
-from agent.grammar.schema import compile_schema
+from agent.grammar.schema.compile import compile_schema
 from agent.grammar.syntax import without
 
 BLANK = " \t\r\n"

@@ -8,14 +8,14 @@ from typing import Any
 
 from agent.dialects.base import Dialect
 from agent.errors import SchemaError
-from agent.grammar.dfa import TooLargeError
+from agent.grammar.automata.dfa import TooLargeError
+from agent.grammar.automata.regex import compile_pattern
 from agent.grammar.leaves import Literal, PlainText, TextRule
-from agent.grammar.limits import check_size
-from agent.grammar.members import Writer
 from agent.grammar.nodes import IMPOSSIBLE, Alt, Nest, Node, Repeat, Seq, settle
 from agent.grammar.raw import RawValues
-from agent.grammar.regex import compile_pattern
-from agent.grammar.schema import Compiler
+from agent.grammar.schema.budget import check_size
+from agent.grammar.schema.compile import Compiler
+from agent.grammar.schema.members import Writer
 from agent.grammar.syntax import FreeForm, Gemma, Json, Python, bare_form, is_bare, quoted_form
 from agent.text import display
 

@@ -88,7 +88,7 @@ class Constraint:
         elif self.enforce:
             raise ValueError(f"the token {piece!r} may not come next")
         elif piece:
-            # Whatever this is, it is no call any more; words may come, and calls after them.
+            # This is not a call any more: words may come, and calls after them.
             self._state, self._pending = self._restart, b""
 
     def _try(self, piece: bytes, special: bool) -> tuple[State, bytes] | None:

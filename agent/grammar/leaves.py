@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from agent.grammar.dfa import LAST, Dfa
+from agent.grammar.automata.dfa import LAST, Dfa
 from agent.grammar.nodes import Leaf
 
 _NOTHING: frozenset[str] = frozenset()

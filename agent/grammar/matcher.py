@@ -138,7 +138,7 @@ def _fresh(stack: _Stack, threads: dict[Thread, None], node: Fresh, index: Any, 
 
 
 class State:
-    """Where a text stands in a grammar. Immutable to whoever looks at it.
+    """Where a text stands in a grammar. Immutable.
 
     Attributes:
         threads: the ways in which it can be read, none of them a dead end.

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from agent.grammar.dfa import Dfa, negate
+from agent.grammar.automata.dfa import Dfa, negate
+from agent.grammar.automata.regex import compile_pattern
 from agent.grammar.leaves import Literal, PlainText, TextRule
 from agent.grammar.nodes import Alt, Node, Seq
-from agent.grammar.regex import compile_pattern
-from agent.grammar.schema import Compiler
+from agent.grammar.schema.compile import Compiler
 from agent.grammar.syntax import Json, restrict, without
 
 _OPEN, _CLOSE = "<![CDATA[", "]]>"

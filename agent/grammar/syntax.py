@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from agent.grammar.dfa import Dfa, avoiding, both, negate
+from agent.grammar.automata.dfa import Dfa, avoiding, both, negate
+from agent.grammar.automata.regex import compile_pattern
 from agent.grammar.leaves import Literal, OneOf, PlainText, Quoted, TextRule
 from agent.grammar.nodes import Alt, Node, Seq
-from agent.grammar.regex import compile_pattern
 
 WORD = "[A-Za-z_][A-Za-z0-9_.-]*"  # a free key where keys have no quotes
 _BARE = re.compile(r"[A-Za-z_][\w.\-]*")
@@ -49,7 +49,7 @@ def _not_bare() -> Dfa:
 
 
 def quoted_form() -> FreeForm:
-    """What is no such word, as a string of Python."""
+    """Any other text, as a string of Python."""
     return FreeForm(_not_bare(), lambda text: Quoted(text, json=False))
 
 

@@ -131,7 +131,7 @@ def look_at(path: Path, available: int, *, name: str = "", demo: bool = False, l
 
 
 def _read(path: Path) -> tuple[ModelFile | None, str]:
-    """Facts of a file, where it can be read, and why it is none to chat with, if so."""
+    """Facts of a file if it can be read, and why nobody can chat with it; empty if one can."""
     if path.name.endswith(_UNFINISHED):
         return None, "not finished: the same `sprig quantize` with --resume goes on"
     try:

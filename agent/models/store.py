@@ -97,7 +97,7 @@ def stored_model(name: str) -> StoredModel:
     """The model of this name, with or without ``.gguf``.
 
     Raises:
-        StoreError: there is none, or the name is a path or cannot be a file's name.
+        StoreError: no model has this name, or it is a path or cannot be a file's name.
     """
     if not _may_be_a_name(name):
         raise StoreError(f"{name!r} cannot be the name of a stored model; `sprig models` lists them")
@@ -114,7 +114,7 @@ def find_model(model: str | Path) -> Path:
     """The file that a person means: a path, the name of a model in the store with or without ``.gguf``, or "demo".
 
     Raises:
-        SprigError: there is none.
+        SprigError: no model is found.
     """
     text = str(model)
     path = Path(text).expanduser()

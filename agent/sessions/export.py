@@ -97,7 +97,7 @@ def _as_json(one: StoredMessage) -> dict[str, Any]:
     return {key: value for key, value in full.items() if key in kept or value not in ("", None, [])}
 
 
-class _Reader:
+class _ImportChecker:
     """Takes values out of untrusted JSON: each has the type that it must have, and all together are not too large."""
 
     def __init__(self) -> None:
@@ -161,8 +161,8 @@ class _Reader:
 
 
 def checked_import(data: object) -> tuple[str, str, str, list[StoredMessage], int | None]:
-    """Title, model, system prompt, messages in order, and leaf of an export. SessionError when it is none."""
-    reader = _Reader()
+    """Title, model, system prompt, messages in order, and leaf of an export. SessionError if ``data`` is not one."""
+    reader = _ImportChecker()
     top = reader.mapping(data, "it")
     if top.get("sprig_session") != FORMAT:
         raise reader.fail(f"sprig_session is not {FORMAT}")
@@ -180,15 +180,15 @@ def checked_import(data: object) -> tuple[str, str, str, list[StoredMessage], in
     return " ".join(title.split()), model, system, messages, leaf
 
 
-def _checked_message(reader: _Reader, item: dict[str, Any], where: str, known: set[int]) -> StoredMessage:
+def _checked_message(reader: _ImportChecker, item: dict[str, Any], where: str, known: set[int]) -> StoredMessage:
     number = reader.id(item.get("id"), where)
     parent = item.get("parent")
     if number in known or (parent is not None and reader.id(parent, f"the parent of {where}") not in known):
         raise reader.fail(f"{where} does not follow a message before it")
     role, state = item.get("role"), item.get("state", "complete")
-    # Looked up only as texts: a list is no member of a set, it is a TypeError.
+    # The types are checked first: to look a list up in a set is a TypeError.
     if not isinstance(role, str) or role not in ROLES or not isinstance(state, str) or state not in STATES:
-        raise reader.fail(f"{where} has no role or state that there is")
+        raise reader.fail(f"{where} has an unknown role or state")
     ok = item.get("ok")
     if ok is not None and not isinstance(ok, bool):
         raise reader.fail(f"ok of {where} is neither true nor false")
@@ -210,7 +210,7 @@ def _checked_message(reader: _Reader, item: dict[str, Any], where: str, known: s
     )  # fmt: skip
 
 
-def _checked_call(reader: _Reader, call: dict[str, Any], where: str) -> ToolCall:
+def _checked_call(reader: _ImportChecker, call: dict[str, Any], where: str) -> ToolCall:
     arguments = reader.mapping(call.get("arguments", {}), f"arguments of {where}")
     checked = reader.json(arguments, f"arguments of {where}")
     return ToolCall(reader.text(call, "name", where), checked, reader.text(call, "id", where))

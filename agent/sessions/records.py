@@ -23,7 +23,7 @@ class SessionError(SprigError):
 
 
 class DamagedStore(SessionError):
-    """The file of the sessions is damaged, or is no database."""
+    """The file of the sessions is damaged, or is not a database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class StoredMessage:
         id: grows with every message of the store; the order of things.
         parent: the message that it follows; None for the first of a conversation.
         message: what was said.
-        state: ``partial`` while an answer is being generated, and for ever when it was interrupted.
+        state: ``partial`` while an answer is being generated, and for good when it was interrupted.
         created: seconds since 1970, as the clock stood then.
         ok: of a tool message, whether the tool did what it was asked.
         data: of a tool message, its result as a JSON value.
@@ -120,7 +120,7 @@ def clean(text: str) -> str:
 
 
 def to_json(value: Any, what: str) -> str:
-    """``value`` as JSON text. SessionError when it is none; ``what`` says in words where it came from."""
+    """``value`` as JSON text. SessionError if it cannot be JSON; ``what`` says in words where it came from."""
     try:
         return clean(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
     except (TypeError, ValueError, RecursionError) as e:

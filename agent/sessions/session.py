@@ -283,7 +283,7 @@ def message_row(session: int, parent: int | None, one: StoredMessage) -> tuple[A
     """The values of ``INSERT_MESSAGE``."""
     m = one.message
     if m.role not in ROLES or one.state not in STATES:
-        raise SessionError(f"a message cannot be kept: role {m.role!r}, state {one.state!r} is not one of those that there are")
+        raise SessionError(f"a message cannot be kept: role {m.role!r}, state {one.state!r} is unknown")
     return (
         session, parent, m.role, clean(m.text), clean(m.thinking), calls_to_json(m.calls), clean(m.call_id), clean(m.name),
         to_json(list(m.images), "the paths of pictures"), one.state, one.created, None if one.ok is None else int(one.ok),

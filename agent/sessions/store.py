@@ -76,7 +76,7 @@ class Store:
         return Session(self._database, number, None)
 
     def open(self, id: str) -> Session:
-        """The session with this id, or the only one whose id begins so. SessionError when there is none, or several."""
+        """The session with this id, or the only one whose id begins so. SessionError if no id begins so, or several do."""
         start = clean(id).strip().lower()
         with self._database.reading() as connection:
             query = "SELECT number, id, leaf FROM sessions WHERE substr(id, 1, ?) = ? ORDER BY number DESC LIMIT 4"

@@ -95,7 +95,7 @@ def _host(host: str) -> str:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """What the system's resolver makes of a host; also of the decimal, octal and hexadecimal forms that C libraries accept."""
+    """The addresses of a host as the system resolves it, in the decimal, octal and hexadecimal forms of C libraries too."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -107,7 +107,7 @@ def checked(target: Target, resolver: Resolve, allow_private: bool) -> list[str]
     """The addresses of a target, looked up once; whoever connects must use these and not the name.
 
     Raises:
-        AddressError: there is none, or any of them is not public.
+        AddressError: the host has no address, or one of them is not public.
     """
     addresses = resolver(target.host, target.port)
     if not addresses:

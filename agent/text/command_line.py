@@ -84,12 +84,12 @@ def read_command(command: str) -> CommandLine:
     """Read a command. Never raises: what cannot be read is said in ``broken``."""
     if "\0" in command:
         return CommandLine((), (), "it holds a NUL character")
-    reader = _Reader(command)
+    reader = _ShellReader(command)
     reader.read()
     return CommandLine(tuple(reader.words), tuple(reader.operators), reader.broken)
 
 
-class _Reader:
+class _ShellReader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.words: list[Word] = []

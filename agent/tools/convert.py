@@ -33,7 +33,7 @@ def convert_fields(values: Mapping[str, Any], fields: Sequence[Field], local: Ma
         raise ToolError(f"unknown argument {unknown[0]!r}: the arguments are {names}")
     if missing := [f.name for f in fields if f.required and f.name not in values]:
         raise ToolError(f"missing argument {', '.join(map(repr, missing))}")
-    reader = _Reader(local)
+    reader = _ArgumentReader(local)
     made: dict[str, Any] = {}
     for name, value in values.items():
         field = known[name]
@@ -47,7 +47,7 @@ def convert_fields(values: Mapping[str, Any], fields: Sequence[Field], local: Ma
     return made
 
 
-class _Reader:
+class _ArgumentReader:
     def __init__(self, local: Mapping[str, Any]) -> None:
         self._local = local
 

@@ -170,7 +170,7 @@ def tool(
             to the script's variables stay there as well.
 
     Raises:
-        ToolDefinitionError: the function cannot be described; says which parameter, and the mend.
+        ToolDefinitionError: the function cannot be described; says which parameter, and what to write instead.
     """
     local = _caller_names(sys._getframe(1))
 

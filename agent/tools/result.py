@@ -28,7 +28,7 @@ class ToolError(SprigError):
 
 
 class ToolDefinitionError(SprigError):
-    """A function cannot be offered as a tool; names the function, the parameter and the mend."""
+    """A function cannot be offered as a tool; names the function and the parameter, and says what to write instead."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from agent.events import CallRefused, Event, Problem, ToolDone, ToolProgress
-from agent.grammar.validate import validate
+from agent.grammar.schema.validate import validate
 from agent.messages import ToolCall
 from agent.tools.call import progressing
 from agent.tools.define import Tool

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Generator, Iterator
 
+from agent.errors import SprigError
 from agent.events import CallRefused, Compacted, Done, Event, ToolDone
 
 log = logging.getLogger(__name__)
@@ -14,9 +15,13 @@ log = logging.getLogger(__name__)
 def logged(events: Generator[Event]) -> Iterator[Event]:
     """The same events; leaving them early closes ``events`` too."""
     with contextlib.closing(events):
-        for event in events:
-            _note(event)
-            yield event
+        try:
+            for event in events:
+                _note(event)
+                yield event
+        except SprigError as e:
+            log.warning("run failed: %s", e)
+            raise
 
 
 def _note(event: Event) -> None:

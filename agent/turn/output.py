@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.errors import SchemaError, SprigError
-from agent.grammar.validate import validate
+from agent.grammar.schema.validate import validate
 from agent.tools.convert import convert_fields
 from agent.tools.schema import Field, SchemaMaker, UndescribableError, is_pydantic
 

@@ -21,6 +21,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import build_hf_headers, parse_ratelimit_headers  # type: ignore[attr-defined]
 
 from agent.errors import BrokenOffError, SourceError
+from agent.text.secrets import keep_secret
 
 log = logging.getLogger(__name__)
 
@@ -199,6 +200,7 @@ class Hub:
     def _own_headers(self) -> dict[str, str]:
         headers: dict[str, str] = build_hf_headers(token=self.token, library_name="sprig")
         said = headers.get("authorization", "")
+        keep_secret(said.removeprefix("Bearer "))
         if not (said.isascii() and said.isprintable() and said == said.strip()):  # httpx would quote it in its error
             raise SourceError("the token for the Hub holds characters that no token has; set HF_TOKEN anew")
         return headers

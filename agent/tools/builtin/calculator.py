@@ -30,7 +30,7 @@ def calculate(expression: str) -> str:
     text = re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)%(?!\s*[\w(.])", r"(\1/100)", text)
     try:
         tree = ast.parse(text, mode="eval")
-        return _shown(_Reader(text).value(tree.body))
+        return _shown(_ExpressionParser(text).value(tree.body))
     except (SyntaxError, MemoryError, RecursionError):
         raise ToolError("this is no arithmetic that can be read; write it like (3 + 4) * sqrt(2)") from None
     except ZeroDivisionError:
@@ -41,7 +41,7 @@ def calculate(expression: str) -> str:
         raise ToolError(f"this has no value: {e}") from None
 
 
-class _Reader:
+class _ExpressionParser:
     def __init__(self, text: str) -> None:
         self._text = text
 

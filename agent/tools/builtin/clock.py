@@ -53,7 +53,7 @@ class Timers:
         """
         if not 0 < seconds <= MAX_SECONDS:
             raise ToolError("a timer runs for more than 0 seconds and at most a year")
-        with self._locked():
+        with locked(self._file):
             timers = self._read()
             if len(timers) >= MAX_TIMERS:
                 raise ToolError(f"there are {MAX_TIMERS} timers already")
@@ -63,7 +63,7 @@ class Timers:
 
     def list_timers(self) -> str:
         """List the timers that run and those that are over."""
-        with self._locked():
+        with locked(self._file):
             timers = sorted(self._read(), key=lambda t: t.due)
             now = self._now()
             over = [t for t in timers if t.due <= now]
@@ -72,22 +72,6 @@ class Timers:
         lines = [f"over{_named(t)}: {_moment(t.due)}" for t in over]
         lines += [f"running{_named(t)}: {_span(t.due - now)} left, until {_moment(t.due)}" for t in timers if t.due > now]
         return "\n".join(lines) or "no timers"
-
-    def due(self) -> tuple[Timer, ...]:
-        """The timers that are over, in order; they are forgotten with that."""
-        if not self._file.exists():
-            return ()
-        with self._locked():
-            timers, now = self._read(), self._now()
-            over = tuple(sorted((t for t in timers if t.due <= now), key=lambda t: t.due))
-            if over:
-                self._write([t for t in timers if t.due > now])
-        return over
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        with locked(self._file):
-            yield
 
     def _read(self) -> list[Timer]:
         try:

@@ -25,7 +25,7 @@ MAX_COMPONENTS = 64
 
 
 class RootError(SprigError):
-    """A path is outside the root, is no regular file, or cannot be opened; the message is for the model."""
+    """A path is outside the root, is not a regular file, or cannot be opened; the message is for the model."""
 
 
 class Root:

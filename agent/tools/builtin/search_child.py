@@ -1,4 +1,4 @@
-"""The process that searches files: a regular expression may run for ever, so it runs where it can be killed.
+"""The process that searches files: a regular expression may never end, so it runs where it can be killed.
 
 ``agent.tools.builtin.files`` starts it; it reads below one root and writes nothing.
 """

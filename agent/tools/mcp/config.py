@@ -74,7 +74,7 @@ class ServerConfig:
         """What a person wrote: ``name=command arguments``, ``name=https://…``, a URL, or a JSON file of servers.
 
         Raises:
-            MCPError: it is none of these.
+            MCPError: the text is something else.
         """
         text = text.strip()
         if _is_url(text):

@@ -1,4 +1,4 @@
-"""One MCP server while it is in use: connect, list, call, and connect again when it died. Runs on the loop of ``mcp_loop``."""
+"""One MCP server while it is in use: connect, list, call, and connect again when it died. Runs on MCPServers' event loop."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.text import display
+from agent.text.secrets import keep_secret
 from agent.tools.mcp.config import MCPError, ServerConfig
 from agent.tools.mcp.schema import Offered
 from agent.tools.mcp.transport import PATIENCE, ConnectionWatch, guarded, http, stdio
@@ -36,6 +37,7 @@ class Connection:
 
     def __init__(self, config: ServerConfig, notify: Notify) -> None:
         self.config = config
+        keep_secret(*config.env.values(), *config.headers.values())
         self.listed = 0
         self._notify = notify
         self._client: Client | None = None
@@ -54,7 +56,7 @@ class Connection:
         return self._watch.log
 
     async def connect(self) -> Client:
-        """The live connection; a new one when there is none. MCPError says why there is none to be had."""
+        """The live connection, or a new one. MCPError says why none can be made."""
         async with self._lock:
             if self._client is not None and not self._watch.over.is_set():
                 return self._client
@@ -174,7 +176,7 @@ class Connection:
     async def call(
         self, tool: str, arguments: Mapping[str, Any], timeout: float, on_progress: Callable[[str], None]
     ) -> dict[str, Any]:
-        """A tool's answer as JSON values. MCPError when there is none; a call is never sent twice."""
+        """A tool's answer as JSON values. MCPError if none comes; a call is never sent twice."""
         from mcp.types import CallToolRequest, CallToolRequestParams, CallToolResult
 
         client = await self.connect()

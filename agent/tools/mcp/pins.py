@@ -53,7 +53,7 @@ class Pins:
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:
-    """What the file says; nothing when it is not there or is none of ours: then every tool is new, and asked for."""
+    """What the file says; empty if it is missing or not ours: then every tool is new, and a person is asked."""
     try:
         with path.open("rb") as f:
             data = json.loads(f.read(_BYTES))

@@ -40,7 +40,7 @@ class Offered:
 
 
 def read_tool(raw: object) -> Offered | str:
-    """One entry of a server's list as a tool, or in words why it is none."""
+    """One entry of a server's list as a tool, or why it is not a tool, in words."""
     if not isinstance(raw, dict) or not isinstance(raw.get("name"), str) or not 0 < len(raw["name"]) <= 256:
         return "a tool without a name"
     name, schema, output = raw["name"], raw.get("inputSchema"), raw.get("outputSchema")

@@ -89,7 +89,7 @@ class ConnectionWatch:
         return f" ({display(lines[-1][:200])})" if lines else ""
 
     def noise(self, line: bytes) -> None:
-        """A line that is no message: servers print to the wrong stream."""
+        """A line that is not a message: servers print to the wrong stream."""
         self.note(line[:1000] + b"\n")
         self._noise += 1
         if self._noise == 1:
@@ -98,7 +98,7 @@ class ConnectionWatch:
             self.end("it speaks no MCP on its standard output")
 
     def admit(self, item: SessionMessage | Exception) -> SessionMessage | None:
-        """The message if it may pass on, with the tools that are none taken out of a list of tools."""
+        """The message if it may pass; a list of tools loses the entries that are not tools."""
         from mcp.types import JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
         if isinstance(item, Exception):
@@ -300,7 +300,7 @@ async def _stop(process: asyncio.subprocess.Process, watch: ConnectionWatch) -> 
     await _ended(process, _GRACE)
     transport = getattr(process, "_transport", None)
     if transport is not None:
-        transport.close()  # a descendant that left the group may hold the pipes open for ever
+        transport.close()  # a descendant that left the group may hold the pipes open
 
 
 async def _ended(process: asyncio.subprocess.Process, seconds: float) -> bool:

@@ -15,7 +15,7 @@ from agent.dialects.parser import StreamParser
 from agent.dialects.write import write_calls
 from agent.errors import SchemaError
 from agent.grammar.constrain import Constraint
-from agent.grammar.validate import validate
+from agent.grammar.schema.validate import validate
 from agent.messages import ToolCall, ToolSpec
 from tests.agent.grammar import schemas
 from tests.fixtures.generated import runs

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import SchemaError
-from agent.grammar.dfa import TooLargeError, avoiding, both, negate, not_starting, words
+from agent.grammar.automata.dfa import TooLargeError, avoiding, both, negate, not_starting, words
+from agent.grammar.automata.regex import NotRegularError, compile_pattern
 from agent.grammar.leaves import Literal, OneOf, PlainText, Quoted, TextRule
 from agent.grammar.matcher import MAX_DEPTH, Grammar
 from agent.grammar.nodes import Alt, Nest, Node, Ref, Repeat, Seq, settle
-from agent.grammar.numbers import Interval, Number
-from agent.grammar.regex import NotRegularError, compile_pattern
+from agent.grammar.schema.numbers import Interval, Number
 from tests.fixtures.generated import runs
 
 

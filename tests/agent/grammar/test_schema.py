@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from agent.errors import SchemaError
 from agent.grammar.matcher import Grammar
-from agent.grammar.schema import compile_schema
-from agent.grammar.validate import validate
+from agent.grammar.schema.compile import compile_schema
+from agent.grammar.schema.validate import validate
 from tests.fixtures.generated import runs
 
 TREE = {

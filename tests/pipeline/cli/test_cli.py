@@ -44,6 +44,16 @@ def sprig(*args: str | Path, home: Path, **env: str) -> Done:
 # quantize
 
 
+def test_v_tells_the_stages_and_without_it_there_is_no_log_line(checkpoint: Path, tmp_path: Path) -> None:
+    quiet, told = (
+        sprig("quantize", checkpoint, "-q", "Q8_0", "-o", tmp_path / f"{len(v)}.gguf", *v, home=tmp_path) for v in ([], ["-v"])
+    )
+    assert (quiet.returncode, told.returncode) == (0, 0)
+    assert "pipeline." not in quiet.stderr
+    for line in ("plan: Q8_0 of ", "download took ", "quantize took ", "check took ", "publish took "):
+        assert f"pipeline.quantize: {line}" in told.stderr
+
+
 def test_a_folder_becomes_a_file_in_the_store(checkpoint: Path, home: Path) -> None:
     done = sprig("quantize", checkpoint, "-q", "Q8_0", home=home)
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from agent.tools.builtin.calculator import calculate
 from agent.tools.builtin.catalogue import BUILTIN_NAMES, builtin
-from agent.tools.builtin.clock import Timer, Timers
+from agent.tools.builtin.clock import Timers
 from agent.tools.builtin.notes import Notes
 from agent.tools.define import Tool
 from agent.tools.result import ToolDefinitionError, ToolError
@@ -134,7 +134,6 @@ def test_timers_last_and_are_told_once(tmp_path: Path) -> None:
     now = [1_000_000.0]
     timers = Timers(tmp_path / "deep/timers.json", lambda: now[0])
     assert timers.list_timers() == "no timers"
-    assert timers.due() == ()
     assert timers.set_timer(3725, "cake\nin the oven").startswith("timer 'cake in the oven' set for ")
     timers.set_timer(60, "tea")
     again = Timers(tmp_path / "deep/timers.json", lambda: now[0])
@@ -142,8 +141,10 @@ def test_timers_last_and_are_told_once(tmp_path: Path) -> None:
     assert lines[0].startswith("running 'tea': 1 min left, until ")
     assert lines[1].startswith("running 'cake in the oven': 1 h 2 min 5 s left")
     now[0] += 61
-    assert again.due() == (Timer("tea", 1_000_060.0),)
-    assert again.due() == ()
+    over, running = again.list_timers().splitlines()
+    assert over.startswith("over 'tea': ")
+    assert over.endswith(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(1_000_060)))
+    assert again.list_timers().splitlines() == [running]
     now[0] += 4000
     assert again.list_timers().startswith("over 'cake in the oven': ")
     assert again.list_timers() == "no timers"

@@ -1,4 +1,4 @@
-"""What a schema may cost: it comes from tools and servers that nobody vouches for."""
+"""What a schema may cost: it comes from tools and servers, and is not trusted."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from agent.grammar.dfa import Dfa
-from agent.grammar.regex import compile_pattern
+from agent.grammar.automata.dfa import Dfa
+from agent.grammar.automata.regex import compile_pattern
 
 _YEAR = r"(?:000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{3})"
 _LEAP = r"(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"

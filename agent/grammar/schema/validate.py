@@ -8,11 +8,11 @@ from functools import lru_cache
 from typing import Any
 
 from agent.errors import SchemaError
-from agent.grammar.dfa import TooLargeError
-from agent.grammar.formats import format_automaton
-from agent.grammar.merge import resolve, same
-from agent.grammar.numbers import exact
-from agent.grammar.regex import NotRegularError, compile_pattern, python_pattern
+from agent.grammar.automata.dfa import TooLargeError
+from agent.grammar.automata.formats import format_automaton
+from agent.grammar.automata.regex import NotRegularError, compile_pattern, python_pattern
+from agent.grammar.schema.merge import resolve, same
+from agent.grammar.schema.numbers import exact
 from agent.text import display
 
 _MAX_DEPTH = 200

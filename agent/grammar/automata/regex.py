@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from agent.errors import SchemaError
-from agent.grammar.dfa import EVERY, Dfa, Ranges, TooLargeError, alphabet_of, build, characters, complement, union
+from agent.grammar.automata.dfa import EVERY, Dfa, Ranges, TooLargeError, alphabet_of, build, characters, complement, union
 from agent.text import display
 
 _MAX_PATTERN = 4000  # characters

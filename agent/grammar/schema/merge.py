@@ -8,8 +8,8 @@ from fractions import Fraction
 from typing import Any
 
 from agent.errors import SchemaError
-from agent.grammar.limits import Budget
-from agent.grammar.numbers import exact
+from agent.grammar.schema.budget import Budget
+from agent.grammar.schema.numbers import exact
 from agent.text import display
 
 PATTERNS = "$patterns"  # of a plain schema: all its patterns; no keyword of JSON Schema begins so
@@ -102,7 +102,7 @@ def branches(schema: Any, root: Any, budget: Budget, following: tuple[str, ...] 
         if keyword in schema and not isinstance(schema[keyword], shape):
             raise SchemaError(f"a schema's {keyword} is {display(str(schema[keyword])[:60])}; it must be {words}")
     if not all(isinstance(name, str) for name in schema.get("required", ())):
-        raise SchemaError("a schema's required holds something that is no name")
+        raise SchemaError("a schema's required holds something that is not a name")
     plain = {k: v for k, v in schema.items() if k not in _NOTES and k not in _COMBINE}
     if "pattern" in schema:
         plain[PATTERNS] = (schema["pattern"],)

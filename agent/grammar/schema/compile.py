@@ -12,17 +12,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.errors import SchemaError
-from agent.grammar.dfa import Dfa, TooLargeError, both
-from agent.grammar.formats import format_automaton
+from agent.grammar.automata.dfa import Dfa, TooLargeError, both
+from agent.grammar.automata.formats import format_automaton
+from agent.grammar.automata.regex import NotRegularError, compile_pattern
 from agent.grammar.leaves import Literal, TextRule
-from agent.grammar.limits import Budget, check_size
-from agent.grammar.members import Member, Writer, free_kinds, members_node
-from agent.grammar.merge import FORMATS, PATTERNS, branches, heads_of, types_of
 from agent.grammar.nodes import IMPOSSIBLE, Alt, Nest, Node, Ref, Repeat, Seq, settle
-from agent.grammar.numbers import Interval, Number, exact
-from agent.grammar.regex import NotRegularError, compile_pattern
+from agent.grammar.schema.budget import Budget, check_size
+from agent.grammar.schema.members import Member, Writer, free_kinds, members_node
+from agent.grammar.schema.merge import FORMATS, PATTERNS, branches, heads_of, types_of
+from agent.grammar.schema.numbers import Interval, Number, exact
+from agent.grammar.schema.validate import valid
 from agent.grammar.syntax import Json
-from agent.grammar.validate import valid
 from agent.text import display
 
 _AFTERWARDS = frozenset({
@@ -216,7 +216,7 @@ class Compiler:
             try:
                 dfa = compile_pattern(pattern)
             except (NotRegularError, TooLargeError):
-                raise SchemaError("a schema's patternProperties has a pattern that is no regular expression") from None
+                raise SchemaError("a schema's patternProperties has a pattern that is not a regular expression") from None
             automata.append((dfa, schema))
             for name in schemas:
                 if dfa.accepts(name):

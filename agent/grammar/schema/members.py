@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.errors import SchemaError
-from agent.grammar.dfa import Dfa, negate, words
+from agent.grammar.automata.dfa import Dfa, negate, words
 from agent.grammar.fresh import Names
 from agent.grammar.leaves import Literal, TextRule
-from agent.grammar.limits import Budget
 from agent.grammar.nodes import Alt, Fresh, Node, Seq
+from agent.grammar.schema.budget import Budget
 from agent.grammar.syntax import FreeForm, restrict
 
 _MAX_COUNTED = 2000  # members that minProperties or maxProperties counts exactly
