@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.fixtures.generated import runs
+from tests.fixtures.kept_templates import keep_templates
 from tests.fixtures.shared import VARIABLE
 
 settings.register_profile("sprig", max_examples=runs(settings.default.max_examples))
@@ -46,6 +47,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """SPRIG_HOME of one test; it does not exist yet."""
     monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture
+def kept_templates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chat templates are rendered by processes that stay for the next test."""
+    keep_templates(monkeypatch)
 
 
 @pytest.fixture(scope="module")

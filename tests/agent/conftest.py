@@ -13,7 +13,7 @@ from tests.fixtures.scripted import Make
 
 
 @pytest.fixture
-def make() -> Iterator[Make]:
+def make(kept_templates: None) -> Iterator[Make]:
     """Makes agents over scripted engines, and closes them."""
     made: list[Agent] = []
 

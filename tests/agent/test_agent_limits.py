@@ -15,7 +15,7 @@ from agent.tools.define import tool
 from agent.tools.result import ToolContext
 from tests.fixtures.fake_engine import FakeEngine, Say, call_text
 
-pytestmark = pytest.mark.usefixtures("module_home")
+pytestmark = pytest.mark.usefixtures("module_home", "kept_templates")
 
 counted = 0
 

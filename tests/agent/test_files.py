@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,43 +66,49 @@ def test_a_new_file_has_the_rights_that_any_new_file_gets(tmp_path: Path) -> Non
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
 
 
-# Dies at the N-th step of a publication, before or after it: the steps are every system call that the three functions make.
-DIES = """
-import os, pathlib, signal, sys
-from agent import files
-target, last, when = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-steps = 0
-def deadly(function):
-    def call(*arguments, **named):
-        global steps
-        steps += 1
-        if steps == last and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = function(*arguments, **named)
-        if steps == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    return call
-for name in ("open", "fsync", "close"):
-    setattr(os, name, deadly(getattr(os, name)))
-pathlib.Path.replace = deadly(pathlib.Path.replace)
-pathlib.Path.open = deadly(pathlib.Path.open)
-files.atomic_write(target, b"new" * 1000)
-print(steps)
-"""
+def write_and_die(target: Path, last: int, when: str) -> int:
+    """Publish a file in a fork that dies at the N-th step, before or after it: the steps are every system call that is made.
+
+    Returns:
+        The number of steps, or -9.
+    """
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    steps = 0
+
+    def deadly(function: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            if steps == last and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*arguments, **named)
+            if steps == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return call
+
+    try:
+        for owner, name in ((os, "open"), (os, "fsync"), (os, "close"), (Path, "replace"), (Path, "open")):
+            setattr(owner, name, deadly(getattr(owner, name)))
+        atomic_write(target, b"new" * 1000)
+    finally:
+        os._exit(steps)
 
 
 def test_kill_9_at_any_step_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"old")
-    whole = run(DIES, path, 0, "never")
-    steps = int(whole.stdout)
+    steps = write_and_die(path, 0, "never")
+    assert path.read_bytes() == b"new" * 1000
     assert steps >= 7  # create; open, sync, close; rename; open, sync, close the folder
     outcomes = []
     for when in ("before", "after"):
         for step in range(1, steps + 1):
             path.write_bytes(b"old")
-            assert run(DIES, path, step, when).returncode == -signal.SIGKILL
+            assert write_and_die(path, step, when) == -signal.SIGKILL
             outcomes.append(path.read_bytes())
     assert set(outcomes) == {b"old", b"new" * 1000}
     # What a killed run leaves is hidden, says what it is, and does not hinder the next.

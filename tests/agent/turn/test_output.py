@@ -15,7 +15,7 @@ from agent.tools.define import tool
 from agent.turn.output import Output
 from tests.fixtures.fake_engine import FakeEngine, call_text
 
-pytestmark = pytest.mark.usefixtures("module_home")
+pytestmark = pytest.mark.usefixtures("module_home", "kept_templates")
 
 
 @dataclass

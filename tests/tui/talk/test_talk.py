@@ -23,7 +23,7 @@ Make = Callable[..., Heard]
 
 
 @pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_templates: None) -> Iterator[Make]:
     monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
     made: list[Heard] = []
 
