@@ -24,7 +24,7 @@ class Suggestion:
         value: what is put in place of what was typed.
         label: its name in the list, safe to print.
         about: more about it, safe to print.
-        final: nothing more is to be said after it: Enter may send it at once.
+        final: it is complete, so that Enter may send it at once.
         is_path: of a label that is too long the end is shown, where the name is.
     """
 

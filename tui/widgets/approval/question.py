@@ -70,9 +70,9 @@ class _What(VerticalScroll, can_focus=False):
 class ApprovalView(Vertical, can_focus=True):
     """Asks whether a tool may run.
 
-    A key that is pressed while the question appears was meant for something else: for a moment, which a further key prolongs,
-    none is an answer. Enter by habit approves nothing risky: then "no" is marked first. And no yes counts before the end of
-    what would run has been in view.
+    A key that is pressed while the question appears was meant for something else: for a moment, which each further key
+    prolongs, no key counts. If the call is risky, "no" is marked first, so that Enter by habit approves nothing. A yes counts
+    only when the end of what would run has been in view.
     """
 
     class Decided(Message):

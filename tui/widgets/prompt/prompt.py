@@ -23,7 +23,7 @@ from tui.prompt.attach import Attached, attached
 from tui.prompt.draft import Draft, Mode
 from tui.prompt.history import History, Walk
 from tui.prompt.pastes import Pastes
-from tui.prompt.slash import slash_word
+from tui.prompt.slash import meant, slash_word
 from tui.prompt.suggest import KnownCommand, Suggestion
 from tui.widgets.prompt.area import PromptArea
 from tui.widgets.prompt.completion import Completion
@@ -269,11 +269,11 @@ class Prompt(Widget):
         if word is None:
             if full.strip():
                 await self._send_message(full)
-        elif word.known:
+        elif word in self._names:
             self._done(full)
             self.post_message(self.CommandGiven(full.strip()))
         else:
-            self.post_message(self.UnknownCommand(word.name, word.nearest))
+            self.post_message(self.UnknownCommand(word, meant(word, self._names)))
 
     async def _send_message(self, full: str) -> None:
         text = full.rstrip().lstrip("\n")
