@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent.text import display
-from tui.prompt.attach import mention
 
 KnownCommand = tuple[str, str, str]  # name, what it is about, a hint at its arguments
 _COMMAND = re.compile(r"/([^\s/]*)")
@@ -73,6 +72,8 @@ def commands(known: Sequence[KnownCommand], query: str) -> list[Suggestion]:
 
 def file_suggestion(path: str) -> Suggestion:
     """A path as it is put behind the @; a folder is left open, so that its files can follow."""
+    from tui.prompt.attach import mention  # not part of the first paint
+
     if path.endswith("/"):
         return Suggestion(mention(path).removesuffix('"'), display(path), is_path=True)
     return Suggestion(f"{mention(path)} ", display(path), is_path=True)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from textual import on
 from textual.app import ComposeResult
@@ -19,7 +19,6 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from agent.text import display
-from tui.prompt.attach import Attached, attached
 from tui.prompt.draft import Draft, Mode
 from tui.prompt.history import History, Walk
 from tui.prompt.pastes import Pastes
@@ -28,6 +27,9 @@ from tui.prompt.suggest import KnownCommand, Suggestion
 from tui.widgets.prompt.area import PromptArea
 from tui.widgets.prompt.completion import Completion
 from tui.widgets.prompt.suggestions import Suggestions
+
+if TYPE_CHECKING:
+    from tui.prompt.attach import Attached
 
 _NARROW = 60  # columns
 # What the empty field says: where there is room, and where there is little.
@@ -276,6 +278,8 @@ class Prompt(Widget):
             self.post_message(self.UnknownCommand(word, meant(word, self._names)))
 
     async def _send_message(self, full: str) -> None:
+        from tui.prompt.attach import Attached, attached  # not part of the first paint
+
         text = full.rstrip().lstrip("\n")
         if self._draft.mode == "write" and text.startswith("//"):
             text = text[1:]
