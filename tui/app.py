@@ -25,7 +25,7 @@ from tui import themes
 from tui.commands.table import COMMANDS, run_command
 from tui.screens.chat import ChatScreen, NotesArrived
 from tui.settings.values import Settings
-from tui.talk.inbox import SLOW, USUAL, Inbox
+from tui.talk.inbox import FAST, SLOW, Inbox
 from tui.talk.setup import Setup
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class SprigApp(App[None]):
         self.stylesheet.set_variables(self._colours)
 
     def _print_error_renderables(self) -> None:
-        """A fault of ours ends the app: its cause in one line, where it came from only for who wants to know."""
+        """A fault of ours ends the app. Its cause is one line; the traceback comes with ``verbose`` only."""
         if self.verbose:
             super()._print_error_renderables()
         self._exit_renderables.clear()
@@ -127,8 +127,7 @@ class SprigApp(App[None]):
             event.widget.cursor_blink = False
 
     async def on_mount(self) -> None:
-        every = SLOW if self.settings.screen.line_mode else USUAL
-        self._inbox = Inbox(self._deliver, asyncio.get_running_loop(), every=every)
+        self._inbox = Inbox(self._deliver, asyncio.get_running_loop(), every=SLOW if self.settings.screen.line_mode else FAST)
         self._leave_when_told()
         self.call_after_refresh(self._begin)
 
@@ -178,7 +177,7 @@ class SprigApp(App[None]):
         self._check_keys()
 
     def _check_keys(self) -> None:
-        """Remapped keys of actions that there are not would be silent."""
+        """Warn about keys of the settings whose action does not exist: pressing them would do nothing."""
         if not self.settings.keys:
             return
         from tui.actions import action_ids
@@ -188,7 +187,7 @@ class SprigApp(App[None]):
 
     @cached_property
     def talk(self) -> Talk:
-        """Its thread begins when it is first wanted: after the first paint."""
+        """The conversation with the agent. Its thread begins when it is first used: after the first paint."""
         from tui.talk.talk import Talk
 
         return Talk(self._tell, self.store, self._make_engine)
@@ -204,7 +203,7 @@ class SprigApp(App[None]):
         self.chat.post_message(NotesArrived(notes))
 
     def store(self) -> Store:
-        """The sessions; opened when they are first needed, from any thread. SessionError when they cannot be."""
+        """The sessions, opened when they are first used, from any thread. Raises SessionError if they cannot be opened."""
         with self._store_lock:
             if self._store is None:
                 from agent.sessions.store import Store
@@ -225,15 +224,16 @@ class SprigApp(App[None]):
 
     def opened(self, facts: ModelFacts) -> None:
         """The agent is ready: this model is offered again next time."""
-        from agent.models.last_used import remember
-
-        self.run_worker(lambda: remember(model=facts.path), thread=True, exit_on_error=False)
+        self._remember(model=facts.path)
 
     def kept(self, session: str) -> None:
         """A conversation was kept: it is offered again next time."""
+        self._remember(session=session)
+
+    def _remember(self, **what: str) -> None:
         from agent.models.last_used import remember
 
-        self.run_worker(lambda: remember(session=session), thread=True, exit_on_error=False)
+        self.run_worker(lambda: remember(**what), thread=True, exit_on_error=False)
 
     def keep_rule(self, rule: Rule) -> None:
         """Write an approval rule into the settings file, beside this chat."""
@@ -297,10 +297,10 @@ class SprigApp(App[None]):
 
     def start_monitor(self) -> None:
         """Watch the machine: temperature, load, battery."""
-        from tui.status.monitor import Monitor
+        from tui.status.monitor import REDUCED, USUAL, Monitor
 
         screen = self.settings.screen
-        self._monitor = Monitor(self._tell, every=30.0 if screen.reduced_motion or screen.line_mode else 10.0)
+        self._monitor = Monitor(self._tell, every=REDUCED if screen.reduced_motion or screen.line_mode else USUAL)
         self._monitor.start()
 
     def voice_key(self) -> None:

@@ -84,7 +84,7 @@ def _slug(title: str) -> str:
 
 
 def _claim(folder: Path, stem: str, kind: ExportFormat) -> Path:
-    """An empty file with a name that was free: who writes beside us gets another one. OutputError when there can be none."""
+    """Make an empty file under a name that was free: another process then takes another one. Raises OutputError."""
     for number in range(1, _NAMES + 1):
         path = folder / (f"{stem}.{kind}" if number == 1 else f"{stem}-{number}.{kind}")
         try:

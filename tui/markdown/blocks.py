@@ -15,7 +15,7 @@ MAX_DEPTH = 12
 # A longer line is cut, a longer paragraph parsed in pieces: what is read again at every append stays small. Characters.
 MAX_LINE = 4096
 MAX_DEFINITIONS = 200
-# What comes after this much is no answer any more, but one last leaf of plain lines.
+# A text with more leaves is not an answer: what comes after them is one last leaf of plain lines.
 MAX_LEAVES = 2_000
 MAX_LINES = 10_000  # likewise, outside of fences
 MAX_COLUMNS = 64

@@ -25,7 +25,7 @@ def split_row(line: str) -> list[str]:
 
 
 def alignments(line: str) -> list[Align]:
-    """How each column is aligned; empty: the line is no delimiter row, or has more columns than a table here can have."""
+    """How each column is aligned; empty if the line is not a delimiter row, or has more columns than a table may have here."""
     if not _DELIMITER.match(line) or line.startswith("- ") or line.count("|") > MAX_COLUMNS + 1:
         return []
     columns = [column.strip() for column in line.split("|")]
@@ -39,7 +39,7 @@ def alignments(line: str) -> list[Align]:
 
 
 def delimiter_columns(line: str) -> int:
-    """How many columns a delimiter row has; 0: it is none."""
+    """How many columns a delimiter row has; 0 if the line is not one."""
     return len(alignments(line))
 
 

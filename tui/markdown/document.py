@@ -65,7 +65,7 @@ class Document:
         if width != self._width:
             self._width = width
             self._users.clear()
-            self._laid, self._tops, self._texts, self._spent = [], [0], [0], [0]  # in no room at all there are no rows
+            self._laid, self._tops, self._texts, self._spent = [], [0], [0], [0]  # without a width there are no rows
             self._lay_from(0, set())
 
     def row(self, y: int) -> tuple[Row, int, int]:
@@ -158,7 +158,7 @@ class Document:
         return waiting
 
     def _lay_from(self, first: int, changed: set[int]) -> int:
-        """Lay out all leaves from ``first`` on and those that ``changed``; the first row that is not what it was."""
+        """Lay out all leaves from ``first`` on and those that ``changed``. Returns the first row that may differ."""
         if not self._width:
             return 0
         known = self._laid

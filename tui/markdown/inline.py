@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAX_MARKS = 8
 # A longer address is shown and cannot be clicked. Characters.
 MAX_ADDRESS = 2048
-# More openings than this in a piece of text are no prose, and pairing them would take too long: it is shown as it is.
+# A piece of text with more openings than this is not prose, and pairing them takes too long: it is shown as it is.
 MAX_OPENINGS = 300
 _OPENING = re.compile(r"[*_~\[<`]")
 _ACTIVE = re.compile(r"[\\`*_~\[\]!&<]|://")

@@ -47,7 +47,7 @@ def lay(leaf: LeafBlock, width: int, references: References, *, whole: int, mark
     """Rows of ``leaf``.
 
     Args:
-        width: cells of the screen, at least 1; what is narrower than 8 is laid out as 8 and cut by the screen.
+        width: cells of the screen, at least 1; for less than 8 cells the rows are 8 wide, and the screen cuts them.
         whole: lines of a growing leaf that will not change any more.
         markup: parse it; otherwise its text is shown as it is.
     """

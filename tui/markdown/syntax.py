@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pygments.lexer import Lexer
     from pygments.token import _TokenType
 
-# More than this between two looks is no program that somebody reads. Characters.
+# More characters than this between two looks are not a program that somebody reads.
 _MAX_CODE = 16_384
 _MAX_LINE = 1_000
 _MAX_NAME = 32

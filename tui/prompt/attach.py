@@ -26,7 +26,7 @@ MOST_OF_A_FILE = 200_000  # bytes
 MOST_IN_ALL = 400_000  # bytes
 _MOST_FILES = 50
 
-# At the start of a word only, so that a mail address is none; a path with spaces is quoted.
+# At the start of a word only, so that a mail address does not count; a path with spaces is quoted.
 _MENTION = re.compile(r"""(?:(?<=\s)|(?<=[(\[{<'"`])|^)@(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[^\s"@][^\s"]*))""", re.MULTILINE)
 _AFTER_A_PATH = ".,;:!?)]}>'`"
 _NUMBERED = re.compile(r"(?P<name>.*) #\d+", re.DOTALL)
@@ -69,7 +69,7 @@ def attached(text: str, root: Path, sees_images: bool, completed: Collection[str
         text: what was typed.
         root: relative paths start here.
         sees_images: whether the model can see pictures.
-        completed: paths that were taken from a list: when such a file is gone, that is a problem and no figure of speech.
+        completed: paths that were taken from a list: if such a file is gone, that is a problem, and not just a word with an @.
     """
     files: list[Attachment] = []
     images: list[str] = []
@@ -142,7 +142,7 @@ def _is_meant_as_path(name: str, root: Path) -> bool:
 
 
 def _read(name: str, path: Path, most: int) -> str | None:
-    """The text of a file, cut to ``most`` bytes; None, it is a picture. Raises _Refused."""
+    """The text of a file, cut to ``most`` bytes; None if it is a picture. Raises _Refused."""
     try:
         # Looked at before it is opened: opening a device can already do something, a pipe waits for its other end.
         if not stat.S_ISREG(path.stat().st_mode):

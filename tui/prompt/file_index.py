@@ -30,7 +30,7 @@ class FileIndex:
         return len(self._finder.paths.names) > _MANY
 
     def begin(self) -> bool:
-        """Whether the files must be looked through now; then the caller does so: ``scan``, and ``take`` what it returns."""
+        """Whether a scan is due. If so, the caller must now call ``scan`` in a thread, and ``take`` with its result."""
         if self.scanning or (self.scans and monotonic() - self._ended < _FRESH):
             return False
         self.scanning = True

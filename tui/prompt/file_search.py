@@ -62,7 +62,7 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def _kind(entry: os.DirEntry[str], root: Path) -> str | None:
-    """A slash for a folder, nothing for a file, None for what is left out: pipes, ways out of the root, names nobody can type."""
+    """ "/" for a folder, "" for a file, None for what is left out: pipes, links out of the root, names that nobody can type."""
     try:
         if not entry.name.isprintable() or '"' in entry.name:
             return None
@@ -91,14 +91,14 @@ class Finder:
             return [name for name, low in zip(self.paths.names, self.paths.lower, strict=True) if not low.startswith(".")][:limit]
         pool = self._matching(query)
         if query.endswith("/"):
-            pool = [i for i in pool if self.paths.lower[i] != query]  # the folder is written already: what is in it?
+            pool = [i for i in pool if self.paths.lower[i] != query]  # it is written already: its contents are wanted
         if len(pool) > _LOOKED_AT:
             pool = self._likely(query, pool)
         best = nlargest(limit, pool, key=lambda i: (self._score(query, i), -len(self.paths.lower[i]), -i))
         return [self.paths.names[i] for i in best]
 
     def _matching(self, query: str) -> list[int]:
-        # "[^a]*a[^b]*b" cannot backtrack: a long path costs its length and no more.
+        # "[^a]*a[^b]*b" cannot backtrack: the cost is linear in the length of the path.
         matches = re.compile("".join(f"[^{re.escape(c)}]*{re.escape(c)}" for c in query)).match
         lower = self.paths.lower
         if self._pool is not None and query.startswith(self._query):
@@ -126,7 +126,7 @@ class Finder:
 
 
 def _closeness(query: str, text: str) -> float:
-    """A point for each letter, two more at the start of a word, two more beside the one before; 0, it does not match."""
+    """A point for each letter, two more at the start of a word, two more beside the one before; 0 if it does not match."""
     whole = text.find(query)
     if whole >= 0:
         at_word = whole == 0 or not text[whole - 1].isalnum()

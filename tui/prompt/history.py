@@ -137,7 +137,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _read(path: Path) -> tuple[list[str], bool]:
-    """The entries, and whether the file has grown too long. Lines that are no JSON text are skipped."""
+    """The entries, and whether the file has grown too long. Lines that are not a JSON string are skipped."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

@@ -15,7 +15,7 @@ MARK = re.compile(r"\[pasted [\d,]+ (?:lines|characters) #\d+\]")
 
 
 def clean(text: str) -> Iterator[str]:
-    """Piece by piece: what would be obeyed or hidden becomes visible, and is sent as it is seen; line ends become LF."""
+    """The text in pieces, with control and invisible characters made visible: it is sent as it is seen. Line ends become LF."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     for at in range(0, len(text), _CHUNK):
         yield display(text[at : at + _CHUNK], lines=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tui.settings.kinds import nearest
 
@@ -12,30 +11,13 @@ _WORD = re.compile(r"/([^\s/]+)(?=\s|\Z)")
 _LIKE_A_COMMAND = re.compile(r"/[A-Za-z?][\w-]*(?: [^\n]*)?")
 
 
-@dataclass(frozen=True, slots=True)
-class SlashWord:
-    """The first word of a command.
-
-    Attributes:
-        name: without the slash.
-        known: whether there is such a command.
-        nearest: when there is not, the one that was perhaps meant.
-    """
-
-    name: str
-    known: bool = True
-    nearest: str | None = None
-
-
-def slash_word(text: str, known: Sequence[str]) -> SlashWord | None:
-    """The command that a text gives; None if the text is a message, such as "/usr/bin/env is a path"."""
+def slash_word(text: str, known: Sequence[str]) -> str | None:
+    """The first word of a command, which need not be a known one; None if the text is a message: "/usr/bin/env is a path"."""
     found = _WORD.match(text)
-    if found is None:
-        return None
-    word = found[1]
-    if word in known:
-        return SlashWord(word)
-    if not _LIKE_A_COMMAND.fullmatch(text.rstrip()):
-        return None
-    meant = next((name for name in known if name.startswith(word)), None) or nearest(word, known)
-    return SlashWord(word, False, meant)
+    is_command = found is not None and (found[1] in known or _LIKE_A_COMMAND.fullmatch(text.rstrip()))
+    return found[1] if found is not None and is_command else None
+
+
+def meant(word: str, known: Sequence[str]) -> str | None:
+    """The command that was probably meant."""
+    return next((name for name in known if name.startswith(word)), None) or nearest(word, known)

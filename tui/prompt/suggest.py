@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent.text import display
-from tui.prompt.attach import mention
 
 KnownCommand = tuple[str, str, str]  # name, what it is about, a hint at its arguments
 _COMMAND = re.compile(r"/([^\s/]*)")
@@ -24,7 +23,7 @@ class Suggestion:
         value: what is put in place of what was typed.
         label: its name in the list, safe to print.
         about: more about it, safe to print.
-        final: nothing more is to be said after it: Enter may send it at once.
+        final: it is complete, so that Enter may send it at once.
         is_path: of a label that is too long the end is shown, where the name is.
     """
 
@@ -73,6 +72,8 @@ def commands(known: Sequence[KnownCommand], query: str) -> list[Suggestion]:
 
 def file_suggestion(path: str) -> Suggestion:
     """A path as it is put behind the @; a folder is left open, so that its files can follow."""
+    from tui.prompt.attach import mention  # not part of the first paint
+
     if path.endswith("/"):
         return Suggestion(mention(path).removesuffix('"'), display(path), is_path=True)
     return Suggestion(f"{mention(path)} ", display(path), is_path=True)

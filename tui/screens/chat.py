@@ -48,7 +48,7 @@ class ChatScreen(SessionsSide):
 
     Attributes:
         facts: of the model and the agent; None until it is ready.
-        setup: what the agent is made of, or shall be.
+        setup: what the agent is made of, or will be.
         session, session_title: of the conversation; "" before its first message.
         busy: whether the agent works on a message.
         queue: messages that wait for their turn.
@@ -333,7 +333,7 @@ class ChatScreen(SessionsSide):
         line.update("\n".join(f"next: {display(text)[:200]}" for text in self.queue))
 
     def give_queue_back(self) -> None:
-        """What waited goes back to the prompt, before what is being written there: nothing is sent that nobody looks at."""
+        """Put what waits back into the prompt, before what is being written there: nothing is sent unseen."""
         waiting, self.queue = self.queue, []
         self._show_queue()
         texts = [*waiting, self.prompt.text]

@@ -21,7 +21,7 @@ from tui.prompt.suggest import KnownCommand
 from tui.screens.dialog import BACK, Dialog, KeyHint
 
 _WIDE = 72  # columns from which ids stand beside the keys
-# Where a wrong key may run a command, the keys are always the same.
+# These keys cannot be changed: a wrong key could run a command.
 APPROVAL = (
     ("y, 1", "Yes, once"), ("s, 2", "Yes, for this session"), ("a, 3", "Yes, always for this pattern"), ("n, 4", "No"),
     ("w, 5", "No, with a word to the model"),

@@ -10,7 +10,7 @@ from agent.models.demo import TITLE
 from agent.text import display
 from tui.offers import LastTalk, why_not
 
-PickerRow = LastTalk | ModelChoice | None  # None is the file elsewhere
+PickerRow = LastTalk | ModelChoice | None  # None stands for a file elsewhere
 ONE_LINE = 96  # columns from which a model takes one line
 _FEW = 60  # columns below which words are left out
 _NAME_MOST = 200

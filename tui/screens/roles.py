@@ -1,7 +1,7 @@
 """What the parts of the chat may use of its screen and of the application, so that none of them imports either.
 
 Screens, the voice and the commands are typed against these. ``ChatScreen(self)`` in the application, and ``ChatNotes(self)`` in
-the chat, are where mypy checks that the two really are what is promised here.
+the chat, are where mypy checks that the two are what is promised here. What a method does is said where it is written.
 """
 
 from __future__ import annotations
@@ -51,54 +51,26 @@ class Sprig(Protocol):
     def talk(self) -> Talk: ...
     @property
     def commands(self) -> Sequence[KnownCommand]: ...
-    async def run_command(self, text: str) -> None:
-        """Carry out ``/name arguments``. What goes wrong is one line on the screen."""
-
-    def store(self) -> Store:
-        """The sessions. Raises SessionError if they cannot be opened."""
-
-    def opened(self, facts: ModelFacts) -> None:
-        """The agent is ready: this model is offered again next time."""
-
-    def kept(self, session: str) -> None:
-        """A conversation was kept: it is offered again next time."""
-
-    def keep_rule(self, rule: Rule) -> None:
-        """Write an approval rule into the settings file."""
-
-    def keep(self, key: str, value: Any) -> None:
-        """Write a setting into the settings file."""
-
-    def apply(self, settings: Settings) -> tuple[list[str], list[str]]:
-        """Let changed settings hold. Returns their keys: those that do so now, and those that do from the next start on."""
-
-    def pick_model(self) -> None:
-        """Let the person choose a model."""
-
-    async def hand_over(self, path: Path) -> bool:
-        """In a browser: offer a written file as a download. Returns whether it was one."""
-
-    def voice_key(self) -> None:
-        """The key for speaking was pressed."""
-
-    def settle_voice(self) -> None:
-        """A message is on its way: what is heard after it belongs to the next one."""
+    async def run_command(self, text: str) -> None: ...
+    def store(self) -> Store: ...
+    def opened(self, facts: ModelFacts) -> None: ...
+    def kept(self, session: str) -> None: ...
+    def keep_rule(self, rule: Rule) -> None: ...
+    def keep(self, key: str, value: Any) -> None: ...
+    def apply(self, settings: Settings) -> tuple[list[str], list[str]]: ...
+    def pick_model(self) -> None: ...
+    async def hand_over(self, path: Path) -> bool: ...
+    def voice_key(self) -> None: ...
+    def settle_voice(self) -> None: ...
 
 
 class Messages(Protocol):
     """What can be done with the messages of the chat."""
 
-    def last_answer(self) -> AnswerMessage | None:
-        """The last answer that has words."""
-
-    async def copy_code(self, view: AnswerMessage, number: int | None = None) -> None:
-        """Copy a code block of an answer, by default its last."""
-
-    def edit(self, entry: Entry | None) -> None:
-        """Put a person's message back into the prompt; sent, it begins a branch of its own."""
-
-    async def again(self, view: EntryView | None = None) -> None:
-        """Ask for another answer to a message, beside the one that is there."""
+    def last_answer(self) -> AnswerMessage | None: ...
+    async def copy_code(self, view: AnswerMessage, number: int | None = None) -> None: ...
+    def edit(self, entry: Entry | None) -> None: ...
+    async def again(self, view: EntryView | None = None) -> None: ...
 
 
 class Chat(Protocol):
@@ -106,7 +78,7 @@ class Chat(Protocol):
 
     Attributes:
         facts: of the model and the agent; None until it is ready.
-        setup: what the agent is made of, or shall be.
+        setup: what the agent is made of, or will be.
         session, session_title: of the conversation; "" before its first message.
         busy: whether the agent works on a message.
         queue: messages that wait for their turn.
@@ -137,48 +109,20 @@ class Chat(Protocol):
     @property
     def work(self) -> Work: ...
 
-    def tell(self, text: str, *, kind: str = "note") -> None:
-        """Say a word from Sprig that does not belong to the conversation. ``kind`` is note, warning or error."""
-
-    async def copy(self, text: str) -> None:
-        """Put a text on the clipboard, and say so."""
-
-    async def send_next(self) -> None:
-        """Send the next message that waits, if the agent has nothing to do."""
-
-    def start(self) -> None:
-        """Show that the agent has been given something to do."""
-
-    def give_queue_back(self) -> None:
-        """Put what waits back into the prompt."""
-
-    async def ask(self, question: ApprovalView) -> None:
-        """Put a question into the place of the prompt."""
-
-    async def end_question(self) -> None:
-        """Take the question away; the prompt is back."""
-
-    def know(self, facts: ModelFacts | None) -> None:
-        """Another agent is there, or none."""
-
-    def change(self, setup: Setup) -> None:
-        """Make another agent of the same conversation."""
-
-    def show_title(self) -> None:
-        """Show the title of the conversation, which may have changed."""
-
-    def show_status(self) -> None:
-        """Bring the status line up to date."""
-
-    def renamed(self, session: str, title: str) -> None:
-        """A conversation has another title."""
-
-    def open_sessions(self, search: str = "") -> None:
-        """Open the panel of the sessions."""
-
-    def close_sessions(self, *, if_narrow: bool = False) -> None:
-        """Close the panel of the sessions; with ``if_narrow`` only where it has no room beside the conversation."""
-
+    def tell(self, text: str, *, kind: str = "note") -> None: ...
+    async def copy(self, text: str) -> None: ...
+    async def send_next(self) -> None: ...
+    def start(self) -> None: ...
+    def give_queue_back(self) -> None: ...
+    async def ask(self, question: ApprovalView) -> None: ...
+    async def end_question(self) -> None: ...
+    def know(self, facts: ModelFacts | None) -> None: ...
+    def change(self, setup: Setup) -> None: ...
+    def show_title(self) -> None: ...
+    def show_status(self) -> None: ...
+    def renamed(self, session: str, title: str) -> None: ...
+    def open_sessions(self, search: str = "") -> None: ...
+    def close_sessions(self, *, if_narrow: bool = False) -> None: ...
     def action_new(self) -> None: ...
     def action_sessions(self) -> None: ...
     def action_leave(self) -> None: ...

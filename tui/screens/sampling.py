@@ -20,7 +20,7 @@ from tui.talk.setup import Setup
 
 
 class SamplingScreen(Dialog[Values]):
-    """The result are all values; None in it is "as the model has it"."""
+    """The result is all values; None in it means "as the model has it"."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "app.focus_previous", "Before", show=False),

@@ -28,7 +28,7 @@ _NOTE = "With other tools the model reads the conversation once more."
 
 
 class ToolsScreen(Dialog[tuple[str, ...]]):
-    """The result are the names of the built-in tools that are on."""
+    """The result is the names of the built-in tools that are on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "switch", "Switch", show=False),
@@ -117,7 +117,7 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
 
 
 def described(root: Path) -> dict[str, ToolFacts]:
-    """What is known of the built-in tools; nothing where the root is no folder."""
+    """What is known of the built-in tools; nothing if the root is not a folder."""
     from agent.tools.builtin.catalogue import builtin
 
     try:

@@ -75,7 +75,7 @@ class Child:
         return cls(process)
 
     async def packets(self) -> AsyncIterator[tuple[bytes, bytes]]:
-        """Kind and payload of what the app sends, until it ends or sends what is no packet."""
+        """Kind and payload of each packet of the app, until it ends or sends something else."""
         with contextlib.suppress(*_BROKEN_OFF):
             chatter = 0
             while (line := await self._stdout.readline()) != _READY:

@@ -19,7 +19,7 @@ class ServedDriver(WebDriver):
 
     def run_input_thread(self) -> None:
         super().run_input_thread()
-        if not self.exit_event.is_set():  # the server is gone, and nobody could end this app any more
+        if not self.exit_event.is_set():  # the server is gone, and nobody else can end this app
             self._app.post_message(messages.ExitApp())
 
     def on_meta(self, packet_type: str, payload: dict[str, object]) -> None:

@@ -207,7 +207,7 @@ class Place:
             match json.loads(payload):
                 case {"type": "exit"}:
                     return True
-                # The page asks before it opens anything; what is no link is not even asked about.
+                # The page asks before it opens a link. Anything else is dropped here.
                 case {"type": "open_url", "url": str(url)} if _LINK.fullmatch(url):
                     await self._send_text("open_url", display(url))
                 case {"type": "deliver_file_start", "key": str(key)} as meta:
@@ -230,7 +230,7 @@ class Place:
     async def _deliver(self, payload: bytes) -> None:
         from textual_serve._binary_encode import load
 
-        with contextlib.suppress(Exception):  # it is a decoder of few checks: what it cannot read is dropped
+        with contextlib.suppress(Exception):  # the decoder checks little: what it cannot read is dropped
             match load(payload):
                 case ("deliver_chunk", str(key), (bytes() | str()) as chunk) if download := self._reading.get(key):
                     await download.chunks.put(chunk if isinstance(chunk, bytes) else chunk.encode(download.encoding, "replace"))

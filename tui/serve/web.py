@@ -28,7 +28,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # An app may write to the clipboard; what a terminal can ask for beyond that, it does not get.
+    # An app may write to the clipboard. Whatever else a terminal can ask for is denied.
     "Permissions-Policy": "clipboard-read=(), camera=(), microphone=(), geolocation=()",
 }
 # xterm.js writes style elements of its own; scripts are ours alone. 'self' does not cover sockets in older Safaris.

@@ -22,7 +22,7 @@ _SLOW = "battery"  # is asked last, when the others have been told already
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
-    """What the sensors say; None is what this device, or just now, does not tell, and never 0.
+    """What the sensors say; None for what this device does not tell, or not just now.
 
     Attributes:
         available: bytes of memory that can still be taken.

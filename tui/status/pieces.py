@@ -34,7 +34,7 @@ class StatusPiece:
 
 
 # What a place of the line asks for: (rank, piece), longer pieces with higher ranks. The smaller the rank, the sooner it is
-# given room: under 10 what the model does, 10 to 39 what a person must know, 40 to 59 what changes, then what is good to know.
+# given room: under 10 what the model does, 10 to 39 what a person must know, 40 to 59 what changes, from 60 the rest.
 # Of several pieces for one place the last that fits is shown.
 _Wishes = Iterator[tuple[int, StatusPiece]]
 

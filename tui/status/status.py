@@ -20,7 +20,7 @@ _STEP = 0.4  # how far a new forecast moves the old one
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything that the status line may say. None, "" and 0 totals are what is not known.
+    """Everything that the status line may say. None, "" and totals of 0 mean that it is not known.
 
     Attributes:
         state: what the model does; "reading" is prefill, "waiting" is for a person's approval.

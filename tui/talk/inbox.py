@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-USUAL = 0.15  # seconds between two deliveries; a person reads no faster, and each one costs layout and painting
+FAST = 0.15  # seconds between two deliveries; a person reads no faster, and each one costs layout and painting
 SLOW = 0.6  # on a slow line
 
 
 class Inbox:
     """Any thread puts notes in; the loop's thread gets them in batches, in order, words that follow each other as one."""
 
-    def __init__(self, deliver: Callable[[list[Any]], None], loop: asyncio.AbstractEventLoop, *, every: float = USUAL) -> None:
+    def __init__(self, deliver: Callable[[list[Any]], None], loop: asyncio.AbstractEventLoop, *, every: float = FAST) -> None:
         self.every = every
         self._deliver, self._loop = deliver, loop
         self._lock = threading.Lock()

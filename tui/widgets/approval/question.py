@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -14,13 +14,10 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
+from agent.approval.offers import PatternError, editable, edited, meaning, offer
+from agent.approval.policy import Answer, ApprovalRequest, Rule
 from agent.text import display
 from tui.widgets.approval.summary import ApprovalSummary
-
-if TYPE_CHECKING:
-    from agent.approval.policy import Answer, ApprovalRequest, Rule
-
-# agent.approval.policy and agent.approval.offers are imported where they are used: the first paint does not wait for them.
 
 AnswerChoice = Literal["once", "session", "always", "no", "word"]
 
@@ -70,9 +67,9 @@ class _What(VerticalScroll, can_focus=False):
 class ApprovalView(Vertical, can_focus=True):
     """Asks whether a tool may run.
 
-    A key that is pressed while the question appears was meant for something else: for a moment, which a further key prolongs,
-    none is an answer. Enter by habit approves nothing risky: then "no" is marked first. And no yes counts before the end of
-    what would run has been in view.
+    A key that is pressed while the question appears was meant for something else: for a moment, which each further key
+    prolongs, no key counts. If the call is risky, "no" is marked first, so that Enter by habit approves nothing. A yes counts
+    only when the end of what would run has been in view.
     """
 
     class Decided(Message):
@@ -95,8 +92,6 @@ class ApprovalView(Vertical, can_focus=True):
             grace: seconds in which no key is an answer.
             reduced_motion: say that in words instead of a bar.
         """
-        from agent.approval.offers import editable, offer
-
         super().__init__()
         self._request, self._grace, self._still = request, grace, reduced_motion
         self._summary = ApprovalSummary(request)
@@ -176,8 +171,6 @@ class ApprovalView(Vertical, can_focus=True):
             self._key(event.key, event.character or "")
 
     def _asked_key(self, key: str) -> None:
-        from agent.approval.policy import Answer
-
         if key == "escape":
             self._back()
         elif key == "enter" and self._rule is not None:  # a rule without a pattern to write: there is only a yes to it
@@ -220,8 +213,6 @@ class ApprovalView(Vertical, can_focus=True):
         self._mark()
 
     def _give(self, choice: AnswerChoice) -> None:
-        from agent.approval.policy import Answer
-
         match choice:
             case "once":
                 self._answer(Answer.yes())
@@ -260,8 +251,6 @@ class ApprovalView(Vertical, can_focus=True):
         what.refresh(layout=True)
 
     def _covers(self, rule: Rule) -> str:
-        from agent.approval.offers import meaning
-
         return f"Always allow {display(rule.tool)} for: {meaning(rule, self._request.tool)}"
 
     def _back(self) -> None:
@@ -275,8 +264,6 @@ class ApprovalView(Vertical, can_focus=True):
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
-        from agent.approval.policy import Answer
-
         event.stop()
         if self._asking == "word":
             self._answer(Answer.no(event.value.strip()))
@@ -294,8 +281,6 @@ class ApprovalView(Vertical, can_focus=True):
 
     def _written(self, pattern: str) -> Rule | None:
         """The rule with a pattern that a person wrote; None, with the problem said, when it does not do."""
-        from agent.approval.offers import PatternError, edited
-
         if self._rule is None:
             return None
         try:
@@ -352,8 +337,6 @@ def _title(request: ApprovalRequest) -> str:
 
 
 def _choices(request: ApprovalRequest, rule: Rule | None) -> tuple[_AnswerLine, ...]:
-    from agent.approval.offers import meaning
-
     again = meaning(request.always, request.tool).removesuffix(" of this tool")
     try:
         holds = request.always.matches(request.tool, request.call.arguments)

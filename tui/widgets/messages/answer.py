@@ -10,7 +10,7 @@ from agent.messages import ToolCall
 from agent.text import display
 from tui.talk.entries import Entry
 from tui.widgets.messages.answer_text import AnswerText
-from tui.widgets.messages.entry import EntryView, branch_label
+from tui.widgets.messages.entry import EntryView
 from tui.widgets.messages.thinking import ThinkingView
 from tui.widgets.messages.tool_call import ToolCallView
 
@@ -29,7 +29,7 @@ class AnswerMessage(EntryView):
     def compose(self) -> ComposeResult:
         if self.entry is not None:
             yield from self._kept(self.entry)
-        yield Static("", markup=False, classes="branch")
+        yield self.branch()
 
     def _kept(self, entry: Entry) -> ComposeResult:
         message = entry.stored.message
@@ -44,9 +44,6 @@ class AnswerMessage(EntryView):
         if entry.stored.state == "partial":
             nothing = not (message.text or message.calls or message.thinking)
             yield Static("(stopped before the first word)" if nothing else "(broken off here)", markup=False, classes="broken")
-
-    def on_mount(self) -> None:
-        self._mark()
 
     @property
     def text(self) -> str:
@@ -115,19 +112,9 @@ class AnswerMessage(EntryView):
             if view.state in ("ready", "waiting", "running"):  # the run was ended while it ran; nothing more is told of it
                 view.refused("ended with the answer")
 
-    def settle(self, entry: Entry) -> None:
-        super().settle(entry)
-        if self.is_mounted:
-            self._mark()
-
     def _end_thought(self) -> None:
         if self._thinking is not None and not self._thinking.done:
             self._thinking.finish()
 
     async def _add(self, widget: Widget) -> None:
         await self.mount(widget, before=self.query_one(".branch"))
-
-    def _mark(self) -> None:
-        label = self.query_one(".branch", Static)
-        label.update(branch_label(self.entry))
-        label.display = bool(branch_label(self.entry))

@@ -77,7 +77,7 @@ class AnswerText(Widget):
         return [(leaf.language, leaf.code()) for leaf in self._document.leaves if leaf.kind in ("fence", "code")]
 
     def append(self, text: str) -> None:
-        """More of the text. Cheap: what is finished is not looked at again. After ``finish`` the text opens again."""
+        """Add more of the text. Cheap: what is finished is not parsed again. After ``finish`` the text opens again."""
         if not text:
             return
         self._parts.append(text)

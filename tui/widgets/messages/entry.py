@@ -7,6 +7,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
+from textual.widgets import Static
 
 from tui.talk.entries import Entry
 
@@ -54,6 +55,22 @@ class EntryView(Vertical, can_focus=True):
     def settle(self, entry: Entry) -> None:
         """It is kept now, and may have siblings."""
         self.entry = entry
+        if self.is_mounted:
+            self._show_branch()
+
+    def on_mount(self) -> None:
+        self._show_branch()
+
+    def branch(self) -> Static:
+        """The line that says which branch this is; each message has one at its end."""
+        return Static("", markup=False, classes="branch")
+
+    def _show_branch(self) -> None:
+        """Say which branch this is, where there are several: ``‹ 2/3 ›``."""
+        line, entry = self.query_one(".branch", Static), self.entry
+        line.display = entry is not None and len(entry.siblings) > 1
+        if entry is not None and line.display:
+            line.update(f"‹ {entry.place}/{len(entry.siblings)} ›")
 
     def action_want(self, what: str) -> None:
         self.post_message(self.Wanted(self, what))
@@ -66,8 +83,3 @@ class EntryView(Vertical, can_focus=True):
             neighbours[at].focus()
         else:
             self.post_message(self.Left(step))
-
-
-def branch_label(entry: Entry | None) -> str:
-    """Which branch this is, where there are several: ``‹ 2/3 ›``."""
-    return f"‹ {entry.place}/{len(entry.siblings)} ›" if entry is not None and len(entry.siblings) > 1 else ""

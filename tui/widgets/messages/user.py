@@ -8,7 +8,7 @@ from textual.widgets import Static
 from agent.text import display
 from tui.prompt.attach import split
 from tui.talk.entries import Entry
-from tui.widgets.messages.entry import EntryView, branch_label
+from tui.widgets.messages.entry import EntryView
 
 _LONGEST = 4000  # characters that are shown; the rest is in the session
 
@@ -37,20 +37,7 @@ class UserMessage(EntryView):
         for file in self._files:
             lines = file.content.count("\n") + 1
             yield Static(f"+ {display(file.name)} ({lines} {'line' if lines == 1 else 'lines'})", markup=False, classes="file")
-        yield Static(branch_label(self.entry), markup=False, classes="branch")
-
-    def on_mount(self) -> None:
-        self._mark()
-
-    def settle(self, entry: Entry) -> None:
-        super().settle(entry)
-        if self.is_mounted:
-            self._mark()
-
-    def _mark(self) -> None:
-        label = self.query_one(".branch", Static)
-        label.update(branch_label(self.entry))
-        label.display = bool(branch_label(self.entry))
+        yield self.branch()
 
 
 def _shown(text: str) -> str:

@@ -64,7 +64,7 @@ class PromptArea(TextArea):
         super().__init__(compact=True, highlight_cursor_line=False)
         self._owner = owner
         self._pastes = pastes
-        self.cursor_blink = False  # a blink is a redraw, and there is to be none while nothing happens
+        self.cursor_blink = False  # a blink is a redraw, and nothing is redrawn while nothing happens
         self.match_cursor_bracket = False  # looks through the whole text at each key
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -79,7 +79,7 @@ class PromptArea(TextArea):
 
     async def _on_key(self, event: events.Key) -> None:
         # Textual looks bindings up in the task of the app: what is typed right after Enter would be in the text before it is
-        # sent. So the field looks up its own, with the keys that a person has given them.
+        # sent. So the field looks up its own bindings, with the keys that a person has given them.
         key = event.key.replace("\r", "enter")  # xterm's own code for Shift+Enter comes as "shift+\r"
         if not event.is_printable and (active := self.screen.active_bindings.get(key)) and active.node is self:
             event.prevent_default()

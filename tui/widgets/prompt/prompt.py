@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from textual import on
 from textual.app import ComposeResult
@@ -19,15 +19,17 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from agent.text import display
-from tui.prompt.attach import Attached, attached
 from tui.prompt.draft import Draft, Mode
 from tui.prompt.history import History, Walk
 from tui.prompt.pastes import Pastes
-from tui.prompt.slash import slash_word
+from tui.prompt.slash import meant, slash_word
 from tui.prompt.suggest import KnownCommand, Suggestion
 from tui.widgets.prompt.area import PromptArea
 from tui.widgets.prompt.completion import Completion
 from tui.widgets.prompt.suggestions import Suggestions
+
+if TYPE_CHECKING:
+    from tui.prompt.attach import Attached
 
 _NARROW = 60  # columns
 # What the empty field says: where there is room, and where there is little.
@@ -269,13 +271,15 @@ class Prompt(Widget):
         if word is None:
             if full.strip():
                 await self._send_message(full)
-        elif word.known:
+        elif word in self._names:
             self._done(full)
             self.post_message(self.CommandGiven(full.strip()))
         else:
-            self.post_message(self.UnknownCommand(word.name, word.nearest))
+            self.post_message(self.UnknownCommand(word, meant(word, self._names)))
 
     async def _send_message(self, full: str) -> None:
+        from tui.prompt.attach import Attached, attached  # not part of the first paint
+
         text = full.rstrip().lstrip("\n")
         if self._draft.mode == "write" and text.startswith("//"):
             text = text[1:]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.timer import Timer
 
 from tui.prompt.draft import Draft
-from tui.prompt.file_index import FileIndex
-from tui.prompt.file_search import Paths
 from tui.prompt.suggest import KnownCommand, Suggestion, Trigger, commands, file_suggestion, remembered, trigger
 from tui.widgets.prompt.area import PromptArea
 from tui.widgets.prompt.completion import Completion
+
+if TYPE_CHECKING:
+    from tui.prompt.file_index import FileIndex
+    from tui.prompt.file_search import Paths
 
 _MOST = 30  # lines of the list
 _SEARCHED = 2_000  # characters of each sent text
@@ -25,8 +29,7 @@ class Suggestions(Completion):
     def __init__(self, area: PromptArea, draft: Draft, known: Sequence[KnownCommand], root: Path) -> None:
         """``area`` and ``draft`` are those of the prompt; ``root`` is the folder that ``@`` starts from."""
         super().__init__()
-        self._area, self._draft, self._known = area, draft, known
-        self._files = FileIndex(root)
+        self._area, self._draft, self._known, self._root = area, draft, known, root
         self._sent: list[tuple[str, str]] = []  # what is searched: a text, and its beginning in lower case
         self._timer: Timer | None = None
         self._shown_for: tuple[object, ...] | None = None
@@ -99,6 +102,13 @@ class Suggestions(Completion):
         return before != state
 
     # --- files
+
+    @cached_property
+    def _files(self) -> FileIndex:
+        """What ``@`` can name: not part of the first paint."""
+        from tui.prompt.file_index import FileIndex
+
+        return FileIndex(self._root)
 
     def _show_files(self, found: Trigger) -> None:
         if self._files.begin():

@@ -47,14 +47,14 @@ class SessionsPanel(Widget):
     ]
 
     class OpenWanted(Message):
-        """A session is to be opened, at a message where the search found one."""
+        """A person wants to open a session, at a message if the search found one."""
 
         def __init__(self, session_id: str, message_id: int | None) -> None:
             self.session_id, self.message_id = session_id, message_id
             super().__init__()
 
     class NewWanted(Message):
-        """A new session is to be begun."""
+        """A person wants to begin a new session."""
 
     class Deleted(Message):
         """The current session is gone."""
@@ -71,7 +71,7 @@ class SessionsPanel(Widget):
             super().__init__()
 
     class CloseWanted(Message):
-        """The panel has done its work."""
+        """A person wants to close the panel."""
 
     def __init__(
         self, store: Store, *, current: str | None = None, folder: Path | None = None, search: str = "", id: str | None = None
@@ -130,7 +130,7 @@ class SessionsPanel(Widget):
         notice.set_class(error, "-error")
         notice.display = bool(line)
 
-    # Reading: one at a time, and always what is wanted last.
+    # Reading: one query at a time, and the last that was asked for.
 
     def _read(self) -> None:
         self._wanted = True
