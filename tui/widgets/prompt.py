@@ -426,6 +426,6 @@ class Prompt(Widget):
 
 
 def _nearest(word: str, known: Sequence[str]) -> str | None:
-    from tui.settings.kinds import nearest
+    from agent.text.nearest import nearest
 
     return next((name for name in known if name.startswith(word)), None) or nearest(word, known)
