@@ -14,9 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.approval.policy import Rule
+from agent.settings.declare import option, options
+from agent.settings.explain import default_text
 from agent.settings.file import SettingsError, agent_settings
 from agent.settings.lines import line_of
-from agent.settings.values import Settings
+from agent.settings.values import LimitSettings, Settings
+from agent.tools.builtin.catalogue import BUILTIN_NAMES
 
 
 @pytest.fixture
@@ -287,3 +290,84 @@ def test_any_text_comes_back_as_it_was_given_or_is_refused(
         rule = Rule("allow", "run_command", "command", pattern)
         assert agent_settings(path).add_rule(rule).rules == (rule,)
         assert agent_settings(path).load().rules == (rule,)
+
+
+# What a change leaves alone.
+
+_VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "model": st.text(st.characters(codec="utf-8", exclude_characters="\0\n\r"), max_size=20),
+    "system": st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60),
+    "tools": st.lists(st.sampled_from(BUILTIN_NAMES), unique=True, max_size=4).map(tuple),
+    "thinking": st.sampled_from(["auto", "on", "off"]),
+    "unconfined": st.booleans(),
+    "sampling.temperature": st.none() | st.floats(0, 2),
+    "sampling.top_k": st.none() | st.integers(0, 100_000),
+    "sampling.seed": st.none() | st.integers(0, 2**32 - 1),
+    "limits.rounds": st.integers(1, 1000),
+    "limits.seconds": st.none() | st.floats(1, 604_800),
+    "engine.context": st.none() | st.integers(256, 16_777_216),
+    "engine.cache": st.sampled_from(["f16", "q8_0"]),
+}
+_CHANGES = st.lists(st.sampled_from(sorted(_VALUES)).flatmap(lambda k: st.tuples(st.just(k), _VALUES[k])), max_size=5)
+_MINE = [
+    "# mine\nmodel = 'a' # good\n",
+    "tools = [\n  'clock',\n] # the time\n",
+    "# of the draws\n[sampling]\n  top_k = 7   # few\n\n# before limits\n",
+    "[limits]\nrounds = 0x10\n# the end\n",
+    "engine.threads = 2 # of four\n",
+    "# lonely\n",
+    "\n\n",
+]
+
+
+def _said(found: Settings) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    for one in options(Settings):
+        value: Any = found
+        for part in one.where:
+            value = getattr(value, part)
+        said[one.key] = value
+    return said
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(_MINE), unique=True, max_size=4), _CHANGES)
+def test_what_is_written_is_read_again_and_every_comment_and_other_value_stays(
+    tmp_path_factory: pytest.TempPathFactory, mine: list[str], changes: list[tuple[str, Any]]
+) -> None:
+    path = tmp_path_factory.mktemp("s") / "settings.toml"
+    mine.sort(key=lambda text: "[" in text.replace("= [", ""))  # what belongs to no table is above all tables
+    text = "".join(mine)
+    if text:
+        path.write_text(text)
+    file = agent_settings(path)
+    expected = _said(file.load())
+    for key, value in changes:
+        assert _said(file.change(key, value)) == (expected := {**expected, key: value})
+        assert _said(file.load()) == expected
+    comments = [line[line.index("#") :] for line in text.splitlines() if "#" in line]
+    assert all(comment in path.read_text() for comment in comments)
+
+
+def test_every_setting_is_declared_with_a_default_that_it_may_have() -> None:
+    assert option(Settings, "sampling.nonsense") is None
+    for one in options(Settings):
+        assert one.kind.read(one.kind.write(one.default), one.where) == one.default
+        assert one.teach.strip()
+
+
+def test_the_default_text_of_the_agent_changes_nothing_for_it(path: Path) -> None:
+    text = default_text(Settings)
+    live = "\n".join(line[1:] if line[:1] == "#" and line[1:2].strip() else line for line in text.splitlines())
+    assert parse(text) == parse(live) == Settings()
+    assert agent_settings(path).create()
+    assert not agent_settings(path).create()
+    assert path.read_text() == text
+
+
+def test_the_tables_of_the_screen_are_left_to_the_chat(path: Path) -> None:
+    text = "[screen]\ntheme = 5\n[keys]\nx = []\n[limits]\nrounds = 7 # few\n"
+    path.write_text(text)
+    assert agent_settings(path).load() == Settings(limits=LimitSettings(rounds=7))
+    agent_settings(path).change("limits.rounds", 8)
+    assert path.read_text() == text.replace("7", "8")
