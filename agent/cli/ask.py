@@ -112,26 +112,28 @@ def _approve(request: ApprovalRequest, agent: Agent, file: SettingsFile[Settings
     from agent.approval.policy import Answer
     from agent.cli.lines import ask_in_lines, forget_typed
 
+    terminal = Path("/dev/tty")  # itself: standard input may be a file that was piped in
     try:
-        # The terminal itself: standard input may be a file that was piped in.
-        with open("/dev/tty", "r+", buffering=1, encoding="utf-8", errors="replace") as tty:  # noqa: PTH123
+        with (
+            terminal.open(encoding="utf-8", errors="replace") as keyboard,
+            terminal.open("w", encoding="utf-8", errors="replace") as screen,
+        ):
 
             def say(text: str) -> None:
-                tty.write(f"{text}\n")
+                print(text, file=screen, flush=True)
 
             def read(prompt: str) -> str | None:
-                forget_typed(tty)
-                tty.write(prompt)
-                tty.flush()
-                return tty.readline() or None
+                print(prompt, end="", file=screen, flush=True)
+                return keyboard.readline() or None
 
+            forget_typed(keyboard)
             answer, rule = ask_in_lines(request, say, read) or (Answer.no(), None)
             if rule is not None:
                 agent.gate.policy = replace(agent.gate.policy, rules=(*agent.gate.policy.rules, rule))
                 try:
                     file.add_rule(rule)
                 except SprigError as e:
-                    say(f"This holds for this run, but was not written: {e}")
+                    say(f"This holds for this run, but was not written: {display(str(e))}")
             return answer
     except OSError:
         return Answer.no("nobody is there to ask")

@@ -79,4 +79,3 @@ def _base(base: str, where: Where) -> str:
     meant = nearest(base, known)
     hint = f"did you mean {meant}?" if meant else "keys are called a, f1, enter, pageup, question_mark ..."
     raise WrongSetting(where, f'{name(where)}: there is no key "{name((base,))}"; {hint}')
-
