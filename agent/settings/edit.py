@@ -6,6 +6,7 @@ new text. The first text that holds the wanted values, and no others, is taken.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +26,8 @@ def written(value: Any) -> str:
     return _item(value).as_string()
 
 
-def with_value(text: str, where: Sequence[str], value: Any, wanted: Data, default: str) -> str | None:
-    """The text with a value set.
+def changed(text: str, where: Sequence[str], value: Any, wanted: Data, default: str) -> str | None:
+    """The text with a value set, or with one more of the ``[[rules]]``.
 
     Args:
         text: TOML without errors, its lines ended by newlines alone.
@@ -38,29 +39,20 @@ def with_value(text: str, where: Sequence[str], value: Any, wanted: Data, defaul
     Returns:
         The new text; None when the file is written in a way that no place fits.
     """
-    return _first(_set(text, where, value, default), wanted)
+    for new in _texts(text, where, value, default):
+        with contextlib.suppress(ValueError):
+            if tomllib.loads(new) == wanted:
+                return new
+    return None
 
 
-def with_rule(text: str, rule: Data, wanted: Data) -> str | None:
-    """The text with one more table in ``[[rules]]``, otherwise as ``with_value``."""
-    return _first(_add(text, rule), wanted)
-
-
-def _first(texts: Iterator[str], wanted: Data) -> str | None:
-    return next((text for text in texts if _read(text) == wanted), None)
-
-
-def _read(text: str) -> Data | None:
-    try:
-        return tomllib.loads(text)
-    except ValueError:
-        return None
-
-
-def _set(text: str, where: Sequence[str], value: Any, default: str) -> Iterator[str]:
+def _texts(text: str, where: Sequence[str], value: Any, default: str) -> Iterator[str]:
     *table, last = where
-    if isinstance(value, dict):
-        block = f"[{tomlkit.key(where).as_string()}]\n{_lines(value)}"
+    header = tomlkit.key(where).as_string()
+    if where == ["rules"]:
+        yield _at_the_end(text, f"[[{header}]]\n{_lines(value)}")
+    elif isinstance(value, dict):
+        block = f"[{header}]\n{_lines(value)}"
         before, rules, after = text.partition("# Rules:")  # servers come before the comment on rules
         yield f"{before}{block}\n{rules}{after}" if rules else _at_the_end(text, block)
     else:
@@ -78,11 +70,6 @@ def _set(text: str, where: Sequence[str], value: Any, default: str) -> Iterator[
     yield from _by_tomlkit(text, where, value)
 
 
-def _add(text: str, rule: Data) -> Iterator[str]:
-    yield _at_the_end(text, f"[[rules]]\n{_lines(rule)}")
-    yield from _by_tomlkit(text, ["rules", ""], rule)
-
-
 def _by_tomlkit(text: str, where: Sequence[str], value: Any) -> Iterator[str]:
     *table, last = where
     try:
@@ -95,8 +82,8 @@ def _by_tomlkit(text: str, where: Sequence[str], value: Any) -> Iterator[str]:
         rest = []
         while body and body[-1][0] is None:
             rest.append(body.pop()[1])
-        if isinstance(holder, list):
-            holder.append(value)
+        if where == ["rules"]:
+            holder[last].append(value)
         else:
             holder[last] = value if isinstance(value, dict) else _item(value)
         for item in reversed(rest):

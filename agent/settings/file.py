@@ -6,14 +6,14 @@ import copy
 import re
 import stat
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agent.errors import OutputError, SprigError
 from agent.home import home
-from agent.settings.declare import option, read
+from agent.settings.declare import Option, option, read
 from agent.settings.kinds import Kind, WrongSetting, plain
 from agent.settings.values import Settings
 from agent.text import display
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=Settings)
 MOST_BYTES = 1_000_000
 _BOM = "\ufeff"
+_RULES = "rules"  # the one key to whose value something is added
 _WRITING = threading.Lock()  # between reading the file and writing it, no other thread of ours does the same
 _PLACE = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
 
@@ -91,7 +92,9 @@ class SettingsFile(Generic[S]):
         """Write the explained defaults where there is no file yet. Returns whether that was so."""
         if read_text(self.path) is not None:
             return False
-        self._write(self._defaults().encode())
+        from agent.settings.explain import default_text
+
+        self._write(default_text(self.form))
         return True
 
     def change(self, key: str, value: Any) -> S:
@@ -105,76 +108,46 @@ class SettingsFile(Generic[S]):
             What the file says now. A file with an error is left as it is.
         """
         one = option(self.form, key)
-        new = plain(value) if one is None else one.kind.write(value)
-
-        def edit(data: dict[str, Any]) -> None:
-            *path, last = _path(data, key)
-            for part in path:
-                data = data.setdefault(part, {})
-                if not isinstance(data, dict):
-                    raise SettingsError(f"{display(key)} cannot be set: {display(part)} is no table")
-            data[last] = new
-
-        def write(text: str, wanted: Mapping[str, Any]) -> str | None:
-            from agent.settings.edit import with_value
-            from agent.settings.explain import commented
-
-            return with_value(text, _path(wanted, key), new, wanted, commented(one) if one is not None else "")
-
-        return self._rewrite(edit, write, key)
+        return self._put(key, plain(value) if one is None else one.kind.write(value), one)
 
     def add_rule(self, rule: Rule) -> S:
         """Add an approval rule, unless it is there. Otherwise as ``change``."""
-        new = rule.to_dict()
+        return self._put(_RULES, rule.to_dict(), None)
 
-        def edit(data: dict[str, Any]) -> None:
-            if new not in (rules := data.setdefault("rules", [])):
-                rules.append(new)
-
-        def write(text: str, wanted: Mapping[str, Any]) -> str | None:
-            from agent.settings.edit import with_rule
-
-            return with_rule(text, new, wanted)
-
-        return self._rewrite(edit, write, "the rule")
-
-    def _rewrite(
-        self, edit: Callable[[dict[str, Any]], None], write: Callable[[str, Mapping[str, Any]], str | None], what: str
-    ) -> S:
+    def _put(self, key: str, value: Any, one: Option | None) -> S:
         """Change the tables, check them, find a text that holds just these, and put it in the place of the old one."""
+        from agent.settings.explain import commented, default_text
+
         with _WRITING:
             found = read_text(self.path)
-            whole = self._defaults() if found is None else found
+            whole = default_text(self.form) if found is None else found
             before = self.parse(whole)
             text = whole.removeprefix(_BOM).replace("\r\n", "\n")
             data = tables(text, self.path.name)
-            wanted = copy.deepcopy(data)
-            edit(wanted)
+            wanted, where = copy.deepcopy(data), _path(data, key)
+            _set(wanted, where, value)
             try:
                 after = self._read(wanted)
             except WrongSetting as e:
                 raise SettingsError(str(e)) from None
             if wanted == data and found is not None:
                 return before
-            new = text if wanted == data else write(text, wanted)
-            if new is None:
-                raise SettingsError(
-                    f"{self.path.name} is written in a way that {display(what)} cannot be put into it: do it by hand"
-                )
-            if "\r\n" in whole:
-                new = new.replace("\n", "\r\n")
-            self._write((whole[: whole.startswith(_BOM)] + new).encode())
+            if wanted != data:
+                from agent.settings.edit import changed
+
+                new = changed(text, where, value, wanted, commented(one) if one is not None else "")
+                if new is None:
+                    what = f"{display(key)} cannot be put into it: do it by hand"
+                    raise SettingsError(f"{self.path.name} is written in a way that {what}")
+                text = new
+            self._write(whole[: whole.startswith(_BOM)] + (text.replace("\n", "\r\n") if "\r\n" in whole else text))
             return after
 
-    def _defaults(self) -> str:
-        from agent.settings.explain import default_text
-
-        return default_text(self.form)
-
-    def _write(self, raw: bytes) -> None:
+    def _write(self, text: str) -> None:
         """Through a link, and readable to nobody who could not read it: the environment of an MCP server may hold a password."""
         from agent.files import atomic_write
 
+        raw = text.encode()
         if len(raw) > MOST_BYTES:
             raise SettingsError(f"{self.path.name} would be larger than {MOST_BYTES // 1_000_000} MB")
         real = self.path.resolve()
@@ -184,6 +157,19 @@ class SettingsFile(Generic[S]):
         except (OSError, OutputError) as e:
             why = f"{real}: {e.strerror or e}" if isinstance(e, OSError) else e
             raise SettingsError(f"the settings were not saved: {why}") from None
+
+
+def _set(data: dict[str, Any], where: list[str], value: Any) -> None:
+    """Set a value in the tables, or add a rule."""
+    *path, last = where
+    for part in path:
+        data = data.setdefault(part, {})
+        if not isinstance(data, dict):
+            raise SettingsError(f"{display('.'.join(where))} cannot be set: {display(part)} is no table")
+    if where != [_RULES]:
+        data[last] = value
+    elif value not in (rules := data.setdefault(last, [])):
+        rules.append(value)
 
 
 def _path(data: Mapping[str, Any], key: str) -> list[str]:
