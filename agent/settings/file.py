@@ -6,8 +6,7 @@ import copy
 import re
 import stat
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -54,21 +53,22 @@ def agent_settings(path: Path) -> SettingsFile[Settings]:
     return SettingsFile(path, Settings, elsewhere=("screen", "keys"))
 
 
-@dataclass(frozen=True, slots=True)
 class SettingsFile(Generic[S]):
-    """A file with settings. Every method raises SettingsError, in one line.
+    """A file with settings. Every method raises SettingsError, in one line."""
 
-    Attributes:
-        path: where it is; it may not exist yet.
-        form: the dataclass that declares what may stand in it.
-        elsewhere: tables in it that others read.
-        kinds: stricter kinds for some keys of the top.
-    """
+    def __init__(
+        self, path: Path, form: type[S], *, elsewhere: Collection[str] = (), kinds: Mapping[str, Kind] | None = None
+    ) -> None:
+        """Nothing is read yet.
 
-    path: Path
-    form: type[S]
-    elsewhere: tuple[str, ...] = ()
-    kinds: Mapping[str, Kind] = field(default_factory=dict)
+        Args:
+            path: where it is; it may not exist.
+            form: the dataclass that declares what may stand in it.
+            elsewhere: tables in it that others read.
+            kinds: stricter kinds for some keys of the top.
+        """
+        self.path, self.form = path, form
+        self._elsewhere, self._kinds = elsewhere, kinds or {}
 
     def load(self) -> S:
         """What it says; without a file, the defaults. An error names the line, what is wrong there, and what it should be."""
@@ -86,7 +86,7 @@ class SettingsFile(Generic[S]):
             raise SettingsError(f"{self.path.name}, line {line}: {e}", line) from None
 
     def _read(self, data: Mapping[str, Any]) -> S:
-        return read(self.form, {key: value for key, value in data.items() if key not in self.elsewhere}, self.kinds)
+        return read(self.form, {key: value for key, value in data.items() if key not in self._elsewhere}, self._kinds)
 
     def create(self) -> bool:
         """Write the explained defaults where there is no file yet. Returns whether that was so."""

@@ -73,7 +73,6 @@ def _shown(value: Any) -> str:
     return display(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
-@dataclass(frozen=True, slots=True)
 class SwitchKind(Kind):
     """true or false."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -14,15 +13,12 @@ from agent.text.nearest import nearest
 _MODIFIERS = ("ctrl", "shift", "alt", "super", "hyper", "meta")
 
 
-@dataclass(frozen=True, slots=True)
 class KeysKind(Kind):
-    """Action id -> "key,key" in Textual's names. An id with dots may be quoted or not.
+    """Action id -> "key,key" in Textual's names. An id with dots may be quoted or not."""
 
-    Attributes:
-        actions: the ids that there are; None does not check them.
-    """
-
-    actions: Collection[str] | None = None
+    def __init__(self, actions: Collection[str] | None = None) -> None:
+        """``actions`` are the ids that there are; None does not check them."""
+        self.actions = actions
 
     def read(self, value: Any, where: Where) -> Mapping[str, str]:
         if not isinstance(value, dict):
