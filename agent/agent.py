@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.approval.policy import Approver, Gate, Policy
 from agent.engine.handle import Engine
@@ -26,6 +26,9 @@ from agent.turn.output import Output
 from agent.turn.parts import Parts
 from agent.turn.run import Run
 from agent.turn.transcript import Transcript
+
+if TYPE_CHECKING:
+    from agent.settings.values import Settings
 
 
 class Agent:
@@ -79,6 +82,7 @@ class Agent:
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._closed = False
+        self._opened = ExitStack()  # what is closed with the agent
         self._store: Store | None = None
         self.engine = model if isinstance(model, Engine) else Engine(model, **dict(engine or {}))
         try:
@@ -93,6 +97,36 @@ class Agent:
             if self._own_engine:
                 self.engine.close()
             raise
+
+    @classmethod
+    def from_settings(cls, settings: Settings | str | Path | None = None, **overrides: Any) -> Agent:
+        """The agent of the settings: model, system prompt, tools, MCP servers, rules, limits, sampling and engine.
+
+        Args:
+            settings: a settings file, or what was read of one; by default ``settings.toml`` in SPRIG_HOME, which need not be
+                there.
+            overrides: arguments of Agent, in the place of what the settings say. With ``tools``, the tools of MCP servers come
+                after them; ``mcp`` (ServerConfigs) stands in the place of the servers.
+
+        Raises:
+            SprigError: the file has an error, no model is named and the store has not just one; or as Agent.
+        """
+        from agent.settings.use import agent_arguments, load, model_of
+
+        found = load(settings)
+        with ExitStack() as stack:
+            arguments = {"model": overrides.get("model") or model_of(found), **agent_arguments(found), **overrides}
+            configs, notes = arguments.pop("mcp"), []
+            if configs:
+                from agent.tools.mcp.servers import MCPServers
+
+                servers = stack.enter_context(MCPServers(configs))
+                notes = [f"MCP server {name}: {why}" for name, why in servers.errors.items()]
+                arguments["tools"] = [*arguments["tools"], *servers.tools()]
+            agent = cls(**arguments)
+            agent.notes += notes
+            agent._opened = stack.pop_all()
+        return agent
 
     # What a script calls.
 
@@ -210,6 +244,7 @@ class Agent:
             self.engine.forget(self.conversation)
         if self._store is not None:
             self._store.close()
+        self._opened.close()
 
     def __enter__(self) -> Agent:
         return self

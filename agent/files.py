@@ -190,12 +190,17 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def atomic_write(path: Path, data: bytes | str) -> None:
-    """Write a small file in one step: a reader sees the old content or the new. Text is UTF-8. Raises OutputError."""
+def atomic_write(path: Path, data: bytes | str, *, mode: int | None = None) -> None:
+    """Write a small file in one step: a reader sees the old content or the new. Text is UTF-8. Raises OutputError.
+
+    With ``mode``, these are its permissions before the first byte is in it.
+    """
     raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
     part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as f:
+            if mode is not None:
+                os.fchmod(f.fileno(), mode)
             f.write(raw)
         publish(part, path)
     except OSError as e:

@@ -20,7 +20,7 @@ from agent.engine.steps import EndStep, PrefillStep, Step, TextStep
 from benchmarks.chat_text import RATE, pieces
 from tests.fixtures.fake_engine import FakeEngine
 from tui.app import SprigApp
-from tui.settings.values import Settings
+from tui.settings.values import ChatSettings
 from tui.talk.setup import Setup
 
 
@@ -59,7 +59,7 @@ class CountedApp(SprigApp):
 def main() -> None:
     session = sys.argv[1] if len(sys.argv) > 1 else None
     setup = Setup(model="paced", tools=(), max_tokens=1_000_000)
-    CountedApp(Settings(), setup, session=session, make_engine=lambda setup: PacedEngine(context=50_000_000)).run()
+    CountedApp(ChatSettings(), setup, session=session, make_engine=lambda setup: PacedEngine(context=50_000_000)).run()
 
 
 if __name__ == "__main__":

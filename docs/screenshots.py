@@ -145,12 +145,12 @@ async def chatting(
     """The chat, ready to be spoken to. ``size`` is columns and lines."""
     from agent.models.store import find_model
     from tui.app import SprigApp
-    from tui.settings.values import ScreenSettings, Settings
+    from tui.settings.values import ChatSettings, ScreenSettings
     from tui.talk.setup import Setup
 
     still = ScreenSettings(theme=theme, reduced_motion=True, approval_grace=0.0)
     setup = Setup(model=str(find_model(model)) if model else "", tools=tuple(tools), sampling={"temperature": 0})
-    app = SprigApp(Settings(screen=still), setup, session=session)
+    app = SprigApp(ChatSettings(screen=still), setup, session=session)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: app.chat.facts or not model)
         yield app, pilot

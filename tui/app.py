@@ -24,7 +24,7 @@ from agent.home import home
 from tui import themes
 from tui.commands.table import COMMANDS, run_command
 from tui.screens.chat import ChatScreen, NotesArrived
-from tui.settings.values import Settings
+from tui.settings.values import ChatSettings, chat_settings
 from tui.talk.inbox import FAST, SLOW, Inbox
 from tui.talk.setup import Setup
 
@@ -67,7 +67,7 @@ class SprigApp(App[None]):
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ChatSettings,
         setup: Setup,
         *,
         session: str | None = None,
@@ -237,16 +237,14 @@ class SprigApp(App[None]):
 
     def keep_rule(self, rule: Rule) -> None:
         """Write an approval rule into the settings file, beside this chat."""
-        self._change_file(lambda path: _add_rule(path, rule))
+        self._change_file(lambda path: chat_settings(path).add_rule(rule))
         self.settings = replace(self.settings, rules=(*self.settings.rules, rule))
 
     def keep(self, key: str, value: Any) -> None:
         """Write a setting into the file."""
-        from tui.settings.file import change
+        self._change_file(lambda path: chat_settings(path).change(key, value))
 
-        self._change_file(lambda path: change(path, key, value))
-
-    def apply(self, settings: Settings) -> tuple[list[str], list[str]]:
+    def apply(self, settings: ChatSettings) -> tuple[list[str], list[str]]:
         """Let changed settings hold. Returns their keys: those that do so now, and those that do from the next start on."""
         from tui.settings.apply import differences, with_settings
 
@@ -344,9 +342,3 @@ class SprigApp(App[None]):
         if self._inbox is not None:
             self._inbox.close()
         await asyncio.to_thread(self._put_all_away)
-
-
-def _add_rule(path: Path, rule: Rule) -> None:
-    from tui.settings.file import add_rule
-
-    add_rule(path, rule)

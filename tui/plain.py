@@ -7,12 +7,12 @@ import queue
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from agent import events as e
+from agent.cli.lines import EventLines, ask_in_lines, forget_typed, unfinished
 from agent.errors import SprigError
 from agent.text import display
 from tui.talk import notes as n
@@ -22,6 +22,7 @@ from tui.talk.talk import Talk
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from agent.approval.policy import Rule
     from agent.engine.handle import Engine
     from agent.sessions.store import Store
     from tui.talk.entries import Entry
@@ -37,7 +38,6 @@ Write a message and press Enter; a line that ends in a backslash goes on in the 
   /think on|off|auto
   /quit         leave; the conversation is kept"""
 _STOPPING = "Stopping …"
-_SLOW = 3.0  # seconds of reading a prompt after which that is said
 
 
 def chat_plainly(
@@ -48,6 +48,7 @@ def chat_plainly(
     source: TextIO | None = None,
     out: TextIO | None = None,
     make_engine: Callable[[Setup], Engine] | None = None,
+    keep_rule: Callable[[Rule], object] = lambda rule: None,
 ) -> None:
     """Talk until /quit or the end of the input.
 
@@ -57,6 +58,7 @@ def chat_plainly(
         message: said first.
         source, out: by default standard input and output.
         make_engine: loads a model; by default as the setup says.
+        keep_rule: writes the rule of an "always" into the settings; it may raise SprigError.
 
     Raises:
         SprigError: the model cannot be used, or none is there.
@@ -64,7 +66,7 @@ def chat_plainly(
     from agent.sessions.store import Store
 
     with Store() as store:
-        chat = PlainChat(store, source or sys.stdin, out or sys.stdout, make_engine)
+        chat = PlainChat(store, source or sys.stdin, out or sys.stdout, make_engine, keep_rule)
         try:
             chat.run(setup, session, message)
         finally:
@@ -72,16 +74,22 @@ def chat_plainly(
 
 
 class PlainChat:
-    """See the module."""
+    """One person at one terminal."""
 
-    def __init__(self, store: Store, source: TextIO, out: TextIO, make_engine: Callable[[Setup], Engine] | None = None) -> None:
-        self._store, self._source, self._out = store, source, out
+    def __init__(
+        self,
+        store: Store,
+        source: TextIO,
+        out: TextIO,
+        make_engine: Callable[[Setup], Engine] | None,
+        keep_rule: Callable[[Rule], object],
+    ) -> None:
+        self._store, self._source, self._out, self._keep_rule = store, source, out, keep_rule
         self._notes: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.talk = Talk(self._notes.put, lambda: store, make_engine)
         self._setup: Setup
         self._entries: Sequence[Entry] = ()
-        self._open_line = False  # whether the answer's last line is not ended
-        self._said = 0.0
+        self._lines = EventLines(self._write, lambda text: self._write(f"{text}\n"))
 
     def run(self, setup: Setup, session: str | None, message: str) -> None:
         self._setup = setup if setup.model else replace(setup, model=self._choose())
@@ -109,7 +117,7 @@ class PlainChat:
             try:
                 line = self._source.readline()
             except KeyboardInterrupt:
-                self._line()
+                self._lines.end_line()
                 return None
             if not line:
                 return "\n".join(lines) if lines else None
@@ -219,14 +227,14 @@ class PlainChat:
     # A run.
 
     def _run(self, begin: Callable[[], None]) -> None:
-        self._said = time.monotonic()
+        self._lines.begin()
         with _on_ctrl_c(self._stop):
             begin()
             while True:
                 note = self._next()
                 if isinstance(note, n.Settled):
                     self._entries = note.entries
-                    self._line()
+                    self._lines.end_line()
                     return
                 self._show(note)
 
@@ -237,62 +245,40 @@ class PlainChat:
 
     def _show(self, note: Any) -> None:
         match note:
-            case e.Text(text):
-                self._write(display(text, lines=True))
-                self._open_line = not text.endswith("\n")
-            case e.Prefill(done, total, _) if total > done and time.monotonic() - self._said > _SLOW:
-                self._said = time.monotonic()
-                self._say(f"Reading the conversation: {done} of {total} tokens.")
-            case e.CallReady(call):
-                arguments = ", ".join(f"{display(k)}: {display(str(v))[:300]}" for k, v in call.arguments.items())
-                self._say(f"Tool {display(call.name)}. {arguments}")
-            case e.CallRefused(call, why):
-                self._say(f"Tool {display(call.name)} was not run: {display(why)}")
-            case e.ToolProgress(call, text):
-                self._say(f"Tool {display(call.name)}: {display(text)}")
-            case e.ToolDone(call, ok, text, _, seconds, _):
-                lines = display(text, lines=True).splitlines()
-                more = f"\n({len(lines) - 8} more lines)" if len(lines) > 8 else ""
-                shown = "\n".join(line[:500] for line in lines[:8])
-                how = "is done" if ok else "failed"
-                self._say(f"Tool {display(call.name)} {how} after {seconds:.1f} seconds:\n{shown}{more}")
-            case e.Compacted(what, before, after):
-                self._say(f"The context was full: {what} ({before} tokens to {after}).")
             case str(own):
-                self._say(own)
-            case e.Problem(text) | n.Failed(text) | n.NotAsked(_, text):
-                self._say(f"sprig: {display(text)}")
+                self._lines.say(own)
+            case n.Failed(text) | n.NotAsked(_, text):
+                self._lines.say(f"sprig: {display(text)}")
             case e.Done(result) if result.reason not in ("done", "error"):
-                self._say(f"The answer was ended: {result.reason}.")
+                self._lines.say(f"The answer is not whole: {display(unfinished(result))}.")
             case n.Question(number, request):
                 self._ask(number, request)
             case n.Shown(_, _, entries, _):
                 self._entries = entries
             case _:
-                pass
+                self._lines.show(note)
 
     def _ask(self, number: int, request: Any) -> None:
-        """A person's word about a call; what was typed before the question is no answer to it."""
+        """A person's word about a call."""
         from agent.approval.policy import Answer
 
-        decision = request.decision
-        self._say(f"The model wants to run a tool, and {display(decision.reason)}:\n{decision.summary}")
-        for start, end, why in decision.risks:
-            self._say(f"Look at this: {decision.summary[start:end]} ({display(why)})")
         if not self._source.isatty():
-            self._say("Not allowed: nobody is at the terminal to ask.")
+            self._say(f"{display(request.tool.name)} is not allowed: nobody is at the terminal to ask.")
             self.talk.answer(number, Answer.no("nobody is there to ask"))
             return
-        _forget_typed(self._source)
+        forget_typed(self._source)
         with _on_ctrl_c(None):
-            reply = self._read("Allow it? y: yes, once. s: yes, in this session. n: no. Or write why not: ")
-        if reply is None:
+            decided = ask_in_lines(request, self._say, self._read)
+        if decided is None:
             self._stop()
             return
-        word = reply.strip()
-        yes, no = Answer.yes(), Answer.no()
-        answers = {"y": yes, "yes": yes, "s": Answer.always_yes(), "n": no, "no": no, "": no}
-        self.talk.answer(number, answers.get(word.lower(), Answer.no(word)))
+        answer, rule = decided
+        self.talk.answer(number, answer, rule)
+        if rule is not None:
+            try:
+                self._keep_rule(rule)
+            except SprigError as error:
+                self._say(f"This holds until you leave, but was not written: {display(str(error))}")
 
     # Lines.
 
@@ -314,17 +300,11 @@ class PlainChat:
         return self._notes.get()
 
     def _say(self, text: str) -> None:
-        self._line()
-        self._write(text + "\n")
+        self._lines.say(text)
 
     def _write(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
-
-    def _line(self) -> None:
-        if self._open_line:
-            self._open_line = False
-            self._write("\n")
 
 
 @contextlib.contextmanager
@@ -339,10 +319,3 @@ def _on_ctrl_c(do: Callable[[], None] | None) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _forget_typed(source: TextIO) -> None:
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import termios
-
-        termios.tcflush(source.fileno(), termios.TCIFLUSH)

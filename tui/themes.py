@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from textual.theme import BUILTIN_THEMES, Theme
 
-from tui.settings.values import OWN_THEMES
-
 if TYPE_CHECKING:
     from textual.app import App
 
@@ -233,4 +231,4 @@ def register(app: App[Any]) -> None:
 
 def names() -> tuple[str, ...]:
     """Every theme there is: ours, then Textual's own."""
-    return (*OWN_THEMES, *sorted(BUILTIN_THEMES))
+    return (*(theme.name for theme in _OWN), *sorted(BUILTIN_THEMES))

@@ -1,186 +1,142 @@
-"""The commands of the device, thin: arguments in, an agent, the answer for a person or a script."""
+"""`sprig ask`: arguments in, an agent, the answer for a person or a script."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent import home
 from agent.cli import console
-from agent.cli.options import SETTINGS, Json, Verbose
+from agent.cli.options import SETTINGS, AgentOptions, Json, Verbose, find_session, with_agent_options
 from agent.errors import SprigError
 from agent.text import display
 
 if TYPE_CHECKING:
     from agent.agent import Agent
-    from agent.events import Event, Result
+    from agent.approval.policy import Answer, ApprovalRequest
+    from agent.events import Result
+    from agent.sessions.store import Session
+    from agent.settings.file import SettingsFile
+    from agent.settings.values import Settings
 
 ask_app = typer.Typer(**SETTINGS)
 _MOST_INPUT = 2_000_000  # characters of standard input
-_UNFINISHED = {
-    "length": "the answer was cut off at its limit of tokens (--max-tokens)",
-    "rounds": "the model was still calling tools when its rounds were used up (--rounds)",
-    "time": "the time was up (--seconds)",
-    "context": "the context is full",
-    "loop": "the model repeated itself without end",
-    "cancelled": "cancelled",
-    "repeated call": "the model made the same call again and again",
-}
 
 
 @ask_app.command()
+@with_agent_options
 def ask(
+    options: AgentOptions,
     question: Annotated[
         str | None, typer.Argument(metavar="QUESTION", help="What to ask; what is piped in is added to it.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("-m", "--model", metavar="MODEL", help="GGUF file, name in the store, or demo; by default SPRIG_MODEL."),
-    ] = None,
-    system: Annotated[str, typer.Option("-s", "--system", metavar="TEXT", help="System prompt.")] = "",
-    tool: Annotated[
-        list[str] | None,
-        typer.Option("--tool", metavar="NAME", help="Built-in tool, or a .py file with @tool functions; repeat it."),
-    ] = None,
-    mcp: Annotated[
-        list[str] | None, typer.Option("--mcp", metavar="SERVER", help="NAME=COMMAND, an https URL or a JSON file; repeat it.")
-    ] = None,
-    allow: Annotated[
-        list[str] | None, typer.Option("--allow", metavar="TOOL", help="Let a tool run unasked (a name or pattern); repeat it.")
-    ] = None,
-    root: Annotated[Path, typer.Option(metavar="DIR", help="Folder that file tools and commands are kept to.")] = Path(),
     schema: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON Schema that the answer must fit.")] = None,
-    session: Annotated[
-        str | None, typer.Option(metavar="ID", help="Go on with a session: its id, 'last', or 'new' to begin one.")
-    ] = None,
-    context: Annotated[int | None, typer.Option("-c", "--context", min=256, metavar="N", help="Tokens of context.")] = None,
-    cache: Annotated[str, typer.Option(metavar="TYPE", help="K/V cache: f16, or q8_0 in half the memory.")] = "f16",
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None,
-    temperature: Annotated[
-        float | None, typer.Option(metavar="T", help="0 for the likeliest words; by default the model's.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Of the random draws.")] = None,
-    think: Annotated[bool | None, typer.Option("--think/--no-think", help="Switch thinking, where the model can.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of one answer.")] = 2048,
-    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Answers, tool calls between them.")] = 20,
-    seconds: Annotated[float | None, typer.Option(metavar="S", help="Time for everything.")] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens, speed and memory at the end.")] = False,
     json_: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Ask a model, with tools if you like; the answer comes as it is written."""
     with console.command(json=json_, verbose=verbose) as out, ExitStack() as stack:
-        from agent.agent import Agent
-        from agent.limits import Limits
+        from agent.cli.lines import unfinished
+        from agent.settings.file import agent_settings, place
 
-        text = _question(question)
-        form = _schema(schema)
-        kept = _session(session, stack)
-        agent = Agent(
-            _model(model),
-            tools=_tools(tool or [], mcp or [], root, stack),
-            system=system or (kept.info.system if kept is not None else ""),
-            approve=_approver(allow or []),
-            root=root,
-            session=kept,
-            thinking=think,
-            limits=Limits(rounds=rounds, tokens=max_tokens, seconds=seconds),
-            sampling={"temperature": temperature, "seed": seed},
-            engine={"context": context, "cache": cache, "threads": threads},
-        )
-        stack.callback(agent.close)
-        if kept is not None:
-            kept.configure(model=agent.engine.file.name, system=system or None, tools=[t.name for t in agent.tools] or None)
-        show = Show(out)
-        result = show.all(agent.stream(text, schema=form))
-        data = {**result.to_dict(), "model": agent.engine.file.path, "session": kept.id if kept is not None else None}
-        if result.value is not None:
-            data["value"] = result.value
+        text, form = _question(question), _schema(schema)
+        file = agent_settings(place(options.settings))
+        settings = options.over(file.load())
+        session = _session(options.session, stack)
+        if session is not None and options.system is None and session.info.system:
+            settings = replace(settings, system=session.info.system)
+        agent = _agent(settings, session, file, out, stack)
+        result = _run(agent, text, form, out)
         if json_:
-            out.result(data, "")
-        else:
-            show.end(result)
+            data = {**result.to_dict(), "model": agent.engine.file.path, "session": session.id if session is not None else None}
+            out.result(data | ({"value": result.value} if result.value is not None else {}), "")
         if stats:
             out.say(_stats(result, agent))
-        if kept is not None and session == "new":
-            out.say(f"session {kept.id}")
-        if result.reason != "done":
-            why = result.error or _UNFINISHED.get(result.reason, result.reason)
+        if session is not None and options.session == "new":
+            out.say(f"session {session.id}")
+        if why := unfinished(result):
             if json_:
                 out.say(f"sprig: {display(why)}")
                 raise SystemExit(console.FAILED)
             raise SprigError(why)
 
 
-class Show:
-    """The events of a run as a person reads them: the answer on standard output, all else on standard error."""
+def _agent(
+    settings: Settings, session: Session | None, file: SettingsFile[Settings], out: console.Console, stack: ExitStack
+) -> Agent:
+    from agent.agent import Agent
 
-    def __init__(self, out: console.Console) -> None:
-        self.out = out
-        self._open = False  # whether the last line of the answer is not ended
+    agent = stack.enter_context(Agent.from_settings(settings, session=session))
+    agent.gate.approver = lambda request: _approve(request, agent, file)
+    for note in agent.notes:
+        out.say(f"sprig: {display(note)}")
+    if session is not None:
+        session.configure(
+            model=agent.engine.file.name, system=settings.system or None, tools=[t.name for t in agent.tools] or None
+        )
+    return agent
 
-    def all(self, events: Iterator[Event]) -> Result:
-        from agent.events import Done
 
-        result = None
-        try:
-            for event in events:
-                if isinstance(event, Done):
-                    result = event.result
-                else:
-                    self._one(event)
-        except KeyboardInterrupt:
-            self._line()
-            raise
-        assert result is not None
-        return result
+def _run(agent: Agent, text: str, schema: Any, out: console.Console) -> Result:
+    """The answer on standard output as it comes, all else on standard error."""
+    from agent.cli.lines import EventLines
+    from agent.events import Done
 
-    def _one(self, event: Event) -> None:
-        from agent import events as e
+    def write(piece: str) -> None:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
 
-        match event:
-            case e.Text(text) if not self.out.json:
-                sys.stdout.write(display(text, lines=True))
-                sys.stdout.flush()
-                self._open = not text.endswith("\n")
-            case e.CallReady(call):
-                arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
-                self._say(f"> {call.name} {arguments}")
-            case e.CallRefused(call, why):
-                self._say(f"> {call.name}: {why}")
-            case e.ToolProgress(call, text):
-                self._say(f"  {call.name}: {text}")
-            case e.ToolDone(call, ok, text, _, seconds, _):
-                first, *rest = text.splitlines() or [""]
-                more = f" (+{len(rest)} lines)" if rest else ""
-                self._say(f"< {'' if ok else 'failed: '}{first[:200]}{more}  {seconds:.1f} s")
-            case e.Compacted(what, before, after):
-                self._say(f"the context was full: {what} ({before} tokens to {after})")
-            case e.Problem(text):
-                self._say(f"sprig: {text}")
-            case _:
-                pass
+    lines = EventLines(None if out.json else write, out.say)
+    result = None
+    try:
+        for event in agent.stream(text, schema=schema):
+            lines.show(event)
+            if isinstance(event, Done):
+                result = event.result
+    except KeyboardInterrupt:
+        lines.end_line()
+        raise
+    assert result is not None
+    lines.end_line()
+    return result
 
-    def _say(self, text: str) -> None:
-        self._line()
-        self.out.say(display(text))
 
-    def _line(self) -> None:
-        if self._open:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
-            self._open = False
+def _approve(request: ApprovalRequest, agent: Agent, file: SettingsFile[Settings]) -> Answer:
+    """Ask on the terminal, whatever standard input and output are; without one, what must be asked is denied."""
+    from agent.approval.policy import Answer
+    from agent.cli.lines import ask_in_lines, forget_typed
 
-    def end(self, result: Result) -> None:
-        """The answer's last line is a line."""
-        self._line()
+    terminal = Path("/dev/tty")  # itself: standard input may be a file that was piped in
+    try:
+        with (
+            terminal.open(encoding="utf-8", errors="replace") as keyboard,
+            terminal.open("w", encoding="utf-8", errors="replace") as screen,
+        ):
+
+            def say(text: str) -> None:
+                print(text, file=screen, flush=True)
+
+            def read(prompt: str) -> str | None:
+                print(prompt, end="", file=screen, flush=True)
+                return keyboard.readline() or None
+
+            forget_typed(keyboard)
+            answer, rule = ask_in_lines(request, say, read) or (Answer.no(), None)
+            if rule is not None:
+                agent.gate.policy = replace(agent.gate.policy, rules=(*agent.gate.policy.rules, rule))
+                try:
+                    file.add_rule(rule)
+                except SprigError as e:
+                    say(f"This holds for this run, but was not written: {display(str(e))}")
+            return answer
+    except OSError:
+        return Answer.no("nobody is there to ask")
 
 
 def _stats(result: Result, agent: Agent) -> str:
@@ -210,22 +166,6 @@ def _question(question: str | None) -> str:
     return "\n\n".join(parts)
 
 
-def _model(name: str | None) -> str:
-    chosen = name or os.environ.get("SPRIG_MODEL")
-    if chosen:
-        return chosen
-    found = sorted(home.models().glob("*.gguf")) if home.models().is_dir() else []
-    if len(found) == 1:
-        return str(found[0])
-    if not found:
-        from agent.models.demo import demo_model
-
-        demo = ", or try the demo model with -m demo" if demo_model() is not None else ""
-        raise SprigError(f"no model is named and none is in the store: -m FILE, make one with `sprig quantize`{demo}")
-    names = ", ".join(f.stem for f in found[:6]) + (", ..." if len(found) > 6 else "")
-    raise SprigError(f"no model is named, and the store has {len(found)}: -m NAME or SPRIG_MODEL, one of {names}")
-
-
 def _schema(path: Path | None) -> Any:
     if path is None:
         return None
@@ -240,73 +180,11 @@ def _schema(path: Path | None) -> Any:
     return found
 
 
-def _session(wanted: str | None, stack: ExitStack) -> Any:
+def _session(wanted: str | None, stack: ExitStack) -> Session | None:
     if wanted is None:
         return None
     from agent.sessions.store import Store
 
     store = Store()
     stack.callback(store.close)
-    if wanted == "new":
-        return store.create()
-    if wanted == "last":
-        found = store.latest()
-        if found is None:
-            raise SprigError("there is no session yet: --session new begins one")
-        return found
-    return store.open(wanted)
-
-
-def _tools(names: Sequence[str], servers: Sequence[str], root: Path, stack: ExitStack) -> list[Any]:
-    tools: list[Any] = []
-    for name in names:
-        tools += from_file(Path(name)) if name.endswith(".py") else [name]
-    if servers:
-        from agent.tools.mcp.servers import MCPServers, ServerConfig
-
-        connected = stack.enter_context(MCPServers([config for text in servers for config in ServerConfig.parse(text)]))
-        tools += connected.tools()
-    return tools
-
-
-def from_file(path: Path) -> list[Any]:
-    """The tools that a Python file defines with @tool. The file is run: it is the user's own."""
-    import runpy
-
-    from agent.tools.define import Tool
-
-    if not path.is_file():
-        raise SprigError(f"there is no file {path} with tools")
-    try:
-        found = [value for value in runpy.run_path(str(path)).values() if isinstance(value, Tool)]
-    except SprigError:
-        raise
-    except Exception as e:
-        raise SprigError(f"{path} could not be run: {type(e).__name__}: {' '.join(str(e).split())}") from None
-    if not found:
-        raise SprigError(f"{path} defines no tool; put @tool on a function in it (from agent import tool)")
-    return list({id(t): t for t in found}.values())
-
-
-def _approver(allowed: Sequence[str]) -> Any:
-    """Asks on the terminal, whatever standard input and output are; without one, what must be asked is denied."""
-    from fnmatch import fnmatchcase
-
-    from agent.approval.policy import Answer
-
-    def approve(request: Any) -> Any:
-        # Where nothing confines a tool, or it is not what it was, a pattern is no answer.
-        if not request.tool.unconfined and any(fnmatchcase(request.tool.name, pattern) for pattern in allowed):
-            return Answer.yes()
-        try:
-            # The terminal itself: standard input may be a file that was piped in.
-            with open("/dev/tty", "r+", buffering=1, encoding="utf-8", errors="replace") as tty:  # noqa: PTH123
-                tty.write(f"{request.decision.summary}\nAllow it? [y]es, [a]lways in this run, [N]o: ")
-                reply = tty.readline().strip().lower()
-        except OSError:
-            return Answer.no("nobody is there to ask")
-        if reply in ("a", "always"):
-            return Answer.always_yes()
-        return Answer.yes() if reply in ("y", "yes") else Answer.no()
-
-    return approve
+    return find_session(store, wanted) or store.create()

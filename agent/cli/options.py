@@ -1,10 +1,24 @@
-"""What all commands have in common on the command line."""
+"""What commands have in common on the command line, and all that `sprig ask` and `sprig chat` take alike."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
+
+from agent.errors import SprigError
+
+if TYPE_CHECKING:
+    from agent.approval.policy import Rule
+    from agent.sessions.store import Session, Store
+    from agent.settings.values import Settings
+    from agent.tools.mcp.config import ServerConfig
 
 SETTINGS: dict[str, Any] = {
     "add_completion": False,
@@ -14,6 +28,141 @@ SETTINGS: dict[str, Any] = {
 }
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show log lines, and the traceback of an error.")]
+S = TypeVar("S", bound="Settings")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOptions:
+    """The model, its tools and its limits. What is None is as the settings file has it."""
+
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", metavar="MODEL", help="GGUF file, name in the store, or demo.")
+    ] = None
+    session: Annotated[
+        str | None, typer.Option(metavar="new|last|ID", help="Conversation to go on with, or 'new'; sprig sessions lists them.")
+    ] = None
+    system: Annotated[str | None, typer.Option("-s", "--system", metavar="TEXT", help="System prompt.")] = None
+    tool: Annotated[
+        list[str] | None,
+        typer.Option("--tool", metavar="NAME", help="Built-in tool, 'none', or a .py file with @tool functions; repeat it."),
+    ] = None
+    mcp: Annotated[
+        list[str] | None, typer.Option("--mcp", metavar="SERVER", help="NAME=COMMAND, an https URL or a JSON file; repeat it.")
+    ] = None
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", metavar="TOOL", help="Let a tool run unasked (a name or pattern); repeat it.")
+    ] = None
+    root: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder that file tools and commands are kept to.")] = None
+    context: Annotated[int | None, typer.Option("-c", "--context", min=256, metavar="N", help="Tokens of context.")] = None
+    cache: Annotated[str | None, typer.Option(metavar="TYPE", help="K/V cache: f16, or q8_0 in half the memory.")] = None
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None
+    temperature: Annotated[float | None, typer.Option(metavar="T", help="0 for the likeliest words; by default the model's.")] = (
+        None
+    )
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Of the random draws.")] = None
+    think: Annotated[bool | None, typer.Option("--think/--no-think", help="Switch thinking, where the model can.")] = None
+    max_tokens: Annotated[int | None, typer.Option(min=1, metavar="N", help="Tokens of one answer.")] = None
+    rounds: Annotated[int | None, typer.Option(min=1, metavar="N", help="Answers to a message, tool calls between them.")] = None
+    seconds: Annotated[float | None, typer.Option(metavar="S", help="Time for everything that a message brings.")] = None
+    settings: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; by default settings.toml in SPRIG_HOME.")] = (
+        None
+    )
+
+    def over(self, settings: S) -> S:
+        """The settings with what was said here. Its tools may be Tool objects too. Raises SprigError."""
+        said = {
+            "model": self.model or os.environ.get("SPRIG_MODEL") or None,
+            "system": self.system,
+            "root": str(self.root) if self.root is not None else None,
+            "tools": _tools(self.tool) if self.tool is not None else None,
+            "thinking": {None: None, True: "on", False: "off"}[self.think],
+        }
+        return replace(
+            settings,
+            **_given(**said),
+            mcp=(*settings.mcp, *_servers(self.mcp or ())),
+            rules=(*settings.rules, *_rules(self.allow or ())),
+            sampling=replace(
+                settings.sampling, **_given(temperature=self.temperature, seed=self.seed, max_tokens=self.max_tokens)
+            ),
+            limits=replace(settings.limits, **_given(rounds=self.rounds, seconds=self.seconds)),
+            engine=replace(settings.engine, **_given(context=self.context, cache=self.cache, threads=self.threads)),
+        )
+
+
+def with_agent_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Let typer offer the options of AgentOptions in the place of the command's parameter ``options``."""
+    hints = get_type_hints(AgentOptions, include_extras=True)
+    shared = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(AgentOptions)
+    ]
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    parameters = [
+        p for one in own for p in (shared if one.name == "options" else [one.replace(kind=inspect.Parameter.KEYWORD_ONLY)])
+    ]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        options = AgentOptions(**{f.name: given.pop(f.name) for f in fields(AgentOptions)})
+        command(options=options, **given)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def find_session(store: Store, wanted: str) -> Session | None:
+    """The conversation that ``--session`` means; None for a new one. Raises SprigError."""
+    if wanted == "new":
+        return None
+    found = store.latest() if wanted == "last" else store.open(wanted)
+    if found is None:
+        raise SprigError("there is no session yet: --session new begins one")
+    return found
+
+
+def tools_of(path: Path) -> list[Any]:
+    """The tools that a Python file defines with @tool. The file is run: it is the user's own. Raises SprigError."""
+    import runpy
+
+    from agent.tools.define import Tool
+
+    if not path.is_file():
+        raise SprigError(f"there is no file {path} with tools")
+    try:
+        found = [value for value in runpy.run_path(str(path)).values() if isinstance(value, Tool)]
+    except SprigError:
+        raise
+    except Exception as e:
+        raise SprigError(f"{path} could not be run: {type(e).__name__}: {' '.join(str(e).split())}") from None
+    if not found:
+        raise SprigError(f"{path} defines no tool; put @tool on a function in it (from agent import tool)")
+    return list({id(t): t for t in found}.values())
+
+
+def _tools(names: Sequence[str]) -> tuple[Any, ...]:
+    if list(names) == ["none"]:
+        return ()
+    return tuple(tool for name in names for tool in (tools_of(Path(name)) if name.endswith(".py") else [name]))
+
+
+def _servers(texts: Sequence[str]) -> Iterator[ServerConfig]:
+    for text in texts:
+        from agent.tools.mcp.config import ServerConfig
+
+        yield from ServerConfig.parse(text)
+
+
+def _rules(patterns: Sequence[str]) -> Iterator[Rule]:
+    for pattern in patterns:
+        from agent.approval.policy import Rule
+
+        yield Rule("allow", pattern)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def leave_to(ctx: typer.Context, json: bool, verbose: bool) -> bool:

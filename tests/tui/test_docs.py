@@ -10,14 +10,14 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from agent.settings.declare import options
+from agent.settings.explain import default_text
 from tests.fixtures.paths import ROOT
 from tui.actions import actions
 from tui.cli import chat_app
 from tui.commands.table import COMMANDS
 from tui.screens.help import APPROVAL
-from tui.settings.schema import OPTIONS
-from tui.settings.text import default_text
-from tui.settings.values import OWN_THEMES
+from tui.settings.values import OWN_THEMES, ChatSettings
 
 DOCS = ROOT / "docs"
 CHAT = (DOCS / "chat.md").read_text()
@@ -73,8 +73,8 @@ def test_the_settings_file_is_shown_as_it_is() -> None:
     text = (DOCS / "settings.md").read_text()
     shown = re.search(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert shown is not None
-    assert shown[1] == default_text(), "docs/settings.md is older than the settings: tui.settings_text.default_text() is its text"
-    for one in OPTIONS:
+    assert shown[1] == default_text(ChatSettings), "docs/settings.md shows an older default_text(ChatSettings)"
+    for one in options(ChatSettings):
         assert f"#{one.where[-1]} = " in shown[1]
 
 

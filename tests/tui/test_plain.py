@@ -60,7 +60,9 @@ def test_nothing_of_a_model_or_a_tool_reaches_the_terminal_as_a_command() -> Non
     assert "fin␛]0;x␇al" in said
 
 
-@pytest.mark.parametrize(("reply", "ran"), [("y", 1), ("s", 2), ("n", 0), ("", 0), ("not in this house", 0), ("yess", 0)])
+@pytest.mark.parametrize(
+    ("reply", "ran"), [("y", 1), ("s", 2), ("a", 2), ("n", 0), ("", 0), ("not in this house", 0), ("yess", 0)]
+)
 def test_a_tool_asks_in_a_line(reply: str, ran: int) -> None:
     done: list[str] = []
 
@@ -74,7 +76,7 @@ def test_a_tool_asks_in_a_line(reply: str, ran: int) -> None:
     assert "The model wants to run a tool" in said
     assert "button: red" in said
     assert len(done) == ran
-    assert said.count("Allow it?") == (1 if reply == "s" else 2)
+    assert said.count("Allow it?") == (1 if reply in ("s", "a") else 2)
 
 
 def test_a_pipe_is_nobody_who_could_allow_something() -> None:

@@ -20,7 +20,7 @@ from tests.agent.engine.test_trial import bert
 from tests.fixtures.screens import STILL, say, text_of, until
 from tui.app import SprigApp
 from tui.screens.picker import PickerScreen
-from tui.settings.values import Settings
+from tui.settings.values import ChatSettings
 from tui.talk.notes import Opening
 from tui.talk.setup import Setup
 from tui.widgets.messages.notice import Notice
@@ -45,7 +45,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def chatting(**setup: Any) -> AsyncIterator[tuple[SprigApp, Pilot[None]]]:
     """The chat as a person starts it. One thread: two that wait for each other starve when the machine has other work."""
     usual = {"model": str(MODEL), "context": 1024, "threads": 1, "sampling": {"temperature": 0}, "max_tokens": 24}
-    app = SprigApp(Settings(screen=STILL), Setup(**{**usual, **setup}))
+    app = SprigApp(ChatSettings(screen=STILL), Setup(**{**usual, **setup}))
     async with app.run_test(size=(160, 50), notifications=True) as pilot:
         yield app, pilot
 

@@ -16,9 +16,11 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.theme import BUILTIN_THEMES, Theme
 from textual.widgets import Button, Checkbox, Footer, Header, Input, Label, Markdown, OptionList, ProgressBar, TextArea
 
+from agent.settings.file import SettingsError
 from tui import themes
-from tui.settings.file import SettingsError, parse
-from tui.settings.values import OWN_THEMES, ScreenSettings
+from tui.settings.values import OWN_THEMES, ScreenSettings, chat_settings
+
+parse = chat_settings(Path("settings.toml")).parse
 
 _SHADES = [f"{name}-{way}-{n}" for name in ("background", "surface", "panel") for way in ("lighten", "darken") for n in (1, 2)]
 _GROUNDS = (
@@ -226,7 +228,7 @@ async def test_quiet_words_of_a_painted_widget_are_seen_on_its_ground(
     """A colour that is "auto" is chosen for the ground of its own style, which such a part has not: it was white on paper."""
     from tests.fixtures.screens import until
     from tui.app import SprigApp
-    from tui.settings.values import Settings
+    from tui.settings.values import ChatSettings
     from tui.talk.setup import Setup
     from tui.widgets.messages.answer_text import AnswerText
     from tui.widgets.messages.diff import DiffView
@@ -238,7 +240,7 @@ async def test_quiet_words_of_a_painted_widget_are_seen_on_its_ground(
         ToolCallView("clock"): ("call--quiet", "call--mark"),
         DiffView("--- a\n+++ b\n@@ -1 +1 @@\n-a\n+b\n"): ("diff--number", "diff--note"),
     }
-    app = SprigApp(Settings(screen=ScreenSettings(theme=name, reduced_motion=True)), Setup(model="gone"))
+    app = SprigApp(ChatSettings(screen=ScreenSettings(theme=name, reduced_motion=True)), Setup(model="gone"))
     async with app.run_test() as pilot:
         await until(pilot, lambda: app.begun)
         await app.chat.conversation.mount(*parts)

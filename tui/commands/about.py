@@ -84,7 +84,7 @@ def _cost(usage: Usage) -> str:
 
 
 async def theme(chat: Chat, arguments: str) -> None:
-    from tui.settings.kinds import nearest
+    from agent.text.nearest import nearest
     from tui.themes import names
 
     def use(name: str | None) -> None:
@@ -110,14 +110,15 @@ async def theme(chat: Chat, arguments: str) -> None:
 async def settings(chat: Chat, arguments: str) -> None:
     """Where the file is. It is read again, and what it changes holds at once where that can be."""
     from tui.actions import action_ids
-    from tui.settings.file import create, load
+    from tui.settings.values import chat_settings
 
     path = chat.sprig.settings_path
-    if await asyncio.to_thread(create, path):
+    file = chat_settings(path, action_ids())
+    if await asyncio.to_thread(file.create):
         chat.tell(f"Written, with every setting explained: {path}\nChange it in an editor; /settings then reads it again.")
         return
     try:
-        found = await asyncio.to_thread(load, path, action_ids())
+        found = await asyncio.to_thread(file.load)
     except SprigError as e:
         raise SprigError(f"{e}\nNothing is changed. The file: {path}") from None
     changed, later = chat.sprig.apply(found)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.errors import SprigError
-from tui.settings.kinds import nearest
+from agent.text.nearest import nearest
 from tui.talk.setup import Setup
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tui.settings.kinds import nearest
+from agent.text.nearest import nearest
 
 _WORD = re.compile(r"/([^\s/]+)(?=\s|\Z)")
 _LIKE_A_COMMAND = re.compile(r"/[A-Za-z?][\w-]*(?: [^\n]*)?")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.approval.policy import Rule
     from agent.sessions.store import Store
     from tui.prompt.suggest import KnownCommand
-    from tui.settings.values import Settings
+    from tui.settings.values import ChatSettings
     from tui.talk.entries import Entry
     from tui.talk.notes import ModelFacts
     from tui.talk.setup import Setup
@@ -42,7 +42,7 @@ class Sprig(Protocol):
         commands: what can be said with a slash: name, about, hint.
     """
 
-    settings: Settings
+    settings: ChatSettings
     settings_path: Path
     root: Path
     begun: bool
@@ -57,7 +57,7 @@ class Sprig(Protocol):
     def kept(self, session: str) -> None: ...
     def keep_rule(self, rule: Rule) -> None: ...
     def keep(self, key: str, value: Any) -> None: ...
-    def apply(self, settings: Settings) -> tuple[list[str], list[str]]: ...
+    def apply(self, settings: ChatSettings) -> tuple[list[str], list[str]]: ...
     def pick_model(self) -> None: ...
     async def hand_over(self, path: Path) -> bool: ...
     def voice_key(self) -> None: ...

@@ -12,10 +12,11 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from agent.errors import SprigError
+from agent.settings.declare import option
+from agent.settings.values import SamplingSettings
 from agent.text import display
 from tui.screens.dialog import BACK, Dialog, KeyHint
 from tui.settings.sampling_values import DEFAULT_TOKENS, NAMES, Values, current, limits, read
-from tui.settings.schema import option
 from tui.talk.setup import Setup
 
 
@@ -70,7 +71,7 @@ class SamplingScreen(Dialog[Values]):
             read(name, field.value)
         except SprigError as e:
             wrong = display(str(e))
-        one = option(f"sampling.{name}")
+        one = option(SamplingSettings, name)
         about.update(f"✗ {wrong}" if wrong else one.teach if one is not None else "")
         about.set_class(bool(wrong), "-wrong")
         field.set_class(bool(wrong), "-wrong")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from tui.settings.values import Settings
+from tui.settings.values import ChatSettings
 from tui.talk.setup import Setup
 
 # What is decided when the chat starts.
 _LATER = ("model", "root", "engine.context", "engine.cache", "engine.threads", "screen.mouse", "screen.line_mode")
 
 
-def differences(before: Settings, after: Settings) -> tuple[list[str], list[str]]:
+def differences(before: ChatSettings, after: ChatSettings) -> tuple[list[str], list[str]]:
     """Dotted keys of what is different: what can hold at once, and what holds from the next start on."""
     keys = list(_different(before, after, ""))
     return [k for k in keys if k not in _LATER], [k for k in keys if k in _LATER]
@@ -29,7 +29,7 @@ def _different(before: Any, after: Any, way: str) -> list[str]:
     return found
 
 
-def with_settings(setup: Setup, before: Settings, after: Settings) -> Setup:
+def with_settings(setup: Setup, before: ChatSettings, after: ChatSettings) -> Setup:
     """The setup with what has changed in the settings. What was changed in the conversation, and not in the file, stays."""
     own = tuple(t for t in setup.tools if not isinstance(t, str))
     new: dict[str, Any] = {}

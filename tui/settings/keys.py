@@ -7,26 +7,33 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from tui.settings.kinds import Where, WrongSetting, name, nearest, wrong
+from agent.settings.kinds import Kind, Where, WrongSetting, name, wrong
+from agent.text.nearest import nearest
 
 _MODIFIERS = ("ctrl", "shift", "alt", "super", "hyper", "meta")
 
 
-def read_keys(table: Any, known_actions: Collection[str] | None) -> Mapping[str, str]:
-    """Action id -> "key,key" in Textual's names. An id with dots may be quoted or not. Raises WrongSetting."""
-    if not isinstance(table, dict):
-        raise wrong(("keys",), table, "is a table: write its settings below a line with [keys]")
-    found: dict[str, str] = {}
-    for where, value in _flat(table, ("keys",)):
-        action = ".".join(str(part) for part in where[1:])
-        if known_actions is not None and action not in known_actions:
-            meant = nearest(action, known_actions)
-            hint = f"did you mean {meant}?" if meant else "the help of the chat (F1) lists them"
-            raise WrongSetting(where, f"{name(where)}: there is no such action; {hint}")
-        if not isinstance(value, str):
-            raise wrong(where, value, 'is a text: "ctrl+q" or, for two keys, "ctrl+q,f10"')
-        found[action] = ",".join(_key(part.strip(), where) for part in _parts(value))
-    return MappingProxyType(found)
+class KeysKind(Kind):
+    """Action id -> "key,key" in Textual's names. An id with dots may be quoted or not."""
+
+    def __init__(self, actions: Collection[str] | None = None) -> None:
+        """``actions`` are the ids that there are; None does not check them."""
+        self.actions = actions
+
+    def read(self, value: Any, where: Where) -> Mapping[str, str]:
+        if not isinstance(value, dict):
+            raise wrong(where, value, "is a table: write its settings below a line with [keys]")
+        found: dict[str, str] = {}
+        for place, keys in _flat(value, where):
+            action = ".".join(str(part) for part in place[1:])
+            if self.actions is not None and action not in self.actions:
+                meant = nearest(action, self.actions)
+                hint = f"did you mean {meant}?" if meant else "the help of the chat (F1) lists them"
+                raise WrongSetting(place, f"{name(place)}: there is no such action; {hint}")
+            if not isinstance(keys, str):
+                raise wrong(place, keys, 'is a text: "ctrl+q" or, for two keys, "ctrl+q,f10"')
+            found[action] = ",".join(_key(part.strip(), place) for part in _parts(keys))
+        return MappingProxyType(found)
 
 
 def _flat(table: Mapping[str, Any], where: Where) -> Iterator[tuple[Where, Any]]:
@@ -53,7 +60,7 @@ def _key(text: str, where: Where) -> str:
 
 
 def _base(base: str, where: Where) -> str:
-    from textual.keys import KEY_NAME_REPLACEMENTS, Keys
+    from textual.keys import KEY_NAME_REPLACEMENTS, Keys, key_to_character
 
     if len(base) == 1 and base.isalnum():
         return base
@@ -63,19 +70,8 @@ def _base(base: str, where: Where) -> str:
         if unicode_name and base.isprintable():
             return KEY_NAME_REPLACEMENTS.get(unicode_name, unicode_name)
     known = {str(key.value) for key in Keys if not key.value.startswith("<")} | set(KEY_NAME_REPLACEMENTS.values())
-    if base in known or _is_character(base):
+    if base in known or key_to_character(base) is not None:
         return base
     meant = nearest(base, known)
     hint = f"did you mean {meant}?" if meant else "keys are called a, f1, enter, pageup, question_mark ..."
     raise WrongSetting(where, f'{name(where)}: there is no key "{name((base,))}"; {hint}')
-
-
-def _is_character(name_of_key: str) -> bool:
-    spoken = name_of_key.replace("_", " ")
-    for form in (spoken, spoken.replace(" ", "-")):
-        try:
-            unicodedata.lookup(form)
-        except KeyError:
-            continue
-        return True
-    return False

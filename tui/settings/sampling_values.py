@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from agent.errors import SprigError
-from tui.settings.kinds import Number, WrongSetting, nearest
-from tui.settings.schema import option
-from tui.settings.values import SamplingSettings
+from agent.settings.declare import option, options
+from agent.settings.kinds import NumberKind, WrongSetting, hint
+from agent.settings.values import SamplingSettings
 from tui.talk.setup import Setup
 
-NAMES = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "max_tokens")
+NAMES = tuple(one.key for one in options(SamplingSettings))
 Values = Mapping[str, float | int | None]  # None leaves it to the model; of max_tokens, to Sprig
 DEFAULT_TOKENS = SamplingSettings().max_tokens
 
@@ -64,12 +64,10 @@ def said(setup: Setup) -> str:
     return f"{chosen or 'as the model has it'}; at most {setup.max_tokens:,} tokens"
 
 
-def _kind(name: str) -> Number:
-    one = option(f"sampling.{name}") if name in NAMES else None
-    if one is None or not isinstance(one.kind, Number):
-        meant = nearest(name, NAMES)
-        hint = f"did you mean {meant}?" if meant else f"there are {', '.join(NAMES)}"
-        raise SprigError(f"there is no {name[:40]!r} in sampling; {hint}")
+def _kind(name: str) -> NumberKind:
+    one = option(SamplingSettings, name)
+    if one is None or not isinstance(one.kind, NumberKind):
+        raise SprigError(f"there is no {name[:40]!r} in sampling; {hint(name, NAMES)}")
     return one.kind
 
 

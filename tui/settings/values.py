@@ -1,114 +1,69 @@
-"""The settings of ``sprig chat``: plain data and its defaults. What may be said in the file is in ``tui.settings.schema``."""
+"""The settings of ``sprig chat``: those of the agent, and those of the screen and its keys, which stand in the same file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from agent.approval.policy import Rule
-    from agent.tools.mcp.config import ServerConfig
+from agent.settings.declare import section, setting, table, with_default
+from agent.settings.file import SettingsFile
+from agent.settings.kinds import NameKind, NumberKind, SwitchKind
+from agent.settings.values import CHAT_TOOLS, Settings
+from tui.settings.keys import KeysKind
 
-OWN_THEMES = ("sprig", "sprig-light", "sprig-contrast", "sprig-16")
-Thinking = Literal["auto", "on", "off"]
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingSettings:
-    """How tokens are drawn; None leaves it to the model's file. Limits and meaning as in ``agent.engine.sampling.Sampling``.
-
-    Attributes:
-        seed: None draws a new one for each answer.
-        max_tokens: of one answer.
-    """
-
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repeat_penalty: float | None = None
-    seed: int | None = None
-    max_tokens: int = 2048
-
-    def chosen(self) -> dict[str, float | int]:
-        """What was chosen, as ``Agent(sampling=...)`` takes it."""
-        names = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+OWN_THEMES = ("sprig", "sprig-light", "sprig-contrast", "sprig-16")  # known without tui.themes, which needs Textual
+_KEYS = """\
+# Keys. Give an action other keys: its name, then one key or more. The help
+# of the chat (F1) lists the actions, their names and their keys. Such as:
+#
+#     "app.quit" = "ctrl+q,f10"
+[keys]
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class LimitSettings:
-    """What one run may use: ``rounds`` answers with tool calls between them, ``seconds`` in all (None: no limit)."""
+def _theme_names() -> Sequence[str]:
+    from tui.themes import names
 
-    rounds: int = 20
-    seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """How the model is loaded: ``context`` in tokens and ``threads``, None for what fits this machine."""
-
-    context: int | None = None
-    cache: Literal["f16", "q8_0"] = "f16"
-    threads: int | None = None
+    return names()
 
 
 @dataclass(frozen=True, slots=True)
 class ScreenSettings:
-    """How it looks and behaves.
+    """How it looks and behaves."""
 
-    Attributes:
-        theme: one of ``tui.themes.names()``.
-        reduced_motion: nothing moves or blinks by itself.
-        mouse: take the mouse from the terminal.
-        line_mode: for a slow line: an answer is shown line by line, with few redraws.
-        fold_results: lines after which a tool's result is folded.
-        approval_grace: seconds in which a key press does not answer a question that has just appeared.
-        bell: ring when an answer or a question waits and the window has not the focus.
-    """
-
-    theme: str = "sprig"
-    reduced_motion: bool = False
-    mouse: bool = True
-    line_mode: bool = False
-    fold_results: int = 8
-    approval_grace: float = 0.5
-    bell: bool = True
+    theme: str = setting(
+        NameKind("theme", OWN_THEMES, _theme_names),
+        "sprig",
+        "sprig, sprig-light, sprig-contrast (high contrast), sprig-16 (only the terminal's own 16 colours), "
+        "or one of Textual's, such as nord.",
+    )
+    reduced_motion: bool = setting(SwitchKind(), False, "Nothing moves or blinks by itself.")
+    mouse: bool = setting(SwitchKind(), True, "false leaves the mouse to the terminal, for its own way of selecting.")
+    line_mode: bool = setting(
+        SwitchKind(),
+        False,
+        "For a slow line, such as SSH over radio: an answer comes line by line, and the screen is drawn rarely.",
+    )
+    fold_results: int = setting(NumberKind(1, 10_000, whole=True), 8, "A tool's result is folded beyond so many lines.")
+    approval_grace: float = setting(
+        NumberKind(0, 10),
+        0.5,
+        "Seconds in which a key does not answer a question that has just appeared, so that what you are typing is never a yes.",
+    )
+    bell: bool = setting(SwitchKind(), True, "Ring when an answer or a question waits and you are in another window.")
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Everything a person can set.
+class ChatSettings(Settings):
+    """Everything in the file. ``keys``: action id -> its keys, "key,key", as ``App.set_keymap`` takes them."""
 
-    Attributes:
-        model: file, or name in the store, that is opened by default; "" asks.
-        system: the system prompt; "" is the model's own.
-        root: folder of the file tools, absolute or from ``~``; "" is where ``sprig chat`` was started.
-        tools: names of the built-in tools that are on.
-        thinking: switch a model's thinking, where it can be switched.
-        unconfined: see ``agent.approval.policy.Policy``.
-        rules: what may run without asking.
-        mcp: MCP servers, in the order of the file.
-        keys: action id -> its keys, "key,key", as ``App.set_keymap`` takes them.
-    """
+    tools: tuple[str, ...] = with_default(Settings, "tools", CHAT_TOOLS)
+    screen: ScreenSettings = section(ScreenSettings, "How it looks and behaves.")
+    keys: Mapping[str, str] = table(KeysKind(), lambda: MappingProxyType({}), _KEYS)
 
-    model: str = ""
-    system: str = ""
-    root: str = ""
-    tools: tuple[str, ...] = ("read_file", "list_files", "search_files", "calculate", "clock")
-    thinking: Thinking = "auto"
-    unconfined: bool = False
-    sampling: SamplingSettings = field(default_factory=SamplingSettings)
-    limits: LimitSettings = field(default_factory=LimitSettings)
-    engine: EngineSettings = field(default_factory=EngineSettings)
-    screen: ScreenSettings = field(default_factory=ScreenSettings)
-    keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    mcp: tuple[ServerConfig, ...] = ()
-    rules: tuple[Rule, ...] = ()
 
-    @property
-    def think(self) -> bool | None:
-        """``thinking`` as ``Agent(thinking=...)`` takes it."""
-        return {"auto": None, "on": True, "off": False}[self.thinking]
+def chat_settings(path: Path, actions: Collection[str] | None = None) -> SettingsFile[ChatSettings]:
+    """All that a file says; it may not exist yet. ``actions``: ids that ``[keys]`` may name; None does not check them."""
+    return SettingsFile(path, ChatSettings, kinds={"keys": KeysKind(actions)})

@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.settings.use import root_of
+
 if TYPE_CHECKING:
     from agent.approval.policy import Rule
+    from agent.settings.values import Settings
     from agent.tools.mcp.config import ServerConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """See the module.
+    """All that an agent is made of.
 
     Attributes:
         model: a GGUF, the name of one in the store, or an Engine.
@@ -44,6 +47,27 @@ class Setup:
     root: Path = field(default_factory=Path.cwd)
     rules: tuple[Rule, ...] = ()
     unconfined: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Setup:
+        """What a conversation begins with. Raises SprigError when the folder of the file tools is not there."""
+        return cls(
+            model=settings.model,
+            tools=settings.tools,
+            mcp=settings.mcp,
+            system=settings.system,
+            thinking=settings.think,
+            sampling=settings.sampling.chosen(),
+            max_tokens=settings.sampling.max_tokens,
+            rounds=settings.limits.rounds,
+            seconds=settings.limits.seconds,
+            context=settings.engine.context,
+            cache=settings.engine.cache,
+            threads=settings.engine.threads,
+            root=root_of(settings),
+            rules=settings.rules,
+            unconfined=settings.unconfined,
+        )
 
     @property
     def engine(self) -> tuple[Any, ...]:

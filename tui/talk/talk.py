@@ -94,7 +94,7 @@ class Talk:
         self._jobs.put(lambda: self._go(message))
 
     def stop(self) -> None:
-        """End what is going on, in prefill too; an open question is answered with no."""
+        """End the run, in prefill too; an open question is answered with no."""
         self._stopping.set()
         agent = self._agent
         if agent is not None:
@@ -330,7 +330,7 @@ class Talk:
 
 
 def _engine(setup: Setup) -> Engine:
-    """The model, behind the screen in the order of who may use a core: a key press comes first."""
+    """Load the model with a lower priority than the screen: a key press comes first."""
     from agent.device.machine import cores
     from agent.engine.handle import Engine
 

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import io
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from agent.approval.policy import Rule
+from agent.cli.ask import ask_app
+from agent.cli.options import AgentOptions, tools_of
 from agent.sessions.store import Store
+from agent.settings.file import agent_settings
 from agent.text import display
 from tests.fixtures.chat_ggufs import chat_model
+from tests.fixtures.fake_engine import FakeEngine, call_text
 from tests.fixtures.paths import ROOT
+from tui.cli import chat_app
+from tui.plain import chat_plainly
+from tui.settings.values import chat_settings
+from tui.talk.setup import Setup
 
 Done = subprocess.CompletedProcess[str]
 FEW = ["--max-tokens", "24", "--seed", "5", "--threads", "1", "-c", "2048"]
@@ -188,6 +204,112 @@ def test_sessions_go_on(model: Path, home: Path) -> None:
     prompts = [told["usage"]["prompt_tokens"] for told in (first, second, third)]
     assert prompts == sorted(prompts)
     assert prompts[1] > prompts[0] + first["usage"]["generated_tokens"]
+
+
+def test_the_settings_say_what_no_option_says(model: Path, home: Path, tmp_path: Path) -> None:
+    home.mkdir()
+    settings = home / "settings.toml"
+    settings.write_text(
+        f"model = '{model}'\nsystem = 'Be brief.'\n[sampling]\nmax_tokens = 3\nseed = 5\n[engine]\ncontext = 2048\nthreads = 1\n"
+        "[screen]\ntheme = 'nord'\n[keys]\n'chat.new' = 'f2'\n"
+    )
+    first = only_json(ask("Well?", "--json", "--session", "new", home=home))
+    assert (first["model"], first["usage"]["generated_tokens"]) == (str(model), 3)
+    with Store(home / "sessions.db") as store:
+        assert store.open(first["session"]).info.system == "Be brief."
+    again = only_json(ask("Well?", "--json", "--max-tokens", "5", "-s", "", home=home))
+    assert again["usage"]["generated_tokens"] == 5
+    assert again["usage"]["prompt_tokens"] < first["usage"]["prompt_tokens"], "the command line says: no system prompt"
+    settings.write_text(settings.read_text().replace("[sampling]", "tools = ['clock']\n[sampling]", 1))
+    with_tool = only_json(ask("Well?", "--json", home=home))["usage"]["prompt_tokens"]
+    assert with_tool > first["usage"]["prompt_tokens"] + 50
+    assert only_json(ask("Well?", "--json", "--tool", "none", home=home))["usage"]["prompt_tokens"] < with_tool
+    other = tmp_path / "other.toml"
+    other.write_text("sampling.max_tokens = 0")
+    assert "other.toml, line 1: sampling.max_tokens is 0" in one_line(ask("Well?", "--settings", other, home=home))
+    assert "no settings file" in one_line(ask("Well?", "--settings", tmp_path / "nowhere.toml", home=home))
+
+
+def test_ask_and_chat_take_the_same_options() -> None:
+    shared = {field.name for field in fields(AgentOptions)}
+    ask_takes, chat_takes = ({p.name: p for p in get_command(app).params} for app in (ask_app, chat_app))
+    assert shared <= ask_takes.keys()
+    assert shared <= chat_takes.keys()
+    for name in shared:
+        assert (ask_takes[name].opts, ask_takes[name].help) == (chat_takes[name].opts, chat_takes[name].help)  # type: ignore[attr-defined]
+
+
+PRESS = """
+import sys
+from agent import tool
+from agent.cli.ask import ask_app
+from tests.fixtures.fake_engine import FakeEngine, call_text
+import agent.settings.use
+said = [call_text("press", {"button": "red"}), "ok"]
+agent.settings.use.model_of = lambda settings: FakeEngine(said)
+sys.argv = ["ask", "Press it", "--tool", sys.argv[1]]
+ask_app()
+"""
+
+
+@pytest.fixture
+def press(tmp_path: Path) -> Path:
+    """A tool that must be asked for, and leaves a mark where it ran."""
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from pathlib import Path\nfrom agent import tool\n@tool(approval='ask')\ndef press(button: str) -> str:\n"
+        f"    'Press.'\n    with Path({str(tmp_path / 'pressed')!r}).open('a') as f: f.write(button)\n    return 'pressed'\n"
+    )
+    return mine
+
+
+def at_a_terminal(tool: Path, home: Path, reply: bytes | None) -> str:
+    """What a person sees who asks for something that needs a tool; ``reply`` is typed when the question comes."""
+    master, slave = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", PRESS, str(tool)], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, cwd=ROOT,
+        env=environment(home, PYTHONPATH=str(ROOT)), start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(slave)
+    seen = b""
+    with contextlib.suppress(OSError):  # the terminal is gone with its last process
+        while piece := os.read(master, 65536):
+            seen += piece
+            if reply is not None and b"Or write why not:" in seen:
+                os.write(master, reply)
+                reply = None
+    os.close(master)
+    assert child.wait(30) == 0, seen
+    return seen.decode()
+
+
+@pytest.mark.parametrize(("reply", "ran"), [(b"y\n", True), (b"s\n", True), (b"n\n", False), (b"\n", False), (b"later\n", False)])
+def test_what_must_be_asked_is_asked_on_the_terminal(press: Path, home: Path, reply: bytes, ran: bool) -> None:
+    seen = at_a_terminal(press, home, reply)
+    assert "The model wants to run a tool" in seen
+    assert "button: red" in seen
+    assert (press.parent / "pressed").exists() == ran
+    assert not (home / "settings.toml").exists()
+
+
+def test_always_is_a_rule_in_the_settings_and_is_not_asked_again(press: Path, home: Path) -> None:
+    assert "a: always, for press" in at_a_terminal(press, home, b"a\n")
+    assert agent_settings(home / "settings.toml").load().rules == (Rule("allow", "press"),)
+    assert "wants to run" not in at_a_terminal(press, home, None)
+    assert (press.parent / "pressed").read_text() == "redred"
+
+
+def test_an_always_given_in_the_chat_counts_in_ask(press: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPRIG_HOME", str(home))
+    file = chat_settings(home / "settings.toml")
+    terminal = io.StringIO("Press it\na\n")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    engine = FakeEngine([call_text("press", {"button": "red"}), "ok"])
+    setup = Setup(model="fake", tools=tuple(tools_of(press)))
+    chat_plainly(setup, source=terminal, out=io.StringIO(), make_engine=lambda s: engine, keep_rule=file.add_rule)
+    assert "wants to run" not in at_a_terminal(press, home, None)
+    assert (press.parent / "pressed").read_text() == "redred"
 
 
 def _hear_interrupts() -> None:

@@ -14,7 +14,7 @@ from agent.sessions.store import Store
 from tests.fixtures.fake_engine import Say, call_text
 from tests.fixtures.screens import STILL, answered, at_home, chatting, picture, say, settle, text_of, until
 from tests.fixtures.sizes import all_sizes
-from tui.settings.values import Settings
+from tui.settings.values import ChatSettings
 from tui.widgets.approval.question import ApprovalView
 from tui.widgets.messages.notice import Notice
 from tui.widgets.messages.tool_call import ToolCallView
@@ -358,7 +358,7 @@ async def test_a_file_that_is_named_goes_along_and_is_folded(tmp_path: Path) -> 
 
 
 async def test_keys_are_remapped_by_the_settings() -> None:
-    settings = Settings(screen=STILL, keys={"chat.again": "f8"})
+    settings = ChatSettings(screen=STILL, keys={"chat.again": "f8"})
     async with chatting(["One.", "Two."], settings=settings) as (app, pilot):
         await say(pilot, "Say")
         await answered(pilot)
@@ -392,7 +392,7 @@ async def test_every_command_of_the_palette_is_there() -> None:
 
 
 async def test_a_key_for_an_action_that_there_is_not_is_said() -> None:
-    settings = Settings(screen=STILL, keys={"chat.agian": "f8"})
+    settings = ChatSettings(screen=STILL, keys={"chat.agian": "f8"})
     async with chatting(settings=settings) as (app, pilot):
         await until(pilot, lambda: any("chat.agian" in str(n.message) for n in app._notifications))
 

@@ -24,8 +24,7 @@ from tui.screens.sampling import SamplingScreen
 from tui.screens.text import TextScreen
 from tui.screens.theme import ThemeScreen
 from tui.screens.tools import ToolsScreen
-from tui.settings import file as settings_file
-from tui.settings.values import Settings
+from tui.settings.values import ChatSettings, chat_settings
 from tui.widgets.approval import question
 
 
@@ -69,7 +68,7 @@ def tools_of(app: Any) -> list[str]:
 
 @small_and_wide
 async def test_the_help_shows_every_key_as_it_is_now_and_every_command(size: tuple[int, int]) -> None:
-    async with chatting(size=size, settings=Settings(screen=STILL, keys={"chat.new": "ctrl+b,f2"})) as (app, pilot):
+    async with chatting(size=size, settings=ChatSettings(screen=STILL, keys={"chat.new": "ctrl+b,f2"})) as (app, pilot):
         await pilot.press("f1")
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
         if size[0] == 40:
@@ -285,7 +284,7 @@ async def test_rules_are_shown_with_where_they_come_from(size: tuple[int, int]) 
 
     rule = Rule("allow", "run_command", "command", "git status")
     script = [call_text("press", {"button": "red"}), "Pressed."]
-    settings = Settings(screen=STILL, rules=(rule,))
+    settings = ChatSettings(screen=STILL, rules=(rule,))
     async with chatting(script, size=size, settings=settings, rules=(rule,), tools=(press,)) as (app, pilot):
         await ready(app, pilot)
         app.talk.add_rule(Rule("deny", "press", "button", "blue"))
@@ -338,7 +337,7 @@ async def test_a_theme_is_seen_before_it_is_kept(home: Path, size: tuple[int, in
         await gone(app, pilot)
         assert app.theme == "sprig-light"
         await until(pilot, lambda: (home / "settings.toml").is_file())
-        assert settings_file.load(home / "settings.toml").screen.theme == "sprig-light"
+        assert chat_settings(home / "settings.toml").load().screen.theme == "sprig-light"
         assert "did you mean sprig-light?" in await command(app, pilot, "/theme sprig-lite")
         await command(app, pilot, "/theme nord")
         assert app.theme == "nord"
@@ -349,7 +348,7 @@ async def test_settings_are_written_read_again_and_errors_named_by_their_line(ho
         await ready(app, pilot)
         path = home / "settings.toml"
         assert str(path) in await command(app, pilot, "/settings")
-        assert settings_file.load(path) == Settings()
+        assert chat_settings(path).load() == ChatSettings()
         assert path.stat().st_mode & 0o077 == 0, "a password may come into it"
         path.write_text('[screen]\ntheme = "sprig"\nfold_results = "many"\n')
         said = await command(app, pilot, "/settings")
@@ -377,7 +376,7 @@ async def test_settings_are_written_read_again_and_errors_named_by_their_line(ho
 
 async def test_a_rule_that_was_taken_out_of_the_settings_no_longer_allows_anything(home: Path) -> None:
     rule = Rule("allow", "run_command", "command", "git status")
-    async with chatting(settings=Settings(screen=STILL, rules=(rule,)), rules=(rule,)) as (app, pilot):
+    async with chatting(settings=ChatSettings(screen=STILL, rules=(rule,)), rules=(rule,)) as (app, pilot):
         await ready(app, pilot)
         app.talk.add_rule(mine := Rule("deny", "fetch_url"))
         home.mkdir(exist_ok=True)

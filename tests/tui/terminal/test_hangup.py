@@ -20,11 +20,11 @@ CHAT = """
 import signal, sys, time
 from tests.fixtures.fake_engine import FakeEngine, Say
 from tui.app import SprigApp
-from tui.settings.values import Settings
+from tui.settings.values import ChatSettings
 from tui.talk.setup import Setup
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 slow = Say("word " * 4000, during=lambda said: time.sleep(0.02))
-app = SprigApp(Settings(), Setup(model="fake"), message="Talk", make_engine=lambda setup: FakeEngine([slow]))
+app = SprigApp(ChatSettings(), Setup(model="fake"), message="Talk", make_engine=lambda setup: FakeEngine([slow]))
 app.run(inline=sys.argv[1] == "inline")
 """
 

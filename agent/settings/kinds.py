@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from agent.text import display
+from agent.text.nearest import nearest
 
 Where = tuple[str | int, ...]
 _SHOWN = 60  # characters of a value in a message
@@ -16,31 +17,51 @@ _MOST_TEXT = 200_000
 
 
 class WrongSetting(Exception):
-    """A value that cannot be; ``where`` is its way from the top of the file: keys, and places in arrays."""
+    """A value that cannot be. ``where`` is its path from the top of the file: keys, and indices of arrays."""
 
     def __init__(self, where: Where, message: str) -> None:
         super().__init__(message)
         self.where = where
 
 
-class Kind(Protocol):
+class Kind:
     """Checks a value as it stands in the file."""
 
     def read(self, value: Any, where: Where) -> Any:
         """The value as the program uses it. Raises WrongSetting."""
+        raise NotImplementedError
 
     def write(self, value: Any) -> Any:
         """The same value as the file has it."""
+        return plain(value)
+
+
+def plain(value: Any) -> Any:
+    """The value in lists and dicts, as tomllib gives it; what is None in a mapping is left out."""
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items() if v is not None}
+    return [plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def name(where: Where) -> str:
-    """What a person calls it: ``sampling.temperature``; places in arrays are left out, the line tells them."""
+    """What a person calls it: ``sampling.temperature``. Indices are left out; the line of the message tells them."""
     return display(".".join(key for key in where if isinstance(key, str)))
 
 
 def wrong(where: Where, value: Any, takes: str) -> WrongSetting:
     """The error of a value: what it is, and what it should be."""
     return WrongSetting(where, f"{name(where)} is {_shown(value)}; it {takes}")
+
+
+def unknown(where: Where, hint: str) -> WrongSetting:
+    """The error of a key that there is not."""
+    return WrongSetting(where, f"{name(where)} is unknown; {hint}")
+
+
+def hint(word: str, known: Sequence[str]) -> str:
+    """What was probably meant, else everything that there is."""
+    meant = nearest(word, known)
+    return f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
 
 
 def _shown(value: Any) -> str:
@@ -52,22 +73,7 @@ def _shown(value: Any) -> str:
     return display(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """What was probably meant."""
-    import difflib  # only a mistake needs it
-
-    found = difflib.get_close_matches(word.lower(), list(known), 1, 0.6)
-    return found[0] if found else None
-
-
-def one_of(names: Sequence[str]) -> str:
-    """``"a", "b" or "c"``."""
-    quoted = [f'"{n}"' for n in names]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
+class SwitchKind(Kind):
     """true or false."""
 
     def read(self, value: Any, where: Where) -> bool:
@@ -75,12 +81,9 @@ class Switch:
             raise wrong(where, value, "is true or false")
         return value
 
-    def write(self, value: bool) -> bool:
-        return value
-
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class NumberKind(Kind):
     """A number from ``least`` to ``most``; ``word`` stands for None."""
 
     least: float
@@ -96,34 +99,29 @@ class Number:
             return value if self.whole else float(value)
         span = f"{self.least:,} to {self.most:,}".replace(",", " ")
         also = f', or is "{self.word}"' if self.word is not None else ""
-        raise wrong(where, value, f"goes from {span}{also}" if right else f"is a {self._what} from {span}{also}")
-
-    @property
-    def _what(self) -> str:
-        return "whole number" if self.whole else "number"
+        what = "whole number" if self.whole else "number"
+        raise wrong(where, value, f"goes from {span}{also}" if right else f"is a {what} from {span}{also}")
 
     def write(self, value: float | int | None) -> float | int | str | None:
         return self.word if value is None else value
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """One of some words."""
+class WordKind(Kind):
+    """One of a few words."""
 
-    names: tuple[str, ...]
+    words: tuple[str, ...]
 
     def read(self, value: Any, where: Where) -> str:
-        if value not in self.names:
-            raise wrong(where, value, f"is {one_of(self.names)}")
+        if value not in self.words:
+            *others, last = (f'"{word}"' for word in self.words)
+            raise wrong(where, value, f"is {', '.join(others)} or {last}")
         return str(value)
-
-    def write(self, value: str) -> str:
-        return value
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """One of many names, which are looked up only when it is not among the ``usual`` ones."""
+class NameKind(Kind):
+    """One of many names of ``what``, which are looked up only when it is not among the ``usual`` ones."""
 
     what: str
     usual: tuple[str, ...]
@@ -134,19 +132,13 @@ class Known:
             raise wrong(where, value, f"is the name of {self.what}")
         if value not in self.usual and value not in (names := self.names()):
             meant = nearest(value, names)
-            raise WrongSetting(
-                where,
-                f"{name(where)}: {self.what} {_shown(value)} does not exist; "
-                + (f'did you mean "{meant}"?' if meant else f"there are {', '.join(names)}"),
-            )
-        return value
-
-    def write(self, value: str) -> str:
+            other = f'did you mean "{meant}"?' if meant else f"there are {', '.join(names)}"
+            raise WrongSetting(where, f"{name(where)}: {self.what} {_shown(value)} does not exist; {other}")
         return value
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextKind(Kind):
     """A text. One line unless ``lines``; ``folder`` makes it a place that is the same wherever the program is started."""
 
     lines: bool = False
@@ -165,20 +157,36 @@ class Text:
             raise wrong(where, value, 'is a folder that begins with / or ~, or ""')
         return value
 
-    def write(self, value: str) -> str:
-        return value
+
+@dataclass(frozen=True, slots=True)
+class ListKind(Kind):
+    """An array whose members are all of one kind; with ``once``, none counts twice."""
+
+    of: Kind
+    once: bool = False
+
+    def read(self, value: Any, where: Where) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise wrong(where, value, 'is an array of texts: ["one", "two"]')
+        found = [self.of.read(item, (*where, i)) for i, item in enumerate(value)]
+        return tuple(dict.fromkeys(found) if self.once else found)
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
-    """An array whose members are all of one kind; none counts twice."""
+class PairsKind(Kind):
+    """A table of texts under names that the person chooses."""
 
     of: Kind
 
-    def read(self, value: Any, where: Where) -> tuple[Any, ...]:
-        if not isinstance(value, list | tuple):
-            raise wrong(where, value, 'is an array: ["one", "two"]')
-        return tuple(dict.fromkeys(self.of.read(item, (*where, i)) for i, item in enumerate(value)))
+    def read(self, value: Any, where: Where) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise wrong(where, value, 'is a table of texts: { NAME = "value" }')
+        return {key: self.of.read(item, (*where, key)) for key, item in value.items()}
 
-    def write(self, value: Any) -> Any:
-        return [self.of.write(item) for item in value] if isinstance(value, list | tuple) else value
+
+def read_fields(table: Mapping[str, Any], where: Where, kinds: Mapping[str, Kind]) -> dict[str, Any]:
+    """The values of a table whose keys are all known. Raises WrongSetting."""
+    for key in table:
+        if key not in kinds:
+            raise unknown((*where, key), hint(key, tuple(kinds)))
+    return {key: kinds[key].read(value, (*where, key)) for key, value in table.items()}

@@ -1,0 +1,121 @@
+"""How settings are declared: as fields of a dataclass. Reading, checking, editing and the explained file follow from that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from agent.settings.kinds import Kind, Where, hint, unknown, wrong
+from agent.text.nearest import nearest
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A setting as it was declared.
+
+    Attributes:
+        where: its keys from the top of the file.
+        default: its value where the file is silent.
+        teach: a comment that explains it.
+        kind: what it may be; None for a section.
+        section: the dataclass of a [table] with fixed keys.
+        free: it is a table whose keys a person chooses; ``teach`` stands in the explained file as it is.
+    """
+
+    where: tuple[str, ...]
+    default: Any
+    teach: str
+    kind: Kind = field(default_factory=Kind)
+    section: type | None = None
+    free: bool = False
+
+    @property
+    def key(self) -> str:
+        return ".".join(self.where)
+
+
+def setting(kind: Kind, default: Any, teach: str) -> Any:
+    """A field that holds one value."""
+    return field(default=default, metadata={"kind": kind, "teach": teach})
+
+
+def section(form: type, teach: str) -> Any:
+    """A field that holds the settings of ``form``, a [table] of the file."""
+    return field(default_factory=form, metadata={"section": form, "teach": teach})
+
+
+def table(kind: Kind, default: Callable[[], Any], teach: str) -> Any:
+    """A field that holds tables with free keys; ``teach`` is their part of the explained file."""
+    return field(default_factory=default, metadata={"kind": kind, "teach": teach, "free": True})
+
+
+def with_default(form: type, name: str, default: Any) -> Any:
+    """A field of another dataclass once more, with another default."""
+    return field(default=default, metadata=next(f.metadata for f in fields(form) if f.name == name))
+
+
+def declared(form: type) -> tuple[Option, ...]:
+    """The fields of a dataclass, in order."""
+    plain = form()
+    return tuple(Option((f.name,), getattr(plain, f.name), **f.metadata) for f in fields(form))
+
+
+def options(form: type) -> tuple[Option, ...]:
+    """Every setting that holds one value; those in sections with their whole keys."""
+    found: list[Option] = []
+    for one in declared(form):
+        if one.section is not None:
+            found += (Option((*one.where, *o.where), o.default, o.teach, o.kind) for o in declared(one.section))
+        elif not one.free:
+            found.append(one)
+    return tuple(found)
+
+
+def option(form: type, key: str) -> Option | None:
+    """The setting with this dotted key, if there is one."""
+    return next((o for o in options(form) if o.key == key), None)
+
+
+def read(form: type[S], data: Mapping[str, Any], kinds: Mapping[str, Kind]) -> S:
+    """The settings that the tables of a file hold.
+
+    Args:
+        form: the dataclass that declares them.
+        data: as tomllib gives it.
+        kinds: used in the place of those declared, for some keys of the top.
+
+    Raises:
+        WrongSetting: with the place in ``data`` that is wrong.
+    """
+    return _read(form, data, (), kinds, form)
+
+
+def _read(form: type[S], data: Mapping[str, Any], where: Where, kinds: Mapping[str, Kind], top: type) -> S:
+    known = {one.where[0]: one for one in declared(form)}
+    for key in data:
+        if key not in known:
+            raise unknown((*where, key), _hint(top, key, tuple(known)))
+    found = {}
+    for key, one in known.items():
+        if key not in data:
+            continue
+        if one.section is None:
+            found[key] = kinds.get(key, one.kind).read(data[key], (*where, key))
+        elif isinstance(data[key], dict):
+            found[key] = _read(one.section, data[key], (*where, key), {}, top)
+        else:
+            raise wrong((*where, key), data[key], f"is a table: write its settings below a line with [{key}]")
+    return form(**found)
+
+
+def _hint(top: type, key: str, known: tuple[str, ...]) -> str:
+    everywhere = {o.where[-1]: o for o in options(top)}
+    if key in everywhere:
+        home = everywhere[key].where
+        return f"{key} belongs {f'below [{home[0]}]' if len(home) > 1 else 'above the first [table]'}"
+    if nearest(key, known) is None and (meant := nearest(key, everywhere)):
+        return f"did you mean {everywhere[meant].key}?"
+    return hint(key, known)

@@ -1,0 +1,111 @@
+"""Writing one change into the text of a settings file; everything else stays as its owner wrote it.
+
+There are several places for a change, from the one that reads best to the one that works in the oddest file. Each gives a whole
+new text. The first text that holds the wanted values, and no others, is taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import Item, Table
+
+from agent.text import display
+
+Data = Mapping[str, Any]
+
+
+def written(value: Any) -> str:
+    """A value as TOML."""
+    return _item(value).as_string()
+
+
+def changed(text: str, where: Sequence[str], value: Any, wanted: Data, default: str) -> str | None:
+    """The text with a value set, or with one more of the ``[[rules]]``.
+
+    Args:
+        text: TOML without errors, its lines ended by newlines alone.
+        where: keys from the top.
+        value: as tomllib would read it.
+        wanted: all that the new text must hold.
+        default: the line that holds the setting at its default, commented out; "" when there is no such line.
+
+    Returns:
+        The new text; None when the file is written in a way that no place fits.
+    """
+    for new in _texts(text, where, value, default):
+        with contextlib.suppress(ValueError):
+            if tomllib.loads(new) == wanted:
+                return new
+    return None
+
+
+def _texts(text: str, where: Sequence[str], value: Any, default: str) -> Iterator[str]:
+    *table, last = where
+    header = tomlkit.key(where).as_string()
+    if where == ["rules"]:
+        yield _at_the_end(text, f"[[{header}]]\n{_lines(value)}")
+    elif isinstance(value, dict):
+        block = f"[{header}]\n{_lines(value)}"
+        before, rules, after = text.partition("# Rules:")  # servers come before the comment on rules
+        yield f"{before}{block}\n{rules}{after}" if rules else _at_the_end(text, block)
+    else:
+        line = _lines({last: value})
+        mention = re.compile(rf"[ \t]*#[ ]?{re.escape(last)}[ \t]*=")
+        lines = re.findall(r"[^\n]*\n|[^\n]+", text)  # str.splitlines would also split at U+2028 and such
+        mentions = [i for i, other in enumerate(lines) if mention.match(other)]
+        for i in mentions:
+            if lines[i].strip() == default:
+                yield "".join([*lines[:i], line, *lines[i + 1 :]])
+        for i in mentions:
+            yield "".join([*lines[: i + 1], "" if lines[i].endswith("\n") else "\n", line, *lines[i + 1 :]])
+        if table and table[0] not in tomllib.loads(text):
+            yield _at_the_end(text, f"[{tomlkit.key(table).as_string()}]\n{line}")
+    yield from _by_tomlkit(text, where, value)
+
+
+def _by_tomlkit(text: str, where: Sequence[str], value: Any) -> Iterator[str]:
+    *table, last = where
+    try:
+        document = tomlkit.parse(text)
+        holder: Any = document
+        for part in table:
+            holder = holder.setdefault(part, tomlkit.table())
+        # A comment that ends a table speaks of what follows it: a new key comes before it.
+        body = holder.value.body if isinstance(holder, Table) and last not in holder else []
+        rest = []
+        while body and body[-1][0] is None:
+            rest.append(body.pop()[1])
+        if where == ["rules"]:
+            holder[last].append(value)
+        else:
+            holder[last] = value if isinstance(value, dict) else _item(value)
+        for item in reversed(rest):
+            holder.add(item)
+        yield tomlkit.dumps(document)
+    except (TOMLKitError, LookupError, TypeError, ValueError, AttributeError):
+        return
+
+
+def _lines(table: Data) -> str:
+    return "".join(f"{tomlkit.key(key).as_string()} = {written(value)}\n" for key, value in table.items())
+
+
+def _item(value: Any) -> Item:
+    item: Item = tomlkit.item(value)
+    if isinstance(value, dict):
+        item = tomlkit.inline_table()
+        item.update(value)
+    elif isinstance(value, str) and "\n" in value and display(value, lines=True) == value and not re.search(r'"""|\\', value):
+        item = tomlkit.value(f'"""\n{value}"""')  # lines that look as they were written
+    return item
+
+
+def _at_the_end(text: str, block: str) -> str:
+    return f"{text.rstrip()}\n\n{block}" if text.strip() else block

@@ -1,0 +1,240 @@
+"""The settings file: read with its errors named by line, and changed without touching what its owner wrote beside the change."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+import stat
+import threading
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from agent.errors import OutputError, SprigError
+from agent.home import home
+from agent.settings.declare import Option, option, read
+from agent.settings.kinds import Kind, WrongSetting, plain
+from agent.settings.values import Settings
+from agent.text import display
+
+if TYPE_CHECKING:
+    from agent.approval.policy import Rule
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=Settings)
+MOST_BYTES = 1_000_000
+_BOM = "\ufeff"
+_RULES = "rules"  # the one key to whose value something is added
+_WRITING = threading.Lock()  # between reading the file and writing it, no other thread of ours does the same
+_PLACE = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
+
+
+class SettingsError(SprigError):
+    """The settings cannot be used. ``line`` is the one to look at, counted from 1, where the error has one."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def place(path: Path | None = None) -> Path:
+    """Where the settings are: a file that is named, which must be there, or ``settings.toml`` in SPRIG_HOME.
+
+    Raises:
+        SettingsError: the named file is not there.
+    """
+    own = home() / "settings.toml"
+    if path is not None and not path.is_file():
+        raise SettingsError(f"there is no settings file {path}; without a name, {own} is read")
+    return path or own
+
+
+def agent_settings(path: Path) -> SettingsFile[Settings]:
+    """What a file says of the agent; it may not exist yet."""
+    return SettingsFile(path, Settings, elsewhere=("screen", "keys"))
+
+
+class SettingsFile(Generic[S]):
+    """A file with settings. Every method raises SettingsError, in one line."""
+
+    def __init__(
+        self, path: Path, form: type[S], *, elsewhere: Collection[str] = (), kinds: Mapping[str, Kind] | None = None
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            path: where it is; it may not exist.
+            form: the dataclass that declares what may stand in it.
+            elsewhere: tables in it that others read.
+            kinds: stricter kinds for some keys of the top.
+        """
+        self.path, self.form = path, form
+        self._elsewhere, self._kinds = elsewhere, kinds or {}
+
+    def load(self) -> S:
+        """What it says; without a file, the defaults. An error names the line, what is wrong there, and what it should be."""
+        text = read_text(self.path)
+        log.info("settings: %s %s", self.path, "is not there" if text is None else "read")
+        return self.form() if text is None else self.parse(text)
+
+    def parse(self, text: str) -> S:
+        """What a text says that stands in the place of the file's."""
+        try:
+            return self._read(tables(text, self.path.name))
+        except WrongSetting as e:
+            from agent.settings.lines import line_of
+
+            line = line_of(text.removeprefix(_BOM), e.where)
+            raise SettingsError(f"{self.path.name}, line {line}: {e}", line) from None
+
+    def _read(self, data: Mapping[str, Any]) -> S:
+        return read(self.form, {key: value for key, value in data.items() if key not in self._elsewhere}, self._kinds)
+
+    def create(self) -> bool:
+        """Write the explained defaults where there is no file yet. Returns whether that was so."""
+        if read_text(self.path) is not None:
+            return False
+        from agent.settings.explain import default_text
+
+        self._write(default_text(self.form))
+        return True
+
+    def change(self, key: str, value: Any) -> S:
+        """Set one value; a missing file is made, with every setting explained in it.
+
+        Args:
+            key: dotted: ``sampling.seed``, ``keys.ACTION``, ``mcp.NAME`` (a table of its fields) or ``mcp.NAME.FIELD``.
+            value: as the settings have it; None where a setting can be "auto" or "none".
+
+        Returns:
+            What the file says now. A file with an error is left as it is.
+        """
+        one = option(self.form, key)
+        return self._put(key, plain(value) if one is None else one.kind.write(value), one)
+
+    def add_rule(self, rule: Rule) -> S:
+        """Add an approval rule, unless it is there. Otherwise as ``change``."""
+        return self._put(_RULES, rule.to_dict(), None)
+
+    def _put(self, key: str, value: Any, one: Option | None) -> S:
+        """Change the tables, check them, find a text that holds just these, and put it in the place of the old one."""
+        from agent.settings.explain import commented, default_text
+
+        with _WRITING:
+            found = read_text(self.path)
+            whole = default_text(self.form) if found is None else found
+            before = self.parse(whole)
+            text = whole.removeprefix(_BOM).replace("\r\n", "\n")
+            data = tables(text, self.path.name)
+            wanted, where = copy.deepcopy(data), _path(data, key)
+            _set(wanted, where, value)
+            try:
+                after = self._read(wanted)
+            except WrongSetting as e:
+                raise SettingsError(str(e)) from None
+            if wanted == data and found is not None:
+                return before
+            if wanted != data:
+                from agent.settings.edit import changed
+
+                new = changed(text, where, value, wanted, commented(one) if one is not None else "")
+                if new is None:
+                    what = f"{display(key)} cannot be put into it: do it by hand"
+                    raise SettingsError(f"{self.path.name} is written in a way that {what}")
+                text = new
+            self._write(whole[: whole.startswith(_BOM)] + (text.replace("\n", "\r\n") if "\r\n" in whole else text))
+            return after
+
+    def _write(self, text: str) -> None:
+        """Through a link, and readable to nobody who could not read it: the environment of an MCP server may hold a password."""
+        from agent.files import atomic_write
+
+        raw = text.encode()
+        if len(raw) > MOST_BYTES:
+            raise SettingsError(f"{self.path.name} would be larger than {MOST_BYTES // 1_000_000} MB")
+        real = self.path.resolve()
+        try:
+            real.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(real, raw, mode=stat.S_IMODE(real.stat().st_mode) if real.exists() else 0o600)
+        except (OSError, OutputError) as e:
+            why = f"{real}: {e.strerror or e}" if isinstance(e, OSError) else e
+            raise SettingsError(f"the settings were not saved: {why}") from None
+
+
+def _set(data: dict[str, Any], where: list[str], value: Any) -> None:
+    """Set a value in the tables, or add a rule."""
+    *path, last = where
+    for part in path:
+        data = data.setdefault(part, {})
+        if not isinstance(data, dict):
+            raise SettingsError(f"{display('.'.join(where))} cannot be set: {display(part)} is no table")
+    if where != [_RULES]:
+        data[last] = value
+    elif value not in (rules := data.setdefault(last, [])):
+        rules.append(value)
+
+
+def _path(data: Mapping[str, Any], key: str) -> list[str]:
+    """Keys from the top. An action's id may hold dots: it is one key, unless the file has it as several."""
+    parts = key.split(".")
+    if parts[0] != "keys":
+        return parts
+    inner: Any = data
+    for part in parts:
+        inner = inner.get(part) if isinstance(inner, dict) else None
+    return parts if inner is not None else ["keys", key.removeprefix("keys.")]
+
+
+def tables(text: str, title: str) -> dict[str, Any]:
+    """The TOML tables of a text; ``title`` is what errors call it. Raises SettingsError with the line of what is no TOML."""
+    import tomllib  # 10 ms that a start without a file can do without
+
+    text = text.removeprefix(_BOM)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise _syntax_error(str(e), text, title) from None
+    except RecursionError:
+        raise SettingsError(f"{title}: its brackets are nested too deep to be settings") from None
+    except ValueError as e:  # a number with thousands of digits
+        raise SettingsError(f"{title} cannot be read: {display(str(e))}") from None
+
+
+def _syntax_error(message: str, text: str, title: str) -> SettingsError:
+    found = _PLACE.match(message)
+    what, line, column = found.groups() if found else (message, None, None)
+    if what.startswith("Cannot overwrite"):
+        what = "this key is there twice"  # tomllib says "a value"
+    what = display(what[:1].lower() + what[1:200])
+    if line is not None:
+        return SettingsError(f"{title}, line {line}: not TOML: {what} (column {column})", int(line))
+    from agent.settings.lines import open_line
+
+    number = open_line(text.replace("\r\n", "\n"))
+    return SettingsError(f"{title}, line {number}: not TOML: {what}", number)
+
+
+def read_text(path: Path) -> str | None:
+    """The text of the file with its line ends and byte order mark; None when there is none. Raises SettingsError."""
+    try:
+        # Opening a pipe would wait for somebody to write into it.
+        if not stat.S_ISREG(mode := path.stat().st_mode):
+            what = "a folder" if stat.S_ISDIR(mode) else "no file"
+            raise SettingsError(f"{path} is {what}: move it away, and the settings are made new")
+        with path.open("rb") as f:
+            raw = f.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise SettingsError(f"{path} cannot be read: {e.strerror or e}") from None
+    if len(raw) > MOST_BYTES:
+        raise SettingsError(f"{path} is larger than {MOST_BYTES // 1_000_000} MB, too large to be settings")
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise SettingsError(f"{path.name}, line 1: it is UTF-16; save it as UTF-8", 1)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as e:
+        line = raw.count(b"\n", 0, e.start) + 1
+        raise SettingsError(f"{path.name}, line {line}: byte {raw[e.start]:#04x} is not UTF-8; save it as UTF-8", line) from None
