@@ -13,6 +13,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from gguf import Keys
 
 from agent.errors import CheckpointError, GGUFError, SourceError, UnsupportedError, VocabError
 from agent.gguf.check import check
@@ -23,7 +24,8 @@ from pipeline.architectures import Slice, Tensor, find_architecture
 from pipeline.card import general_keys, quantization_keys
 from pipeline.format.gguf_file import Raw, Value
 from pipeline.onepass.rows import SOURCE_TYPES
-from pipeline.recipes.mixtures import ModelFacts, Recipe
+from pipeline.recipes.mixtures import Recipe
+from pipeline.recipes.rules import ModelFacts
 from pipeline.sources.checkpoint import Checkpoint, TensorInfo
 from pipeline.sources.source import Source, cached_bytes, headers, open_checkpoint
 from pipeline.vocab.vocabulary import Vocabulary, load_vocabulary
@@ -93,11 +95,11 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
     n_weights = sum(prod(t.shape) for t in tensors)
     general = general_keys(source, arch.gguf, n_weights, recipe)
     facts = _facts(arch.gguf, keys)
-    name = str(general["general.name"])
+    name = str(general[Keys.General.NAME])
     if vocabulary.name_needs not in name.lower():  # llama.cpp tells this family's tokenizer by the model's name
-        general["general.name"] = f"{name} ({vocabulary.name_needs})"
+        general[Keys.General.NAME] = f"{name} ({vocabulary.name_needs})"
     elif not vocabulary.name_needs:  # and would give it to every other that is called so, or refuse its tokens
-        general["general.name"] = re.sub(r"(phi)-?(?=3)", r"\1 ", name, flags=re.IGNORECASE)
+        general[Keys.General.NAME] = re.sub(r"(phi)-?(?=3)", r"\1 ", name, flags=re.IGNORECASE)
     all_keys: dict[str, Value] = {**general, **arch.gguf_keys(source.files), **vocabulary.keys}
     probes = {p: vocabulary.encode(p) for p in vocabulary.probes}
     return Model(
@@ -137,14 +139,20 @@ def _source_type(info: TensorInfo) -> GGMLType:
     return kind
 
 
-def _facts(architecture: str, keys: Mapping[str, Value]) -> ModelFacts:
+def _facts(architecture: str, keys: Mapping[str, Any]) -> ModelFacts:
     def first(name: str, default: int = 0) -> int:
-        value = keys.get(name, default)
+        value = keys.get(name.format(arch=architecture), default)
         items = np.atleast_1d(np.asarray(value)).ravel()
         return int(items[0]) if items.size else default
 
-    heads = first("attention.head_count", 1)
-    return ModelFacts(architecture, first("block_count"), heads, first("attention.head_count_kv", heads), first("expert_count"))
+    heads = first(Keys.Attention.HEAD_COUNT, 1)
+    return ModelFacts(
+        architecture,
+        first(Keys.LLM.BLOCK_COUNT),
+        heads,
+        first(Keys.Attention.HEAD_COUNT_KV, heads),
+        first(Keys.LLM.EXPERT_COUNT),
+    )
 
 
 def _template(vocabulary: Vocabulary) -> str:
@@ -152,15 +160,15 @@ def _template(vocabulary: Vocabulary) -> str:
     template = vocabulary.templates.get("default")
     if template is None:
         return "none"
-    tokens = vocabulary.keys.get("tokenizer.ggml.tokens")
+    tokens = vocabulary.keys.get(Keys.Tokenizer.LIST)
 
-    def token(kind: str) -> str:
-        number = vocabulary.keys.get(f"tokenizer.ggml.{kind}_token_id")
+    def text_of(kind: str) -> str:
+        number = vocabulary.keys.get(kind)
         known = isinstance(number, int) and isinstance(tokens, list) and number < len(tokens)
         text = tokens[number] if known else ""  # type: ignore[index]
         return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 
-    report = check_template(template, bos=token("bos"), eos=token("eos"))
+    report = check_template(template, bos=text_of(Keys.Tokenizer.BOS_ID), eos=text_of(Keys.Tokenizer.EOS_ID))
     if not report.renders:
         raise VocabError(
             f"the chat template does not render: {report.error}; correct it in the checkpoint or take another revision"
@@ -210,11 +218,11 @@ def from_gguf(source: Source, recipe: Recipe) -> Model:
             f"{source.path.name} is already quantized ({odd.name} is {odd.type.name}); quantizing twice loses twice: "
             "start from a GGUF in F32, F16, BF16 or Q8_0"
         )
-    if "split.count" in header.keys and int(header.keys["split.count"]) > 1:
+    if Keys.Split.LLM_KV_SPLIT_COUNT in header.keys and int(header.keys[Keys.Split.LLM_KV_SPLIT_COUNT]) > 1:
         raise UnsupportedError(
             f"{source.path.name} is one of {header.keys['split.count']} parts; join them with llama-gguf-split --merge"
         )
-    architecture = str(header.keys.get("general.architecture", ""))
+    architecture = str(header.keys.get(Keys.General.ARCHITECTURE, ""))
     if not architecture:
         raise GGUFError(f"{source.path.name} does not say its architecture; it is not a model")
     keys: dict[str, Value] = {k: Raw(v) for k, v in header.raw_keys.items() if not _OWN_KEYS.match(k)}
@@ -222,15 +230,14 @@ def from_gguf(source: Source, recipe: Recipe) -> Model:
         t.name: TensorInfo(t.name, t.type.name, t.shape, source.path.name, t.offset, t.nbytes) for t in header.tensors.values()
     }
     tensors = [Tensor(t.name, t.shape, (Slice(t.name),)) for t in header.tensors.values()]
-    prefix = f"{architecture}."
-    facts = _facts(architecture, {k.removeprefix(prefix): v for k, v in header.keys.items() if k.startswith(prefix)})
     notes = ["the source is Q8_0 already: what its rounding lost stays lost"] if _mostly_q8(header) and recipe.quantized else []
     stored = {t.name: t.type for t in header.tensors.values()}
-    embedding = header.keys.get(f"{prefix}attention.causal") is False
-    template = "as in the source" if "tokenizer.chat_template" in header.keys else "none"
+    embedding = header.keys.get(Keys.Attention.CAUSAL.format(arch=architecture)) is False
+    template = "as in the source" if Keys.Tokenizer.CHAT_TEMPLATE in header.keys else "none"
     return Model(
-        architecture, embedding, keys | quantization_keys(recipe), tensors, infos, stored, facts, template, notes=tuple(notes)
-    )
+        architecture, embedding, keys | quantization_keys(recipe), tensors, infos, stored, _facts(architecture, header.keys),
+        template, notes=tuple(notes),
+    )  # fmt: skip
 
 
 def _mostly_q8(header: Header) -> bool:

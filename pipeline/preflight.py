@@ -13,6 +13,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from gguf import Keys
+
 from agent.device.machine import available_memory, cores
 from agent.errors import OutputError, RecipeError, SourceError
 from agent.files import free_disk, human_size
@@ -240,7 +242,7 @@ def _memory(tensors: Sequence[Tensor], layout: Layout, model: Model, threads: in
         if t.row_order is not None:
             raw = sum(model.infos[s.source].nbytes for s in t.sources)
             largest = max(largest, raw)
-    tokens = model.keys.get("tokenizer.ggml.tokens")
+    tokens = model.keys.get(Keys.Tokenizer.LIST)
     vocabulary = _TOKEN_MEMORY * len(tokens) if isinstance(tokens, list) else 0
     # A tensor that is reordered is held in its own type, as float32 and as what it becomes.
     return _BASE_MEMORY + vocabulary + threads * _THREAD_MEMORY + 2 * 5 * largest + 3 * len(layout.header)

@@ -141,7 +141,7 @@ class Architecture:
                 )
 
     def keys(self) -> dict[str, Value]:
-        """GGUF keys without the architecture's prefix: "context_length" -> ..."""
+        """GGUF keys as ``gguf.Keys`` spells them, "{arch}.context_length" -> ..."""
         raise NotImplementedError
 
     def gguf_keys(self, files: Mapping[str, bytes]) -> dict[str, Value]:
@@ -150,7 +150,7 @@ class Architecture:
         Args:
             files: the checkpoint's small files by name, for what config.json does not say.
         """
-        return {f"{self.gguf}.{key}": value for key, value in self.keys().items()}
+        return {key.format(arch=self.gguf): value for key, value in self.keys().items()}
 
     def tensors(self) -> list[Tensor]:
         """Every output tensor, in any order.

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from gguf import Keys, PoolingType
+
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Architecture
 from pipeline.format.gguf_file import Value
@@ -15,7 +17,10 @@ _FLAGS = frozenset(
     f"pooling_mode_{mode}"
     for mode in ("mean_tokens", "cls_token", "lasttoken", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
 )
-_POOLING = {"mean_tokens": 1, "mean": 1, "cls_token": 2, "cls": 2, "lasttoken": 3}
+_POOLING = {
+    "mean_tokens": PoolingType.MEAN, "mean": PoolingType.MEAN, "cls_token": PoolingType.CLS, "cls": PoolingType.CLS,
+    "lasttoken": PoolingType.LAST,
+}  # fmt: skip
 
 
 def _both(table: Mapping[str, str]) -> dict[str, str]:
@@ -100,20 +105,20 @@ class Bert(Architecture):
 
     def keys(self) -> dict[str, Value]:
         return {
-            "block_count": self.n_layers,
-            "context_length": self.integer("max_position_embeddings"),
-            "embedding_length": self.integer("hidden_size"),
-            "feed_forward_length": self.integer("intermediate_size"),
-            "attention.head_count": self.n_heads,
-            "attention.layer_norm_epsilon": self.number("layer_norm_eps"),
-            "attention.causal": False,
-            "vocab_size": self.vocab_rows,
+            Keys.LLM.BLOCK_COUNT: self.n_layers,
+            Keys.LLM.CONTEXT_LENGTH: self.integer("max_position_embeddings"),
+            Keys.LLM.EMBEDDING_LENGTH: self.integer("hidden_size"),
+            Keys.LLM.FEED_FORWARD_LENGTH: self.integer("intermediate_size"),
+            Keys.Attention.HEAD_COUNT: self.n_heads,
+            Keys.Attention.LAYERNORM_EPS: self.number("layer_norm_eps"),
+            Keys.Attention.CAUSAL: False,
+            Keys.LLM.VOCAB_SIZE: self.vocab_rows,
         }
 
     def gguf_keys(self, files: Mapping[str, bytes]) -> dict[str, Value]:
-        keys = super().gguf_keys(files) | {"tokenizer.ggml.token_type_count": self.integer("type_vocab_size")}
+        keys = super().gguf_keys(files) | {Keys.Tokenizer.TOKEN_TYPE_COUNT: self.integer("type_vocab_size")}
         pooling = pooling_type(files)
-        return keys if pooling is None else keys | {f"{self.gguf}.pooling_type": pooling}
+        return keys if pooling is None else keys | {Keys.LLM.POOLING_TYPE.format(arch=self.gguf): pooling}
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         d, ff = self.integer("hidden_size"), self.integer("intermediate_size")

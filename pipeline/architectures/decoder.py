@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from gguf import Keys
+
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Architecture, Tensor, rope_interleave
 from pipeline.architectures.rope import read_rope, rope_keys, rope_tensors
@@ -137,16 +139,16 @@ class Decoder(Architecture):
             # Within the window all layers see everything, which is what llama.cpp computes: that far the model is exact.
             context = min(context, window)
         keys: dict[str, Value] = {
-            "block_count": self.n_layers,
-            "context_length": context,
-            "embedding_length": self.integer("hidden_size"),
-            "feed_forward_length": self.integer("intermediate_size"),
-            "attention.head_count": self.n_heads,
-            "attention.head_count_kv": self.n_kv_heads,
-            "attention.layer_norm_rms_epsilon": self.number("rms_norm_eps", "norm_eps"),
-            "attention.key_length": self.head_dim,
-            "attention.value_length": self.head_dim,
-            "vocab_size": self.vocab_rows,
+            Keys.LLM.BLOCK_COUNT: self.n_layers,
+            Keys.LLM.CONTEXT_LENGTH: context,
+            Keys.LLM.EMBEDDING_LENGTH: self.integer("hidden_size"),
+            Keys.LLM.FEED_FORWARD_LENGTH: self.integer("intermediate_size"),
+            Keys.Attention.HEAD_COUNT: self.n_heads,
+            Keys.Attention.HEAD_COUNT_KV: self.n_kv_heads,
+            Keys.Attention.LAYERNORM_RMS_EPS: self.number("rms_norm_eps", "norm_eps"),
+            Keys.Attention.KEY_LENGTH: self.head_dim,
+            Keys.Attention.VALUE_LENGTH: self.head_dim,
+            Keys.LLM.VOCAB_SIZE: self.vocab_rows,
         }
         return keys | rope_keys(self.hp, self.rope_head_dim)
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from gguf import Keys
+
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Tensor
 from pipeline.architectures.decoder import ATTENTION, MLP, TRUNK, WINDOW_KINDS, Decoder, sizes
@@ -71,10 +73,10 @@ class Gemma2(Decoder):
         if self.window is None:
             raise CheckpointError("config.json: gemma2 needs a sliding_window")
         return super().keys() | {
-            "attention.sliding_window": self.window,
-            "attention.sliding_window_pattern": self.is_sliding(),
-            "attn_logit_softcapping": self.number("attn_logit_softcapping"),
-            "final_logit_softcapping": self.number("final_logit_softcapping"),
+            Keys.Attention.SLIDING_WINDOW: self.window,
+            Keys.Attention.SLIDING_WINDOW_PATTERN: self.is_sliding(),
+            Keys.LLM.ATTN_LOGIT_SOFTCAPPING: self.number("attn_logit_softcapping"),
+            Keys.LLM.FINAL_LOGIT_SOFTCAPPING: self.number("final_logit_softcapping"),
         }
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:

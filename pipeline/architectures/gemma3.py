@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from gguf import Keys
+
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.decoder import QK_NORMS, WINDOW_KINDS, sizes
 from pipeline.architectures.gemma2 import Gemma2
@@ -50,12 +52,12 @@ class Gemma3(Gemma2):
                 raise CheckpointError("config.json: gemma3 has sliding layers and no sliding_window")
             local = self.local_rope()
             keys |= {
-                "attention.sliding_window": self.window,
-                "attention.sliding_window_pattern": sliding,
-                "rope.freq_base_swa": local,
+                Keys.Attention.SLIDING_WINDOW: self.window,
+                Keys.Attention.SLIDING_WINDOW_PATTERN: sliding,
+                Keys.Rope.FREQ_BASE_SWA: local,
             }
         if self.hp.get("final_logit_softcapping") is not None:
-            keys["final_logit_softcapping"] = self.number("final_logit_softcapping")
+            keys[Keys.LLM.FINAL_LOGIT_SOFTCAPPING] = self.number("final_logit_softcapping")
         return keys
 
     def local_rope(self) -> float:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from gguf import Keys
+
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Tensor
 from pipeline.architectures.decoder import QK_NORMS, WINDOW_KINDS, Decoder, sizes
@@ -123,25 +125,25 @@ class Gemma4(Gemma2):
         ff, first_shared = self.integer("intermediate_size"), self.n_layers - self.shared
         wide = 2 if self.flag("use_double_wide_mlp") else 1
         keys = Decoder.keys(self) | {
-            "feed_forward_length": [ff if i < first_shared else ff * wide for i in range(self.n_layers)],
-            "attention.head_count_kv": [self.n_kv_heads if s else self.full_kv_heads for s in sliding],
-            "attention.key_length": self.rope_head_dim,
-            "attention.value_length": self.rope_head_dim,
-            "attention.key_length_swa": self.head_dim,
-            "attention.value_length_swa": self.head_dim,
-            "attention.sliding_window": self.integer("sliding_window"),
-            "attention.sliding_window_pattern": sliding,
-            "attention.shared_kv_layers": self.shared,
-            "embedding_length_per_layer_input": self.per_layer,
-            "rope.dimension_count_swa": self.head_dim,
-            "rope.freq_base_swa": read_rope(self.hp, self.head_dim, "sliding_attention").theta,
+            Keys.LLM.FEED_FORWARD_LENGTH: [ff if i < first_shared else ff * wide for i in range(self.n_layers)],
+            Keys.Attention.HEAD_COUNT_KV: [self.n_kv_heads if s else self.full_kv_heads for s in sliding],
+            Keys.Attention.KEY_LENGTH: self.rope_head_dim,
+            Keys.Attention.VALUE_LENGTH: self.rope_head_dim,
+            Keys.Attention.KEY_LENGTH_SWA: self.head_dim,
+            Keys.Attention.VALUE_LENGTH_SWA: self.head_dim,
+            Keys.Attention.SLIDING_WINDOW: self.integer("sliding_window"),
+            Keys.Attention.SLIDING_WINDOW_PATTERN: sliding,
+            Keys.Attention.SHARED_KV_LAYERS: self.shared,
+            Keys.LLM.EMBD_LENGTH_PER_LAYER_INP: self.per_layer,
+            Keys.Rope.DIMENSION_COUNT_SWA: self.head_dim,
+            Keys.Rope.FREQ_BASE_SWA: read_rope(self.hp, self.head_dim, "sliding_attention").theta,
         }
         if self.hp.get("final_logit_softcapping") is not None:
-            keys["final_logit_softcapping"] = self.number("final_logit_softcapping")
+            keys[Keys.LLM.FINAL_LOGIT_SOFTCAPPING] = self.number("final_logit_softcapping")
         if self.n_experts:
-            keys["expert_count"] = self.n_experts
-            keys["expert_used_count"] = self.integer("top_k_experts")
-            keys["expert_feed_forward_length"] = self.integer("moe_intermediate_size")
+            keys[Keys.LLM.EXPERT_COUNT] = self.n_experts
+            keys[Keys.LLM.EXPERT_USED_COUNT] = self.integer("top_k_experts")
+            keys[Keys.LLM.EXPERT_FEED_FORWARD_LENGTH] = self.integer("moe_intermediate_size")
         return keys
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from gguf import Keys
+
 from agent.errors import UnsupportedError
 from pipeline.architectures.base import Tensor
 from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, TRUNK
@@ -56,7 +58,7 @@ class GraniteMoeShared(GraniteMoe):
             raise UnsupportedError("config.json: granitemoeshared without a shared expert; its model_type should be granitemoe")
 
     def keys(self) -> dict[str, Value]:
-        return super().keys() | {"expert_shared_feed_forward_length": self.shared_width}
+        return super().keys() | {Keys.LLM.EXPERT_SHARED_FEED_FORWARD_LENGTH: self.shared_width}
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         d, ff = self.integer("hidden_size"), self.shared_width

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from gguf import Keys
+
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Tensor
 from pipeline.architectures.decoder import ATTENTION_PARTS, Decoder, sizes
@@ -88,9 +90,9 @@ class Lfm2(Decoder):
 
     def keys(self) -> dict[str, Value]:
         return super().keys() | {
-            "feed_forward_length": self.width,
-            "attention.head_count_kv": [self.n_kv_heads if attention else 0 for attention in self.has_attention()],
-            "shortconv.l_cache": self.integer("conv_L_cache"),
+            Keys.LLM.FEED_FORWARD_LENGTH: self.width,
+            Keys.Attention.HEAD_COUNT_KV: [self.n_kv_heads if attention else 0 for attention in self.has_attention()],
+            Keys.ShortConv.L_CACHE: self.integer("conv_L_cache"),
         }
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from gguf import Keys
+
 from agent.errors import UnsupportedError
 from pipeline.architectures.base import positive
 from pipeline.architectures.decoder import sizes
@@ -36,6 +38,6 @@ class Ministral3(Mistral):
         # llama.cpp counts the growth in steps of the original context, as transformers does.
         p = rope_parameters(self.hp)
         return super().keys() | {
-            "attention.temperature_scale": positive("llama_4_scaling_beta", p["llama_4_scaling_beta"]),
-            "rope.scaling.original_context_length": read_rope(self.hp, self.head_dim).original_context,
+            Keys.Attention.TEMPERATURE_SCALE: positive("llama_4_scaling_beta", p["llama_4_scaling_beta"]),
+            Keys.Rope.SCALING_ORIG_CTX_LEN: read_rope(self.hp, self.head_dim).original_context,
         }

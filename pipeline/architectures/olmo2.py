@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from gguf import Keys
+
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Tensor
 from pipeline.architectures.decoder import ATTENTION, MLP, QK_NORMS, TRUNK, WINDOW_KINDS, Decoder, sizes
@@ -75,6 +77,6 @@ class Olmo3(Olmo2):
         if self.window is None:
             raise CheckpointError("config.json: olmo3 needs a sliding_window")
         return super().keys() | {
-            "attention.sliding_window": self.window,
-            "attention.sliding_window_pattern": [kind == "sliding_attention" for kind in kinds],
+            Keys.Attention.SLIDING_WINDOW: self.window,
+            Keys.Attention.SLIDING_WINDOW_PATTERN: [kind == "sliding_attention" for kind in kinds],
         }

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.base import Index, Tensor
@@ -86,14 +87,14 @@ class Qwen35(Decoder):
 
     def keys(self) -> dict[str, Value]:
         return super().keys() | {
-            "rope.dimension_sections": self._sections(),
-            "ssm.conv_kernel": self.integer("linear_conv_kernel_dim"),
-            "ssm.state_size": self.state,
-            "ssm.group_count": self.key_heads,
-            "ssm.time_step_rank": self.value_heads,
-            "ssm.inner_size": self.state * self.value_heads,
-            "attention.recurrent_layers": self.is_linear(),
-            "full_attention_interval": self.integer("full_attention_interval", default=4),
+            Keys.Rope.DIMENSION_SECTIONS: self._sections(),
+            Keys.SSM.CONV_KERNEL: self.integer("linear_conv_kernel_dim"),
+            Keys.SSM.STATE_SIZE: self.state,
+            Keys.SSM.GROUP_COUNT: self.key_heads,
+            Keys.SSM.TIME_STEP_RANK: self.value_heads,
+            Keys.SSM.INNER_SIZE: self.state * self.value_heads,
+            "{arch}.attention.recurrent_layers": self.is_linear(),
+            Keys.LLM.FULL_ATTENTION_INTERVAL: self.integer("full_attention_interval", default=4),
         }
 
     def _sections(self) -> list[int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from gguf import Keys
+
 from agent.errors import UnsupportedError
 from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK, sizes
 from pipeline.architectures.moe import EXPERTS, MixtureOfExperts
@@ -48,4 +50,4 @@ class Qwen3Moe(MixtureOfExperts):
             raise UnsupportedError("llama.cpp's qwen3moe has experts in every layer; config.json has dense layers too")
 
     def keys(self) -> dict[str, Value]:
-        return super().keys() | {"expert_feed_forward_length": self.expert_width}
+        return super().keys() | {Keys.LLM.EXPERT_FEED_FORWARD_LENGTH: self.expert_width}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 SPACE = "\u2581"
+Merges = Sequence[tuple[str, str]]  # in the order in which they are tried
 Priority = Callable[[str, str], float | None]  # smaller merges first; None: the two do not merge
 
 
@@ -126,7 +127,7 @@ def by_score(ids: Mapping[str, int], scores: Sequence[float] | Mapping[int, floa
     return priority
 
 
-def by_rank(merges: Sequence[tuple[str, str]]) -> Priority:
+def by_rank(merges: Merges) -> Priority:
     """BPE's rule: the listed pairs merge, in the order of the list."""
     ranks: dict[tuple[str, str], int] = {}
     for rank, pair in enumerate(merges):
