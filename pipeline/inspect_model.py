@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import prod
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agent.errors import CheckpointError, UnsupportedError
+from agent.errors import UnsupportedError
 from agent.gguf.reader import Header, read_header
 from agent.gguf.types import ARM_REPACKED
 from agent.models import store
@@ -207,22 +206,10 @@ def _vocabulary(keys: Mapping[str, Any]) -> VocabularyFacts | None:
     )
 
 
-def _config(name: str, raw: bytes | None) -> dict[str, Any]:
-    if raw is None:
-        raise CheckpointError(f"{name} has no config.json; it is not a Hugging Face checkpoint")
-    try:
-        config = json.loads(raw)
-    except (ValueError, RecursionError) as e:
-        raise CheckpointError(f"config.json of {name} is not JSON ({e}); download it again") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"config.json of {name} is not a JSON object; download it again")
-    return config
-
-
 def _inspect_checkpoint(model: str, revision: str | None, token: str | None, offline: bool) -> Inspection:
-    from pipeline.architectures import find_architecture
+    from pipeline.architectures.find import find_architecture
     from pipeline.card import origin_keys
-    from pipeline.sources.source import headers, open_source
+    from pipeline.sources.source import headers, open_source, read_config
     from pipeline.vocab.vocabulary import load_vocabulary
 
     source = open_source(model, revision=revision, token=token, offline=offline)
@@ -231,13 +218,13 @@ def _inspect_checkpoint(model: str, revision: str | None, token: str | None, off
     infos = headers(source)
     tensors = tuple(TensorLine(t.name, t.shape, t.dtype, t.nbytes) for t in infos.values())
     size = sum(t.nbytes for t in tensors)
-    config = _config(source.name, source.files.get("config.json"))
+    config = read_config(source)
     name = f"{source.name}@{source.commit}" if source.commit else source.name
     keys: dict[str, Any] = dict(origin_keys(source))
     try:
         architecture = find_architecture(config)(config, infos)
         keys |= {"general.architecture": architecture.gguf}
-        keys |= {f"{architecture.gguf}.{k}": _plain(v) for k, v in architecture.keys().items()}
+        keys |= {key: _plain(value) for key, value in architecture.gguf_keys(source.files).items()}
         vocabulary = load_vocabulary(source.files, architecture.vocab_rows, config)
     except UnsupportedError as e:
         keys |= {"general.architecture": str(config.get("model_type", "unknown"))}

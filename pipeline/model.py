@@ -5,7 +5,6 @@ A checkpoint and a GGUF both end here, and from here on they are the same.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,19 +14,19 @@ from typing import Any
 import numpy as np
 from gguf import Keys
 
-from agent.errors import CheckpointError, GGUFError, SourceError, UnsupportedError, VocabError
+from agent.errors import GGUFError, UnsupportedError, VocabError
 from agent.gguf.check import check
 from agent.gguf.reader import Header
 from agent.gguf.types import F32, TYPES_BY_NAME, GGMLType
 from agent.templates.support import check_template
-from pipeline.architectures import Slice, Tensor, find_architecture
+from pipeline.architectures.find import find_architecture
+from pipeline.architectures.shared.base import Slice, Tensor
 from pipeline.card import general_keys, quantization_keys
 from pipeline.format.gguf_file import Raw, Value
-from pipeline.onepass.rows import SOURCE_TYPES
 from pipeline.recipes.mixtures import Recipe
 from pipeline.recipes.rules import ModelFacts
-from pipeline.sources.checkpoint import Checkpoint, TensorInfo
-from pipeline.sources.source import Source, cached_bytes, headers, open_checkpoint
+from pipeline.sources.checkpoint import SOURCE_TYPES, Checkpoint, TensorInfo
+from pipeline.sources.source import Source, cached_bytes, headers, open_checkpoint, read_config
 from pipeline.vocab.vocabulary import Vocabulary, load_vocabulary
 
 
@@ -72,7 +71,7 @@ class Model:
 
 def from_checkpoint(source: Source, recipe: Recipe) -> Model:
     """A Hugging Face checkpoint, on the Hub or in a folder. Raises SprigError for what cannot be converted."""
-    config = _config(source)
+    config = read_config(source)
     found = find_architecture(config)
     infos = headers(source)
     arch = found(config, infos)
@@ -106,19 +105,6 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
         arch.gguf, arch.embedding, all_keys, tensors, infos, stored, facts, template, probes,
         (*notes, *vocabulary.notes), tied_head,
     )  # fmt: skip
-
-
-def _config(source: Source) -> dict[str, Any]:
-    raw = source.files.get("config.json")
-    if raw is None:
-        raise SourceError(f"{source.name} has no config.json; it is not a Hugging Face checkpoint")
-    try:
-        config = json.loads(raw)
-    except (ValueError, RecursionError) as e:
-        raise CheckpointError(f"config.json of {source.name} is not JSON ({e}); download it again") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"config.json of {source.name} is not a JSON object; download it again")
-    return config
 
 
 def _stored(tensor: Tensor, infos: Mapping[str, TensorInfo]) -> GGMLType:

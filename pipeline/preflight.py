@@ -7,11 +7,12 @@ only carries the plan out.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from gguf import Keys
 
@@ -19,7 +20,7 @@ from agent.device.machine import available_memory, cores
 from agent.errors import OutputError, RecipeError, SourceError
 from agent.files import free_disk, human_size
 from agent.home import models
-from pipeline.architectures import Tensor
+from pipeline.architectures.shared.base import Tensor
 from pipeline.card import provenance_keys
 from pipeline.format.gguf_file import Entry, Layout, Value, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
@@ -48,6 +49,7 @@ class Preflight:
 
     Attributes:
         source: where the weights are.
+        origin: what the file names as its source.
         recipe: the mixture.
         out: the file to be made.
         architecture: general.architecture.
@@ -67,6 +69,7 @@ class Preflight:
     """
 
     source: Source
+    origin: Source
     recipe: Recipe
     out: Path
     architecture: str
@@ -98,9 +101,9 @@ class Preflight:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
         return {
-            "model": self.source.name,
-            "kind": self.source.kind,
-            "commit": self.source.commit,
+            "model": self.origin.name,
+            "kind": self.origin.kind,
+            "commit": self.origin.commit,
             "architecture": self.architecture,
             "recipe": self.recipe.name,
             "out": str(self.out),
@@ -120,10 +123,10 @@ class Preflight:
 
     def lines(self) -> list[str]:
         """The plan for people, a line each."""
-        commit = f" @ {self.source.commit[:12]}" if self.source.commit else ""
+        commit = f" @ {self.origin.commit[:12]}" if self.origin.commit else ""
         kinds = ", ".join(f"{n} {t}" for t, n in self.types.items())
         lines = [
-            f"model         {self.source.name}{commit}",
+            f"model         {self.origin.name}{commit}",
             f"architecture  {self.architecture}, {self.n_weights / 1e6:,.1f} M weights in {len(self.tensors)} tensors",
             f"recipe        {self.recipe.name}: {kinds}",
             f"output        {self.out}",
@@ -139,86 +142,138 @@ class Preflight:
         return lines + [f"note          {note}" for note in self.notes]
 
 
-def preflight(
-    model: str,
-    recipe: str = "Q4_K_M",
-    out: Path | str | None = None,
-    *,
-    revision: str | None = None,
-    token: str | None = None,
-    offline: bool = False,
-    imatrix: Path | None = None,
-    tensor_types: Sequence[tuple[str, str]] = (),
-    pure: bool = False,
-    output_type: str | None = None,
-    embedding_type: str | None = None,
-    stream: bool = False,
-    threads: int | None = None,
-    llama_cpp: Path | None = None,
-) -> Preflight:
+class PlanOptions(TypedDict, total=False):
+    """What may be asked for beside model, recipe and output; everything may be left out.
+
+    Attributes:
+        revision: branch, tag or commit on the Hub.
+        token: for the Hub; by default HF_TOKEN or the stored login.
+        offline: use nothing but the Hub cache.
+        imatrix: a file of ``llama-imatrix`` in GGUF format.
+        tensor_types: (regular expression, type) pairs; the first that matches a tensor's name wins.
+        pure: the recipe's base type for every tensor that can have it.
+        output_type, embedding_type: types of head and embedding.
+        stream: read the weights over HTTP, keep none.
+        threads: how many will work; by default the cores of this machine.
+    """
+
+    revision: str | None
+    token: str | None
+    offline: bool
+    imatrix: Path | None
+    tensor_types: Sequence[tuple[str, str]]
+    pure: bool
+    output_type: str | None
+    embedding_type: str | None
+    stream: bool
+    threads: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is asked of the output, understood: the recipe, what overrides it, the importance matrix, and how to work."""
+
+    recipe: Recipe
+    overrides: Options
+    imatrix: ImportanceMatrix | None
+    stream: bool
+    threads: int
+
+
+def preflight(model: str, recipe: str = "Q4_K_M", out: Path | str | None = None, **options: Unpack[PlanOptions]) -> Preflight:
     """Everything about the output that can be known beforehand.
 
     Args:
         model: a Hub id with optional @revision, a folder, or a GGUF in F32, F16, BF16 or Q8_0.
         recipe: a name of ``pipeline.recipes.mixtures.RECIPES``.
         out: the file to make; None puts it into the store.
-        imatrix: a file of ``llama-imatrix`` in GGUF format.
-        tensor_types: (regular expression, type) pairs; the first that matches a tensor's name wins.
-        pure: the recipe's base type for every tensor that can have it.
-        output_type, embedding_type: types of head and embedding.
-        stream: read the weights over HTTP, keep none.
-        threads: how many will work; None takes the cores of this machine.
-        llama_cpp: a llama.cpp checkout for an architecture that Sprig does not know (used by ``quantize``).
+        options: see ``PlanOptions``.
 
     Raises:
         SprigError: the first thing that would make the run fail.
     """
-    chosen = find_recipe(recipe)
-    options = Options(tuple(tensor_types), pure, output_type, embedding_type)
-    importance = read_imatrix(imatrix) if imatrix else None
-    source = open_source(model, revision=revision, token=token, offline=offline)
-    if stream and source.kind != "hub":
-        raise SourceError(f"--stream reads from the Hub, {model} is on this disk; leave it out")
-    known = from_gguf(source, chosen) if source.kind == "gguf" else from_checkpoint(source, chosen)
-    return _plan(source, known, chosen, options, importance, _output(source, chosen, out), stream, threads or cores())
+    wishes = read_wishes(recipe, options)
+    return plan_for(find_source(model, options), wishes, out)
 
 
-def _plan(
-    source: Source,
-    model: Model,
-    recipe: Recipe,
-    options: Options,
-    imatrix: ImportanceMatrix | None,
-    out: Path,
-    stream: bool,
-    threads: int,
-) -> Preflight:
+def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
+    """Raises RecipeError for an unknown recipe or a bad imatrix, TypeError for an option that there is not."""
+    if unknown := options.keys() - PlanOptions.__annotations__.keys():
+        raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
+    overrides = Options(
+        tuple(options.get("tensor_types", ())),
+        options.get("pure", False),
+        options.get("output_type"),
+        options.get("embedding_type"),
+    )
+    chosen, matrix = find_recipe(recipe), options.get("imatrix")
+    return Wishes(
+        chosen,
+        overrides,
+        read_imatrix(matrix) if matrix else None,
+        options.get("stream", False),
+        options.get("threads") or cores(),
+    )
+
+
+def find_source(model: str, options: PlanOptions) -> Source:
+    """Raises SourceError."""
+    return open_source(model, revision=options.get("revision"), token=options.get("token"), offline=options.get("offline", False))
+
+
+def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: Source | None = None) -> Preflight:
+    """The plan for a source that was found.
+
+    Args:
+        origin: what the output names as its source, when ``source`` is only a step on the way from there.
+
+    Raises:
+        SprigError: the first thing that would make the run fail.
+    """
+    if wishes.stream and source.kind != "hub":
+        raise SourceError(f"--stream reads from the Hub, {source.name} is on this disk; leave it out")
+    recipe, imatrix = wishes.recipe, wishes.imatrix
+    model = from_gguf(source, recipe) if source.kind == "gguf" else from_checkpoint(source, recipe)
     ordered = sorted(model.tensors, key=lambda t: block_order(t.name))
     weights = [Weight(t.name, t.shape, model.stored[t.name]) for t in ordered]
-    choices = choose_types(weights, recipe, model.facts, options, has_imatrix=imatrix is not None)
-    notes = [*model.notes, *filter(None, [fallback_note(choices, weights, recipe)])]
-    if imatrix:
-        used = [t for t in ordered if imatrix.of(t.name, t.shape) is not None]
-        if not used:
-            raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")
-    overrides = [f"{p}={t}" for p, t in options.tensor_types]
-    overrides += [f"{k}={v}" for k, v in (("output", options.output_type), ("embedding", options.embedding_type)) if v]
-    overrides += ["pure"] if options.pure else []
-    keys = {**model.keys, **provenance_keys(source, recipe, overrides, imatrix)}
+    choices = choose_types(weights, recipe, model.facts, wishes.overrides, has_imatrix=imatrix is not None)
+    if imatrix and all(imatrix.of(t.name, t.shape) is None for t in ordered):
+        raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")
+    keys = {**model.keys, **provenance_keys(origin or source, recipe, wishes.overrides.words(), imatrix)}
     layout = lay_out(keys, [Entry(t.name, t.shape, choices[t.name].type) for t in ordered])
-    download = sum(w.size for w in source.weights) - (0 if stream else cached_bytes(source)) if source.kind == "hub" else 0
-    types: dict[str, int] = {}
-    for choice in choices.values():
-        types[choice.type.name] = types.get(choice.type.name, 0) + 1
+    fallback = fallback_note(choices, weights, recipe)
     plan = Preflight(
-        source, recipe, out, model.architecture, keys, tuple(ordered), model.infos, choices, layout, imatrix, model.probes,
-        model.embedding, model.tied_head, max(download, 0), layout.size + _MARGIN, _memory(ordered, layout, model, threads),
-        tuple(notes), model.template, stream, dict(sorted(types.items(), key=lambda i: -i[1])),
-    )  # fmt: skip
+        source=source,
+        origin=origin or source,
+        recipe=recipe,
+        out=_output(source, recipe, out),
+        architecture=model.architecture,
+        keys=keys,
+        tensors=tuple(ordered),
+        infos=model.infos,
+        choices=choices,
+        layout=layout,
+        imatrix=imatrix,
+        probes=model.probes,
+        embedding=model.embedding,
+        tied_head=model.tied_head,
+        download=_download(source, wishes.stream),
+        disk=layout.size + _MARGIN,
+        memory=_memory(ordered, layout, model, wishes.threads),
+        notes=(*model.notes, *([fallback] if fallback else [])),
+        template=model.template,
+        stream=wishes.stream,
+        types=dict(Counter(choice.type.name for choice in choices.values()).most_common()),
+    )
     return _refuse_shortage(plan)
 
 
 # What the machine must have.
+
+
+def output_folder(out: Path | str | None) -> Path:
+    """Where the output will lie."""
+    return Path(out).expanduser().parent if out else models()
 
 
 def _output(source: Source, recipe: Recipe, out: Path | str | None) -> Path:
@@ -233,6 +288,12 @@ def _output(source: Source, recipe: Recipe, out: Path | str | None) -> Path:
     if source.path is not None and path.resolve() == source.path.resolve():
         raise OutputError(f"{path} is the source itself; give another name with -o")
     return path
+
+
+def _download(source: Source, stream: bool) -> int:
+    if source.kind != "hub":
+        return 0
+    return max(sum(w.size for w in source.weights) - (0 if stream else cached_bytes(source)), 0)
 
 
 def _memory(tensors: Sequence[Tensor], layout: Layout, model: Model, threads: int) -> int:

@@ -1,4 +1,4 @@
-"""BERT and DistilBERT: encoders that give an embedding per token."""
+"""BERT: an encoder that gives an embedding per token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from gguf import Keys, PoolingType
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Architecture
+from pipeline.architectures.shared.base import Architecture
 from pipeline.format.gguf_file import Value
 
 _FLAGS = frozenset(
@@ -23,7 +23,8 @@ _POOLING = {
 }  # fmt: skip
 
 
-def _both(table: Mapping[str, str]) -> dict[str, str]:
+def weights_and_biases(table: Mapping[str, str]) -> dict[str, str]:
+    """Each line of the table twice: for the weight and for the bias."""
     return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in table.items() for kind in ("weight", "bias")}
 
 
@@ -54,7 +55,6 @@ def pooling_type(files: Mapping[str, bytes]) -> int | None:
 
 
 class Bert(Architecture):
-    model_types: ClassVar[tuple[str, ...]] = ("bert",)
     gguf = "bert"
     embedding = True
     defaults: ClassVar[Mapping[str, Any]] = {
@@ -67,7 +67,7 @@ class Bert(Architecture):
         "embeddings.word_embeddings.weight": "token_embd.weight",
         "embeddings.position_embeddings.weight": "position_embd.weight",
         "embeddings.token_type_embeddings.weight": "token_types.weight",
-        **_both({
+        **weights_and_biases({
             "embeddings.LayerNorm": "token_embd_norm",
             "encoder.layer.{i}.attention.self.query": "blk.{i}.attn_q",
             "encoder.layer.{i}.attention.self.key": "blk.{i}.attn_k",
@@ -136,41 +136,3 @@ class Bert(Architecture):
         for norm in ("token_embd_norm", "blk.{i}.attn_output_norm", "blk.{i}.layer_output_norm"):
             shapes |= {f"{norm}.weight": (d,), f"{norm}.bias": (d,)}
         return shapes
-
-
-class DistilBert(Bert):
-    """BERT with half the layers, no token types, and names of its own."""
-
-    model_types: ClassVar[tuple[str, ...]] = ("distilbert",)
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "vocab_size": 30522, "dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072, "activation": "gelu",
-        "max_position_embeddings": 512, "type_vocab_size": 1,
-    }  # fmt: skip
-    names: ClassVar[Mapping[str, str]] = {
-        "embeddings.word_embeddings.weight": "token_embd.weight",
-        "embeddings.position_embeddings.weight": "position_embd.weight",
-        **_both({
-            "embeddings.LayerNorm": "token_embd_norm",
-            "transformer.layer.{i}.attention.q_lin": "blk.{i}.attn_q",
-            "transformer.layer.{i}.attention.k_lin": "blk.{i}.attn_k",
-            "transformer.layer.{i}.attention.v_lin": "blk.{i}.attn_v",
-            "transformer.layer.{i}.attention.out_lin": "blk.{i}.attn_output",
-            "transformer.layer.{i}.sa_layer_norm": "blk.{i}.attn_output_norm",
-            "transformer.layer.{i}.ffn.lin1": "blk.{i}.ffn_up",
-            "transformer.layer.{i}.ffn.lin2": "blk.{i}.ffn_down",
-            "transformer.layer.{i}.output_layer_norm": "blk.{i}.layer_output_norm",
-        }),
-    }  # fmt: skip
-    ignored: ClassVar[tuple[str, ...]] = (r"position_ids$", r"^vocab_(transform|layer_norm|projector)\.")
-
-    def normalize(self, name: str) -> str:
-        return name.removeprefix("distilbert.")
-
-    def check(self) -> None:
-        for theirs, ours in (
-            ("dim", "hidden_size"), ("n_layers", "num_hidden_layers"), ("n_heads", "num_attention_heads"),
-            ("hidden_dim", "intermediate_size"),
-        ):  # fmt: skip
-            self.hp.setdefault(ours, self.hp.get(theirs))
-        self.hp["layer_norm_eps"] = 1e-12  # DistilBERT's own, whatever config.json says
-        super().check()

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Tensor
-from pipeline.architectures.decoder import QK_NORMS, WINDOW_KINDS, Decoder, sizes
 from pipeline.architectures.gemma2 import Gemma2
-from pipeline.architectures.moe import MAX_EXPERTS
-from pipeline.architectures.rope import read_rope
+from pipeline.architectures.shared.base import Tensor
+from pipeline.architectures.shared.decoder import QK_NORMS, Decoder, sizes
+from pipeline.architectures.shared.moe import MAX_EXPERTS
+from pipeline.architectures.shared.rope import read_rope
 from pipeline.format.gguf_file import Value
 
 _NUMBER = re.compile("[0-9]{1,4}")
@@ -40,7 +40,6 @@ _KEYS_VALUES = ("blk.{i}.attn_k.weight", "blk.{i}.attn_v.weight", "blk.{i}.attn_
 
 
 class Gemma4(Gemma2):
-    model_types: ClassVar[tuple[str, ...]] = ("gemma4_text", "gemma4")
     gguf = "gemma4"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
         2304, 9216, 30, 8, 4, 131072, head_dim=256, sliding_window=512, tie_word_embeddings=True,
@@ -60,8 +59,7 @@ class Gemma4(Gemma2):
     rope_kinds: ClassVar[frozenset[str]] = frozenset({"proportional", "default"})
 
     def is_sliding(self) -> list[bool]:
-        kinds = self.layers_of("layer_types", WINDOW_KINDS, lambda i: WINDOW_KINDS[(i + 1) % 6 == 0])
-        return [*(kind == "sliding_attention" for kind in kinds[:-1]), False]  # transformers forces the last to see all
+        return [*self.sliding_layers(6)[:-1], False]  # transformers forces the last to see all
 
     def _overridden(self, key: str) -> int | None:
         """What transformers 5's per_layer_config says of ``key`` for the layers with full attention; None where it is silent."""

@@ -12,7 +12,6 @@ from pipeline.format.gguf_file import Value
 
 
 class Granite(Llama):
-    model_types: ClassVar[tuple[str, ...]] = ("granite",)
     gguf = "granite"
     defaults: ClassVar[Mapping[str, Any]] = {
         **Llama.defaults, "embedding_multiplier": 1.0, "logits_scaling": 1.0, "residual_multiplier": 1.0,

@@ -9,15 +9,14 @@ from typing import Any, ClassVar
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Tensor
-from pipeline.architectures.decoder import ATTENTION_PARTS, Decoder, sizes
+from pipeline.architectures.shared.base import Tensor
+from pipeline.architectures.shared.decoder import ATTENTION_PARTS, Decoder, sizes
 from pipeline.format.gguf_file import Value
 
 _CONVOLUTION = ("shortconv.conv.weight", "shortconv.in_proj.weight", "shortconv.out_proj.weight")
 
 
 class Lfm2(Decoder):
-    model_types: ClassVar[tuple[str, ...]] = ("lfm2",)
     gguf = "lfm2"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
         2560,

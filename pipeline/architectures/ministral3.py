@@ -8,15 +8,14 @@ from typing import Any, ClassVar
 from gguf import Keys
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.base import positive
-from pipeline.architectures.decoder import sizes
-from pipeline.architectures.llama import Mistral
-from pipeline.architectures.rope import read_rope, rope_parameters
+from pipeline.architectures.mistral import Mistral
+from pipeline.architectures.shared.base import positive
+from pipeline.architectures.shared.decoder import sizes
+from pipeline.architectures.shared.rope import read_rope, rope_parameters
 from pipeline.format.gguf_file import Value
 
 
 class Ministral3(Mistral):
-    model_types: ClassVar[tuple[str, ...]] = ("ministral3",)
     gguf = "mistral3"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
         4096, 14336, 34, 32, 8, 262144, head_dim=128, rms_norm_eps=1e-5,

@@ -10,9 +10,9 @@ import numpy as np
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Index, Tensor
-from pipeline.architectures.decoder import ATTENTION, ATTENTION_PARTS, MLP, QK_NORMS, TRUNK, Decoder, sizes
-from pipeline.architectures.rope import rope_parameters
+from pipeline.architectures.shared.base import Index, Tensor
+from pipeline.architectures.shared.decoder import ATTENTION, ATTENTION_PARTS, MLP, QK_NORMS, TRUNK, Decoder, sizes
+from pipeline.architectures.shared.rope import rope_parameters
 from pipeline.format.gguf_file import Value
 
 _KINDS = ("linear_attention", "full_attention")
@@ -24,7 +24,6 @@ _LINEAR_PARTS = (
 
 
 class Qwen35(Decoder):
-    model_types: ClassVar[tuple[str, ...]] = ("qwen3_5_text", "qwen3_5")
     gguf = "qwen35"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
         4096,

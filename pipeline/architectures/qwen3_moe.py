@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 from gguf import Keys
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK, sizes
-from pipeline.architectures.moe import EXPERTS, MixtureOfExperts
+from pipeline.architectures.shared.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK, sizes
+from pipeline.architectures.shared.moe import EXPERTS, MixtureOfExperts
 from pipeline.format.gguf_file import Value
 
 
 class Qwen3Moe(MixtureOfExperts):
-    model_types: ClassVar[tuple[str, ...]] = ("qwen3_moe",)
     gguf = "qwen3moe"
+    has_window = "if used"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
         2048,
         6144,
@@ -39,10 +39,6 @@ class Qwen3Moe(MixtureOfExperts):
     @property
     def expert_width(self) -> int:
         return self.integer("moe_intermediate_size")
-
-    @property
-    def window(self) -> int | None:
-        return self._window_if_used()
 
     def check(self) -> None:
         super().check()

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.errors import CheckpointError
-from pipeline.architectures import Tensor
-from pipeline.architectures.base import Index
+from pipeline.architectures.shared.base import Index, Tensor
 from pipeline.model import TiedHead
 from pipeline.onepass.journal import Slab
 from pipeline.preflight import Preflight

@@ -14,8 +14,8 @@ from typing import cast
 import numpy as np
 
 from agent.errors import CheckpointError, OutputError
-from agent.gguf.types import TYPES_BY_NAME, GGMLType
-from pipeline.architectures.base import Elementwise, Index
+from agent.gguf.types import GGMLType
+from pipeline.architectures.shared.base import Elementwise, Index
 from pipeline.format import ggml
 from pipeline.format.ggml import Bytes, Floats
 
@@ -129,9 +129,3 @@ def _refuse(job: SlabJob, weights: Floats) -> None:
         f"tensor {job.tensor!r} holds {len(bad)} NaN or infinite weights (the first, {value}, in column {column}); "
         "the checkpoint is broken or was saved after a diverged training: take another revision"
     )
-
-
-SOURCE_TYPES: dict[str, GGMLType] = {
-    **{name: TYPES_BY_NAME[name] for name in ("F32", "F16", "BF16", "Q8_0")},
-    "F64": TYPES_BY_NAME["F64"],
-}

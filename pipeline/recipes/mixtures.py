@@ -76,6 +76,12 @@ class Options:
     output_type: str | None = None
     embedding_type: str | None = None
 
+    def words(self) -> list[str]:
+        """What was overridden, for the file's own record."""
+        named = (("output", self.output_type), ("embedding", self.embedding_type))
+        words = [f"{pattern}={kind}" for pattern, kind in (*self.tensor_types, *named) if kind]
+        return [*words, "pure"] if self.pure else words
+
 
 @dataclass(frozen=True, slots=True)
 class TypeChoice:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from agent.errors import CheckpointError, SourceError, UnsupportedError
 from pipeline.sources.cache import Progress, RepoCache, obtain, safe_name
@@ -111,6 +111,20 @@ def open_source(model: str, *, revision: str | None = None, token: str | None = 
     if revision is not None and not _REVISION.fullmatch(revision):
         raise SourceError(f"{one_line(repr(revision))} cannot be a revision: give a branch, a tag or a commit")
     return _open_hub(match[1], revision, token, offline or is_offline())
+
+
+def read_config(source: Source) -> dict[str, Any]:
+    """The parsed config.json. Raises SourceError when there is none, CheckpointError when it is broken."""
+    raw = source.files.get("config.json")
+    if raw is None:
+        raise SourceError(f"{source.name} has no config.json; it is not a Hugging Face checkpoint")
+    try:
+        config = json.loads(raw)
+    except (ValueError, RecursionError) as e:
+        raise CheckpointError(f"config.json of {source.name} is not JSON ({e}); download it again") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"config.json of {source.name} is not a JSON object; download it again")
+    return config
 
 
 def headers(source: Source) -> dict[str, TensorInfo]:

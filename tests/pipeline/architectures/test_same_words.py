@@ -24,11 +24,11 @@ from safetensors.torch import load_file, save_file
 
 from agent.gguf.reader import read_header
 from pipeline import quantize
-from pipeline.architectures.base import Architecture, Tensor
-from pipeline.architectures.decoder import Decoder
 from pipeline.architectures.gemma2 import Gemma2
-from pipeline.architectures.moe import MixtureOfExperts
 from pipeline.architectures.qwen3_5 import Qwen35
+from pipeline.architectures.shared.base import Architecture, Tensor
+from pipeline.architectures.shared.decoder import Decoder
+from pipeline.architectures.shared.moe import MixtureOfExperts
 from tests.fixtures.checkpoints import CASES, ENCODERS, WRAPPERS, build, save, use_ggml_gelu, wrapper
 from tests.fixtures.tokenizers import make_tokenizer
 

@@ -12,8 +12,8 @@ import pytest
 
 from agent.gguf.reader import read_header
 from pipeline.format.imatrix import read_imatrix, write_imatrix
+from pipeline.onepass.tensors import write_tensors
 from pipeline.preflight import preflight
-from pipeline.quantize import write_tensors
 from pipeline.recipes.mixtures import RECIPES
 from pipeline.sources.checkpoint import MappedCheckpoint
 from tests.fixtures.ggufs import SHAPES, Shape, importance, write_bf16

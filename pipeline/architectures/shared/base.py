@@ -78,7 +78,6 @@ class Architecture:
     that is silently left out changes what a model says.
     """
 
-    model_types: ClassVar[tuple[str, ...]] = ()  # config.json's model_type
     gguf: ClassVar[str] = ""  # general.architecture
     embedding: ClassVar[bool] = False  # a model that gives vectors, not text
     defaults: ClassVar[Mapping[str, Any]] = {}  # what transformers assumes where config.json is silent

@@ -9,8 +9,8 @@ from typing import ClassVar
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Slice, Tensor
-from pipeline.architectures.decoder import Decoder
+from pipeline.architectures.shared.base import Slice, Tensor
+from pipeline.architectures.shared.decoder import Decoder
 from pipeline.format.gguf_file import Value
 
 # One tensor per expert (transformers 4), or all in one (transformers 5, with and without ".weight").

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Tensor, positive, short
+from pipeline.architectures.shared.base import Tensor, positive, short
 from pipeline.format.gguf_file import Value
 
 # Names that config files use -> the kind. "dynamic" changes nothing within the context length that a GGUF states.
