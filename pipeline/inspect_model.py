@@ -14,6 +14,7 @@ from agent.errors import UnsupportedError
 from agent.gguf.reader import Header, read_header
 from agent.gguf.types import ARM_REPACKED
 from agent.models import store
+from pipeline.sources.extra import need_pipeline_extra
 
 _SHOWN_ITEMS = 8  # of an array; a vocabulary has a hundred thousand
 
@@ -147,6 +148,7 @@ def inspect_model(model: str, *, revision: str | None = None, token: str | None 
         return inspect_gguf(path)
     if "/" not in model and not path.is_dir():
         return inspect_gguf(store.find_model(model).path)
+    need_pipeline_extra()
     return _inspect_checkpoint(model, revision, token, offline)
 
 

@@ -132,13 +132,8 @@ def _facts(architecture: str, keys: Mapping[str, Any]) -> ModelFacts:
         return int(items[0]) if items.size else default
 
     heads = first(Keys.Attention.HEAD_COUNT, 1)
-    return ModelFacts(
-        architecture,
-        first(Keys.LLM.BLOCK_COUNT),
-        heads,
-        first(Keys.Attention.HEAD_COUNT_KV, heads),
-        first(Keys.LLM.EXPERT_COUNT),
-    )
+    kv_heads = first(Keys.Attention.HEAD_COUNT_KV, heads)
+    return ModelFacts(architecture, first(Keys.LLM.BLOCK_COUNT), heads, kv_heads, first(Keys.LLM.EXPERT_COUNT))
 
 
 def _template(vocabulary: Vocabulary) -> str:

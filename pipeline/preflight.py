@@ -200,20 +200,11 @@ def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
     """Raises RecipeError for an unknown recipe or a bad imatrix, TypeError for an option that there is not."""
     if unknown := options.keys() - PlanOptions.__annotations__.keys():
         raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
-    overrides = Options(
-        tuple(options.get("tensor_types", ())),
-        options.get("pure", False),
-        options.get("output_type"),
-        options.get("embedding_type"),
-    )
-    chosen, matrix = find_recipe(recipe), options.get("imatrix")
-    return Wishes(
-        chosen,
-        overrides,
-        read_imatrix(matrix) if matrix else None,
-        options.get("stream", False),
-        options.get("threads") or cores(),
-    )
+    types = tuple(options.get("tensor_types", ()))
+    overrides = Options(types, options.get("pure", False), options.get("output_type"), options.get("embedding_type"))
+    chosen, file = find_recipe(recipe), options.get("imatrix")
+    imatrix = read_imatrix(file) if file else None
+    return Wishes(chosen, overrides, imatrix, options.get("stream", False), options.get("threads") or cores())
 
 
 def find_source(model: str, options: PlanOptions) -> Source:

@@ -127,7 +127,7 @@ def quantize(
         workers = wishes.threads
         if executor is None:
             executor = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="quantize"))
-        return _write(plan, checkpoint, executor, workers, resume, report, seconds)
+        return _write(_Work(plan, checkpoint, executor, workers, report, seconds), resume)
 
 
 def dry_run(
@@ -174,16 +174,21 @@ def _open(plan: Preflight, report: OnProgress) -> Checkpoint:
     )
 
 
-def _write(
-    plan: Preflight,
-    checkpoint: Checkpoint,
-    executor: Executor,
-    workers: int,
-    resume: bool,
-    report: OnProgress,
-    seconds: dict[str, float],
-) -> QuantizeResult:
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A plan on its way to a file, and what carries it out."""
+
+    plan: Preflight
+    checkpoint: Checkpoint
+    executor: Executor
+    workers: int
+    report: OnProgress
+    seconds: dict[str, float]
+
+
+def _write(work: _Work, resume: bool) -> QuantizeResult:
     """The part file, its check, and its name when it is whole. What a broken run has written stays only where it can go on."""
+    plan, report = work.plan, work.report
     part = plan.out.with_name(plan.out.name + ".part")
     try:
         plan.out.parent.mkdir(parents=True, exist_ok=True)
@@ -196,15 +201,15 @@ def _write(
             journal = Journal(part.with_name(part.name + ".journal"), fingerprint, fd, resume=resume)
             leftovers.callback(journal.remove)
             with closing(journal):
-                _fill(plan, checkpoint, executor, workers, fd, part, journal, report, seconds)
+                _fill(work, fd, part, journal)
                 if not _unchanged(plan, fingerprint):
                     raise CheckpointError(
                         f"{plan.source.name} was changed while it was read; nothing was published, run it again"
                     )
                 report(Progress("check", 0, plan.size, plan.out.name))
-                with _timed(seconds, "check"):
+                with _timed(work.seconds, "check"):
                     header, notes, spoken = _check(plan, part, fd)
-                with _timed(seconds, "publish"):
+                with _timed(work.seconds, "publish"):
                     card = _publish(plan, part, header, notes)
                 report(Progress("check", plan.size, plan.size, plan.out.name))
         except KeyboardInterrupt:
@@ -215,40 +220,25 @@ def _write(
             raise BrokenOffError(f"{e}; --resume goes on from what was written") from None
         except OSError as e:
             raise OutputError(f"cannot write {part}: {e.strerror or e}; nothing was published") from None
+    resumed = sum(slab.length for slab in journal.done)
     return QuantizeResult(
-        path=plan.out,
-        card=card,
-        size=plan.size,
-        seconds=seconds,
-        recipe=plan.recipe.name,
-        types=plan.types,
-        notes=(*plan.notes, *notes),
-        preflight=plan,
-        resumed=sum(slab.length for slab in journal.done),
-        text=spoken.text,
+        plan.out, card, plan.size, work.seconds, plan.recipe.name, plan.types, (*plan.notes, *notes), plan, resumed, spoken.text
     )
 
 
-def _fill(
-    plan: Preflight,
-    checkpoint: Checkpoint,
-    executor: Executor,
-    workers: int,
-    fd: int,
-    part: Path,
-    journal: Journal,
-    report: OnProgress,
-    seconds: dict[str, float],
-) -> None:
+def _fill(work: _Work, fd: int, part: Path, journal: Journal) -> None:
+    """Header and tensors; of a part that is gone on with, only the tensors that it lacks."""
+    plan, report = work.plan, work.report
     if not journal.done:
         os.ftruncate(fd, 0)  # nothing of another job may show between the tensors
     reserve(fd, plan.size, part)
     os.pwrite(fd, plan.layout.header, 0)
-    with _timed(seconds, "quantize"):
-        write_tensors(
-            plan, checkpoint, executor, workers, fd, journal,
-            lambda done, total, item: report(Progress("quantize", done, total, item)),
-        )  # fmt: skip
+
+    def written(done: int, total: int, tensor: str) -> None:
+        report(Progress("quantize", done, total, tensor))
+
+    with _timed(work.seconds, "quantize"):
+        write_tensors(plan, work.checkpoint, work.executor, work.workers, fd, journal, written)
 
 
 def _fingerprint(plan: Preflight) -> str:

@@ -25,19 +25,9 @@ SANDWICH_NORMS: Mapping[str, str] = {
 class Gemma2(Windowed):
     gguf = "gemma2"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
-        2304,
-        9216,
-        26,
-        8,
-        4,
-        8192,
-        head_dim=256,
-        sliding_window=4096,
-        query_pre_attn_scalar=256,
-        tie_word_embeddings=True,
-        attn_logit_softcapping=50.0,
-        final_logit_softcapping=30.0,
-    )
+        2304, 9216, 26, 8, 4, 8192, head_dim=256, sliding_window=4096, query_pre_attn_scalar=256, tie_word_embeddings=True,
+        attn_logit_softcapping=50.0, final_logit_softcapping=30.0,
+    )  # fmt: skip
     activations = frozenset({"gelu_pytorch_tanh"})
     names: ClassVar[Mapping[str, str]] = {**TRUNK, **SANDWICH_NORMS, **ATTENTION, **MLP}
     rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "dynamic"})

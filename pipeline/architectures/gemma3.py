@@ -17,18 +17,9 @@ from pipeline.format.gguf_file import Value
 class Gemma3(Gemma2):
     gguf = "gemma3"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
-        2304,
-        9216,
-        26,
-        8,
-        4,
-        131072,
-        head_dim=256,
-        sliding_window=4096,
-        query_pre_attn_scalar=256,
-        tie_word_embeddings=True,
+        2304, 9216, 26, 8, 4, 131072, head_dim=256, sliding_window=4096, query_pre_attn_scalar=256, tie_word_embeddings=True,
         rope_theta=1e6,
-    )
+    )  # fmt: skip
     names: ClassVar[Mapping[str, str]] = {**Gemma2.names, **QK_NORMS}
     ignored: ClassVar[tuple[str, ...]] = (*Gemma2.ignored, r"^(model\.)?(vision_tower|multi_modal_projector)\.")
     rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "dynamic", "linear"})

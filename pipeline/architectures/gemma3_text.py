@@ -1,7 +1,5 @@
 """Gemma 3 without a part for images: what the wrapper gemma3 has inside."""
 
-from __future__ import annotations
-
 from pipeline.architectures.gemma3 import Gemma3
 
 

@@ -1,7 +1,5 @@
 """Gemma 4 without parts for images and sound: what the wrapper gemma4 has inside."""
 
-from __future__ import annotations
-
 from pipeline.architectures.gemma4 import Gemma4
 
 

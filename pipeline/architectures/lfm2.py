@@ -19,21 +19,9 @@ _CONVOLUTION = ("shortconv.conv.weight", "shortconv.in_proj.weight", "shortconv.
 class Lfm2(Decoder):
     gguf = "lfm2"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
-        2560,
-        12288,
-        32,
-        32,
-        8,
-        128000,
-        rms_norm_eps=None,
-        norm_eps=1e-5,
-        rope_theta=1e6,
-        tie_word_embeddings=True,
-        conv_L_cache=3,
-        block_multiple_of=256,
-        block_ffn_dim_multiplier=1.0,
-        block_auto_adjust_ff_dim=True,
-    )
+        2560, 12288, 32, 32, 8, 128000, rms_norm_eps=None, norm_eps=1e-5, rope_theta=1e6, tie_word_embeddings=True,
+        conv_L_cache=3, block_multiple_of=256, block_ffn_dim_multiplier=1.0, block_auto_adjust_ff_dim=True,
+    )  # fmt: skip
     names: ClassVar[Mapping[str, str]] = {
         "model.embed_tokens.weight": "token_embd.weight",
         "model.embedding_norm.weight": "token_embd_norm.weight",  # llama.cpp's name for the last norm here

@@ -26,20 +26,9 @@ _LINEAR_PARTS = (
 class Qwen35(Decoder):
     gguf = "qwen35"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
-        4096,
-        12288,
-        32,
-        16,
-        4,
-        32768,
-        head_dim=256,
-        partial_rotary_factor=0.25,
-        linear_conv_kernel_dim=4,
-        linear_key_head_dim=128,
-        linear_value_head_dim=128,
-        linear_num_key_heads=16,
-        linear_num_value_heads=32,
-    )
+        4096, 12288, 32, 16, 4, 32768, head_dim=256, partial_rotary_factor=0.25, linear_conv_kernel_dim=4,
+        linear_key_head_dim=128, linear_value_head_dim=128, linear_num_key_heads=16, linear_num_value_heads=32,
+    )  # fmt: skip
     names: ClassVar[Mapping[str, str]] = {
         **TRUNK, **ATTENTION, **QK_NORMS, **MLP,
         "model.layers.{i}.input_layernorm.weight": "blk.{i}.attn_norm.weight",

@@ -1,7 +1,5 @@
 """Qwen3.5 without a part for images: what the wrapper qwen3_5 has inside."""
 
-from __future__ import annotations
-
 from pipeline.architectures.qwen3_5 import Qwen35
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,18 +20,13 @@ from agent.files import human_size
 from agent.models import store
 from agent.text import display
 from pipeline.recipes.mixtures import RECIPES, find_recipe
+from pipeline.sources.extra import need_pipeline_extra
 
 if TYPE_CHECKING:
     from pipeline.quantize import QuantizeResult
 
 quantize_app = typer.Typer(**SETTINGS)
 models_app = typer.Typer(**SETTINGS, invoke_without_command=True, help="List, show and remove the models in the store.")
-
-
-def _need_pipeline_extra() -> None:
-    lost = [name for name in ("huggingface_hub", "tokenizers", "sentencepiece", "yaml", "gguf") if find_spec(name) is None]
-    if lost:
-        raise SprigError(f"this needs the pipeline extra ({', '.join(lost)} not found): pip install 'sprig-llm[pipeline]'")
 
 
 def _recipe(name: str) -> str:
@@ -91,7 +85,7 @@ def quantize(
         "llama_cpp": llama_cpp,
     }  # fmt: skip
     with console.command(json=json, verbose=verbose) as out_of:
-        _need_pipeline_extra()
+        need_pipeline_extra()
         if dry_run:
             from pipeline.quantize import dry_run as plan_of
 
