@@ -44,7 +44,6 @@ class Model:
 
     Attributes:
         architecture: general.architecture.
-        embedding: whether it gives vectors, not text.
         keys: all keys but those that depend on the run.
         tensors: every output tensor.
         infos: the tensors of the source.
@@ -57,7 +56,6 @@ class Model:
     """
 
     architecture: str
-    embedding: bool
     keys: dict[str, Value]
     tensors: list[Tensor]
     infos: Mapping[str, TensorInfo]
@@ -102,7 +100,7 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
     all_keys: dict[str, Value] = {**general, **arch.gguf_keys(source.files), **vocabulary.keys}
     probes = {p: vocabulary.encode(p) for p in vocabulary.probes}
     return Model(
-        arch.gguf, arch.embedding, all_keys, tensors, infos, stored, facts, template, probes,
+        arch.gguf, all_keys, tensors, infos, stored, facts, template, probes,
         (*notes, *vocabulary.notes), tied_head,
     )  # fmt: skip
 
@@ -213,10 +211,9 @@ def from_gguf(source: Source, recipe: Recipe) -> Model:
     tensors = [Tensor(t.name, t.shape, (Slice(t.name),)) for t in header.tensors.values()]
     notes = ["the source is Q8_0 already: what its rounding lost stays lost"] if _mostly_q8(header) and recipe.quantized else []
     stored = {t.name: t.type for t in header.tensors.values()}
-    embedding = header.keys.get(Keys.Attention.CAUSAL.format(arch=architecture)) is False
     template = "as in the source" if Keys.Tokenizer.CHAT_TEMPLATE in header.keys else "none"
     return Model(
-        architecture, embedding, keys | quantization_keys(recipe), tensors, infos, stored, _facts(architecture, header.keys),
+        architecture, keys | quantization_keys(recipe), tensors, infos, stored, _facts(architecture, header.keys),
         template, notes=tuple(notes),
     )  # fmt: skip
 

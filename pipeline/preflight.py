@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -22,7 +22,7 @@ from agent.files import free_disk, human_size
 from agent.home import models
 from pipeline.architectures.shared.base import Tensor
 from pipeline.card import provenance_keys
-from pipeline.format.gguf_file import Entry, Layout, Value, lay_out
+from pipeline.format.gguf_file import Entry, Layout, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
 from pipeline.model import Model, TiedHead, from_checkpoint, from_gguf
 from pipeline.recipes.mixtures import (
@@ -53,14 +53,12 @@ class Preflight:
         recipe: the mixture.
         out: the file to be made.
         architecture: general.architecture.
-        keys: every key of the file.
         tensors: in the order of the file.
         infos: the checkpoint's tensors.
         choices: tensor name -> type.
         layout: header and offsets; ``layout.size`` is the exact size of the output in bytes.
         imatrix: the importance matrix, when one is used.
         probes: text -> token ids of the original tokenizer, for the check of the finished file.
-        embedding: whether the model gives vectors, not text.
         tied_head: the duplicate that is left out.
         download: bytes still to be fetched.
         disk: bytes needed on the output's file system, fetched files included where they share it.
@@ -73,26 +71,28 @@ class Preflight:
     recipe: Recipe
     out: Path
     architecture: str
-    keys: Mapping[str, Value]
     tensors: tuple[Tensor, ...]
     infos: Mapping[str, TensorInfo]
     choices: Mapping[str, TypeChoice]
     layout: Layout
     imatrix: ImportanceMatrix | None
     probes: Mapping[str, list[int]]
-    embedding: bool
     tied_head: TiedHead | None
     download: int
     disk: int
     memory: int
     notes: tuple[str, ...]
-    template: str = "none"
-    stream: bool = False
-    types: dict[str, int] = field(default_factory=dict)
+    template: str
+    stream: bool
 
     @property
     def size(self) -> int:
         return self.layout.size
+
+    @property
+    def types(self) -> dict[str, int]:
+        """ggml type -> number of tensors, the most frequent first."""
+        return dict(Counter(choice.type.name for choice in self.choices.values()).most_common())
 
     @property
     def n_weights(self) -> int:
@@ -239,22 +239,19 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
         recipe=recipe,
         out=_output(source, recipe, out),
         architecture=model.architecture,
-        keys=keys,
         tensors=tuple(ordered),
         infos=model.infos,
         choices=choices,
         layout=layout,
         imatrix=imatrix,
         probes=model.probes,
-        embedding=model.embedding,
         tied_head=model.tied_head,
-        download=_download(source, wishes.stream),
+        download=max(sum(w.size for w in source.weights) - (0 if wishes.stream else cached_bytes(source)), 0),
         disk=layout.size + _MARGIN,
         memory=_memory(ordered, layout, model, wishes.threads),
         notes=(*model.notes, *([fallback] if fallback else [])),
         template=model.template,
         stream=wishes.stream,
-        types=dict(Counter(choice.type.name for choice in choices.values()).most_common()),
     )
     return _refuse_shortage(plan)
 
@@ -281,12 +278,6 @@ def _output(source: Source, recipe: Recipe, out: Path | str | None) -> Path:
     return path
 
 
-def _download(source: Source, stream: bool) -> int:
-    if source.kind != "hub":
-        return 0
-    return max(sum(w.size for w in source.weights) - (0 if stream else cached_bytes(source)), 0)
-
-
 def _memory(tensors: Sequence[Tensor], layout: Layout, model: Model, threads: int) -> int:
     """Bytes at the peak: the vocabulary, the largest tensors that must be held whole, the slabs in flight."""
     largest = 0
@@ -304,7 +295,7 @@ def _refuse_shortage(plan: Preflight) -> Preflight:
     folder = plan.out.parent
     existing = plan.out.with_name(plan.out.name + ".part")
     kept = existing.stat().st_blocks * 512 if existing.exists() else 0
-    shared = plan.download if plan.source.kind == "hub" and not plan.stream and _same_disk(folder) else 0
+    shared = plan.download if plan.download and not plan.stream and _same_disk(folder) else 0
     plan = replace(plan, disk=plan.disk + shared)
     free = free_disk(folder)
     if plan.disk - kept > free:

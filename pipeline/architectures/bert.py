@@ -56,7 +56,6 @@ def pooling_type(files: Mapping[str, bytes]) -> int | None:
 
 class Bert(Architecture):
     gguf = "bert"
-    embedding = True
     defaults: ClassVar[Mapping[str, Any]] = {
         "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
         "hidden_act": "gelu", "max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12,

@@ -41,7 +41,7 @@ class Detour:
     @property
     def download(self) -> int:
         """Bytes still to be fetched."""
-        return self.weights - cached_bytes(self.source) if self.source.kind == "hub" else 0
+        return self.weights - cached_bytes(self.source)
 
     @property
     def weights(self) -> int:

@@ -79,7 +79,6 @@ class Architecture:
     """
 
     gguf: ClassVar[str] = ""  # general.architecture
-    embedding: ClassVar[bool] = False  # a model that gives vectors, not text
     defaults: ClassVar[Mapping[str, Any]] = {}  # what transformers assumes where config.json is silent
     activations: ClassVar[frozenset[str]] = frozenset({"silu", "swish"})  # what llama.cpp's graph hard-codes
     names: ClassVar[Mapping[str, str]] = {}
