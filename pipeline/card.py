@@ -1,4 +1,4 @@
-"""Where a file came from: the provenance keys inside it and the model card beside it."""
+"""Provenance: the keys inside a file and the model card beside it say where the file came from."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sprig_version() -> str:
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """What the source's own model card says, as far as it is plain text. Untrusted: shown and copied, never obeyed."""
+    """Facts from the source's own model card. They are untrusted text: shown and copied, never obeyed."""
 
     licence: str | None = None
     licence_name: str | None = None
@@ -43,7 +43,7 @@ class CardFacts:
 
 
 def read_facts(readme: bytes | None) -> CardFacts:
-    """The YAML front matter of a README.md; empty facts when there is none or it is broken."""
+    """Read the YAML front matter of a README.md; the facts are empty if it is missing or broken."""
     text = (readme or b"").decode("utf-8", "replace")[:200_000]
     match = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
     try:
@@ -87,7 +87,7 @@ def general_keys(source: Source, architecture: str, n_weights: int, recipe: Reci
 
 
 def origin_keys(source: Source) -> dict[str, Value]:
-    """Those of them that say where a checkpoint comes from: name, licence, base models.
+    """The ``general.*`` keys that say where a checkpoint comes from: name, licence, base models.
 
     The base model of a conversion is the repository that was converted; of a local folder, what its own card names.
     """
@@ -124,7 +124,7 @@ def quantization_keys(recipe: Recipe) -> dict[str, Value]:
 def provenance_keys(
     source: Source, recipe: Recipe, overrides: Sequence[str], imatrix: ImportanceMatrix | None
 ) -> dict[str, Value]:
-    """Who made the file, of what, how; the same for the same inputs, so no date and no path."""
+    """Who made the file, from what, and how. The same inputs give the same keys, so they hold no date and no path."""
     keys: dict[str, Value] = {"sprig.version": sprig_version(), "sprig.recipe": recipe.name}
     keys["sprig.source.name"] = source.name
     if source.commit:

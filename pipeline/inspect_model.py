@@ -1,4 +1,4 @@
-"""What is in a GGUF, or in a checkpoint on disk or on the Hub, as plain data. No weight is read."""
+"""Reads a GGUF, or a checkpoint on disk or on the Hub, into plain data. No weight is read."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class VocabularyFacts:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """All that `sprig inspect` tells. Every text in it comes from the file: untrusted, to be shown with ``display``.
+    """Everything that `sprig inspect` shows. All text in it comes from the file and is untrusted: show it with ``display``.
 
     Attributes:
         name: path of the file, or how the model was named.
@@ -138,10 +138,10 @@ class Inspection:
 
 
 def inspect_model(model: str, *, revision: str | None = None, token: str | None = None, offline: bool = False) -> Inspection:
-    """What is in ``model``: a GGUF's path, the name of a stored model, a checkpoint folder or a Hub id.
+    """Inspect ``model``: a GGUF's path, the name of a stored model, a checkpoint folder or a Hub id.
 
     Raises:
-        SprigError: it is none of these, cannot be reached, or is broken.
+        SprigError: there is no such model, it cannot be reached, or it is broken.
     """
     path = Path(model).expanduser()
     if path.is_file() or (path.suffix == ".gguf" and "/" in model):
@@ -153,7 +153,7 @@ def inspect_model(model: str, *, revision: str | None = None, token: str | None 
 
 
 def inspect_gguf(path: Path) -> Inspection:
-    """What is in a GGUF file. Raises GGUFError."""
+    """Inspect a GGUF file. Raises GGUFError."""
     header = read_header(path)
     tensors = tuple(TensorLine(t.name, t.shape, t.type.name, t.nbytes) for t in header.tensors.values())
     keys = {key: _plain(value) for key, value in header.keys.items() if not _is_template(key)}

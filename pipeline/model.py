@@ -1,6 +1,6 @@
-"""A source as a model: its keys, its tensors and the facts that the recipes ask for, before anybody decides types.
+"""Reads a source into a model: its keys, its tensors, and the facts that the recipes ask for. No types are chosen yet.
 
-A checkpoint and a GGUF both end here, and from here on they are the same.
+A checkpoint and a GGUF both become a ``Model``, and from there on they are treated alike.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class TiedHead:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a plan is made of.
+    """A source, read, as a plan needs it.
 
     Attributes:
         architecture: general.architecture.
@@ -68,7 +68,7 @@ class Model:
 
 
 def from_checkpoint(source: Source, recipe: Recipe) -> Model:
-    """A Hugging Face checkpoint, on the Hub or in a folder. Raises SprigError for what cannot be converted."""
+    """Read a Hugging Face checkpoint on the Hub or in a folder. Raises SprigError if it cannot be converted."""
     config = read_config(source)
     found = find_architecture(config)
     infos = headers(source)
@@ -135,7 +135,7 @@ def _facts(architecture: str, keys: Mapping[str, Any]) -> ModelFacts:
 
 
 def _template(vocabulary: Vocabulary) -> str:
-    """A word on the chat template. Raises VocabError when it does not render."""
+    """One phrase about the chat template. Raises VocabError if the template does not render."""
     template = vocabulary.templates.get("default")
     if template is None:
         return "none"
@@ -172,7 +172,7 @@ def heads_equal(checkpoint: Checkpoint, pair: TiedHead, sample: int | None = Non
 
 
 def _equal(source: Source, pair: TiedHead) -> bool:
-    """All rows where the weights are on this disk; otherwise some, fetched by HTTP range, and all later as they pass."""
+    """Compare all rows if the weights are on this disk; otherwise a sample, and all rows later in the pass."""
     here = source.kind == "folder" or cached_bytes(source) == sum(w.size for w in source.weights)
     checkpoint = open_checkpoint(source, stream=not here)
     try:
@@ -188,7 +188,7 @@ _READABLE = ("F32", "F16", "BF16", "Q8_0")
 
 
 def from_gguf(source: Source, recipe: Recipe) -> Model:
-    """A GGUF in plain floats or Q8_0. Raises GGUFError or UnsupportedError."""
+    """Read a GGUF in plain floats or Q8_0. Raises GGUFError or UnsupportedError."""
     assert source.path is not None
     header = check(source.path)
     odd = next((t for t in header.tensors.values() if t.type.name not in _READABLE), None)

@@ -1,4 +1,4 @@
-"""What will happen, from the small files and the headers alone: nothing is downloaded, nothing is written.
+"""Plans the output from the small files and the headers alone: no weight is downloaded, nothing is written.
 
 ``preflight`` refuses at once what cannot succeed, and otherwise lays the whole output out to the last byte. ``quantize`` then
 only carries the plan out.
@@ -24,7 +24,7 @@ from pipeline.architectures.shared.base import Tensor
 from pipeline.card import provenance_keys
 from pipeline.format.gguf_file import Entry, Layout, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
-from pipeline.model import Model, TiedHead, from_checkpoint, from_gguf
+from pipeline.model import Model, from_checkpoint, from_gguf
 from pipeline.recipes.mixtures import (
     Options,
     Recipe,
@@ -35,7 +35,6 @@ from pipeline.recipes.mixtures import (
     fallback_note,
     find_recipe,
 )
-from pipeline.sources.checkpoint import TensorInfo
 from pipeline.sources.source import Source, cached_bytes, open_source
 
 _MARGIN = 64 << 20  # disk kept free, and what a card and a journal take
@@ -49,17 +48,14 @@ class Preflight:
 
     Attributes:
         source: where the weights are.
-        origin: what the file names as its source.
+        origin: the source that the file names.
         recipe: the mixture.
         out: the file to be made.
-        architecture: general.architecture.
+        model: the source, read.
         tensors: in the order of the file.
-        infos: the checkpoint's tensors.
         choices: tensor name -> type.
         layout: header and offsets; ``layout.size`` is the exact size of the output in bytes.
         imatrix: the importance matrix, when one is used.
-        probes: text -> token ids of the original tokenizer, for the check of the finished file.
-        tied_head: the duplicate that is left out.
         download: bytes still to be fetched.
         disk: bytes needed on the output's file system, fetched files included where they share it.
         memory: bytes needed at the peak, beside file pages.
@@ -70,19 +66,15 @@ class Preflight:
     origin: Source
     recipe: Recipe
     out: Path
-    architecture: str
+    model: Model
     tensors: tuple[Tensor, ...]
-    infos: Mapping[str, TensorInfo]
     choices: Mapping[str, TypeChoice]
     layout: Layout
     imatrix: ImportanceMatrix | None
-    probes: Mapping[str, list[int]]
-    tied_head: TiedHead | None
     download: int
     disk: int
     memory: int
     notes: tuple[str, ...]
-    template: str
     stream: bool
 
     @property
@@ -104,7 +96,7 @@ class Preflight:
             "model": self.origin.name,
             "kind": self.origin.kind,
             "commit": self.origin.commit,
-            "architecture": self.architecture,
+            "architecture": self.model.architecture,
             "recipe": self.recipe.name,
             "out": str(self.out),
             "size": self.size,
@@ -112,8 +104,8 @@ class Preflight:
             "bits_per_weight": round(8 * self.size / self.n_weights, 3),
             "tensors": len(self.tensors),
             "types": self.types,
-            "tied_head_dropped": self.tied_head.head if self.tied_head else None,
-            "template": self.template,
+            "tied_head_dropped": head.head if (head := self.model.tied_head) else None,
+            "template": self.model.template,
             "download": self.download,
             "disk": self.disk,
             "memory": self.memory,
@@ -127,7 +119,7 @@ class Preflight:
         kinds = ", ".join(f"{n} {t}" for t, n in self.types.items())
         lines = [
             f"model         {self.origin.name}{commit}",
-            f"architecture  {self.architecture}, {self.n_weights / 1e6:,.1f} M weights in {len(self.tensors)} tensors",
+            f"architecture  {self.model.architecture}, {self.n_weights / 1e6:,.1f} M weights in {len(self.tensors)} tensors",
             f"recipe        {self.recipe.name}: {kinds}",
             f"output        {self.out}",
             f"size          {self.size:,} bytes ({human_size(self.size)}, {8 * self.size / self.n_weights:.2f} bits per weight)",
@@ -135,15 +127,15 @@ class Preflight:
             + (" (streamed, not kept)" if self.stream else ""),
             f"disk          {human_size(self.disk)} needed, {human_size(free_disk(self.out.parent))} free",
             f"memory        {human_size(self.memory)} needed, {human_size(available_memory())} free",
-            f"template      {self.template}",
+            f"template      {self.model.template}",
         ]
-        if self.tied_head:
-            lines.append(f"head          {self.tied_head.head} is a copy of the embedding and is left out")
+        if self.model.tied_head:
+            lines.append(f"head          {self.model.tied_head.head} is a copy of the embedding and is left out")
         return lines + [f"note          {note}" for note in self.notes]
 
 
 class PlanOptions(TypedDict, total=False):
-    """What may be asked for beside model, recipe and output; everything may be left out.
+    """Options of ``preflight`` and ``quantize``. Each may be left out.
 
     Attributes:
         revision: branch, tag or commit on the Hub.
@@ -171,7 +163,7 @@ class PlanOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What is asked of the output, understood: the recipe, what overrides it, the importance matrix, and how to work."""
+    """The options after reading: the recipe, its overrides, the importance matrix, and how to work."""
 
     recipe: Recipe
     overrides: Options
@@ -181,7 +173,7 @@ class Wishes:
 
 
 def preflight(model: str, recipe: str = "Q4_K_M", out: Path | str | None = None, **options: Unpack[PlanOptions]) -> Preflight:
-    """Everything about the output that can be known beforehand.
+    """Plan the output: everything about it that can be known beforehand.
 
     Args:
         model: a Hub id with optional @revision, a folder, or a GGUF in F32, F16, BF16 or Q8_0.
@@ -197,9 +189,9 @@ def preflight(model: str, recipe: str = "Q4_K_M", out: Path | str | None = None,
 
 
 def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
-    """Raises RecipeError for an unknown recipe or a bad imatrix, TypeError for an option that there is not."""
+    """Read recipe and options. Raises RecipeError for an unknown recipe or a bad imatrix, TypeError for an unknown option."""
     if unknown := options.keys() - PlanOptions.__annotations__.keys():
-        raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
+        raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
     types = tuple(options.get("tensor_types", ()))
     overrides = Options(types, options.get("pure", False), options.get("output_type"), options.get("embedding_type"))
     chosen, file = find_recipe(recipe), options.get("imatrix")
@@ -208,15 +200,15 @@ def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
 
 
 def find_source(model: str, options: PlanOptions) -> Source:
-    """Raises SourceError."""
+    """Find the model. Raises SourceError."""
     return open_source(model, revision=options.get("revision"), token=options.get("token"), offline=options.get("offline", False))
 
 
 def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: Source | None = None) -> Preflight:
-    """The plan for a source that was found.
+    """Plan the output for a source.
 
     Args:
-        origin: what the output names as its source, when ``source`` is only a step on the way from there.
+        origin: the source that the output names, if ``source`` was made from it.
 
     Raises:
         SprigError: the first thing that would make the run fail.
@@ -238,19 +230,15 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
         origin=origin or source,
         recipe=recipe,
         out=_output(source, recipe, out),
-        architecture=model.architecture,
+        model=model,
         tensors=tuple(ordered),
-        infos=model.infos,
         choices=choices,
         layout=layout,
         imatrix=imatrix,
-        probes=model.probes,
-        tied_head=model.tied_head,
         download=max(sum(w.size for w in source.weights) - (0 if wishes.stream else cached_bytes(source)), 0),
         disk=layout.size + _MARGIN,
         memory=_memory(ordered, layout, model, wishes.threads),
         notes=(*model.notes, *([fallback] if fallback else [])),
-        template=model.template,
         stream=wishes.stream,
     )
     return _refuse_shortage(plan)
@@ -260,7 +248,7 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
 
 
 def output_folder(out: Path | str | None) -> Path:
-    """Where the output will lie."""
+    """The folder of the output."""
     return Path(out).expanduser().parent if out else models()
 
 

@@ -119,9 +119,10 @@ def quantize(
         with _timed(seconds, "download"):
             checkpoint = _open(plan, report)
         stack.callback(checkpoint.close)
-        if plan.tied_head and not isinstance(checkpoint, StreamCheckpoint) and not heads_equal(checkpoint, plan.tied_head):
+        tied = plan.model.tied_head
+        if tied and not isinstance(checkpoint, StreamCheckpoint) and not heads_equal(checkpoint, tied):
             raise CheckpointError(
-                f"config.json ties the head to the embedding, but {plan.tied_head.head} differs from it; "
+                f"config.json ties the head to the embedding, but {tied.head} differs from it; "
                 "now that the weights are here, run the same command again and both are written"
             )
         workers = wishes.threads
@@ -138,7 +139,7 @@ def dry_run(
     llama_cpp: Path | None = None,
     **options: Unpack[PlanOptions],
 ) -> Preflight | Detour:
-    """What ``quantize`` would do: the whole plan, or that a llama.cpp checkout's script comes first.
+    """Plan what ``quantize`` would do; a ``Detour`` says that a llama.cpp checkout's script would run first.
 
     Raises:
         SprigError: the first thing that would make the run fail.
@@ -168,7 +169,7 @@ def _open(plan: Preflight, report: OnProgress) -> Checkpoint:
     source = plan.source
     if source.kind == "gguf":
         assert source.path is not None
-        return MappedCheckpoint(source.path.parent, plan.infos)
+        return MappedCheckpoint(source.path.parent, plan.model.infos)
     return open_checkpoint(
         source, stream=plan.stream, on_progress=lambda item, done, total: report(Progress("download", done, total, item))
     )
@@ -176,7 +177,7 @@ def _open(plan: Preflight, report: OnProgress) -> Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A plan on its way to a file, and what carries it out."""
+    """A plan and what carries it out."""
 
     plan: Preflight
     checkpoint: Checkpoint
@@ -187,7 +188,7 @@ class _Work:
 
 
 def _write(work: _Work, resume: bool) -> QuantizeResult:
-    """The part file, its check, and its name when it is whole. What a broken run has written stays only where it can go on."""
+    """Write the part file, check it and give it its name. If the run breaks off, the part stays only if --resume can use it."""
     plan, report = work.plan, work.report
     part = plan.out.with_name(plan.out.name + ".part")
     try:
@@ -227,7 +228,7 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
 
 
 def _fill(work: _Work, fd: int, part: Path, journal: Journal) -> None:
-    """Header and tensors; of a part that is gone on with, only the tensors that it lacks."""
+    """Write the header and all tensors; in a resumed part, only the slabs that it lacks."""
     plan, report = work.plan, work.report
     if not journal.done:
         os.ftruncate(fd, 0)  # nothing of another job may show between the tensors
@@ -242,7 +243,7 @@ def _fill(work: _Work, fd: int, part: Path, journal: Journal) -> None:
 
 
 def _fingerprint(plan: Preflight) -> str:
-    """Everything that determines the bytes: the header says the plan, the source says the weights."""
+    """A hash of all that determines the bytes: the header for the plan, the source for the weights."""
     digest = hashlib.sha256(plan.layout.header)
     source = plan.source
     identity: list[Any] = [sprig_version(), source.kind, source.commit, [(w.name, w.size, w.sha256) for w in source.weights]]
@@ -262,17 +263,17 @@ def _unchanged(plan: Preflight, fingerprint: str) -> bool:
 
 
 def _check(plan: Preflight, part: Path, fd: int) -> tuple[Header, tuple[str, ...], TrialResult]:
-    """What a device would ask of the file, before it gets its name. The disk catches up meanwhile."""
+    """Check the file as a device would, before it gets its name. The disk catches up meanwhile."""
     with ThreadPoolExecutor(1) as background:
         synced = background.submit(os.fsync, fd)
         try:
             header = check(part)
-            probes = tuple(plan.probes)
+            probes = tuple(plan.model.probes)
             spoken = trial(part, probes=probes)
         except SprigError as e:
             raise OutputError(f"the finished file did not pass its check and was not published: {e}") from None
         synced.result()
-    wrong = [p for p, ids in zip(probes, spoken.probe_ids, strict=True) if ids != plan.probes[p]]
+    wrong = [p for p, ids in zip(probes, spoken.probe_ids, strict=True) if ids != plan.model.probes[p]]
     notes = []
     if wrong:
         notes.append(
@@ -285,7 +286,7 @@ def _check(plan: Preflight, part: Path, fd: int) -> tuple[Header, tuple[str, ...
 
 
 def _publish(plan: Preflight, part: Path, header: Header, notes: Sequence[str]) -> Path:
-    """Card and file get their names, the card first; gives the card's path."""
+    """Give card and file their names, the card first. Returns the card's path."""
     text = model_card(
         file=plan.out.name, size=plan.size, keys=header.keys, source=plan.origin, recipe=plan.recipe, types=plan.types,
         shapes=[t.shape for t in plan.tensors], notes=(*plan.notes, *notes), imatrix=plan.imatrix,

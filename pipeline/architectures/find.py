@@ -1,6 +1,6 @@
-"""Which architecture a checkpoint has: config.json's ``model_type`` is the name of a file in this folder.
+"""Finds the architecture of a checkpoint: the ``model_type`` in config.json is the name of a file in this folder.
 
-To add one is to add its file, with one class in it.
+A new architecture is a new file with one class in it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def find_architecture(config: Mapping[str, Any]) -> type[Architecture]:
 
 
 def _class_in(module: str) -> type[Architecture]:
-    """The one class that the module defines."""
+    """The module defines one class, which is returned."""
     (found,) = (v for v in vars(import_module(module)).values() if isinstance(v, type) and v.__module__ == module)
     assert issubclass(found, Architecture), f"{module} defines no architecture"
     return found

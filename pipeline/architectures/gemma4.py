@@ -62,7 +62,7 @@ class Gemma4(Gemma2):
         return [*self.sliding_layers(6)[:-1], False]  # transformers forces the last to see all
 
     def _overridden(self, key: str) -> int | None:
-        """What transformers 5's per_layer_config says of ``key`` for the layers with full attention; None where it is silent."""
+        """The value of ``key`` for the layers with full attention in transformers 5's per_layer_config; None if it has none."""
         per_layer = self.hp.get("per_layer_config")
         if not isinstance(per_layer, dict) or not all(_NUMBER.fullmatch(i) and isinstance(e, dict) for i, e in per_layer.items()):
             raise CheckpointError("config.json: per_layer_config must give an object for numbers of layers")

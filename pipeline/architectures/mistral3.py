@@ -1,4 +1,4 @@
-"""Mistral 3, a wrapper for text and images. Its text part may be of another type; where config.json is silent it is Mistral."""
+"""Mistral 3, a wrapper for text and images. If config.json names no type for its text part, that is Mistral."""
 
 from pipeline.architectures.mistral import Mistral
 

@@ -86,7 +86,7 @@ class Qwen35(Decoder):
         }
 
     def _sections(self) -> list[int]:
-        """How the rotated pairs are dealt out to time, height and width; for text all three are the position."""
+        """How many rotated pairs go to time, height and width; for text all three are the position."""
         found = rope_parameters(self.hp).get("mrope_section") or [11, 11, 10]
         if not isinstance(found, list) or len(found) > 4 or not all(type(n) is int and 0 <= n < 4096 for n in found):
             raise CheckpointError("config.json: mrope_section must be up to four whole numbers")

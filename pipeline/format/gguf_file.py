@@ -149,8 +149,8 @@ def lay_out(keys: Mapping[str, Value], entries: Sequence[Entry]) -> Layout:
     """The complete header of a file with these keys and tensors, and the offset of each tensor's data.
 
     Raises:
-        TypeError: a key's value is nothing that GGUF can hold.
-        ValueError: two tensors have one name.
+        TypeError: GGUF cannot hold a key's value.
+        ValueError: two tensors have the same name.
     """
     writer = _HeaderWriter()
     for key, value in keys.items():

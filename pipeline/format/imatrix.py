@@ -45,10 +45,10 @@ class ImportanceMatrix:
     file: str
 
     def of(self, name: str, shape: tuple[int, ...]) -> Floats | None:
-        """float32 [matrices, columns] for this tensor (rows last), None when it was not collected.
+        """The values for this tensor (rows last), float32 [matrices, columns]; None if none were collected.
 
         Raises:
-            RecipeError: collected on a tensor of another shape, that is on another model.
+            RecipeError: the values belong to a tensor of another shape, so to another model.
         """
         entry = self.entries.get(name)
         matrices = shape[0] if len(shape) == 3 else 1
@@ -65,7 +65,7 @@ class ImportanceMatrix:
 
 
 def read_imatrix(path: Path) -> ImportanceMatrix:
-    """An imatrix file. Raises RecipeError when it is none, is broken or holds values that are not finite."""
+    """Read an imatrix file. Raises RecipeError if it is another kind of file, is broken or holds values that are not finite."""
     try:
         header = read_header(path)
     except GGUFError as e:
@@ -105,7 +105,7 @@ def _floats(data: np.memmap[tuple[int, ...], np.dtype[np.uint8]], entry: TensorE
 def write_imatrix(
     path: Path, sums: Mapping[str, Floats], counts: Mapping[str, Floats], *, datasets: Sequence[str], chunks: int, chunk_size: int
 ) -> None:
-    """An imatrix file that llama.cpp reads.
+    """Write an imatrix file that llama.cpp reads.
 
     Args:
         sums: tensor name -> float32 [matrices, columns], sums of squared inputs.

@@ -73,7 +73,7 @@ def _job(plan: Preflight, unit: Unit, raw: RawRows) -> SlabJob:
     if importance is not None:
         matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
         importance = np.ascontiguousarray(importance[unit.row // matrix])
-    kind = SOURCE_TYPES[plan.infos[unit.reads[0][0]].dtype] if unit.reads else F32
+    kind = SOURCE_TYPES[plan.model.infos[unit.reads[0][0]].dtype] if unit.reads else F32
     return SlabJob(
         tensor.name,
         raw,

@@ -100,7 +100,7 @@ def find_recipe(name: str) -> Recipe:
 
 
 def find_type(name: str, where: str) -> GGMLType:
-    """The ggml type of this name. ``where`` says for what it was asked. Raises RecipeError."""
+    """The ggml type of this name. ``where`` is the option that named it. Raises RecipeError."""
     if name.upper() not in WRITABLE:
         raise RecipeError(f"{where}: {name!r} is not a type that can be written; choose one of {', '.join(WRITABLE)}")
     return TYPES_BY_NAME[name.upper()]

@@ -1,4 +1,4 @@
-"""A detour for an architecture that Sprig does not know: a llama.cpp checkout's own script makes a BF16 GGUF of it first.
+"""A detour for an architecture that Sprig does not know: the script of a llama.cpp checkout makes a BF16 GGUF first.
 
 The script sees a folder of links with weights and plain small files, no Python file of the model and no token, and is kept
 offline, so that no code of a model repository can run in it.
@@ -26,7 +26,7 @@ _SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD", "SSH_AUTH_SOCK")
 
 @dataclass(frozen=True, slots=True)
 class Detour:
-    """The way through llama.cpp's script. The size of the output is known only when the script has done its work.
+    """The way through llama.cpp's script. The size of the output is known only when the script is done.
 
     Attributes:
         source: the checkpoint.
@@ -99,14 +99,14 @@ class Detour:
 
 
 def find_detour(source: Source, checkout: Path, reason: str) -> Detour:
-    """The way through a llama.cpp checkout, whose Python requirements must be installed here (extra ``train``).
+    """Find the script in a llama.cpp checkout. Its Python requirements must be installed here (extra ``train``).
 
     Args:
         checkout: the root of the checkout.
         reason: the message with which Sprig refused the model.
 
     Raises:
-        UnsupportedError: there is no script.
+        UnsupportedError: the checkout has no script.
     """
     script = checkout.expanduser() / _SCRIPT
     if not script.is_file():

@@ -1,4 +1,4 @@
-"""A vocabulary on its way to the file: what each kind of tokenizer gives, and the rules that hold for all of them."""
+"""The draft of a vocabulary, which each kind of tokenizer makes, and the rules that hold for all kinds."""
 
 from __future__ import annotations
 

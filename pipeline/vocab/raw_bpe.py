@@ -47,7 +47,7 @@ def draft_raw_bpe(
 
     Raises:
         VocabError: broken files.
-        UnsupportedError: llama.cpp lacks byte tokens, or tokenizes otherwise in every way of writing.
+        UnsupportedError: a byte token is missing, or llama.cpp tokenizes otherwise in every writing.
     """
     tokens, added = all_tokens(source)
     check_bytes({token.text for token in tokens.values()}, source.origin)
@@ -101,7 +101,7 @@ def _encode_all(source: TokenizerSource, texts: Iterable[str]) -> dict[str, list
 
 
 def _choose(writings: Iterable[Writing], wanted: Mapping[str, list[int]], vital: Sequence[str]) -> tuple[Writing, list[str]]:
-    """The writing with the fewest wrong vital texts, then the fewest wrong texts, and these; of equals the first."""
+    """The writing that gets the fewest vital texts wrong, then the fewest texts; and the texts that it gets wrong."""
     best: tuple[tuple[int, int], Writing, list[str]] | None = None
     for writing in writings:
         wrong = [text for text, ids in wanted.items() if writing.form.encode(text) != ids]
@@ -176,8 +176,11 @@ def _typed(
 
 
 def _spellings(plain: Tokens) -> list[Tokens]:
-    """An added run of spaces is searched in the raw text, so it must be written with spaces; where the library never finds
-    it there, it is an ordinary token for llama.cpp."""
+    """Two spellings if there are added runs of spaces, else one.
+
+    llama.cpp looks for an added token in the raw text, so a run must be written with spaces. If the library never finds it
+    there, it must be an ordinary token for llama.cpp.
+    """
     runs = {n: t for n, t in plain.items() if t.type == TokenType.USER_DEFINED and SPACE in t.text}
     if not runs:
         return [plain]

@@ -1,4 +1,4 @@
-"""tokenizer.model: SentencePiece's protocol buffer, read field by field.
+"""Reads tokenizer.model, SentencePiece's protocol buffer, field by field.
 
 Format: sentencepiece_model.proto in https://github.com/google/sentencepiece (ModelProto). Only the few fields that a GGUF
 needs are looked at; the library itself is asked only to encode.

@@ -1,5 +1,5 @@
-"""What llama.cpp's tokenizers of merged characters do, in Python: to choose, before anything is written, the form of a
-vocabulary under which llama.cpp gives the original's ids.
+"""Simulates llama.cpp's tokenizers of merged characters, to choose the form of a vocabulary under which llama.cpp gives the
+original's ids, before anything is written.
 
 Written after the behaviour of ``llm_tokenizer_spm``, ``llm_tokenizer_bpe`` and ``tokenizer_st_partition`` in
 src/llama-vocab.cpp.

@@ -1,4 +1,4 @@
-"""Special tokens, chat templates and generation defaults: what the small JSON files say beside the vocabulary."""
+"""Special tokens, chat templates and generation defaults, from the small JSON files beside the vocabulary."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _added(files: Mapping[str, bytes], ids: dict[str, int], draft: VocabularyDra
 
 
 def _fallback_end(draft: VocabularyDraft, n_rows: int) -> int:
-    """A token that ends a text, where no file names one: a well-known one, else one that cannot occur."""
+    """The token that ends a text if no file names one: a well-known token, else one that cannot occur."""
     for text in _TURN_ENDS:
         if (found := draft.lookup(text)) is not None and found < n_rows:
             return found

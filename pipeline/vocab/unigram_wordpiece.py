@@ -52,7 +52,7 @@ def draft_unigram(source: TokenizerSource) -> VocabularyDraft:
             tokens[number] = VocabularyToken(text, kind, known.score if known else 0.0)
     if not isinstance(unknown, int) or unknown not in tokens:
         raise UnsupportedError(f"{source.origin}: a Unigram model without an unknown token, which llama.cpp needs")
-    prefix, shrinks, splits = _spacing(source)
+    prefix, shrinks = _spacing(source)
     keys: dict[str, Value] = {
         Keys.Tokenizer.ADD_PREFIX: prefix,
         Keys.Tokenizer.REMOVE_EXTRA_WS: shrinks,
@@ -61,8 +61,6 @@ def draft_unigram(source: TokenizerSource) -> VocabularyDraft:
     charsmap = _charsmap(source)
     if charsmap:
         keys[Keys.Tokenizer.PRECOMPILED_CHARSMAP] = charsmap_value(charsmap)
-    if splits:
-        notes.append("the original tokenizer joins nothing across spaces, llama.cpp may: pieces with inner spaces can differ")
     return VocabularyDraft(
         model="t5",
         tokens=tokens,
@@ -83,8 +81,8 @@ def _composed(text: str) -> bool:
     return plain and unicodedata.normalize("NFKC", text) == text
 
 
-def _spacing(source: TokenizerSource) -> tuple[bool, bool, bool]:
-    """Whether a space is put first, whether runs of spaces shrink, whether a piece may not hold an inner space."""
+def _spacing(source: TokenizerSource) -> tuple[bool, bool]:
+    """Whether a space is put first, and whether runs of spaces shrink."""
     tokenizer = source.tokenizer
     with guarded(f"{source.origin}: its normalizer fails"):
         normal = "a  b" if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str("a  b")
@@ -92,8 +90,7 @@ def _spacing(source: TokenizerSource) -> tuple[bool, bool, bool]:
     joined = "".join(pieces).replace(" ", SPACE)
     if joined.strip(SPACE).replace(SPACE, "") != "ab":
         raise UnsupportedError(f"{source.origin}: it turns 'a  b' into {joined!r}, which llama.cpp does not do for Unigram")
-    inner = joined.strip(SPACE).count(SPACE)
-    return joined.startswith(SPACE), inner < 2, False
+    return joined.startswith(SPACE), joined.strip(SPACE).count(SPACE) < 2
 
 
 def _walk(node: Any) -> Iterator[Mapping[str, Any]]:

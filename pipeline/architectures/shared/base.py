@@ -1,4 +1,4 @@
-"""What an architecture says about its checkpoint: GGUF keys, and for each output tensor where its rows come from.
+"""An architecture describes its checkpoint: the GGUF keys, and for each output tensor where its rows come from.
 
 An architecture is data and small pure functions; it reads no weight. Every change of layout that a GGUF needs is one of four
 steps that work on any slab of rows (concatenate, reorder rows, reorder columns, one elementwise function), so no architecture
@@ -71,7 +71,7 @@ _ALWAYS_F32 = re.compile(r"_norm\.weight$|ffn_gate_inp|ssm_conv1d|shortconv\.con
 
 
 class Architecture:
-    """Base of all architectures. A subclass names its model types, its keys and its tensors.
+    """Base of all architectures. A subclass names its keys and its tensors.
 
     The table ``names`` maps checkpoint names to GGUF names; ``{i}`` stands for the block number in both, ``{e}`` for the
     expert number in the checkpoint's. A checkpoint tensor that neither ``names`` nor ``ignored`` knows is an error: a weight
@@ -93,7 +93,7 @@ class Architecture:
             infos: the checkpoint's tensors, from the headers alone.
 
         Raises:
-            CheckpointError: config.json holds something that is no usable hyperparameter.
+            CheckpointError: a hyperparameter in config.json cannot be used.
             UnsupportedError: llama.cpp would run the model, but not as it was trained.
         """
         text = config.get("text_config")
@@ -163,7 +163,7 @@ class Architecture:
         return {}
 
     def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
-        """The hook for layout: called with each mapped tensor, whose shape is right, gives what is to be written for it."""
+        """The hook for layout. It gets each mapped tensor, whose shape is right, and returns what is written for it."""
         return tensor
 
     # What they stand on.
@@ -196,7 +196,7 @@ class Architecture:
         return default
 
     def flag(self, name: str) -> bool:
-        """A hyperparameter that must be true or false; null and nothing are false. Raises CheckpointError."""
+        """A hyperparameter that must be true or false; null and a missing one are false. Raises CheckpointError."""
         value = self.hp.get(name)
         if value is not None and not isinstance(value, bool):
             raise CheckpointError(f"config.json: {name} is {short(value)}; it must be true or false")
@@ -322,7 +322,7 @@ def _twice(one: str, other: str) -> CheckpointError:
 
 
 def short(value: object) -> str:
-    """``repr`` for a message: untrusted, so cut to a length that a line can hold."""
+    """The ``repr`` of an untrusted value for a message, cut so that it fits a line."""
     try:
         text = repr(value)
     except ValueError:  # Python prints no integer of more than 4,300 digits

@@ -1,4 +1,4 @@
-"""What nearly all decoders share: names, heads, keys and shapes. Each family says in its own file how it differs."""
+"""Nearly all decoders share these names, heads, keys and shapes. Each family states in its own file how it differs."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def rope_parameters(hp: Mapping[str, Any], layer: str = "full_attention") -> dic
 
 
 def read_rope(hp: Mapping[str, Any], head_dim: int, layer: str = "full_attention") -> Rope:
-    """The rotation of one kind of layer.
+    """Read the rotation of one kind of layer.
 
     Args:
         hp: the hyperparameters; ``rope_theta`` must be among them where the model family has a default.

@@ -12,14 +12,14 @@ from pipeline.format.gguf_file import Value
 
 
 class Windowed(Decoder):
-    """``full_every``: every how many layers one sees everything, where config.json does not say."""
+    """``full_every``: one layer in so many sees everything, unless config.json lists the layers."""
 
     has_window = "always"
     keeps_window = True
     full_every: ClassVar[int]
 
     def is_sliding(self) -> list[bool]:
-        """For each layer whether it sees the window only."""
+        """Whether each layer sees the window only."""
         return self.sliding_layers(self.full_every)
 
     def sliding_layers(self, full_every: int) -> list[bool]:
@@ -27,7 +27,7 @@ class Windowed(Decoder):
         return [kind == "sliding_attention" for kind in kinds]
 
     def window_keys(self) -> dict[str, Value]:
-        """Raises CheckpointError when config.json has no sliding_window."""
+        """The size of the window and the layers that keep to it. Raises CheckpointError if there is no sliding_window."""
         if self.window is None:
             raise CheckpointError(f"config.json: {self.gguf} with sliding layers needs a sliding_window")
         return {Keys.Attention.SLIDING_WINDOW: self.window, Keys.Attention.SLIDING_WINDOW_PATTERN: self.is_sliding()}

@@ -69,7 +69,7 @@ def llama_quantize(
 def sprig_quantize(source: Path, out: Path, recipe: str, matrix: Path | None, **more: object) -> None:
     """The pass alone, without the trial of each file: there are 130 of them."""
     plan = preflight(str(source), recipe, out, imatrix=matrix, **more)  # type: ignore[arg-type]
-    with out.open("wb+") as f, ThreadPoolExecutor(2) as pool, MappedCheckpoint(source.parent, plan.infos) as checkpoint:
+    with out.open("wb+") as f, ThreadPoolExecutor(2) as pool, MappedCheckpoint(source.parent, plan.model.infos) as checkpoint:
         f.truncate(plan.size)
         f.write(plan.layout.header)
         f.flush()
