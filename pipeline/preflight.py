@@ -26,7 +26,7 @@ from pipeline.format.gguf_file import Entry, Layout, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
 from pipeline.model import Model, from_checkpoint, from_gguf
 from pipeline.recipes.mixtures import (
-    Options,
+    Overrides,
     Recipe,
     TypeChoice,
     Weight,
@@ -166,7 +166,7 @@ class Wishes:
     """The options after reading: the recipe, its overrides, the importance matrix, and how to work."""
 
     recipe: Recipe
-    overrides: Options
+    overrides: Overrides
     imatrix: ImportanceMatrix | None
     stream: bool
     threads: int
@@ -193,7 +193,7 @@ def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
     if unknown := options.keys() - PlanOptions.__annotations__.keys():
         raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
     types = tuple(options.get("tensor_types", ()))
-    overrides = Options(types, options.get("pure", False), options.get("output_type"), options.get("embedding_type"))
+    overrides = Overrides(types, options.get("pure", False), options.get("output_type"), options.get("embedding_type"))
     chosen, file = find_recipe(recipe), options.get("imatrix")
     imatrix = read_imatrix(file) if file else None
     return Wishes(chosen, overrides, imatrix, options.get("stream", False), options.get("threads") or cores())

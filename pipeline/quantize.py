@@ -30,6 +30,7 @@ from pipeline.onepass.journal import Journal
 from pipeline.onepass.order import CHUNK
 from pipeline.onepass.tensors import write_tensors
 from pipeline.preflight import PlanOptions, Preflight, Wishes, find_source, output_folder, plan_for, read_wishes
+from pipeline.sources.cache import OnBytes
 from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint
 from pipeline.sources.foreign import Detour, find_detour
 from pipeline.sources.source import Source, open_checkpoint, open_source
@@ -144,7 +145,8 @@ def dry_run(
     Raises:
         SprigError: the first thing that would make the run fail.
     """
-    return _plan_or_detour(find_source(model, options), read_wishes(recipe, options), out, llama_cpp)
+    wishes = read_wishes(recipe, options)
+    return _plan_or_detour(find_source(model, options), wishes, out, llama_cpp)
 
 
 def _plan_or_detour(source: Source, wishes: Wishes, out: Path | str | None, llama_cpp: Path | None) -> Preflight | Detour:
@@ -170,9 +172,11 @@ def _open(plan: Preflight, report: OnProgress) -> Checkpoint:
     if source.kind == "gguf":
         assert source.path is not None
         return MappedCheckpoint(source.path.parent, plan.model.infos)
-    return open_checkpoint(
-        source, stream=plan.stream, on_progress=lambda item, done, total: report(Progress("download", done, total, item))
-    )
+    return open_checkpoint(source, stream=plan.stream, on_progress=_stage(report, "download"))
+
+
+def _stage(report: OnProgress, stage: str) -> OnBytes:
+    return lambda item, done, total: report(Progress(stage, done, total, item))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,17 +233,13 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
 
 def _fill(work: _Work, fd: int, part: Path, journal: Journal) -> None:
     """Write the header and all tensors; in a resumed part, only the slabs that it lacks."""
-    plan, report = work.plan, work.report
     if not journal.done:
         os.ftruncate(fd, 0)  # nothing of another job may show between the tensors
-    reserve(fd, plan.size, part)
-    os.pwrite(fd, plan.layout.header, 0)
-
-    def written(done: int, total: int, tensor: str) -> None:
-        report(Progress("quantize", done, total, tensor))
-
+    reserve(fd, work.plan.size, part)
+    os.pwrite(fd, work.plan.layout.header, 0)
     with _timed(work.seconds, "quantize"):
-        write_tensors(plan, work.checkpoint, work.executor, work.workers, fd, journal, written)
+        on_bytes = _stage(work.report, "quantize")
+        write_tensors(work.plan, work.checkpoint, work.executor, work.workers, fd, journal, on_bytes)
 
 
 def _fingerprint(plan: Preflight) -> str:

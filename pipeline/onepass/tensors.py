@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Executor, Future
 
 import numpy as np
@@ -15,6 +14,7 @@ from pipeline.onepass.order import Mapped, Streamed, Unit, units_of
 from pipeline.onepass.part_file import PartFile
 from pipeline.onepass.rows import SlabJob, convert
 from pipeline.preflight import Preflight
+from pipeline.sources.cache import OnBytes
 from pipeline.sources.checkpoint import SOURCE_TYPES, Checkpoint, RawRows
 from pipeline.sources.stream import StreamCheckpoint
 
@@ -26,14 +26,14 @@ def write_tensors(
     workers: int,
     fd: int,
     journal: Journal | None = None,
-    report: Callable[[int, int, str], None] = lambda done, total, item: None,
+    on_bytes: OnBytes = lambda tensor, done, total: None,
 ) -> None:
     """Write all tensor data of the plan into an open file that has its header and its final size.
 
     Args:
         workers: how many slabs are worked on at a time; some more wait, so that a slow one does not hold up the rest.
         journal: what is done already, and where each slab is noted.
-        report: called after each slab with the bytes written, the bytes to write, and the tensor's name.
+        on_bytes: called after each slab with the tensor's name, the bytes written and the bytes to write.
 
     Raises:
         SprigError: a weight or a slab is bad, or the source broke off.
@@ -48,7 +48,7 @@ def write_tensors(
     def collect() -> None:
         unit, future = window.popleft()
         file.put(unit.offset, *future.result(), source.note())
-        report(file.written, body, unit.tensor.name)
+        on_bytes(unit.tensor.name, file.written, body)
 
     source = Streamed(plan, checkpoint, todo, done) if isinstance(checkpoint, StreamCheckpoint) else Mapped(checkpoint, todo)
     with PartFile(fd, journal) as file:

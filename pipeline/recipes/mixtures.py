@@ -61,8 +61,8 @@ class Weight:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What a person overrides.
+class Overrides:
+    """The types that a person chose instead of the recipe's.
 
     Attributes:
         tensor_types: (regular expression searched in the tensor's name, type); the first that matches wins.
@@ -145,13 +145,15 @@ def fit(kind: GGMLType, row_length: int) -> GGMLType:
 class _Mixture:
     """Walks the tensors in order and counts, as llama.cpp's ``quantize_state_impl`` does."""
 
-    def __init__(self, weights: Sequence[Weight], recipe: Recipe, facts: ModelFacts, options: Options, has_imatrix: bool) -> None:
-        self.recipe, self.facts, self.options, self.has_imatrix = recipe, facts, options, has_imatrix
+    def __init__(
+        self, weights: Sequence[Weight], recipe: Recipe, facts: ModelFacts, overrides: Overrides, has_imatrix: bool
+    ) -> None:
+        self.recipe, self.facts, self.pure, self.has_imatrix = recipe, facts, overrides.pure, has_imatrix
         self.count = Counter(role_of(w.name) for w in weights)
         self.seen: Counter[str] = Counter()
-        self.output_type = find_type(options.output_type, "--output-type") if options.output_type else None
-        self.embedding_type = find_type(options.embedding_type, "--embedding-type") if options.embedding_type else None
-        self.patterns = [(_compile(p), find_type(t, f"--tensor-type {p}")) for p, t in options.tensor_types]
+        self.output_type = find_type(overrides.output_type, "--output-type") if overrides.output_type else None
+        self.embedding_type = find_type(overrides.embedding_type, "--embedding-type") if overrides.embedding_type else None
+        self.patterns = [(_compile(p), find_type(t, f"--tensor-type {p}")) for p, t in overrides.tensor_types]
 
     def choose(self, weight: Weight) -> TypeChoice:
         if not quantizable(weight):
@@ -164,7 +166,7 @@ class _Mixture:
             return self._forced(weight, self.output_type)
         if not self.recipe.quantized:
             return TypeChoice(self.recipe.base, self.recipe.base)
-        wanted = named or (self.recipe.base if self.options.pure else self._rule(weight, role))
+        wanted = named or (self.recipe.base if self.pure else self._rule(weight, role))
         return TypeChoice(fit(wanted, weight.shape[-1]), wanted)
 
     def _forced(self, weight: Weight, kind: GGMLType) -> TypeChoice:
@@ -198,16 +200,15 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 def choose_types(
-    weights: Sequence[Weight], recipe: Recipe, facts: ModelFacts, options: Options | None = None, *, has_imatrix: bool = False
+    weights: Sequence[Weight], recipe: Recipe, facts: ModelFacts, overrides: Overrides = Overrides(), *, has_imatrix: bool = False
 ) -> dict[str, TypeChoice]:
     """The type of each tensor, in llama.cpp's order of tensors.
 
     Raises:
         RecipeError: an override that is malformed, matches no tensor or cannot hold the tensor's rows.
     """
-    options = options or Options()
     ordered = sorted(weights, key=lambda w: block_order(w.name))
-    mixture = _Mixture(ordered, recipe, facts, options, has_imatrix)
+    mixture = _Mixture(ordered, recipe, facts, overrides, has_imatrix)
     for pattern, _ in mixture.patterns:
         if not any(pattern.search(w.name) and quantizable(w) for w in ordered):
             raise RecipeError(

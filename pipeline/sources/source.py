@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from agent.errors import CheckpointError, SourceError, UnsupportedError
-from pipeline.sources.cache import Progress, RepoCache, obtain, safe_name
+from pipeline.sources.cache import OnBytes, RepoCache, obtain, safe_name
 from pipeline.sources.checkpoint import (
     MAX_HEADER_BYTES,
     Checkpoint,
@@ -156,7 +156,7 @@ def cached_bytes(source: Source) -> int:
     return sum(cache.bytes_held(commit, w) for w in source.weights)
 
 
-def fetch(source: Source, on_progress: Progress | None = None) -> dict[str, Path]:
+def fetch(source: Source, on_progress: OnBytes | None = None) -> dict[str, Path]:
     """All weight files on this disk, each proved against the Hub's hash; a download that was cut goes on where it was.
 
     Args:
@@ -171,7 +171,7 @@ def fetch(source: Source, on_progress: Progress | None = None) -> dict[str, Path
     return {w.name: obtain(hub, commit, w, offline=source.offline, on_progress=on_progress) for w in source.weights}
 
 
-def open_checkpoint(source: Source, *, stream: bool = False, on_progress: Progress | None = None) -> Checkpoint:
+def open_checkpoint(source: Source, *, stream: bool = False, on_progress: OnBytes | None = None) -> Checkpoint:
     """The tensors of a model, ready to be read.
 
     Args:
