@@ -52,7 +52,7 @@ def _is_70b(p: Place) -> bool:
     return f.n_layers == 80 and (f.architecture == "qwen2" or (f.architecture == "llama" and f.n_heads != f.n_kv_heads))
 
 
-_CONDITIONS: Mapping[str, Callable[[Place], bool]] = {
+CONDITIONS: Mapping[str, Callable[[Place], bool]] = {
     "first 2": lambda p: p.i < 2,
     "first 4": lambda p: p.i < 4,
     "first sixteenth": lambda p: p.i < p.n // 16,
@@ -71,7 +71,7 @@ _CONDITIONS: Mapping[str, Callable[[Place], bool]] = {
 
 # Recipes ("*" for all), role, conditions that must all hold, type. The first line that fits counts; where none does, the tensor
 # gets the recipe's base type.
-_RULES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
+RULES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("*",                                  "head",        ("falcon",),                        "Q8_0"),
     ("*",                                  "head",        ("broken rows",),                   "Q8_0"),
     ("Q8_0",                               "head",        (),                                 "Q8_0"),
@@ -105,9 +105,9 @@ _RULES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
 
 def rule_type(recipe: str, place: Place) -> str | None:
     """The name of the type that the table gives a tensor; None where that is the recipe's base type."""
-    for recipes, role, conditions, kind in _RULES:
+    for recipes, role, conditions, kind in RULES:
         meant = role == place.role and (recipes == "*" or recipe in recipes.split())
-        if meant and all(_CONDITIONS[condition](place) for condition in conditions):
+        if meant and all(CONDITIONS[condition](place) for condition in conditions):
             return kind
     return None
 
