@@ -25,7 +25,7 @@ COMMANDS = {
     "sessions": Command("agent.cli.sessions", "sessions_app", "List, search, export, remove and repair kept conversations."),
     "quantize": Command("pipeline.cli.quantize", "quantize_app", "Make a small GGUF of a Hugging Face model."),
     "inspect": Command(
-        "pipeline.cli.quantize", "inspect_app", "Show what is in a GGUF or a model: keys, tensors, vocabulary, template."
+        "pipeline.cli.inspect", "inspect_app", "Show what is in a GGUF or a model: keys, tensors, vocabulary, template."
     ),
     "models": Command("agent.cli.models", "models_app", "List, show and remove the models in the store."),
 }

@@ -1,4 +1,4 @@
-"""Where a file came from: the provenance keys inside it and the model card beside it."""
+"""Provenance: the keys inside a file and the model card beside it say where the file came from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 import yaml
+from gguf import GGML_QUANT_VERSION, Keys
 
 from agent.models.store import CARD_MARK
 from agent.text import display
@@ -31,7 +32,7 @@ def sprig_version() -> str:
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """What the source's own model card says, as far as it is plain text. Untrusted: shown and copied, never obeyed."""
+    """Facts from the source's own model card. They are untrusted text: shown and copied, never obeyed."""
 
     licence: str | None = None
     licence_name: str | None = None
@@ -42,7 +43,7 @@ class CardFacts:
 
 
 def read_facts(readme: bytes | None) -> CardFacts:
-    """The YAML front matter of a README.md; empty facts when there is none or it is broken."""
+    """Read the YAML front matter of a README.md; the facts are empty if it is missing or broken."""
     text = (readme or b"").decode("utf-8", "replace")[:200_000]
     match = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
     try:
@@ -78,49 +79,52 @@ def size_label(n_weights: int) -> str:
 def general_keys(source: Source, architecture: str, n_weights: int, recipe: Recipe) -> dict[str, Value]:
     """The ``general.*`` keys of a file made from a checkpoint, in GGUF's standard names."""
     keys: dict[str, Value] = {
-        "general.architecture": architecture,
-        "general.type": "model",
-        "general.size_label": size_label(n_weights),
+        Keys.General.ARCHITECTURE: architecture,
+        Keys.General.TYPE: "model",
+        Keys.General.SIZE_LABEL: size_label(n_weights),
     }
     return keys | origin_keys(source) | quantization_keys(recipe)
 
 
 def origin_keys(source: Source) -> dict[str, Value]:
-    """Those of them that say where a checkpoint comes from: name, licence, base models.
+    """The ``general.*`` keys that say where a checkpoint comes from: name, licence, base models.
 
     The base model of a conversion is the repository that was converted; of a local folder, what its own card names.
     """
     facts = read_facts(source.files.get("README.md"))
     organization, _, short = source.name.rpartition("/")
     optional: dict[str, Value | None] = {
-        "general.name": short,
-        "general.organization": organization or None,
-        "general.license": facts.licence,
-        "general.license.name": facts.licence_name,
-        "general.license.link": facts.licence_link,
-        "general.tags": list(facts.tags) or None,
-        "general.languages": list(facts.languages) or None,
+        Keys.General.NAME: short,
+        Keys.General.ORGANIZATION: organization or None,
+        Keys.General.LICENSE: facts.licence,
+        Keys.General.LICENSE_NAME: facts.licence_name,
+        Keys.General.LICENSE_LINK: facts.licence_link,
+        Keys.General.TAGS: list(facts.tags) or None,
+        Keys.General.LANGUAGES: list(facts.languages) or None,
     }
     if source.repo_id:
-        optional |= {"general.source.url": _HUB + source.repo_id, "general.source.repo_url": _HUB + source.repo_id}
+        optional |= {Keys.General.SOURCE_URL: _HUB + source.repo_id, Keys.General.SOURCE_REPO_URL: _HUB + source.repo_id}
     bases = (source.repo_id,) if source.repo_id else facts.base_models
-    optional["general.base_model.count"] = len(bases) or None
+    optional[Keys.General.BASE_MODEL_COUNT] = len(bases) or None
     for i, base in enumerate(bases):
         organization, _, short = base.rpartition("/")
-        prefix = f"general.base_model.{i}."
-        optional |= {f"{prefix}name": short, f"{prefix}organization": organization or None, f"{prefix}version": source.commit}
-        optional[f"{prefix}repo_url"] = _HUB + base if _REPO.fullmatch(base) else None
+        optional |= {
+            Keys.General.BASE_MODEL_NAME.format(id=i): short,
+            Keys.General.BASE_MODEL_ORGANIZATION.format(id=i): organization or None,
+            Keys.General.BASE_MODEL_VERSION.format(id=i): source.commit,
+            Keys.General.BASE_MODEL_REPO_URL.format(id=i): _HUB + base if _REPO.fullmatch(base) else None,
+        }
     return {k: v for k, v in optional.items() if v is not None}
 
 
 def quantization_keys(recipe: Recipe) -> dict[str, Value]:
-    return {"general.quantization_version": 2, "general.file_type": recipe.ftype}
+    return {Keys.General.QUANTIZATION_VERSION: GGML_QUANT_VERSION, Keys.General.FILE_TYPE: recipe.ftype}
 
 
 def provenance_keys(
     source: Source, recipe: Recipe, overrides: Sequence[str], imatrix: ImportanceMatrix | None
 ) -> dict[str, Value]:
-    """Who made the file, of what, how; the same for the same inputs, so no date and no path."""
+    """Who made the file, from what, and how. The same inputs give the same keys, so they hold no date and no path."""
     keys: dict[str, Value] = {"sprig.version": sprig_version(), "sprig.recipe": recipe.name}
     keys["sprig.source.name"] = source.name
     if source.commit:
@@ -142,7 +146,7 @@ def provenance_keys(
 
 def _base_models(keys: Mapping[str, Any]) -> list[str]:
     """The Hub ids among a file's base models."""
-    urls = [_text(keys.get(f"general.base_model.{i}.repo_url")) or "" for i in range(100)]
+    urls = [_text(keys.get(Keys.General.BASE_MODEL_REPO_URL.format(id=i))) or "" for i in range(100)]
     return [name for url in urls if _REPO.fullmatch(name := url.removeprefix(_HUB))]
 
 
@@ -171,10 +175,10 @@ def model_card(
         front |= {"base_model": source.repo_id, "base_model_relation": "quantized"}
     elif bases := _base_models(keys):
         front["base_model"] = bases
-    for key in ("license", "license.name", "license.link"):
-        if value := _text(keys.get(f"general.{key}")):
-            front[key.replace(".", "_")] = display(value)
-    if languages := _texts(keys.get("general.languages")):
+    for key in (Keys.General.LICENSE, Keys.General.LICENSE_NAME, Keys.General.LICENSE_LINK):
+        if value := _text(keys.get(key)):
+            front[key.removeprefix("general.").replace(".", "_")] = display(value)
+    if languages := _texts(keys.get(Keys.General.LANGUAGES)):
         front["language"] = [display(language) for language in languages]
     origin = f"[{source.repo_id}](https://huggingface.co/{source.repo_id})" if source.repo_id else f"`{source.name}`"
     at = f" at commit `{source.commit}`" if source.commit else ""
@@ -190,7 +194,7 @@ def model_card(
         "",
         "| | |",
         "|---|---|",
-        f"| Architecture | {display(str(keys.get('general.architecture')))} |",
+        f"| Architecture | {display(str(keys.get(Keys.General.ARCHITECTURE)))} |",
         f"| Weights | {size_label(n_weights)} |",
         f"| Size | {size:,} bytes, {8 * size / n_weights:.2f} bits per weight |",
         f"| Tensors | {', '.join(f'{n} {t}' for t, n in types.items())} |",

@@ -1,46 +1,35 @@
-"""What is in a model that is named as a file, in the store, as a checkpoint folder or on the Hub. No weight is read."""
+"""Inspects a model that is named as a file, in the store, as a checkpoint folder or on the Hub. No weight is read."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from agent.errors import CheckpointError, UnsupportedError
+from agent.errors import UnsupportedError
 from agent.gguf.inspection import Inspection, TensorLine, inspect_gguf, is_template, plain, vocabulary_facts
 from agent.models.store import find_model
+from pipeline.sources.extra import need_pipeline_extra
 
 
 def inspect_model(model: str, *, revision: str | None = None, token: str | None = None, offline: bool = False) -> Inspection:
-    """What is in ``model``: a GGUF's path, the name of a stored model, a checkpoint folder or a Hub id.
+    """Inspect ``model``: a GGUF's path, the name of a stored model, a checkpoint folder or a Hub id.
 
     Raises:
-        SprigError: it is none of these, cannot be reached, or is broken.
+        SprigError: there is no such model, it cannot be reached, or it is broken.
     """
     path = Path(model).expanduser()
     if path.is_file() or (path.suffix == ".gguf" and "/" in model):
         return inspect_gguf(path)
     if "/" not in model and not path.is_dir():
         return inspect_gguf(find_model(model))
+    need_pipeline_extra()
     return _inspect_checkpoint(model, revision, token, offline)
 
 
-def _config(name: str, raw: bytes | None) -> dict[str, Any]:
-    if raw is None:
-        raise CheckpointError(f"{name} has no config.json; it is not a Hugging Face checkpoint")
-    try:
-        config = json.loads(raw)
-    except (ValueError, RecursionError) as e:
-        raise CheckpointError(f"config.json of {name} is not JSON ({e}); download it again") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"config.json of {name} is not a JSON object; download it again")
-    return config
-
-
 def _inspect_checkpoint(model: str, revision: str | None, token: str | None, offline: bool) -> Inspection:
-    from pipeline.architectures import find_architecture
+    from pipeline.architectures.find import find_architecture
     from pipeline.card import origin_keys
-    from pipeline.sources.source import headers, open_source
+    from pipeline.sources.source import headers, open_source, read_config
     from pipeline.vocab.vocabulary import load_vocabulary
 
     source = open_source(model, revision=revision, token=token, offline=offline)
@@ -49,13 +38,13 @@ def _inspect_checkpoint(model: str, revision: str | None, token: str | None, off
     infos = headers(source)
     tensors = tuple(TensorLine(t.name, t.shape, t.dtype, t.nbytes) for t in infos.values())
     size = sum(t.nbytes for t in tensors)
-    config = _config(source.name, source.files.get("config.json"))
+    config = read_config(source)
     name = f"{source.name}@{source.commit}" if source.commit else source.name
     keys: dict[str, Any] = dict(origin_keys(source))
     try:
         architecture = find_architecture(config)(config, infos)
         keys |= {"general.architecture": architecture.gguf}
-        keys |= {f"{architecture.gguf}.{k}": plain(v) for k, v in architecture.keys().items()}
+        keys |= {key: plain(value) for key, value in architecture.gguf_keys(source.files).items()}
         vocabulary = load_vocabulary(source.files, architecture.vocab_rows, config)
     except UnsupportedError as e:
         keys |= {"general.architecture": str(config.get("model_type", "unknown"))}

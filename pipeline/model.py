@@ -1,11 +1,10 @@
-"""A source as a model: its keys, its tensors and the facts that the recipes ask for, before anybody decides types.
+"""Reads a source into a model: its keys, its tensors, and the facts that the recipes ask for. No types are chosen yet.
 
-A checkpoint and a GGUF both end here, and from here on they are the same.
+A checkpoint and a GGUF both become a ``Model``, and from there on they are treated alike.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,19 +12,21 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from gguf import Keys
 
-from agent.errors import CheckpointError, GGUFError, SourceError, UnsupportedError, VocabError
+from agent.errors import GGUFError, UnsupportedError, VocabError
 from agent.gguf.check import check
 from agent.gguf.reader import Header
 from agent.gguf.types import F32, TYPES_BY_NAME, GGMLType
 from agent.templates.support import check_template
-from pipeline.architectures import Slice, Tensor, find_architecture
+from pipeline.architectures.find import find_architecture
+from pipeline.architectures.shared.base import Slice, Tensor
 from pipeline.card import general_keys, quantization_keys
 from pipeline.format.gguf_file import Raw, Value
-from pipeline.onepass.rows import SOURCE_TYPES
-from pipeline.recipes.mixtures import ModelFacts, Recipe
-from pipeline.sources.checkpoint import Checkpoint, TensorInfo
-from pipeline.sources.source import Source, cached_bytes, headers, open_checkpoint
+from pipeline.recipes.mixtures import Recipe
+from pipeline.recipes.rules import ModelFacts
+from pipeline.sources.checkpoint import SOURCE_TYPES, Checkpoint, TensorInfo
+from pipeline.sources.source import Source, cached_bytes, headers, open_checkpoint, read_config
 from pipeline.vocab.vocabulary import Vocabulary, load_vocabulary
 
 
@@ -39,11 +40,10 @@ class TiedHead:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a plan is made of.
+    """A source, read, as a plan needs it.
 
     Attributes:
         architecture: general.architecture.
-        embedding: whether it gives vectors, not text.
         keys: all keys but those that depend on the run.
         tensors: every output tensor.
         infos: the tensors of the source.
@@ -56,7 +56,6 @@ class Model:
     """
 
     architecture: str
-    embedding: bool
     keys: dict[str, Value]
     tensors: list[Tensor]
     infos: Mapping[str, TensorInfo]
@@ -69,8 +68,8 @@ class Model:
 
 
 def from_checkpoint(source: Source, recipe: Recipe) -> Model:
-    """A Hugging Face checkpoint, on the Hub or in a folder. Raises SprigError for what cannot be converted."""
-    config = _config(source)
+    """Read a Hugging Face checkpoint on the Hub or in a folder. Raises SprigError if it cannot be converted."""
+    config = read_config(source)
     found = find_architecture(config)
     infos = headers(source)
     arch = found(config, infos)
@@ -93,30 +92,17 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
     n_weights = sum(prod(t.shape) for t in tensors)
     general = general_keys(source, arch.gguf, n_weights, recipe)
     facts = _facts(arch.gguf, keys)
-    name = str(general["general.name"])
+    name = str(general[Keys.General.NAME])
     if vocabulary.name_needs not in name.lower():  # llama.cpp tells this family's tokenizer by the model's name
-        general["general.name"] = f"{name} ({vocabulary.name_needs})"
+        general[Keys.General.NAME] = f"{name} ({vocabulary.name_needs})"
     elif not vocabulary.name_needs:  # and would give it to every other that is called so, or refuse its tokens
-        general["general.name"] = re.sub(r"(phi)-?(?=3)", r"\1 ", name, flags=re.IGNORECASE)
+        general[Keys.General.NAME] = re.sub(r"(phi)-?(?=3)", r"\1 ", name, flags=re.IGNORECASE)
     all_keys: dict[str, Value] = {**general, **arch.gguf_keys(source.files), **vocabulary.keys}
     probes = {p: vocabulary.encode(p) for p in vocabulary.probes}
     return Model(
-        arch.gguf, arch.embedding, all_keys, tensors, infos, stored, facts, template, probes,
+        arch.gguf, all_keys, tensors, infos, stored, facts, template, probes,
         (*notes, *vocabulary.notes), tied_head,
     )  # fmt: skip
-
-
-def _config(source: Source) -> dict[str, Any]:
-    raw = source.files.get("config.json")
-    if raw is None:
-        raise SourceError(f"{source.name} has no config.json; it is not a Hugging Face checkpoint")
-    try:
-        config = json.loads(raw)
-    except (ValueError, RecursionError) as e:
-        raise CheckpointError(f"config.json of {source.name} is not JSON ({e}); download it again") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"config.json of {source.name} is not a JSON object; download it again")
-    return config
 
 
 def _stored(tensor: Tensor, infos: Mapping[str, TensorInfo]) -> GGMLType:
@@ -137,30 +123,31 @@ def _source_type(info: TensorInfo) -> GGMLType:
     return kind
 
 
-def _facts(architecture: str, keys: Mapping[str, Value]) -> ModelFacts:
+def _facts(architecture: str, keys: Mapping[str, Any]) -> ModelFacts:
     def first(name: str, default: int = 0) -> int:
-        value = keys.get(name, default)
+        value = keys.get(name.format(arch=architecture), default)
         items = np.atleast_1d(np.asarray(value)).ravel()
         return int(items[0]) if items.size else default
 
-    heads = first("attention.head_count", 1)
-    return ModelFacts(architecture, first("block_count"), heads, first("attention.head_count_kv", heads), first("expert_count"))
+    heads = first(Keys.Attention.HEAD_COUNT, 1)
+    kv_heads = first(Keys.Attention.HEAD_COUNT_KV, heads)
+    return ModelFacts(architecture, first(Keys.LLM.BLOCK_COUNT), heads, kv_heads, first(Keys.LLM.EXPERT_COUNT))
 
 
 def _template(vocabulary: Vocabulary) -> str:
-    """A word on the chat template. Raises VocabError when it does not render."""
+    """One phrase about the chat template. Raises VocabError if the template does not render."""
     template = vocabulary.templates.get("default")
     if template is None:
         return "none"
-    tokens = vocabulary.keys.get("tokenizer.ggml.tokens")
+    tokens = vocabulary.keys.get(Keys.Tokenizer.LIST)
 
-    def token(kind: str) -> str:
-        number = vocabulary.keys.get(f"tokenizer.ggml.{kind}_token_id")
+    def text_of(kind: str) -> str:
+        number = vocabulary.keys.get(kind)
         known = isinstance(number, int) and isinstance(tokens, list) and number < len(tokens)
         text = tokens[number] if known else ""  # type: ignore[index]
         return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 
-    report = check_template(template, bos=token("bos"), eos=token("eos"))
+    report = check_template(template, bos=text_of(Keys.Tokenizer.BOS_ID), eos=text_of(Keys.Tokenizer.EOS_ID))
     if not report.renders:
         raise VocabError(
             f"the chat template does not render: {report.error}; correct it in the checkpoint or take another revision"
@@ -185,7 +172,7 @@ def heads_equal(checkpoint: Checkpoint, pair: TiedHead, sample: int | None = Non
 
 
 def _equal(source: Source, pair: TiedHead) -> bool:
-    """All rows where the weights are on this disk; otherwise some, fetched by HTTP range, and all later as they pass."""
+    """Compare all rows if the weights are on this disk; otherwise a sample, and all rows later in the pass."""
     here = source.kind == "folder" or cached_bytes(source) == sum(w.size for w in source.weights)
     checkpoint = open_checkpoint(source, stream=not here)
     try:
@@ -201,7 +188,7 @@ _READABLE = ("F32", "F16", "BF16", "Q8_0")
 
 
 def from_gguf(source: Source, recipe: Recipe) -> Model:
-    """A GGUF in plain floats or Q8_0. Raises GGUFError or UnsupportedError."""
+    """Read a GGUF in plain floats or Q8_0. Raises GGUFError or UnsupportedError."""
     assert source.path is not None
     header = check(source.path)
     odd = next((t for t in header.tensors.values() if t.type.name not in _READABLE), None)
@@ -210,11 +197,11 @@ def from_gguf(source: Source, recipe: Recipe) -> Model:
             f"{source.path.name} is already quantized ({odd.name} is {odd.type.name}); quantizing twice loses twice: "
             "start from a GGUF in F32, F16, BF16 or Q8_0"
         )
-    if "split.count" in header.keys and int(header.keys["split.count"]) > 1:
+    if Keys.Split.LLM_KV_SPLIT_COUNT in header.keys and int(header.keys[Keys.Split.LLM_KV_SPLIT_COUNT]) > 1:
         raise UnsupportedError(
             f"{source.path.name} is one of {header.keys['split.count']} parts; join them with llama-gguf-split --merge"
         )
-    architecture = str(header.keys.get("general.architecture", ""))
+    architecture = str(header.keys.get(Keys.General.ARCHITECTURE, ""))
     if not architecture:
         raise GGUFError(f"{source.path.name} does not say its architecture; it is not a model")
     keys: dict[str, Value] = {k: Raw(v) for k, v in header.raw_keys.items() if not _OWN_KEYS.match(k)}
@@ -222,15 +209,13 @@ def from_gguf(source: Source, recipe: Recipe) -> Model:
         t.name: TensorInfo(t.name, t.type.name, t.shape, source.path.name, t.offset, t.nbytes) for t in header.tensors.values()
     }
     tensors = [Tensor(t.name, t.shape, (Slice(t.name),)) for t in header.tensors.values()]
-    prefix = f"{architecture}."
-    facts = _facts(architecture, {k.removeprefix(prefix): v for k, v in header.keys.items() if k.startswith(prefix)})
     notes = ["the source is Q8_0 already: what its rounding lost stays lost"] if _mostly_q8(header) and recipe.quantized else []
     stored = {t.name: t.type for t in header.tensors.values()}
-    embedding = header.keys.get(f"{prefix}attention.causal") is False
-    template = "as in the source" if "tokenizer.chat_template" in header.keys else "none"
+    template = "as in the source" if Keys.Tokenizer.CHAT_TEMPLATE in header.keys else "none"
     return Model(
-        architecture, embedding, keys | quantization_keys(recipe), tensors, infos, stored, facts, template, notes=tuple(notes)
-    )
+        architecture, keys | quantization_keys(recipe), tensors, infos, stored, _facts(architecture, header.keys),
+        template, notes=tuple(notes),
+    )  # fmt: skip
 
 
 def _mostly_q8(header: Header) -> bool:

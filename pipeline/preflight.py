@@ -1,4 +1,4 @@
-"""What will happen, from the small files and the headers alone: nothing is downloaded, nothing is written.
+"""Plans the output from the small files and the headers alone: no weight is downloaded, nothing is written.
 
 ``preflight`` refuses at once what cannot succeed, and otherwise lays the whole output out to the last byte. ``quantize`` then
 only carries the plan out.
@@ -7,23 +7,26 @@ only carries the plan out.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
+
+from gguf import Keys
 
 from agent.device.machine import available_memory, cores
 from agent.errors import OutputError, RecipeError, SourceError
 from agent.files import free_disk, human_size
 from agent.home import models
-from pipeline.architectures import Tensor
+from pipeline.architectures.shared.base import Tensor
 from pipeline.card import provenance_keys
-from pipeline.format.gguf_file import Entry, Layout, Value, lay_out
+from pipeline.format.gguf_file import Entry, Layout, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
-from pipeline.model import Model, TiedHead, from_checkpoint, from_gguf
+from pipeline.model import Model, from_checkpoint, from_gguf
 from pipeline.recipes.mixtures import (
-    Options,
+    Overrides,
     Recipe,
     TypeChoice,
     Weight,
@@ -32,7 +35,6 @@ from pipeline.recipes.mixtures import (
     fallback_note,
     find_recipe,
 )
-from pipeline.sources.checkpoint import TensorInfo
 from pipeline.sources.source import Source, cached_bytes, open_source
 
 _MARGIN = 64 << 20  # disk kept free, and what a card and a journal take
@@ -46,18 +48,14 @@ class Preflight:
 
     Attributes:
         source: where the weights are.
+        origin: the source that the file names.
         recipe: the mixture.
         out: the file to be made.
-        architecture: general.architecture.
-        keys: every key of the file.
+        model: the source, read.
         tensors: in the order of the file.
-        infos: the checkpoint's tensors.
         choices: tensor name -> type.
         layout: header and offsets; ``layout.size`` is the exact size of the output in bytes.
         imatrix: the importance matrix, when one is used.
-        probes: text -> token ids of the original tokenizer, for the check of the finished file.
-        embedding: whether the model gives vectors, not text.
-        tied_head: the duplicate that is left out.
         download: bytes still to be fetched.
         disk: bytes needed on the output's file system, fetched files included where they share it.
         memory: bytes needed at the peak, beside file pages.
@@ -65,29 +63,28 @@ class Preflight:
     """
 
     source: Source
+    origin: Source
     recipe: Recipe
     out: Path
-    architecture: str
-    keys: Mapping[str, Value]
+    model: Model
     tensors: tuple[Tensor, ...]
-    infos: Mapping[str, TensorInfo]
     choices: Mapping[str, TypeChoice]
     layout: Layout
     imatrix: ImportanceMatrix | None
-    probes: Mapping[str, list[int]]
-    embedding: bool
-    tied_head: TiedHead | None
     download: int
     disk: int
     memory: int
     notes: tuple[str, ...]
-    template: str = "none"
-    stream: bool = False
-    types: dict[str, int] = field(default_factory=dict)
+    stream: bool
 
     @property
     def size(self) -> int:
         return self.layout.size
+
+    @property
+    def types(self) -> dict[str, int]:
+        """ggml type -> number of tensors, the most frequent first."""
+        return dict(Counter(choice.type.name for choice in self.choices.values()).most_common())
 
     @property
     def n_weights(self) -> int:
@@ -96,10 +93,10 @@ class Preflight:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
         return {
-            "model": self.source.name,
-            "kind": self.source.kind,
-            "commit": self.source.commit,
-            "architecture": self.architecture,
+            "model": self.origin.name,
+            "kind": self.origin.kind,
+            "commit": self.origin.commit,
+            "architecture": self.model.architecture,
             "recipe": self.recipe.name,
             "out": str(self.out),
             "size": self.size,
@@ -107,8 +104,8 @@ class Preflight:
             "bits_per_weight": round(8 * self.size / self.n_weights, 3),
             "tensors": len(self.tensors),
             "types": self.types,
-            "tied_head_dropped": self.tied_head.head if self.tied_head else None,
-            "template": self.template,
+            "tied_head_dropped": head.head if (head := self.model.tied_head) else None,
+            "template": self.model.template,
             "download": self.download,
             "disk": self.disk,
             "memory": self.memory,
@@ -118,11 +115,11 @@ class Preflight:
 
     def lines(self) -> list[str]:
         """The plan for people, a line each."""
-        commit = f" @ {self.source.commit[:12]}" if self.source.commit else ""
+        commit = f" @ {self.origin.commit[:12]}" if self.origin.commit else ""
         kinds = ", ".join(f"{n} {t}" for t, n in self.types.items())
         lines = [
-            f"model         {self.source.name}{commit}",
-            f"architecture  {self.architecture}, {self.n_weights / 1e6:,.1f} M weights in {len(self.tensors)} tensors",
+            f"model         {self.origin.name}{commit}",
+            f"architecture  {self.model.architecture}, {self.n_weights / 1e6:,.1f} M weights in {len(self.tensors)} tensors",
             f"recipe        {self.recipe.name}: {kinds}",
             f"output        {self.out}",
             f"size          {self.size:,} bytes ({human_size(self.size)}, {8 * self.size / self.n_weights:.2f} bits per weight)",
@@ -130,93 +127,129 @@ class Preflight:
             + (" (streamed, not kept)" if self.stream else ""),
             f"disk          {human_size(self.disk)} needed, {human_size(free_disk(self.out.parent))} free",
             f"memory        {human_size(self.memory)} needed, {human_size(available_memory())} free",
-            f"template      {self.template}",
+            f"template      {self.model.template}",
         ]
-        if self.tied_head:
-            lines.append(f"head          {self.tied_head.head} is a copy of the embedding and is left out")
+        if self.model.tied_head:
+            lines.append(f"head          {self.model.tied_head.head} is a copy of the embedding and is left out")
         return lines + [f"note          {note}" for note in self.notes]
 
 
-def preflight(
-    model: str,
-    recipe: str = "Q4_K_M",
-    out: Path | str | None = None,
-    *,
-    revision: str | None = None,
-    token: str | None = None,
-    offline: bool = False,
-    imatrix: Path | None = None,
-    tensor_types: Sequence[tuple[str, str]] = (),
-    pure: bool = False,
-    output_type: str | None = None,
-    embedding_type: str | None = None,
-    stream: bool = False,
-    threads: int | None = None,
-    llama_cpp: Path | None = None,
-) -> Preflight:
-    """Everything about the output that can be known beforehand.
+class PlanOptions(TypedDict, total=False):
+    """Options of ``preflight`` and ``quantize``. Each may be left out.
 
-    Args:
-        model: a Hub id with optional @revision, a folder, or a GGUF in F32, F16, BF16 or Q8_0.
-        recipe: a name of ``pipeline.recipes.mixtures.RECIPES``.
-        out: the file to make; None puts it into the store.
+    Attributes:
+        revision: branch, tag or commit on the Hub.
+        token: for the Hub; by default HF_TOKEN or the stored login.
+        offline: use nothing but the Hub cache.
         imatrix: a file of ``llama-imatrix`` in GGUF format.
         tensor_types: (regular expression, type) pairs; the first that matches a tensor's name wins.
         pure: the recipe's base type for every tensor that can have it.
         output_type, embedding_type: types of head and embedding.
         stream: read the weights over HTTP, keep none.
-        threads: how many will work; None takes the cores of this machine.
-        llama_cpp: a llama.cpp checkout for an architecture that Sprig does not know (used by ``quantize``).
+        threads: how many will work; by default the cores of this machine.
+    """
+
+    revision: str | None
+    token: str | None
+    offline: bool
+    imatrix: Path | None
+    tensor_types: Sequence[tuple[str, str]]
+    pure: bool
+    output_type: str | None
+    embedding_type: str | None
+    stream: bool
+    threads: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """The options after reading: the recipe, its overrides, the importance matrix, and how to work."""
+
+    recipe: Recipe
+    overrides: Overrides
+    imatrix: ImportanceMatrix | None
+    stream: bool
+    threads: int
+
+
+def preflight(model: str, recipe: str = "Q4_K_M", out: Path | str | None = None, **options: Unpack[PlanOptions]) -> Preflight:
+    """Plan the output: everything about it that can be known beforehand.
+
+    Args:
+        model: a Hub id with optional @revision, a folder, or a GGUF in F32, F16, BF16 or Q8_0.
+        recipe: a name of ``pipeline.recipes.mixtures.RECIPES``.
+        out: the file to make; None puts it into the store.
+        options: see ``PlanOptions``.
 
     Raises:
         SprigError: the first thing that would make the run fail.
     """
-    chosen = find_recipe(recipe)
-    options = Options(tuple(tensor_types), pure, output_type, embedding_type)
-    importance = read_imatrix(imatrix) if imatrix else None
-    source = open_source(model, revision=revision, token=token, offline=offline)
-    if stream and source.kind != "hub":
-        raise SourceError(f"--stream reads from the Hub, {model} is on this disk; leave it out")
-    known = from_gguf(source, chosen) if source.kind == "gguf" else from_checkpoint(source, chosen)
-    return _plan(source, known, chosen, options, importance, _output(source, chosen, out), stream, threads or cores())
+    wishes = read_wishes(recipe, options)
+    return plan_for(find_source(model, options), wishes, out)
 
 
-def _plan(
-    source: Source,
-    model: Model,
-    recipe: Recipe,
-    options: Options,
-    imatrix: ImportanceMatrix | None,
-    out: Path,
-    stream: bool,
-    threads: int,
-) -> Preflight:
+def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
+    """Read recipe and options. Raises RecipeError for an unknown recipe or a bad imatrix, TypeError for an unknown option."""
+    if unknown := options.keys() - PlanOptions.__annotations__.keys():
+        raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
+    types = tuple(options.get("tensor_types", ()))
+    overrides = Overrides(types, options.get("pure", False), options.get("output_type"), options.get("embedding_type"))
+    chosen, file = find_recipe(recipe), options.get("imatrix")
+    imatrix = read_imatrix(file) if file else None
+    return Wishes(chosen, overrides, imatrix, options.get("stream", False), options.get("threads") or cores())
+
+
+def find_source(model: str, options: PlanOptions) -> Source:
+    """Find the model. Raises SourceError."""
+    return open_source(model, revision=options.get("revision"), token=options.get("token"), offline=options.get("offline", False))
+
+
+def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: Source | None = None) -> Preflight:
+    """Plan the output for a source.
+
+    Args:
+        origin: the source that the output names, if ``source`` was made from it.
+
+    Raises:
+        SprigError: the first thing that would make the run fail.
+    """
+    if wishes.stream and source.kind != "hub":
+        raise SourceError(f"--stream reads from the Hub, {source.name} is on this disk; leave it out")
+    recipe, imatrix = wishes.recipe, wishes.imatrix
+    model = from_gguf(source, recipe) if source.kind == "gguf" else from_checkpoint(source, recipe)
     ordered = sorted(model.tensors, key=lambda t: block_order(t.name))
     weights = [Weight(t.name, t.shape, model.stored[t.name]) for t in ordered]
-    choices = choose_types(weights, recipe, model.facts, options, has_imatrix=imatrix is not None)
-    notes = [*model.notes, *filter(None, [fallback_note(choices, weights, recipe)])]
-    if imatrix:
-        used = [t for t in ordered if imatrix.of(t.name, t.shape) is not None]
-        if not used:
-            raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")
-    overrides = [f"{p}={t}" for p, t in options.tensor_types]
-    overrides += [f"{k}={v}" for k, v in (("output", options.output_type), ("embedding", options.embedding_type)) if v]
-    overrides += ["pure"] if options.pure else []
-    keys = {**model.keys, **provenance_keys(source, recipe, overrides, imatrix)}
+    choices = choose_types(weights, recipe, model.facts, wishes.overrides, has_imatrix=imatrix is not None)
+    if imatrix and all(imatrix.of(t.name, t.shape) is None for t in ordered):
+        raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")
+    keys = {**model.keys, **provenance_keys(origin or source, recipe, wishes.overrides.words(), imatrix)}
     layout = lay_out(keys, [Entry(t.name, t.shape, choices[t.name].type) for t in ordered])
-    download = sum(w.size for w in source.weights) - (0 if stream else cached_bytes(source)) if source.kind == "hub" else 0
-    types: dict[str, int] = {}
-    for choice in choices.values():
-        types[choice.type.name] = types.get(choice.type.name, 0) + 1
+    fallback = fallback_note(choices, weights, recipe)
     plan = Preflight(
-        source, recipe, out, model.architecture, keys, tuple(ordered), model.infos, choices, layout, imatrix, model.probes,
-        model.embedding, model.tied_head, max(download, 0), layout.size + _MARGIN, _memory(ordered, layout, model, threads),
-        tuple(notes), model.template, stream, dict(sorted(types.items(), key=lambda i: -i[1])),
-    )  # fmt: skip
+        source=source,
+        origin=origin or source,
+        recipe=recipe,
+        out=_output(source, recipe, out),
+        model=model,
+        tensors=tuple(ordered),
+        choices=choices,
+        layout=layout,
+        imatrix=imatrix,
+        download=max(sum(w.size for w in source.weights) - (0 if wishes.stream else cached_bytes(source)), 0),
+        disk=layout.size + _MARGIN,
+        memory=_memory(ordered, layout, model, wishes.threads),
+        notes=(*model.notes, *([fallback] if fallback else [])),
+        stream=wishes.stream,
+    )
     return _refuse_shortage(plan)
 
 
 # What the machine must have.
+
+
+def output_folder(out: Path | str | None) -> Path:
+    """The folder of the output."""
+    return Path(out).expanduser().parent if out else models()
 
 
 def _output(source: Source, recipe: Recipe, out: Path | str | None) -> Path:
@@ -240,7 +273,7 @@ def _memory(tensors: Sequence[Tensor], layout: Layout, model: Model, threads: in
         if t.row_order is not None:
             raw = sum(model.infos[s.source].nbytes for s in t.sources)
             largest = max(largest, raw)
-    tokens = model.keys.get("tokenizer.ggml.tokens")
+    tokens = model.keys.get(Keys.Tokenizer.LIST)
     vocabulary = _TOKEN_MEMORY * len(tokens) if isinstance(tokens, list) else 0
     # A tensor that is reordered is held in its own type, as float32 and as what it becomes.
     return _BASE_MEMORY + vocabulary + threads * _THREAD_MEMORY + 2 * 5 * largest + 3 * len(layout.header)
@@ -250,7 +283,7 @@ def _refuse_shortage(plan: Preflight) -> Preflight:
     folder = plan.out.parent
     existing = plan.out.with_name(plan.out.name + ".part")
     kept = existing.stat().st_blocks * 512 if existing.exists() else 0
-    shared = plan.download if plan.source.kind == "hub" and not plan.stream and _same_disk(folder) else 0
+    shared = plan.download if plan.download and not plan.stream and _same_disk(folder) else 0
     plan = replace(plan, disk=plan.disk + shared)
     free = free_disk(folder)
     if plan.disk - kept > free:

@@ -12,34 +12,29 @@ import json
 import logging
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-import numpy as np
-
-from agent.device.machine import cores
 from agent.engine.trial import TrialResult, trial
 from agent.errors import BrokenOffError, CheckpointError, OutputError, SourceError, SprigError, UnsupportedError
 from agent.files import exclusive, publish, reserve
 from agent.gguf.check import check
 from agent.gguf.reader import Header
-from agent.gguf.types import F32
 from agent.models.store import card_path
 from pipeline.card import model_card, sprig_version
 from pipeline.model import heads_equal
 from pipeline.onepass.journal import Journal
-from pipeline.onepass.order import CHUNK, Mapped, Streamed, Unit, units_of
-from pipeline.onepass.part_file import PartFile
-from pipeline.onepass.rows import SOURCE_TYPES, SlabJob, convert
-from pipeline.preflight import Preflight, preflight
-from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint, RawRows
-from pipeline.sources.foreign import convert_with_llama_cpp
-from pipeline.sources.source import open_checkpoint
+from pipeline.onepass.order import CHUNK
+from pipeline.onepass.tensors import write_tensors
+from pipeline.preflight import PlanOptions, Preflight, Wishes, find_source, output_folder, plan_for, read_wishes
+from pipeline.sources.cache import OnBytes
+from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint
+from pipeline.sources.foreign import Detour, find_detour
+from pipeline.sources.source import Source, open_checkpoint, open_source
 from pipeline.sources.stream import StreamCheckpoint
 
 log = logging.getLogger(__name__)
@@ -98,176 +93,162 @@ def quantize(
     recipe: str = "Q4_K_M",
     out: Path | str | None = None,
     *,
-    revision: str | None = None,
-    token: str | None = None,
-    offline: bool = False,
-    imatrix: Path | None = None,
-    tensor_types: Sequence[tuple[str, str]] = (),
-    pure: bool = False,
-    output_type: str | None = None,
-    embedding_type: str | None = None,
-    stream: bool = False,
     resume: bool = False,
-    threads: int | None = None,
     executor: Executor | None = None,
     llama_cpp: Path | None = None,
     on_progress: OnProgress | None = None,
+    **options: Unpack[PlanOptions],
 ) -> QuantizeResult:
     """Make a GGUF of a model in one pass.
 
     Args:
+        model, recipe, out, options: as in ``preflight``.
         resume: keep what a killed run of the same job has written.
-        threads: workers; None takes the cores of this machine.
         executor: runs the slabs instead of a pool of threads; it is not shut down.
+        llama_cpp: a llama.cpp checkout, whose script converts what Sprig does not.
         on_progress: called now and then from this thread.
-        (the others as in ``preflight``)
 
     Raises:
         SprigError: it could not be done; nothing is published, and a finished file of that name stays as it was.
     """
     report = on_progress or (lambda progress: None)
     seconds: dict[str, float] = {}
-    start = time.perf_counter()
-
-    def plan_for(what: str) -> Preflight:
-        return preflight(
-            what,
-            recipe,
-            out,
-            revision=revision,
-            token=token,
-            offline=offline,
-            imatrix=imatrix,
-            tensor_types=tensor_types,
-            pure=pure,
-            output_type=output_type,
-            embedding_type=embedding_type,
-            stream=stream,
-            threads=threads,
-            llama_cpp=llama_cpp,
-        )
-
     with ExitStack() as stack:
-        try:
-            plan = plan_for(model)
-        except UnsupportedError:
-            if llama_cpp is None or Path(model).expanduser().is_file():
-                raise
-            if stream:
-                raise SourceError("--llama-cpp needs the whole model on this disk; leave --stream out") from None
-            foreign = stack.enter_context(
-                convert_with_llama_cpp(model, llama_cpp, revision=revision, token=token, offline=offline, out=out)
-            )
-            plan = plan_for(str(foreign))
-        seconds["preflight"] = time.perf_counter() - start
+        with _timed(seconds, "preflight"):
+            wishes, source = read_wishes(recipe, options), find_source(model, options)
+            plan = _plan_or_detour(source, wishes, out, llama_cpp)
+            if isinstance(plan, Detour):
+                converted = stack.enter_context(plan.convert(beside=output_folder(out)))
+                plan = plan_for(open_source(str(converted)), wishes, out, origin=source)
         log.info("plan: %s of %s, %d tensors, %d bytes", plan.recipe.name, plan.source.name, len(plan.tensors), plan.size)
         with _timed(seconds, "download"):
             checkpoint = _open(plan, report)
         stack.callback(checkpoint.close)
-        if plan.tied_head and not isinstance(checkpoint, StreamCheckpoint) and not heads_equal(checkpoint, plan.tied_head):
+        tied = plan.model.tied_head
+        if tied and not isinstance(checkpoint, StreamCheckpoint) and not heads_equal(checkpoint, tied):
             raise CheckpointError(
-                f"config.json ties the head to the embedding, but {plan.tied_head.head} differs from it; "
+                f"config.json ties the head to the embedding, but {tied.head} differs from it; "
                 "now that the weights are here, run the same command again and both are written"
             )
+        workers = wishes.threads
         if executor is None:
-            executor = stack.enter_context(ThreadPoolExecutor(threads or cores(), thread_name_prefix="quantize"))
-        return _write(plan, checkpoint, executor, threads or cores(), resume, report, seconds)
+            executor = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="quantize"))
+        return _write(_Work(plan, checkpoint, executor, workers, report, seconds), resume)
 
 
-class _timed:
-    def __init__(self, seconds: dict[str, float], stage: str) -> None:
-        self.seconds, self.stage = seconds, stage
+def dry_run(
+    model: str,
+    recipe: str = "Q4_K_M",
+    out: Path | str | None = None,
+    *,
+    llama_cpp: Path | None = None,
+    **options: Unpack[PlanOptions],
+) -> Preflight | Detour:
+    """Plan what ``quantize`` would do; a ``Detour`` says that a llama.cpp checkout's script would run first.
 
-    def __enter__(self) -> None:
-        self.start = time.perf_counter()
+    Raises:
+        SprigError: the first thing that would make the run fail.
+    """
+    wishes = read_wishes(recipe, options)
+    return _plan_or_detour(find_source(model, options), wishes, out, llama_cpp)
 
-    def __exit__(self, *_: object) -> None:
-        self.seconds[self.stage] = time.perf_counter() - self.start
-        log.info("%s took %.1f s", self.stage, self.seconds[self.stage])
+
+def _plan_or_detour(source: Source, wishes: Wishes, out: Path | str | None, llama_cpp: Path | None) -> Preflight | Detour:
+    try:
+        return plan_for(source, wishes, out)
+    except UnsupportedError as e:
+        if llama_cpp is None or source.kind == "gguf":
+            raise
+        if wishes.stream:
+            raise SourceError("--llama-cpp needs the whole model on this disk; leave --stream out") from None
+        return find_detour(source, llama_cpp, str(e))
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
+    log.info("%s took %.1f s", stage, seconds[stage])
 
 
 def _open(plan: Preflight, report: OnProgress) -> Checkpoint:
     source = plan.source
     if source.kind == "gguf":
         assert source.path is not None
-        return MappedCheckpoint(source.path.parent, plan.infos)
-    return open_checkpoint(
-        source, stream=plan.stream, on_progress=lambda item, done, total: report(Progress("download", done, total, item))
-    )
+        return MappedCheckpoint(source.path.parent, plan.model.infos)
+    return open_checkpoint(source, stream=plan.stream, on_progress=_stage(report, "download"))
 
 
-def _write(
-    plan: Preflight,
-    checkpoint: Checkpoint,
-    executor: Executor,
-    workers: int,
-    resume: bool,
-    report: OnProgress,
-    seconds: dict[str, float],
-) -> QuantizeResult:
-    out = plan.out
-    part = out.with_name(out.name + ".part")
+def _stage(report: OnProgress, stage: str) -> OnBytes:
+    return lambda item, done, total: report(Progress(stage, done, total, item))
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A plan and what carries it out."""
+
+    plan: Preflight
+    checkpoint: Checkpoint
+    executor: Executor
+    workers: int
+    report: OnProgress
+    seconds: dict[str, float]
+
+
+def _write(work: _Work, resume: bool) -> QuantizeResult:
+    """Write the part file, check it and give it its name. If the run breaks off, the part stays only if --resume can use it."""
+    plan, report = work.plan, work.report
+    part = plan.out.with_name(plan.out.name + ".part")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        plan.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise OutputError(f"cannot make the folder {out.parent}: {e.strerror}") from None
-    with exclusive(part) as fd:
-        journal: Journal | None = None
-        keep = False
+        raise OutputError(f"cannot make the folder {plan.out.parent}: {e.strerror}") from None
+    with exclusive(part) as fd, ExitStack() as leftovers:
+        leftovers.callback(part.unlink, missing_ok=True)
         try:
             fingerprint = _fingerprint(plan)
             journal = Journal(part.with_name(part.name + ".journal"), fingerprint, fd, resume=resume)
-            if not journal.done:
-                os.ftruncate(fd, 0)  # nothing of another job may show between the tensors
-            reserve(fd, plan.size, part)
-            os.pwrite(fd, plan.layout.header, 0)
-            with _timed(seconds, "quantize"):
-                write_tensors(plan, checkpoint, executor, workers, fd, journal, report)
-            if not _unchanged(plan, fingerprint):
-                raise CheckpointError(f"{plan.source.name} was changed while it was read; nothing was published, run it again")
-            report(Progress("check", 0, plan.size, out.name))
-            with _timed(seconds, "check"):
-                header, notes, spoken = _check(plan, part, fd)
-            with _timed(seconds, "publish"):
-                card = card_path(out)
-                draft = card.with_name(card.name + ".part")
-                draft.unlink(missing_ok=True)
-                draft.write_bytes(_card(plan, header, notes).encode("utf-8", "surrogateescape"))
-                publish(draft, card)
-                publish(part, out)
-            report(Progress("check", plan.size, plan.size, out.name))
+            leftovers.callback(journal.remove)
+            with closing(journal):
+                _fill(work, fd, part, journal)
+                if not _unchanged(plan, fingerprint):
+                    raise CheckpointError(
+                        f"{plan.source.name} was changed while it was read; nothing was published, run it again"
+                    )
+                report(Progress("check", 0, plan.size, plan.out.name))
+                with _timed(work.seconds, "check"):
+                    header, notes, spoken = _check(plan, part, fd)
+                with _timed(work.seconds, "publish"):
+                    card = _publish(plan, part, header, notes)
+                report(Progress("check", plan.size, plan.size, plan.out.name))
         except KeyboardInterrupt:
-            keep = True
+            leftovers.pop_all()
             raise KeyboardInterrupt("the same command with --resume goes on from what was written") from None
         except BrokenOffError as e:
-            keep = True
+            leftovers.pop_all()
             raise BrokenOffError(f"{e}; --resume goes on from what was written") from None
         except OSError as e:
             raise OutputError(f"cannot write {part}: {e.strerror or e}; nothing was published") from None
-        finally:
-            if journal is not None:
-                journal.close()
-                if not keep:
-                    journal.remove()
-            if not keep and part.exists():
-                part.unlink()
-    done = sum(s.length for s in journal.done)
+    resumed = sum(slab.length for slab in journal.done)
     return QuantizeResult(
-        out,
-        card,
-        plan.size,
-        seconds,
-        plan.recipe.name,
-        plan.types,
-        (*plan.notes, *notes),
-        plan,
-        done,
-        spoken.text,
+        plan.out, card, plan.size, work.seconds, plan.recipe.name, plan.types, (*plan.notes, *notes), plan, resumed, spoken.text
     )
 
 
+def _fill(work: _Work, fd: int, part: Path, journal: Journal) -> None:
+    """Write the header and all tensors; in a resumed part, only the slabs that it lacks."""
+    if not journal.done:
+        os.ftruncate(fd, 0)  # nothing of another job may show between the tensors
+    reserve(fd, work.plan.size, part)
+    os.pwrite(fd, work.plan.layout.header, 0)
+    with _timed(work.seconds, "quantize"):
+        on_bytes = _stage(work.report, "quantize")
+        write_tensors(work.plan, work.checkpoint, work.executor, work.workers, fd, journal, on_bytes)
+
+
 def _fingerprint(plan: Preflight) -> str:
-    """Everything that determines the bytes: the header says the plan, the source says the weights."""
+    """A hash of all that determines the bytes: the header for the plan, the source for the weights."""
     digest = hashlib.sha256(plan.layout.header)
     source = plan.source
     identity: list[Any] = [sprig_version(), source.kind, source.commit, [(w.name, w.size, w.sha256) for w in source.weights]]
@@ -286,91 +267,18 @@ def _unchanged(plan: Preflight, fingerprint: str) -> bool:
         return False
 
 
-# The pass.
-
-
-def write_tensors(
-    plan: Preflight,
-    checkpoint: Checkpoint,
-    executor: Executor,
-    workers: int,
-    fd: int,
-    journal: Journal | None = None,
-    report: OnProgress = lambda progress: None,
-) -> None:
-    """All tensor data of the plan into an open file that has its header and its final size.
-
-    Args:
-        workers: how many slabs are worked on at a time; some more wait, so that a slow one does not hold up the rest.
-        journal: what is done already, and where each slab is noted.
-
-    Raises:
-        SprigError: a weight or a slab is bad, or the source broke off.
-    """
-    done = journal.done if journal else []
-    finished = {slab.offset for slab in done}
-    units = [u for tensor, offset in zip(plan.tensors, plan.layout.offsets, strict=True) for u in units_of(plan, tensor, offset)]
-    todo = [u for u in units if u.offset not in finished]
-    body = plan.size - len(plan.layout.header)
-    window: deque[tuple[Unit, Future[tuple[RawRows, int]]]] = deque()
-
-    def collect() -> None:
-        unit, future = window.popleft()
-        file.put(unit.offset, *future.result(), source.note())
-        report(Progress("quantize", file.written, body, unit.tensor.name))
-
-    source = Streamed(plan, checkpoint, todo, done) if isinstance(checkpoint, StreamCheckpoint) else Mapped(checkpoint, todo)
-    with PartFile(fd, journal) as file:
-        try:
-            for unit, raw in source:
-                window.append((unit, executor.submit(convert, _job(plan, unit, raw))))
-                if len(window) > 4 * workers:
-                    collect()
-            while window:
-                collect()
-        finally:
-            for _, future in window:
-                future.cancel()
-    source.finish()
-    if file.written != sum(entry.nbytes for entry in plan.layout.entries):
-        raise OutputError("the file is not whole: fewer bytes were written than planned; report this as a bug")
-
-
-def _job(plan: Preflight, unit: Unit, raw: RawRows) -> SlabJob:
-    tensor = unit.tensor
-    importance = plan.imatrix.of(tensor.name, tensor.shape) if plan.imatrix else None
-    if importance is not None:
-        matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
-        importance = np.ascontiguousarray(importance[unit.row // matrix])
-    kind = SOURCE_TYPES[plan.infos[unit.reads[0][0]].dtype] if unit.reads else F32
-    return SlabJob(
-        tensor.name,
-        raw,
-        kind,
-        tensor.row_length,
-        plan.choices[tensor.name].type,
-        unit.rows,
-        tensor.column_order,
-        tensor.function,
-        importance,
-    )
-
-
-# The end.
-
-
 def _check(plan: Preflight, part: Path, fd: int) -> tuple[Header, tuple[str, ...], TrialResult]:
-    """What a device would ask of the file, before it gets its name. The disk catches up meanwhile."""
+    """Check the file as a device would, before it gets its name. The disk catches up meanwhile."""
     with ThreadPoolExecutor(1) as background:
         synced = background.submit(os.fsync, fd)
         try:
             header = check(part)
-            probes = tuple(plan.probes)
+            probes = tuple(plan.model.probes)
             spoken = trial(part, probes=probes)
         except SprigError as e:
             raise OutputError(f"the finished file did not pass its check and was not published: {e}") from None
         synced.result()
-    wrong = [p for p, ids in zip(probes, spoken.probe_ids, strict=True) if ids != plan.probes[p]]
+    wrong = [p for p, ids in zip(probes, spoken.probe_ids, strict=True) if ids != plan.model.probes[p]]
     notes = []
     if wrong:
         notes.append(
@@ -382,8 +290,16 @@ def _check(plan: Preflight, part: Path, fd: int) -> tuple[Header, tuple[str, ...
     return header, tuple(notes), spoken
 
 
-def _card(plan: Preflight, header: Header, notes: Sequence[str]) -> str:
-    return model_card(
-        file=plan.out.name, size=plan.size, keys=header.keys, source=plan.source, recipe=plan.recipe, types=plan.types,
+def _publish(plan: Preflight, part: Path, header: Header, notes: Sequence[str]) -> Path:
+    """Give card and file their names, the card first. Returns the card's path."""
+    text = model_card(
+        file=plan.out.name, size=plan.size, keys=header.keys, source=plan.origin, recipe=plan.recipe, types=plan.types,
         shapes=[t.shape for t in plan.tensors], notes=(*plan.notes, *notes), imatrix=plan.imatrix,
     )  # fmt: skip
+    card = card_path(plan.out)
+    draft = card.with_name(card.name + ".part")
+    draft.unlink(missing_ok=True)
+    draft.write_bytes(text.encode("utf-8", "surrogateescape"))
+    publish(draft, card)
+    publish(part, plan.out)
+    return card

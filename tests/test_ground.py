@@ -68,7 +68,7 @@ def test_help_of_a_pipeline_command_needs_no_model_library() -> None:
         "import sys, sprig\n"
         "try: sprig.main()\n"
         "except SystemExit: pass\n"
-        "print(*sorted(set(sys.modules) & {'llama_cpp', 'huggingface_hub', 'tokenizers', 'textual'}), file=sys.stderr)"
+        "print(*sorted(set(sys.modules) & {'llama_cpp', 'huggingface_hub', 'tokenizers', 'textual', 'gguf'}), file=sys.stderr)"
     )
     done = python(code, "quantize", "--help")
     assert "--recipe" in done.stdout
@@ -130,7 +130,9 @@ def test_without_the_extra_the_pipeline_says_what_to_install(tmp_path: Path) -> 
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
+    assert "gguf" in done.stderr
     assert "pip install 'sprig-llm[pipeline]'" in done.stderr
+    assert "pip install 'sprig-llm[pipeline]'" in python(block, "inspect", "org/model").stderr
     assert python(block, "models").returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""An inspection laid out for a person, at most 80 columns wide. Everything from the file passes ``display``."""
+"""Lays an inspection out for a person, at most 80 columns wide. All text from the file passes through ``display``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TEMPLATE_LINES = 6
 
 
 def fit(text: str, width: int) -> str:
-    """Safe to print, and cut where it would not fit."""
+    """The text made safe to print and cut to the width."""
     shown = display(text)
     return shown if len(shown) <= width else shown[: width - 1] + "…"
 

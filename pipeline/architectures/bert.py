@@ -1,4 +1,4 @@
-"""BERT and DistilBERT: encoders that give an embedding per token."""
+"""BERT: an encoder that gives an embedding per token."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from gguf import Keys, PoolingType
+
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Architecture
+from pipeline.architectures.shared.base import Architecture
 from pipeline.format.gguf_file import Value
 
 _FLAGS = frozenset(
     f"pooling_mode_{mode}"
     for mode in ("mean_tokens", "cls_token", "lasttoken", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
 )
-_POOLING = {"mean_tokens": 1, "mean": 1, "cls_token": 2, "cls": 2, "lasttoken": 3}
+_POOLING = {
+    "mean_tokens": PoolingType.MEAN, "mean": PoolingType.MEAN, "cls_token": PoolingType.CLS, "cls": PoolingType.CLS,
+    "lasttoken": PoolingType.LAST,
+}  # fmt: skip
 
 
-def _both(table: Mapping[str, str]) -> dict[str, str]:
+def weights_and_biases(table: Mapping[str, str]) -> dict[str, str]:
+    """Each line of the table twice: for the weight and for the bias."""
     return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in table.items() for kind in ("weight", "bias")}
 
 
@@ -49,9 +55,7 @@ def pooling_type(files: Mapping[str, bytes]) -> int | None:
 
 
 class Bert(Architecture):
-    model_types: ClassVar[tuple[str, ...]] = ("bert",)
     gguf = "bert"
-    embedding = True
     defaults: ClassVar[Mapping[str, Any]] = {
         "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
         "hidden_act": "gelu", "max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
@@ -62,7 +66,7 @@ class Bert(Architecture):
         "embeddings.word_embeddings.weight": "token_embd.weight",
         "embeddings.position_embeddings.weight": "position_embd.weight",
         "embeddings.token_type_embeddings.weight": "token_types.weight",
-        **_both({
+        **weights_and_biases({
             "embeddings.LayerNorm": "token_embd_norm",
             "encoder.layer.{i}.attention.self.query": "blk.{i}.attn_q",
             "encoder.layer.{i}.attention.self.key": "blk.{i}.attn_k",
@@ -100,20 +104,20 @@ class Bert(Architecture):
 
     def keys(self) -> dict[str, Value]:
         return {
-            "block_count": self.n_layers,
-            "context_length": self.integer("max_position_embeddings"),
-            "embedding_length": self.integer("hidden_size"),
-            "feed_forward_length": self.integer("intermediate_size"),
-            "attention.head_count": self.n_heads,
-            "attention.layer_norm_epsilon": self.number("layer_norm_eps"),
-            "attention.causal": False,
-            "vocab_size": self.vocab_rows,
+            Keys.LLM.BLOCK_COUNT: self.n_layers,
+            Keys.LLM.CONTEXT_LENGTH: self.integer("max_position_embeddings"),
+            Keys.LLM.EMBEDDING_LENGTH: self.integer("hidden_size"),
+            Keys.LLM.FEED_FORWARD_LENGTH: self.integer("intermediate_size"),
+            Keys.Attention.HEAD_COUNT: self.n_heads,
+            Keys.Attention.LAYERNORM_EPS: self.number("layer_norm_eps"),
+            Keys.Attention.CAUSAL: False,
+            Keys.LLM.VOCAB_SIZE: self.vocab_rows,
         }
 
     def gguf_keys(self, files: Mapping[str, bytes]) -> dict[str, Value]:
-        keys = super().gguf_keys(files) | {"tokenizer.ggml.token_type_count": self.integer("type_vocab_size")}
+        keys = super().gguf_keys(files) | {Keys.Tokenizer.TOKEN_TYPE_COUNT: self.integer("type_vocab_size")}
         pooling = pooling_type(files)
-        return keys if pooling is None else keys | {f"{self.gguf}.pooling_type": pooling}
+        return keys if pooling is None else keys | {Keys.LLM.POOLING_TYPE.format(arch=self.gguf): pooling}
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         d, ff = self.integer("hidden_size"), self.integer("intermediate_size")
@@ -131,41 +135,3 @@ class Bert(Architecture):
         for norm in ("token_embd_norm", "blk.{i}.attn_output_norm", "blk.{i}.layer_output_norm"):
             shapes |= {f"{norm}.weight": (d,), f"{norm}.bias": (d,)}
         return shapes
-
-
-class DistilBert(Bert):
-    """BERT with half the layers, no token types, and names of its own."""
-
-    model_types: ClassVar[tuple[str, ...]] = ("distilbert",)
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "vocab_size": 30522, "dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072, "activation": "gelu",
-        "max_position_embeddings": 512, "type_vocab_size": 1,
-    }  # fmt: skip
-    names: ClassVar[Mapping[str, str]] = {
-        "embeddings.word_embeddings.weight": "token_embd.weight",
-        "embeddings.position_embeddings.weight": "position_embd.weight",
-        **_both({
-            "embeddings.LayerNorm": "token_embd_norm",
-            "transformer.layer.{i}.attention.q_lin": "blk.{i}.attn_q",
-            "transformer.layer.{i}.attention.k_lin": "blk.{i}.attn_k",
-            "transformer.layer.{i}.attention.v_lin": "blk.{i}.attn_v",
-            "transformer.layer.{i}.attention.out_lin": "blk.{i}.attn_output",
-            "transformer.layer.{i}.sa_layer_norm": "blk.{i}.attn_output_norm",
-            "transformer.layer.{i}.ffn.lin1": "blk.{i}.ffn_up",
-            "transformer.layer.{i}.ffn.lin2": "blk.{i}.ffn_down",
-            "transformer.layer.{i}.output_layer_norm": "blk.{i}.layer_output_norm",
-        }),
-    }  # fmt: skip
-    ignored: ClassVar[tuple[str, ...]] = (r"position_ids$", r"^vocab_(transform|layer_norm|projector)\.")
-
-    def normalize(self, name: str) -> str:
-        return name.removeprefix("distilbert.")
-
-    def check(self) -> None:
-        for theirs, ours in (
-            ("dim", "hidden_size"), ("n_layers", "num_hidden_layers"), ("n_heads", "num_attention_heads"),
-            ("hidden_dim", "intermediate_size"),
-        ):  # fmt: skip
-            self.hp.setdefault(ours, self.hp.get(theirs))
-        self.hp["layer_norm_eps"] = 1e-12  # DistilBERT's own, whatever config.json says
-        super().check()

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Tensor
-from pipeline.architectures.decoder import ATTENTION, MLP, TRUNK, WINDOW_KINDS, Decoder, sizes
+from gguf import Keys
+
+from agent.errors import UnsupportedError
+from pipeline.architectures.shared.base import Tensor
+from pipeline.architectures.shared.decoder import ATTENTION, MLP, TRUNK, sizes
+from pipeline.architectures.shared.window import Windowed
 from pipeline.format.gguf_file import Value
 
 SANDWICH_NORMS: Mapping[str, str] = {
@@ -19,39 +22,17 @@ SANDWICH_NORMS: Mapping[str, str] = {
 }
 
 
-class Gemma2(Decoder):
-    model_types: ClassVar[tuple[str, ...]] = ("gemma2",)
+class Gemma2(Windowed):
     gguf = "gemma2"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
-        2304,
-        9216,
-        26,
-        8,
-        4,
-        8192,
-        head_dim=256,
-        sliding_window=4096,
-        query_pre_attn_scalar=256,
-        tie_word_embeddings=True,
-        attn_logit_softcapping=50.0,
-        final_logit_softcapping=30.0,
-    )
+        2304, 9216, 26, 8, 4, 8192, head_dim=256, sliding_window=4096, query_pre_attn_scalar=256, tie_word_embeddings=True,
+        attn_logit_softcapping=50.0, final_logit_softcapping=30.0,
+    )  # fmt: skip
     activations = frozenset({"gelu_pytorch_tanh"})
     names: ClassVar[Mapping[str, str]] = {**TRUNK, **SANDWICH_NORMS, **ATTENTION, **MLP}
     rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "dynamic"})
+    full_every = 2
     deepest: ClassVar[int] = 46  # layers of the 27B, for which llama.cpp scales scores by hidden_size / heads
-
-    @property
-    def window(self) -> int | None:
-        return self._plain_window()
-
-    @property
-    def windowed(self) -> bool:
-        return True
-
-    def is_sliding(self) -> list[bool]:
-        kinds = self.layers_of("layer_types", WINDOW_KINDS, lambda i: WINDOW_KINDS[i % 2])
-        return [kind == "sliding_attention" for kind in kinds]
 
     def check(self) -> None:
         super().check()
@@ -68,13 +49,11 @@ class Gemma2(Decoder):
             raise UnsupportedError("llama.cpp's gemma2 always takes the embedding as its head; tie_word_embeddings is false here")
 
     def keys(self) -> dict[str, Value]:
-        if self.window is None:
-            raise CheckpointError("config.json: gemma2 needs a sliding_window")
-        return super().keys() | {
-            "attention.sliding_window": self.window,
-            "attention.sliding_window_pattern": self.is_sliding(),
-            "attn_logit_softcapping": self.number("attn_logit_softcapping"),
-            "final_logit_softcapping": self.number("final_logit_softcapping"),
+        return {
+            **super().keys(),
+            **self.window_keys(),
+            Keys.LLM.ATTN_LOGIT_SOFTCAPPING: self.number("attn_logit_softcapping"),
+            Keys.LLM.FINAL_LOGIT_SOFTCAPPING: self.number("final_logit_softcapping"),
         }
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -5,57 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.decoder import QK_NORMS, WINDOW_KINDS, sizes
+from gguf import Keys
+
+from agent.errors import UnsupportedError
 from pipeline.architectures.gemma2 import Gemma2
-from pipeline.architectures.rope import read_rope
+from pipeline.architectures.shared.decoder import QK_NORMS, Decoder, sizes
+from pipeline.architectures.shared.rope import read_rope
 from pipeline.format.gguf_file import Value
 
 
 class Gemma3(Gemma2):
-    model_types: ClassVar[tuple[str, ...]] = ("gemma3_text", "gemma3")
     gguf = "gemma3"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
-        2304,
-        9216,
-        26,
-        8,
-        4,
-        131072,
-        head_dim=256,
-        sliding_window=4096,
-        query_pre_attn_scalar=256,
-        tie_word_embeddings=True,
+        2304, 9216, 26, 8, 4, 131072, head_dim=256, sliding_window=4096, query_pre_attn_scalar=256, tie_word_embeddings=True,
         rope_theta=1e6,
-    )
+    )  # fmt: skip
     names: ClassVar[Mapping[str, str]] = {**Gemma2.names, **QK_NORMS}
     ignored: ClassVar[tuple[str, ...]] = (*Gemma2.ignored, r"^(model\.)?(vision_tower|multi_modal_projector)\.")
     rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "dynamic", "linear"})
     deepest = 62
 
     def is_sliding(self) -> list[bool]:
-        every = self.integer("sliding_window_pattern", default=6)
-        kinds = self.layers_of("layer_types", WINDOW_KINDS, lambda i: WINDOW_KINDS[(i + 1) % every == 0])
-        return [kind == "sliding_attention" for kind in kinds]
+        return self.sliding_layers(self.integer("sliding_window_pattern", default=6))
 
     def check_head(self) -> None:
         if self.hp.get("attn_logit_softcapping") is not None:
             raise UnsupportedError("config.json sets attn_logit_softcapping; llama.cpp's gemma3 has none")
 
     def keys(self) -> dict[str, Value]:
-        keys = super(Gemma2, self).keys()
-        sliding = self.is_sliding()
-        if any(sliding):
-            if self.window is None:
-                raise CheckpointError("config.json: gemma3 has sliding layers and no sliding_window")
-            local = self.local_rope()
-            keys |= {
-                "attention.sliding_window": self.window,
-                "attention.sliding_window_pattern": sliding,
-                "rope.freq_base_swa": local,
-            }
+        keys = Decoder.keys(self)
+        if any(self.is_sliding()):
+            keys |= {**self.window_keys(), Keys.Rope.FREQ_BASE_SWA: self.local_rope()}
         if self.hp.get("final_logit_softcapping") is not None:
-            keys["final_logit_softcapping"] = self.number("final_logit_softcapping")
+            keys[Keys.LLM.FINAL_LOGIT_SOFTCAPPING] = self.number("final_logit_softcapping")
         return keys
 
     def local_rope(self) -> float:

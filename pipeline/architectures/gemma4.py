@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from gguf import Keys
+
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Tensor
-from pipeline.architectures.decoder import QK_NORMS, WINDOW_KINDS, Decoder, sizes
 from pipeline.architectures.gemma2 import Gemma2
-from pipeline.architectures.moe import MAX_EXPERTS
-from pipeline.architectures.rope import read_rope
+from pipeline.architectures.shared.base import Tensor
+from pipeline.architectures.shared.decoder import QK_NORMS, Decoder, sizes
+from pipeline.architectures.shared.moe import MAX_EXPERTS
+from pipeline.architectures.shared.rope import read_rope
 from pipeline.format.gguf_file import Value
 
 _NUMBER = re.compile("[0-9]{1,4}")
@@ -38,7 +40,6 @@ _KEYS_VALUES = ("blk.{i}.attn_k.weight", "blk.{i}.attn_v.weight", "blk.{i}.attn_
 
 
 class Gemma4(Gemma2):
-    model_types: ClassVar[tuple[str, ...]] = ("gemma4_text", "gemma4")
     gguf = "gemma4"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
         2304, 9216, 30, 8, 4, 131072, head_dim=256, sliding_window=512, tie_word_embeddings=True,
@@ -58,11 +59,10 @@ class Gemma4(Gemma2):
     rope_kinds: ClassVar[frozenset[str]] = frozenset({"proportional", "default"})
 
     def is_sliding(self) -> list[bool]:
-        kinds = self.layers_of("layer_types", WINDOW_KINDS, lambda i: WINDOW_KINDS[(i + 1) % 6 == 0])
-        return [*(kind == "sliding_attention" for kind in kinds[:-1]), False]  # transformers forces the last to see all
+        return [*self.sliding_layers(6)[:-1], False]  # transformers forces the last to see all
 
     def _overridden(self, key: str) -> int | None:
-        """What transformers 5's per_layer_config says of ``key`` for the layers with full attention; None where it is silent."""
+        """The value of ``key`` for the layers with full attention in transformers 5's per_layer_config; None if it has none."""
         per_layer = self.hp.get("per_layer_config")
         if not isinstance(per_layer, dict) or not all(_NUMBER.fullmatch(i) and isinstance(e, dict) for i, e in per_layer.items()):
             raise CheckpointError("config.json: per_layer_config must give an object for numbers of layers")
@@ -123,25 +123,25 @@ class Gemma4(Gemma2):
         ff, first_shared = self.integer("intermediate_size"), self.n_layers - self.shared
         wide = 2 if self.flag("use_double_wide_mlp") else 1
         keys = Decoder.keys(self) | {
-            "feed_forward_length": [ff if i < first_shared else ff * wide for i in range(self.n_layers)],
-            "attention.head_count_kv": [self.n_kv_heads if s else self.full_kv_heads for s in sliding],
-            "attention.key_length": self.rope_head_dim,
-            "attention.value_length": self.rope_head_dim,
-            "attention.key_length_swa": self.head_dim,
-            "attention.value_length_swa": self.head_dim,
-            "attention.sliding_window": self.integer("sliding_window"),
-            "attention.sliding_window_pattern": sliding,
-            "attention.shared_kv_layers": self.shared,
-            "embedding_length_per_layer_input": self.per_layer,
-            "rope.dimension_count_swa": self.head_dim,
-            "rope.freq_base_swa": read_rope(self.hp, self.head_dim, "sliding_attention").theta,
+            Keys.LLM.FEED_FORWARD_LENGTH: [ff if i < first_shared else ff * wide for i in range(self.n_layers)],
+            Keys.Attention.HEAD_COUNT_KV: [self.n_kv_heads if s else self.full_kv_heads for s in sliding],
+            Keys.Attention.KEY_LENGTH: self.rope_head_dim,
+            Keys.Attention.VALUE_LENGTH: self.rope_head_dim,
+            Keys.Attention.KEY_LENGTH_SWA: self.head_dim,
+            Keys.Attention.VALUE_LENGTH_SWA: self.head_dim,
+            Keys.Attention.SLIDING_WINDOW: self.integer("sliding_window"),
+            Keys.Attention.SLIDING_WINDOW_PATTERN: sliding,
+            Keys.Attention.SHARED_KV_LAYERS: self.shared,
+            Keys.LLM.EMBD_LENGTH_PER_LAYER_INP: self.per_layer,
+            Keys.Rope.DIMENSION_COUNT_SWA: self.head_dim,
+            Keys.Rope.FREQ_BASE_SWA: read_rope(self.hp, self.head_dim, "sliding_attention").theta,
         }
         if self.hp.get("final_logit_softcapping") is not None:
-            keys["final_logit_softcapping"] = self.number("final_logit_softcapping")
+            keys[Keys.LLM.FINAL_LOGIT_SOFTCAPPING] = self.number("final_logit_softcapping")
         if self.n_experts:
-            keys["expert_count"] = self.n_experts
-            keys["expert_used_count"] = self.integer("top_k_experts")
-            keys["expert_feed_forward_length"] = self.integer("moe_intermediate_size")
+            keys[Keys.LLM.EXPERT_COUNT] = self.n_experts
+            keys[Keys.LLM.EXPERT_USED_COUNT] = self.integer("top_k_experts")
+            keys[Keys.LLM.EXPERT_FEED_FORWARD_LENGTH] = self.integer("moe_intermediate_size")
         return keys
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -1,22 +1,16 @@
-"""Granite MoE, with and without an expert that all tokens share."""
+"""Granite MoE: Granite with experts in every layer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from agent.errors import UnsupportedError
-from pipeline.architectures.base import Tensor
-from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, TRUNK
 from pipeline.architectures.granite import Granite
-from pipeline.architectures.moe import MixtureOfExperts, halves
-from pipeline.format.gguf_file import Value
-
-_SHARED = "model.layers.{i}.shared_mlp."
+from pipeline.architectures.shared.decoder import ATTENTION, PRE_NORMS, TRUNK
+from pipeline.architectures.shared.moe import MixtureOfExperts
 
 
 class GraniteMoe(Granite, MixtureOfExperts):
-    model_types: ClassVar[tuple[str, ...]] = ("granitemoe",)
     gguf = "granitemoe"
     defaults: ClassVar[Mapping[str, Any]] = {**Granite.defaults, "num_local_experts": 8, "num_experts_per_tok": 2}
     names: ClassVar[Mapping[str, str]] = {
@@ -34,38 +28,3 @@ class GraniteMoe(Granite, MixtureOfExperts):
     @property
     def n_experts(self) -> int:
         return self.integer("num_local_experts")
-
-
-class GraniteMoeShared(GraniteMoe):
-    model_types: ClassVar[tuple[str, ...]] = ("granitemoeshared",)
-    names: ClassVar[Mapping[str, str]] = {
-        **GraniteMoe.names,
-        _SHARED + "input_linear.weight": "blk.{i}.ffn_gate_up_shexp.weight",
-        _SHARED + "output_linear.weight": "blk.{i}.ffn_down_shexp.weight",
-    }
-    optional: ClassVar[frozenset[str]] = GraniteMoe.optional | {"blk.{i}.ffn_gate_up_shexp.weight"}
-    required: ClassVar[tuple[str, ...]] = (*GraniteMoe.required, "blk.{i}.ffn_gate_shexp.weight", "blk.{i}.ffn_up_shexp.weight")
-
-    @property
-    def shared_width(self) -> int:
-        return self.integer("shared_intermediate_size")
-
-    def check(self) -> None:
-        super().check()
-        if not self.hp.get("shared_intermediate_size"):
-            raise UnsupportedError("config.json: granitemoeshared without a shared expert; its model_type should be granitemoe")
-
-    def keys(self) -> dict[str, Value]:
-        return super().keys() | {"expert_shared_feed_forward_length": self.shared_width}
-
-    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        d, ff = self.integer("hidden_size"), self.shared_width
-        return super().expected_shapes() | {
-            "blk.{i}.ffn_gate_up_shexp.weight": (2 * ff, d),
-            "blk.{i}.ffn_down_shexp.weight": (d, ff),
-        }
-
-    def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
-        if tensor.name.endswith("ffn_gate_up_shexp.weight"):
-            return halves(tensor, ("ffn_gate_shexp", "ffn_up_shexp"))
-        return super().adjust(tensor)

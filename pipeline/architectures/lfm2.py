@@ -6,33 +6,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from gguf import Keys
+
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Tensor
-from pipeline.architectures.decoder import ATTENTION_PARTS, Decoder, sizes
+from pipeline.architectures.shared.base import Tensor
+from pipeline.architectures.shared.decoder import ATTENTION_PARTS, Decoder, sizes
 from pipeline.format.gguf_file import Value
 
 _CONVOLUTION = ("shortconv.conv.weight", "shortconv.in_proj.weight", "shortconv.out_proj.weight")
 
 
 class Lfm2(Decoder):
-    model_types: ClassVar[tuple[str, ...]] = ("lfm2",)
     gguf = "lfm2"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
-        2560,
-        12288,
-        32,
-        32,
-        8,
-        128000,
-        rms_norm_eps=None,
-        norm_eps=1e-5,
-        rope_theta=1e6,
-        tie_word_embeddings=True,
-        conv_L_cache=3,
-        block_multiple_of=256,
-        block_ffn_dim_multiplier=1.0,
-        block_auto_adjust_ff_dim=True,
-    )
+        2560, 12288, 32, 32, 8, 128000, rms_norm_eps=None, norm_eps=1e-5, rope_theta=1e6, tie_word_embeddings=True,
+        conv_L_cache=3, block_multiple_of=256, block_ffn_dim_multiplier=1.0, block_auto_adjust_ff_dim=True,
+    )  # fmt: skip
     names: ClassVar[Mapping[str, str]] = {
         "model.embed_tokens.weight": "token_embd.weight",
         "model.embedding_norm.weight": "token_embd_norm.weight",  # llama.cpp's name for the last norm here
@@ -88,9 +77,9 @@ class Lfm2(Decoder):
 
     def keys(self) -> dict[str, Value]:
         return super().keys() | {
-            "feed_forward_length": self.width,
-            "attention.head_count_kv": [self.n_kv_heads if attention else 0 for attention in self.has_attention()],
-            "shortconv.l_cache": self.integer("conv_L_cache"),
+            Keys.LLM.FEED_FORWARD_LENGTH: self.width,
+            Keys.Attention.HEAD_COUNT_KV: [self.n_kv_heads if attention else 0 for attention in self.has_attention()],
+            Keys.ShortConv.L_CACHE: self.integer("conv_L_cache"),
         }
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from gguf import Keys
+
 from agent.errors import UnsupportedError
-from pipeline.architectures.base import positive
-from pipeline.architectures.decoder import sizes
-from pipeline.architectures.llama import Mistral
-from pipeline.architectures.rope import read_rope, rope_parameters
+from pipeline.architectures.mistral import Mistral
+from pipeline.architectures.shared.base import positive
+from pipeline.architectures.shared.decoder import sizes
+from pipeline.architectures.shared.rope import read_rope, rope_parameters
 from pipeline.format.gguf_file import Value
 
 
 class Ministral3(Mistral):
-    model_types: ClassVar[tuple[str, ...]] = ("ministral3",)
     gguf = "mistral3"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
         4096, 14336, 34, 32, 8, 262144, head_dim=128, rms_norm_eps=1e-5,
@@ -36,6 +37,6 @@ class Ministral3(Mistral):
         # llama.cpp counts the growth in steps of the original context, as transformers does.
         p = rope_parameters(self.hp)
         return super().keys() | {
-            "attention.temperature_scale": positive("llama_4_scaling_beta", p["llama_4_scaling_beta"]),
-            "rope.scaling.original_context_length": read_rope(self.hp, self.head_dim).original_context,
+            Keys.Attention.TEMPERATURE_SCALE: positive("llama_4_scaling_beta", p["llama_4_scaling_beta"]),
+            Keys.Rope.SCALING_ORIG_CTX_LEN: read_rope(self.hp, self.head_dim).original_context,
         }

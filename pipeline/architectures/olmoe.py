@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK, sizes
-from pipeline.architectures.moe import EXPERTS, MixtureOfExperts
-from pipeline.architectures.olmo2 import OwnHead
+from pipeline.architectures.shared.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK, OwnHead, sizes
+from pipeline.architectures.shared.moe import EXPERTS, MixtureOfExperts
 
 
 class Olmoe(OwnHead, MixtureOfExperts):
-    model_types: ClassVar[tuple[str, ...]] = ("olmoe",)
     gguf = "olmoe"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
         2048, 2048, 16, 16, None, 4096, rms_norm_eps=1e-5, num_experts=64, num_experts_per_tok=8, norm_topk_prob=False

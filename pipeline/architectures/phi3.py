@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pipeline.architectures.decoder import PRE_NORMS, TRUNK, Decoder, sizes
+from pipeline.architectures.shared.decoder import PRE_NORMS, TRUNK, Decoder, sizes
 
 
 class Phi3(Decoder):
-    model_types: ClassVar[tuple[str, ...]] = ("phi3",)
     gguf = "phi3"
+    has_window = "always"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
         3072, 8192, 32, 32, None, 4096, rms_norm_eps=1e-5, original_max_position_embeddings=4096
     )
@@ -33,10 +33,6 @@ class Phi3(Decoder):
             if isinstance(p, dict) and (p.get("rope_type") or p.get("type")) == "yarn":
                 self.hp[key] = {**p, "rope_type": "longrope"}
         super().check()
-
-    @property
-    def window(self) -> int | None:
-        return self._plain_window()
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         d, ff = self.integer("hidden_size"), self.integer("intermediate_size")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pipeline.architectures.decoder import ATTENTION, WINDOW_KINDS, Decoder, bias_names, sizes
+from pipeline.architectures.shared.decoder import ATTENTION, WINDOW_KINDS, Decoder, bias_names, sizes
 
 QWEN_DEFAULTS = sizes(4096, 22016, 32, 32, 32, 32768, sliding_window=4096, max_window_layers=28)
 
 
 class Qwen2(Decoder):
-    model_types: ClassVar[tuple[str, ...]] = ("qwen2",)
     gguf = "qwen2"
+    has_window = "if used"
     defaults: ClassVar[Mapping[str, Any]] = QWEN_DEFAULTS
     names: ClassVar[Mapping[str, str]] = {
         **Decoder.names, **bias_names({k: v for k, v in ATTENTION.items() if "o_proj" not in k}),
@@ -22,7 +22,6 @@ class Qwen2(Decoder):
 
     @property
     def window(self) -> int | None:
-        window = self._window_if_used()
         first = self.integer("max_window_layers", default=0, least=0)
         kinds = self.layers_of("layer_types", WINDOW_KINDS, lambda i: WINDOW_KINDS[i < first])
-        return window if "sliding_attention" in kinds else None
+        return super().window if "sliding_attention" in kinds else None

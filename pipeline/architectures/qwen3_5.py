@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Index, Tensor
-from pipeline.architectures.decoder import ATTENTION, ATTENTION_PARTS, MLP, QK_NORMS, TRUNK, Decoder, sizes
-from pipeline.architectures.rope import rope_parameters
+from pipeline.architectures.shared.base import Index, Tensor
+from pipeline.architectures.shared.decoder import ATTENTION, ATTENTION_PARTS, MLP, QK_NORMS, TRUNK, Decoder, sizes
+from pipeline.architectures.shared.rope import rope_parameters
 from pipeline.format.gguf_file import Value
 
 _KINDS = ("linear_attention", "full_attention")
@@ -23,23 +24,11 @@ _LINEAR_PARTS = (
 
 
 class Qwen35(Decoder):
-    model_types: ClassVar[tuple[str, ...]] = ("qwen3_5_text", "qwen3_5")
     gguf = "qwen35"
     defaults: ClassVar[Mapping[str, Any]] = sizes(
-        4096,
-        12288,
-        32,
-        16,
-        4,
-        32768,
-        head_dim=256,
-        partial_rotary_factor=0.25,
-        linear_conv_kernel_dim=4,
-        linear_key_head_dim=128,
-        linear_value_head_dim=128,
-        linear_num_key_heads=16,
-        linear_num_value_heads=32,
-    )
+        4096, 12288, 32, 16, 4, 32768, head_dim=256, partial_rotary_factor=0.25, linear_conv_kernel_dim=4,
+        linear_key_head_dim=128, linear_value_head_dim=128, linear_num_key_heads=16, linear_num_value_heads=32,
+    )  # fmt: skip
     names: ClassVar[Mapping[str, str]] = {
         **TRUNK, **ATTENTION, **QK_NORMS, **MLP,
         "model.layers.{i}.input_layernorm.weight": "blk.{i}.attn_norm.weight",
@@ -86,18 +75,18 @@ class Qwen35(Decoder):
 
     def keys(self) -> dict[str, Value]:
         return super().keys() | {
-            "rope.dimension_sections": self._sections(),
-            "ssm.conv_kernel": self.integer("linear_conv_kernel_dim"),
-            "ssm.state_size": self.state,
-            "ssm.group_count": self.key_heads,
-            "ssm.time_step_rank": self.value_heads,
-            "ssm.inner_size": self.state * self.value_heads,
-            "attention.recurrent_layers": self.is_linear(),
-            "full_attention_interval": self.integer("full_attention_interval", default=4),
+            Keys.Rope.DIMENSION_SECTIONS: self._sections(),
+            Keys.SSM.CONV_KERNEL: self.integer("linear_conv_kernel_dim"),
+            Keys.SSM.STATE_SIZE: self.state,
+            Keys.SSM.GROUP_COUNT: self.key_heads,
+            Keys.SSM.TIME_STEP_RANK: self.value_heads,
+            Keys.SSM.INNER_SIZE: self.state * self.value_heads,
+            "{arch}.attention.recurrent_layers": self.is_linear(),
+            Keys.LLM.FULL_ATTENTION_INTERVAL: self.integer("full_attention_interval", default=4),
         }
 
     def _sections(self) -> list[int]:
-        """How the rotated pairs are dealt out to time, height and width; for text all three are the position."""
+        """How many rotated pairs go to time, height and width; for text all three are the position."""
         found = rope_parameters(self.hp).get("mrope_section") or [11, 11, 10]
         if not isinstance(found, list) or len(found) > 4 or not all(type(n) is int and 0 <= n < 4096 for n in found):
             raise CheckpointError("config.json: mrope_section must be up to four whole numbers")

@@ -6,18 +6,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.decoder import Decoder, sizes
+from pipeline.architectures.shared.decoder import Decoder, sizes
 
 
 class SmolLM3(Decoder):
-    model_types: ClassVar[tuple[str, ...]] = ("smollm3",)
     gguf = "smollm3"
+    has_window = "if used"
     defaults: ClassVar[Mapping[str, Any]] = sizes(2048, 11008, 36, 16, 4, 32768, rope_theta=2e6, tie_word_embeddings=True)
     interleaved_rope = True
-
-    @property
-    def window(self) -> int | None:
-        return self._window_if_used()
 
     def check(self) -> None:
         super().check()

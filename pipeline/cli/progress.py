@@ -1,4 +1,4 @@
-"""How far a job is: bars on a terminal, now and then a plain line in a log. Always on standard error."""
+"""Progress of a job on standard error: bars on a terminal, a plain line now and then in a log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class Step(Protocol):
-    """What a job says of itself: so many of so many bytes of one stage, and what it has in hand."""
+    """Progress of one stage in bytes, and the file or tensor that the job works on."""
 
     @property
     def stage(self) -> str: ...

@@ -6,7 +6,6 @@ What needs the pipeline's own dependencies is imported inside the commands, so t
 from __future__ import annotations
 
 import textwrap
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,22 +13,16 @@ import typer
 
 from agent.cli import console
 from agent.cli.options import SETTINGS, Json, Verbose
-from agent.errors import RecipeError, SprigError
+from agent.errors import RecipeError
 from agent.files import human_size
 from agent.text import display
 from pipeline.recipes.mixtures import RECIPES, find_recipe
+from pipeline.sources.extra import need_pipeline_extra
 
 if TYPE_CHECKING:
     from pipeline.quantize import QuantizeResult
 
 quantize_app = typer.Typer(**SETTINGS)
-inspect_app = typer.Typer(**SETTINGS)
-
-
-def _need_pipeline_extra() -> None:
-    lost = [name for name in ("huggingface_hub", "tokenizers", "sentencepiece", "yaml") if find_spec(name) is None]
-    if lost:
-        raise SprigError(f"this needs the pipeline extra ({', '.join(lost)} not found): pip install 'sprig-llm[pipeline]'")
 
 
 def _recipe(name: str) -> str:
@@ -88,11 +81,11 @@ def quantize(
         "llama_cpp": llama_cpp,
     }  # fmt: skip
     with console.command(json=json, verbose=verbose) as out_of:
-        _need_pipeline_extra()
+        need_pipeline_extra()
         if dry_run:
-            from pipeline.preflight import preflight
+            from pipeline.quantize import dry_run as plan_of
 
-            plan = preflight(model, recipe, out, **options)
+            plan = plan_of(model, recipe, out, **options)
             out_of.result(plan.to_dict(), "\n".join(plan.lines()))
             return
         from pipeline.cli.progress import Bars
@@ -120,30 +113,3 @@ def _summary(result: QuantizeResult) -> str:
         for note in result.notes
     ]
     return "\n".join([*(f"{label:<14}{value}" for label, value in rows), *notes])
-
-
-@inspect_app.command()
-def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="GGUF file, name in the store, checkpoint folder, or Hub id.")],
-    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
-    template: Annotated[bool, typer.Option("--template", help="Print the chat template whole, and nothing else.")] = False,
-    revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the Hub.")] = None,
-    token: Annotated[str | None, typer.Option(metavar="TOKEN", help="Hub token for gated models.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Use only what is in the Hub cache already.")] = False,
-    json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Show what is in a GGUF or a model: keys, tensors, types, sizes, vocabulary, template. No weight is read."""
-    with console.command(json=json, verbose=verbose) as out_of:
-        from agent.cli.inspect_text import report
-        from pipeline.inspect_model import inspect_model
-
-        found = inspect_model(model, revision=revision, token=token, offline=offline)
-        if not template:
-            out_of.result(found.to_dict(), report(found, tensors=tensors))
-            return
-        if not found.templates:
-            raise SprigError(f"{model} has no chat template")
-        named = len(found.templates) > 1
-        text = "\n\n".join(f"{{# {name} #}}\n{source}" if named else source for name, source in found.templates.items())
-        out_of.result({"templates": dict(found.templates)}, display(text, lines=True))

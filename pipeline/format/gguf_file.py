@@ -1,6 +1,6 @@
 """The header of a GGUF file: keys and tensor table, laid out before a single weight is read.
 
-Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (version 3, little-endian).
+The package ``gguf`` writes it. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (version 3, little-endian).
 """
 
 from __future__ import annotations
@@ -8,13 +8,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gguf import GGUF_DEFAULT_ALIGNMENT, GGUFValueType, GGUFWriter
+from gguf.gguf_writer import WriterState
 
 from agent.gguf.types import GGMLType
-
-ALIGNMENT = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,52 +41,74 @@ Value = (
     | npt.NDArray[np.generic]
 )
 
-_UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
-_NUMPY_CODES = {
-    np.dtype(np.uint8): 0, np.dtype(np.int8): 1, np.dtype(np.uint16): 2, np.dtype(np.int16): 3, np.dtype(np.uint32): 4,
-    np.dtype(np.int32): 5, np.dtype(np.float32): 6, np.dtype(np.bool_): 7, np.dtype(np.uint64): 10, np.dtype(np.int64): 11,
-    np.dtype(np.float64): 12,
-}  # fmt: skip
+
+class _HeaderWriter(GGUFWriter):  # type: ignore[misc]  # gguf is not typed
+    """gguf's writer, with memory in the place of a file."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "")  # the architecture comes with the other keys
+
+    def open_output_file(self, path: object = None) -> None:
+        self.fout = [BytesIO()]
+        self.state = WriterState.EMPTY
+
+    def _pack_val(self, val: Any, vtype: Any, add_vtype: bool, sub_type: Any = None) -> bytes:
+        if isinstance(val, Raw):
+            return val.data
+        if vtype != GGUFValueType.ARRAY:
+            packed: bytes = super()._pack_val(val, vtype, add_vtype, sub_type)
+            return packed
+        # A vocabulary has a million items, and gguf would pack them one by one.
+        content = b"".join([struct.pack("<Q", len(v)) + v for v in val]) if isinstance(val, list) else val.tobytes()
+        return struct.pack("<IIQ", vtype, sub_type, len(val)) + content
+
+    def header(self) -> bytes:
+        self.write_header_to_file()
+        self.write_kv_data_to_file()
+        self.write_ti_data_to_file()
+        header: bytes = self.fout[0].getvalue()
+        return header
 
 
-def _string(value: str | bytes) -> bytes:
-    raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
-    return struct.pack("<Q", len(raw)) + raw
+def _utf8(text: str | bytes) -> bytes:
+    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
 
 
-def _array(code: int, count: int, data: bytes) -> bytes:
-    return struct.pack("<IIQ", _ARRAY, code, count) + data
-
-
-def pack_value(value: Value) -> bytes:
-    """Type code and content of one key, as they stand in the file. TypeError for what GGUF cannot hold."""
+def _typed(value: Value) -> tuple[Any, Any, Any]:
+    """The value as the writer takes it, its GGUF type and, of an array, the type of its items. Raises TypeError."""
     if isinstance(value, Raw):
-        return value.data
+        return value, None, None
     if isinstance(value, np.ndarray):
         little = value.astype(value.dtype.newbyteorder("<"), copy=False)
-        return _array(_NUMPY_CODES[np.dtype(value.dtype)], value.size, little.tobytes())
+        return little.ravel(), GGUFValueType.ARRAY, GGUFValueType[value.dtype.name.upper()]
     if isinstance(value, np.generic):
-        return struct.pack("<I", _NUMPY_CODES[value.dtype]) + value.astype(value.dtype.newbyteorder("<")).tobytes()
+        return value.item(), GGUFValueType[value.dtype.name.upper()], None
     if isinstance(value, bool):
-        return struct.pack("<I?", _BOOL, value)
+        return value, GGUFValueType.BOOL, None
     if isinstance(value, int):
-        return struct.pack("<II", _UINT32, value) if value >= 0 else struct.pack("<Ii", _INT32, value)
+        return value, GGUFValueType.UINT32 if value >= 0 else GGUFValueType.INT32, None
     if isinstance(value, float):
-        return struct.pack("<If", _FLOAT32, value)
+        return value, GGUFValueType.FLOAT32, None
     if isinstance(value, str | bytes):
-        return struct.pack("<I", _STRING) + _string(value)
+        return _utf8(value), GGUFValueType.STRING, None
     items = list(value)
     if not items:
         raise TypeError("an empty array has no type; leave the key out")
     if all(isinstance(v, str | bytes) for v in items):
-        return _array(_STRING, len(items), b"".join(_string(v) for v in items))  # type: ignore[arg-type]
+        return [_utf8(v) for v in items], GGUFValueType.ARRAY, GGUFValueType.STRING  # type: ignore[arg-type]
     if all(isinstance(v, bool) for v in items):
-        return _array(_BOOL, len(items), bytes(items))  # type: ignore[arg-type]
+        return _typed(np.asarray(items, dtype=np.bool_))
     if all(isinstance(v, int) and not isinstance(v, bool) for v in items):
-        return pack_value(np.asarray(items, dtype=np.int32))
+        return _typed(np.asarray(items, dtype=np.int32))
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in items):
-        return pack_value(np.asarray(items, dtype=np.float32))
+        return _typed(np.asarray(items, dtype=np.float32))
     raise TypeError(f"a GGUF array holds one type, not {sorted({type(v).__name__ for v in items})}")
+
+
+def pack_value(value: Value) -> bytes:
+    """Type code and content of one key, as they stand in the file. Raises TypeError for what GGUF cannot hold."""
+    content, kind, items = _typed(value)
+    return _HeaderWriter()._pack_val(content, kind, True, items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +124,9 @@ class Entry:
         return self.type.size(self.shape)
 
 
-def padded(n: int, alignment: int = ALIGNMENT) -> int:
-    return -(-n // alignment) * alignment
+def padded(n: int, alignment: int = GGUF_DEFAULT_ALIGNMENT) -> int:
+    """``n`` bytes, rounded up to the alignment."""
+    return int(GGUFWriter.ggml_pad(n, alignment))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +146,21 @@ class Layout:
 
 
 def lay_out(keys: Mapping[str, Value], entries: Sequence[Entry]) -> Layout:
-    """The complete header of a file with these keys and tensors, and the offset of each tensor's data."""
-    out = [struct.pack("<IIQQ", 0x46554747, 3, len(entries), len(keys))]
+    """The complete header of a file with these keys and tensors, and the offset of each tensor's data.
+
+    Raises:
+        TypeError: GGUF cannot hold a key's value.
+        ValueError: two tensors have the same name.
+    """
+    writer = _HeaderWriter()
     for key, value in keys.items():
-        out += [_string(key), pack_value(value)]
+        writer.add_key_value(_utf8(key), *_typed(value))
     relative, position = [], 0
     for entry in entries:
-        dims = tuple(reversed(entry.shape))
-        out.append(_string(entry.name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, entry.type.id, position))
+        # The dtype is for arrays; of the raw type, gguf only writes the number.
+        writer.add_tensor_info(_utf8(entry.name), entry.shape, np.dtype(np.float32), entry.nbytes, entry.type.id)
         relative.append(position)
         position += padded(entry.nbytes)
-    header = b"".join(out)
+    header = writer.header()
     header += bytes(padded(len(header)) - len(header))
     return Layout(header, tuple(entries), tuple(len(header) + r for r in relative), len(header) + position)

@@ -14,6 +14,7 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+from gguf import Keys
 
 from agent.errors import GGUFError, RecipeError
 from agent.files import atomic_write
@@ -44,10 +45,10 @@ class ImportanceMatrix:
     file: str
 
     def of(self, name: str, shape: tuple[int, ...]) -> Floats | None:
-        """float32 [matrices, columns] for this tensor (rows last), None when it was not collected.
+        """The values for this tensor (rows last), float32 [matrices, columns]; None if none were collected.
 
         Raises:
-            RecipeError: collected on a tensor of another shape, that is on another model.
+            RecipeError: the values belong to a tensor of another shape, so to another model.
         """
         entry = self.entries.get(name)
         matrices = shape[0] if len(shape) == 3 else 1
@@ -64,12 +65,12 @@ class ImportanceMatrix:
 
 
 def read_imatrix(path: Path) -> ImportanceMatrix:
-    """An imatrix file. Raises RecipeError when it is none, is broken or holds values that are not finite."""
+    """Read an imatrix file. Raises RecipeError if it is another kind of file, is broken or holds values that are not finite."""
     try:
         header = read_header(path)
     except GGUFError as e:
         raise RecipeError(f"--imatrix: {e} (only llama.cpp's GGUF format is read, not the older .dat)") from None
-    if header.keys.get("general.type") != "imatrix":
+    if header.keys.get(Keys.General.TYPE) != "imatrix":
         raise RecipeError(f"--imatrix: {path} is a GGUF but not an imatrix; make one with llama-imatrix")
     data = np.memmap(path, dtype=np.uint8, mode="r")
     entries: dict[str, Floats] = {}
@@ -90,7 +91,7 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
         entries[weight] = values
     if not entries:
         raise RecipeError(f"--imatrix: {path} holds no statistics")
-    named, chunks = header.keys.get("imatrix.datasets", []), header.keys.get("imatrix.chunk_count", 0)
+    named, chunks = header.keys.get(Keys.IMatrix.DATASETS, []), header.keys.get(Keys.IMatrix.CHUNK_COUNT, 0)
     if not isinstance(named, list) or not isinstance(chunks, int):
         raise RecipeError(f"--imatrix: {path} does not say what it was collected on in llama.cpp's way; make it again")
     digest = hashlib.sha256(data.data).hexdigest()
@@ -104,17 +105,17 @@ def _floats(data: np.memmap[tuple[int, ...], np.dtype[np.uint8]], entry: TensorE
 def write_imatrix(
     path: Path, sums: Mapping[str, Floats], counts: Mapping[str, Floats], *, datasets: Sequence[str], chunks: int, chunk_size: int
 ) -> None:
-    """An imatrix file that llama.cpp reads.
+    """Write an imatrix file that llama.cpp reads.
 
     Args:
         sums: tensor name -> float32 [matrices, columns], sums of squared inputs.
         counts: tensor name -> float32 [matrices], tokens seen.
     """
     keys: dict[str, Value] = {
-        "general.type": "imatrix",
-        "imatrix.datasets": list(datasets),
-        "imatrix.chunk_count": chunks,
-        "imatrix.chunk_size": chunk_size,
+        Keys.General.TYPE: "imatrix",
+        Keys.IMatrix.DATASETS: list(datasets),
+        Keys.IMatrix.CHUNK_COUNT: chunks,
+        Keys.IMatrix.CHUNK_SIZE: chunk_size,
     }
     arrays = {}
     for name in sorted(sums):

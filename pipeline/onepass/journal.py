@@ -1,4 +1,4 @@
-"""What of a half-written file is already right: the memory of a run that was killed.
+"""Records which parts of a half-written file are done, so that a killed run can go on.
 
 One text line for each slab that was written: offset, length, checksum. On ``--resume`` every line is proved against the file
 itself before it is believed, so a journal that knows more than the disk kept (power loss) costs time, never correctness. The
@@ -44,7 +44,7 @@ class Journal:
         self._file = path.open("a", buffering=1)  # a line is in the kernel's hands before the next slab is begun
 
     def record(self, slab: Slab) -> None:
-        """The slab is in the file."""
+        """Note that the slab is in the file."""
         self._file.write(f"{slab}\n")
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class Journal:
 
 
 def lines(path: Path, fingerprint: str) -> Iterator[Slab]:
-    """Each whole line; nothing when the journal is another run's or is not there."""
+    """Each whole line; nothing if the journal is missing or belongs to another run."""
     try:
         text = path.read_text(errors="replace")
     except OSError:
@@ -73,7 +73,7 @@ def lines(path: Path, fingerprint: str) -> Iterator[Slab]:
 
 
 def proved(path: Path, fingerprint: str, part: int) -> list[Slab]:
-    """The slabs whose bytes in the file have the checksum that was noted, up to the first that have not."""
+    """The slabs whose bytes in the file match their checksums, up to the first that does not."""
     good: list[Slab] = []
     size = os.fstat(part).st_size
     for slab in lines(path, fingerprint):

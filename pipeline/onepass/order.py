@@ -1,4 +1,4 @@
-"""In which order the slabs are read: that of the output from mapped files, that of the source over HTTP.
+"""The order in which slabs are read: the output's from mapped files, the source's over HTTP.
 
 Every slab knows its place in the output, so the order changes nothing about the bytes. A stream is read from front to back,
 once, so that the hash of every shard can be proved on the way.
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.errors import CheckpointError
-from pipeline.architectures import Tensor
-from pipeline.architectures.base import Index
+from pipeline.architectures.shared.base import Index, Tensor
 from pipeline.model import TiedHead
 from pipeline.onepass.journal import Slab
 from pipeline.preflight import Preflight
@@ -46,7 +45,7 @@ def units_of(plan: Preflight, tensor: Tensor, offset: int) -> Iterator[Unit]:
         return
     reads = []
     for piece in tensor.sources:
-        stop = plan.infos[piece.source].n_rows if piece.stop is None else piece.stop
+        stop = plan.model.infos[piece.source].n_rows if piece.stop is None else piece.stop
         reads.append((piece.source, piece.start, stop))
     matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
     step = max(1, CHUNK // tensor.row_length)
@@ -103,7 +102,7 @@ class Mapped:
         return ""
 
     def finish(self) -> None:
-        """They were proved before the pass."""
+        """Mapped files were proved before the pass."""
 
 
 def _rewrapped(rows: RawRows, have: int, want: int) -> RawRows:
@@ -126,7 +125,7 @@ class Streamed:
             ((*self._place(read), read, unit, i) for unit in units for i, read in enumerate(unit.reads)), key=lambda w: w[:2]
         )
         self.shards = {self.infos[piece.source].file for tensor in plan.tensors for piece in tensor.sources}
-        self.head = _HeadDigests(plan.tied_head) if plan.tied_head else None
+        self.head = _HeadDigests(plan.model.tied_head) if plan.model.tied_head else None
         begin = self._restore(done)
         if self.head is not None:
             self.shards.add(self.infos[self.head.pair.head].file)
@@ -137,7 +136,7 @@ class Streamed:
         return info.file, info.offset + read[1] * info.row_bytes
 
     def _restore(self, done: Sequence[Slab]) -> tuple[str, int]:
-        """Take up the running hashes of a killed run at the last place behind which nothing is to be done; gives that place."""
+        """Take up the running hashes of a killed run, at the last place before the first missing slab. Returns that place."""
         first = self.wanted[0][:2] if self.wanted else (max(self.shards), 1 << 62)
         for slab in reversed(done):
             note = json.loads(slab.note) if slab.note else {}
@@ -148,7 +147,7 @@ class Streamed:
         return ("", 0)
 
     def _add_heads(self, head: _HeadDigests, begin: tuple[str, int]) -> None:
-        """What must be read beside the units: the head, and what a resumed run would skip of the embedding."""
+        """Also read the head, and the part of the embedding that a resumed run would skip."""
         have = {w[2] for w in self.wanted}
         for name in (head.pair.head, head.pair.embedding):
             info = self.infos[name]
@@ -188,7 +187,7 @@ class Streamed:
 
 
 class _HeadDigests:
-    """Proves in passing that the head which is left out is the embedding."""
+    """Proves during the pass that the head, which is left out, equals the embedding."""
 
     def __init__(self, pair: TiedHead) -> None:
         self.pair = pair
@@ -202,7 +201,7 @@ class _HeadDigests:
         return {name: digest.save() for name, digest in self.digests.items()}
 
     def restore(self, saved: Mapping[str, object] | None) -> bool:
-        """Whether both digests could be taken up again."""
+        """Take up both digests of an earlier run. Returns whether that worked."""
         restored = {name: resume((saved or {}).get(name)) for name in self.digests}
         if any(digest is None for digest in restored.values()):
             return False

@@ -30,7 +30,7 @@ class PartFile:
         self._sync: Future[None] | None = None
 
     def put(self, offset: int, data: RawRows, checksum: int, note: str = "") -> None:
-        """Write a slab. OSError when the disk does not take it."""
+        """Write a slab. Raises OSError if the disk refuses it."""
         rest = np.ascontiguousarray(data).data.cast("B")
         slab = Slab(offset, len(rest), checksum, note)
         while rest:

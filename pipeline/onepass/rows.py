@@ -14,8 +14,8 @@ from typing import cast
 import numpy as np
 
 from agent.errors import CheckpointError, OutputError
-from agent.gguf.types import TYPES_BY_NAME, GGMLType
-from pipeline.architectures.base import Elementwise, Index
+from agent.gguf.types import GGMLType
+from pipeline.architectures.shared.base import Elementwise, Index
 from pipeline.format import ggml
 from pipeline.format.ggml import Bytes, Floats
 
@@ -48,7 +48,7 @@ class SlabJob:
 
 
 def checksum(data: Bytes) -> int:
-    """CRC-32 of a slab: what the journal proves it by."""
+    """CRC-32 of a slab, by which the journal proves it."""
     return zlib.crc32(np.ascontiguousarray(data).data)
 
 
@@ -83,7 +83,7 @@ _local = threading.local()
 
 
 def _scratch(rows: int, row_length: int) -> Floats | None:
-    """This thread's own room for a slab: fresh memory for each would cost more than reading the weights."""
+    """Memory for a slab that this thread uses again: allocating it for each would cost more than reading the weights."""
     size = rows * row_length
     if size > _LARGEST_SCRATCH:
         return None
@@ -94,7 +94,7 @@ def _scratch(rows: int, row_length: int) -> Floats | None:
 
 
 def apply(weights: Floats, job: SlabJob) -> Floats:
-    """Column order and elementwise function."""
+    """The weights with their columns reordered and the function applied."""
     if job.columns is not None:
         weights = weights[:, job.columns]
     if job.function == "add_one":
@@ -105,7 +105,7 @@ def apply(weights: Floats, job: SlabJob) -> Floats:
 
 
 def _rescue(job: SlabJob, weights: Floats) -> Bytes:
-    """Importances of zero over a whole block make 0/0 in some kernels: a floor that no other column notices mends it."""
+    """Try again with a small floor under the importances: a block of zeros makes some kernels compute 0/0."""
     if job.importance is not None:
         positive = job.importance[job.importance > 0]
         floor = positive.min() * np.float32(1e-3) if positive.size else np.float32(1)
@@ -129,9 +129,3 @@ def _refuse(job: SlabJob, weights: Floats) -> None:
         f"tensor {job.tensor!r} holds {len(bad)} NaN or infinite weights (the first, {value}, in column {column}); "
         "the checkpoint is broken or was saved after a diverged training: take another revision"
     )
-
-
-SOURCE_TYPES: dict[str, GGMLType] = {
-    **{name: TYPES_BY_NAME[name] for name in ("F32", "F16", "BF16", "Q8_0")},
-    "F64": TYPES_BY_NAME["F64"],
-}

@@ -25,7 +25,7 @@ from agent.home import home
 from pipeline.sources.digest import Digest, git_sha1, sha256
 from pipeline.sources.hub import Hub, WeightFile, one_line
 
-Progress = Callable[[str, int, int], None]
+OnBytes = Callable[[str, int, int], None]  # a file or tensor, bytes so far, bytes in all
 _STEP = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
@@ -147,7 +147,7 @@ class RepoCache:
         return pointer
 
 
-def obtain(hub: Hub, commit: str, file: WeightFile, *, offline: bool, on_progress: Progress | None = None) -> Path:
+def obtain(hub: Hub, commit: str, file: WeightFile, *, offline: bool, on_progress: OnBytes | None = None) -> Path:
     """The verified local path of one file of the Hub, downloaded if need be.
 
     Raises:
@@ -171,7 +171,7 @@ def obtain(hub: Hub, commit: str, file: WeightFile, *, offline: bool, on_progres
         raise SourceError(f"{what}; make room there or set HF_HOME") from None
 
 
-def _obtain(cache: RepoCache, hub: Hub, commit: str, file: WeightFile, offline: bool, on_progress: Progress) -> Path:
+def _obtain(cache: RepoCache, hub: Hub, commit: str, file: WeightFile, offline: bool, on_progress: OnBytes) -> Path:
     here = cache.found(commit, file)
     if here is not None:
         got = _known_digest(here, file)
@@ -198,7 +198,7 @@ def _obtain(cache: RepoCache, hub: Hub, commit: str, file: WeightFile, offline: 
     return path
 
 
-def _download(cache: RepoCache, hub: Hub, commit: str, file: WeightFile, on_progress: Progress) -> str:
+def _download(cache: RepoCache, hub: Hub, commit: str, file: WeightFile, on_progress: OnBytes) -> str:
     """Complete the part file from where an earlier run left it; its hash as it is then."""
     part, digest, done = cache.part(file), fresh_digest(file), 0
     part.parent.mkdir(parents=True, exist_ok=True)

@@ -19,14 +19,17 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.errors import CheckpointError
+from agent.gguf.types import TYPES_BY_NAME, GGMLType
 
 RawRows = npt.NDArray[np.uint8]
 
-# Bytes per element of the safetensors dtypes. Only F32, F16 and BF16 hold weights that Sprig reads as they are.
+# Bytes per element of the safetensors dtypes.
 DTYPE_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
     "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
 }  # fmt: skip
+# The dtypes that hold weights: plain floats, and Q8_0 when the checkpoint is a GGUF.
+SOURCE_TYPES: dict[str, GGMLType] = {name: TYPES_BY_NAME[name] for name in ("F64", "F32", "F16", "BF16", "Q8_0")}
 MAX_HEADER_BYTES = 100_000_000  # the cap of the safetensors library itself
 _MAX_DIMENSIONS, _MAX_NUMBER = 16, 1 << 62  # a header may hold numbers of any length, which would take for ever to multiply
 

@@ -1,4 +1,4 @@
-"""An architecture that is not here: a llama.cpp checkout's own script makes a BF16 GGUF, and the one pass goes on from that.
+"""A detour for an architecture that Sprig does not know: the script of a llama.cpp checkout makes a BF16 GGUF first.
 
 The script sees a folder of links with weights and plain small files, no Python file of the model and no token, and is kept
 offline, so that no code of a model repository can run in it.
@@ -12,52 +12,106 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent.errors import OutputError, UnsupportedError
-from agent.home import models
-from pipeline.sources.source import fetch, open_source
+from agent.files import human_size
+from pipeline.sources.source import Source, cached_bytes, fetch
 
 _SCRIPT = "convert_hf_to_gguf.py"
 _SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD", "SSH_AUTH_SOCK")
 
 
-@contextmanager
-def convert_with_llama_cpp(
-    model: str, checkout: Path, *, revision: str | None, token: str | None, offline: bool, out: Path | str | None
-) -> Iterator[Path]:
-    """A BF16 GGUF of the model in a folder beside the output, removed at the end.
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """The way through llama.cpp's script. The size of the output is known only when the script is done.
+
+    Attributes:
+        source: the checkpoint.
+        script: the script in the checkout.
+        reason: why Sprig does not convert it itself.
+    """
+
+    source: Source
+    script: Path
+    reason: str
+
+    @property
+    def download(self) -> int:
+        """Bytes still to be fetched."""
+        return self.weights - cached_bytes(self.source)
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the checkpoint's weights; the BF16 file is no larger."""
+        return sum(w.size for w in self.source.weights)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for ``--json``."""
+        return {
+            "model": self.source.name,
+            "kind": self.source.kind,
+            "commit": self.source.commit,
+            "converter": str(self.script),
+            "reason": self.reason,
+            "download": self.download,
+            "disk": self.weights,
+        }
+
+    def lines(self) -> list[str]:
+        """The plan for people, a line each."""
+        commit = f" @ {self.source.commit[:12]}" if self.source.commit else ""
+        return [
+            f"model         {self.source.name}{commit}",
+            f"converter     {self.script}, since the {self.reason}",
+            f"download      {human_size(self.download) if self.download else 'nothing'}",
+            f"disk          up to {human_size(self.weights)} for a BF16 file, beside the output and removed at the end",
+            "size          known when the script has made the BF16 file",
+        ]
+
+    @contextmanager
+    def convert(self, beside: Path) -> Iterator[Path]:
+        """A BF16 GGUF of the model, in a folder in ``beside`` that is removed at the end.
+
+        Raises:
+            UnsupportedError: the script refuses the model; its last line says why.
+            OutputError: the folder cannot be made.
+        """
+        try:
+            beside.mkdir(parents=True, exist_ok=True)
+            folder = tempfile.TemporaryDirectory(prefix=".sprig-", dir=beside)
+        except OSError as e:
+            raise OutputError(f"cannot write in {beside}: {e.strerror}") from None
+        with folder as work:
+            inside = Path(work) / self.source.name.rsplit("/", 1)[-1]
+            inside.mkdir()
+            for name, content in self.source.files.items():
+                target = inside / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+            for name, path in fetch(self.source).items():
+                (inside / name).symlink_to(path.resolve())
+            result = Path(work) / f"{inside.name}.gguf"
+            _run(self.script, inside, result, self.source.name)
+            yield result
+
+
+def find_detour(source: Source, checkout: Path, reason: str) -> Detour:
+    """Find the script in a llama.cpp checkout. Its Python requirements must be installed here (extra ``train``).
 
     Args:
-        checkout: the root of a llama.cpp checkout; its Python requirements must be installed here (extra ``train``).
+        checkout: the root of the checkout.
+        reason: the message with which Sprig refused the model.
 
     Raises:
-        UnsupportedError: there is no script, or it refuses the model; its last line says why.
+        UnsupportedError: the checkout has no script.
     """
     script = checkout.expanduser() / _SCRIPT
     if not script.is_file():
         raise UnsupportedError(f"--llama-cpp: {checkout} has no {_SCRIPT}; give the root of a llama.cpp checkout")
-    source = open_source(model, revision=revision, token=token, offline=offline)
-    if source.kind == "gguf":
-        raise UnsupportedError(f"{model} is a GGUF already; --llama-cpp is for checkpoints")
-    beside = Path(out).expanduser().parent if out else models()
-    try:
-        beside.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=".sprig-", dir=beside)
-    except OSError as e:
-        raise OutputError(f"cannot write in {beside}: {e.strerror}") from None
-    with folder as work:
-        inside = Path(work) / source.name.rsplit("/", 1)[-1]
-        inside.mkdir()
-        for name, content in source.files.items():
-            target = inside / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        for name, path in fetch(source).items():
-            (inside / name).symlink_to(path.resolve())
-        result = Path(work) / f"{inside.name}.gguf"
-        _run(script, inside, result, model)
-        yield result
+    return Detour(source, script, reason.partition("; --llama-cpp")[0])
 
 
 def _run(script: Path, folder: Path, result: Path, model: str) -> None:

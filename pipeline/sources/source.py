@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from agent.errors import CheckpointError, SourceError, UnsupportedError
-from pipeline.sources.cache import Progress, RepoCache, obtain, safe_name
+from pipeline.sources.cache import OnBytes, RepoCache, obtain, safe_name
 from pipeline.sources.checkpoint import (
     MAX_HEADER_BYTES,
     Checkpoint,
@@ -113,6 +113,20 @@ def open_source(model: str, *, revision: str | None = None, token: str | None = 
     return _open_hub(match[1], revision, token, offline or is_offline())
 
 
+def read_config(source: Source) -> dict[str, Any]:
+    """The parsed config.json. Raises SourceError when there is none, CheckpointError when it is broken."""
+    raw = source.files.get("config.json")
+    if raw is None:
+        raise SourceError(f"{source.name} has no config.json; it is not a Hugging Face checkpoint")
+    try:
+        config = json.loads(raw)
+    except (ValueError, RecursionError) as e:
+        raise CheckpointError(f"config.json of {source.name} is not JSON ({e}); download it again") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"config.json of {source.name} is not a JSON object; download it again")
+    return config
+
+
 def headers(source: Source) -> dict[str, TensorInfo]:
     """Every tensor of a checkpoint, from the files' headers alone (a .bin checkpoint has none, so it is fetched whole).
 
@@ -142,7 +156,7 @@ def cached_bytes(source: Source) -> int:
     return sum(cache.bytes_held(commit, w) for w in source.weights)
 
 
-def fetch(source: Source, on_progress: Progress | None = None) -> dict[str, Path]:
+def fetch(source: Source, on_progress: OnBytes | None = None) -> dict[str, Path]:
     """All weight files on this disk, each proved against the Hub's hash; a download that was cut goes on where it was.
 
     Args:
@@ -157,7 +171,7 @@ def fetch(source: Source, on_progress: Progress | None = None) -> dict[str, Path
     return {w.name: obtain(hub, commit, w, offline=source.offline, on_progress=on_progress) for w in source.weights}
 
 
-def open_checkpoint(source: Source, *, stream: bool = False, on_progress: Progress | None = None) -> Checkpoint:
+def open_checkpoint(source: Source, *, stream: bool = False, on_progress: OnBytes | None = None) -> Checkpoint:
     """The tensors of a model, ready to be read.
 
     Args:

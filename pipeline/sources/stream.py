@@ -103,13 +103,13 @@ class StreamCheckpoint:
             return self._files[file].size
         return self._resumable[file][0] if file in self._resumable else 0
 
-    def state(self, file: str | None = None) -> dict[str, Any]:
-        """What ``restore`` needs to go on from here with ``file`` (default: the shard being read), ready for JSON.
+    def state(self) -> dict[str, Any]:
+        """What ``restore`` needs to go on from here with the shard being read, ready for JSON.
 
         Holds "file" and "position" (bytes). Where the hash cannot be saved, a later run reads the finished part once more.
         """
         shard = self._current
-        name = self._last if file is None else file
+        name = self._last
         known: dict[str, Any] = {"file": name, "position": 0, "proved": sorted(self._proved)}
         if shard is not None and shard.file.name == name:
             position, digest = shard.position, shard.digest()

@@ -1,16 +1,16 @@
-"""A vocabulary on its way to the file: what each kind of tokenizer gives, and the rules that hold for all of them."""
+"""The draft of a vocabulary, which each kind of tokenizer makes, and the rules that hold for all kinds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from gguf import Keys, TokenType
+
 from agent.errors import VocabError
 from pipeline.format.gguf_file import Value
 from pipeline.vocab.files import MAX_ROWS
 
-# llama_token_type
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 PADDING_SCORE = -10000.0
 
 
@@ -19,8 +19,11 @@ class VocabularyToken:
     """One token: its text as llama.cpp wants it, its type, its score."""
 
     text: str
-    type: int = NORMAL
+    type: int = TokenType.NORMAL
     score: float = 0.0
+
+
+Tokens = Mapping[int, VocabularyToken]  # by id; ids may be missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class VocabularyDraft:
 
     Attributes:
         model: ``tokenizer.ggml.model``.
-        pieces: by id; ids may be missing.
+        tokens: by id; ids may be missing.
         encode: text -> ids of the original, without added BOS and EOS, special tokens parsed.
         frame: ids that the original puts before and after a text.
         lookup: text of a token as the original spells it -> id.
@@ -43,7 +46,7 @@ class VocabularyDraft:
     """
 
     model: str
-    pieces: Mapping[int, VocabularyToken]
+    tokens: Tokens
     encode: Callable[[str], list[int]]
     frame: tuple[list[int], list[int]]
     lookup: Callable[[str], int | None]
@@ -77,20 +80,20 @@ def lay_out_tokens(draft: VocabularyDraft, n_rows: int) -> tuple[dict[str, Value
     """
     if not 0 < n_rows <= MAX_ROWS:
         raise VocabError(f"the embedding has {n_rows} rows, which no vocabulary has")
-    beyond = [number for number in draft.pieces if not 0 <= number < n_rows]
+    beyond = [number for number in draft.tokens if not 0 <= number < n_rows]
     if beyond:
         raise VocabError(f"the tokenizer has id {max(beyond)}, but the embedding has only {n_rows} rows; they do not fit")
-    types, scores = [UNUSED] * n_rows, [PADDING_SCORE] * n_rows
+    types, scores = [int(TokenType.UNUSED)] * n_rows, [PADDING_SCORE] * n_rows
     texts: dict[int, str] = {}
     used: set[str] = set()
     broken = []
-    for number in sorted(draft.pieces):
-        piece = draft.pieces[number]
-        if not piece.text or "\0" in piece.text or piece.text in used:
+    for number in sorted(draft.tokens):
+        token = draft.tokens[number]
+        if not token.text or "\0" in token.text or token.text in used:
             broken.append(number)
             continue
-        used.add(piece.text)
-        texts[number], types[number], scores[number] = piece.text, piece.type, piece.score
+        used.add(token.text)
+        texts[number], types[number], scores[number] = token.text, int(token.type), token.score
     for number in range(n_rows):
         if number not in texts:
             text = f"[PAD{number}]"
@@ -105,9 +108,9 @@ def lay_out_tokens(draft: VocabularyDraft, n_rows: int) -> tuple[dict[str, Value
             f"{broken[0]}) and were replaced by unused ones"
         )
     keys: dict[str, Value] = {
-        "tokenizer.ggml.tokens": [texts[i] for i in range(n_rows)],
-        "tokenizer.ggml.token_type": types,
+        Keys.Tokenizer.LIST: [texts[i] for i in range(n_rows)],
+        Keys.Tokenizer.TOKEN_TYPE: types,
     }
     if draft.scored:
-        keys["tokenizer.ggml.scores"] = scores
+        keys[Keys.Tokenizer.SCORES] = scores
     return keys, notes

@@ -1,6 +1,6 @@
-"""A tokenizer's small files, read as what they are: text from a stranger.
+"""Reads a tokenizer's small files, which are untrusted text.
 
-Whatever is wrong with them ends in a VocabError; nothing here runs code that came with the model.
+Any fault in them becomes a VocabError; nothing here runs code that came with the model.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def guarded(what: str) -> Iterator[None]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Nothing reaches standard error, not even what a library writes to its file descriptor, as a panic does."""
+    """Keep standard error quiet, also for a library that writes to its file descriptor, as a panic does."""
     with _STDERR:
         try:
             saved = os.dup(2)
@@ -138,7 +138,7 @@ def check_text(text: str, origin: str) -> None:
 
 
 def read_source(files: Mapping[str, bytes], n_rows: int) -> TokenizerSource:
-    """The tokenizer in tokenizer.json, or one built from vocab.json and merges.txt, or from vocab.txt.
+    """Read the tokenizer from tokenizer.json, or build it from vocab.json and merges.txt, or from vocab.txt.
 
     Added tokens that the checkpoint has no row for are left out, with a note: a model that has no embedding for a token
     cannot have learnt it (the image tokens of a text-only export).
@@ -235,7 +235,7 @@ def _lines(files: Mapping[str, bytes], name: str) -> list[str]:
 
 
 def _gpt2_spec(files: Mapping[str, bytes], n_rows: int) -> Json:
-    """GPT-2's files as a tokenizer.json: the splitting is not in them, the tokenizer's class says it."""
+    """GPT-2's files as a tokenizer.json. They do not say how text is split; the tokenizer's class does."""
     vocab = check_vocabulary(parse_json(files, "vocab.json"), "vocab.json")
     _check_top(max(vocab.values()), n_rows, "vocab.json")  # the library would walk through every id up to the largest
     merges = []

@@ -1,4 +1,4 @@
-"""The ways of llama.cpp's byte-level BPE to cut a text: one candidate for each that original tokenizers are known to use.
+"""The ways in which llama.cpp's byte-level BPE cuts a text: a candidate for each that known tokenizers use.
 
 Facts: the expressions in the tokenizer.json files of the families, and ``llm_tokenizer_bpe`` in src/llama-vocab.cpp.
 """

@@ -1,4 +1,4 @@
-"""Which ``tokenizer.ggml.pre`` splits text as this byte-level BPE tokenizer does: found by what both do, not by a name.
+"""Finds the ``tokenizer.ggml.pre`` that splits text as a byte-level BPE tokenizer does: by comparing both, not by a name.
 
 llama.cpp knows a fixed list of pre-tokenizers (src/llama-vocab.cpp); the key's value decides the regular expressions and
 whether a piece that is itself a token skips the merges. Each candidate here stands for one of them: the splitter as the
@@ -48,7 +48,7 @@ def splitter(steps: Steps) -> Splitter:
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
-    """What was found.
+    """The pre-tokenizer that was found.
 
     Attributes:
         pre: the value for ``tokenizer.ggml.pre``.
@@ -161,7 +161,7 @@ def _first_difference(steps: Steps, pieces: dict[str, list[str]]) -> str | None:
 
 
 def _explain(source: TokenizerSource, pieces: dict[str, list[str]]) -> str:
-    """Which candidate comes closest, and a text, in plain letters where there is one, on which it differs."""
+    """The message: the closest candidate, and a text, in plain letters if possible, that it splits otherwise."""
     counts = [(sum(splitter(c.steps)(t) == p for t, p in pieces.items()), c) for c in CANDIDATES]
     _, nearest = max(counts, key=lambda pair: pair[0])
     split = splitter(nearest.steps)

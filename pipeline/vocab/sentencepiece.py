@@ -1,4 +1,4 @@
-"""tokenizer.model: SentencePiece's protocol buffer, read field by field.
+"""Reads tokenizer.model, SentencePiece's protocol buffer, field by field.
 
 Format: sentencepiece_model.proto in https://github.com/google/sentencepiece (ModelProto). Only the few fields that a GGUF
 needs are looked at; the library itself is asked only to encode.
@@ -14,26 +14,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from gguf import Keys, TokenType
 from tokenizers import AddedToken
 
 from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
-from pipeline.vocab.draft import (
-    BYTE,
-    CONTROL,
-    NORMAL,
-    UNKNOWN,
-    UNUSED,
-    USER_DEFINED,
-    VocabularyDraft,
-    VocabularyToken,
-    looks_special,
-)
+from pipeline.vocab.draft import Tokens, VocabularyDraft, VocabularyToken, looks_special
 from pipeline.vocab.files import check_text, extra_tokens, guarded, parse_json, text_of
 from pipeline.vocab.simulate import SPACE
 from pipeline.vocab.trial import try_tokenizer
 
-_TYPES = {1: NORMAL, 2: UNKNOWN, 3: CONTROL, 4: USER_DEFINED, 5: UNUSED, 6: BYTE}
 UNIGRAM, BPE = 1, 2
 
 
@@ -99,7 +89,7 @@ def parse_model(raw: bytes) -> SentencePiece:
                 score = struct.unpack("<f", entry.get(2, b"\0\0\0\0"))[0]
                 if not np.isfinite(score):
                     raise ValueError(f"the score of piece {len(pieces)} is {score}")
-                pieces.append(VocabularyToken(bytes(entry.get(1, b"")).decode("utf-8"), _TYPES[entry.get(3, 1)], score))
+                pieces.append(VocabularyToken(bytes(entry.get(1, b"")).decode("utf-8"), TokenType(entry.get(3, 1)), score))
             elif number == 2:
                 trainer = dict(_fields(value))
                 model = replace(model, kind=int(trainer.get(3, UNIGRAM)), suffix=bool(trainer.get(24, False)))
@@ -145,7 +135,7 @@ def draft_sentencepiece(files: Mapping[str, bytes], n_rows: int) -> VocabularyDr
     notes: list[str] = []
     _add(pieces, extra_tokens(files), n_rows, notes)
     config = parse_json(files, "tokenizer_config.json")
-    keys: dict[str, Value] = {"tokenizer.ggml.add_space_prefix": model.add_dummy_prefix}
+    keys: dict[str, Value] = {Keys.Tokenizer.ADD_PREFIX: model.add_dummy_prefix}
     if model.kind == BPE:
         check_bytes({p.text for p in pieces.values()}, "tokenizer.model")
         if model.charsmap:
@@ -153,9 +143,9 @@ def draft_sentencepiece(files: Mapping[str, bytes], n_rows: int) -> VocabularyDr
         if model.remove_extra_whitespaces:
             notes.append("the original tokenizer removes extra spaces, llama.cpp does not for this kind")
     else:
-        keys["tokenizer.ggml.remove_extra_whitespaces"] = model.remove_extra_whitespaces
+        keys[Keys.Tokenizer.REMOVE_EXTRA_WS] = model.remove_extra_whitespaces
         if model.charsmap:
-            keys["tokenizer.ggml.precompiled_charsmap"] = charsmap_value(model.charsmap)
+            keys[Keys.Tokenizer.PRECOMPILED_CHARSMAP] = charsmap_value(model.charsmap)
     lookup = {p.text: number for number, p in reversed(pieces.items())}
     bos = lookup.get(text_of(config.get("bos_token")) or "<s>")
     eos = lookup.get(text_of(config.get("eos_token")) or "</s>")
@@ -163,14 +153,14 @@ def draft_sentencepiece(files: Mapping[str, bytes], n_rows: int) -> VocabularyDr
     last = bool(config.get("add_eos_token", model.kind == UNIGRAM)) and eos is not None
     return VocabularyDraft(
         model="llama" if model.kind == BPE else "t5",
-        pieces={number: _spaced(piece) for number, piece in pieces.items()},
+        tokens={number: _spaced(piece) for number, piece in pieces.items()},
         encode=_encoder(processor, pieces),
         frame=([bos] if first and bos is not None else [], [eos] if last and eos is not None else []),
         lookup=lookup.get,
         keys=keys,
         scored=True,
-        exact=_exact(model, [p.text for p in pieces.values() if p.type == USER_DEFINED and SPACE in p.text]),
-        unknown=next((n for n, p in pieces.items() if p.type == UNKNOWN), None),
+        exact=_exact(model, [p.text for p in pieces.values() if p.type == TokenType.USER_DEFINED and SPACE in p.text]),
+        unknown=next((n for n, p in pieces.items() if p.type == TokenType.UNKNOWN), None),
         notes=tuple(notes),
     )
 
@@ -196,28 +186,38 @@ def _add(pieces: dict[int, VocabularyToken], extra: Mapping[int, AddedToken], n_
             homeless.append(token.content)
             continue
         known = pieces.get(number)
-        if known is not None and known.text != token.content and known.type not in (UNUSED, USER_DEFINED, CONTROL):
+        if (
+            known is not None
+            and known.text != token.content
+            and known.type not in (TokenType.UNUSED, TokenType.USER_DEFINED, TokenType.CONTROL)
+        ):
             raise VocabError(
                 f"tokenizer_config.json calls token {number} {token.content[:40]!r}, tokenizer.model {known.text[:40]!r}"
             )
-        if known is None or known.type not in (UNKNOWN, BYTE):
+        if known is None or known.type not in (TokenType.UNKNOWN, TokenType.BYTE):
             special = token.special or looks_special(token.content)
-            pieces[number] = VocabularyToken(token.content, CONTROL if special else USER_DEFINED, known.score if known else 0.0)
+            pieces[number] = VocabularyToken(
+                token.content, TokenType.CONTROL if special else TokenType.USER_DEFINED, known.score if known else 0.0
+            )
     if homeless:
         notes.append(f"{len(homeless)} added tokens have no row in the embedding and were left out (first: {homeless[0][:40]!r})")
 
 
 def _spaced(piece: VocabularyToken) -> VocabularyToken:
     """USER_DEFINED pieces are searched in the raw text, where a space is a space."""
-    return replace(piece, text=piece.text.replace(SPACE, " ")) if piece.type == USER_DEFINED else piece
+    return replace(piece, text=piece.text.replace(SPACE, " ")) if piece.type == TokenType.USER_DEFINED else piece
 
 
-def _encoder(processor: Any, pieces: Mapping[int, VocabularyToken]) -> Callable[[str], list[int]]:
+def _encoder(processor: Any, pieces: Tokens) -> Callable[[str], list[int]]:
     """Ids as the library gives them, with the tokens that it does not look for in the text cut out first."""
     marks = {
         p.text: number
         for number, p in pieces.items()
-        if p.text and (p.type in (CONTROL, UNKNOWN) or (p.type == USER_DEFINED and number >= processor.get_piece_size()))
+        if p.text
+        and (
+            p.type in (TokenType.CONTROL, TokenType.UNKNOWN)
+            or (p.type == TokenType.USER_DEFINED and number >= processor.get_piece_size())
+        )
     }
     ordered = sorted(marks, key=lambda text: (-len(text), text))
     search = re.compile("|".join(map(re.escape, ordered))) if marks else None

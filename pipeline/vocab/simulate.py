@@ -1,5 +1,5 @@
-"""What llama.cpp's tokenizers of merged characters do, in Python: to choose, before anything is written, the form of a
-vocabulary under which llama.cpp gives the original's ids.
+"""Simulates llama.cpp's tokenizers of merged characters, to choose the form of a vocabulary under which llama.cpp gives the
+original's ids, before anything is written.
 
 Written after the behaviour of ``llm_tokenizer_spm``, ``llm_tokenizer_bpe`` and ``tokenizer_st_partition`` in
 src/llama-vocab.cpp.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 SPACE = "\u2581"
+Merges = Sequence[tuple[str, str]]  # in the order in which they are tried
 Priority = Callable[[str, str], float | None]  # smaller merges first; None: the two do not merge
 
 
@@ -126,7 +127,7 @@ def by_score(ids: Mapping[str, int], scores: Sequence[float] | Mapping[int, floa
     return priority
 
 
-def by_rank(merges: Sequence[tuple[str, str]]) -> Priority:
+def by_rank(merges: Merges) -> Priority:
     """BPE's rule: the listed pairs merge, in the order of the list."""
     ranks: dict[tuple[str, str], int] = {}
     for rank, pair in enumerate(merges):

@@ -1,4 +1,4 @@
-"""Special tokens, chat templates and generation defaults: what the small JSON files say beside the vocabulary."""
+"""Special tokens, chat templates and generation defaults, from the small JSON files beside the vocabulary."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gguf import Keys, TokenType
+
 from agent.errors import VocabError
 from pipeline.format.gguf_file import Value
-from pipeline.vocab.draft import NORMAL, USER_DEFINED, VocabularyDraft, VocabularyToken
+from pipeline.vocab.draft import VocabularyDraft, VocabularyToken
 from pipeline.vocab.files import Json, parse_json, text_of
 
 MAX_TEMPLATE_BYTES = 1_000_000
 
 # Role in the JSON files -> key of the GGUF.
 _ROLES = {
-    "bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id", "sep": "seperator_token_id",
-    "pad": "padding_token_id", "cls": "cls_token_id", "mask": "mask_token_id",
+    "bos": Keys.Tokenizer.BOS_ID, "eos": Keys.Tokenizer.EOS_ID, "unk": Keys.Tokenizer.UNK_ID, "sep": Keys.Tokenizer.SEP_ID,
+    "pad": Keys.Tokenizer.PAD_ID, "cls": "tokenizer.ggml.cls_token_id", "mask": Keys.Tokenizer.MASK_ID,
 }  # fmt: skip
 # Ends of a turn and of a message that models are known by, the likeliest first.
 _TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|endoftext|>", "<|end_of_text|>", "</s>")
@@ -29,11 +31,11 @@ _KNOWN_ENDS = {
 
 # generation_config.json -> (key, whole number). llama.cpp reads them in common/common.cpp.
 _SAMPLING = {
-    "temperature": ("general.sampling.temp", False),
-    "top_k": ("general.sampling.top_k", True),
-    "top_p": ("general.sampling.top_p", False),
-    "min_p": ("general.sampling.min_p", False),
-    "repetition_penalty": ("general.sampling.penalty_repeat", False),
+    "temperature": (Keys.General.SAMPLING_TEMP, False),
+    "top_k": (Keys.General.SAMPLING_TOP_K, True),
+    "top_p": (Keys.General.SAMPLING_TOP_P, False),
+    "min_p": (Keys.General.SAMPLING_MIN_P, False),
+    "repetition_penalty": (Keys.General.SAMPLING_PENALTY_REPEAT, False),
 }
 
 
@@ -63,9 +65,9 @@ def special_keys(
     keys: dict[str, Value] = {}
     for role, key in _ROLES.items():
         if role in ids:
-            keys[f"tokenizer.ggml.{key}"] = ids[role]
-    keys["tokenizer.ggml.add_bos_token"] = bos
-    keys["tokenizer.ggml.add_eos_token"] = eos
+            keys[key] = ids[role]
+    keys[Keys.Tokenizer.ADD_BOS] = bos
+    keys[Keys.Tokenizer.ADD_EOS] = eos
     if mistaken := [t for t in mistaken_ends(draft) if draft.lookup(t) not in ends]:
         notes.append(f"llama.cpp ends a generation at {mistaken[0]!r}, which is ordinary text in this vocabulary")
     others = [i for i in ends if i != ids.get("eos")]
@@ -75,7 +77,8 @@ def special_keys(
 
 def mistaken_ends(draft: VocabularyDraft) -> list[str]:
     """Ordinary tokens that llama.cpp takes for the end of a generation, by their text alone: HTML's ``</s>``, for one."""
-    return [p.text for p in draft.pieces.values() if p.type in (NORMAL, USER_DEFINED) and p.text in _KNOWN_ENDS]
+    ordinary = (TokenType.NORMAL, TokenType.USER_DEFINED)
+    return [token.text for token in draft.tokens.values() if token.type in ordinary and token.text in _KNOWN_ENDS]
 
 
 def _named_ids(
@@ -129,18 +132,18 @@ def _added(files: Mapping[str, bytes], ids: dict[str, int], draft: VocabularyDra
 
 
 def _fallback_end(draft: VocabularyDraft, n_rows: int) -> int:
-    """A token that ends a text, where no file names one: a well-known one, else one that cannot occur."""
+    """The token that ends a text if no file names one: a well-known token, else one that cannot occur."""
     for text in _TURN_ENDS:
         if (found := draft.lookup(text)) is not None and found < n_rows:
             return found
-    return next((i for i in reversed(range(n_rows)) if i not in draft.pieces), n_rows - 1)
+    return next((i for i in reversed(range(n_rows)) if i not in draft.tokens), n_rows - 1)
 
 
 def _other_ends(others: Sequence[int], draft: VocabularyDraft, notes: list[str]) -> dict[str, Value]:
     """Keys for the ends of generation beside EOS: the end of a turn, the end of a message."""
 
     def text(number: int) -> str:
-        return draft.pieces.get(number, VocabularyToken("")).text
+        return draft.tokens.get(number, VocabularyToken("")).text
 
     keys: dict[str, Value] = {}
     order = {t: i for i, t in enumerate(_TURN_ENDS)}
@@ -148,11 +151,11 @@ def _other_ends(others: Sequence[int], draft: VocabularyDraft, notes: list[str])
     messages = [i for i in rest if text(i) == "<|eom_id|>"]
     turns = [i for i in rest if i not in messages]
     if turns:
-        keys["tokenizer.ggml.eot_token_id"] = turns.pop(0)
+        keys[Keys.Tokenizer.EOT_ID] = turns.pop(0)
     if not messages:
         messages = [turns.pop(0)] if turns else []
     if messages:
-        keys["tokenizer.ggml.eom_token_id"] = messages[0]
+        keys[Keys.Tokenizer.EOM_ID] = messages[0]
     unknown = [text(i) for i in turns if text(i) not in _KNOWN_ENDS]
     if unknown:
         notes.append(f"llama.cpp will not stop at {unknown[0][:40]!r}, the model's fourth or later end token")
@@ -200,12 +203,12 @@ def template_keys(templates: Mapping[str, str]) -> dict[str, Value]:
         if name == "default":
             continue
         safe = re.sub(r"[^A-Za-z0-9]", "_", name)
-        keys[f"tokenizer.chat_template.{safe}"] = template
+        keys[Keys.Tokenizer.CHAT_TEMPLATE_N.format(name=safe)] = template
         names.append(safe)
     if names:
-        keys["tokenizer.chat_templates"] = sorted(set(names))
+        keys[Keys.Tokenizer.CHAT_TEMPLATES] = sorted(set(names))
     if "default" in templates:
-        keys["tokenizer.chat_template"] = templates["default"]
+        keys[Keys.Tokenizer.CHAT_TEMPLATE] = templates["default"]
     return keys
 
 

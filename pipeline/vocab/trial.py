@@ -1,4 +1,4 @@
-"""A trial of a tokenizer in a child process, which may die of it.
+"""Tries a tokenizer in a child process, which may die of it.
 
 The tokenizers library aborts its process on some files that parse well, and a regular expression may never end. Tokenizers
 made only of known parts are spared the trial.
@@ -62,7 +62,7 @@ def try_tokenizer(kind: str, raw: bytes, origin: str) -> None:
         origin: its name, for the message.
 
     Raises:
-        VocabError: it cannot be loaded, the process died of it, or it does not end.
+        VocabError: the tokenizer cannot be loaded, kills the process, or does not end.
     """
     timeout = SECONDS + SECONDS_PER_MEGABYTE * len(raw) / 1e6
     ended = run_module("pipeline.vocab.trial", [kind], raw, timeout, {"RUST_BACKTRACE": "0", "TOKENIZERS_PARALLELISM": "false"})

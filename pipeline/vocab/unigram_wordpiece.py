@@ -9,13 +9,15 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gguf import Keys, TokenType
+
 from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
-from pipeline.vocab.bpe import added_tokens, added_type, encoder, frame, stripping_notes, token_pieces
-from pipeline.vocab.draft import BYTE, NORMAL, UNKNOWN, USER_DEFINED, VocabularyDraft, VocabularyToken
+from pipeline.vocab.draft import VocabularyDraft, VocabularyToken
 from pipeline.vocab.files import TokenizerSource, check_text, guarded
 from pipeline.vocab.sentencepiece import charsmap_value
 from pipeline.vocab.simulate import SPACE
+from pipeline.vocab.tokenizer_json import added_tokens, added_type, all_tokens, encoder, frame, stripping_notes
 
 MAX_WORD = 100  # BertWordPiece gives up on longer words, llama.cpp does not
 
@@ -30,7 +32,7 @@ def draft_unigram(source: TokenizerSource) -> VocabularyDraft:
     model = source.spec["model"]
     unknown = model.get("unk_id")
     added = added_tokens(source)
-    pieces: dict[int, VocabularyToken] = {}
+    tokens: dict[int, VocabularyToken] = {}
     for number, entry in enumerate(model["vocab"]):
         if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
             raise VocabError(f"{source.origin}: piece {number} is {str(entry)[:60]!r}; download it again")
@@ -38,32 +40,30 @@ def draft_unigram(source: TokenizerSource) -> VocabularyDraft:
         if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
             raise VocabError(f"{source.origin}: piece {number} has the score {score!r}; download it again")
         check_text(text, source.origin)
-        kind = UNKNOWN if number == unknown else NORMAL
+        kind = TokenType.UNKNOWN if number == unknown else TokenType.NORMAL
         if model.get("byte_fallback") and len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
-            kind = BYTE
-        pieces[number] = VocabularyToken(text, kind, float(score))
+            kind = TokenType.BYTE
+        tokens[number] = VocabularyToken(text, kind, float(score))
     for number, token in added.items():
-        known = pieces.get(number)
-        if known is None or known.type == NORMAL:
+        known = tokens.get(number)
+        if known is None or known.type == TokenType.NORMAL:
             kind = added_type(token)
-            text = token.content.replace(SPACE, " ") if kind == USER_DEFINED else token.content
-            pieces[number] = VocabularyToken(text, kind, known.score if known else 0.0)
-    if not isinstance(unknown, int) or unknown not in pieces:
+            text = token.content.replace(SPACE, " ") if kind == TokenType.USER_DEFINED else token.content
+            tokens[number] = VocabularyToken(text, kind, known.score if known else 0.0)
+    if not isinstance(unknown, int) or unknown not in tokens:
         raise UnsupportedError(f"{source.origin}: a Unigram model without an unknown token, which llama.cpp needs")
-    prefix, shrinks, splits = _spacing(source)
+    prefix, shrinks = _spacing(source)
     keys: dict[str, Value] = {
-        "tokenizer.ggml.add_space_prefix": prefix,
-        "tokenizer.ggml.remove_extra_whitespaces": shrinks,
+        Keys.Tokenizer.ADD_PREFIX: prefix,
+        Keys.Tokenizer.REMOVE_EXTRA_WS: shrinks,
     }
     notes = [*source.notes, *stripping_notes(added.values())]
     charsmap = _charsmap(source)
     if charsmap:
-        keys["tokenizer.ggml.precompiled_charsmap"] = charsmap_value(charsmap)
-    if splits:
-        notes.append("the original tokenizer joins nothing across spaces, llama.cpp may: pieces with inner spaces can differ")
+        keys[Keys.Tokenizer.PRECOMPILED_CHARSMAP] = charsmap_value(charsmap)
     return VocabularyDraft(
         model="t5",
-        pieces=pieces,
+        tokens=tokens,
         encode=encoder(source),
         frame=frame(source),
         lookup=source.tokenizer.token_to_id,
@@ -81,8 +81,8 @@ def _composed(text: str) -> bool:
     return plain and unicodedata.normalize("NFKC", text) == text
 
 
-def _spacing(source: TokenizerSource) -> tuple[bool, bool, bool]:
-    """Whether a space is put first, whether runs of spaces shrink, whether a piece may not hold an inner space."""
+def _spacing(source: TokenizerSource) -> tuple[bool, bool]:
+    """Whether a space is put first, and whether runs of spaces shrink."""
     tokenizer = source.tokenizer
     with guarded(f"{source.origin}: its normalizer fails"):
         normal = "a  b" if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str("a  b")
@@ -90,8 +90,7 @@ def _spacing(source: TokenizerSource) -> tuple[bool, bool, bool]:
     joined = "".join(pieces).replace(" ", SPACE)
     if joined.strip(SPACE).replace(SPACE, "") != "ab":
         raise UnsupportedError(f"{source.origin}: it turns 'a  b' into {joined!r}, which llama.cpp does not do for Unigram")
-    inner = joined.strip(SPACE).count(SPACE)
-    return joined.startswith(SPACE), inner < 2, False
+    return joined.startswith(SPACE), joined.strip(SPACE).count(SPACE) < 2
 
 
 def _walk(node: Any) -> Iterator[Mapping[str, Any]]:
@@ -128,14 +127,15 @@ def draft_wordpiece(source: TokenizerSource) -> VocabularyDraft:
     rules = next((n for n in _walk(normalizer) if n.get("type") == "BertNormalizer"), None)
     if follow != "##" or rules is None or not rules.get("handle_chinese_chars", True) or not rules.get("clean_text", True):
         raise UnsupportedError(f"{source.origin}: a WordPiece tokenizer that is not BERT's; llama.cpp knows only BERT's")
-    pieces, added = token_pieces(source)
+    tokens, added = all_tokens(source)
     unknown = model.get("unk_token")
     written: dict[int, VocabularyToken] = {}
-    for number, piece in pieces.items():
-        text = piece.text
+    for number, token in tokens.items():
+        text = token.text
         if number not in added:
             text = text[2:] if text.startswith("##") else SPACE + text
-        written[number] = VocabularyToken(text, UNKNOWN if piece.text == unknown and number not in added else piece.type)
+        is_unknown = token.text == unknown and number not in added
+        written[number] = VocabularyToken(text, TokenType.UNKNOWN if is_unknown else token.type)
     lower = bool(rules.get("lowercase", True))
     strip = rules.get("strip_accents")
     strips = lower if strip is None else bool(strip)
@@ -152,7 +152,7 @@ def draft_wordpiece(source: TokenizerSource) -> VocabularyDraft:
         notes.append("llama.cpp strips accents more simply than the original: Korean and scripts with vowel signs differ")
     return VocabularyDraft(
         model="bert",
-        pieces=written,
+        tokens=written,
         encode=encoder(source),
         frame=frame(source),
         lookup=source.tokenizer.token_to_id,

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gguf import Keys, TokenType
+
 from agent.errors import UnsupportedError
 from pipeline.format.gguf_file import Value
 from pipeline.vocab.bpe import draft_bpe
@@ -75,9 +77,9 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
     def exact(text: str) -> bool:
         return draft.exact(text) and not any(end in text for end in mistaken)
 
-    keys: dict[str, Value] = {"tokenizer.ggml.model": draft.model}
+    keys: dict[str, Value] = {Keys.Tokenizer.MODEL: draft.model}
     if draft.pre is not None:
-        keys["tokenizer.ggml.pre"] = draft.pre
+        keys[Keys.Tokenizer.PRE] = draft.pre
     keys |= {**tokens, **draft.keys, **special, **template_keys(templates), **sampling_keys(files)}
     return Vocabulary(
         keys=keys,
@@ -111,7 +113,8 @@ def _draft(files: Mapping[str, bytes], n_rows: int, config: Mapping[str, Any]) -
 
 def _probes(draft: VocabularyDraft) -> list[str]:
     """PROBES, and special tokens at the start, in the middle and at the end of a text."""
-    marks = [p.text for _, p in sorted(draft.pieces.items()) if p.type == 3 and p.text.isprintable()]
+    tokens = [token for _, token in sorted(draft.tokens.items())]
+    marks = [token.text for token in tokens if token.type == TokenType.CONTROL and token.text.isprintable()]
     chosen = [*marks[:3], *marks[-2:]]
     behind = [marks[0] + text for text in PROBES] if marks else []
     return [*PROBES, *behind, *(f"{mark}user\nHello{mark}" for mark in chosen), "x".join(chosen)]

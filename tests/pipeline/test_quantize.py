@@ -87,12 +87,12 @@ def test_a_duplicate_head_is_dropped_when_it_is_one_and_kept_when_it_is_not(tmp_
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
     kept = preflight(str(folder), "Q8_0", tmp_path / "x.gguf")
-    assert kept.tied_head is None
+    assert kept.model.tied_head is None
     assert "output.weight" in kept.choices
     assert any("differs" in note for note in kept.notes)
     copy_tensor(folder / "model.safetensors", "model.embed_tokens.weight", "lm_head.weight")
     result = quantize(str(folder), "Q8_0", tmp_path / "x.gguf")
-    assert result.preflight.tied_head is not None
+    assert result.preflight.model.tied_head is not None
     assert "output.weight" not in read_header(result.path).tensors
     assert result.size < kept.size
 

@@ -165,7 +165,7 @@ def test_a_streamed_duplicate_head_is_proved_in_passing(hub: LoopbackHub, tmp_pa
     hub.publish("sprig-test/twin", twin)
     local = quantize(str(twin), "Q8_0", tmp_path / "local.gguf")
     streamed = quantize("sprig-test/twin", "Q8_0", tmp_path / "streamed.gguf", stream=True)
-    assert streamed.preflight.tied_head is not None
+    assert streamed.preflight.model.tied_head is not None
     assert tensors(streamed.path) == tensors(local.path)
 
 

@@ -21,11 +21,12 @@ import pytest
 
 from agent.gguf.reader import read_header
 from pipeline import quantize
-from pipeline.architectures.base import Architecture, Tensor
-from pipeline.architectures.decoder import Decoder
 from pipeline.architectures.gemma2 import Gemma2
-from pipeline.architectures.moe import MixtureOfExperts
 from pipeline.architectures.qwen3_5 import Qwen35
+from pipeline.architectures.shared.base import Architecture, Tensor
+from pipeline.architectures.shared.decoder import Decoder
+from pipeline.architectures.shared.moe import MixtureOfExperts
+from pipeline.inspect_model import inspect_model
 from tests.fixtures.checkpoints import CASES, ENCODERS, WRAPPERS, build, save, use_ggml_gelu, wrapper
 from tests.fixtures.tokenizers import make_tokenizer
 
@@ -248,3 +249,15 @@ def test_of_an_embedding_and_a_head_that_are_one_either_name_will_do(tmp_path: P
 
 def test_two_seeds_say_different_things() -> None:
     assert furthest(in_transformers(build("llama")), in_transformers(build("llama", seed=8))) > 1
+
+
+def test_an_inspection_of_an_encoder_shows_the_keys_that_its_file_has(tmp_path: Path, convert: Callable[[Path], Path]) -> None:
+    """Those too that neither config.json nor the tokenizer holds: how token vectors are pooled."""
+    save("bert", tmp_path)
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    written = read_header(convert(tmp_path)).keys
+    (tmp_path / "out.gguf").unlink()
+    shown = inspect_model(str(tmp_path)).keys
+    assert (shown["bert.pooling_type"], shown["tokenizer.ggml.token_type_count"]) == (1, 2)
+    assert {key for key in written if key.startswith("bert.")} == {key for key in shown if key.startswith("bert.")}

@@ -10,7 +10,9 @@ import pytest
 
 from agent.errors import SourceError, UnsupportedError
 from agent.gguf.reader import read_header
-from pipeline import quantize
+from pipeline import Preflight, quantize
+from pipeline.quantize import dry_run
+from pipeline.sources.foreign import Detour
 from tests.fixtures.ggufs import SHAPES, write_bf16
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.random_llama import SMALL, write_checkpoint
@@ -63,6 +65,41 @@ def test_its_bf16_goes_on_through_the_one_pass(
     assert not [name for name in seen["files"] if name.endswith(".py")]
     assert "model.safetensors" in seen["files"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["llama.cpp", "out.gguf", "out.md", "strange"], "no BF16 file is left"
+    assert read_header(result.path).keys["sprig.source.name"] == "strange", "the checkpoint is the source, not a file on the way"
+    assert "`strange`, as Q4_0" in result.card.read_text()
+    assert result.to_dict()["model"] == "strange"
+
+
+def test_a_repository_stays_the_source_of_what_went_the_long_way(strange: Path, checkout: Path, tmp_path: Path) -> None:
+    repo = "sprig-test/strange"
+    with LoopbackHub({repo: strange}) as hub, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", hub.url)
+        patch.setenv("HF_HOME", str(tmp_path / "hf-home"))
+        result = quantize(repo, "Q4_0", tmp_path / "out.gguf", llama_cpp=checkout)
+    keys = read_header(result.path).keys
+    assert keys["sprig.source.name"] == repo
+    assert len(keys["sprig.source.commit"]) == 40
+    assert f"base_model: {repo}" in result.card.read_text()
+
+
+def test_a_dry_run_says_that_the_script_comes_first_and_runs_nothing(strange: Path, checkout: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="'strange' is not supported"):
+        dry_run(str(strange), "Q4_0", tmp_path / "out.gguf")
+    plan = dry_run(str(strange), "Q4_0", tmp_path / "out.gguf", llama_cpp=checkout)
+    assert isinstance(plan, Detour)
+    assert plan.to_dict()["converter"] == str(checkout / "convert_hf_to_gguf.py")
+    assert plan.to_dict()["disk"] == (strange / "model.safetensors").stat().st_size
+    text = "\n".join(plan.lines())
+    assert "'strange' is not supported" in text
+    assert "--llama-cpp" not in text, "it was given"
+    known = dry_run(str(checkout / "prepared.gguf"), "Q4_0", tmp_path / "out.gguf", llama_cpp=checkout)
+    assert isinstance(known, Preflight), "what Sprig converts takes no detour"
+    with pytest.raises(UnsupportedError, match=r"has no convert_hf_to_gguf\.py"):
+        dry_run(str(strange), "Q4_0", tmp_path / "out.gguf", llama_cpp=tmp_path)
+    with pytest.raises(SourceError, match="leave it out"):
+        dry_run(str(strange), "Q4_0", tmp_path / "out.gguf", llama_cpp=checkout, stream=True)
+    assert not (checkout / "seen.json").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["llama.cpp", "strange"]
 
 
 def test_when_it_refuses_too_its_reason_is_the_message(strange: Path, checkout: Path, tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import sentencepiece
+from gguf import TokenType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from agent.errors import SprigError, UnsupportedError, VocabError
-from pipeline.vocab.draft import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
 from pipeline.vocab.sentencepiece import parse_model
 from pipeline.vocab.vocabulary import PROBES, Vocabulary, load_vocabulary
 from tests.fixtures import smollm2
@@ -144,7 +144,7 @@ def test_every_text_is_there_once_and_rows_without_token_are_unused(tiny: tuple[
     tokens, types = made.vocabulary.keys["tokenizer.ggml.tokens"], made.vocabulary.keys["tokenizer.ggml.token_type"]
     assert made.vocabulary.size == len(tokens) == len(types) == len(set(tokens)) == ROWS  # type: ignore[arg-type]
     assert tokens[ROWS - 1] == f"[PAD{ROWS - 1}]"  # type: ignore[index]
-    assert types[ROWS - 1] == UNUSED  # type: ignore[index]
+    assert types[ROWS - 1] == TokenType.UNUSED  # type: ignore[index]
 
 
 @pytest.fixture(scope="module")
@@ -211,8 +211,12 @@ def test_special_and_special_looking_tokens_are_control_tokens(tmp_path: Path) -
     spec["added_tokens"].sort(key=lambda t: t["id"])
     vocabulary = load({**files, "tokenizer.json": json.dumps(spec).encode()})
     kinds = dict(zip(vocabulary.keys["tokenizer.ggml.tokens"], vocabulary.keys["tokenizer.ggml.token_type"], strict=True))  # type: ignore[arg-type, call-overload]
-    assert (kinds["<|im_start|>"], kinds["<|fancy|>"], kinds["<unused3>"]) == (CONTROL, CONTROL, CONTROL)
-    assert (kinds["<tool_call>"], kinds["<note>"]) == (USER_DEFINED, USER_DEFINED)
+    assert (kinds["<|im_start|>"], kinds["<|fancy|>"], kinds["<unused3>"]) == (
+        TokenType.CONTROL,
+        TokenType.CONTROL,
+        TokenType.CONTROL,
+    )
+    assert (kinds["<tool_call>"], kinds["<note>"]) == (TokenType.USER_DEFINED, TokenType.USER_DEFINED)
 
 
 @pytest.mark.parametrize("family", ["llama2-model-only", "gemma2-model-only", "t5"])
@@ -228,18 +232,21 @@ def test_pieces_of_sentencepiece_keep_their_types_and_scores(family: str, tmp_pa
     for i in range(original.get_piece_size()):
         text = original.id_to_piece(i)
         kind = (
-            UNKNOWN if original.is_unknown(i) else CONTROL if original.is_control(i) else UNUSED if original.is_unused(i)
-            else BYTE if original.is_byte(i) else NORMAL
+            TokenType.UNKNOWN if original.is_unknown(i)
+            else TokenType.CONTROL if original.is_control(i)
+            else TokenType.UNUSED if original.is_unused(i)
+            else TokenType.BYTE if original.is_byte(i)
+            else TokenType.NORMAL
         )  # fmt: skip
-        if kind == NORMAL and types[i] in (USER_DEFINED, CONTROL):  # type: ignore[index]
+        if kind == TokenType.NORMAL and types[i] in (TokenType.USER_DEFINED, TokenType.CONTROL):  # type: ignore[index]
             assert text in added or original.get_score(i) == 0, "only what is matched whole is user-defined"
             text = text.replace("▁", " ")  # llama.cpp looks for these in the bare text
         else:
             assert types[i] == kind, text  # type: ignore[index]
         assert (tokens[i], scores[i]) == (text, pytest.approx(original.get_score(i)))  # type: ignore[index]
         seen.add(kind)
-    assert {UNKNOWN, CONTROL, NORMAL} <= seen
-    assert BYTE in seen or family == "t5"
+    assert {TokenType.UNKNOWN, TokenType.CONTROL, TokenType.NORMAL} <= seen
+    assert TokenType.BYTE in seen or family == "t5"
 
 
 def test_added_tokens_without_a_row_are_left_out_with_a_note(tmp_path: Path) -> None:

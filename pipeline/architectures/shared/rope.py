@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Tensor, positive, short
+from pipeline.architectures.shared.base import Tensor, positive, short
 from pipeline.format.gguf_file import Value
 
 # Names that config files use -> the kind. "dynamic" changes nothing within the context length that a GGUF states.
@@ -65,7 +66,7 @@ def rope_parameters(hp: Mapping[str, Any], layer: str = "full_attention") -> dic
 
 
 def read_rope(hp: Mapping[str, Any], head_dim: int, layer: str = "full_attention") -> Rope:
-    """The rotation of one kind of layer.
+    """Read the rotation of one kind of layer.
 
     Args:
         hp: the hyperparameters; ``rope_theta`` must be among them where the model family has a default.
@@ -123,24 +124,24 @@ def read_rope(hp: Mapping[str, Any], head_dim: int, layer: str = "full_attention
 def rope_keys(hp: Mapping[str, Any], head_dim: int) -> dict[str, Value]:
     """The keys ``rope.*`` of the layers with full attention. Raises as ``read_rope``."""
     rope = read_rope(hp, head_dim)
-    keys: dict[str, Value] = {"rope.dimension_count": rope.rotated, "rope.freq_base": rope.theta}
+    keys: dict[str, Value] = {Keys.Rope.DIMENSION_COUNT: rope.rotated, Keys.Rope.FREQ_BASE: rope.theta}
     if rope.kind == "linear":
-        keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": rope.factor}
+        keys |= {Keys.Rope.SCALING_TYPE: "linear", Keys.Rope.SCALING_FACTOR: rope.factor}
     elif rope.kind == "yarn":
         # ggml multiplies cos and sin by 1 + 0.1 ln(factor) of its own accord.
         keys |= {
-            "rope.scaling.type": "yarn",
-            "rope.scaling.factor": rope.factor,
-            "rope.scaling.original_context_length": rope.original_context,
-            "rope.scaling.attn_factor": rope.attention_factor / (1 + 0.1 * math.log(rope.factor)),
-            "rope.scaling.yarn_beta_fast": rope.beta[0],
-            "rope.scaling.yarn_beta_slow": rope.beta[1],
+            Keys.Rope.SCALING_TYPE: "yarn",
+            Keys.Rope.SCALING_FACTOR: rope.factor,
+            Keys.Rope.SCALING_ORIG_CTX_LEN: rope.original_context,
+            Keys.Rope.SCALING_ATTN_FACTOR: rope.attention_factor / (1 + 0.1 * math.log(rope.factor)),
+            Keys.Rope.SCALING_YARN_BETA_FAST: rope.beta[0],
+            Keys.Rope.SCALING_YARN_BETA_SLOW: rope.beta[1],
         }
     elif rope.kind == "longrope":
         keys |= {
-            "rope.scaling.type": "longrope",
-            "rope.scaling.original_context_length": rope.original_context,
-            "rope.scaling.attn_factor": rope.attention_factor,
+            Keys.Rope.SCALING_TYPE: "longrope",
+            Keys.Rope.SCALING_ORIG_CTX_LEN: rope.original_context,
+            Keys.Rope.SCALING_ATTN_FACTOR: rope.attention_factor,
         }
     return keys
 

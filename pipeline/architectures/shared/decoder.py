@@ -1,14 +1,16 @@
-"""What nearly all decoders share: names, heads, keys and shapes. Each family says in its own file how it differs."""
+"""Nearly all decoders share these names, heads, keys and shapes. Each family states in its own file how it differs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Architecture, Tensor, rope_interleave
-from pipeline.architectures.rope import read_rope, rope_keys, rope_tensors
+from pipeline.architectures.shared.base import Architecture, Tensor, rope_interleave
+from pipeline.architectures.shared.rope import read_rope, rope_keys, rope_tensors
 from pipeline.format.gguf_file import Value
 
 TRUNK: Mapping[str, str] = {
@@ -65,6 +67,8 @@ class Decoder(Architecture):
         square: the graph has ``heads * head_dim == hidden_size`` built in.
         bias_flags: flag of config.json -> the biases (without "blk.{i}." and ".bias") that stand or fall with it.
         bias_always: biases that every checkpoint has.
+        has_window: whether config.json's sliding_window counts: always, or only with use_sliding_window.
+        keeps_window: whether llama.cpp's graph of the family keeps to the window.
     """
 
     names: ClassVar[Mapping[str, str]] = {**TRUNK, **PRE_NORMS, **ATTENTION, **MLP}
@@ -76,6 +80,8 @@ class Decoder(Architecture):
     square: ClassVar[bool] = False
     bias_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     bias_always: ClassVar[tuple[str, ...]] = ()
+    has_window: ClassVar[Literal["always", "if used"] | None] = None
+    keeps_window: ClassVar[bool] = False
 
     @property
     def n_heads(self) -> int:
@@ -92,12 +98,9 @@ class Decoder(Architecture):
     @property
     def window(self) -> int | None:
         """The sliding window of some layers, in tokens; None where all layers see everything."""
-        return None
-
-    @property
-    def windowed(self) -> bool:
-        """Whether llama.cpp's graph of this family keeps to the window."""
-        return False
+        if not self.has_window or (self.has_window == "if used" and not self.flag("use_sliding_window")):
+            return None
+        return None if self.hp.get("sliding_window") is None else self.integer("sliding_window")
 
     @property
     def rope_head_dim(self) -> int:
@@ -133,20 +136,20 @@ class Decoder(Architecture):
     def keys(self) -> dict[str, Value]:
         context = self.integer("max_position_embeddings")
         window = self.window
-        if window and not self.windowed:
+        if window and not self.keeps_window:
             # Within the window all layers see everything, which is what llama.cpp computes: that far the model is exact.
             context = min(context, window)
         keys: dict[str, Value] = {
-            "block_count": self.n_layers,
-            "context_length": context,
-            "embedding_length": self.integer("hidden_size"),
-            "feed_forward_length": self.integer("intermediate_size"),
-            "attention.head_count": self.n_heads,
-            "attention.head_count_kv": self.n_kv_heads,
-            "attention.layer_norm_rms_epsilon": self.number("rms_norm_eps", "norm_eps"),
-            "attention.key_length": self.head_dim,
-            "attention.value_length": self.head_dim,
-            "vocab_size": self.vocab_rows,
+            Keys.LLM.BLOCK_COUNT: self.n_layers,
+            Keys.LLM.CONTEXT_LENGTH: context,
+            Keys.LLM.EMBEDDING_LENGTH: self.integer("hidden_size"),
+            Keys.LLM.FEED_FORWARD_LENGTH: self.integer("intermediate_size"),
+            Keys.Attention.HEAD_COUNT: self.n_heads,
+            Keys.Attention.HEAD_COUNT_KV: self.n_kv_heads,
+            Keys.Attention.LAYERNORM_RMS_EPS: self.number("rms_norm_eps", "norm_eps"),
+            Keys.Attention.KEY_LENGTH: self.head_dim,
+            Keys.Attention.VALUE_LENGTH: self.head_dim,
+            Keys.LLM.VOCAB_SIZE: self.vocab_rows,
         }
         return keys | rope_keys(self.hp, self.rope_head_dim)
 
@@ -216,11 +219,17 @@ class Decoder(Architecture):
                         verb = "lacks" if wanted else "has"
                         raise CheckpointError(f"the checkpoint {verb} blk.{i}.{part}, unlike what layer_types says")
 
-    # Two ways in which config files spell a sliding window.
 
-    def _window_if_used(self) -> int | None:
-        """Qwen's and SmolLM3's: a window counts only with ``use_sliding_window``."""
-        return self._plain_window() if self.flag("use_sliding_window") else None
+class OwnHead(Decoder):
+    """A family for which llama.cpp demands output.weight: a tied head is written as a copy of the embedding."""
 
-    def _plain_window(self) -> int | None:
-        return None if self.hp.get("sliding_window") is None else self.integer("sliding_window")
+    @property
+    def tied(self) -> bool:
+        return False
+
+    def mapped(self) -> list[Tensor]:
+        tensors = super().mapped()
+        if super().tied and all(t.name != "output.weight" for t in tensors):
+            embedding = next(t for t in tensors if t.name == "token_embd.weight")
+            tensors.append(replace(embedding, name="output.weight"))
+        return tensors

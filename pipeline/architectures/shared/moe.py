@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
+from gguf import Keys
+
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.base import Slice, Tensor
-from pipeline.architectures.decoder import Decoder
+from pipeline.architectures.shared.base import Slice, Tensor
+from pipeline.architectures.shared.decoder import Decoder
 from pipeline.format.gguf_file import Value
 
 # One tensor per expert (transformers 4), or all in one (transformers 5, with and without ".weight").
@@ -68,7 +70,10 @@ class MixtureOfExperts(Decoder):
             raise UnsupportedError(f"llama.cpp's {self.gguf} has norm_topk_prob = {self.normalized} built in; here it is not so")
 
     def keys(self) -> dict[str, Value]:
-        return super().keys() | {"expert_count": self.n_experts, "expert_used_count": self.integer("num_experts_per_tok")}
+        return super().keys() | {
+            Keys.LLM.EXPERT_COUNT: self.n_experts,
+            Keys.LLM.EXPERT_USED_COUNT: self.integer("num_experts_per_tok"),
+        }
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         n, ff, d = self.n_experts, self.expert_width, self.integer("hidden_size")

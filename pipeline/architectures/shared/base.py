@@ -1,4 +1,4 @@
-"""What an architecture says about its checkpoint: GGUF keys, and for each output tensor where its rows come from.
+"""An architecture describes its checkpoint: the GGUF keys, and for each output tensor where its rows come from.
 
 An architecture is data and small pure functions; it reads no weight. Every change of layout that a GGUF needs is one of four
 steps that work on any slab of rows (concatenate, reorder rows, reorder columns, one elementwise function), so no architecture
@@ -71,16 +71,14 @@ _ALWAYS_F32 = re.compile(r"_norm\.weight$|ffn_gate_inp|ssm_conv1d|shortconv\.con
 
 
 class Architecture:
-    """Base of all architectures. A subclass names its model types, its keys and its tensors.
+    """Base of all architectures. A subclass names its keys and its tensors.
 
     The table ``names`` maps checkpoint names to GGUF names; ``{i}`` stands for the block number in both, ``{e}`` for the
     expert number in the checkpoint's. A checkpoint tensor that neither ``names`` nor ``ignored`` knows is an error: a weight
     that is silently left out changes what a model says.
     """
 
-    model_types: ClassVar[tuple[str, ...]] = ()  # config.json's model_type
     gguf: ClassVar[str] = ""  # general.architecture
-    embedding: ClassVar[bool] = False  # a model that gives vectors, not text
     defaults: ClassVar[Mapping[str, Any]] = {}  # what transformers assumes where config.json is silent
     activations: ClassVar[frozenset[str]] = frozenset({"silu", "swish"})  # what llama.cpp's graph hard-codes
     names: ClassVar[Mapping[str, str]] = {}
@@ -95,7 +93,7 @@ class Architecture:
             infos: the checkpoint's tensors, from the headers alone.
 
         Raises:
-            CheckpointError: config.json holds something that is no usable hyperparameter.
+            CheckpointError: a hyperparameter in config.json cannot be used.
             UnsupportedError: llama.cpp would run the model, but not as it was trained.
         """
         text = config.get("text_config")
@@ -141,7 +139,7 @@ class Architecture:
                 )
 
     def keys(self) -> dict[str, Value]:
-        """GGUF keys without the architecture's prefix: "context_length" -> ..."""
+        """GGUF keys as ``gguf.Keys`` spells them, "{arch}.context_length" -> ..."""
         raise NotImplementedError
 
     def gguf_keys(self, files: Mapping[str, bytes]) -> dict[str, Value]:
@@ -150,7 +148,7 @@ class Architecture:
         Args:
             files: the checkpoint's small files by name, for what config.json does not say.
         """
-        return {f"{self.gguf}.{key}": value for key, value in self.keys().items()}
+        return {key.format(arch=self.gguf): value for key, value in self.keys().items()}
 
     def tensors(self) -> list[Tensor]:
         """Every output tensor, in any order.
@@ -165,7 +163,7 @@ class Architecture:
         return {}
 
     def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
-        """The hook for layout: called with each mapped tensor, whose shape is right, gives what is to be written for it."""
+        """The hook for layout. It gets each mapped tensor, whose shape is right, and returns what is written for it."""
         return tensor
 
     # What they stand on.
@@ -198,7 +196,7 @@ class Architecture:
         return default
 
     def flag(self, name: str) -> bool:
-        """A hyperparameter that must be true or false; null and nothing are false. Raises CheckpointError."""
+        """A hyperparameter that must be true or false; null and a missing one are false. Raises CheckpointError."""
         value = self.hp.get(name)
         if value is not None and not isinstance(value, bool):
             raise CheckpointError(f"config.json: {name} is {short(value)}; it must be true or false")
@@ -324,7 +322,7 @@ def _twice(one: str, other: str) -> CheckpointError:
 
 
 def short(value: object) -> str:
-    """``repr`` for a message: untrusted, so cut to a length that a line can hold."""
+    """The ``repr`` of an untrusted value for a message, cut so that it fits a line."""
     try:
         text = repr(value)
     except ValueError:  # Python prints no integer of more than 4,300 digits

@@ -1,0 +1,50 @@
+"""Granite MoE with an expert that all tokens share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+from gguf import Keys
+
+from agent.errors import UnsupportedError
+from pipeline.architectures.granitemoe import GraniteMoe
+from pipeline.architectures.shared.base import Tensor
+from pipeline.architectures.shared.moe import halves
+from pipeline.format.gguf_file import Value
+
+_SHARED = "model.layers.{i}.shared_mlp."
+
+
+class GraniteMoeShared(GraniteMoe):
+    names: ClassVar[Mapping[str, str]] = {
+        **GraniteMoe.names,
+        _SHARED + "input_linear.weight": "blk.{i}.ffn_gate_up_shexp.weight",
+        _SHARED + "output_linear.weight": "blk.{i}.ffn_down_shexp.weight",
+    }
+    optional: ClassVar[frozenset[str]] = GraniteMoe.optional | {"blk.{i}.ffn_gate_up_shexp.weight"}
+    required: ClassVar[tuple[str, ...]] = (*GraniteMoe.required, "blk.{i}.ffn_gate_shexp.weight", "blk.{i}.ffn_up_shexp.weight")
+
+    @property
+    def shared_width(self) -> int:
+        return self.integer("shared_intermediate_size")
+
+    def check(self) -> None:
+        super().check()
+        if not self.hp.get("shared_intermediate_size"):
+            raise UnsupportedError("config.json: granitemoeshared without a shared expert; its model_type should be granitemoe")
+
+    def keys(self) -> dict[str, Value]:
+        return super().keys() | {Keys.LLM.EXPERT_SHARED_FEED_FORWARD_LENGTH: self.shared_width}
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        d, ff = self.integer("hidden_size"), self.shared_width
+        return super().expected_shapes() | {
+            "blk.{i}.ffn_gate_up_shexp.weight": (2 * ff, d),
+            "blk.{i}.ffn_down_shexp.weight": (d, ff),
+        }
+
+    def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
+        if tensor.name.endswith("ffn_gate_up_shexp.weight"):
+            return halves(tensor, ("ffn_gate_shexp", "ffn_up_shexp"))
+        return super().adjust(tensor)

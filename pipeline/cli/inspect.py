@@ -1,0 +1,41 @@
+"""`sprig inspect`, thin: arguments in, a call, the result for a person or a script."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agent.cli import console
+from agent.cli.options import SETTINGS, Json, Verbose
+from agent.errors import SprigError
+from agent.text import display
+
+inspect_app = typer.Typer(**SETTINGS)
+
+
+@inspect_app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="GGUF file, name in the store, checkpoint folder, or Hub id.")],
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    template: Annotated[bool, typer.Option("--template", help="Print the chat template whole, and nothing else.")] = False,
+    revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the Hub.")] = None,
+    token: Annotated[str | None, typer.Option(metavar="TOKEN", help="Hub token for gated models.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use only what is in the Hub cache already.")] = False,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what is in a GGUF or a model: keys, tensors, types, sizes, vocabulary, template. No weight is read."""
+    with console.command(json=json, verbose=verbose) as out_of:
+        from agent.cli.inspect_text import report
+        from pipeline.inspect_model import inspect_model
+
+        found = inspect_model(model, revision=revision, token=token, offline=offline)
+        if not template:
+            out_of.result(found.to_dict(), report(found, tensors=tensors))
+            return
+        if not found.templates:
+            raise SprigError(f"{model} has no chat template")
+        named = len(found.templates) > 1
+        text = "\n\n".join(f"{{# {name} #}}\n{source}" if named else source for name, source in found.templates.items())
+        out_of.result({"templates": dict(found.templates)}, display(text, lines=True))

@@ -1,0 +1,87 @@
+"""What every tokenizer.json has, of whatever kind: its tokens, its ids for a text, what it puts around a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from gguf import TokenType
+from tokenizers import AddedToken
+
+from agent.errors import VocabError
+from pipeline.vocab.draft import VocabularyToken, looks_special
+from pipeline.vocab.files import TokenizerSource, guarded
+
+PHI3 = "phi-3"  # in general.name, in any case: llama.cpp then lets special tokens swallow the white space behind them
+
+
+def encoder(source: TokenizerSource) -> Callable[[str], list[int]]:
+    """text -> ids of the library, without added BOS and EOS. The function raises VocabError."""
+    tokenizer, origin = source.tokenizer, source.origin  # not the whole source: its JSON is large, the function long-lived
+
+    def encode(text: str) -> list[int]:
+        try:
+            ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as e:  # the library's panics are no Exceptions
+            raise VocabError(f"{origin}: cannot tokenize {text[:40]!r} ({str(e)[:80]})") from None
+        return ids
+
+    return encode
+
+
+def frame(source: TokenizerSource) -> tuple[list[int], list[int]]:
+    """Ids that the tokenizer puts before and after a text when it is asked for special tokens. Raises VocabError."""
+    with guarded(f"{source.origin}: its post-processor fails"):
+        plain = source.tokenizer.encode("a", add_special_tokens=False).ids
+        full = source.tokenizer.encode("a", add_special_tokens=True).ids
+    if not plain:
+        raise VocabError(f"{source.origin}: it gives no token for the letter a; download the tokenizer again")
+    for start in range(len(full) - len(plain) + 1):
+        if full[start : start + len(plain)] == plain:
+            return full[:start], full[start + len(plain) :]
+    return [], []
+
+
+def added_tokens(source: TokenizerSource) -> dict[int, AddedToken]:
+    """The added tokens by id, as the library has them. Raises VocabError."""
+    with guarded(f"{source.origin}: added tokens"):
+        found: dict[int, AddedToken] = source.tokenizer.get_added_tokens_decoder()
+    return found
+
+
+def added_type(token: AddedToken) -> int:
+    """llama.cpp's type of an added token."""
+    special = token.special or looks_special(token.content)
+    return int(TokenType.CONTROL if special else TokenType.USER_DEFINED)
+
+
+def all_tokens(source: TokenizerSource) -> tuple[dict[int, VocabularyToken], dict[int, AddedToken]]:
+    """Every token by id, added ones typed; and the added ones as the library has them. Raises VocabError."""
+    with guarded(f"{source.origin}: vocabulary"):
+        vocab: dict[str, int] = source.tokenizer.get_vocab(with_added_tokens=True)
+    added = added_tokens(source)
+    tokens: dict[int, VocabularyToken] = {}
+    for text, number in vocab.items():
+        if number in tokens:
+            raise VocabError(f"{source.origin}: tokens {tokens[number].text[:40]!r} and {text[:40]!r} share the id {number}")
+        tokens[number] = VocabularyToken(text)
+    for number, token in added.items():
+        tokens[number] = VocabularyToken(token.content, added_type(token))
+    return tokens, added
+
+
+def stripping_notes(added: Iterable[AddedToken]) -> list[str]:
+    """What llama.cpp does not know about added tokens: white space that belongs to them, whole-word matching."""
+    tokens = list(added)
+    notes = []
+    if right := [t.content for t in tokens if t.rstrip]:
+        notes.append(
+            f"{len(right)} added tokens swallow the white space behind them (first: {right[0][:40]!r}); llama.cpp does "
+            f"that only for models whose general.name contains {PHI3!r}"
+        )
+    if left := [t.content for t in tokens if t.lstrip]:
+        notes.append(f"{len(left)} added tokens swallow the white space before them (first: {left[0][:40]!r}), not in llama.cpp")
+    if words := [t.content for t in tokens if t.single_word]:
+        notes.append(f"{len(words)} added tokens match whole words only (first: {words[0][:40]!r}), not in llama.cpp")
+    return notes
