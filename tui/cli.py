@@ -81,10 +81,10 @@ def _run(
 
     gc.disable()  # until the first paint, after which the application switches it on again
     with contextlib.nullcontext() if inline or browser else first_paint():
+        logs.to_file("chat", screen=True)
         from tui.app import SprigApp
 
         app = SprigApp(settings, setup, session=session, message=message, settings_path=path, verbose=verbose)
-    logs.to_file("chat", screen=True)
     app.run(inline=inline, inline_no_clear=True, mouse=settings.screen.mouse)
     if app.fault is not None:
         raise app.fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 from agent.sessions.database import Database
 from agent.sessions.records import COLUMNS, DamagedStore, SessionError, stored
 from agent.sessions.schema import explained, refuse_others
+from agent.sessions.session import INFO, info_of
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ _MESSAGE_COLUMNS = f"session, {COLUMNS}"
 _BESIDE = ("", "-wal", "-shm")
 _SPAN = 1 << 20  # row numbers are tried up to here when the table cannot say how far they go
 _SHARED_LOCK = 128  # SQLite's wal-index format: each connection holds a lock on this byte of the -shm file
+_NOT_UNDERSTOOD = (ValueError, TypeError, KeyError)
 _TRIES = 100_000  # reads that may fail in one table; more is not damage, it is rubbish
 
 
@@ -72,11 +75,12 @@ def _check(path: Path) -> None:
             raise DamagedStore(f"{path} is damaged: {problem}")
         if refuse_others(connection, path) == 0:
             return  # an empty file
-        for row in connection.execute(f"SELECT {COLUMNS} FROM messages"):
-            try:
-                stored(row)
-            except (ValueError, TypeError, KeyError) as e:
-                raise DamagedStore(f"{path} is damaged: message {row[0]} cannot be understood ({e})") from None
+        for query, read in ((f"SELECT {COLUMNS} FROM messages", stored), (INFO, info_of)):
+            for row in connection.execute(query):
+                try:
+                    read(row)
+                except _NOT_UNDERSTOOD as e:
+                    raise DamagedStore(f"{path} is damaged: row {row[0]} cannot be understood ({e})") from None
 
 
 def salvage(path: Path) -> Salvaged:
@@ -138,11 +142,12 @@ def _copy_rows(damaged: Path, new: Path) -> tuple[int, int, int]:
         with target.writing() as connection:
             connection.execute("PRAGMA defer_foreign_keys = ON")
             for row in _rows(source, "sessions", "number", _SESSION_COLUMNS, lost):
+                row = (*row[:8], _json_or(row[8], "[]"), _json_or(row[9], "{}"), *row[10:])
                 sessions += _insert(connection, "sessions", _SESSION_COLUMNS, row, lost)
             for row in _rows(source, "messages", "id", _MESSAGE_COLUMNS, lost):
                 try:
                     stored(row[1:])
-                except (ValueError, TypeError, KeyError):
+                except _NOT_UNDERSTOOD:
                     lost.append(0)
                     continue
                 messages += _insert(connection, "messages", _MESSAGE_COLUMNS, row, lost)
@@ -153,6 +158,14 @@ def _copy_rows(damaged: Path, new: Path) -> tuple[int, int, int]:
         source.close()
         target.close()
     return sessions, messages, len(lost)
+
+
+def _json_or(text: object, instead: str) -> object:
+    """The tools or the settings of a session; a session is worth more than they are."""
+    try:
+        return text if type(json.loads(str(text))) is type(json.loads(instead)) else instead
+    except ValueError:
+        return instead
 
 
 def _insert(connection: sqlite3.Connection, table: str, columns: str, row: tuple[object, ...], lost: list[int]) -> int:

@@ -302,7 +302,8 @@ class MCPServers:
     def _notifier(self, server: str) -> Callable[[str, str], None]:
         def notify(kind: str, text: str) -> None:
             event = MCPEvent(server, kind, display(text))  # type: ignore[arg-type]
-            log.info("MCP server %s: %s %s", server, kind, text)
+            if kind != "tools":  # a server may say that a thousand times
+                log.info("MCP server %s: %s %s", server, kind, text)
             self.events.append(event)
             if self._on_event is not None:
                 with contextlib.suppress(Exception):

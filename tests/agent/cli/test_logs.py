@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import pty
+import select
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +96,34 @@ def test_the_chats_file_tells_what_happened_and_not_what_was_said(home: Path) ->
     assert "run ended (" in text
     assert "beetroots" not in text
     assert "\x1b" not in text
+
+
+def test_on_the_screen_v_writes_to_the_file_alone(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").symlink_to(home / "models")
+    command = [sys.executable, "-m", "sprig", "chat", "-v", "-m", "tiny", "--tool", "none", "--seed", "5", "Grow beetroots"]
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "SPRIG_HOME": str(tmp_path), "TERM": "xterm-256color"}
+    log = tmp_path / "logs" / "chat.log"
+    painted = bytearray()
+    with subprocess.Popen(command, env=env, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as chat:
+        os.close(theirs)
+        end = time.monotonic() + 100
+        while time.monotonic() < end and not (log.is_file() and "run ended (" in log.read_text()):
+            if select.select([ours], [], [], 0.2)[0]:
+                painted += os.read(ours, 1 << 16)
+        chat.terminate()
+        with contextlib.suppress(OSError):  # the terminal is gone with its last user
+            while data := os.read(ours, 1 << 16):
+                painted += data
+    os.close(ours)
+    text = log.read_text()
+    assert "loaded in" in text
+    assert "run ended (" in text
+    assert "beetroots" not in text
+    screen = painted.decode("utf-8", "replace")
+    assert "beetroots" in screen
+    assert "agent.engine" not in screen
+    assert "loaded in" not in screen
 
 
 @pytest.fixture

@@ -103,6 +103,7 @@ def scribbled(path: Path) -> None:
     """The pages are sound, what stands in them is not what Sprig writes."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE messages SET calls = '[[' WHERE id IN (3, 5)")
+        connection.execute("UPDATE sessions SET settings = '{', tools = '7' WHERE number = 2")
         connection.commit()
 
 
@@ -131,7 +132,7 @@ def test_a_damaged_store_is_repaired_and_kept(damage: Callable[[Path], None], tm
         for info in left:
             store.open(info.id).messages()
     if damage is scribbled:
-        assert (told["messages"], told["lost"]) == (whole - 2, 2)
+        assert (told["sessions"], told["messages"], told["lost"]) == (8, whole - 2, 2)
     elif damage is no_database:
         assert (told["sessions"], told["messages"]) == (0, 0)
     else:

@@ -226,7 +226,7 @@ def test_a_closed_store_says_so(store: Store) -> None:
         ({"data": float("nan")}, "a tool's result cannot be kept as JSON"),
         ({"usage": {"x": float("inf")}}, "a usage cannot be kept as JSON"),
         ({"tokens": [2**31]}, "does not fit in 32 bits"),
-        ({"state": "half"}, "state 'half' is not one of those"),
+        ({"state": "half"}, "state 'half' is unknown"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_and_nothing_is_written(store: Store, arguments: dict[str, object], told: str) -> None:

@@ -48,7 +48,8 @@ def test_some_of_them_by_name(tmp_path: Path) -> None:
 
 
 def test_nothing_heavy_is_loaded_for_them() -> None:
-    code = "import sys, agent.tools as t; t.builtin(['clock', 'calculate', 'read_file']); print(*sys.modules)"
+    names = "'clock', 'calculate', 'read_file'"
+    code = f"import sys; from agent.tools.builtin.catalogue import builtin; builtin([{names}]); print(*sys.modules)"
     loaded = set(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30).stdout.split()
     )
