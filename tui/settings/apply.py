@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from agent.settings.declare import by_key
 from tui.settings.values import ChatSettings
 from tui.talk.setup import Setup
 
@@ -16,19 +17,9 @@ _AT_ONCE = ("tools", "mcp", "rules", "sampling", "max_tokens", "rounds", "second
 
 def differences(before: ChatSettings, after: ChatSettings) -> tuple[list[str], list[str]]:
     """Dotted keys of what is different: what can hold at once, and what holds from the next start on."""
-    keys = list(_different(before, after, ""))
+    old, now = by_key(before), by_key(after)
+    keys = [key for key in old if old[key] != now[key]]
     return [k for k in keys if k not in _LATER], [k for k in keys if k in _LATER]
-
-
-def _different(before: Any, after: Any, way: str) -> list[str]:
-    found = []
-    for one in fields(before):
-        old, new = getattr(before, one.name), getattr(after, one.name)
-        if is_dataclass(old):
-            found += _different(old, new, f"{way}{one.name}.")
-        elif old != new:
-            found.append(f"{way}{one.name}")
-    return found
 
 
 def with_settings(setup: Setup, before: ChatSettings, after: ChatSettings) -> Setup:

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from agent.approval.policy import Rule
-from agent.settings.declare import options
+from agent.settings.declare import each_setting
 from agent.settings.explain import default_text
 from agent.settings.file import SettingsError
 from agent.settings.values import LimitSettings, SamplingSettings
 from agent.tools.builtin.catalogue import BUILTIN_NAMES
 from tui.settings.values import ChatSettings, ScreenSettings, chat_settings
 
-OPTIONS = options(ChatSettings)
+OPTIONS = each_setting(ChatSettings)
 _ACTIONS = ("quit", "app.stop", "copy")
 
 
