@@ -208,7 +208,7 @@ def _syntax_error(message: str, text: str, title: str) -> SettingsError:
         return SettingsError(f"{title}, line {line}: not TOML: {what} (column {column})", int(line))
     from agent.settings.lines import open_line
 
-    number = open_line(text.replace("\r\n", "\n"))
+    number = open_line(text)
     return SettingsError(f"{title}, line {number}: not TOML: {what}", number)
 
 

@@ -83,10 +83,11 @@ def test_without_a_file_everything_is_at_its_default(path: Path) -> None:
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_what_would_be_right(text: str, line: int, said: str) -> None:
-    error = _error(text)
-    assert str(error).startswith(f"settings.toml, line {line}: "), error
-    assert said in str(error)
-    assert error.line == line
+    for form in (text, text.replace("\n", "\r\n")):
+        error = _error(form)
+        assert str(error).startswith(f"settings.toml, line {line}: "), error
+        assert said in str(error)
+        assert error.line == line
 
 
 @pytest.mark.parametrize(
