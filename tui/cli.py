@@ -93,9 +93,10 @@ def _run(
 
 
 def _setup(settings: ChatSettings) -> Setup:
+    from agent.settings.use import root_of
     from tui.talk.setup import Setup
 
-    setup = Setup.of(settings)
+    setup = Setup.of(settings, root_of(settings))
     if setup.model:
         from agent.models.store import find_model
 

@@ -13,7 +13,7 @@ S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class Setting:
     """A setting as it was declared.
 
     Attributes:
@@ -57,26 +57,35 @@ def with_default(form: type, name: str, default: Any) -> Any:
     return field(default=default, metadata=next(f.metadata for f in fields(form) if f.name == name))
 
 
-def declared(form: type) -> tuple[Option, ...]:
+def declared(form: type) -> tuple[Setting, ...]:
     """The fields of a dataclass, in order."""
     plain = form()
-    return tuple(Option((f.name,), getattr(plain, f.name), **f.metadata) for f in fields(form))
+    return tuple(Setting((f.name,), getattr(plain, f.name), **f.metadata) for f in fields(form))
 
 
-def options(form: type) -> tuple[Option, ...]:
+def each_setting(form: type) -> tuple[Setting, ...]:
     """Every setting that holds one value; those in sections with their whole keys."""
-    found: list[Option] = []
+    found: list[Setting] = []
     for one in declared(form):
         if one.section is not None:
-            found += (Option((*one.where, *o.where), o.default, o.teach, o.kind) for o in declared(one.section))
+            found += (Setting((*one.where, *o.where), o.default, o.teach, o.kind) for o in declared(one.section))
         elif not one.free:
             found.append(one)
     return tuple(found)
 
 
-def option(form: type, key: str) -> Option | None:
+def find_setting(form: type, key: str) -> Setting | None:
     """The setting with this dotted key, if there is one."""
-    return next((o for o in options(form) if o.key == key), None)
+    return next((o for o in each_setting(form) if o.key == key), None)
+
+
+def by_key(settings: Any) -> dict[str, Any]:
+    """Every value of some settings under its dotted key, tables with free keys as they are."""
+    found: dict[str, Any] = {}
+    for one in declared(type(settings)):
+        value = getattr(settings, one.key)
+        found |= {f"{one.key}.{key}": inner for key, inner in by_key(value).items()} if one.section else {one.key: value}
+    return found
 
 
 def read(form: type[S], data: Mapping[str, Any], kinds: Mapping[str, Kind]) -> S:
@@ -112,7 +121,7 @@ def _read(form: type[S], data: Mapping[str, Any], where: Where, kinds: Mapping[s
 
 
 def _hint(top: type, key: str, known: tuple[str, ...]) -> str:
-    everywhere = {o.where[-1]: o for o in options(top)}
+    everywhere = {o.where[-1]: o for o in each_setting(top)}
     if key in everywhere:
         home = everywhere[key].where
         return f"{key} belongs {f'below [{home[0]}]' if len(home) > 1 else 'above the first [table]'}"

@@ -60,11 +60,9 @@ def _texts(text: str, where: Sequence[str], value: Any, default: str) -> Iterato
         mention = re.compile(rf"[ \t]*#[ ]?{re.escape(last)}[ \t]*=")
         lines = re.findall(r"[^\n]*\n|[^\n]+", text)  # str.splitlines would also split at U+2028 and such
         mentions = [i for i, other in enumerate(lines) if mention.match(other)]
-        for i in mentions:
-            if lines[i].strip() == default:
-                yield "".join([*lines[:i], line, *lines[i + 1 :]])
-        for i in mentions:
-            yield "".join([*lines[: i + 1], "" if lines[i].endswith("\n") else "\n", line, *lines[i + 1 :]])
+        for i in sorted(mentions, key=lambda i: lines[i].strip() != default):  # the default itself makes room
+            kept = [] if lines[i].strip() == default else [lines[i]]
+            yield "".join([*lines[:i], *kept, line, *lines[i + 1 :]])
         if table and table[0] not in tomllib.loads(text):
             yield _at_the_end(text, f"[{tomlkit.key(table).as_string()}]\n{line}")
     yield from _by_tomlkit(text, where, value)

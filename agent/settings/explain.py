@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from agent.settings.declare import Option, declared
+from agent.settings.declare import Setting, declared
 from agent.settings.edit import written
 
 _WIDTH = 74  # columns of a comment
@@ -28,15 +28,15 @@ def default_text(form: type) -> str:
     return "\n".join([_HEAD, *values, *sections, *tables])
 
 
-def commented(one: Option) -> str:
+def commented(one: Setting) -> str:
     """The line that holds a setting at its default."""
     return f"#{one.where[-1]} = {written(one.kind.write(one.default))}"
 
 
-def _section(one: Option, form: type) -> list[str]:
+def _section(one: Setting, form: type) -> list[str]:
     return [f"\n# {one.teach}\n[{one.key}]\n", *map(_explained, declared(form))]
 
 
-def _explained(one: Option) -> str:
+def _explained(one: Setting) -> str:
     lines = (part for line in one.teach.splitlines() for part in textwrap.wrap(line, _WIDTH, break_on_hyphens=False))
     return "".join(f"# {line}\n" for line in lines) + f"{commented(one)}\n"

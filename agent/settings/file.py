@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agent.errors import OutputError, SprigError
 from agent.home import home
-from agent.settings.declare import Option, option, read
+from agent.settings.declare import Setting, find_setting, read
 from agent.settings.kinds import Kind, WrongSetting, plain
 from agent.settings.values import Settings
 from agent.text import display
@@ -111,14 +111,14 @@ class SettingsFile(Generic[S]):
         Returns:
             What the file says now. A file with an error is left as it is.
         """
-        one = option(self.form, key)
+        one = find_setting(self.form, key)
         return self._put(key, plain(value) if one is None else one.kind.write(value), one)
 
     def add_rule(self, rule: Rule) -> S:
         """Add an approval rule, unless it is there. Otherwise as ``change``."""
         return self._put(_RULES, rule.to_dict(), None)
 
-    def _put(self, key: str, value: Any, one: Option | None) -> S:
+    def _put(self, key: str, value: Any, one: Setting | None) -> S:
         """Change the tables, check them, find a text that holds just these, and put it in the place of the old one."""
         from agent.settings.explain import commented, default_text
 
@@ -212,7 +212,7 @@ def _syntax_error(message: str, text: str, title: str) -> SettingsError:
         return SettingsError(f"{title}, line {line}: not TOML: {what} (column {column})", int(line))
     from agent.settings.lines import open_line
 
-    number = open_line(text.replace("\r\n", "\n"))
+    number = open_line(text)
     return SettingsError(f"{title}, line {number}: not TOML: {what}", number)
 
 

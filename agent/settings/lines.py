@@ -24,7 +24,7 @@ def line_of(text: str, where: Where) -> int:
     """
     while not _holds(tomllib.loads(text), where):
         where = where[:-1]
-    lines = text.split("\n")
+    lines = _lines(text)
 
     def end(line: int) -> int:
         """The last line of the statement that this line is a part of."""
@@ -40,8 +40,12 @@ def line_of(text: str, where: Where) -> int:
 
 def open_line(text: str) -> int:
     """The line on which the value begins that a text without other errors breaks off in."""
-    lines = text.split("\n")
+    lines = _lines(text)
     return 1 + next(n for n in reversed(range(len(lines))) if _parsed(lines[:n]) is not None)
+
+
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").split("\n")
 
 
 def _holds(inner: Any, where: Where) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from agent.settings.declare import section, setting, table
@@ -52,6 +53,7 @@ _RULES = """\
 #     pattern = "git status"
 #     exact = true                      # this command and no more words
 """
+_auto = partial(NumberKind, word="auto")
 
 
 def _builtin_names() -> Sequence[str]:
@@ -64,21 +66,13 @@ def _builtin_names() -> Sequence[str]:
 class SamplingSettings:
     """How tokens are drawn; None leaves it to the model's file. Meaning as in ``agent.engine.sampling.Sampling``."""
 
-    temperature: float | None = setting(
-        NumberKind(0, 2, word="auto"), None, "0 always takes the likeliest word; 1 is lively; 2 is the most."
-    )
-    top_k: int | None = setting(NumberKind(0, 100_000, whole=True, word="auto"), None, "Draw among so many words; 0 for all.")
-    top_p: float | None = setting(NumberKind(0, 1, word="auto"), None, "Draw among the likeliest that make up this probability.")
-    min_p: float | None = setting(
-        NumberKind(0, 1, word="auto"), None, "Leave out what is less likely than this part of the likeliest."
-    )
-    repeat_penalty: float | None = setting(
-        NumberKind(0.5, 2, word="auto"), None, "Above 1, words among the last 64 become less likely; 1 is none."
-    )
+    temperature: float | None = setting(_auto(0, 2), None, "0 always takes the likeliest word; 1 is lively; 2 is the most.")
+    top_k: int | None = setting(_auto(0, 100_000, whole=True), None, "Draw among so many words; 0 for all.")
+    top_p: float | None = setting(_auto(0, 1), None, "Draw among the likeliest that make up this probability.")
+    min_p: float | None = setting(_auto(0, 1), None, "Leave out what is less likely than this part of the likeliest.")
+    repeat_penalty: float | None = setting(_auto(0.5, 2), None, "Above 1, words among the last 64 become less likely; 1 is none.")
     seed: int | None = setting(
-        NumberKind(0, 2**32 - 1, whole=True, word="auto"),
-        None,
-        'A number makes the draws the same each time; "auto" does not.',
+        _auto(0, 2**32 - 1, whole=True), None, 'A number makes the draws the same each time; "auto" does not.'
     )
     max_tokens: int = setting(NumberKind(1, 1_000_000, whole=True), 2048, "Tokens after which an answer is cut off.")
 
@@ -103,16 +97,14 @@ class EngineSettings:
     """How the model is loaded; None is what fits this machine."""
 
     context: int | None = setting(
-        NumberKind(256, 16_777_216, whole=True, word="auto"),
+        _auto(256, 16_777_216, whole=True),
         None,
         'Tokens that a conversation may hold; more take more memory. "auto" takes what is usual, as far as it fits.',
     )
     cache: Literal["f16", "q8_0"] = setting(
-        WordKind(("f16", "q8_0")),
-        "f16",
-        '"q8_0" keeps the context in half the memory of "f16"; slower on some processors.',
+        WordKind(("f16", "q8_0")), "f16", '"q8_0" keeps the context in half the memory of "f16"; slower on some processors.'
     )
-    threads: int | None = setting(NumberKind(1, 1024, whole=True, word="auto"), None, '"auto" takes every core there is.')
+    threads: int | None = setting(_auto(1, 1024, whole=True), None, '"auto" takes every core there is.')
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from agent.settings.declare import options
+from agent.settings.declare import each_setting
 from agent.settings.explain import default_text
 from tests.fixtures.paths import ROOT
 from tui.actions import actions
@@ -74,7 +74,7 @@ def test_the_settings_file_is_shown_as_it_is() -> None:
     shown = re.search(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert shown is not None
     assert shown[1] == default_text(ChatSettings), "docs/settings.md shows an older default_text(ChatSettings)"
-    for one in options(ChatSettings):
+    for one in each_setting(ChatSettings):
         assert f"#{one.where[-1]} = " in shown[1]
 
 

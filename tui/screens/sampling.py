@@ -12,7 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from agent.errors import SprigError
-from agent.settings.declare import option
+from agent.settings.declare import find_setting
 from agent.settings.values import SamplingSettings
 from agent.text import display
 from tui.screens.dialog import BACK, Dialog, KeyHint
@@ -71,7 +71,7 @@ class SamplingScreen(Dialog[Values]):
             read(name, field.value)
         except SprigError as e:
             wrong = display(str(e))
-        one = option(SamplingSettings, name)
+        one = find_setting(SamplingSettings, name)
         about.update(f"✗ {wrong}" if wrong else one.teach if one is not None else "")
         about.set_class(bool(wrong), "-wrong")
         field.set_class(bool(wrong), "-wrong")

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from agent.errors import SprigError
-from agent.settings.declare import option, options
+from agent.settings.declare import each_setting, find_setting
 from agent.settings.kinds import NumberKind, WrongSetting, hint
 from agent.settings.values import SamplingSettings
 from tui.talk.setup import Setup
 
-NAMES = tuple(one.key for one in options(SamplingSettings))
+NAMES = tuple(one.key for one in each_setting(SamplingSettings))
 Values = Mapping[str, float | int | None]  # None leaves it to the model; of max_tokens, to Sprig
 DEFAULT_TOKENS = SamplingSettings().max_tokens
 
@@ -65,7 +65,7 @@ def said(setup: Setup) -> str:
 
 
 def _kind(name: str) -> NumberKind:
-    one = option(SamplingSettings, name)
+    one = find_setting(SamplingSettings, name)
     if one is None or not isinstance(one.kind, NumberKind):
         raise SprigError(f"there is no {name[:40]!r} in sampling; {hint(name, NAMES)}")
     return one.kind

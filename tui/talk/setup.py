@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.settings.use import root_of
-
 if TYPE_CHECKING:
     from agent.approval.policy import Rule
     from agent.settings.values import Settings
@@ -49,8 +47,8 @@ class Setup:
     unconfined: bool = False
 
     @classmethod
-    def of(cls, settings: Settings) -> Setup:
-        """What a conversation begins with. Raises SprigError when the folder of the file tools is not there."""
+    def of(cls, settings: Settings, root: Path) -> Setup:
+        """What a conversation begins with."""
         return cls(
             model=settings.model,
             tools=settings.tools,
@@ -64,7 +62,7 @@ class Setup:
             context=settings.engine.context,
             cache=settings.engine.cache,
             threads=settings.engine.threads,
-            root=root_of(settings),
+            root=root,
             rules=settings.rules,
             unconfined=settings.unconfined,
         )

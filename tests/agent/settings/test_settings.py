@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.approval.policy import Rule
-from agent.settings.declare import option, options
+from agent.settings.declare import by_key, each_setting, find_setting
 from agent.settings.explain import default_text
 from agent.settings.file import SettingsError, agent_settings
 from agent.settings.lines import line_of
@@ -84,10 +84,11 @@ def test_without_a_file_everything_is_at_its_default(path: Path) -> None:
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_what_would_be_right(text: str, line: int, said: str) -> None:
-    error = _error(text)
-    assert str(error).startswith(f"settings.toml, line {line}: "), error
-    assert said in str(error)
-    assert error.line == line
+    for form in (text, text.replace("\n", "\r\n")):
+        error = _error(form)
+        assert str(error).startswith(f"settings.toml, line {line}: "), error
+        assert said in str(error)
+        assert error.line == line
 
 
 @pytest.mark.parametrize(
@@ -321,16 +322,6 @@ _MINE = [
 ]
 
 
-def _said(found: Settings) -> dict[str, Any]:
-    said: dict[str, Any] = {}
-    for one in options(Settings):
-        value: Any = found
-        for part in one.where:
-            value = getattr(value, part)
-        said[one.key] = value
-    return said
-
-
 @settings(max_examples=runs(60), deadline=None)
 @given(st.lists(st.sampled_from(_MINE), unique=True, max_size=4), _CHANGES)
 def test_what_is_written_is_read_again_and_every_comment_and_other_value_stays(
@@ -342,17 +333,17 @@ def test_what_is_written_is_read_again_and_every_comment_and_other_value_stays(
     if text:
         path.write_text(text)
     file = agent_settings(path)
-    expected = _said(file.load())
+    expected = by_key(file.load())
     for key, value in changes:
-        assert _said(file.change(key, value)) == (expected := {**expected, key: value})
-        assert _said(file.load()) == expected
+        assert by_key(file.change(key, value)) == (expected := {**expected, key: value})
+        assert by_key(file.load()) == expected
     comments = [line[line.index("#") :] for line in text.splitlines() if "#" in line]
     assert all(comment in path.read_text() for comment in comments)
 
 
 def test_every_setting_is_declared_with_a_default_that_it_may_have() -> None:
-    assert option(Settings, "sampling.nonsense") is None
-    for one in options(Settings):
+    assert find_setting(Settings, "sampling.nonsense") is None
+    for one in each_setting(Settings):
         assert one.kind.read(one.kind.write(one.default), one.where) == one.default
         assert one.teach.strip()
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from agent.approval.policy import Rule
-from agent.settings.declare import options
+from agent.settings.declare import each_setting
 from agent.settings.explain import default_text
 from agent.settings.file import SettingsError
 from agent.settings.values import LimitSettings, SamplingSettings
 from agent.tools.builtin.catalogue import BUILTIN_NAMES
 from tui.settings.values import ChatSettings, ScreenSettings, chat_settings
 
-OPTIONS = options(ChatSettings)
+OPTIONS = each_setting(ChatSettings)
 _ACTIONS = ("quit", "app.stop", "copy")
 
 
@@ -127,10 +127,11 @@ def test_a_whole_file_is_read() -> None:
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_what_would_be_right(text: str, line: int, said: str) -> None:
-    error = _error(text)
-    assert str(error).startswith(f"settings.toml, line {line}: "), error
-    assert said in str(error)
-    assert error.line == line
+    for form in (text, text.replace("\n", "\r\n")):
+        error = _error(form)
+        assert str(error).startswith(f"settings.toml, line {line}: "), error
+        assert said in str(error)
+        assert error.line == line
 
 
 # Writing.
