@@ -22,7 +22,7 @@ from agent.files import free_disk, human_size
 from agent.home import models
 from pipeline.architectures.shared.base import Tensor
 from pipeline.card import provenance_keys
-from pipeline.format.gguf_file import Entry, Layout, lay_out
+from pipeline.format.gguf_file import Layout, TensorSpec, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
 from pipeline.model import Model, from_checkpoint, from_gguf
 from pipeline.recipes.mixtures import (
@@ -223,7 +223,7 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
     if imatrix and all(imatrix.of(t.name, t.shape) is None for t in ordered):
         raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")
     keys = {**model.keys, **provenance_keys(origin or source, recipe, wishes.overrides.words(), imatrix)}
-    layout = lay_out(keys, [Entry(t.name, t.shape, choices[t.name].type) for t in ordered])
+    layout = lay_out(keys, [TensorSpec(t.name, t.shape, choices[t.name].type) for t in ordered])
     fallback = fallback_note(choices, weights, recipe)
     plan = Preflight(
         source=source,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tui.prompt.suggest import KnownCommand
     from tui.screens.picker import Picked
     from tui.status.monitor import Monitor
-    from tui.talk.notes import ModelFacts
+    from tui.talk.notes import AgentFacts
     from tui.talk.talk import Talk
     from tui.voice.key import VoiceKey
 
@@ -222,7 +222,7 @@ class SprigApp(App[None]):
         """Carry out ``/name arguments`` in the chat."""
         await run_command(self.chat, text)
 
-    def opened(self, facts: ModelFacts) -> None:
+    def opened(self, facts: AgentFacts) -> None:
         """The agent is ready: this model is offered again next time."""
         self._remember(model=facts.path)
 

@@ -27,7 +27,7 @@ _LOOK_SECONDS = 0.02  # how often a wait looks whether its answer is still wante
 _END_SECONDS = 10  # that a worker gets to end: it may be writing a prefix
 
 
-class Connection:
+class WorkerConnection:
     """A worker, from its start to its end. Its requests may come from several threads.
 
     Args:
@@ -140,7 +140,7 @@ class Connection:
 class Request:
     """A request to a worker, and the answers to it that have come and are not read yet."""
 
-    def __init__(self, connection: Connection, number: int) -> None:
+    def __init__(self, connection: WorkerConnection, number: int) -> None:
         self.number = number
         self._connection = connection
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.device.machine import available_memory, cores
-from agent.engine.connection import Connection, Request
+from agent.engine.connection import Request, WorkerConnection
 from agent.engine.sampling import Sampling
 from agent.engine.steps import EndStep, Step, step_of
 from agent.errors import EngineError, SprigError
@@ -93,7 +93,7 @@ class Engine:
         self._loaded: Loaded | None = None
         self._refused: str | None = None
         self._closed = False
-        self._connection = Connection(nice)  # Python starts there while the file is looked at here
+        self._connection = WorkerConnection(nice)  # Python starts there while the file is looked at here
         try:
             self.file: ModelFile = read_model(path)
             if not self.file.causal:
@@ -167,7 +167,7 @@ class Engine:
                 self.restarts += 1
                 log.info("the worker is started again, restart %d", self.restarts)
                 self._loaded = None
-                self._connection = Connection(self._nice)
+                self._connection = WorkerConnection(self._nice)
                 self._load = self._connection.ask(self._load_message)
 
     def tokenize(self, segments: Sequence[Segment], *, after: int | None = None) -> list[list[int]]:

@@ -112,7 +112,7 @@ def pack_value(value: Value) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TensorSpec:
     """One line of the tensor table. ``shape`` has rows last; the file lists the dimensions the other way round."""
 
     name: str
@@ -140,12 +140,12 @@ class Layout:
     """
 
     header: bytes
-    entries: tuple[Entry, ...]
+    entries: tuple[TensorSpec, ...]
     offsets: tuple[int, ...]
     size: int
 
 
-def lay_out(keys: Mapping[str, Value], entries: Sequence[Entry]) -> Layout:
+def lay_out(keys: Mapping[str, Value], entries: Sequence[TensorSpec]) -> Layout:
     """The complete header of a file with these keys and tensors, and the offset of each tensor's data.
 
     Raises:

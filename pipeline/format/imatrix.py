@@ -21,7 +21,7 @@ from agent.files import atomic_write
 from agent.gguf.reader import TensorEntry, read_header
 from agent.gguf.types import F32
 from pipeline.format.ggml import Floats
-from pipeline.format.gguf_file import Entry, Value, lay_out, padded
+from pipeline.format.gguf_file import TensorSpec, Value, lay_out, padded
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 
@@ -121,6 +121,6 @@ def write_imatrix(
     for name in sorted(sums):
         arrays[name + _SUMS] = sums[name].astype("<f4")
         arrays[name + _COUNTS] = counts[name].astype("<f4").reshape(-1, 1)
-    layout = lay_out(keys, [Entry(name, a.shape, F32) for name, a in arrays.items()])
+    layout = lay_out(keys, [TensorSpec(name, a.shape, F32) for name, a in arrays.items()])
     body = b"".join(a.tobytes().ljust(padded(a.nbytes), b"\0") for a in arrays.values())
     atomic_write(path, layout.header + body)

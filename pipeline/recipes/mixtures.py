@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from agent.errors import RecipeError
 from agent.gguf.types import ARM_REPACKED, TYPES_BY_NAME, GGMLType
-from pipeline.recipes.rules import ModelFacts, Place, role_of, rule_type
+from pipeline.recipes.rules import ModelFacts, TensorPlace, role_of, rule_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class _Mixture:
             if self.facts.n_experts > 1:  # experts need not come in the order of the blocks, so the block's own number counts
                 i = block_order(weight.name)[0]
         whole_rows = weight.shape[-1] % self.recipe.base.block == 0
-        kind = rule_type(self.recipe.name, Place(self.facts, role, i, n, whole_rows, self.has_imatrix))
+        kind = rule_type(self.recipe.name, TensorPlace(self.facts, role, i, n, whole_rows, self.has_imatrix))
         return TYPES_BY_NAME[kind] if kind else self.recipe.base
 
 

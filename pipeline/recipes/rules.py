@@ -22,7 +22,7 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TensorPlace:
     """Where a tensor stands in its model.
 
     Attributes:
@@ -42,17 +42,17 @@ class Place:
     has_imatrix: bool
 
 
-def _favoured(p: Place) -> bool:
+def _favoured(p: TensorPlace) -> bool:
     """llama.cpp's ``use_more_bits``: the first and the last eighth, and every third between."""
     return p.i < p.n // 8 or p.i >= 7 * p.n // 8 or (p.i - p.n // 8) % 3 == 2
 
 
-def _is_70b(p: Place) -> bool:
+def _is_70b(p: TensorPlace) -> bool:
     f = p.facts
     return f.n_layers == 80 and (f.architecture == "qwen2" or (f.architecture == "llama" and f.n_heads != f.n_kv_heads))
 
 
-CONDITIONS: Mapping[str, Callable[[Place], bool]] = {
+CONDITIONS: Mapping[str, Callable[[TensorPlace], bool]] = {
     "first 2": lambda p: p.i < 2,
     "first 4": lambda p: p.i < 4,
     "first sixteenth": lambda p: p.i < p.n // 16,
@@ -103,7 +103,7 @@ RULES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
 )  # fmt: skip
 
 
-def rule_type(recipe: str, place: Place) -> str | None:
+def rule_type(recipe: str, place: TensorPlace) -> str | None:
     """The name of the type that the table gives a tensor; None where that is the recipe's base type."""
     for recipes, role, conditions, kind in RULES:
         meant = role == place.role and (recipes == "*" or recipe in recipes.split())

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from agent.errors import CheckpointError, OutputError, RecipeError, SprigError, UnsupportedError
 from agent.gguf.reader import read_header
 from pipeline import Progress, quantize
-from pipeline.format.gguf_file import Entry, Raw, Value, lay_out, pack_value, padded
+from pipeline.format.gguf_file import Raw, TensorSpec, Value, lay_out, pack_value, padded
 from pipeline.format.imatrix import write_imatrix
 from pipeline.preflight import preflight
 from pipeline.recipes.mixtures import RECIPES
@@ -226,7 +226,7 @@ def test_a_source_of_another_alignment_is_laid_out_anew(tmp_path: Path) -> None:
             **{k: Raw(v) for k, v in header.raw_keys.items()},
             "general.alignment": 64, "x.counts": np.array([1, 2], np.int64), "x.filler": "." * 16 * filler,
         }  # fmt: skip
-        entries = [Entry(t.name, t.shape, t.type) for t in header.tensors.values()]
+        entries = [TensorSpec(t.name, t.shape, t.type) for t in header.tensors.values()]
         raw, body, table = bf16.read_bytes(), b"", b""
         for entry, old in zip(entries, header.tensors.values(), strict=True):
             dims = entry.shape[::-1]

@@ -16,7 +16,7 @@ from tui.talk.setup import Setup
 if TYPE_CHECKING:
     from tui.screens.roles import Chat
     from tui.settings.sampling_values import Values
-    from tui.talk.notes import ModelFacts
+    from tui.talk.notes import AgentFacts
 
 _THINKING = {"on": True, "off": False, "auto": None}
 
@@ -135,7 +135,7 @@ async def _show_servers(chat: Chat) -> None:
     await chat.app.push_screen(DetailsScreen(servers, "MCP servers", note))
 
 
-def _state(server: str, facts: ModelFacts | None) -> str:
+def _state(server: str, facts: AgentFacts | None) -> str:
     if facts is None:
         return "not connected yet"
     found = [tool.name.removeprefix(f"{server}__") for tool in facts.tools if tool.name.startswith(f"{server}__")]
@@ -163,7 +163,7 @@ async def think(chat: Chat, arguments: str) -> None:
     change(chat, replace(setup, thinking=_THINKING[arguments]), words[arguments])
 
 
-def _cannot_think(facts: ModelFacts) -> str:
+def _cannot_think(facts: AgentFacts) -> str:
     return f"{facts.name} has no switch for its thinking: another model may (/model)"
 
 

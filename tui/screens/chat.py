@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tui.screens.chat_messages import ChatMessages
     from tui.screens.chat_notes import ChatNotes
     from tui.screens.roles import Sprig
-    from tui.talk.notes import ModelFacts
+    from tui.talk.notes import AgentFacts
     from tui.talk.work import Work
     from tui.widgets.approval.question import ApprovalView
     from tui.widgets.messages.answer_text import AnswerText
@@ -73,7 +73,7 @@ class ChatScreen(SessionsSide):
     def __init__(self, sprig: Sprig) -> None:
         super().__init__(sprig)
         self._compositor = RowCompositor()
-        self.facts: ModelFacts | None = None
+        self.facts: AgentFacts | None = None
         self.setup = Setup()
         self.queue: list[str] = []
         self.edited: tuple[int | None] | None = None
@@ -256,7 +256,7 @@ class ChatScreen(SessionsSide):
         self.prompt.display = True
         self.prompt.focus()
 
-    def know(self, facts: ModelFacts | None) -> None:
+    def know(self, facts: AgentFacts | None) -> None:
         """Another agent is there, or none."""
         self.facts = facts  # not the setup: what was changed since is on its way
         self.query_one(Welcome).know(facts)

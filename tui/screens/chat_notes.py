@@ -64,7 +64,7 @@ class ChatNotes:
         view = self._chat.conversation.last()
         return isinstance(view, UserMessage) and view.entry is None
 
-    async def _opened(self, facts: n.ModelFacts) -> None:
+    async def _opened(self, facts: n.AgentFacts) -> None:
         chat = self._chat
         chat.know(facts)
         chat.sprig.opened(facts)

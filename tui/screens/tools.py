@@ -17,7 +17,7 @@ from agent.errors import SprigError
 from agent.text import display
 from agent.tools.builtin.catalogue import BUILTIN_NAMES
 from tui.screens.dialog import BACK, Dialog, KeyHint
-from tui.talk.notes import ModelFacts, ToolFacts
+from tui.talk.notes import AgentFacts, ToolFacts
 from tui.talk.setup import Setup
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
     ]
     KEYS: ClassVar[tuple[KeyHint, ...]] = (("Space", "switch", "switch"), ("Enter", "use", "apply"), BACK)
 
-    def __init__(self, setup: Setup, facts: ModelFacts | None) -> None:
+    def __init__(self, setup: Setup, facts: AgentFacts | None) -> None:
         """``facts`` are of the agent as it is; None while there is none."""
         super().__init__("Which tools may the model call?")
         self._setup = setup

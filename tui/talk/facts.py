@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from agent.children import process
 from agent.models.demo import TITLE, demo_model
-from tui.talk.notes import ModelFacts, ToolFacts
+from tui.talk.notes import AgentFacts, ToolFacts
 
 if TYPE_CHECKING:
     from agent.agent import Agent
     from agent.models.file import ModelFile
 
 
-def facts_of(agent: Agent, problems: Sequence[str]) -> ModelFacts:
+def facts_of(agent: Agent, problems: Sequence[str]) -> AgentFacts:
     """Facts of an agent whose model is loaded."""
     file, profile = agent.engine.file, agent.template.profile
     need = getattr(agent.engine, "need", None)
-    return ModelFacts(
+    return AgentFacts(
         name=name_of(file),
         type=file.type,
         path=file.path,

@@ -24,7 +24,7 @@ class ToolFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFacts:
+class AgentFacts:
     """A loaded model and its agent.
 
     Attributes:
@@ -61,7 +61,7 @@ class Opening:
 class Opened:
     """The agent is ready."""
 
-    facts: ModelFacts
+    facts: AgentFacts
     setup: Setup
 
 

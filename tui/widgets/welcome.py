@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual.widgets import Static
 
 if TYPE_CHECKING:
-    from tui.talk.notes import ModelFacts
+    from tui.talk.notes import AgentFacts
 
 _ART = "\\ | /\n \\|/ \n  |  "  # lines of one width, so that they stay together when each is centred
 _WIDE = (
@@ -22,7 +22,7 @@ class Welcome(Static):
 
     def __init__(self) -> None:
         super().__init__(markup=False)
-        self._facts: ModelFacts | None = None
+        self._facts: AgentFacts | None = None
 
     def on_mount(self) -> None:
         self._say()
@@ -30,7 +30,7 @@ class Welcome(Static):
     def on_resize(self) -> None:
         self._say()
 
-    def know(self, facts: ModelFacts | None) -> None:
+    def know(self, facts: AgentFacts | None) -> None:
         """The agent that is there now."""
         self._facts = facts
         self._say()

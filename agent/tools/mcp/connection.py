@@ -27,7 +27,7 @@ _CLOSE_SECONDS = 6.0
 _GRACE = 1.0  # seconds after the SDK's own deadline until it is not believed any more
 
 
-class Connection:
+class ServerConnection:
     """A server and what stands between us. Only the loop's own thread may use it.
 
     Attributes:

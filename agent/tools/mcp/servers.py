@@ -25,7 +25,7 @@ from agent.messages import ToolSpec
 from agent.text import display
 from agent.tools.define import Tool
 from agent.tools.mcp.config import MCPError, ServerConfig
-from agent.tools.mcp.connection import Connection
+from agent.tools.mcp.connection import ServerConnection
 from agent.tools.mcp.pins import Pins
 from agent.tools.mcp.result import convert
 from agent.tools.mcp.schema import Offered, public_names
@@ -138,7 +138,7 @@ class MCPServers:
         self._pins = Pins(home() / "mcp-tools.json" if pins is None else pins)
         self._offers: dict[str, list[Offered]] = {}
         self._listed: dict[str, int] = {}
-        self._connections: dict[str, Connection] = {}
+        self._connections: dict[str, ServerConnection] = {}
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -178,9 +178,9 @@ class MCPServers:
         if self._pictures is not None:
             self._pictures.cleanup()
 
-    async def _make(self) -> dict[str, Connection]:
+    async def _make(self) -> dict[str, ServerConnection]:
         # Asyncio's locks belong to the loop on which they are made.
-        return {config.name: Connection(config, self._notifier(config.name)) for config in self._configs}
+        return {config.name: ServerConnection(config, self._notifier(config.name)) for config in self._configs}
 
     async def _close_all(self) -> None:
         await asyncio.gather(*(connection.close() for connection in self._connections.values()), return_exceptions=True)

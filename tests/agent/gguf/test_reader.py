@@ -18,7 +18,7 @@ from agent.errors import GGUFError
 from agent.gguf.reader import read_header
 from agent.gguf.types import TYPES_BY_NAME
 from pipeline.format.ggml import library
-from pipeline.format.gguf_file import Entry, lay_out, pack_value
+from pipeline.format.gguf_file import TensorSpec, lay_out, pack_value
 from tests.fixtures import tiny
 from tests.fixtures.generated import runs
 
@@ -243,6 +243,8 @@ def _small() -> bytes:
             "a.u8": np.uint8(1), "a.i64": np.int64(-1), "a.f64": np.float64(0.5), "a.yes": True, "a.word": "wörd",
             "a.words": ["x", "", "yz"], "a.numbers": [1, 2, 3], "a.floats": [0.5, 1.5], "a.bools": [True, False],
         }  # fmt: skip
-        layout = lay_out(keys, [Entry("t.weight", (2, 32), TYPES_BY_NAME["Q8_0"]), Entry("b", (4,), TYPES_BY_NAME["F32"])])
+        layout = lay_out(
+            keys, [TensorSpec("t.weight", (2, 32), TYPES_BY_NAME["Q8_0"]), TensorSpec("b", (4,), TYPES_BY_NAME["F32"])]
+        )
         _SMALL = layout.header + bytes(layout.size - len(layout.header))
     return _SMALL

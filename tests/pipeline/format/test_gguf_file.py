@@ -10,7 +10,7 @@ import pytest
 
 from agent.gguf.reader import read_header
 from agent.gguf.types import TYPES_BY_ID, TYPES_BY_NAME
-from pipeline.format.gguf_file import Entry, Raw, Value, lay_out, padded
+from pipeline.format.gguf_file import Raw, TensorSpec, Value, lay_out, padded
 from pipeline.recipes.mixtures import RECIPES
 
 
@@ -48,7 +48,7 @@ def test_a_header_is_what_gguf_writes_with_its_own_means(tmp_path: Path) -> None
         "tokenizer.ggml.token_type": [3, 1, 1], "llama.attention.sliding_window_pattern": [True, False, True],
         "x.wide": np.uint64(2**40), "x.negative": -4,
     }  # fmt: skip
-    layout = lay_out(keys, [Entry(name, shape, TYPES_BY_NAME["F32"]) for name, shape in shapes.items()])
+    layout = lay_out(keys, [TensorSpec(name, shape, TYPES_BY_NAME["F32"]) for name, shape in shapes.items()])
     assert layout.header == theirs.ljust(padded(len(theirs)), b"\0")
     assert layout.offsets[0] == len(layout.header)
     assert layout.size == layout.offsets[-1] + 32

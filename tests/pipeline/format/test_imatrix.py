@@ -10,7 +10,7 @@ import pytest
 
 from agent.errors import RecipeError
 from agent.gguf.types import F32
-from pipeline.format.gguf_file import Entry, lay_out, padded
+from pipeline.format.gguf_file import TensorSpec, lay_out, padded
 from pipeline.format.imatrix import read_imatrix, write_imatrix
 
 KEYS = {"general.type": "imatrix", "imatrix.datasets": ["wiki.txt"], "imatrix.chunk_count": 3}
@@ -19,7 +19,7 @@ ARRAYS = {"a.in_sum2": np.ones((2, 8)), "a.counts": np.full((2, 1), 4.0)}
 
 def write(path: Path, keys: dict[str, Any], arrays: dict[str, Any]) -> Path:
     stored = {name: np.asarray(a, "<f4") for name, a in arrays.items()}
-    layout = lay_out(keys, [Entry(name, a.shape, F32) for name, a in stored.items()])
+    layout = lay_out(keys, [TensorSpec(name, a.shape, F32) for name, a in stored.items()])
     path.write_bytes(layout.header + b"".join(a.tobytes().ljust(padded(a.nbytes), b"\0") for a in stored.values()))
     return path
 

@@ -93,7 +93,7 @@ def test_a_damaged_tree_that_runs_in_a_circle_ends() -> None:
 def test_the_status_follows_what_happens() -> None:
     now = 100.0
     work = Work(lambda: now)
-    facts = n.ModelFacts("Tiny", "Q4_0", "/m/tiny.gguf", 4096, 8192, 500, False)
+    facts = n.AgentFacts("Tiny", "Q4_0", "/m/tiny.gguf", 4096, 8192, 500, False)
     assert work.status().state == "no model"
     work.note(n.Opening("/models/tiny.gguf", 0.25))
     assert (work.status().state, work.status().model, work.status().loaded) == ("loading", "tiny.gguf", 0.25)
