@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -11,9 +12,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -43,11 +46,32 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def sprig(*args: str | Path, home: Path, **env: str) -> Done:
+def environment(home: Path, env: Mapping[str, str]) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    inherited |= {"SPRIG_HOME": str(home), "COLUMNS": "80", "NO_PROXY": "*", **env}
+    return inherited | {"SPRIG_HOME": str(home), "COLUMNS": "80", "NO_PROXY": "*", **env}
+
+
+def process(*args: str | Path, home: Path, **env: str) -> Done:
+    """`sprig` as a person starts it."""
     command = [sys.executable, "-m", "sprig", *map(str, args)]
-    return subprocess.run(command, env=inherited, cwd=ROOT, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        command, env=environment(home, env), cwd=ROOT, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+    )
+
+
+def sprig(*args: str | Path, home: Path, **env: str) -> Done:
+    """The same in this process: most stories need no new Python, which takes a second to load everything."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, environment(home, env), clear=True),
+        mock.patch.object(sys, "argv", ["sprig", *map(str, args)]),
+        mock.patch.object(sys, "stdin", io.StringIO()),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        sprig_command.main()
+    return subprocess.CompletedProcess(args, int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 def only_json(done: Done) -> dict[str, Any]:
@@ -70,7 +94,7 @@ def one_line(done: Done, status: int = 1) -> str:
 
 
 def test_a_folder_becomes_a_file_in_the_store(checkpoint: Path, home: Path) -> None:
-    done = sprig("quantize", checkpoint, "-q", "Q8_0", home=home)
+    done = process("quantize", checkpoint, "-q", "Q8_0", home=home)
     assert done.returncode == 0, done.stderr
     made = home / "models" / "tiny-Q8_0.gguf"
     assert str(made) in done.stdout
@@ -82,7 +106,7 @@ def test_a_folder_becomes_a_file_in_the_store(checkpoint: Path, home: Path) -> N
 
 def test_json_is_alone_on_standard_output(checkpoint: Path, home: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.gguf"
-    done = sprig("quantize", checkpoint, "-q", "q4_0", "-o", out, "--json", home=home)
+    done = process("quantize", checkpoint, "-q", "q4_0", "-o", out, "--json", home=home)
     assert done.returncode == 0, done.stderr
     told = only_json(done)
     assert told["path"] == str(out)
@@ -119,7 +143,7 @@ def test_every_option_of_the_mixture_reaches_the_file(checkpoint: Path, home: Pa
 def test_a_hub_model_at_a_revision(checkpoint: Path, home: Path, tmp_path: Path) -> None:
     with LoopbackHub({"org/tiny": checkpoint}) as hub:
         online = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
-        done = sprig("quantize", "org/tiny@main", "-q", "Q8_0", "--json", home=home, **online)
+        done = process("quantize", "org/tiny@main", "-q", "Q8_0", "--json", home=home, **online)
         assert done.returncode == 0, done.stderr
         told = only_json(done)
         assert len(told["commit"]) == 40
@@ -179,7 +203,7 @@ def test_wrong_usage_is_status_two(args: str, home: Path) -> None:
 
 
 def test_a_missing_model_is_one_line(home: Path, tmp_path: Path) -> None:
-    assert "nowhere" in one_line(sprig("quantize", tmp_path / "nowhere", home=home))
+    assert "nowhere" in one_line(process("quantize", tmp_path / "nowhere", home=home))
     assert "no-such-model" in one_line(sprig("inspect", "no-such-model", home=home))
     assert not home.exists(), "a command that failed has made a folder"
 
@@ -194,7 +218,7 @@ def test_a_failure_is_one_json_object_too(home: Path, tmp_path: Path) -> None:
 
 def test_a_traceback_is_shown_only_when_asked_for(home: Path, tmp_path: Path) -> None:
     assert "Traceback" not in sprig("inspect", tmp_path / "x.gguf", home=home).stderr
-    assert "Traceback" in sprig("inspect", tmp_path / "x.gguf", "-v", home=home).stderr
+    assert "Traceback" in process("inspect", tmp_path / "x.gguf", "-v", home=home).stderr
 
 
 def _hear_interrupts() -> None:
@@ -204,7 +228,7 @@ def _hear_interrupts() -> None:
 
 def test_an_interrupt_ends_in_130_and_leaves_no_file(home: Path, tmp_path: Path) -> None:
     """Ctrl-C in the middle of the pass: status 130, one line, nothing under the output's name, and --resume finishes."""
-    large = write_checkpoint(tmp_path / "large", LlamaShape(512, 2048, 6, 8, 4, 320))
+    large = write_checkpoint(tmp_path / "large", LlamaShape(512, 2048, 3, 8, 4, 320))
     out = tmp_path / "x.gguf"
     command = [sys.executable, "-m", "sprig", "quantize", str(large), "-q", "IQ4_NL", "-o", str(out), "--threads", "1"]
     process = subprocess.Popen(
@@ -333,7 +357,7 @@ def test_a_hostile_file_cannot_write_on_the_terminal(home: Path, tmp_path: Path)
     path = tmp_path / "evil.gguf"
     path.write_bytes(lay_out(keys, []).header)
     for args in ([], ["--tensors"], ["--template"]):
-        done = sprig("inspect", path, *args, home=home)
+        done = process("inspect", path, *args, home=home)
         assert done.returncode == 0, done.stderr
         assert [c for c in done.stdout if (c < " " and c != "\n") or c in "\x7f\u202e\u200b"] == []
     assert sprig("inspect", path, "--template", home=home).stdout.splitlines()[1] == "second line"
@@ -360,19 +384,9 @@ def test_a_reader_that_leaves_early_is_no_error_message(home: Path, checkpoint: 
 
 
 @pytest.fixture
-def here(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """`sprig` in this process, for commands that are over in a moment."""
-
-    def call(*args: str) -> Done:
-        monkeypatch.setenv("SPRIG_HOME", str(home))
-        monkeypatch.setenv("COLUMNS", "80")
-        monkeypatch.setattr(sys, "argv", ["sprig", *args])
-        with pytest.raises(SystemExit) as ended:
-            sprig_command.main()
-        out, err = capsys.readouterr()
-        return subprocess.CompletedProcess(args, int(ended.value.code or 0), out, err)
-
-    return call
+def here(home: Path) -> Here:
+    """`sprig` in this process, at home."""
+    return lambda *args: sprig(*args, home=home)
 
 
 def fill(home: Path, *names: str) -> Path:
