@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import sprig as sprig_command
 from agent.files import exclusive
 from tests.fixtures.chat_ggufs import chat_model
-from tests.fixtures.command import Done, one_line, only_json
+from tests.fixtures.command import Done, one_line, only_json, sprig
 from tests.fixtures.tiny import llama_keys, llama_weights, write
 
 Here = Callable[..., Done]
@@ -28,19 +25,9 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def here(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """`sprig` in this process, for commands that are over in a moment."""
-
-    def call(*args: str) -> Done:
-        monkeypatch.setenv("SPRIG_HOME", str(home))
-        monkeypatch.setenv("COLUMNS", "80")
-        monkeypatch.setattr(sys, "argv", ["sprig", *args])
-        with pytest.raises(SystemExit) as ended:
-            sprig_command.main()
-        out, err = capsys.readouterr()
-        return subprocess.CompletedProcess(args, int(ended.value.code or 0), out, err)
-
-    return call
+def here(home: Path) -> Here:
+    """`sprig` in this process, at home."""
+    return lambda *args: sprig(*args, home=home)
 
 
 def fill(home: Path, *names: str) -> Path:

@@ -233,11 +233,12 @@ def dumps(found: Any, ascii_only: bool = False) -> str:
 
 def homeward(state: State, r: random.Random) -> str:
     """A character that leads nearer to an end, if one is easily found."""
-    found: list[tuple[int, str]] = []
+    found: list[tuple[float, str]] = []
     for leaf, at, _ in state.threads:
         if isinstance(leaf, Literal):
             char = leaf.text[at]
-            found.append((0 if leaf.text in ("]", "}", ")") else 2 if at or leaf.trusted else 6, char))
+            # Of a mark that has begun the next character: to begin it again and again would lead nowhere.
+            found.append((0 if leaf.text in ("]", "}", ")") else 2 - at / 1000 if at or leaf.trusted else 6, char))
             continue
         inner: Any = leaf
         while hasattr(inner, "_inner"):

@@ -18,7 +18,7 @@ import pytest
 
 from agent.gguf.reader import read_header
 from pipeline.format.gguf_file import lay_out
-from tests.fixtures.command import Done, one_line, only_json
+from tests.fixtures.command import one_line, only_json, process, sprig
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.paths import ROOT
 from tests.fixtures.random_llama import SMALL, LlamaShape, write_checkpoint
@@ -34,19 +34,12 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def sprig(*args: str | Path, home: Path, **env: str) -> Done:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    inherited |= {"SPRIG_HOME": str(home), "COLUMNS": "80", "NO_PROXY": "*", **env}
-    command = [sys.executable, "-m", "sprig", *map(str, args)]
-    return subprocess.run(command, env=inherited, cwd=ROOT, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
-
-
 # quantize
 
 
 def test_v_tells_the_stages_and_without_it_there_is_no_log_line(checkpoint: Path, tmp_path: Path) -> None:
     quiet, told = (
-        sprig("quantize", checkpoint, "-q", "Q8_0", "-o", tmp_path / f"{len(v)}.gguf", *v, home=tmp_path) for v in ([], ["-v"])
+        process("quantize", checkpoint, "-q", "Q8_0", "-o", tmp_path / f"{len(v)}.gguf", *v, home=tmp_path) for v in ([], ["-v"])
     )
     assert (quiet.returncode, told.returncode) == (0, 0)
     assert "pipeline." not in quiet.stderr
@@ -55,7 +48,7 @@ def test_v_tells_the_stages_and_without_it_there_is_no_log_line(checkpoint: Path
 
 
 def test_a_folder_becomes_a_file_in_the_store(checkpoint: Path, home: Path) -> None:
-    done = sprig("quantize", checkpoint, "-q", "Q8_0", home=home)
+    done = process("quantize", checkpoint, "-q", "Q8_0", home=home)
     assert done.returncode == 0, done.stderr
     made = home / "models" / "tiny-Q8_0.gguf"
     assert str(made) in done.stdout
@@ -67,7 +60,7 @@ def test_a_folder_becomes_a_file_in_the_store(checkpoint: Path, home: Path) -> N
 
 def test_json_is_alone_on_standard_output(checkpoint: Path, home: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.gguf"
-    done = sprig("quantize", checkpoint, "-q", "q4_0", "-o", out, "--json", home=home)
+    done = process("quantize", checkpoint, "-q", "q4_0", "-o", out, "--json", home=home)
     assert done.returncode == 0, done.stderr
     told = only_json(done)
     assert told["path"] == str(out)
@@ -104,7 +97,7 @@ def test_every_option_of_the_mixture_reaches_the_file(checkpoint: Path, home: Pa
 def test_a_hub_model_at_a_revision(checkpoint: Path, home: Path, tmp_path: Path) -> None:
     with LoopbackHub({"org/tiny": checkpoint}) as hub:
         online = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
-        done = sprig("quantize", "org/tiny@main", "-q", "Q8_0", "--json", home=home, **online)
+        done = process("quantize", "org/tiny@main", "-q", "Q8_0", "--json", home=home, **online)
         assert done.returncode == 0, done.stderr
         told = only_json(done)
         assert len(told["commit"]) == 40
@@ -164,7 +157,7 @@ def test_wrong_usage_is_status_two(args: str, home: Path) -> None:
 
 
 def test_a_missing_model_is_one_line(home: Path, tmp_path: Path) -> None:
-    assert "nowhere" in one_line(sprig("quantize", tmp_path / "nowhere", home=home))
+    assert "nowhere" in one_line(process("quantize", tmp_path / "nowhere", home=home))
     assert "no-such-model" in one_line(sprig("inspect", "no-such-model", home=home))
     assert not home.exists(), "a command that failed has made a folder"
 
@@ -179,7 +172,7 @@ def test_a_failure_is_one_json_object_too(home: Path, tmp_path: Path) -> None:
 
 def test_a_traceback_is_shown_only_when_asked_for(home: Path, tmp_path: Path) -> None:
     assert "Traceback" not in sprig("inspect", tmp_path / "x.gguf", home=home).stderr
-    assert "Traceback" in sprig("inspect", tmp_path / "x.gguf", "-v", home=home).stderr
+    assert "Traceback" in process("inspect", tmp_path / "x.gguf", "-v", home=home).stderr
 
 
 def _hear_interrupts() -> None:
@@ -189,7 +182,7 @@ def _hear_interrupts() -> None:
 
 def test_an_interrupt_ends_in_130_and_leaves_no_file(home: Path, tmp_path: Path) -> None:
     """Ctrl-C in the middle of the pass: status 130, one line, nothing under the output's name, and --resume finishes."""
-    large = write_checkpoint(tmp_path / "large", LlamaShape(512, 2048, 6, 8, 4, 320))
+    large = write_checkpoint(tmp_path / "large", LlamaShape(512, 2048, 3, 8, 4, 320))
     out = tmp_path / "x.gguf"
     command = [sys.executable, "-m", "sprig", "quantize", str(large), "-q", "IQ4_NL", "-o", str(out), "--threads", "1"]
     process = subprocess.Popen(
@@ -318,7 +311,7 @@ def test_a_hostile_file_cannot_write_on_the_terminal(home: Path, tmp_path: Path)
     path = tmp_path / "evil.gguf"
     path.write_bytes(lay_out(keys, []).header)
     for args in ([], ["--tensors"], ["--template"]):
-        done = sprig("inspect", path, *args, home=home)
+        done = process("inspect", path, *args, home=home)
         assert done.returncode == 0, done.stderr
         assert [c for c in done.stdout if (c < " " and c != "\n") or c in "\x7f\u202e\u200b"] == []
     assert sprig("inspect", path, "--template", home=home).stdout.splitlines()[1] == "second line"
