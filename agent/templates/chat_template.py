@@ -28,8 +28,6 @@ from agent.templates.process import RenderJob, TemplateProcess
 from agent.templates.profile import Profile
 from agent.templates.shadow import segments
 
-__all__ = ["CHATML_FALLBACK", "ChatTemplate", "Profile"]
-
 # For files without a template, or with a broken one: the format that most small models have seen.
 CHATML_FALLBACK = """{%- for message in messages -%}
 {{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
