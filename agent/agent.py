@@ -18,7 +18,8 @@ from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message
 from agent.sessions.records import StoredMessage
-from agent.sessions.store import Session, Store
+from agent.sessions.session import Session
+from agent.sessions.store import Store
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
 from agent.tools.define import Tool, as_tool
 from agent.turn.log import logged

@@ -38,7 +38,7 @@ def launch(
         environment: all that it finds there, apart from the place of this installation.
         stdin, stdout, stderr: as subprocess has them. For stderr, a file is better than a pipe: what aborts may leave a helper
             behind that holds a pipe open.
-        bare: start Python with nothing but the standard library, in ``/``, which takes a third of the time; these descriptors
+        bare: start Python with nothing but the standard library, in ``/``, which is quicker; these descriptors
             stay open for it.
 
     Raises:

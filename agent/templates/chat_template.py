@@ -31,8 +31,6 @@ from agent.templates.shadow import segments
 
 log = logging.getLogger(__name__)
 
-__all__ = ["CHATML_FALLBACK", "ChatTemplate", "Profile"]
-
 # For files without a template, or with a broken one: the format that most small models have seen.
 CHATML_FALLBACK = """{%- for message in messages -%}
 {{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}

@@ -27,8 +27,6 @@ from agent.templates.shadow_json import tojson
 for _codec in ("ascii", "unicode-escape", "utf-8", "utf-16-le"):
     codecs.lookup(_codec)
 
-__all__ = ["Broken", "Template", "compiled", "environment", "limit", "rendered"]
-
 
 class Template(Protocol):
     """A compiled template."""

@@ -10,7 +10,7 @@ from agent.approval.policy import Gate
 from agent.engine.handle import Engine
 from agent.engine.sampling import Sampling
 from agent.limits import Limits
-from agent.sessions.store import Session
+from agent.sessions.session import Session
 from agent.templates.chat_template import ChatTemplate
 from agent.tools.define import Tool
 from agent.turn.output import Output

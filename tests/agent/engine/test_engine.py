@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import os
+import select
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.children.wire import Wire
 from agent.engine.handle import Engine
 from agent.engine.sampling import Sampling
 from agent.engine.steps import EndStep, PrefillStep, TextStep
+from agent.engine.worker import Worker
 from agent.errors import EngineError, GGUFError, SprigError
 from agent.messages import Segment
 from agent.models.file import read_model
@@ -208,6 +212,20 @@ def test_a_question_to_a_worker_that_is_gone_is_an_error_at_once(engine: Engine)
     engine.close()
     with pytest.raises(EngineError, match="this engine is closed"):
         engine.wait()
+
+
+def test_what_came_during_a_computation_is_answered_though_nothing_comes_after_it() -> None:
+    ours, theirs = socket.socketpair()
+    worker = Worker(Wire(theirs.fileno()))
+    worker._heard.append({"op": "nothing", "id": 7})
+    thread = threading.Thread(target=worker.run, daemon=True)
+    with theirs, ours:
+        thread.start()
+        assert select.select([ours], [], [], 20)[0]
+        assert Wire(ours.fileno()).receive() == {"id": 7, "event": "failed", "why": "the worker knows no 'nothing'"}
+        ours.shutdown(socket.SHUT_RDWR)
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_an_engine_that_nobody_holds_any_more_takes_its_worker_along(model: Path) -> None:
