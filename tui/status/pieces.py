@@ -13,7 +13,7 @@ from agent.text import display
 from tui.status.status import Status
 from tui.status.words import ascii_only, bar, percent, seconds_left, short, size, tokens
 
-Role = Literal["quiet", "name", "busy", "good", "warn", "bad"]
+PieceRole = Literal["quiet", "name", "busy", "good", "warn", "bad"]
 
 SEPARATOR = " · "
 FULL, VERY_FULL = 0.8, 0.95  # parts of the context from which a person is told that it runs out
@@ -29,7 +29,7 @@ class StatusPiece:
     """A part of the line. ``right``: it stands at the right end, with what seldom changes."""
 
     text: str
-    role: Role = "quiet"
+    role: PieceRole = "quiet"
     right: bool = False
 
 
@@ -138,7 +138,7 @@ def _context(status: Status, wide: bool) -> _Wishes:
         yield 49, StatusPiece(f"{share} full")
         yield 50, StatusPiece(counts)
     else:
-        role: Role = "bad" if part >= VERY_FULL else "warn"
+        role: PieceRole = "bad" if part >= VERY_FULL else "warn"
         yield 24, StatusPiece(f"{share} full", role)
         yield 50, StatusPiece(f"{counts} nearly full" if part < 1 else f"{counts} full", role)
 

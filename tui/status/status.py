@@ -9,7 +9,7 @@ from typing import Literal
 from tui.status.monitor import DeviceState
 from tui.voice.state import VoiceState
 
-State = Literal["ready", "loading", "reading", "thinking", "writing", "tool", "waiting", "stopping", "no model"]
+ModelState = Literal["ready", "loading", "reading", "thinking", "writing", "tool", "waiting", "stopping", "no model"]
 
 WINDOW = 3.0  # seconds over which the live speed is taken
 _LEAST = 0.3  # seconds; over less a speed is noise
@@ -36,7 +36,7 @@ class Status:
         queued: messages that wait for their turn.
     """
 
-    state: State = "no model"
+    state: ModelState = "no model"
     model: str = ""
     quantization: str = ""
     tool: str = ""

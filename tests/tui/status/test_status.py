@@ -24,7 +24,7 @@ from tests.fixtures.paths import ROOT
 from tui.status.details import details
 from tui.status.monitor import DeviceState
 from tui.status.pieces import SEPARATOR, StatusPiece, pieces
-from tui.status.status import Speed, State, Status
+from tui.status.status import ModelState, Speed, Status
 from tui.status.words import bar, percent, seconds_left, short, tokens
 from tui.themes import register
 from tui.voice.state import VoiceState
@@ -146,7 +146,7 @@ counts = st.integers(-5, 10**18) | st.none()
 some_text = st.text(max_size=60)
 statuses = st.builds(
     Status,
-    state=st.sampled_from(get_args(State)),
+    state=st.sampled_from(get_args(ModelState)),
     model=some_text,
     quantization=some_text,
     tool=some_text,
