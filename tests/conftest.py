@@ -18,7 +18,8 @@ from tests.fixtures.shared import VARIABLE
 settings.register_profile("sprig", max_examples=runs(settings.default.max_examples))
 settings.load_profile("sprig")
 
-SCREENS = Path(__file__).parent / "tui"
+TUI = Path(__file__).parent / "tui"
+NO_SCREEN = {TUI / "serve", TUI / "talk"}  # what is asynchronous there is a server, or a queue
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,8 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("generated")
         if "browser" in item.fixturenames:
             item.add_marker("browser")
-        elif item.path.is_relative_to(SCREENS) and inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
-            item.add_marker("screen")
+        elif item.path.is_relative_to(TUI) and item.path.parent not in NO_SCREEN:
+            if inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
+                item.add_marker("screen")
 
 
 @pytest.fixture
