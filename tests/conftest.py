@@ -33,15 +33,15 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what a test is by what it uses; `real` and `slow` stand in the files themselves."""
+    screens = {path for path in (TUI, *TUI.rglob("*")) if path.is_dir()} - NO_SCREEN
     for item in items:
         assert isinstance(item, pytest.Function)
         if getattr(item.obj, "is_hypothesis_test", False):
             item.add_marker("generated")
         if "browser" in item.fixturenames:
             item.add_marker("browser")
-        elif item.path.is_relative_to(TUI) and item.path.parent not in NO_SCREEN:
-            if inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
-                item.add_marker("screen")
+        elif item.path.parent in screens and inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
+            item.add_marker("screen")
 
 
 @pytest.fixture
