@@ -27,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if VARIABLE not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="sprig-shared-", ignore_cleanup_errors=True)
         config.add_cleanup(folder.cleanup)
+        config.add_cleanup(lambda: os.environ.pop(VARIABLE))
         os.environ[VARIABLE] = folder.name
 
 
