@@ -18,7 +18,8 @@ from tests.fixtures.shared import VARIABLE
 settings.register_profile("sprig", max_examples=runs(settings.default.max_examples))
 settings.load_profile("sprig")
 
-SCREENS = Path(__file__).parent / "tui"
+TUI = Path(__file__).parent / "tui"
+NO_SCREEN = {TUI / "serve", TUI / "talk"}  # what is asynchronous there is a server, or a queue
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,19 +27,21 @@ def pytest_configure(config: pytest.Config) -> None:
     if VARIABLE not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="sprig-shared-", ignore_cleanup_errors=True)
         config.add_cleanup(folder.cleanup)
+        config.add_cleanup(lambda: os.environ.pop(VARIABLE))
         os.environ[VARIABLE] = folder.name
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what a test is by what it uses; `real` and `slow` stand in the files themselves."""
+    screens = {path for path in (TUI, *TUI.rglob("*")) if path.is_dir()} - NO_SCREEN
     for item in items:
         assert isinstance(item, pytest.Function)
         if getattr(item.obj, "is_hypothesis_test", False):
             item.add_marker("generated")
         if "browser" in item.fixturenames:
             item.add_marker("browser")
-        elif item.path.is_relative_to(SCREENS) and inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
+        elif item.path.parent in screens and inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
             item.add_marker("screen")
 
 

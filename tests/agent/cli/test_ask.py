@@ -141,6 +141,7 @@ def test_the_demo_model_answers_by_its_name(home: Path) -> None:
     assert Path(told["model"]).name.startswith("SmolLM2-135M-Instruct")
 
 
+@pytest.mark.slow
 def test_wrong_use_is_one_line(model: Path, home: Path, tmp_path: Path) -> None:
     assert "there is no question" in one_line(ask("-m", model, home=home))
     why = one_line(ask("x", home=home))
@@ -178,6 +179,7 @@ def test_a_schema_that_cannot_be_used_is_one_line(model: Path, shared_home: Path
     assert "nonsense" in done.stderr
 
 
+@pytest.mark.slow
 def test_tools_by_name_and_from_a_file(model: Path, shared_home: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text("from agent import tool\n@tool\ndef shout(word: str) -> str:\n    'Shout.'\n    return word.upper()\n")
@@ -191,6 +193,7 @@ def test_tools_by_name_and_from_a_file(model: Path, shared_home: Path, tmp_path:
     assert "there is no file" in one_line(ask("x", "-m", model, "--tool", tmp_path / "no.py", home=shared_home))
 
 
+@pytest.mark.slow
 def test_sessions_go_on(model: Path, home: Path) -> None:
     first = only_json(ask("one", "-m", model, "--session", "new", "--json", "--system", "Be brief.", *FEW, home=home))
     second = only_json(ask("two", "-m", model, "--session", "last", "--json", *FEW, home=home))

@@ -20,7 +20,7 @@ from tests.fixtures.checkpoints import save
 from tests.fixtures.shared import shared
 from tests.fixtures.tokenizers import make_tokenizer
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("home")]
 
 GREEDY = Sampling(temperature=0, seed=1)
 PREFIX = [int(t) for t in np.random.default_rng(4).integers(3, 512, 90)]

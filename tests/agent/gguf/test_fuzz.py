@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import agent
 from tests.fixtures import tiny
 
@@ -58,6 +60,7 @@ print(json.dumps(tally))
 """
 
 
+@pytest.mark.slow
 def test_what_passes_the_check_does_not_kill_llama_cpp(tmp_path: Path) -> None:
     base = tiny.llama(tmp_path / "base.gguf")
     ended = subprocess.run(

@@ -86,6 +86,7 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path
     intact(path)
 
 
+@pytest.mark.slow
 def test_any_torn_end_of_the_log_leaves_a_prefix_of_what_was_said(tmp_path: Path) -> None:
     """Loss of power before an acknowledgement: the last write to the log is there in part, or was replaced by old bytes."""
     path = tmp_path / "s.db"
@@ -217,6 +218,7 @@ def test_a_file_that_is_no_database_is_never_touched_by_opening_it(tmp_path: Pat
     assert sorted(f.name for f in tmp_path.iterdir()) == ["s.db", "s.db.damaged-1"]
 
 
+@pytest.mark.slow
 def test_what_can_be_read_of_a_damaged_store_is_saved(tmp_path: Path) -> None:
     """One page after the other is overwritten: what lay on the others comes back, and the damaged file is kept."""
     whole = tmp_path / "whole.db"

@@ -306,6 +306,7 @@ EACH = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EACH)
 def test_no_tensor_may_be_missing_or_of_another_shape(name: str) -> None:
     config = config_of(name)
@@ -337,6 +338,7 @@ def test_a_weight_under_two_names_is_refused() -> None:
 INSANE = [10**9, -1, 0, float("nan"), float("inf"), "x", None, [], {}, 10**400, 10**5000, True, 0.5, [1, "x"], {"a": 1}]
 
 
+@pytest.mark.slow
 @settings(max_examples=runs(400), derandomize=True, deadline=None)
 @given(data=st.data())
 def test_no_value_of_config_json_brings_down_more_than_the_one_run(data: st.DataObject) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import torch
     import transformers
 
+pytestmark = pytest.mark.slow
 Floats = npt.NDArray[np.float64]
 
 POSITIONS, VOCABULARY = 64, 512

@@ -94,6 +94,7 @@ def test_every_option_of_the_mixture_reaches_the_file(checkpoint: Path, home: Pa
     assert types["token_embd.weight"] == "Q8_0"
 
 
+@pytest.mark.slow
 def test_a_hub_model_at_a_revision(checkpoint: Path, home: Path, tmp_path: Path) -> None:
     with LoopbackHub({"org/tiny": checkpoint}) as hub:
         online = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
@@ -180,6 +181,7 @@ def _hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_in_130_and_leaves_no_file(home: Path, tmp_path: Path) -> None:
     """Ctrl-C in the middle of the pass: status 130, one line, nothing under the output's name, and --resume finishes."""
     large = write_checkpoint(tmp_path / "large", LlamaShape(512, 2048, 3, 8, 4, 320))
@@ -203,6 +205,7 @@ def test_an_interrupt_ends_in_130_and_leaves_no_file(home: Path, tmp_path: Path)
     assert sorted(p.name for p in tmp_path.glob("x.*")) == ["x.gguf", "x.md"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("streams", "status"), [("2>&-", 0), (">&-", 0), ("<&- >&- 2>&-", 0), ("2>/dev/full", 0), (">/dev/full", 1), ("| true", None)]
 )
@@ -222,6 +225,7 @@ def test_streams_that_are_closed_or_full_cost_no_work(
         assert "could not be written to standard output: No space left on device" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_bars_and_a_pipe_gets_lines(checkpoint: Path, home: Path, tmp_path: Path) -> None:
     piped = sprig("quantize", checkpoint, "-o", tmp_path / "a.gguf", home=home)
     assert "\x1b" not in piped.stderr + piped.stdout

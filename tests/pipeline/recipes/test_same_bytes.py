@@ -90,6 +90,7 @@ def assert_same(ours: Path, theirs: Path) -> None:
     assert ours.stat().st_size - a.data_offset == theirs.stat().st_size - b.data_offset
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_imatrix", [False, True], ids=["plain", "imatrix"])
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.name)
@@ -112,7 +113,7 @@ def test_overrides_are_those_of_llama_quantize(models: dict[str, tuple[Path, Pat
     assert_same(tmp_path / "ours.gguf", tmp_path / "theirs.gguf")
 
 
-@pytest.mark.parametrize("recipe", ["Q4_K_M", "Q4_0", "IQ4_XS"])
+@pytest.mark.parametrize("recipe", ["Q4_K_M", "Q4_0", pytest.param("IQ4_XS", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.name)
 def test_a_pure_file_is_that_of_llama_quantize(
     shape: Shape, recipe: str, models: dict[str, tuple[Path, Path]], tmp_path: Path

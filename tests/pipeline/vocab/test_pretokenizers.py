@@ -110,6 +110,7 @@ def test_where_only_the_other_kind_exists_it_is_taken_when_it_makes_no_differenc
     assert any("whole pieces" in note for note in load(spec).notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", [r"(a+)+$", r"(?:a|aa)+c", r"(\p{L}+)*\d$", r"((\s|\S)+)+z"])
 def test_an_expression_without_end_is_stopped(pattern: str, tmp_path: Path) -> None:
     spec = spec_of("llama3", tmp_path)
@@ -119,6 +120,7 @@ def test_an_expression_without_end_is_stopped(pattern: str, tmp_path: Path) -> N
     assert time.monotonic() - start < 60
 
 
+@pytest.mark.slow
 def test_llama_cpp_splits_as_the_reference_does(tmp_path: Path) -> None:
     """A vocabulary of characters and whole pieces, without merges to speak of: the ids show where llama.cpp cut."""
     texts = hard_strings()[::3]

@@ -78,6 +78,7 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield request.param, Made(files, vocabulary, llama)
 
 
+@pytest.mark.slow
 def test_llama_cpp_gives_the_originals_ids_on_every_hard_string(tiny: tuple[str, Made]) -> None:
     family, made = tiny
     strings = hard_strings()
@@ -129,6 +130,7 @@ def test_bos_and_eos_stand_where_the_original_puts_them(tiny: tuple[str, Made]) 
         assert made.llama.encode(text, framed=True) == wanted, family
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tiny", REVERSIBLE, indirect=True)
 def test_ids_become_the_text_again(tiny: tuple[str, Made]) -> None:
     """What llama.cpp writes for the ids is the text: byte-level families exactly, with merges of raw text too."""

@@ -194,6 +194,7 @@ async def test_another_answer_stands_beside_the_first() -> None:
         await until(pilot, lambda: said(app) == ["Toss a coin", "Heads."])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "runs", "asked"), [("y", 1, 2), ("s", 2, 1), ("n", 0, 2), ("escape", 0, 2)])
 async def test_a_person_stays_in_charge_of_tools(key: str, runs: int, asked: int) -> None:
     done: list[str] = []

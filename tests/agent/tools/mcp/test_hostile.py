@@ -345,6 +345,7 @@ def test_a_server_that_will_not_go_is_killed_with_its_children(tmp_path: Path) -
     assert all(gone(pid) for pid in pids)
 
 
+@pytest.mark.slow
 def test_a_script_that_is_interrupted_and_closes_nothing_leaves_no_server(tmp_path: Path) -> None:
     config = raw(tmp_path, STUBBORN)
     code = (
@@ -358,6 +359,7 @@ def test_a_script_that_is_interrupted_and_closes_nothing_leaves_no_server(tmp_pa
     assert all(gone(pid) for pid in pids)
 
 
+@pytest.mark.slow
 def test_a_server_that_outlives_us_sees_its_input_closed(tmp_path: Path) -> None:
     """kill -9 gives us no moment to end it; the closed pipe is all that a good server needs."""
     config = raw(tmp_path, "def call(id, *a): reply(id, text(str(os.getpid())))\n")
@@ -446,6 +448,7 @@ def test_what_a_web_server_can_do_wrong_in_a_call_is_one_line() -> None:
     assert "without a response" in http_call(lambda h, m: respond(h, b": hello\n\n", content_type="text/event-stream"))
 
 
+@pytest.mark.slow
 def test_a_web_servers_bodies_without_end_are_cut() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     bomb = gzip.compress(b" " * 200_000_000, 1)

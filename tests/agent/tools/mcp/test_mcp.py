@@ -144,6 +144,7 @@ def test_a_new_tool_is_offered_once_the_server_says_so(tmp_path: Path) -> None:
     assert [event.kind for event in events] == ["connected", "tools"]
 
 
+@pytest.mark.slow
 def test_over_http_it_is_the_same_with_headers_and_after_a_restart(tmp_path: Path) -> None:
     with honest_http(tmp_path) as (url, first):
         config = ServerConfig("web", url=url, headers={"X-Key": "s3cret"}, connect_timeout=5)
