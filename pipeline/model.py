@@ -73,7 +73,7 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
     found = find_architecture(config)
     infos = headers(source)
     arch = found(config, infos)
-    keys = arch.keys()
+    keys = arch.gguf_keys(source.files)
     tensors = arch.tensors()
     stored = {t.name: _stored(t, infos) for t in tensors}
     notes: list[str] = []
@@ -97,7 +97,7 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
         general[Keys.General.NAME] = f"{name} ({vocabulary.name_needs})"
     elif not vocabulary.name_needs:  # and would give it to every other that is called so, or refuse its tokens
         general[Keys.General.NAME] = re.sub(r"(phi)-?(?=3)", r"\1 ", name, flags=re.IGNORECASE)
-    all_keys: dict[str, Value] = {**general, **arch.gguf_keys(source.files), **vocabulary.keys}
+    all_keys: dict[str, Value] = {**general, **keys, **vocabulary.keys}
     probes = {p: vocabulary.encode(p) for p in vocabulary.probes}
     return Model(
         arch.gguf, all_keys, tensors, infos, stored, facts, template, probes,

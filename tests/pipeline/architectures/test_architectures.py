@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import sys
 from dataclasses import replace
 from functools import cache
@@ -25,6 +26,7 @@ from pipeline.format.gguf_file import pack_value
 from pipeline.sources.checkpoint import TensorInfo, read_safetensors_header
 from tests.fixtures.checkpoints import CASES, save
 from tests.fixtures.generated import runs
+from tests.fixtures.paths import ROOT
 from tests.fixtures.shared import shared
 
 Infos = dict[str, TensorInfo]
@@ -69,6 +71,11 @@ def test_each_model_type_has_a_file_with_its_class() -> None:
     assert set(supported()) >= {t for t, _ in CASES.values()} | {"gemma3", "gemma4", "qwen3_5", "mistral3"}
     for model_type in supported():
         assert find_architecture({"model_type": model_type}).__module__ == f"pipeline.architectures.{model_type}"
+
+
+def test_the_guide_names_every_model_type() -> None:
+    guide = (ROOT / "docs" / "architectures.md").read_text()
+    assert [name for name in supported() if not re.search(rf"\\b{name.removesuffix('_text')}\\b", guide)] == []
 
 
 STRANGE_NAMES = [
