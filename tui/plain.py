@@ -250,7 +250,7 @@ class PlainChat:
             case n.Failed(text) | n.NotAsked(_, text):
                 self._lines.say(f"sprig: {display(text)}")
             case e.Done(result) if result.reason not in ("done", "error"):
-                self._lines.say(f"The answer is not whole: {display(unfinished(result))}.")
+                self._lines.say(f"sprig: {display(unfinished(result))}")
             case n.Question(number, request):
                 self._ask(number, request)
             case n.Shown(_, _, entries, _):
