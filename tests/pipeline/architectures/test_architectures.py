@@ -75,7 +75,7 @@ def test_each_model_type_has_a_file_with_its_class() -> None:
 
 def test_the_guide_names_every_model_type() -> None:
     guide = (ROOT / "docs" / "architectures.md").read_text()
-    assert [name for name in supported() if not re.search(rf"\\b{name.removesuffix('_text')}\\b", guide)] == []
+    assert [name for name in supported() if not re.search(rf"\b{name.removesuffix('_text')}\b", guide)] == []
 
 
 STRANGE_NAMES = [
