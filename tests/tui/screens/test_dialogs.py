@@ -27,6 +27,8 @@ from tui.settings import file as settings_file
 from tui.settings.values import Settings
 from tui.widgets import approval
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(40, 15), (100, 30)]
 sizes = pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 

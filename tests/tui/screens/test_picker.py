@@ -19,6 +19,8 @@ from tests.fixtures.chat_ggufs import chat_model
 from tests.fixtures.screens import at_home, chatting, text_of, until
 from tui.screens.picker import Picked, PickerScreen
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(40, 15), (100, 30)]
 sizes = pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 
