@@ -147,9 +147,7 @@ def main() -> None:
     for package in PACKAGES:
         rooms = room_graph(graph, package)
         seen = structure(rooms)
-        print(
-            f"{package:<10}{seen.rooms:>7}{seen.floors:>8}{seen.arrows:>8}{len(seen.back):>9}{len(seen.circles):>9}"
-        )
+        print(f"{package:<10}{seen.rooms:>7}{seen.floors:>8}{seen.arrows:>8}{len(seen.back):>9}{len(seen.circles):>9}")
         for arrow in seen.back:
             print(f"    back up: {arrow}")
         if "--arrows" in sys.argv:
