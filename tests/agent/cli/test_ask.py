@@ -106,6 +106,7 @@ def test_an_object_on_standard_output_is_all_there_is(model: Path, shared_home: 
     assert "t/s" in plain.stderr
 
 
+@pytest.mark.slow
 def test_an_answer_that_was_cut_off_is_status_one_and_says_so(model: Path, shared_home: Path) -> None:
     done = ask("Well?", "-m", model, *FEW, home=shared_home)
     assert (done.returncode, "limit of tokens" in done.stderr) in ((1, True), (0, False))
@@ -115,6 +116,7 @@ def test_an_answer_that_was_cut_off_is_status_one_and_says_so(model: Path, share
     assert told.returncode == done.returncode
 
 
+@pytest.mark.slow
 def test_nothing_that_a_model_says_reaches_the_terminal_raw(model: Path, shared_home: Path) -> None:
     """Random weights say every byte, escapes among them."""
     wild = ["--temperature", "3", "--max-tokens", "600", "--threads", "1", "--seed"]
@@ -123,6 +125,7 @@ def test_nothing_that_a_model_says_reaches_the_terminal_raw(model: Path, shared_
     assert not any((ord(c) < 32 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 for c in shown)
 
 
+@pytest.mark.slow
 def test_what_is_piped_in_is_added_to_the_question(model: Path, shared_home: Path) -> None:
     def prompt(*args: str, stdin: str | None) -> int:
         done = ask(*args, "-m", model, "--max-tokens", "1", "--threads", "1", "--json", home=shared_home, stdin=stdin)

@@ -85,6 +85,7 @@ def test_what_is_too_much_is_shown_as_the_text_that_it_is(name: str) -> None:
     assert len(seen) >= len(source.replace("\n", "").replace(" ", "")) - 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chunk", "count"),
     [

@@ -27,6 +27,8 @@ from tui.screens.tools import ToolsScreen
 from tui.settings.values import ChatSettings, chat_settings
 from tui.widgets.approval import question
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

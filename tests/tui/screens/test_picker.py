@@ -20,6 +20,8 @@ from tests.fixtures.screens import at_home, chatting, text_of, until
 from tests.fixtures.sizes import small_and_wide
 from tui.screens.picker import Picked, PickerScreen
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
