@@ -17,8 +17,10 @@ def logged(events: Generator[Event]) -> Iterator[Event]:
     with contextlib.closing(events):
         try:
             for event in events:
-                _note(event)
-                yield event
+                try:
+                    yield event
+                finally:  # after it was shown, so that no log line stands behind half a line of the answer
+                    _note(event)
         except SprigError as e:
             log.warning("run failed: %s", e)
             raise
