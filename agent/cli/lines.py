@@ -74,6 +74,8 @@ class EventLines:
                 self.say(f"The context was full: {display(what)} ({before} tokens to {after}).")
             case e.Problem(text):
                 self.say(f"sprig: {display(text)}")
+            case e.Done():
+                self.end_line()
 
     def say(self, text: str) -> None:
         """Write whole lines; what is untrusted in them is safe already."""
