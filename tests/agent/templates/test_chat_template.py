@@ -277,14 +277,17 @@ def test_the_process_sees_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_head_with_twelve_tools_takes_a_moment() -> None:
+    """Once, at least: a machine with other work may let a process wait for longer than that, but not every time."""
     with ChatTemplate(HERMES) as template:
         template.head([SYSTEM, USER], [WEATHER] * 12)
-        took = []
-        for _ in range(20):
+        least = 1.0
+        for _ in range(1_000):
             started = time.monotonic()
             template.head([SYSTEM, USER], [WEATHER] * 12)
-            took.append(time.monotonic() - started)
-        assert min(took) < 0.01
+            least = min(least, time.monotonic() - started)
+            if least < 0.01:
+                break
+        assert least < 0.01
 
 
 def test_a_template_that_is_shared_by_threads_answers_each_with_its_own() -> None:

@@ -184,7 +184,7 @@ def _hear_interrupts() -> None:
 @pytest.mark.slow
 def test_an_interrupt_ends_in_130_and_leaves_no_file(home: Path, tmp_path: Path) -> None:
     """Ctrl-C in the middle of the pass: status 130, one line, nothing under the output's name, and --resume finishes."""
-    large = write_checkpoint(tmp_path / "large", LlamaShape(512, 2048, 3, 8, 4, 320))
+    large = write_checkpoint(tmp_path / "large", LlamaShape(512, 1024, 2, 8, 4, 320))
     out = tmp_path / "x.gguf"
     command = [sys.executable, "-m", "sprig", "quantize", str(large), "-q", "IQ4_NL", "-o", str(out), "--threads", "1"]
     process = subprocess.Popen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp
@@ -19,6 +20,8 @@ from pipeline.sources.checkpoint import MappedCheckpoint
 from tests.fixtures.ggufs import SHAPES, Shape, importance, write_bf16
 from tests.fixtures.shared import shared
 
+ROWS = 32  # of each matrix; what is chosen and computed depends on names, the length of rows and the number of layers
+
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, tuple[Path, Path]]:
@@ -26,7 +29,7 @@ def models() -> dict[str, tuple[Path, Path]]:
 
     def make(folder: Path) -> None:
         for i, shape in enumerate(SHAPES):
-            write_bf16(folder / f"{i}.gguf", shape, seed=i)
+            write_bf16(folder / f"{i}.gguf", replace(shape, rows=ROWS), seed=i)
             sums, counts = importance(shape)
             matrix = folder / f"{i}.imatrix.gguf"
             write_imatrix(matrix, dict(sums), dict(counts), datasets=["made up"], chunks=1, chunk_size=512)

@@ -453,10 +453,10 @@ def test_html_as_text(html: str, text: str) -> None:
     ],
 )
 def test_html_without_end_takes_time_in_proportion(piece: str) -> None:
-    began = time.monotonic()
+    began = time.thread_time()  # what other work takes is not counted
     assert len(html_text(piece * 20_000, limit=1000)) <= 1000
     html_text(f"<a {piece * 4000}>")
-    assert time.monotonic() - began < 3
+    assert time.thread_time() - began < 3
 
 
 @settings(max_examples=runs(150), derandomize=True, deadline=None, database=None)

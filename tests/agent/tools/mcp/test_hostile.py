@@ -25,6 +25,7 @@ from tests.fixtures.paths import ROOT
 pytestmark = pytest.mark.usefixtures("home")
 
 HEADROOM = 1.5  # seconds that a deadline may be missed by
+PLENTY = 50.0  # where something else ends a call, on a machine that has other work too
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -452,14 +453,14 @@ def test_what_a_web_server_can_do_wrong_in_a_call_is_one_line() -> None:
 def test_a_web_servers_bodies_without_end_are_cut() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     bomb = gzip.compress(b" " * 200_000_000, 1)
-    assert "Failed to parse JSON" in http_call(lambda h, m: respond(h, bomb, content_encoding="gzip"), 5)
+    assert "Failed to parse JSON" in http_call(lambda h, m: respond(h, bomb, content_encoding="gzip"), PLENTY)
 
     def endless(handler: BaseHTTPRequestHandler, message: dict[str, Any]) -> None:
         respond(handler, b"", transfer_encoding="chunked")
         while True:
             handler.wfile.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
 
-    assert "an answer of more than 16 MB" in http_call(endless, 10)
+    assert "an answer of more than 16 MB" in http_call(endless, PLENTY)
 
     def events(handler: BaseHTTPRequestHandler, message: dict[str, Any]) -> None:
         respond(handler, b"", content_type="text/event-stream", transfer_encoding="chunked")
@@ -467,7 +468,7 @@ def test_a_web_servers_bodies_without_end_are_cut() -> None:
         while True:
             handler.wfile.write(f"{len(one):x}\r\n".encode() + one + b"\r\n")
 
-    assert "it flooded with messages that nobody asked for" in http_call(events, 15)
+    assert "it flooded with messages that nobody asked for" in http_call(events, PLENTY)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "kilobytes"
 
 
