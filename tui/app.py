@@ -171,7 +171,7 @@ class SprigApp(App[None]):
             if self._message:
                 self.call_later(self.chat.send, self._message)
         else:
-            self.pick_model(first=True)
+            self.action_pick_model(first=True)
         self.chat.call_later(self.chat.send_next)
         self.start_monitor()
         self._check_keys()
@@ -211,7 +211,7 @@ class SprigApp(App[None]):
                 self._store = Store()
             return self._store
 
-    # What the chat wants of it: see ``Sprig`` in tui/screens/roles.py.
+    # What the chat wants of it: see ``Sprig`` in tui/screens/chat_view.py.
 
     @property
     def commands(self) -> list[KnownCommand]:
@@ -269,7 +269,7 @@ class SprigApp(App[None]):
 
         self.run_worker(work, thread=True, exit_on_error=False)
 
-    def pick_model(self, *, first: bool = False) -> None:
+    def action_pick_model(self, *, first: bool = False) -> None:
         """Let the person choose a model; at the start, also the last conversation."""
         from tui.screens.picker import PickerScreen
 
@@ -301,7 +301,7 @@ class SprigApp(App[None]):
         self._monitor = Monitor(self._tell, every=REDUCED if screen.reduced_motion or screen.line_mode else USUAL)
         self._monitor.start()
 
-    def voice_key(self) -> None:
+    def action_voice(self) -> None:
         """The key for speaking was pressed."""
         if self._voice is None:
             from tui.screens.chat_voice import ChatVoice

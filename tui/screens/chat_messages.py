@@ -11,13 +11,13 @@ from tui.widgets.messages.entry import EntryView
 from tui.widgets.messages.tool_call import ToolCallView
 
 if TYPE_CHECKING:
-    from tui.screens.roles import Chat
+    from tui.screens.chat_view import ChatView
 
 
 class ChatMessages:
     """Does with a message of the chat what a key or a command asks for."""
 
-    def __init__(self, chat: Chat) -> None:
+    def __init__(self, chat: ChatView) -> None:
         self._chat = chat
 
     async def want(self, view: EntryView, what: str) -> None:

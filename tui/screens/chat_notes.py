@@ -12,7 +12,7 @@ from tui.widgets.messages.user import UserMessage
 from tui.widgets.run_view import MODEL, OPEN, SMALLER, RunView
 
 if TYPE_CHECKING:
-    from tui.screens.roles import Chat
+    from tui.screens.chat_view import ChatView
     from tui.talk.entries import Entry
     from tui.widgets.approval.question import ApprovalView
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class ChatNotes:
     """Takes note after note. Loaded with the first one: before it there is nothing to tell."""
 
-    def __init__(self, chat: Chat) -> None:
+    def __init__(self, chat: ChatView) -> None:
         self._chat = chat
         self._run: RunView | None = None
         self._question: n.Question | None = None

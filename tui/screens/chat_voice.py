@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from tui.voice.state import VoiceState
 
 if TYPE_CHECKING:
-    from tui.screens.roles import Chat
+    from tui.screens.chat_view import ChatView
 
 
 class ChatVoice:
     """What a ``tui.voice.key.VoiceKey`` sees of the chat."""
 
-    def __init__(self, chat: Chat) -> None:
+    def __init__(self, chat: ChatView) -> None:
         self._chat = chat
         self._before: str | None = None  # the prompt without the words that may still change
         self._shown = ""
