@@ -36,7 +36,6 @@ class ConfirmScreen(Dialog[bool]):
         self.query_one("#no").focus()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        event.stop()
         self.dismiss(event.button.id == "yes")
 
     def action_leave(self) -> None:

@@ -41,6 +41,12 @@ class Dialog(ModalScreen[ScreenResultType]):
         """The widgets between the heading and the keys."""
         return ()
 
+    def say(self, text: str, *, wrong: bool = False) -> None:
+        """Put a line, safe to show, into the part ``#about``."""
+        about = self.query_one("#about", Static)
+        about.update(f"✗ {text}" if wrong else text)
+        about.set_class(wrong, "-wrong")
+
     def say_keys(self, keys: tuple[KeyHint, ...]) -> None:
         """Other keys hold now."""
         self.query_one("#keys", Static).update(key_line(keys))

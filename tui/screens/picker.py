@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, on, work
+from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widget import Widget
@@ -98,7 +98,7 @@ class PickerScreen(Dialog[Picked]):
             self._fill()
         else:
             self._show_list(False)
-            self._say("")
+            self.say("")
 
     def _fill(self) -> None:
         options, words = self.query_one(OptionList), self._filter.value.lower().split()
@@ -108,7 +108,7 @@ class PickerScreen(Dialog[Picked]):
         options.set_options([Option(row_content(row, width)) for row in self._shown])
         options.highlighted = 0
 
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self) -> None:
         if self._rows:
             at = self.query_one(OptionList).highlighted
             self.call_after_refresh(self._refill, at)
@@ -123,38 +123,31 @@ class PickerScreen(Dialog[Picked]):
             self.query_one(OptionList).highlighted = at
 
     @on(Input.Changed, "#filter")
-    def _filtered(self, event: Input.Changed) -> None:
-        event.stop()
+    def _filtered(self) -> None:
         if self._rows:
             self._fill()
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        event.stop()
         if event.option_index < len(self._shown):
-            self._say(about(self._shown[event.option_index]))
+            self.say(about(self._shown[event.option_index]))
 
     # A choice.
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
-        event.stop()
         row = self._shown[event.option_index]
         if row is None:
             self._show_list(False)
-            self._say(about(row))
+            self.say(about(row))
         elif isinstance(row, LastTalk):
             self.dismiss(Picked(str(row.model.path), row.session))
         elif row.fits:
             self.dismiss(Picked(str(row.path)))
         else:
-            self._say(about(row), wrong=True)
+            self.say(about(row), wrong=True)
 
     @on(Input.Submitted)
-    def _submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.action_choose()
-
     def action_choose(self) -> None:
         if self._path.display:
             self._check(self._path.value)
@@ -163,18 +156,17 @@ class PickerScreen(Dialog[Picked]):
 
     @work(exclusive=True, group="check")
     async def _check(self, text: str) -> None:
-        self._say("looking at it …")
+        self.say("looking at it …")
         try:
             found = await asyncio.to_thread(at_path, text)
         except SprigError as e:
-            self._say(display(str(e)), wrong=True)
+            self.say(display(str(e)), wrong=True)
         else:
             self.dismiss(Picked(str(found.path)))
 
     @on(Input.Changed, "#path")
-    def _typed(self, event: Input.Changed) -> None:
-        event.stop()
-        self._say("")
+    def _typed(self) -> None:
+        self.say("")
 
     # Which of the two is there.
 
@@ -191,11 +183,6 @@ class PickerScreen(Dialog[Picked]):
         self._path.display = not shown
         (self._filter if shown else self._path).focus()
         self.say_keys(self.KEYS if shown else self._PATH_KEYS)
-
-    def _say(self, text: str, *, wrong: bool = False) -> None:
-        line = self.query_one("#about", Static)
-        line.set_class(wrong, "-wrong")
-        line.update(f"✗ {text}" if wrong else text)
 
     def action_move(self, how: str) -> None:
         if not self._path.display:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
-from textual import events, on, work
+from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widget import Widget
@@ -19,9 +20,6 @@ from agent.tools.builtin.catalogue import BUILTIN_NAMES
 from tui.screens.dialog import BACK, Dialog, KeyHint
 from tui.talk.notes import AgentFacts, ToolFacts
 from tui.talk.setup import Setup
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _WIDE = 64  # columns of the list from which a tool takes one line
 _NOTE = "With other tools the model reads the conversation once more."
@@ -59,7 +57,7 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
         self._known = await asyncio.to_thread(described, self._setup.root)
         self._fill()
 
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self) -> None:
         options = self.query_one(OptionList)
         options.styles.max_height = self.list_height(14)
         self.call_after_refresh(self._fill)
@@ -87,23 +85,15 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        event.stop()
         at = event.option_index
         if at < len(BUILTIN_NAMES):
-            self._say(_NOTE)
+            self.say(_NOTE)
             return
         tool = self._others[at - len(BUILTIN_NAMES)]
         server = next((s.name for s in self._setup.mcp if tool.name.startswith(f"{s.name}__")), None)
-        self._say(f"From the MCP server {server}; /mcp remove {server} takes it away." if server else "From a script.")
-
-    def _say(self, text: str) -> None:
-        self.query_one("#about", Static).update(text)
+        self.say(f"From the MCP server {server}; /mcp remove {server} takes it away." if server else "From a script.")
 
     @on(OptionList.OptionSelected)
-    def _clicked(self, event: OptionList.OptionSelected) -> None:
-        event.stop()
-        self.action_switch()
-
     def action_switch(self) -> None:
         options = self.query_one(OptionList)
         at = options.highlighted
