@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _STYLES: list[PurePath] = sorted(Path(__file__).parent.rglob("*.tcss"))
 # Parsing styles is a third of a start, so those that the first paint does not need are read after it.
-_FIRST = {"chat", "completion", "conversation", "prompt", "status_line", "welcome"}
+_FIRST = {"chat", "conversation", "prompt", "status_line", "suggestions", "welcome"}
 
 
 class SprigApp(App[None]):

@@ -1,20 +1,37 @@
-"""Code blocks: rows are made only where somebody looks, and colours only for whole lines near them."""
+"""Code blocks: rows are made only where somebody looks, and colours only for whole lines near them.
+
+pygments is imported when the first code block of a language that it knows is shown.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
 from tui.markdown.blocks import LeafBlock
 from tui.markdown.prefix import Prefix
-from tui.markdown.rows import ClickAction, Row, RowPiece, cut
-from tui.markdown.syntax import highlight
+from tui.markdown.rows import ClickAction, Row, RowPiece, cut, split_lines
 from tui.markdown.wrap import fold
+
+if TYPE_CHECKING:
+    from pygments.lexer import Lexer
+    from pygments.token import _TokenType
 
 # Lines are coloured in portions of this many, with as many before them read along: a long string may begin there.
 _PORTION = 20
+# More characters than this between two looks are not a program that somebody reads.
+_MAX_CODE = 16_384
+_MAX_LINE = 1_000
+_MAX_NAME = 32
+_STYLES = {
+    "Comment": "comment", "Keyword": "keyword", "String": "string", "Number": "number", "Decorator": "function",
+    "Function": "function", "Class": "function", "Tag": "keyword", "Builtin": "builtin", "Constant": "number",
+    "Attribute": "builtin", "Inserted": "inserted", "Deleted": "deleted", "Heading": "keyword", "Subheading": "keyword",
+}  # fmt: skip
 
 
 class CodeRows:
@@ -120,3 +137,39 @@ class CodeRows:
     def _portion(self, begin: int, stop: int) -> list[list[RowPiece]]:
         lines = self._leaf.lines[max(begin - _PORTION, 0) : stop]
         return highlight(lines, self._leaf.language)[begin - stop :]
+
+
+def highlight(lines: list[str], language: str) -> list[list[RowPiece]]:
+    """Each line in pieces whose texts together are the line."""
+    lexer = _lexer(language) if len(language) <= _MAX_NAME else None
+    if lexer is None or sum(map(len, lines)) > _MAX_CODE or max(map(len, lines)) > _MAX_LINE:
+        return _plain(lines)
+    code = "\n".join(lines)
+    pieces = [RowPiece(text, _style(token)) for token, text in lexer.get_tokens(code)]
+    if "".join(piece.text for piece in pieces) != code:
+        return _plain(lines)  # a lexer that does more than read
+    return split_lines(pieces)
+
+
+def _plain(lines: list[str]) -> list[list[RowPiece]]:
+    return [[RowPiece(line, "fence")] for line in lines]
+
+
+@cache
+def _style(token: _TokenType) -> str:
+    for name in reversed([part for part in str(token).split(".") if part]):
+        if name in _STYLES:
+            return f"fence {_STYLES[name]}"
+    return "fence"
+
+
+@lru_cache(64)
+def _lexer(language: str) -> Lexer | None:
+    from pygments.lexers import get_lexer_by_name
+    from pygments.util import ClassNotFound
+
+    try:
+        lexer: Lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)
+    except ClassNotFound:
+        return None
+    return None if type(lexer).__name__ == "TextLexer" else lexer

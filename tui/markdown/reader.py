@@ -22,8 +22,9 @@ from tui.markdown.blocks import (
     BlockFrame,
     LeafBlock,
     LeafKind,
+    alignments,
+    split_row,
 )
-from tui.markdown.cells import delimiter_columns, split_row
 from tui.markdown.inline import without_towers
 
 _FENCE = re.compile(r"(`{3,}|~{3,})(.*)", re.DOTALL)
@@ -282,7 +283,7 @@ class BlockReader:
         header = paragraph.lines[-1]
         if "|" not in header or self._deep or self._cells >= MAX_CELLS:
             return False
-        if not (columns := delimiter_columns(body)) or len(split_row(header)) != columns:
+        if not (columns := len(alignments(body))) or len(split_row(header)) != columns:
             return False
         self._cells += 2 * columns
         if len(paragraph.lines) == 1 and not paragraph.glued:

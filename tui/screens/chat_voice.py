@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tui.voice.state import VoiceState
+from tui.status.status import VoiceState
 
 if TYPE_CHECKING:
     from tui.screens.chat_view import ChatView

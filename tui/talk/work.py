@@ -9,9 +9,8 @@ from typing import Any
 
 from agent import events as e
 from tui.status.monitor import DeviceState
-from tui.status.status import Speed, Status
+from tui.status.status import Speed, Status, VoiceState
 from tui.talk import notes as n
-from tui.voice.state import VoiceState
 
 
 class Work:

@@ -21,7 +21,7 @@ from agent.voice.engine import (
     one_line,
     why_of,
 )
-from tui.voice.state import VoiceState
+from tui.status.status import VoiceState
 
 
 class VoiceScreen(Protocol):
