@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from tui.prompt.suggest import KnownCommand
     from tui.screens.picker import Picked
     from tui.status.monitor import Monitor
-    from tui.talk.notes import AgentFacts
     from tui.talk.talk import Talk
     from tui.voice.key import VoiceKey
 
@@ -94,7 +93,6 @@ class SprigApp(App[None]):
         self._first, self._session, self._message = setup, session, message
         self._store: Store | None = None
         self._store_lock = threading.Lock()
-        self._inbox: Inbox | None = None
         self._monitor: Monitor | None = None
         self._voice: VoiceKey | None = None
         self._make_engine = make_engine
@@ -127,7 +125,6 @@ class SprigApp(App[None]):
             event.widget.cursor_blink = False
 
     async def on_mount(self) -> None:
-        self._inbox = Inbox(self._deliver, asyncio.get_running_loop(), every=SLOW if self.settings.screen.line_mode else FAST)
         self._leave_when_told()
         self.call_after_refresh(self._begin)
 
@@ -192,15 +189,13 @@ class SprigApp(App[None]):
 
         return Talk(self._tell, self.store, self._make_engine)
 
-    # From the talk's thread.
+    @cached_property
+    def _inbox(self) -> Inbox:
+        every = SLOW if self.settings.screen.line_mode else FAST
+        return Inbox(lambda notes: self.chat.post_message(NotesArrived(notes)), asyncio.get_running_loop(), every=every)
 
     def _tell(self, note: Any) -> None:
-        inbox = self._inbox
-        if inbox is not None:
-            inbox.put(note)
-
-    def _deliver(self, notes: list[Any]) -> None:
-        self.chat.post_message(NotesArrived(notes))
+        self._inbox.put(note)
 
     def store(self) -> Store:
         """The sessions, opened when they are first used, from any thread. Raises SessionError if they cannot be opened."""
@@ -222,15 +217,8 @@ class SprigApp(App[None]):
         """Carry out ``/name arguments`` in the chat."""
         await run_command(self.chat, text)
 
-    def opened(self, facts: AgentFacts) -> None:
-        """The agent is ready: this model is offered again next time."""
-        self._remember(model=facts.path)
-
-    def kept(self, session: str) -> None:
-        """A conversation was kept: it is offered again next time."""
-        self._remember(session=session)
-
-    def _remember(self, **what: str) -> None:
+    def remember(self, **what: str) -> None:
+        """The ``model`` that was opened, or the ``session`` that was kept, is offered again next time."""
         from agent.models.last_used import remember
 
         self.run_worker(lambda: remember(**what), thread=True, exit_on_error=False)
@@ -286,13 +274,6 @@ class SprigApp(App[None]):
 
         self.push_screen(PickerScreen(self.store if first else None, self._session), picked)
 
-    async def hand_over(self, path: Path) -> bool:
-        """In a browser: offer a written file as a download. Returns whether it was one."""
-        if not self.is_web:
-            return False
-        self.deliver_binary(path)
-        return True
-
     def start_monitor(self) -> None:
         """Watch the machine: temperature, load, battery."""
         from tui.status.monitor import REDUCED, USUAL, Monitor
@@ -339,6 +320,5 @@ class SprigApp(App[None]):
             self._monitor.stop()
         if self._voice is not None:
             self._voice.close()
-        if self._inbox is not None:
-            self._inbox.close()
+        self._inbox.close()
         await asyncio.to_thread(self._put_all_away)

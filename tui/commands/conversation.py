@@ -55,7 +55,9 @@ async def export(chat: ChatScreen, arguments: str) -> None:
         raise SprigError("/export writes md, json or svg")
     session = _session(chat)
     path = await asyncio.to_thread(lambda: write(chat.sprig.store().open(session), kind, Path.cwd()))
-    if not await chat.sprig.hand_over(path):
+    if chat.app.is_web:
+        chat.app.deliver_binary(path)
+    else:
         chat.tell(f"Written: {path}")
 
 

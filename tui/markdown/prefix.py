@@ -18,11 +18,6 @@ class Prefix(NamedTuple):
     rest: tuple[RowPiece, ...]
     width: int
 
-    @property
-    def own(self) -> int:
-        """Characters of the first row's marker that belong to the text."""
-        return sum(len(piece.text) for piece in self.first if piece.own)
-
 
 NO_PREFIX = Prefix((), (), 0)
 

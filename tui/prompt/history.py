@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.errors import SprigError
-from agent.files import publish
+from agent.files import atomic_write
 from agent.home import home
 
 MOST = 1_000  # entries
@@ -67,7 +67,7 @@ class History:
             lines = [json.dumps(text).encode() + b"\n" for text in _without_repeats(earlier)]
             while sum(map(len, lines)) > _MOST_READ // 2:
                 del lines[: len(lines) // 4 + 1]
-            _replace(self.path, b"".join(lines))
+            atomic_write(self.path, b"".join(lines), mode=0o600)
 
 
 class Walk:
@@ -124,16 +124,6 @@ def _is_same(fd: int, path: Path) -> bool:
 def _ends_well(fd: int) -> bool:
     size = os.fstat(fd).st_size
     return size == 0 or os.pread(fd, 1, size - 1) == b"\n"
-
-
-def _replace(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(data)
-        publish(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[list[str], bool]:

@@ -67,7 +67,7 @@ class ChatNotes:
     async def _opened(self, facts: n.AgentFacts) -> None:
         chat = self._chat
         chat.know(facts)
-        chat.sprig.opened(facts)
+        chat.sprig.remember(model=facts.path)
         for problem in facts.problems:
             await chat.conversation.add(Notice(problem, kind="warning"))
 
@@ -77,7 +77,7 @@ class ChatNotes:
         if session:
             chat.session, chat.session_title = session, title
             await chat.conversation.settle(entries)
-            chat.sprig.kept(session)
+            chat.sprig.remember(session=session)
         chat.busy = chat.prompt.busy = False
         chat.show_title()
         if chat.sprig.settings.screen.bell and not chat.app.app_focus:

@@ -20,13 +20,8 @@ class Work:
         self._clock = clock
         self._speed = Speed()
         self._status = Status()
-        self._usage: e.Usage | None = None
+        self.usage: e.Usage | None = None  # what the last answer cost
         self.ready = False  # whether there is a model
-
-    @property
-    def usage(self) -> e.Usage | None:
-        """What the last answer cost."""
-        return self._usage
 
     def status(self) -> Status:
         """As it is now."""
@@ -98,7 +93,7 @@ class Work:
         self._set(voice=state)
 
     def _done(self, usage: e.Usage) -> None:
-        self._usage = usage
+        self.usage = usage
         self._set(
             speed=usage.decode_speed or None, memory=usage.memory or self._status.memory, cached=usage.cached_tokens,
             new=usage.prefill_tokens,

@@ -181,10 +181,8 @@ class VoiceKey:
         state, why = VoiceState(), ""
         try:
             voice = self._engine()
-            if voice is None:
-                state, why = VoiceState("missing"), WHY_NOT
-            elif voice.input is None:
-                state, why = VoiceState("missing"), display(f"the voice engine {voice.name} cannot listen")
+            if voice is None or voice.input is None:
+                state, why = VoiceState("missing"), _lacks(voice, "listen")
             elif turn == self._turn and self._wanted:  # nobody has changed their mind meanwhile
                 if voice.output is not None:
                     voice.output.stop()
@@ -211,10 +209,8 @@ class VoiceKey:
             if speech != self._speech:
                 return
             voice = self._engine()
-            if voice is None:
-                state, why = VoiceState("missing"), WHY_NOT
-            elif voice.output is None:
-                state, why = VoiceState("missing"), display(f"the voice engine {voice.name} cannot speak")
+            if voice is None or voice.output is None:
+                state, why = VoiceState("missing"), _lacks(voice, "speak")
             elif speech == self._speech:
                 voice.output.say(text)
         except Exception as e:
@@ -226,6 +222,10 @@ class VoiceKey:
 
     def _post(self, call: Callable[[], None]) -> None:
         self._screen.post(call)
+
+
+def _lacks(voice: Voice | None, what: str) -> str:
+    return WHY_NOT if voice is None else display(f"the voice engine {voice.name} cannot {what}")
 
 
 class _Worker:

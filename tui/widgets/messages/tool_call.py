@@ -47,7 +47,12 @@ class _Title(Widget):
 
 
 class ToolCallView(Widget, can_focus=True):
-    """A tool call. Enter, Space or a click opens what is folded, and folds it again."""
+    """A tool call. Enter, Space or a click opens what is folded, and folds it again.
+
+    Attributes:
+        state: how far it has come.
+        opened: whether everything is shown that there is.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,space", "fold", "Open or fold", id="call.fold")]
     COMPONENT_CLASSES: ClassVar[set[str]] = {"call--mark", "call--name", "call--quiet"}
@@ -55,13 +60,13 @@ class ToolCallView(Widget, can_focus=True):
     def __init__(self, name: str = "", *, fold_after: int = 6) -> None:
         super().__init__()
         self._tool, self._fold_after = name, fold_after
-        self._state: CallState = "forming"
+        self.state: CallState = "forming"
         self._raw = self._result = self._progress = ""
         self._arguments: Mapping[str, Any] = {}
         self._data: Any = None
         self._cut = 0
         self._seconds, self._began = 0.0, 0.0
-        self._opened = self._title_only = False
+        self.opened = self._title_only = False
         self._timer: Timer | None = None
         self._dots = 0
 
@@ -71,11 +76,11 @@ class ToolCallView(Widget, can_focus=True):
         view = cls(call.name, fold_after=fold_after)
         view._arguments = call.arguments
         if stored is None:
-            view._state, view._result = "refused", _INTERRUPTED
+            view.state, view._result = "refused", _INTERRUPTED
             return view
         ok, text = stored.ok is not False, stored.message.text
         refused = not ok and text.startswith(_NOT_ALLOWED)
-        view._state = "done" if ok else "refused" if refused else "failed"
+        view.state = "done" if ok else "refused" if refused else "failed"
         view._result, view._data, view._seconds = text, stored.data, stored.seconds or 0.0
         return view
 
@@ -127,22 +132,13 @@ class ToolCallView(Widget, can_focus=True):
         self._become("refused")
 
     def _become(self, state: CallState) -> None:
-        if state == "running" and self._state != "running":
+        if state == "running" and self.state != "running":
             self._began = time.monotonic()
-        self._state = state
+        self.state = state
         if self.is_mounted:
             self._show()
 
     # What a person does.
-
-    @property
-    def state(self) -> CallState:
-        return self._state
-
-    @property
-    def opened(self) -> bool:
-        """Whether everything is shown that there is."""
-        return self._opened
 
     @property
     def copy_text(self) -> str:
@@ -152,10 +148,10 @@ class ToolCallView(Widget, can_focus=True):
 
     def action_fold(self) -> None:
         """Open what is folded; when nothing is, leave only the title; then again as it was."""
-        if self._opened or self._title_only:
-            self._opened = self._title_only = False
+        if self.opened or self._title_only:
+            self.opened = self._title_only = False
         elif self._folds():
-            self._opened = True
+            self.opened = True
         else:
             self._title_only = True
         self._show()
@@ -175,7 +171,7 @@ class ToolCallView(Widget, can_focus=True):
         end = self._time()
         room = width - cell_len(end) - (1 if end else 0)
         name = fit(self._tool or "a tool call", max(4, room - 2))
-        parts = [(_MARKS[self._state], ".call--mark"), (" ", ""), (name, ".call--name")]
+        parts = [(_MARKS[self.state], ".call--mark"), (" ", ""), (name, ".call--name")]
         room -= 2 + cell_len(name)
         main = main_argument(self._arguments)
         if main and room > 4:
@@ -188,7 +184,7 @@ class ToolCallView(Widget, can_focus=True):
         return Content.assemble(*parts)
 
     def _time(self) -> str:
-        match self._state:
+        match self.state:
             case "running":
                 dots = "." * (self._dots % 4)
                 passed = time.monotonic() - self._began
@@ -202,20 +198,20 @@ class ToolCallView(Widget, can_focus=True):
 
     def _show(self) -> None:
         for state in _MARKS:
-            self.set_class(state == self._state, f"-{state}")
+            self.set_class(state == self.state, f"-{state}")
         self._spin()
         self.query_one(_Title).refresh()
         self._show_arguments()
         self._show_result()
         for diff in self.query(DiffView):
             diff.display = not self._title_only
-            if diff.opened != self._opened:
-                diff.opened = self._opened
+            if diff.opened != self.opened:
+                diff.opened = self.opened
 
     def _spin(self) -> None:
-        if self._state == "running" and self._timer is None:
+        if self.state == "running" and self._timer is None:
             self._timer = self.set_interval(_TICK if self._moves else 1.0, self._tick)
-        elif self._state != "running" and self._timer is not None:
+        elif self.state != "running" and self._timer is not None:
             self._timer.stop()
             self._timer = None
 
@@ -228,7 +224,7 @@ class ToolCallView(Widget, can_focus=True):
         self.query_one(_Title).refresh()
 
     def _show_arguments(self) -> None:
-        if self._state == "forming":
+        if self.state == "forming":
             text = ("… " if len(self._raw) > _FORMING else "") + display(self._raw[-_FORMING:])
         else:
             text = "\n".join(self._argument(name, value_text(value)) for name, value in self._listed())
@@ -237,7 +233,7 @@ class ToolCallView(Widget, can_focus=True):
     def _listed(self) -> list[tuple[str, Any]]:
         """The arguments that are listed: until it is opened, without what the title or the diff says already."""
         items = list(self._arguments.items())
-        if self._opened:
+        if self.opened:
             return items
         main = main_argument(self._arguments)
         said = {main} if main and self._in_title(value_text(self._arguments[main])) else set()
@@ -258,21 +254,21 @@ class ToolCallView(Widget, can_focus=True):
 
     def _fold(self, text: str, wide: int) -> Folded:
         """A text as much as is shown of it; ``wide`` is what a line of it may hold in a folded one."""
-        lines, characters = _OPENED if self._opened else (self._fold_after, wide * max(2, self._fold_after))
+        lines, characters = _OPENED if self.opened else (self._fold_after, wide * max(2, self._fold_after))
         return fold(text, lines, characters)
 
     def _show_result(self) -> None:
         self._put(".result", "\n".join(self._said()))
 
     def _said(self) -> list[str]:
-        if self._state == "running":
+        if self.state == "running":
             return [display(self._progress[:200])] if self._progress else []
         if not self._result:
             return []
         folded = self._fold(result_text(self._result), 80)
         parts = [folded.text]
         if folded.more:
-            parts.append(f"… {folded.more}" + ("" if self._opened else " (Enter opens)"))
+            parts.append(f"… {folded.more}" + ("" if self.opened else " (Enter opens)"))
         if self._cut:
             parts.append(f"{self._cut:,} characters were cut")
         return parts

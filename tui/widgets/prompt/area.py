@@ -27,18 +27,12 @@ _LONGEST_LINE = 4_000  # characters; a longer one is wrapped anew at each key
 
 
 class Owner(Protocol):
-    """What the field asks of the prompt that it belongs to."""
+    """What the field asks of the prompt that it belongs to. What is returned: whether there was something to do."""
 
     async def send(self) -> None: ...
-    def complete(self) -> bool:
-        """Take what is chosen in the list; whether there was a list."""
-
-    def leave(self) -> bool:
-        """Close a list, leave a mode; whether there was something to leave."""
-
-    def step(self, by: int) -> bool:
-        """Choose another line of the list, or walk through the history; whether the key is used up."""
-
+    def complete(self) -> bool: ...
+    def leave(self) -> bool: ...
+    def step(self, by: int) -> bool: ...
     def search(self) -> None: ...
     def tell(self, problem: str) -> None: ...
 
