@@ -43,7 +43,9 @@ class CodeRows:
         self._width = max(width - prefix.width - 2 * self._bar, 2)
         self._header = leaf.kind == "fence"
         self._tops = [int(self._header)]  # first row of each line, and behind the last
-        self._colours: dict[int, tuple[int, list[list[RowPiece]]]] = {}  # portion -> whole lines known then, their pieces
+        self._colours: dict[
+            int, tuple[int, list[list[RowPiece]]]
+        ] = {}  # first line of a portion -> whole lines known then, their pieces
         self._whole = 0
         self.grow(0)
 
@@ -63,15 +65,11 @@ class CodeRows:
 
     def _recolour(self, before: int) -> int:
         """The first line whose colours changed, now that those from ``before`` on are whole."""
-        portion = before // _PORTION
-        known = self._colours.get(portion)
+        begin = before - before % _PORTION
+        known = self._colours.get(begin)
         if known is None or self._whole == before:
             return before
-        begin = portion * _PORTION
-        stop = min(begin + _PORTION, self._whole)
-        if known[0] != stop:
-            self._colours[portion] = (stop, self._portion(begin, stop))
-        pairs = zip(known[1], self._colours[portion][1], strict=False)
+        pairs = zip(known[1], self._coloured(begin), strict=False)
         return begin + next((i for i, (old, new) in enumerate(pairs) if old != new), before - begin)
 
     def goes_on(self, leaf: LeafBlock) -> bool:
@@ -123,20 +121,18 @@ class CodeRows:
 
     def _line(self, index: int) -> list[RowPiece]:
         """A line in colour; one that may still grow, or has no colours, is plain."""
-        whole = self._whole
-        if index < whole and self._leaf.language:
-            portion = index // _PORTION
-            begin = portion * _PORTION
-            stop = min(begin + _PORTION, whole)
-            known = self._colours.get(portion)
-            if known is None or known[0] != stop:
-                known = self._colours[portion] = (stop, self._portion(begin, stop))
-            return known[1][index - begin]
+        if index < self._whole and self._leaf.language:
+            return self._coloured(index - index % _PORTION)[index % _PORTION]
         return [RowPiece(self._leaf.lines[index], "fence" if self._bar else "")]
 
-    def _portion(self, begin: int, stop: int) -> list[list[RowPiece]]:
-        lines = self._leaf.lines[max(begin - _PORTION, 0) : stop]
-        return highlight(lines, self._leaf.language)[begin - stop :]
+    def _coloured(self, begin: int) -> list[list[RowPiece]]:
+        """The whole lines of the portion from ``begin`` on."""
+        stop = min(begin + _PORTION, self._whole)
+        known = self._colours.get(begin)
+        if known is None or known[0] != stop:
+            lines = self._leaf.lines[max(begin - _PORTION, 0) : stop]
+            known = self._colours[begin] = (stop, highlight(lines, self._leaf.language)[begin - stop :])
+        return known[1]
 
 
 def highlight(lines: list[str], language: str) -> list[list[RowPiece]]:

@@ -10,10 +10,10 @@ from agent.text import display
 from tui.markdown.blocks import MAX_LINE, LeafBlock
 from tui.markdown.code import CodeRows
 from tui.markdown.inline import References, without_towers
-from tui.markdown.layout import MAX_MARKUP, lay, markup_cost
+from tui.markdown.layout import MAX_MARKUP, Laid, lay, markup_cost
 from tui.markdown.prefix import gap_of
 from tui.markdown.reader import BlockReader, Mark
-from tui.markdown.rows import Laid, Row, Rows
+from tui.markdown.rows import Row, Rows
 from tui.markdown.table import TableRows
 
 # A line that began with one of these may yet become anything: while the text streams in, it waits for its next character.

@@ -9,7 +9,7 @@ from tui.markdown.blocks import LeafBlock
 from tui.markdown.code import CodeRows
 from tui.markdown.inline import InlineRun, References, is_plain, parse, plain_runs
 from tui.markdown.prefix import Prefix, prefix_of
-from tui.markdown.rows import Laid, Row, RowPiece, Rows, cut, pieces_of, split_lines
+from tui.markdown.rows import Row, RowPiece, Rows, cut, pieces_of, split_lines
 from tui.markdown.table import TableRows
 from tui.markdown.wrap import fold, wrap
 
@@ -41,6 +41,9 @@ class OneRow:
 
     def text(self) -> Sequence[str]:
         return [_own(self._prefix.first) + self._source]
+
+
+Laid = OneRow | Rows | CodeRows | TableRows
 
 
 def lay(leaf: LeafBlock, width: int, references: References, *, whole: int, markup: bool = True) -> Laid:

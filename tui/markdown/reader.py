@@ -310,12 +310,9 @@ class BlockReader:
         """Frames deeper than ``depth`` end; those that nothing was shown of get an empty leaf."""
         unseen = len(self._frames) - depth
         if self._pending and unseen > 0:
-            self._show_empty()
+            self.leaves.append(LeafBlock("paragraph", self._frames, self._pending, self._blank))
+            self._pending, self._blank = 0, False
         self._frames = self._frames[:depth]
-
-    def _show_empty(self) -> None:
-        self.leaves.append(LeafBlock("paragraph", self._frames, self._pending, self._blank))
-        self._pending, self._blank = 0, False
 
     def _close(self, depth: int) -> None:
         self._open = None

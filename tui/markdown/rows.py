@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from tui.markdown.inline import InlineRun
 
@@ -32,23 +32,8 @@ class Row(NamedTuple):
     start: int = 0
 
 
-class Laid(Protocol):
-    """A leaf at one width."""
-
-    @property
-    def height(self) -> int: ...
-
-    @property
-    def lines(self) -> int:
-        """How many lines of text it has."""
-
-    def row(self, y: int) -> Row: ...
-
-    def text(self) -> Sequence[str]: ...
-
-
 class Rows:
-    """Rows that are all there."""
+    """A leaf at one width, as rows that are all there. ``lines`` are those of its text."""
 
     def __init__(self, rows: list[Row], text: list[str]) -> None:
         self._rows, self._text = rows, text

@@ -66,9 +66,7 @@ class TableRows:
     def height(self) -> int:
         return len(self._rows)
 
-    @property
-    def lines(self) -> int:
-        return len(self._rows)
+    lines = height
 
     def row(self, y: int) -> Row:
         return self._rows[y]

@@ -134,17 +134,18 @@ class FileIndex:
     Attributes:
         scanning: whether somebody looks through the files just now.
         scans: how often that was done.
+        finder: finds among what is known.
     """
 
     def __init__(self, root: Path) -> None:
         self.scanning, self.scans = False, 0
         self._root, self._ended = root, 0.0
-        self._finder = Finder(Paths())
+        self.finder = Finder(Paths())
 
     @property
     def has_many(self) -> bool:
         """Whether a search takes so long that it should wait for a pause in the typing."""
-        return len(self._finder.paths.names) > _MANY
+        return len(self.finder.paths.names) > _MANY
 
     def begin(self) -> bool:
         """Whether a scan is due. If so, the caller must now call ``scan`` in a thread, and ``take`` with its result."""
@@ -161,11 +162,7 @@ class FileIndex:
         """Know these files from now on."""
         self.scanning, self._ended = False, monotonic()
         self.scans += 1
-        self._finder = Finder(paths)
-
-    def find(self, query: str, limit: int) -> list[str]:
-        """The best ``limit`` paths that have the letters of ``query`` in this order, the best first."""
-        return self._finder.find(query, limit)
+        self.finder = Finder(paths)
 
 
 def _closeness(query: str, text: str) -> float:

@@ -14,7 +14,7 @@ from tui.screens.dialog import Dialog, KeyHint
 
 
 class ConfirmScreen(Dialog[bool]):
-    """Yes or no. The answer is no unless the other is chosen: Enter, pressed by habit, loses nothing."""
+    """Yes or no. "No" comes first and has the focus: Enter, pressed by habit, loses nothing."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,up", "app.focus_previous", "Before", show=False),
@@ -31,9 +31,6 @@ class ConfirmScreen(Dialog[bool]):
         with Horizontal():
             yield Button("No", id="no", compact=True)
             yield Button(self._yes_label, id="yes", compact=True, variant="error")
-
-    def on_mount(self) -> None:
-        self.query_one("#no").focus()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         self.dismiss(event.button.id == "yes")

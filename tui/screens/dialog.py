@@ -21,7 +21,7 @@ BACK: KeyHint = ("Esc", "back", "leave")
 
 
 class Dialog(ModalScreen[ScreenResultType]):
-    """Lies over the chat; on a small screen it takes all of it. Esc leaves without a result."""
+    """Lies over the chat; on a small screen it takes all of it. Its first part has the focus. Esc leaves without a result."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", show=False)]
     KEYS: ClassVar[tuple[KeyHint, ...]] = (BACK,)

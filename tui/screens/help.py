@@ -47,9 +47,6 @@ class HelpScreen(Dialog[None]):
         with VerticalScroll():
             yield Static(id="text")
 
-    def on_mount(self) -> None:
-        self.query_one(VerticalScroll).focus()
-
     def on_resize(self) -> None:
         self.call_after_refresh(self._show)
 

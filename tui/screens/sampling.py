@@ -45,9 +45,6 @@ class SamplingScreen(Dialog[Values]):
                     yield Static(limits(name), classes="limits", markup=False)
         yield Static("", id="about", markup=False)
 
-    def on_mount(self) -> None:
-        self.query_one(Input).focus()
-
     def on_descendant_focus(self) -> None:
         if isinstance(self.focused, Input):
             self._check(self.focused)

@@ -48,7 +48,6 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
         yield Static(_NOTE, id="about", markup=False)
 
     def on_mount(self) -> None:
-        self.query_one(OptionList).focus()
         self._describe()
 
     @work

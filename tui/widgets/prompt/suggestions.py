@@ -186,7 +186,7 @@ class Suggestions(Widget):
         if self._files.begin():
             self.run_worker(self._scan, thread=True, group="files", exit_on_error=False)
         if self._is_news(found, self._files.scans, self._files.scanning):
-            items = [file_suggestion(path) for path in self._files.find(found.query, _MOST)]
+            items = [file_suggestion(path) for path in self._files.finder.find(found.query, _MOST)]
             self.show(items, "looking for files ..." if self._files.scanning and not items else "")
 
     def _scan(self) -> None:
