@@ -75,8 +75,7 @@ class SprigApp(App[None]):
         make_engine: Callable[[Setup], Engine] | None = None,
         verbose: bool = False,
     ) -> None:
-        """Prepare.
-
+        """
         Args:
             settings: of the person.
             setup: what the agent is made of; without a model, the person is asked which.
@@ -285,8 +284,7 @@ class SprigApp(App[None]):
     def action_voice(self) -> None:
         """The key for speaking was pressed."""
         if self._voice is None:
-            from tui.screens.chat_voice import ChatVoice
-            from tui.voice.key import VoiceKey
+            from tui.voice.key import ChatVoice, VoiceKey
 
             self._voice = VoiceKey(ChatVoice(self.chat))
         self._voice.press()

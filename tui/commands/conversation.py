@@ -70,7 +70,7 @@ async def rename(chat: ChatScreen, arguments: str) -> None:
 
 
 async def delete(chat: ChatScreen, arguments: str) -> None:
-    from tui.screens.confirm import ConfirmScreen
+    from tui.screens.dialog import ConfirmScreen
 
     session = _session(chat)
     if chat.busy:

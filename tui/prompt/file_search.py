@@ -188,8 +188,5 @@ def _closeness(query: str, text: str) -> float:
 
 def _follow(letters: str, text: str, at: int) -> bool:
     """Whether the letters come after ``at``, in their order."""
-    for letter in letters:
-        at = text.find(letter, at + 1)
-        if at < 0:
-            return False
-    return True
+    rest = iter(text[at + 1 :])
+    return all(letter in rest for letter in letters)

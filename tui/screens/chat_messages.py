@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tui.prompt.attach import split
+from tui.screens.chat_view import ChatView
 from tui.talk.entries import Entry, question_before
 from tui.widgets.messages.answer import AnswerMessage
 from tui.widgets.messages.entry import EntryView
 from tui.widgets.messages.tool_call import ToolCallView
-
-if TYPE_CHECKING:
-    from tui.screens.chat_view import ChatView
 
 
 class ChatMessages:

@@ -64,8 +64,7 @@ class PickerScreen(Dialog[Picked]):
     _PATH_KEYS: ClassVar[tuple[KeyHint, ...]] = (("Enter", "open", "choose"), ("^R", "look again", "look"), BACK)
 
     def __init__(self, store: Callable[[], Store] | None = None, session: str | None = None) -> None:
-        """Prepare.
-
+        """
         Args:
             store: opens the sessions, so that a conversation is offered too; None leaves conversations out.
             session: id of the conversation to offer; by default the last one.

@@ -47,8 +47,7 @@ class Talk:
     def __init__(
         self, tell: Callable[[Any], None], store: Callable[[], Store], make_engine: Callable[[Setup], Engine] | None = None
     ) -> None:
-        """Begin.
-
+        """
         Args:
             tell: gets every note and event, from the talk's thread.
             store: gives the store of the sessions; called in the talk's thread.

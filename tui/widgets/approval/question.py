@@ -79,8 +79,7 @@ class ApprovalView(Vertical, can_focus=True):
             super().__init__()
 
     def __init__(self, request: ApprovalRequest, *, grace: float = 0.5, reduced_motion: bool = False) -> None:
-        """Prepare.
-
+        """
         Args:
             request: what is asked; its texts are untrusted.
             grace: seconds in which no key is an answer.

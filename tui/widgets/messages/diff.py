@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import islice, takewhile
 from typing import ClassVar, Literal
 
 from textual.app import RenderResult
@@ -50,8 +51,7 @@ class DiffView(Widget):
     }  # fmt: skip
 
     def __init__(self, diff: str, *, fold_after: int = 12, opened: bool = False, cut: int = 0) -> None:
-        """Prepare.
-
+        """
         Args:
             diff: of one file; untrusted.
             fold_after: lines that are shown until it is opened.
@@ -181,10 +181,7 @@ def _marked(diff: str) -> list[DiffLine]:
 
 
 def _run(lines: list[DiffLine], start: int, kind: LineKind) -> int:
-    end = start
-    while end < len(lines) and lines[end].kind == kind:
-        end += 1
-    return end - start
+    return sum(1 for _ in takewhile(lambda line: line.kind == kind, islice(lines, start, None)))
 
 
 def _pair(lines: list[DiffLine], start: int, length: int) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from rich.cells import cell_len
 from textual.app import ComposeResult, RenderResult
@@ -14,14 +15,11 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
+from agent.messages import ToolCall
+from agent.sessions.records import StoredMessage
 from agent.text import display
 from tui.widgets.folding import Folded, fit, fold
 from tui.widgets.messages.diff import DiffView
-from tui.widgets.messages.tool_text import diff_of, duration, is_path, main_argument, result_text, value_text
-
-if TYPE_CHECKING:
-    from agent.messages import ToolCall
-    from agent.sessions.records import StoredMessage
 
 CallState = Literal["forming", "ready", "waiting", "running", "done", "failed", "refused"]
 
@@ -32,6 +30,10 @@ _TICK = 0.5  # seconds; slow enough to cost nothing
 _OPENED = (400, 20_000)  # lines and characters of a text that is opened; the session keeps all of it
 _FORMING = 160  # characters of a call that is being written
 _NOT_ALLOWED = ("error: not allowed", "error: the user said no")  # how the agent tells a model that a person said no
+_MAIN = ("command", "path", "file", "url", "query", "text", "expression", "sql", "name", "topic")
+_PATHS = frozenset({"path", "file"})  # of these the end says more than the beginning
+_PRETTY = 4_000  # characters of JSON that are laid out on lines
+_FIELD = 100_000  # characters of a value that is written as JSON only to be folded
 _INTERRUPTED = "interrupted: there is no result"
 
 
@@ -88,7 +90,7 @@ class ToolCallView(Widget, can_focus=True):
         yield _Title(self)
         yield Static("", markup=False, classes="arguments")
         yield Static("", markup=False, classes="result")
-        diff, cut = diff_of(self._data)
+        diff, cut = _diff_of(self._data)
         if diff:
             yield DiffView(diff, fold_after=2 * self._fold_after, cut=cut)
 
@@ -122,7 +124,7 @@ class ToolCallView(Widget, can_focus=True):
     def done(self, ok: bool, text: str, seconds: float = 0.0, cut: int = 0, data: Any = None) -> None:
         self._result, self._seconds, self._cut, self._data = text, seconds, cut, data
         self._become("done" if ok else "failed")
-        diff, left = diff_of(data)
+        diff, left = _diff_of(data)
         if diff and self.is_mounted:
             self.mount(DiffView(diff, fold_after=2 * self._fold_after, cut=left))
 
@@ -143,7 +145,7 @@ class ToolCallView(Widget, can_focus=True):
     @property
     def copy_text(self) -> str:
         """The call and its whole result, as they are."""
-        arguments = "\n".join(f"{name}: {value_text(value)}" for name, value in self._arguments.items()) or self._raw
+        arguments = "\n".join(f"{name}: {_value_text(value)}" for name, value in self._arguments.items()) or self._raw
         return "\n\n".join(part for part in (f"{self._tool}\n{arguments}".strip(), self._result) if part)
 
     def action_fold(self) -> None:
@@ -175,8 +177,8 @@ class ToolCallView(Widget, can_focus=True):
         room -= 2 + cell_len(name)
         main = main_argument(self._arguments)
         if main and room > 4:
-            value = value_text(self._arguments[main])
-            shown = fit(value, room - 1, keep_end=is_path(main))
+            value = _value_text(self._arguments[main])
+            shown = fit(value, room - 1, keep_end=main in _PATHS)
             parts.append((" " + shown, ""))
             room -= 1 + cell_len(shown)
         if end:
@@ -227,7 +229,7 @@ class ToolCallView(Widget, can_focus=True):
         if self.state == "forming":
             text = ("… " if len(self._raw) > _FORMING else "") + display(self._raw[-_FORMING:])
         else:
-            text = "\n".join(self._argument(name, value_text(value)) for name, value in self._listed())
+            text = "\n".join(self._argument(name, _value_text(value)) for name, value in self._listed())
         self._put(".arguments", text)
 
     def _listed(self) -> list[tuple[str, Any]]:
@@ -236,11 +238,11 @@ class ToolCallView(Widget, can_focus=True):
         if self.opened:
             return items
         main = main_argument(self._arguments)
-        said = {main} if main and self._in_title(value_text(self._arguments[main])) else set()
+        said = {main} if main and self._in_title(_value_text(self._arguments[main])) else set()
         return [(name, value) for name, value in items if name not in said | self._in_diff()]
 
     def _in_diff(self) -> set[str]:
-        return {"content", "old", "new"} & set(self._arguments) if diff_of(self._data)[0] else set()
+        return {"content", "old", "new"} & set(self._arguments) if _diff_of(self._data)[0] else set()
 
     def _in_title(self, value: str) -> bool:
         room = self.size.width - cell_len(self._tool) - 14
@@ -265,7 +267,7 @@ class ToolCallView(Widget, can_focus=True):
             return [display(self._progress[:200])] if self._progress else []
         if not self._result:
             return []
-        folded = self._fold(result_text(self._result), 80)
+        folded = self._fold(_result_text(self._result), 80)
         parts = [folded.text]
         if folded.more:
             parts.append(f"… {folded.more}" + ("" if self.opened else " (Enter opens)"))
@@ -275,7 +277,7 @@ class ToolCallView(Widget, can_focus=True):
 
     def _folds(self) -> bool:
         """Whether opening it would show more."""
-        texts = [(value_text(value), 60) for value in self._arguments.values()] + [(result_text(self._result), 80)]
+        texts = [(_value_text(value), 60) for value in self._arguments.values()] + [(_result_text(self._result), 80)]
         hidden = any(self._fold(text, wide).more for text, wide in texts)
         return hidden or bool(self._in_diff()) or any(diff.folds for diff in self.query(DiffView))
 
@@ -290,3 +292,51 @@ class ToolCallView(Widget, can_focus=True):
         same = static.display and width and height == content.get_height({}, width)
         static.display = True
         static.update(content, layout=not same)
+
+
+def _value_text(value: Any) -> str:
+    """A JSON value as text: a string as it is."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)[:_FIELD]
+    except (ValueError, RecursionError):
+        return "(a value that cannot be written down)"
+
+
+def main_argument(arguments: Mapping[str, Any]) -> str:
+    """The name of the argument that says most of a call: by name, else the first short one; empty when there is none."""
+    for name in _MAIN:
+        if isinstance(arguments.get(name), str) and arguments[name]:
+            return name
+    short = (k for k, v in arguments.items() if isinstance(v, int | float) or (isinstance(v, str) and 0 < len(v) <= 200))
+    return next(short, "")
+
+
+def _result_text(text: str) -> str:
+    """A result as it is read: small JSON on several lines, everything else as it is."""
+    if len(text) > _PRETTY or text.lstrip()[:1] not in ("{", "["):
+        return text
+    try:
+        pretty = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+    except (ValueError, RecursionError):
+        return text
+    return pretty if len(pretty) <= 3 * _PRETTY else text
+
+
+def _diff_of(data: Any) -> tuple[str, int]:
+    """The diff that a tool gave with its result, and how many lines of it were left out; empty when there is none."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("diff"), str):
+        return "", 0
+    cut = data.get("diff_cut", 0)
+    return data["diff"], cut if isinstance(cut, int) and cut > 0 else 0
+
+
+def duration(seconds: float) -> str:
+    """Seconds in few letters."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds) // 60
+    return f"{minutes} min {round(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

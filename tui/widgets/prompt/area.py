@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any, ClassVar, Protocol, cast
 
-from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
@@ -173,12 +172,8 @@ class PromptArea(TextArea):
     def get_line(self, line_index: int) -> Text:
         line = super().get_line(line_index)
         for start, end in self._pastes.marks(line.plain):
-            line.stylize(self._mark_style, start, end)
+            line.stylize(self.get_component_rich_style("prompt-area--mark", partial=True), start, end)
         return line
-
-    @property
-    def _mark_style(self) -> Style:
-        return self.get_component_rich_style("prompt-area--mark", partial=True)
 
     def fill(self, text: str, *, at_start: bool = False) -> None:
         """Replace everything with a text from elsewhere: cleaned, and one that is too long as a mark."""

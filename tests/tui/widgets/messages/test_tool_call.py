@@ -17,8 +17,7 @@ from agent.tools.builtin.catalogue import builtin
 from tests.fixtures.paths import ROOT
 from tests.fixtures.sizes import small_and_wide
 from tui.widgets.messages.diff import DiffView
-from tui.widgets.messages.tool_call import ToolCallView
-from tui.widgets.messages.tool_text import duration, main_argument
+from tui.widgets.messages.tool_call import ToolCallView, duration, main_argument
 
 STYLES = ROOT / "tui/widgets/messages"
 
