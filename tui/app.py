@@ -169,7 +169,11 @@ class SprigApp(App[None]):
         else:
             self.action_pick_model(first=True)
         self.chat.call_later(self.chat.send_next)
-        self.start_monitor()
+        from tui.status.monitor import REDUCED, USUAL, Monitor
+
+        screen = self.settings.screen
+        self._monitor = Monitor(self._tell, every=REDUCED if screen.reduced_motion or screen.line_mode else USUAL)
+        self._monitor.start()
         self._check_keys()
 
     def _check_keys(self) -> None:
@@ -272,14 +276,6 @@ class SprigApp(App[None]):
                 self.chat.tell("The model is changed after this answer.")
 
         self.push_screen(PickerScreen(self.store if first else None, self._session), picked)
-
-    def start_monitor(self) -> None:
-        """Watch the machine: temperature, load, battery."""
-        from tui.status.monitor import REDUCED, USUAL, Monitor
-
-        screen = self.settings.screen
-        self._monitor = Monitor(self._tell, every=REDUCED if screen.reduced_motion or screen.line_mode else USUAL)
-        self._monitor.start()
 
     def action_voice(self) -> None:
         """The key for speaking was pressed."""

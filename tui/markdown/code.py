@@ -37,7 +37,7 @@ _STYLES = {
 class CodeRows:
     """A fence or an indented block at one width. While it grows, only its new lines are looked at."""
 
-    def __init__(self, leaf: LeafBlock, prefix: Prefix, width: int) -> None:
+    def __init__(self, leaf: LeafBlock, prefix: Prefix, width: int, whole: int) -> None:
         self._leaf, self._prefix = leaf, prefix
         self._bar = leaf.kind != "plain"
         self._width = max(width - prefix.width - 2 * self._bar, 2)
@@ -47,7 +47,7 @@ class CodeRows:
             int, tuple[int, list[list[RowPiece]]]
         ] = {}  # first line of a portion -> whole lines known then, their pieces
         self._whole = 0
-        self.grow(0)
+        self.grow(whole)
 
     def grow(self, whole: int) -> int:
         """The leaf has more lines; those before ``whole`` will not change any more. Returns the first row that changed."""

@@ -129,10 +129,6 @@ class Document:
 
     def _read(self, line: str) -> None:
         """A line, or part of one, for good."""
-        if len(line) <= MAX_LINE and not self._long:
-            self._long = True
-            self._reader.read(without_towers(line))
-            return
         for at in range(0, max(len(line), 1), MAX_LINE):
             piece = without_towers(line[at : at + MAX_LINE])
             if not self._long:

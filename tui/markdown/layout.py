@@ -56,9 +56,7 @@ def lay(leaf: LeafBlock, width: int, references: References, *, whole: int, mark
     """
     width = max(width, 8)
     if leaf.kind in ("fence", "code", "plain"):
-        code = CodeRows(leaf, prefix_of(leaf, width), width)
-        code.grow(whole)
-        return code
+        return CodeRows(leaf, prefix_of(leaf, width), width, whole)
     if leaf.kind == "table":
         return TableRows(leaf, prefix_of(leaf, width), width, references, whole, markup)
     if leaf.kind == "rule":

@@ -146,8 +146,6 @@ class ChatScreen(ChatView):
                 self.action_new()
             case "model":
                 self.sprig.action_pick_model()
-            case _:
-                pass
         self.prompt.focus()
 
     # The panel of the sessions.

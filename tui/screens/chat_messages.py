@@ -34,8 +34,6 @@ class ChatMessages:
                     self._chat.sprig.talk.go(other)
             case "thinking" if isinstance(view, AnswerMessage) and view.thinking is not None:
                 view.thinking.toggle()
-            case _:
-                pass
 
     async def copy_code(self, view: AnswerMessage, number: int | None = None) -> None:
         blocks = view.code_blocks

@@ -41,7 +41,7 @@ class ChatNotes:
                 chat.show_title()
             case n.Began(text):
                 self._run = RunView(chat.conversation, fold_after=chat.sprig.settings.screen.fold_results)
-                if text is not None and not self._has_live_question():
+                if text is not None and self._live_message() is None:
                     await chat.conversation.add(UserMessage(text))
             case n.Settled(entries, session, title, _):
                 await self._settled(entries, session, title)
@@ -60,9 +60,10 @@ class ChatNotes:
                 if self._run is not None:
                     await self._run.show(note)
 
-    def _has_live_question(self) -> bool:
+    def _live_message(self) -> UserMessage | None:
+        """The last message, while it is not kept."""
         view = self._chat.conversation.last()
-        return isinstance(view, UserMessage) and view.entry is None
+        return view if isinstance(view, UserMessage) and view.entry is None else None
 
     async def _opened(self, facts: n.AgentFacts) -> None:
         chat = self._chat
@@ -87,10 +88,9 @@ class ChatNotes:
     async def _not_asked(self, text: str | None, why: str) -> None:
         """The person gets the text back; the message that was shown for it goes."""
         chat = self._chat
-        view = chat.conversation.last()
-        if text is not None and isinstance(view, UserMessage) and view.entry is None:
-            await chat.conversation.drop(view)
         if text is not None:
+            if (view := self._live_message()) is not None:
+                await chat.conversation.drop(view)
             chat.queue.insert(0, text)
         chat.give_queue_back()
         await chat.conversation.add(Notice(why, kind="error", offers=(MODEL,) if chat.facts is None else ()))

@@ -146,7 +146,7 @@ class ChatView(Screen[None]):
         """The agent has been given something to do."""
         self.busy = True
         self.prompt.busy = True
-        self.conversation.follow()
+        self.conversation.anchor()  # to the end, and there it stays
         self.work.asked()
         self.show_status()
 

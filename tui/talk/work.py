@@ -73,8 +73,6 @@ class Work:
                 self._set(device=note)
             case n.Shown(entries=entries):
                 self._set(used=None if entries else 0, cached=None, new=None)
-            case _:
-                pass
 
     def asked(self) -> None:
         """Something was given to the agent."""

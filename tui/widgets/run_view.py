@@ -66,8 +66,6 @@ class RunView:
                 self._problem = text
             case e.Done(result):
                 await self._done(result)
-            case _:
-                pass
 
     def call(self, call: ToolCall) -> ToolCallView | None:
         """The view of a call, if it is shown."""

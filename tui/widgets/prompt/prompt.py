@@ -19,8 +19,7 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from agent.text import display
-from tui.prompt.draft import Draft, Mode
-from tui.prompt.history import History, Walk
+from tui.prompt.history import Draft, History, Mode, Walk
 from tui.prompt.pastes import Pastes
 from tui.prompt.suggest import KnownCommand, Suggestion, meant, slash_word
 from tui.widgets.prompt.area import PromptArea

@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widget import Widget
 
-from tui.prompt.draft import Draft
+from tui.prompt.history import Draft
 from tui.prompt.suggest import KnownCommand, Suggestion, Trigger, commands, file_suggestion, remembered, trigger
 from tui.widgets.folding import fit
 from tui.widgets.prompt.area import PromptArea
