@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 from tui.markdown.blocks import LeafBlock
 from tui.markdown.prefix import Prefix
-from tui.markdown.rows import ClickAction, Row, RowPiece, cut, split_lines
+from tui.markdown.rows import Row, RowPiece, cut, split_lines
 from tui.markdown.wrap import fold
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class CodeRows:
         return Row((*(piece._replace(own=False) for piece in prefix), bar, *shown_pieces, fill), index, start)
 
     def _title(self) -> tuple[RowPiece, ...]:
-        copy = ClickAction("copy", "")
+        copy = "copy", ""
         room = self._width + 2
         mark = " copy " if room >= 16 else ""  # words only: the signs for it are in few fonts
         name = self._leaf.language

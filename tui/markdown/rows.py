@@ -7,12 +7,7 @@ from typing import NamedTuple
 
 from tui.markdown.inline import InlineRun
 
-
-class ClickAction(NamedTuple):
-    """What a click does: ("link", address) or ("copy", ""), which stands for the leaf's code."""
-
-    kind: str
-    target: str
+ClickAction = tuple[str, str]  # what a click does: ("link", address) or ("copy", ""), which stands for the leaf's code
 
 
 class RowPiece(NamedTuple):
@@ -59,7 +54,7 @@ class Rows:
 
 
 def pieces_of(runs: Iterable[InlineRun]) -> list[RowPiece]:
-    return [RowPiece(run.text, run.style, ClickAction("link", run.href) if run.href else None) for run in runs]
+    return [RowPiece(run.text, run.style, ("link", run.href) if run.href else None) for run in runs]
 
 
 def cut(pieces: Sequence[RowPiece], start: int, end: int) -> list[RowPiece]:

@@ -104,7 +104,7 @@ class ChatNotes:
         self._question = question
         view = self._run.call(question.request.call) if self._run is not None else None
         if view is not None:
-            view.waiting()
+            view.become("waiting")
         screen = chat.sprig.settings.screen
         await chat.ask(ApprovalView(question.request, grace=screen.approval_grace, reduced_motion=screen.reduced_motion))
         if screen.bell and not chat.app.app_focus:
@@ -121,7 +121,7 @@ class ChatNotes:
             chat.sprig.keep_rule(event.rule)
         view = self._run.call(question.request.call) if self._run is not None else None
         if view is not None and event.answer.allowed:
-            view.running()
+            view.become("running")
         chat.work.answered()
         chat.sprig.talk.answer(question.number, event.answer, event.rule)
 

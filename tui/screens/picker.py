@@ -104,24 +104,19 @@ class PickerScreen(Dialog[Picked]):
             self._show_list(False)
             self.say("")
 
-    def _fill(self) -> None:
+    def _fill(self, at: int | None = 0) -> None:
+        """Show the rows that the filter lets pass, the cursor on the one at ``at`` or on the first."""
         options, words = self.query_one(OptionList), self._filter.value.lower().split()
         self._shown = [row for row in self._rows if row is None or all(word in _searched(row) for word in words)]
         options.styles.max_height = self.list_height(15)
         # The scrollbar takes a column.
         width = self.query_one("#dialog").content_size.width - 1
         options.set_options([Option(_row_content(row, width)) for row in self._shown])
-        options.highlighted = 0
+        options.highlighted = at if at is not None and at < len(self._shown) else 0
 
     def on_resize(self) -> None:
         if self._rows:
-            at = self.query_one(OptionList).highlighted
-            self.call_after_refresh(self._refill, at)
-
-    def _refill(self, at: int | None) -> None:
-        self._fill()
-        if at is not None and at < len(self._shown):
-            self.query_one(OptionList).highlighted = at
+            self.call_after_refresh(self._fill, self.query_one(OptionList).highlighted)
 
     @on(Input.Changed, "#filter")
     def _filtered(self) -> None:

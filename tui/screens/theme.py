@@ -50,10 +50,6 @@ class ThemeScreen(Dialog[str]):
         self.app.theme = self._names[event.option_index]
 
     @on(OptionList.OptionSelected)
-    def _selected(self, event: OptionList.OptionSelected) -> None:
-        self.app.theme = self._names[event.option_index]
-        self.dismiss(self.app.theme)
-
     def action_choose(self) -> None:
         self.dismiss(self.app.theme)
 

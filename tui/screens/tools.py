@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
@@ -41,7 +41,7 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
         self._setup = setup
         self._on = {name for name in setup.tool_names if name in BUILTIN_NAMES}
         self._others = [t for t in facts.tools if t.origin != "builtin"] if facts is not None else []
-        self._known: Mapping[str, ToolFacts] = {}
+        self._known = {tool.name: tool for tool in self._others}
 
     def parts(self) -> Iterable[Widget]:
         yield OptionList(markup=False)
@@ -53,7 +53,7 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
     @work
     async def _describe(self) -> None:
         """What each is for is in the tools themselves, which are loaded behind the screen."""
-        self._known = await asyncio.to_thread(described, self._setup.root)
+        self._known |= await asyncio.to_thread(described, self._setup.root)
         self._fill()
 
     def on_resize(self) -> None:
@@ -68,7 +68,7 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
         options.highlighted = at
 
     def _row(self, name: str) -> Content:
-        tool = self._tool(name)
+        tool = self._known.get(name) or ToolFacts(name, "", "", "builtin")
         own = name in BUILTIN_NAMES
         box = ("[x] " if name in self._on else "[ ] ") if own else " ·  "
         asks = {"ask": "asks first", "deny": "denied"}.get(tool.approval, "")
@@ -77,10 +77,6 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
             first = Content.assemble(box, (display(name), "bold"), f" · {asks}" if asks else "")
             return Content("\n").join([first, Content(f"    {about}")])
         return Content.assemble(box, (f"{display(name):<16} ", "bold"), f"{asks:<11} ", about)
-
-    def _tool(self, name: str) -> ToolFacts:
-        others = {tool.name: tool for tool in self._others}
-        return self._known.get(name) or others.get(name) or ToolFacts(name, "", "", "builtin")
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:

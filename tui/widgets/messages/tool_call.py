@@ -107,23 +107,16 @@ class ToolCallView(Widget, can_focus=True):
 
     def ready(self, call: ToolCall) -> None:
         self._tool, self._arguments, self._raw = call.name, call.arguments, ""
-        self._become("ready")
-
-    def waiting(self) -> None:
-        """A person is asked."""
-        self._become("waiting")
-
-    def running(self) -> None:
-        self._become("running")
+        self.become("ready")
 
     def progress(self, text: str) -> None:
         """A word of the running tool."""
         self._progress = text
-        self._become("running")
+        self.become("running")
 
     def done(self, ok: bool, text: str, seconds: float = 0.0, cut: int = 0, data: Any = None) -> None:
         self._result, self._seconds, self._cut, self._data = text, seconds, cut, data
-        self._become("done" if ok else "failed")
+        self.become("done" if ok else "failed")
         diff, left = _diff_of(data)
         if diff and self.is_mounted:
             self.mount(DiffView(diff, fold_after=2 * self._fold_after, cut=left))
@@ -131,9 +124,10 @@ class ToolCallView(Widget, can_focus=True):
     def refused(self, why: str) -> None:
         """It will not run."""
         self._result = why
-        self._become("refused")
+        self.become("refused")
 
-    def _become(self, state: CallState) -> None:
+    def become(self, state: CallState) -> None:
+        """It is in another state, of which there is no more to say."""
         if state == "running" and self.state != "running":
             self._began = time.monotonic()
         self.state = state

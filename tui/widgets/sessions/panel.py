@@ -180,17 +180,12 @@ class SessionsPanel(Widget):
         self._read()
 
     @on(Input.Submitted, "#sessions-search")
-    def _submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.action_to_list()
-
     def action_to_list(self) -> None:
         if self._list.rows:
             self._list.focus()
 
     @on(SessionList.NearEnd)
-    def _more(self, event: SessionList.NearEnd) -> None:
-        event.stop()
+    def _more(self) -> None:
         if not self._complete and not self._reading:
             self._limit += _PAGE
             self._read()
