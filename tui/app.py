@@ -35,13 +35,12 @@ if TYPE_CHECKING:
     from tui.prompt.suggest import KnownCommand
     from tui.screens.picker import Picked
     from tui.status.monitor import Monitor
-    from tui.talk.notes import AgentFacts
     from tui.talk.talk import Talk
     from tui.voice.key import VoiceKey
 
 _STYLES: list[PurePath] = sorted(Path(__file__).parent.rglob("*.tcss"))
 # Parsing styles is a third of a start, so those that the first paint does not need are read after it.
-_FIRST = {"chat", "completion", "conversation", "prompt", "status_line", "welcome"}
+_FIRST = {"chat", "conversation", "prompt", "status_line", "suggestions", "welcome"}
 
 
 class SprigApp(App[None]):
@@ -76,8 +75,7 @@ class SprigApp(App[None]):
         make_engine: Callable[[Setup], Engine] | None = None,
         verbose: bool = False,
     ) -> None:
-        """Prepare.
-
+        """
         Args:
             settings: of the person.
             setup: what the agent is made of; without a model, the person is asked which.
@@ -94,7 +92,6 @@ class SprigApp(App[None]):
         self._first, self._session, self._message = setup, session, message
         self._store: Store | None = None
         self._store_lock = threading.Lock()
-        self._inbox: Inbox | None = None
         self._monitor: Monitor | None = None
         self._voice: VoiceKey | None = None
         self._make_engine = make_engine
@@ -127,7 +124,6 @@ class SprigApp(App[None]):
             event.widget.cursor_blink = False
 
     async def on_mount(self) -> None:
-        self._inbox = Inbox(self._deliver, asyncio.get_running_loop(), every=SLOW if self.settings.screen.line_mode else FAST)
         self._leave_when_told()
         self.call_after_refresh(self._begin)
 
@@ -171,9 +167,13 @@ class SprigApp(App[None]):
             if self._message:
                 self.call_later(self.chat.send, self._message)
         else:
-            self.pick_model(first=True)
+            self.action_pick_model(first=True)
         self.chat.call_later(self.chat.send_next)
-        self.start_monitor()
+        from tui.status.monitor import REDUCED, USUAL, Monitor
+
+        screen = self.settings.screen
+        self._monitor = Monitor(self._tell, every=REDUCED if screen.reduced_motion or screen.line_mode else USUAL)
+        self._monitor.start()
         self._check_keys()
 
     def _check_keys(self) -> None:
@@ -192,15 +192,13 @@ class SprigApp(App[None]):
 
         return Talk(self._tell, self.store, self._make_engine)
 
-    # From the talk's thread.
+    @cached_property
+    def _inbox(self) -> Inbox:
+        every = SLOW if self.settings.screen.line_mode else FAST
+        return Inbox(lambda notes: self.chat.post_message(NotesArrived(notes)), asyncio.get_running_loop(), every=every)
 
     def _tell(self, note: Any) -> None:
-        inbox = self._inbox
-        if inbox is not None:
-            inbox.put(note)
-
-    def _deliver(self, notes: list[Any]) -> None:
-        self.chat.post_message(NotesArrived(notes))
+        self._inbox.put(note)
 
     def store(self) -> Store:
         """The sessions, opened when they are first used, from any thread. Raises SessionError if they cannot be opened."""
@@ -211,7 +209,7 @@ class SprigApp(App[None]):
                 self._store = Store()
             return self._store
 
-    # What the chat wants of it: see ``Sprig`` in tui/screens/roles.py.
+    # What the chat wants of it: see ``Sprig`` in tui/screens/chat_view.py.
 
     @property
     def commands(self) -> list[KnownCommand]:
@@ -222,15 +220,8 @@ class SprigApp(App[None]):
         """Carry out ``/name arguments`` in the chat."""
         await run_command(self.chat, text)
 
-    def opened(self, facts: AgentFacts) -> None:
-        """The agent is ready: this model is offered again next time."""
-        self._remember(model=facts.path)
-
-    def kept(self, session: str) -> None:
-        """A conversation was kept: it is offered again next time."""
-        self._remember(session=session)
-
-    def _remember(self, **what: str) -> None:
+    def remember(self, **what: str) -> None:
+        """The ``model`` that was opened, or the ``session`` that was kept, is offered again next time."""
         from agent.models.last_used import remember
 
         self.run_worker(lambda: remember(**what), thread=True, exit_on_error=False)
@@ -269,7 +260,7 @@ class SprigApp(App[None]):
 
         self.run_worker(work, thread=True, exit_on_error=False)
 
-    def pick_model(self, *, first: bool = False) -> None:
+    def action_pick_model(self, *, first: bool = False) -> None:
         """Let the person choose a model; at the start, also the last conversation."""
         from tui.screens.picker import PickerScreen
 
@@ -286,26 +277,10 @@ class SprigApp(App[None]):
 
         self.push_screen(PickerScreen(self.store if first else None, self._session), picked)
 
-    async def hand_over(self, path: Path) -> bool:
-        """In a browser: offer a written file as a download. Returns whether it was one."""
-        if not self.is_web:
-            return False
-        self.deliver_binary(path)
-        return True
-
-    def start_monitor(self) -> None:
-        """Watch the machine: temperature, load, battery."""
-        from tui.status.monitor import REDUCED, USUAL, Monitor
-
-        screen = self.settings.screen
-        self._monitor = Monitor(self._tell, every=REDUCED if screen.reduced_motion or screen.line_mode else USUAL)
-        self._monitor.start()
-
-    def voice_key(self) -> None:
+    def action_voice(self) -> None:
         """The key for speaking was pressed."""
         if self._voice is None:
-            from tui.screens.chat_voice import ChatVoice
-            from tui.voice.key import VoiceKey
+            from tui.voice.key import ChatVoice, VoiceKey
 
             self._voice = VoiceKey(ChatVoice(self.chat))
         self._voice.press()
@@ -339,6 +314,5 @@ class SprigApp(App[None]):
             self._monitor.stop()
         if self._voice is not None:
             self._voice.close()
-        if self._inbox is not None:
-            self._inbox.close()
+        self._inbox.close()
         await asyncio.to_thread(self._put_all_away)

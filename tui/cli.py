@@ -127,17 +127,12 @@ def _serve(host: str, port: int, no_token: bool, out: console.Console) -> None:
     """The same command once more, for each browser that comes; what is for the server alone is left out."""
     from tui.serve.server import serve
 
-    alone = {"--serve", "--no-token"}
-    valued = {"--host", "--port"}
-    words = sys.argv[1:]
     kept: list[str] = []
-    skip = False
+    words = iter(sys.argv[1:])
     for word in words:
-        if skip:
-            skip = False
-        elif word in alone or word.split("=", 1)[0] in valued:
-            skip = word in valued
-        else:
+        if word in ("--host", "--port"):
+            next(words, None)  # its value
+        elif word.split("=", 1)[0] not in ("--host", "--port", "--serve", "--no-token"):
             kept.append(word)
     # -P: a file sprig.py in the current folder is not the program.
     serve([sys.executable, "-P", "-m", "sprig", *kept], host=host, port=port, token=None if no_token else "", say=out.say)

@@ -54,12 +54,12 @@ def at_path(text: str) -> ModelChoice:
     text = text.strip().strip("'\"")
     if not text:
         raise SprigError("type the path of a GGUF file")
-    return _usable(text, lambda path: SprigError(f"there is no file {path}"))
+    return _usable(text, is_file=True)
 
 
 def named(text: str) -> ModelChoice:
     """The model with this name or path. SprigError says why it cannot be used."""
-    return _usable(text, None)
+    return _usable(text, is_file=False)
 
 
 def why_not(model: ModelChoice) -> str:
@@ -67,13 +67,13 @@ def why_not(model: ModelChoice) -> str:
     return f"too large: {model.why}" if model.need else model.why
 
 
-def _usable(text: str, missing: Callable[[Path], SprigError] | None) -> ModelChoice:
+def _usable(text: str, *, is_file: bool) -> ModelChoice:
     try:
         path = Path(text).expanduser()
         if path.is_dir():
             raise SprigError(f"{path} is a folder; the name of the file is missing")
-        if missing is not None and not path.is_file():
-            raise missing(path)
+        if is_file and not path.is_file():
+            raise SprigError(f"there is no file {path}")
         found = look_at(find_model(text), machine.available_memory())
     except (OSError, ValueError, RuntimeError) as e:
         raise SprigError(f"{text[:40]} cannot be read: {getattr(e, 'strerror', None) or e}") from None

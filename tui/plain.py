@@ -7,7 +7,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -20,8 +20,6 @@ from tui.talk.entries import question_before
 from tui.talk.talk import Talk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from agent.approval.policy import Rule
     from agent.engine.handle import Engine
     from agent.sessions.store import Store
@@ -90,13 +88,13 @@ class PlainChat:
         self._setup: Setup
         self._entries: Sequence[Entry] = ()
         self._lines = EventLines(self._write, lambda text: self._write(f"{text}\n"))
+        self._say = self._lines.say
 
     def run(self, setup: Setup, session: str | None, message: str) -> None:
         self._setup = setup if setup.model else replace(setup, model=self._choose())
         self._open()
         if session is not None:
-            self.talk.load(session)
-            self._wait(n.Shown)
+            self._load(session)
             self._tell_last()
         for text in self._messages(message):
             self._one(text)
@@ -160,8 +158,7 @@ class PlainChat:
         self._run(lambda: self.talk.edit(mine[-1].stored.parent, rest))
 
     def _new(self, rest: str) -> None:
-        self.talk.load(None)
-        self._wait(n.Shown)
+        self._load(None)
         self._say("A new conversation.")
 
     def _sessions(self, rest: str) -> None:
@@ -172,8 +169,7 @@ class PlainChat:
             self._say("No conversation is kept yet." if not rest else "None is called so.")
 
     def _open_session(self, rest: str) -> None:
-        self.talk.load(self._store.open(rest).id)
-        self._wait(n.Shown)
+        self._load(self._store.open(rest).id)
         self._tell_last()
 
     def _model(self, rest: str) -> None:
@@ -210,12 +206,10 @@ class PlainChat:
     def _open(self) -> None:
         self._say("Loading the model …")
         self.talk.open(self._setup)
-        while True:
-            note = self._next()
-            if isinstance(note, n.OpenFailed):
-                raise SprigError(note.why)
-            if isinstance(note, n.Opened):
-                break
+        while not isinstance(note := self._notes.get(), n.Opened | n.OpenFailed):
+            pass
+        if isinstance(note, n.OpenFailed):
+            raise SprigError(note.why)
         facts = note.facts
         self._setup = note.setup
         tools = ", ".join(t.name for t in facts.tools) or "none"
@@ -231,7 +225,7 @@ class PlainChat:
         with _on_ctrl_c(self._stop):
             begin()
             while True:
-                note = self._next()
+                note = self._notes.get()
                 if isinstance(note, n.Settled):
                     self._entries = note.entries
                     self._lines.end_line()
@@ -287,20 +281,12 @@ class PlainChat:
             who = "You" if entry.mine else "Model"
             self._say(f"{who}: {display(entry.stored.message.text, lines=True)[:2000]}")
 
-    def _wait(self, kind: type) -> None:
-        while True:
-            note = self._next()
+    def _load(self, session: str | None) -> None:
+        self.talk.load(session)
+        note = None
+        while not isinstance(note, n.Shown | n.Failed):
+            note = self._notes.get()
             self._show(note)
-            if isinstance(note, kind):
-                return
-            if isinstance(note, n.Failed):
-                return
-
-    def _next(self) -> Any:
-        return self._notes.get()
-
-    def _say(self, text: str) -> None:
-        self._lines.say(text)
 
     def _write(self, text: str) -> None:
         self._out.write(text)

@@ -13,17 +13,17 @@ from agent.files import human_size
 if TYPE_CHECKING:
     from agent.approval.policy import Rule
     from agent.events import Usage
-    from tui.screens.roles import Chat
+    from tui.screens.chat import ChatScreen
 
 
-async def rules(chat: Chat, arguments: str) -> None:
+async def rules(chat: ChatScreen, arguments: str) -> None:
     from tui.screens.details import DetailsScreen
 
     note = f"A deny that fits wins; else the rule that says most. To change them: [[rules]] in {chat.sprig.settings_path}"
     await chat.app.push_screen(DetailsScreen(list(_rules(chat)), "What may run without asking", note))
 
 
-def _rules(chat: Chat) -> Iterator[tuple[str, str]]:
+def _rules(chat: ChatScreen) -> Iterator[tuple[str, str]]:
     kept, now = chat.sprig.settings.rules, chat.sprig.talk.rules
     file = chat.sprig.settings_path.name
     extra = [rule for rule in now if rule not in kept]
@@ -50,7 +50,7 @@ def _rule(rule: Rule) -> str:
     return f"{rule.tool} {about} {rule.pattern}"
 
 
-async def status(chat: Chat, arguments: str) -> None:
+async def status(chat: ChatScreen, arguments: str) -> None:
     from tui.screens.details import DetailsScreen
     from tui.status.details import details
 
@@ -58,7 +58,7 @@ async def status(chat: Chat, arguments: str) -> None:
     await chat.app.push_screen(DetailsScreen(rows, "Model and machine"))
 
 
-def _more(chat: Chat) -> Iterator[tuple[str, str]]:
+def _more(chat: ChatScreen) -> Iterator[tuple[str, str]]:
     """What the status line does not know. Rows without a value are left out."""
     facts, usage = chat.facts, chat.work.usage
     if facts is not None:
@@ -83,7 +83,7 @@ def _cost(usage: Usage) -> str:
     return f"{read}; {written}, the first after {usage.first_token_seconds:.1f} s"
 
 
-async def theme(chat: Chat, arguments: str) -> None:
+async def theme(chat: ChatScreen, arguments: str) -> None:
     from agent.text.nearest import nearest
     from tui.themes import names
 
@@ -107,7 +107,7 @@ async def theme(chat: Chat, arguments: str) -> None:
     use(arguments)
 
 
-async def settings(chat: Chat, arguments: str) -> None:
+async def settings(chat: ChatScreen, arguments: str) -> None:
     """Where the file is. It is read again, and what it changes holds at once where that can be."""
     from tui.actions import action_ids
     from tui.settings.values import chat_settings

@@ -10,33 +10,21 @@ from agent.errors import SprigError
 
 if TYPE_CHECKING:
     from tui.export.files import ExportFormat
-    from tui.screens.roles import Chat
+    from tui.screens.chat import ChatScreen
 
 
-async def help(chat: Chat, arguments: str) -> None:
+async def help(chat: ChatScreen, arguments: str) -> None:
     from tui.screens.help import HelpScreen
 
     await chat.app.push_screen(HelpScreen(chat.sprig.commands, chat.sprig.settings.keys, chat.sprig.settings_path))
 
 
-async def new(chat: Chat, arguments: str) -> None:
-    chat.action_new()
-
-
-async def sessions(chat: Chat, arguments: str) -> None:
-    chat.action_sessions()
-
-
-async def search(chat: Chat, arguments: str) -> None:
+async def search(chat: ChatScreen, arguments: str) -> None:
     chat.close_sessions()
     chat.open_sessions(arguments)
 
 
-async def again(chat: Chat, arguments: str) -> None:
-    await chat.messages.again()
-
-
-async def edit(chat: Chat, arguments: str) -> None:
+async def edit(chat: ChatScreen, arguments: str) -> None:
     mine = [e for e in chat.conversation.entries if e.mine]
     if not mine:
         raise SprigError("there is no message to edit yet")
@@ -45,7 +33,7 @@ async def edit(chat: Chat, arguments: str) -> None:
     chat.messages.edit(mine[int(arguments) - 1 if arguments else -1])
 
 
-async def copy(chat: Chat, arguments: str) -> None:
+async def copy(chat: ChatScreen, arguments: str) -> None:
     word, _, number = arguments.partition(" ")
     if not word:
         await chat.action_copy_answer()
@@ -58,7 +46,7 @@ async def copy(chat: Chat, arguments: str) -> None:
     await chat.messages.copy_code(view, int(number) if number else None)
 
 
-async def export(chat: Chat, arguments: str) -> None:
+async def export(chat: ChatScreen, arguments: str) -> None:
     from tui.export.files import export as write
 
     kinds: dict[str, ExportFormat] = {"": "md", "md": "md", "json": "json", "svg": "svg"}
@@ -67,11 +55,13 @@ async def export(chat: Chat, arguments: str) -> None:
         raise SprigError("/export writes md, json or svg")
     session = _session(chat)
     path = await asyncio.to_thread(lambda: write(chat.sprig.store().open(session), kind, Path.cwd()))
-    if not await chat.sprig.hand_over(path):
+    if chat.app.is_web:
+        chat.app.deliver_binary(path)
+    else:
         chat.tell(f"Written: {path}")
 
 
-async def rename(chat: Chat, arguments: str) -> None:
+async def rename(chat: ChatScreen, arguments: str) -> None:
     if not arguments:
         raise SprigError("/rename needs the new title behind it")
     session = _session(chat)
@@ -79,8 +69,8 @@ async def rename(chat: Chat, arguments: str) -> None:
     chat.renamed(session, arguments)
 
 
-async def delete(chat: Chat, arguments: str) -> None:
-    from tui.screens.confirm import ConfirmScreen
+async def delete(chat: ChatScreen, arguments: str) -> None:
+    from tui.screens.dialog import ConfirmScreen
 
     session = _session(chat)
     if chat.busy:
@@ -95,20 +85,12 @@ async def delete(chat: Chat, arguments: str) -> None:
     await chat.app.push_screen(ConfirmScreen(f"Delete “{chat.session_title}” and all its messages?", "Delete"), do)
 
 
-async def stop(chat: Chat, arguments: str) -> None:
+async def stop(chat: ChatScreen, arguments: str) -> None:
     if chat.busy:
         chat.action_leave()
 
 
-async def voice(chat: Chat, arguments: str) -> None:
-    chat.action_voice()
-
-
-async def quit(chat: Chat, arguments: str) -> None:
-    chat.app.exit()
-
-
-def _session(chat: Chat) -> str:
+def _session(chat: ChatScreen) -> str:
     if not chat.session:
         raise SprigError("this conversation has no message yet")
     return chat.session

@@ -14,25 +14,25 @@ from agent.text.nearest import nearest
 from tui.talk.setup import Setup
 
 if TYPE_CHECKING:
-    from tui.screens.roles import Chat
+    from tui.screens.chat import ChatScreen
     from tui.settings.sampling_values import Values
     from tui.talk.notes import AgentFacts
 
 _THINKING = {"on": True, "off": False, "auto": None}
 
 
-def change(chat: Chat, setup: Setup, now: str) -> None:
+def change(chat: ChatScreen, setup: Setup, now: str) -> None:
     """Let a setup hold, and say in ``now`` what that means."""
     chat.change(setup)
     when = " The answer that is being written is not changed." if chat.busy else ""
     chat.tell(f"{now}{when} Until you leave; settings.toml (/settings) keeps it.")
 
 
-async def model(chat: Chat, arguments: str) -> None:
+async def model(chat: ChatScreen, arguments: str) -> None:
     from tui.offers import named
 
     if not arguments:
-        chat.sprig.pick_model()
+        chat.sprig.action_pick_model()
         return
     found = await asyncio.to_thread(named, arguments)
     chat.change(replace(chat.setup, model=str(found.path)))
@@ -43,7 +43,7 @@ async def model(chat: Chat, arguments: str) -> None:
 # Tools.
 
 
-async def tools(chat: Chat, arguments: str) -> None:
+async def tools(chat: ChatScreen, arguments: str) -> None:
     if arguments:
         _use_tools(chat, _tools_meant(chat.setup, arguments))
         return
@@ -57,7 +57,7 @@ async def tools(chat: Chat, arguments: str) -> None:
     await chat.app.push_screen(ToolsScreen(chat.setup, chat.facts), chosen)
 
 
-def _use_tools(chat: Chat, setup: Setup) -> None:
+def _use_tools(chat: ChatScreen, setup: Setup) -> None:
     if set(setup.tool_names) == set(chat.setup.tool_names):
         chat.tell(f"{_tool_words(setup)} That is as it was.")
     else:
@@ -96,7 +96,7 @@ def _tools_meant(setup: Setup, arguments: str) -> Setup:
 # MCP servers.
 
 
-async def mcp(chat: Chat, arguments: str) -> None:
+async def mcp(chat: ChatScreen, arguments: str) -> None:
     word, _, name = arguments.partition(" ")
     if not arguments:
         await _show_servers(chat)
@@ -106,7 +106,7 @@ async def mcp(chat: Chat, arguments: str) -> None:
         await _add_servers(chat, arguments)
 
 
-async def _add_servers(chat: Chat, text: str) -> None:
+async def _add_servers(chat: ChatScreen, text: str) -> None:
     from agent.tools.mcp.config import ServerConfig
 
     new = await asyncio.to_thread(ServerConfig.parse, text)
@@ -116,7 +116,7 @@ async def _add_servers(chat: Chat, text: str) -> None:
     change(chat, replace(chat.setup, mcp=(*kept, *new)), f"Connecting to {listed}; /mcp shows how it went.")
 
 
-def _remove_server(chat: Chat, name: str) -> None:
+def _remove_server(chat: ChatScreen, name: str) -> None:
     names = [server.name for server in chat.setup.mcp]
     if name not in names:
         hint = f"there are {', '.join(names)}" if names else "none is there"
@@ -125,7 +125,7 @@ def _remove_server(chat: Chat, name: str) -> None:
     change(chat, replace(chat.setup, mcp=rest), f"{name} is gone, with its tools.")
 
 
-async def _show_servers(chat: Chat) -> None:
+async def _show_servers(chat: ChatScreen) -> None:
     from tui.screens.details import DetailsScreen
 
     servers = [
@@ -148,7 +148,7 @@ def _state(server: str, facts: AgentFacts | None) -> str:
 # How it thinks and draws words.
 
 
-async def think(chat: Chat, arguments: str) -> None:
+async def think(chat: ChatScreen, arguments: str) -> None:
     facts, setup = chat.facts, chat.setup
     if not arguments:
         now = next(word for word, value in _THINKING.items() if value is setup.thinking)
@@ -167,7 +167,7 @@ def _cannot_think(facts: AgentFacts) -> str:
     return f"{facts.name} has no switch for its thinking: another model may (/model)"
 
 
-async def sampling(chat: Chat, arguments: str) -> None:
+async def sampling(chat: ChatScreen, arguments: str) -> None:
     from tui.settings.sampling_values import changed, read_pairs, said
 
     def use(values: Values | None) -> None:
@@ -183,7 +183,7 @@ async def sampling(chat: Chat, arguments: str) -> None:
     await chat.app.push_screen(SamplingScreen(chat.setup), use)
 
 
-async def system(chat: Chat, arguments: str) -> None:
+async def system(chat: ChatScreen, arguments: str) -> None:
     def use(text: str | None) -> None:
         if text is None:
             return

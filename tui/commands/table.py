@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.errors import SprigError
 
 if TYPE_CHECKING:
-    from tui.screens.roles import Chat
-
-Do = Callable[["Chat", str], Awaitable[None]]
+    from tui.screens.chat import ChatScreen
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,57 +19,56 @@ class SlashCommand:
         name: without the slash.
         about: a line for lists.
         hint: what may follow it.
-        module, function: where it is done; imported when it is first called.
+        module: where the function of that name is; imported when it is first called.
+        action: of the chat, when a command does no more than a key.
     """
 
     name: str
     about: str
-    hint: str
-    module: str
-    function: str
-
-
-def _row(name: str, about: str, hint: str = "", where: str = "tui.commands.conversation") -> SlashCommand:
-    return SlashCommand(name, about, hint, where, name.replace("-", "_"))
+    hint: str = ""
+    module: str = "tui.commands.conversation"
+    action: str = ""
 
 
 _SETUP, _ABOUT = "tui.commands.setup", "tui.commands.about"
-COMMANDS: tuple[SlashCommand, ...] = (
-    _row("help", "Keys and commands"),
-    _row("new", "Begin a new conversation"),
-    _row("sessions", "Show the conversations that were kept"),
-    _row("search", "Search all conversations", "[WORDS]"),
-    _row("again", "Have the last message answered again"),
-    _row("edit", "Edit a message and send it as a branch", "[NUMBER]"),
-    _row("copy", "Copy the last answer, or a code block of it", "[code [NUMBER]]"),
-    _row("export", "Write this conversation to a file", "md|json|svg"),
-    _row("rename", "Name this conversation", "TITLE"),
-    _row("delete", "Delete this conversation"),
-    _row("stop", "Stop the answer"),
-    _row("model", "Choose another model", "[NAME|FILE]", _SETUP),
-    _row("tools", "Switch tools on and off", "[NAME ...]", _SETUP),
-    _row("mcp", "Add or remove MCP servers", "[NAME=COMMAND|URL|remove NAME]", _SETUP),
-    _row("think", "Switch thinking", "on|off|auto", _SETUP),
-    _row("sampling", "How words are drawn", "[temperature=0.2 ...]", _SETUP),
-    _row("system", "The system prompt", "[TEXT]", _SETUP),
-    _row("rules", "What may run without asking", where=_ABOUT),
-    _row("status", "All about the model and the machine", where=_ABOUT),
-    _row("theme", "Choose the colours", "[NAME]", _ABOUT),
-    _row("settings", "Where the settings are, and what is wrong with them", where=_ABOUT),
-    _row("voice", "Speak instead of writing"),
-    _row("quit", "Leave; the conversation is kept"),
+COMMANDS = (
+    SlashCommand("help", "Keys and commands"),
+    SlashCommand("new", "Begin a new conversation", action="new"),
+    SlashCommand("sessions", "Show the conversations that were kept", action="sessions"),
+    SlashCommand("search", "Search all conversations", "[WORDS]"),
+    SlashCommand("again", "Have the last message answered again", action="again"),
+    SlashCommand("edit", "Edit a message and send it as a branch", "[NUMBER]"),
+    SlashCommand("copy", "Copy the last answer, or a code block of it", "[code [NUMBER]]"),
+    SlashCommand("export", "Write this conversation to a file", "md|json|svg"),
+    SlashCommand("rename", "Name this conversation", "TITLE"),
+    SlashCommand("delete", "Delete this conversation"),
+    SlashCommand("stop", "Stop the answer"),
+    SlashCommand("model", "Choose another model", "[NAME|FILE]", module=_SETUP),
+    SlashCommand("tools", "Switch tools on and off", "[NAME ...]", module=_SETUP),
+    SlashCommand("mcp", "Add or remove MCP servers", "[NAME=COMMAND|URL|remove NAME]", module=_SETUP),
+    SlashCommand("think", "Switch thinking", "on|off|auto", module=_SETUP),
+    SlashCommand("sampling", "How words are drawn", "[temperature=0.2 ...]", module=_SETUP),
+    SlashCommand("system", "The system prompt", "[TEXT]", module=_SETUP),
+    SlashCommand("rules", "What may run without asking", module=_ABOUT),
+    SlashCommand("status", "All about the model and the machine", module=_ABOUT),
+    SlashCommand("theme", "Choose the colours", "[NAME]", module=_ABOUT),
+    SlashCommand("settings", "Where the settings are, and what is wrong with them", module=_ABOUT),
+    SlashCommand("voice", "Speak instead of writing", action="app.voice"),
+    SlashCommand("quit", "Leave; the conversation is kept", action="app.quit"),
 )
 BY_NAME = {command.name: command for command in COMMANDS}
 
 
-async def run_command(chat: Chat, text: str) -> None:
+async def run_command(chat: ChatScreen, text: str) -> None:
     """Carry out ``/name arguments``. What goes wrong is one line on the screen."""
     from importlib import import_module
 
     name, _, arguments = text.removeprefix("/").partition(" ")
     command = BY_NAME[name]
-    do: Do = getattr(import_module(command.module), command.function)
     try:
-        await do(chat, arguments.strip())
+        if command.action:
+            await chat.run_action(command.action)
+        else:
+            await getattr(import_module(command.module), name)(chat, arguments.strip())
     except SprigError as e:
         chat.tell(str(e), kind="error")

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from html import escape
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.cells import cell_len
 from rich.color import blend_rgb
@@ -20,10 +20,8 @@ from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
+from agent.sessions.records import StoredMessage
 from agent.text import display
-
-if TYPE_CHECKING:
-    from agent.sessions.records import StoredMessage
 
 MESSAGES = 400
 LINES = 20_000

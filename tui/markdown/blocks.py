@@ -5,9 +5,11 @@ No tree: the text of an answer only grows at its end, so all leaves but the last
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+Align = Literal["left", "center", "right"]
 LeafKind = Literal["paragraph", "heading", "fence", "code", "rule", "table", "definition", "plain"]
 
 # Deeper quotes and lists are shown as the text that they are: a screen has no room for them.
@@ -20,6 +22,9 @@ MAX_LEAVES = 2_000
 MAX_LINES = 10_000  # likewise, outside of fences
 MAX_COLUMNS = 64
 MAX_CELLS = 10_000  # in all tables of a text
+_DELIMITER = re.compile(r"[-:|][-:| ]+$")
+_COLUMN = re.compile(r":?-+:?$")
+_PIPE = re.compile(r"(?<!\\)\|")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,3 +65,32 @@ class LeafBlock:
         if not self.joined:
             return "\n".join(self.lines)
         return "".join(line if i in self.joined or not i else "\n" + line for i, line in enumerate(self.lines))
+
+
+def split_row(line: str) -> list[str]:
+    """The cells of a table's row. A pipe behind a backslash belongs to its cell."""
+    return [cell.replace("\\|", "|").strip() for cell in _between_pipes(line.strip())]
+
+
+def alignments(line: str) -> list[Align]:
+    """How each column is aligned; empty if the line is not a delimiter row, or has more columns than a table may have here."""
+    if not _DELIMITER.match(line) or line.startswith("- ") or line.count("|") > MAX_COLUMNS + 1:
+        return []
+    columns = [column.strip() for column in _between_pipes(line.strip())]
+    return [_alignment(column) for column in columns] if all(map(_COLUMN.match, columns)) else []
+
+
+def _between_pipes(line: str) -> list[str]:
+    """What pipes part; a row may begin and end with one."""
+    cells = _PIPE.split(line)
+    if cells and not cells[0]:
+        del cells[0]
+    if cells and not cells[-1]:
+        del cells[-1]
+    return cells
+
+
+def _alignment(column: str) -> Align:
+    if column.endswith(":"):
+        return "center" if column.startswith(":") else "right"
+    return "left"

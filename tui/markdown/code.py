@@ -1,34 +1,53 @@
-"""Code blocks: rows are made only where somebody looks, and colours only for whole lines near them."""
+"""Code blocks: rows are made only where somebody looks, and colours only for whole lines near them.
+
+pygments is imported when the first code block of a language that it knows is shown.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
 from tui.markdown.blocks import LeafBlock
 from tui.markdown.prefix import Prefix
-from tui.markdown.rows import ClickAction, Row, RowPiece, cut
-from tui.markdown.syntax import highlight
+from tui.markdown.rows import Row, RowPiece, cut, split_lines
 from tui.markdown.wrap import fold
+
+if TYPE_CHECKING:
+    from pygments.lexer import Lexer
+    from pygments.token import _TokenType
 
 # Lines are coloured in portions of this many, with as many before them read along: a long string may begin there.
 _PORTION = 20
+# More characters than this between two looks are not a program that somebody reads.
+_MAX_CODE = 16_384
+_MAX_LINE = 1_000
+_MAX_NAME = 32
+_STYLES = {
+    "Comment": "comment", "Keyword": "keyword", "String": "string", "Number": "number", "Decorator": "function",
+    "Function": "function", "Class": "function", "Tag": "keyword", "Builtin": "builtin", "Constant": "number",
+    "Attribute": "builtin", "Inserted": "inserted", "Deleted": "deleted", "Heading": "keyword", "Subheading": "keyword",
+}  # fmt: skip
 
 
 class CodeRows:
     """A fence or an indented block at one width. While it grows, only its new lines are looked at."""
 
-    def __init__(self, leaf: LeafBlock, prefix: Prefix, width: int) -> None:
+    def __init__(self, leaf: LeafBlock, prefix: Prefix, width: int, whole: int) -> None:
         self._leaf, self._prefix = leaf, prefix
         self._bar = leaf.kind != "plain"
         self._width = max(width - prefix.width - 2 * self._bar, 2)
         self._header = leaf.kind == "fence"
         self._tops = [int(self._header)]  # first row of each line, and behind the last
-        self._colours: dict[int, tuple[int, list[list[RowPiece]]]] = {}  # portion -> whole lines known then, their pieces
+        self._colours: dict[
+            int, tuple[int, list[list[RowPiece]]]
+        ] = {}  # first line of a portion -> whole lines known then, their pieces
         self._whole = 0
-        self.grow(0)
+        self.grow(whole)
 
     def grow(self, whole: int) -> int:
         """The leaf has more lines; those before ``whole`` will not change any more. Returns the first row that changed."""
@@ -46,15 +65,11 @@ class CodeRows:
 
     def _recolour(self, before: int) -> int:
         """The first line whose colours changed, now that those from ``before`` on are whole."""
-        portion = before // _PORTION
-        known = self._colours.get(portion)
+        begin = before - before % _PORTION
+        known = self._colours.get(begin)
         if known is None or self._whole == before:
             return before
-        begin = portion * _PORTION
-        stop = min(begin + _PORTION, self._whole)
-        if known[0] != stop:
-            self._colours[portion] = (stop, self._portion(begin, stop))
-        pairs = zip(known[1], self._colours[portion][1], strict=False)
+        pairs = zip(known[1], self._coloured(begin), strict=False)
         return begin + next((i for i, (old, new) in enumerate(pairs) if old != new), before - begin)
 
     def goes_on(self, leaf: LeafBlock) -> bool:
@@ -89,7 +104,7 @@ class CodeRows:
         return Row((*(piece._replace(own=False) for piece in prefix), bar, *shown_pieces, fill), index, start)
 
     def _title(self) -> tuple[RowPiece, ...]:
-        copy = ClickAction("copy", "")
+        copy = "copy", ""
         room = self._width + 2
         mark = " copy " if room >= 16 else ""  # words only: the signs for it are in few fonts
         name = self._leaf.language
@@ -106,17 +121,51 @@ class CodeRows:
 
     def _line(self, index: int) -> list[RowPiece]:
         """A line in colour; one that may still grow, or has no colours, is plain."""
-        whole = self._whole
-        if index < whole and self._leaf.language:
-            portion = index // _PORTION
-            begin = portion * _PORTION
-            stop = min(begin + _PORTION, whole)
-            known = self._colours.get(portion)
-            if known is None or known[0] != stop:
-                known = self._colours[portion] = (stop, self._portion(begin, stop))
-            return known[1][index - begin]
+        if index < self._whole and self._leaf.language:
+            return self._coloured(index - index % _PORTION)[index % _PORTION]
         return [RowPiece(self._leaf.lines[index], "fence" if self._bar else "")]
 
-    def _portion(self, begin: int, stop: int) -> list[list[RowPiece]]:
-        lines = self._leaf.lines[max(begin - _PORTION, 0) : stop]
-        return highlight(lines, self._leaf.language)[begin - stop :]
+    def _coloured(self, begin: int) -> list[list[RowPiece]]:
+        """The whole lines of the portion from ``begin`` on."""
+        stop = min(begin + _PORTION, self._whole)
+        known = self._colours.get(begin)
+        if known is None or known[0] != stop:
+            lines = self._leaf.lines[max(begin - _PORTION, 0) : stop]
+            known = self._colours[begin] = (stop, highlight(lines, self._leaf.language)[begin - stop :])
+        return known[1]
+
+
+def highlight(lines: list[str], language: str) -> list[list[RowPiece]]:
+    """Each line in pieces whose texts together are the line."""
+    lexer = _lexer(language) if len(language) <= _MAX_NAME else None
+    if lexer is None or sum(map(len, lines)) > _MAX_CODE or max(map(len, lines)) > _MAX_LINE:
+        return _plain(lines)
+    code = "\n".join(lines)
+    pieces = [RowPiece(text, _style(token)) for token, text in lexer.get_tokens(code)]
+    if "".join(piece.text for piece in pieces) != code:
+        return _plain(lines)  # a lexer that does more than read
+    return split_lines(pieces)
+
+
+def _plain(lines: list[str]) -> list[list[RowPiece]]:
+    return [[RowPiece(line, "fence")] for line in lines]
+
+
+@cache
+def _style(token: _TokenType) -> str:
+    for name in reversed([part for part in str(token).split(".") if part]):
+        if name in _STYLES:
+            return f"fence {_STYLES[name]}"
+    return "fence"
+
+
+@lru_cache(64)
+def _lexer(language: str) -> Lexer | None:
+    from pygments.lexers import get_lexer_by_name
+    from pygments.util import ClassNotFound
+
+    try:
+        lexer: Lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)
+    except ClassNotFound:
+        return None
+    return None if type(lexer).__name__ == "TextLexer" else lexer

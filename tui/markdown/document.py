@@ -10,10 +10,10 @@ from agent.text import display
 from tui.markdown.blocks import MAX_LINE, LeafBlock
 from tui.markdown.code import CodeRows
 from tui.markdown.inline import References, without_towers
-from tui.markdown.layout import MAX_MARKUP, lay, markup_cost
+from tui.markdown.layout import MAX_MARKUP, Laid, lay, markup_cost
 from tui.markdown.prefix import gap_of
 from tui.markdown.reader import BlockReader, Mark
-from tui.markdown.rows import Laid, Row, Rows
+from tui.markdown.rows import Row, Rows
 from tui.markdown.table import TableRows
 
 # A line that began with one of these may yet become anything: while the text streams in, it waits for its next character.
@@ -129,10 +129,6 @@ class Document:
 
     def _read(self, line: str) -> None:
         """A line, or part of one, for good."""
-        if len(line) <= MAX_LINE and not self._long:
-            self._long = True
-            self._reader.read(without_towers(line))
-            return
         for at in range(0, max(len(line), 1), MAX_LINE):
             piece = without_towers(line[at : at + MAX_LINE])
             if not self._long:

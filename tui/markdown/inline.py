@@ -58,11 +58,6 @@ class References(dict[str, dict[str, str]]):
         return name
 
 
-def shown(text: str) -> str:
-    """``text`` as a terminal may get it: no control or invisible characters, no tower of combining marks."""
-    return without_towers(display(text, lines=True))
-
-
 def without_towers(text: str) -> str:
     """``text`` with no more than ``MAX_MARKS`` combining marks on one character."""
     if text.isascii():
@@ -87,7 +82,7 @@ def parse(text: str, references: References) -> list[InlineRun]:
     """Runs of ``text``, which may have several lines: newlines stay, a reader of a chat means them.
 
     Args:
-        text: as ``shown`` gives it; what markdown-it decodes in it is shown once more.
+        text: safe to show; what markdown-it decodes in it is made so once more.
     """
     if is_plain(text) or (len(text) > MAX_OPENINGS and len(_OPENING.findall(text)) > MAX_OPENINGS):
         return plain_runs(text)
@@ -134,8 +129,8 @@ def _flatten(tokens: list[Token]) -> list[InlineRun]:
 
 
 def _decoded(text: str) -> str:
-    """What markdown-it made of a text: an entity may have become any character, a tab among them."""
-    return shown(text).replace("\t", " ")
+    """What markdown-it made of a text, as a terminal may get it: an entity may have become any character, a tab among them."""
+    return without_towers(display(text, lines=True)).replace("\t", " ")
 
 
 def _text(text: str, style: str, href: str) -> list[InlineRun]:

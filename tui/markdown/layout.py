@@ -9,7 +9,7 @@ from tui.markdown.blocks import LeafBlock
 from tui.markdown.code import CodeRows
 from tui.markdown.inline import InlineRun, References, is_plain, parse, plain_runs
 from tui.markdown.prefix import Prefix, prefix_of
-from tui.markdown.rows import Laid, Row, RowPiece, Rows, cut, pieces_of, split_lines
+from tui.markdown.rows import Row, RowPiece, Rows, cut, pieces_of, split_lines
 from tui.markdown.table import TableRows
 from tui.markdown.wrap import fold, wrap
 
@@ -43,6 +43,9 @@ class OneRow:
         return [_own(self._prefix.first) + self._source]
 
 
+Laid = OneRow | Rows | CodeRows | TableRows
+
+
 def lay(leaf: LeafBlock, width: int, references: References, *, whole: int, markup: bool = True) -> Laid:
     """Rows of ``leaf``.
 
@@ -53,9 +56,7 @@ def lay(leaf: LeafBlock, width: int, references: References, *, whole: int, mark
     """
     width = max(width, 8)
     if leaf.kind in ("fence", "code", "plain"):
-        code = CodeRows(leaf, prefix_of(leaf, width), width)
-        code.grow(whole)
-        return code
+        return CodeRows(leaf, prefix_of(leaf, width), width, whole)
     if leaf.kind == "table":
         return TableRows(leaf, prefix_of(leaf, width), width, references, whole, markup)
     if leaf.kind == "rule":

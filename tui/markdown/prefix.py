@@ -9,6 +9,7 @@ from tui.markdown.blocks import BlockFrame, LeafBlock
 from tui.markdown.rows import RowPiece
 
 _BULLETS = "•◦▪"
+_QUOTE = RowPiece("▌ ", "bar", own=False)
 
 
 class Prefix(NamedTuple):
@@ -17,11 +18,6 @@ class Prefix(NamedTuple):
     first: tuple[RowPiece, ...]
     rest: tuple[RowPiece, ...]
     width: int
-
-    @property
-    def own(self) -> int:
-        """Characters of the first row's marker that belong to the text."""
-        return sum(len(piece.text) for piece in self.first if piece.own)
 
 
 NO_PREFIX = Prefix((), (), 0)
@@ -42,7 +38,7 @@ def prefix_of(leaf: LeafBlock, width: int, task: str = "") -> Prefix:
     for depth, frame in enumerate(leaf.frames):
         items += not frame.quote
         last = depth == len(leaf.frames) - 1
-        new, old = _quote() if frame.quote else _item(frame, items, task if last else "")
+        new, old = (_QUOTE, _QUOTE) if frame.quote else _item(frame, items, task if last else "")
         if used + len(new.text) > width // 2:
             continue
         used += len(new.text)
@@ -55,11 +51,6 @@ def gap_of(frames: Sequence[BlockFrame], before: Sequence[BlockFrame], width: in
     """The prefix of the blank row between two leaves: what both stand in goes on."""
     shared = [a for a, b in zip(frames, before, strict=False) if a is b]
     return prefix_of(LeafBlock("paragraph", tuple(shared)), width).rest
-
-
-def _quote() -> tuple[RowPiece, RowPiece]:
-    bar = RowPiece("▌ ", "bar", own=False)
-    return bar, bar
 
 
 def _item(frame: BlockFrame, depth: int, task: str) -> tuple[RowPiece, RowPiece]:

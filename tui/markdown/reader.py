@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from tui.markdown.blocks import (
     MAX_CELLS,
@@ -22,8 +23,9 @@ from tui.markdown.blocks import (
     BlockFrame,
     LeafBlock,
     LeafKind,
+    alignments,
+    split_row,
 )
-from tui.markdown.cells import delimiter_columns, split_row
 from tui.markdown.inline import without_towers
 
 _FENCE = re.compile(r"(`{3,}|~{3,})(.*)", re.DOTALL)
@@ -41,25 +43,18 @@ class Mark:
     leaves: int
     last: tuple[LeafBlock, LeafKind, int, int, int, str] | None  # with its kind, level, size, number of lines and last line
     open: LeafBlock | None
-    frames: tuple[BlockFrame, ...]
-    lists: tuple[tuple[str, int] | None, ...]
-    blank: bool
-    pending: int
-    deep: bool
-    cells: int
-    hollow: int
-    count: int
+    state: dict[str, Any]  # all attributes of the reader
 
 
 class BlockReader:
-    """Leaves, from lines."""
+    """Leaves, from lines. Beside the leaves and the definitions, which grow, all its state is immutable: see ``mark``."""
 
     def __init__(self) -> None:
         self.leaves: list[LeafBlock] = []
         self.definitions: dict[str, str] = {}  # label -> address, as written
         self._open: LeafBlock | None = None
         self._frames: tuple[BlockFrame, ...] = ()
-        self._lists: list[tuple[str, int] | None] = []  # at each depth the list that goes on there: delimiter, last number
+        self._lists: tuple[tuple[str, int] | None, ...] = ()  # at each depth the list that goes on there: delimiter, last number
         self._blank = False
         self._pending = 0  # innermost frames that no leaf shows yet
         self._cells = 0  # in all tables
@@ -70,10 +65,7 @@ class BlockReader:
     def mark(self) -> Mark:
         leaf = self.leaves[-1] if self.leaves else None
         last = (leaf, leaf.kind, leaf.level, leaf.size, len(leaf.lines), leaf.lines[-1] if leaf.lines else "") if leaf else None
-        return Mark(
-            len(self.leaves), last, self._open, self._frames, tuple(self._lists), self._blank, self._pending, self._deep,
-            self._cells, self._hollow, self._count,
-        )  # fmt: skip
+        return Mark(len(self.leaves), last, self._open, {**vars(self)})
 
     def rewind(self, mark: Mark) -> None:
         """Forget what was read since ``mark``, the latest. Definitions are kept: they are only taken from whole lines."""
@@ -86,9 +78,7 @@ class BlockReader:
             del leaf.lines[count:]
             if leaf.joined:
                 leaf.joined = {index for index in leaf.joined if index < count}
-        self._open, self._frames, self._lists = mark.open, mark.frames, list(mark.lists)
-        self._blank, self._pending, self._deep = mark.blank, mark.pending, mark.deep
-        self._cells, self._hollow, self._count = mark.cells, mark.hollow, mark.count
+        vars(self).update(mark.state)
 
     def read(self, line: str, *, whole: bool = True) -> None:
         """One line without its newline; not ``whole``: more of it may come, and ``rewind`` will be called before that."""
@@ -282,7 +272,7 @@ class BlockReader:
         header = paragraph.lines[-1]
         if "|" not in header or self._deep or self._cells >= MAX_CELLS:
             return False
-        if not (columns := delimiter_columns(body)) or len(split_row(header)) != columns:
+        if not (columns := len(alignments(body))) or len(split_row(header)) != columns:
             return False
         self._cells += 2 * columns
         if len(paragraph.lines) == 1 and not paragraph.glued:
@@ -298,8 +288,7 @@ class BlockReader:
 
     def _open_quote(self, frames: tuple[BlockFrame, ...], new: int) -> BlockFrame:
         self._interrupt(frames, new)
-        del self._lists[len(frames) :]
-        self._lists.append(None)
+        self._lists = (*self._lists[: len(frames)], None)
         return BlockFrame("")
 
     def _open_item(self, frames: tuple[BlockFrame, ...], new: int, item: re.Match[str], width: int, indent: int) -> BlockFrame:
@@ -309,8 +298,7 @@ class BlockReader:
         number = int(item[2] or 0)
         if before and before[0] == delimiter:
             number = before[1] + 1
-        del self._lists[depth:]
-        self._lists.append((delimiter, number))
+        self._lists = (*self._lists[:depth], (delimiter, number))
         return BlockFrame(f"{number}{delimiter}" if item[2] else delimiter, width, indent)
 
     def _interrupt(self, frames: tuple[BlockFrame, ...], new: int) -> None:
@@ -322,12 +310,9 @@ class BlockReader:
         """Frames deeper than ``depth`` end; those that nothing was shown of get an empty leaf."""
         unseen = len(self._frames) - depth
         if self._pending and unseen > 0:
-            self._show_empty()
+            self.leaves.append(LeafBlock("paragraph", self._frames, self._pending, self._blank))
+            self._pending, self._blank = 0, False
         self._frames = self._frames[:depth]
-
-    def _show_empty(self) -> None:
-        self.leaves.append(LeafBlock("paragraph", self._frames, self._pending, self._blank))
-        self._pending, self._blank = 0, False
 
     def _close(self, depth: int) -> None:
         self._open = None
@@ -336,7 +321,7 @@ class BlockReader:
     def _add(self, kind: LeafKind, frames: tuple[BlockFrame, ...], new: int, lines: list[str]) -> LeafBlock:
         """A leaf in ``frames``, the last ``new`` of which begin with it."""
         self._close(len(frames) - new)
-        del self._lists[len(frames) :]
+        self._lists = self._lists[: len(frames)]
         leaf = LeafBlock(kind, frames, self._pending + new, self._blank, lines=lines, size=sum(map(_size, lines)))
         self.leaves.append(leaf)
         self._frames, self._open, self._pending, self._blank, self._hollow = frames, leaf, 0, False, 0

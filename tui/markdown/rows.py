@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from tui.markdown.inline import InlineRun
 
-
-class ClickAction(NamedTuple):
-    """What a click does: ("link", address) or ("copy", ""), which stands for the leaf's code."""
-
-    kind: str
-    target: str
+ClickAction = tuple[str, str]  # what a click does: ("link", address) or ("copy", ""), which stands for the leaf's code
 
 
 class RowPiece(NamedTuple):
@@ -32,23 +27,8 @@ class Row(NamedTuple):
     start: int = 0
 
 
-class Laid(Protocol):
-    """A leaf at one width."""
-
-    @property
-    def height(self) -> int: ...
-
-    @property
-    def lines(self) -> int:
-        """How many lines of text it has."""
-
-    def row(self, y: int) -> Row: ...
-
-    def text(self) -> Sequence[str]: ...
-
-
 class Rows:
-    """Rows that are all there."""
+    """A leaf at one width, as rows that are all there. ``lines`` are those of its text."""
 
     def __init__(self, rows: list[Row], text: list[str]) -> None:
         self._rows, self._text = rows, text
@@ -74,7 +54,7 @@ class Rows:
 
 
 def pieces_of(runs: Iterable[InlineRun]) -> list[RowPiece]:
-    return [RowPiece(run.text, run.style, ClickAction("link", run.href) if run.href else None) for run in runs]
+    return [RowPiece(run.text, run.style, ("link", run.href) if run.href else None) for run in runs]
 
 
 def cut(pieces: Sequence[RowPiece], start: int, end: int) -> list[RowPiece]:

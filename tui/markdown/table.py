@@ -7,8 +7,7 @@ from functools import partial
 
 from rich.cells import cell_len
 
-from tui.markdown.blocks import LeafBlock
-from tui.markdown.cells import Align, alignments, split_row
+from tui.markdown.blocks import Align, LeafBlock, alignments, split_row
 from tui.markdown.inline import InlineRun, References, parse, plain_runs
 from tui.markdown.prefix import Prefix
 from tui.markdown.rows import Row, RowPiece, cut, pieces_of
@@ -67,9 +66,7 @@ class TableRows:
     def height(self) -> int:
         return len(self._rows)
 
-    @property
-    def lines(self) -> int:
-        return len(self._rows)
+    lines = height
 
     def row(self, y: int) -> Row:
         return self._rows[y]

@@ -11,6 +11,7 @@ with an empty line before it. A content that has the last line in it gets a numb
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import re
@@ -185,16 +186,12 @@ def _text(name: str, data: bytes, size: int, most: int) -> str:
 def _whole_lines(data: bytes) -> bytes:
     """Up to the last line's end or, where a line is all there is, up to the last whole character."""
     end = data.rfind(b"\n") + 1
-    return data[:end] if end else data.decode("utf-8", "ignore").encode() if _is_cut_text(data) else data
-
-
-def _is_cut_text(data: bytes) -> bool:
-    """Whether nothing but the last character is broken."""
-    try:
-        data.decode()
-    except UnicodeDecodeError as e:
-        return e.end == len(data) and e.start > len(data) - 4
-    return True
+    if not end:
+        try:
+            _, end = codecs.utf_8_decode(data, "strict", False)
+        except UnicodeDecodeError:  # no text at all
+            return data
+    return data[:end]
 
 
 def with_files(typed: str, files: Sequence[Attachment]) -> str:

@@ -1,4 +1,4 @@
-"""Finding files by a few letters of their path, below one folder."""
+"""The files below one folder that ``@`` can name: looked through now and then, and found by a few letters of their path."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from heapq import nlargest
 from itertools import chain, islice
 from pathlib import Path
+from time import monotonic
 
 MOST_ENTRIES = 20_000
+_FRESH = 10.0  # seconds after which the files are looked through again
+_MANY = 2_000
 _IGNORED = frozenset({"node_modules", "__pycache__"})  # and what is hidden
 _LOOKED_AT = 300  # of the matches, this many are scored letter by letter
 _WORD_START = re.compile(r"(?<![^\W_])[^\W_]")
@@ -125,6 +128,43 @@ class Finder:
         return score - path.count("/") * 0.5
 
 
+class FileIndex:
+    """What is known of the files below a folder. ``scan`` is called in a thread; everything else belongs to the screen's.
+
+    Attributes:
+        scanning: whether somebody looks through the files just now.
+        scans: how often that was done.
+        finder: finds among what is known.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.scanning, self.scans = False, 0
+        self._root, self._ended = root, 0.0
+        self.finder = Finder(Paths())
+
+    @property
+    def has_many(self) -> bool:
+        """Whether a search takes so long that it should wait for a pause in the typing."""
+        return len(self.finder.paths.names) > _MANY
+
+    def begin(self) -> bool:
+        """Whether a scan is due. If so, the caller must now call ``scan`` in a thread, and ``take`` with its result."""
+        if self.scanning or (self.scans and monotonic() - self._ended < _FRESH):
+            return False
+        self.scanning = True
+        return True
+
+    def scan(self) -> Paths:
+        """Look through the folder."""
+        return scan(self._root)
+
+    def take(self, paths: Paths) -> None:
+        """Know these files from now on."""
+        self.scanning, self._ended = False, monotonic()
+        self.scans += 1
+        self.finder = Finder(paths)
+
+
 def _closeness(query: str, text: str) -> float:
     """A point for each letter, two more at the start of a word, two more beside the one before; 0 if it does not match."""
     whole = text.find(query)
@@ -148,8 +188,5 @@ def _closeness(query: str, text: str) -> float:
 
 def _follow(letters: str, text: str, at: int) -> bool:
     """Whether the letters come after ``at``, in their order."""
-    for letter in letters:
-        at = text.find(letter, at + 1)
-        if at < 0:
-            return False
-    return True
+    rest = iter(text[at + 1 :])
+    return all(letter in rest for letter in letters)

@@ -1,4 +1,7 @@
-"""What a person has sent before, for the Up key: one JSON text a line in SPRIG_HOME, shared by all that run at once."""
+"""What a person has sent before, for the Up key, and what is being written meanwhile.
+
+What was sent is one JSON text a line in SPRIG_HOME, shared by all that run at once.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from agent.errors import SprigError
-from agent.files import publish
+from agent.files import atomic_write
 from agent.home import home
 
+Mode = Literal["write", "edit", "search"]
 MOST = 1_000  # entries
 _LONGEST = 100_000  # characters of an entry that goes to the disk; a longer one is remembered until the program ends
 _MOST_READ = 4_000_000  # bytes, from the end of the file
@@ -67,7 +72,7 @@ class History:
             lines = [json.dumps(text).encode() + b"\n" for text in _without_repeats(earlier)]
             while sum(map(len, lines)) > _MOST_READ // 2:
                 del lines[: len(lines) // 4 + 1]
-            _replace(self.path, b"".join(lines))
+            atomic_write(self.path, b"".join(lines), mode=0o600)
 
 
 class Walk:
@@ -94,6 +99,42 @@ class Walk:
             return False
         self._at = at
         return True
+
+
+class Draft:
+    """What is being written: a message, an earlier one anew, or the words of a search; and what comes back after it.
+
+    Attributes:
+        mode: "write" a message, "edit" an earlier one, or "search" what was sent.
+        title: says what is edited or searched.
+        walk: through the history, while the Up key leads through it.
+    """
+
+    def __init__(self) -> None:
+        self.mode: Mode = "write"
+        self.title = ""
+        self.walk: Walk | None = None
+        self._beneath: list[tuple[Mode, str, str]] = []  # mode, title and text to come back to
+
+    @property
+    def covers(self) -> bool:
+        """Whether something else comes back when this is over."""
+        return bool(self._beneath)
+
+    def begin(self, mode: Literal["edit", "search"], title: str, text: str) -> None:
+        """Do something else; ``text`` is what has been written so far."""
+        self._beneath.append((self.mode, self.title, text))
+        self.mode, self.title, self.walk = mode, title, None
+
+    def come_back(self) -> str:
+        """Go on with what was there before. Returns its text."""
+        self.mode, self.title, text = self._beneath.pop()
+        self.walk = None
+        return text
+
+    def is_recalled(self, text: str) -> bool:
+        """Whether a text is what the history has just put there, and nobody has typed."""
+        return self.walk is not None and text == self.walk.text
 
 
 @contextlib.contextmanager
@@ -124,16 +165,6 @@ def _is_same(fd: int, path: Path) -> bool:
 def _ends_well(fd: int) -> bool:
     size = os.fstat(fd).st_size
     return size == 0 or os.pread(fd, 1, size - 1) == b"\n"
-
-
-def _replace(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(data)
-        publish(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[list[str], bool]:

@@ -1,4 +1,4 @@
-"""What can be completed at the cursor: a command at the start, a file behind an @."""
+"""A slash: whether a text is a command or a message; and what can be completed at the cursor: a command, or a file after an @."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent.text import display
+from agent.text.nearest import nearest
 
 KnownCommand = tuple[str, str, str]  # name, what it is about, a hint at its arguments
+_WORD = re.compile(r"/([^\s/]+)(?=\s|\Z)")
+_LIKE_A_COMMAND = re.compile(r"/[A-Za-z?][\w-]*(?: [^\n]*)?")
 _COMMAND = re.compile(r"/([^\s/]*)")
 _FILE = re.compile(r"""(?:^|(?<=[\s(\[{<'"`]))@(?:"(?P<quoted>[^"]*)|(?P<bare>[^\s"@]*))\Z""")
 _LOOKED_BACK = 300  # characters before the cursor
@@ -41,6 +44,18 @@ class Trigger:
     kind: Literal["command", "file"]
     query: str
     start: int
+
+
+def slash_word(text: str, known: Sequence[str]) -> str | None:
+    """The first word of a command, which need not be a known one; None if the text is a message: "/usr/bin/env is a path"."""
+    found = _WORD.match(text)
+    is_command = found is not None and (found[1] in known or _LIKE_A_COMMAND.fullmatch(text.rstrip()))
+    return found[1] if found is not None and is_command else None
+
+
+def meant(word: str, known: Sequence[str]) -> str | None:
+    """The command that was probably meant."""
+    return next((name for name in known if name.startswith(word)), None) or nearest(word, known)
 
 
 def trigger(before: str, row: int) -> Trigger | None:

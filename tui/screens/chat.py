@@ -3,107 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.widgets import Footer, Static
 
-from agent.text import display
-from tui.screens.sessions_side import SessionsSide
-from tui.talk.setup import Setup
-from tui.terminal.compositor import RowCompositor
-from tui.widgets.conversation import Conversation
+from tui.screens.chat_view import ChatView
 from tui.widgets.prompt.prompt import Prompt
 from tui.widgets.status_line import StatusLine
-from tui.widgets.welcome import Welcome
 
 if TYPE_CHECKING:
     from tui.screens.chat_messages import ChatMessages
     from tui.screens.chat_notes import ChatNotes
-    from tui.screens.roles import Sprig
-    from tui.talk.notes import AgentFacts
-    from tui.talk.work import Work
     from tui.widgets.approval.question import ApprovalView
     from tui.widgets.messages.answer_text import AnswerText
     from tui.widgets.messages.entry import EntryView
     from tui.widgets.messages.notice import Notice
+    from tui.widgets.sessions.panel import SessionsPanel
+
+_BESIDE = 60  # columns from which there is room for the panel of the sessions beside the conversation
 
 
+@dataclass
 class NotesArrived(Message):
     """What happened since the last ones."""
 
-    def __init__(self, notes: Sequence[Any]) -> None:
-        self.notes = notes
-        super().__init__()
+    notes: Sequence[Any]
 
 
-class ChatScreen(SessionsSide):
-    """The screen with the conversation, the prompt and the status line.
-
-    Attributes:
-        facts: of the model and the agent; None until it is ready.
-        setup: what the agent is made of, or will be.
-        session, session_title: of the conversation; "" before its first message.
-        busy: whether the agent works on a message.
-        queue: messages that wait for their turn.
-        edited: the parent of the message that is being edited, in a tuple; None when none is.
-    """
+class ChatScreen(ChatView):
+    """Does what keys and messages ask for, itself or by the talk. What it gets goes no further: nobody above asks for it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Stop", id="chat.stop", show=False),
         Binding("ctrl+o", "sessions", "Sessions", id="chat.sessions"),
         Binding("ctrl+n", "new", "New", id="chat.new"),
-        Binding("ctrl+l", "model", "Model", id="chat.model"),
+        Binding("ctrl+l", "app.pick_model", "Model", id="chat.model"),
         Binding("ctrl+t", "thinking", "Thinking", id="chat.thinking", show=False),
         Binding("ctrl+g", "again", "Again", id="chat.again", show=False),
         Binding("alt+c", "copy_answer", "Copy", id="chat.copy", show=False),
         Binding("ctrl+up,alt+up", "messages", "Messages", id="chat.messages", show=False),
         Binding("pageup", "scroll(-1)", "Page up", id="chat.page_up", show=False, priority=True),
         Binding("pagedown", "scroll(1)", "Page down", id="chat.page_down", show=False, priority=True),
-        Binding("alt+v", "voice", "Voice", id="chat.voice", show=False),
-        Binding("f1", "help", "Help", id="chat.help"),
+        Binding("alt+v", "app.voice", "Voice", id="chat.voice", show=False),
+        Binding("f1", "command('/help')", "Help", id="chat.help"),
     ]
 
-    def __init__(self, sprig: Sprig) -> None:
-        super().__init__(sprig)
-        self._compositor = RowCompositor()
-        self.facts: AgentFacts | None = None
-        self.setup = Setup()
-        self.queue: list[str] = []
-        self.edited: tuple[int | None] | None = None
-
-    def compose(self) -> ComposeResult:
-        settings = self.sprig.settings
-        with Horizontal(id="body"), Vertical(id="main"):
-            yield Static("", id="title", markup=False)
-            yield Welcome()
-            yield Conversation(fold_after=settings.screen.fold_results)
-            yield Static("", id="queue", markup=False)
-            with Vertical(id="bottom"):
-                yield Prompt(commands=self.sprig.commands, root=self.sprig.root)
-        yield StatusLine()
-        yield Footer(compact=True, show_command_palette=False)
-
-    def on_mount(self) -> None:
-        self.query_one("#queue").display = False
-        self._show_welcome()
-        self.show_title()
-        self.query_one(Prompt).focus()
-
     # What the first paint does not need is loaded when it is first wanted.
-
-    @cached_property
-    def work(self) -> Work:
-        """What the agent is doing."""
-        from tui.talk.work import Work
-
-        return Work()
 
     @cached_property
     def notes(self) -> ChatNotes:
@@ -119,15 +68,10 @@ class ChatScreen(SessionsSide):
 
         return ChatMessages(self)
 
-    @property
-    def conversation(self) -> Conversation:
-        return self.query_one(Conversation)
-
     # What a person says.
 
     @on(Prompt.Sent)
     async def _sent(self, event: Prompt.Sent) -> None:
-        event.stop()
         self.sprig.settle_voice()
         text, edited = event.attached.text, self.edited
         self.edited = None
@@ -137,37 +81,8 @@ class ChatScreen(SessionsSide):
         else:
             await self.send(text)
 
-    async def send(self, text: str) -> None:
-        """A message for the agent: now, or when its turn comes."""
-        if self.busy or not self.sprig.begun:
-            self.queue.append(text)
-            self._show_queue()
-        else:
-            self.start()  # first: nobody may think meanwhile that the agent has nothing to do
-            from tui.widgets.messages.user import UserMessage
-
-            await self.conversation.add(UserMessage(text))
-            self._show_welcome()
-            self.sprig.talk.ask(text)
-
-    async def send_next(self) -> None:
-        """The next message that waits, if the agent has nothing to do."""
-        if self.queue and not self.busy:
-            text = self.queue.pop(0)
-            self._show_queue()
-            await self.send(text)
-
-    def start(self) -> None:
-        """The agent has been given something to do."""
-        self.busy = True
-        self.prompt.busy = True
-        self.conversation.follow()
-        self.work.asked()
-        self.show_status()
-
     @on(Prompt.CommandGiven)
     async def _command(self, event: Prompt.CommandGiven) -> None:
-        event.stop()
         await self.sprig.run_command(event.text)
 
     @on(Prompt.UnknownCommand)
@@ -187,46 +102,37 @@ class ChatScreen(SessionsSide):
 
     @on(NotesArrived)
     async def _notes(self, event: NotesArrived) -> None:
-        event.stop()
         with self.app.batch_update():
             for note in event.notes:
                 self.work.note(note)
                 await self.notes.take(note)
-            self._show_welcome()
+            self.show_welcome()
         self.show_status()
 
     async def on_approval_view_decided(self, event: ApprovalView.Decided) -> None:
-        event.stop()
         await self.notes.answered(event)
+
+    @on(StatusLine.DetailsWanted)
+    async def _details(self) -> None:
+        await self.sprig.run_command("/status")
 
     # Messages that are there.
 
     async def on_entry_view_wanted(self, event: EntryView.Wanted) -> None:
-        event.stop()
         await self.messages.want(event.view, event.what)
 
     def on_entry_view_left(self, event: EntryView.Left) -> None:
-        event.stop()
         if event.step > 0:
             self.prompt.focus()
 
     async def on_answer_text_copy_code(self, event: AnswerText.CopyCode) -> None:
-        event.stop()
         await self.copy(event.text)
 
     async def on_answer_text_link_clicked(self, event: AnswerText.LinkClicked) -> None:
         """A model's link is never opened: it goes to the clipboard, where a person sees what it is."""
-        event.stop()
         await self.copy(event.href)
 
-    async def copy(self, text: str) -> None:
-        """Text to the clipboard, and a word about it."""
-        from tui.terminal.clipboard import copy
-
-        self.tell(await copy(self.app, text))
-
     async def on_notice_offer_taken(self, event: Notice.OfferTaken) -> None:
-        event.stop()
         match event.action:
             case "again":
                 await self.messages.again()
@@ -239,33 +145,52 @@ class ChatScreen(SessionsSide):
             case "new":
                 self.action_new()
             case "model":
-                self.action_model()
-            case _:
-                pass
+                self.sprig.action_pick_model()
         self.prompt.focus()
 
-    async def ask(self, question: ApprovalView) -> None:
-        """Put a question into the place of the prompt."""
-        self.prompt.display = False
-        await self.query_one("#bottom").mount(question)
-        question.focus()
+    # The panel of the sessions.
 
-    async def end_question(self) -> None:
-        """Take the question away; the prompt is back."""
-        await self.query("#bottom > ApprovalView").remove()
-        self.prompt.display = True
+    def on_sessions_panel_open_wanted(self, event: SessionsPanel.OpenWanted) -> None:
+        if self.busy:
+            self.tell("The agent is answering; Esc stops it, then another conversation can be opened.", kind="warning")
+            return
+        self.close_sessions(if_narrow=True)
+        self.sprig.talk.load(event.session_id, event.message_id)
+        if event.message_id is None:
+            self.prompt.focus()
+
+    def on_sessions_panel_new_wanted(self) -> None:
+        self.action_new()
+
+    def on_sessions_panel_deleted(self, event: SessionsPanel.Deleted) -> None:
+        if event.session_id == self.session:
+            self.sprig.talk.load(None)
+
+    def on_sessions_panel_renamed(self, event: SessionsPanel.Renamed) -> None:
+        self.renamed(event.session_id, event.title)
+
+    def on_sessions_panel_close_wanted(self) -> None:
+        self.close_sessions()
         self.prompt.focus()
 
-    def know(self, facts: AgentFacts | None) -> None:
-        """Another agent is there, or none."""
-        self.facts = facts  # not the setup: what was changed since is on its way
-        self.query_one(Welcome).know(facts)
-        self.show_title()
+    def renamed(self, session: str, title: str) -> None:
+        """A conversation has another title."""
+        if session == self.session:
+            self.session_title = title
+            self.show_title()
 
-    def change(self, setup: Setup) -> None:
-        """Make another agent of the same conversation."""
-        self.setup = setup
-        self.sprig.talk.open(setup)
+    def open_sessions(self, search: str = "") -> None:
+        from tui.widgets.sessions.panel import SessionsPanel
+
+        panel = SessionsPanel(self.sprig.store(), current=self.session or None, search=search)
+        self.query_one("#body").mount(panel, before=0)
+        self.add_class("-sessions")
+        self.call_after_refresh(panel.focus_list)
+
+    def close_sessions(self, *, if_narrow: bool = False) -> None:
+        if not if_narrow or self.size.width < _BESIDE:
+            self.query("SessionsPanel").remove()
+            self.remove_class("-sessions")
 
     # Keys.
 
@@ -278,9 +203,6 @@ class ChatScreen(SessionsSide):
         elif self.focused is None or not self.prompt.has_focus_within:
             self.close_sessions()
             self.prompt.focus()
-
-    def action_model(self) -> None:
-        self.sprig.pick_model()
 
     async def action_again(self) -> None:
         await self.messages.again()
@@ -299,43 +221,20 @@ class ChatScreen(SessionsSide):
     def action_scroll(self, pages: int) -> None:
         self.conversation.scroll_relative(y=pages * max(1, self.conversation.size.height - 2), animate=False)
 
-    async def action_help(self) -> None:
-        await self.sprig.run_command("/help")
+    async def action_command(self, text: str) -> None:
+        await self.sprig.run_command(text)
 
-    def action_voice(self) -> None:
-        self.sprig.voice_key()
+    def action_new(self) -> None:
+        if self.busy:
+            self.tell("The agent is answering; Esc stops it, then a new conversation can begin.", kind="warning")
+            return
+        self.close_sessions(if_narrow=True)
+        self.sprig.talk.load(None)
+        self.prompt.focus()
 
-    # What is shown around.
-
-    @on(StatusLine.DetailsWanted)
-    async def _details(self, event: StatusLine.DetailsWanted) -> None:
-        event.stop()
-        await self.sprig.run_command("/status")
-
-    def _show_welcome(self) -> None:
-        empty = not self.conversation.children
-        self.query_one(Welcome).display = empty
-        self.conversation.display = not empty
-
-    def show_status(self) -> None:
-        self.query_one(StatusLine).update(replace(self.work.status(), queued=len(self.queue)))
-
-    def show_title(self) -> None:
-        parts = [self.session_title or "New conversation"]
-        if self.facts is not None:
-            parts.append(self.facts.name)
-        self.query_one("#title", Static).update(display("  ·  ".join(parts)))
-        self.app.title = f"Sprig: {display(parts[0])}"
-
-    def _show_queue(self) -> None:
-        line = self.query_one("#queue", Static)
-        line.display = bool(self.queue)
-        line.update("\n".join(f"next: {display(text)[:200]}" for text in self.queue))
-
-    def give_queue_back(self) -> None:
-        """Put what waits back into the prompt, before what is being written there: nothing is sent unseen."""
-        waiting, self.queue = self.queue, []
-        self._show_queue()
-        texts = [*waiting, self.prompt.text]
-        if waiting:
-            self.prompt.text = "\n\n".join(t for t in texts if t)
+    def action_sessions(self) -> None:
+        if self.query("SessionsPanel"):
+            self.close_sessions()
+            self.prompt.focus()
+        else:
+            self.open_sessions()

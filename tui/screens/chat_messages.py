@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tui.prompt.attach import split
+from tui.screens.chat_view import ChatView
 from tui.talk.entries import Entry, question_before
 from tui.widgets.messages.answer import AnswerMessage
 from tui.widgets.messages.entry import EntryView
 from tui.widgets.messages.tool_call import ToolCallView
 
-if TYPE_CHECKING:
-    from tui.screens.roles import Chat
-
 
 class ChatMessages:
     """Does with a message of the chat what a key or a command asks for."""
 
-    def __init__(self, chat: Chat) -> None:
+    def __init__(self, chat: ChatView) -> None:
         self._chat = chat
 
     async def want(self, view: EntryView, what: str) -> None:
@@ -38,8 +34,6 @@ class ChatMessages:
                     self._chat.sprig.talk.go(other)
             case "thinking" if isinstance(view, AnswerMessage) and view.thinking is not None:
                 view.thinking.toggle()
-            case _:
-                pass
 
     async def copy_code(self, view: AnswerMessage, number: int | None = None) -> None:
         blocks = view.code_blocks

@@ -12,7 +12,7 @@ from tui.widgets.messages.user import UserMessage
 from tui.widgets.run_view import MODEL, OPEN, SMALLER, RunView
 
 if TYPE_CHECKING:
-    from tui.screens.roles import Chat
+    from tui.screens.chat_view import ChatView
     from tui.talk.entries import Entry
     from tui.widgets.approval.question import ApprovalView
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class ChatNotes:
     """Takes note after note. Loaded with the first one: before it there is nothing to tell."""
 
-    def __init__(self, chat: Chat) -> None:
+    def __init__(self, chat: ChatView) -> None:
         self._chat = chat
         self._run: RunView | None = None
         self._question: n.Question | None = None
@@ -41,7 +41,7 @@ class ChatNotes:
                 chat.show_title()
             case n.Began(text):
                 self._run = RunView(chat.conversation, fold_after=chat.sprig.settings.screen.fold_results)
-                if text is not None and not self._has_live_question():
+                if text is not None and self._live_message() is None:
                     await chat.conversation.add(UserMessage(text))
             case n.Settled(entries, session, title, _):
                 await self._settled(entries, session, title)
@@ -60,14 +60,15 @@ class ChatNotes:
                 if self._run is not None:
                     await self._run.show(note)
 
-    def _has_live_question(self) -> bool:
+    def _live_message(self) -> UserMessage | None:
+        """The last message, while it is not kept."""
         view = self._chat.conversation.last()
-        return isinstance(view, UserMessage) and view.entry is None
+        return view if isinstance(view, UserMessage) and view.entry is None else None
 
     async def _opened(self, facts: n.AgentFacts) -> None:
         chat = self._chat
         chat.know(facts)
-        chat.sprig.opened(facts)
+        chat.sprig.remember(model=facts.path)
         for problem in facts.problems:
             await chat.conversation.add(Notice(problem, kind="warning"))
 
@@ -77,7 +78,7 @@ class ChatNotes:
         if session:
             chat.session, chat.session_title = session, title
             await chat.conversation.settle(entries)
-            chat.sprig.kept(session)
+            chat.sprig.remember(session=session)
         chat.busy = chat.prompt.busy = False
         chat.show_title()
         if chat.sprig.settings.screen.bell and not chat.app.app_focus:
@@ -87,10 +88,9 @@ class ChatNotes:
     async def _not_asked(self, text: str | None, why: str) -> None:
         """The person gets the text back; the message that was shown for it goes."""
         chat = self._chat
-        view = chat.conversation.last()
-        if text is not None and isinstance(view, UserMessage) and view.entry is None:
-            await chat.conversation.drop(view)
         if text is not None:
+            if (view := self._live_message()) is not None:
+                await chat.conversation.drop(view)
             chat.queue.insert(0, text)
         chat.give_queue_back()
         await chat.conversation.add(Notice(why, kind="error", offers=(MODEL,) if chat.facts is None else ()))
@@ -104,7 +104,7 @@ class ChatNotes:
         self._question = question
         view = self._run.call(question.request.call) if self._run is not None else None
         if view is not None:
-            view.waiting()
+            view.become("waiting")
         screen = chat.sprig.settings.screen
         await chat.ask(ApprovalView(question.request, grace=screen.approval_grace, reduced_motion=screen.reduced_motion))
         if screen.bell and not chat.app.app_focus:
@@ -121,7 +121,7 @@ class ChatNotes:
             chat.sprig.keep_rule(event.rule)
         view = self._run.call(question.request.call) if self._run is not None else None
         if view is not None and event.answer.allowed:
-            view.running()
+            view.become("running")
         chat.work.answered()
         chat.sprig.talk.answer(question.number, event.answer, event.rule)
 

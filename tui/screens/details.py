@@ -35,9 +35,6 @@ class DetailsScreen(Dialog[None]):
         if self._note:
             yield Static(display(self._note, lines=True), id="note", markup=False)
 
-    def on_mount(self) -> None:
-        self.query_one(VerticalScroll).focus()
-
     def on_resize(self, event: events.Resize) -> None:
         self.query_one(VerticalScroll).styles.max_height = self.list_height(12)
         self.query_one("#rows", Static).update(rows_content(self._rows, event.size.width))

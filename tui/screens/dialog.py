@@ -1,4 +1,7 @@
-"""What every dialog has: a box with a heading, its parts, and a line of the keys, which can be clicked as well."""
+"""What every dialog has: a box with a heading, its parts, and a line of the keys, which can be clicked as well.
+
+And the shortest one: a question before something is lost.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen, ScreenResultType
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Button, Static
 
 from agent.text import display
 
@@ -21,7 +24,7 @@ BACK: KeyHint = ("Esc", "back", "leave")
 
 
 class Dialog(ModalScreen[ScreenResultType]):
-    """Lies over the chat; on a small screen it takes all of it. Esc leaves without a result."""
+    """Lies over the chat; on a small screen it takes all of it. Its first part has the focus. Esc leaves without a result."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", show=False)]
     KEYS: ClassVar[tuple[KeyHint, ...]] = (BACK,)
@@ -41,6 +44,12 @@ class Dialog(ModalScreen[ScreenResultType]):
         """The widgets between the heading and the keys."""
         return ()
 
+    def say(self, text: str, *, wrong: bool = False) -> None:
+        """Put a line, safe to show, into the part ``#about``."""
+        about = self.query_one("#about", Static)
+        about.update(f"✗ {text}" if wrong else text)
+        about.set_class(wrong, "-wrong")
+
     def say_keys(self, keys: tuple[KeyHint, ...]) -> None:
         """Other keys hold now."""
         self.query_one("#keys", Static).update(key_line(keys))
@@ -52,6 +61,32 @@ class Dialog(ModalScreen[ScreenResultType]):
 
     def action_leave(self) -> None:
         self.dismiss(None)
+
+
+class ConfirmScreen(Dialog[bool]):
+    """Yes or no. "No" comes first and has the focus: Enter, pressed by habit, loses nothing."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,up", "app.focus_previous", "Before", show=False),
+        Binding("right,down", "app.focus_next", "Next", show=False),
+    ]
+    KEYS: ClassVar[tuple[KeyHint, ...]] = (("←→", "move", ""), ("Enter", "choose", ""), ("Esc", "no", "leave"))
+
+    def __init__(self, question: str, yes_label: str) -> None:
+        """``question`` may be any text; ``yes_label`` says what happens."""
+        super().__init__(question)
+        self._yes_label = yes_label
+
+    def parts(self) -> Iterable[Widget]:
+        with Horizontal():
+            yield Button("No", id="no", compact=True)
+            yield Button(self._yes_label, id="yes", compact=True, variant="error")
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        self.dismiss(event.button.id == "yes")
+
+    def action_leave(self) -> None:
+        self.dismiss(False)
 
 
 def key_line(keys: Iterable[KeyHint]) -> Content:

@@ -8,7 +8,6 @@ from pathlib import Path
 from textwrap import wrap
 from typing import ClassVar
 
-from textual import events
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
@@ -48,10 +47,7 @@ class HelpScreen(Dialog[None]):
         with VerticalScroll():
             yield Static(id="text")
 
-    def on_mount(self) -> None:
-        self.query_one(VerticalScroll).focus()
-
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self) -> None:
         self.call_after_refresh(self._show)
 
     def action_names(self) -> None:

@@ -7,23 +7,29 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, on, work
+from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from agent.errors import SprigError
-from agent.models.demo import HOW_TO_GET
+from agent.files import human_size
+from agent.models.choices import ModelChoice
+from agent.models.demo import HOW_TO_GET, TITLE
 from agent.text import display
-from tui.offers import LastTalk, at_path, look
+from tui.offers import LastTalk, at_path, look, why_not
 from tui.screens.dialog import BACK, Dialog, KeyHint
-from tui.screens.picker_rows import PickerRow, about, row_content, searched
 
 if TYPE_CHECKING:
     from agent.sessions.store import Store
 
+PickerRow = LastTalk | ModelChoice | None  # None stands for a file elsewhere
+_ONE_LINE = 96  # columns from which a model takes one line
+_FEW = 60  # columns below which words are left out
+_NAME_MOST = 200
 _NOTHING = f"""\
 No model is here yet. This makes one, here or on a larger machine:
 
@@ -58,8 +64,7 @@ class PickerScreen(Dialog[Picked]):
     _PATH_KEYS: ClassVar[tuple[KeyHint, ...]] = (("Enter", "open", "choose"), ("^R", "look again", "look"), BACK)
 
     def __init__(self, store: Callable[[], Store] | None = None, session: str | None = None) -> None:
-        """Prepare.
-
+        """
         Args:
             store: opens the sessions, so that a conversation is offered too; None leaves conversations out.
             session: id of the conversation to offer; by default the last one.
@@ -94,67 +99,51 @@ class PickerScreen(Dialog[Picked]):
         self.query_one("#nothing").display = not found
         if found:
             self._show_list(True)
-            self._make_room()
             self._fill()
         else:
             self._show_list(False)
-            self._say("")
+            self.say("")
 
-    def _fill(self) -> None:
+    def _fill(self, at: int | None = 0) -> None:
+        """Show the rows that the filter lets pass, the cursor on the one at ``at`` or on the first."""
         options, words = self.query_one(OptionList), self._filter.value.lower().split()
-        self._shown = [row for row in self._rows if row is None or all(word in searched(row) for word in words)]
+        self._shown = [row for row in self._rows if row is None or all(word in _searched(row) for word in words)]
+        options.styles.max_height = self.list_height(15)
         # The scrollbar takes a column.
         width = self.query_one("#dialog").content_size.width - 1
-        options.set_options([Option(row_content(row, width)) for row in self._shown])
-        options.highlighted = 0
+        options.set_options([Option(_row_content(row, width)) for row in self._shown])
+        options.highlighted = at if at is not None and at < len(self._shown) else 0
 
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self) -> None:
         if self._rows:
-            at = self.query_one(OptionList).highlighted
-            self.call_after_refresh(self._refill, at)
-
-    def _make_room(self) -> None:
-        self.query_one(OptionList).styles.max_height = self.list_height(15)
-
-    def _refill(self, at: int | None) -> None:
-        self._make_room()
-        self._fill()
-        if at is not None and at < len(self._shown):
-            self.query_one(OptionList).highlighted = at
+            self.call_after_refresh(self._fill, self.query_one(OptionList).highlighted)
 
     @on(Input.Changed, "#filter")
-    def _filtered(self, event: Input.Changed) -> None:
-        event.stop()
+    def _filtered(self) -> None:
         if self._rows:
             self._fill()
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        event.stop()
         if event.option_index < len(self._shown):
-            self._say(about(self._shown[event.option_index]))
+            self.say(_about(self._shown[event.option_index]))
 
     # A choice.
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
-        event.stop()
         row = self._shown[event.option_index]
         if row is None:
             self._show_list(False)
-            self._say(about(row))
+            self.say(_about(row))
         elif isinstance(row, LastTalk):
             self.dismiss(Picked(str(row.model.path), row.session))
         elif row.fits:
             self.dismiss(Picked(str(row.path)))
         else:
-            self._say(about(row), wrong=True)
+            self.say(_about(row), wrong=True)
 
     @on(Input.Submitted)
-    def _submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.action_choose()
-
     def action_choose(self) -> None:
         if self._path.display:
             self._check(self._path.value)
@@ -163,18 +152,17 @@ class PickerScreen(Dialog[Picked]):
 
     @work(exclusive=True, group="check")
     async def _check(self, text: str) -> None:
-        self._say("looking at it …")
+        self.say("looking at it …")
         try:
             found = await asyncio.to_thread(at_path, text)
         except SprigError as e:
-            self._say(display(str(e)), wrong=True)
+            self.say(display(str(e)), wrong=True)
         else:
             self.dismiss(Picked(str(found.path)))
 
     @on(Input.Changed, "#path")
-    def _typed(self, event: Input.Changed) -> None:
-        event.stop()
-        self._say("")
+    def _typed(self) -> None:
+        self.say("")
 
     # Which of the two is there.
 
@@ -192,11 +180,6 @@ class PickerScreen(Dialog[Picked]):
         (self._filter if shown else self._path).focus()
         self.say_keys(self.KEYS if shown else self._PATH_KEYS)
 
-    def _say(self, text: str, *, wrong: bool = False) -> None:
-        line = self.query_one("#about", Static)
-        line.set_class(wrong, "-wrong")
-        line.update(f"✗ {text}" if wrong else text)
-
     def action_move(self, how: str) -> None:
         if not self._path.display:
             getattr(self.query_one(OptionList), f"action_{how}")()
@@ -207,3 +190,85 @@ class PickerScreen(Dialog[Picked]):
             self._fill()
         else:
             self.dismiss(None)
+
+
+def _row_content(row: PickerRow, width: int) -> Content:
+    """A row for so many columns: one line, or two where they are few."""
+    if row is None:
+        return Content("  Another file …")
+    if isinstance(row, LastTalk):
+        return _last(row, width)
+    shade = "" if row.fits else "dim"
+    name = Content.assemble("  ", (_shown_name(row), shade or "bold"), (_notes(row), shade))
+    verdict, kind, size, context, need = _facts(row)
+    if width < _FEW:
+        return Content("\n").join([name, Content.styled(f"  {_short_facts(row)}", shade)])
+    if width < _ONE_LINE:
+        facts = " · ".join(part for part in (verdict, kind, size, context, need) if part)
+        return Content("\n").join([name, Content.styled(f"  {facts}", shade)])
+    table = f"{kind[:8]:<8} {size:>9}  {context:<13} {need:<15} {verdict:<12}"
+    return Content.assemble(name.truncate(width - len(table) - 2, ellipsis=True, pad=True), "  ", (table, shade))
+
+
+def _last(row: LastTalk, width: int) -> Content:
+    title, model = _title(row), _shown_name(row.model)
+    if width < _ONE_LINE:
+        return Content("\n").join([Content.assemble("  ", (f"Go on: {title}", "bold")), Content(f"  {model}")])
+    room = max(10, width - len(model) - 5)
+    first = Content.styled(f"Go on: {title}", "bold").truncate(room, ellipsis=True)
+    return Content.assemble("  ", first, f" · {model}")
+
+
+def _facts(model: ModelChoice) -> tuple[str, str, str, str, str]:
+    """Verdict, quantization, size, context, memory; "" for what is not known."""
+    verdict = "✓ fits" if model.fits else "✗ too large" if model.need else "✗ not usable"
+    context = _tokens(model.context or model.trained)
+    need = f"{human_size(model.need)} memory" if model.need else ""
+    return verdict, model.type, human_size(model.size), f"{context} context" if context else "", need
+
+
+def _short_facts(model: ModelChoice) -> str:
+    """The same without the words, for a phone; what it means stands below the list."""
+    verdict, kind, size, _, _ = _facts(model)
+    if not model.fits:
+        return " · ".join(part for part in (verdict, kind, size) if part)
+    return f"✓ {kind} · {size} · {_tokens(model.context)} · {human_size(model.need)} RAM"
+
+
+def _tokens(n: int) -> str:
+    return "" if not n else f"{n // 1024}k" if n % 1024 == 0 else f"{n:,}"
+
+
+def _notes(model: ModelChoice) -> str:
+    words = (["demo, comes with Sprig"] if model.demo else []) + (["used last"] if model.last else [])
+    return "".join(f" · {word}" for word in words)
+
+
+def _shown_name(model: ModelChoice) -> str:
+    """What a person calls it, safe to show."""
+    return TITLE if model.demo else display(model.name[:_NAME_MOST])
+
+
+def _title(row: LastTalk) -> str:
+    return display(" ".join(row.title[:_NAME_MOST].split())) or "Untitled"
+
+
+def _about(row: PickerRow) -> str:
+    """All about a row in a sentence or two, safe to show."""
+    if row is None:
+        return "Type the path of a GGUF file."
+    if isinstance(row, LastTalk):
+        return f"Opens this conversation again, with {_shown_name(row.model)}."
+    if not row.fits:
+        return f"{_shown_name(row)}: {display(why_not(row))}"
+    title = f"{display(row.title[:_NAME_MOST])}: " if row.title else ""
+    return f"{title}takes {human_size(row.need)} of memory with a context of {row.context:,} tokens."
+
+
+def _searched(row: PickerRow) -> str:
+    """The text that a filter looks in."""
+    if row is None:
+        return ""
+    if isinstance(row, LastTalk):
+        return f"go on {row.title} {row.model.name}".lower()
+    return f"{row.name} {row.title} {row.type} {_notes(row)}".lower()

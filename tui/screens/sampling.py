@@ -45,38 +45,28 @@ class SamplingScreen(Dialog[Values]):
                     yield Static(limits(name), classes="limits", markup=False)
         yield Static("", id="about", markup=False)
 
-    def on_mount(self) -> None:
-        self.query_one(Input).focus()
-
     def on_descendant_focus(self) -> None:
         if isinstance(self.focused, Input):
             self._check(self.focused)
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:
-        event.stop()
         if event.input is self.focused:
             self._check(event.input)
 
-    @on(Input.Submitted)
-    def _submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.action_apply()
-
     def _check(self, field: Input) -> bool:
         """Say what is wrong with a field, or what it is for."""
-        about = self.query_one("#about", Static)
         name, wrong = field.id or "", ""
         try:
             read(name, field.value)
         except SprigError as e:
             wrong = display(str(e))
         one = find_setting(SamplingSettings, name)
-        about.update(f"✗ {wrong}" if wrong else one.teach if one is not None else "")
-        about.set_class(bool(wrong), "-wrong")
+        self.say(wrong or (one.teach if one is not None else ""), wrong=bool(wrong))
         field.set_class(bool(wrong), "-wrong")
         return not wrong
 
+    @on(Input.Submitted)
     def action_apply(self) -> None:
         fields = list(self.query(Input))
         for field in fields:

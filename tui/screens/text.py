@@ -47,8 +47,7 @@ class TextScreen(Dialog[str]):
         area.focus()
 
     @on(TextArea.Changed)
-    def _changed(self, event: TextArea.Changed) -> None:
-        event.stop()
+    def _changed(self) -> None:
         if self._warned:
             self._warned = False
             self._say(self._note)

@@ -47,15 +47,9 @@ class ThemeScreen(Dialog[str]):
 
     @on(OptionList.OptionHighlighted)
     def _look(self, event: OptionList.OptionHighlighted) -> None:
-        event.stop()
         self.app.theme = self._names[event.option_index]
 
     @on(OptionList.OptionSelected)
-    def _selected(self, event: OptionList.OptionSelected) -> None:
-        event.stop()
-        self.app.theme = self._names[event.option_index]
-        self.dismiss(self.app.theme)
-
     def action_choose(self) -> None:
         self.dismiss(self.app.theme)
 

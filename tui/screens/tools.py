@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
 
-from textual import events, on, work
+from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widget import Widget
@@ -19,9 +20,6 @@ from agent.tools.builtin.catalogue import BUILTIN_NAMES
 from tui.screens.dialog import BACK, Dialog, KeyHint
 from tui.talk.notes import AgentFacts, ToolFacts
 from tui.talk.setup import Setup
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _WIDE = 64  # columns of the list from which a tool takes one line
 _NOTE = "With other tools the model reads the conversation once more."
@@ -43,23 +41,22 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
         self._setup = setup
         self._on = {name for name in setup.tool_names if name in BUILTIN_NAMES}
         self._others = [t for t in facts.tools if t.origin != "builtin"] if facts is not None else []
-        self._known: Mapping[str, ToolFacts] = {}
+        self._known = {tool.name: tool for tool in self._others}
 
     def parts(self) -> Iterable[Widget]:
         yield OptionList(markup=False)
         yield Static(_NOTE, id="about", markup=False)
 
     def on_mount(self) -> None:
-        self.query_one(OptionList).focus()
         self._describe()
 
     @work
     async def _describe(self) -> None:
         """What each is for is in the tools themselves, which are loaded behind the screen."""
-        self._known = await asyncio.to_thread(described, self._setup.root)
+        self._known |= await asyncio.to_thread(described, self._setup.root)
         self._fill()
 
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self) -> None:
         options = self.query_one(OptionList)
         options.styles.max_height = self.list_height(14)
         self.call_after_refresh(self._fill)
@@ -71,7 +68,7 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
         options.highlighted = at
 
     def _row(self, name: str) -> Content:
-        tool = self._tool(name)
+        tool = self._known.get(name) or ToolFacts(name, "", "", "builtin")
         own = name in BUILTIN_NAMES
         box = ("[x] " if name in self._on else "[ ] ") if own else " ·  "
         asks = {"ask": "asks first", "deny": "denied"}.get(tool.approval, "")
@@ -81,29 +78,17 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
             return Content("\n").join([first, Content(f"    {about}")])
         return Content.assemble(box, (f"{display(name):<16} ", "bold"), f"{asks:<11} ", about)
 
-    def _tool(self, name: str) -> ToolFacts:
-        others = {tool.name: tool for tool in self._others}
-        return self._known.get(name) or others.get(name) or ToolFacts(name, "", "", "builtin")
-
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        event.stop()
         at = event.option_index
         if at < len(BUILTIN_NAMES):
-            self._say(_NOTE)
+            self.say(_NOTE)
             return
         tool = self._others[at - len(BUILTIN_NAMES)]
         server = next((s.name for s in self._setup.mcp if tool.name.startswith(f"{s.name}__")), None)
-        self._say(f"From the MCP server {server}; /mcp remove {server} takes it away." if server else "From a script.")
-
-    def _say(self, text: str) -> None:
-        self.query_one("#about", Static).update(text)
+        self.say(f"From the MCP server {server}; /mcp remove {server} takes it away." if server else "From a script.")
 
     @on(OptionList.OptionSelected)
-    def _clicked(self, event: OptionList.OptionSelected) -> None:
-        event.stop()
-        self.action_switch()
-
     def action_switch(self) -> None:
         options = self.query_one(OptionList)
         at = options.highlighted

@@ -20,6 +20,9 @@ from agent.children.sandbox import die_with_parent
 from agent.text import display
 
 DATA, META, PACKED = b"D", b"M", b"P"
+_ENVIRONMENT = {
+    "TEXTUAL_DRIVER": "tui.serve.driver:ServedDriver", "TEXTUAL_COLOR_SYSTEM": "truecolor", "TERM_PROGRAM": "textual",
+}  # fmt: skip
 _READY = b"__GANGLION__\n"
 _CHATTER_BYTES = 1 << 16  # what a program may print before its app starts
 _PACKET_BYTES = 1 << 26
@@ -27,17 +30,6 @@ _STDERR_BYTES = 4096
 _BROKEN_OFF = (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, ConnectionError, RuntimeError)
 _QUIT_S, _TERM_S = 4.0, 2.0  # how long an app may take to quit when asked, and when told
 _PIPE_S = 0.5  # how long its output may last when it is gone: a grandchild may hold the pipe
-
-
-def _environment(columns: int, rows: int) -> dict[str, str]:
-    names = {
-        "TEXTUAL_DRIVER": "tui.serve.driver:ServedDriver",
-        "TEXTUAL_COLOR_SYSTEM": "truecolor",
-        "TERM_PROGRAM": "textual",
-        "COLUMNS": str(columns),
-        "ROWS": str(rows),
-    }
-    return {**os.environ, **names}
 
 
 def _last_words(stderr: bytes) -> str:
@@ -68,8 +60,9 @@ class Child:
             OSError: there is no such program.
         """
         # A session of its own: Ctrl-C in the terminal reaches the server alone, and the whole group can be ended.
+        environment = {**os.environ, **_ENVIRONMENT, "COLUMNS": str(columns), "ROWS": str(rows)}
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=_environment(columns, rows), start_new_session=True,
+            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment, start_new_session=True,
             preexec_fn=lambda: die_with_parent(signal.SIGTERM),
         )  # fmt: skip
         return cls(process)

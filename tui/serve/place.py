@@ -98,7 +98,9 @@ class Place:
             if self._closed:
                 await viewer.send_away(Close.STOPPED)
             elif self._child is not None:
-                await self._show_again(self._child, viewer, columns, rows)
+                self._viewer = viewer
+                await self._child.tell({"type": "resize", "width": columns, "height": rows})
+                await self._child.tell({"type": "redraw"})
             else:
                 await self._start(viewer, columns, rows)
 
@@ -167,16 +169,12 @@ class Place:
         try:
             self._child = await Child.start(self._command, columns, rows)
         except OSError as error:
-            self._say(f"{program(self._command)} could not be started: {error.strerror}")
-            await viewer.send_away(Close.FAILED, f"{program(self._command)} could not be started: {error.strerror}")
+            why = f"{program(self._command)} could not be started: {error.strerror}"
+            self._say(why)
+            await viewer.send_away(Close.FAILED, why)
             return
         self._viewer = viewer
         self._pump = asyncio.create_task(self._run(self._child))
-
-    async def _show_again(self, child: Child, viewer: Viewer, columns: int, rows: int) -> None:
-        self._viewer = viewer
-        await child.tell({"type": "resize", "width": columns, "height": rows})
-        await child.tell({"type": "redraw"})
 
     async def _run(self, child: Child) -> None:
         async for kind, payload in child.packets():

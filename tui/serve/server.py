@@ -88,11 +88,7 @@ def _url(host: str, port: int) -> str:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on ``host``, once: "localhost" may name two addresses, and port 0 would differ between them.
-
-    Raises:
-        SprigError: one line.
-    """
+    """A socket that listens on ``host``, once: "localhost" may name two addresses, and port 0 would differ between them."""
     where = f"{display(host)} port {port}"
     if not 0 <= port <= 65535:
         raise SprigError(f"there is no port {port}: ports are 0 to 65535")

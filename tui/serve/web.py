@@ -46,7 +46,8 @@ def make_app(place: Place, gate: TokenGate) -> web.Application:
     page = (_HERE / "page.html").read_text(encoding="utf-8")
 
     async def index(request: web.Request) -> web.Response:
-        return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": _policy(request)})
+        policy = _POLICY.format(host=request.host)  # the gate has let this name through
+        return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": policy})
 
     async def static(request: web.Request) -> web.StreamResponse:
         path = statics.get(request.match_info["name"])
@@ -122,10 +123,6 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     response.headers.update(_HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("Content-Security-Policy", _CLOSED_POLICY)
-
-
-def _policy(request: web.Request) -> str:
-    return _POLICY.format(host=request.host)  # the gate has let this name through
 
 
 async def _watch(request: web.Request, place: Place) -> web.StreamResponse:

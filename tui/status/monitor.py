@@ -59,8 +59,7 @@ class Monitor:
         every: float = USUAL,
         sensors: Callable[[], Sensors] | None = None,
     ) -> None:
-        """Nothing is read yet.
-
+        """
         Args:
             tell: gets each new state, in the monitor's thread (``post_message`` may be called there).
             every: seconds between two readings; may be changed at any time.

@@ -21,6 +21,7 @@ HOT, TOO_HOT = 70.0, 80.0  # degrees Celsius; boards slow down at 80 to 85
 LOW_BATTERY = 15  # percent
 LITTLE_MEMORY = 150_000_000  # bytes; below that Android and Linux begin to end programs
 _WIDE = 100
+_ROLES: dict[str, PieceRole] = {"ready": "good", "no model": "warn"}  # of states; "busy" of the others
 _LIVE = ("reading", "thinking", "writing", "tool", "stopping")  # numbers change many times a second, and must not move
 
 
@@ -72,12 +73,8 @@ def _state(status: Status, wide: bool) -> _Wishes:
                 yield 44, StatusPiece(f"tool {short(display(status.tool))}", "busy")
         case "waiting":
             yield 0, StatusPiece("waiting for you", "warn")
-        case "ready":
-            yield 0, StatusPiece("ready", "good")
-        case "no model":
-            yield 0, StatusPiece("no model", "warn")
-        case _:
-            yield 0, StatusPiece(status.state, "busy")
+        case state:
+            yield 0, StatusPiece(state, _ROLES.get(state, "busy"))
 
 
 def _loading(status: Status, wide: bool) -> _Wishes:

@@ -1,4 +1,4 @@
-"""What there is to say about model and machine, and how fast the model is."""
+"""What there is to say about model, machine and voice, and how fast the model is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tui.status.monitor import DeviceState
-from tui.voice.state import VoiceState
 
 ModelState = Literal["ready", "loading", "reading", "thinking", "writing", "tool", "waiting", "stopping", "no model"]
 
@@ -16,6 +15,19 @@ _LEAST = 0.3  # seconds; over less a speed is noise
 _SILENCE = 0.5  # seconds of prefill before its end is foretold
 _PATIENCE = 1.0  # seconds without a token, after which the live speed falls
 _STEP = 0.4  # how far a new forecast moves the old one
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceState:
+    """What the voice does.
+
+    Attributes:
+        kind: "off"; "missing" when there is no engine; "starting" while it gets ready; "listening"; "speaking".
+        level: how loud it is while listening, from 0 to 1; None when the engine does not say.
+    """
+
+    kind: Literal["off", "missing", "starting", "listening", "speaking"] = "off"
+    level: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 FAST = 0.15  # seconds between two deliveries; a person reads no faster, and each one costs layout and painting
@@ -15,7 +16,7 @@ SLOW = 0.6  # on a slow line
 class Inbox:
     """Any thread puts notes in; the loop's thread gets them in batches, in order, words that follow each other as one."""
 
-    def __init__(self, deliver: Callable[[list[Any]], None], loop: asyncio.AbstractEventLoop, *, every: float = FAST) -> None:
+    def __init__(self, deliver: Callable[[list[Any]], object], loop: asyncio.AbstractEventLoop, *, every: float = FAST) -> None:
         self.every = every
         self._deliver, self._loop = deliver, loop
         self._lock = threading.Lock()
@@ -30,11 +31,9 @@ class Inbox:
         from agent.events import Text, Thought
 
         with self._lock:
-            last = self._notes[-1] if self._notes else None
-            if isinstance(note, Text) and isinstance(last, Text):
-                self._notes[-1] = Text(last.text + note.text, tokens=last.tokens + note.tokens)
-            elif isinstance(note, Thought) and isinstance(last, Thought):
-                self._notes[-1] = Thought(last.text + note.text, tokens=last.tokens + note.tokens)
+            last: Any = self._notes[-1] if self._notes else None
+            if isinstance(note, Text | Thought) and type(note) is type(last):
+                self._notes[-1] = replace(note, text=last.text + note.text, tokens=last.tokens + note.tokens)
             else:
                 self._notes.append(note)
             if self._asked or self._closed:

@@ -148,6 +148,3 @@ class Failed:
     """Something that was asked of the Talk could not be done."""
 
     why: str
-
-
-Note = Opening | Opened | OpenFailed | Shown | Began | Settled | NotAsked | Question | QuestionWithdrawn | Failed

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from agent.sessions.records import title_of
 from tui.prompt.attach import split
 from tui.talk.entries import entries
 from tui.talk.notes import (
+    AgentFacts,
     Began,
     Failed,
     NotAsked,
@@ -25,6 +26,7 @@ from tui.talk.notes import (
     QuestionWithdrawn,
     Settled,
     Shown,
+    ToolFacts,
 )
 from tui.talk.setup import Setup
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from agent.agent import Agent
     from agent.approval.policy import Answer, ApprovalRequest, Rule
     from agent.engine.handle import Engine
+    from agent.models.file import ModelFile
     from agent.sessions.store import Session, Store
 
 _STOPPED = "the question was taken back"
@@ -44,8 +47,7 @@ class Talk:
     def __init__(
         self, tell: Callable[[Any], None], store: Callable[[], Store], make_engine: Callable[[Setup], Engine] | None = None
     ) -> None:
-        """Begin.
-
+        """
         Args:
             tell: gets every note and event, from the talk's thread.
             store: gives the store of the sessions; called in the talk's thread.
@@ -169,10 +171,8 @@ class Talk:
             return
         self._setup = setup
         assert self._agent is not None
-        from tui.talk.facts import facts_of
-
         self._agent.notes, notes = [], self._agent.notes
-        self._tell(Opened(facts_of(self._agent, (*problems, *notes)), setup))
+        self._tell(Opened(_facts_of(self._agent, (*problems, *notes)), setup))
         if self._session is not None:
             self._session.configure(model=engine.file.path, system=setup.system, tools=[t.name for t in self._agent.tools])
 
@@ -197,10 +197,8 @@ class Talk:
                 self._engine = None
             engine = self._make_engine(setup)
             try:
-                from tui.talk.facts import name_of
-
                 for part in engine.loading():
-                    self._tell(Opening(name_of(engine.file), part))
+                    self._tell(Opening(_name_of(engine.file), part))
                     if self._closing:
                         break
             except BaseException:
@@ -337,3 +335,30 @@ def _engine(setup: Setup) -> Engine:
     n = cores()
     threads = setup.threads or (n - 1 if n > _FEW_CORES else n)
     return Engine(setup.model, context=setup.context, cache=setup.cache, threads=threads, nice=5)
+
+
+def _facts_of(agent: Agent, problems: Sequence[str]) -> AgentFacts:
+    """Facts of an agent whose model is loaded."""
+    from agent.children import process
+
+    file, profile = agent.engine.file, agent.template.profile
+    need = getattr(agent.engine, "need", None)
+    return AgentFacts(
+        name=_name_of(file),
+        type=file.type,
+        path=file.path,
+        context=agent.engine.context,
+        trained=file.n_ctx_train,
+        memory=need.total if need is not None else 0,
+        thinks=bool(profile.thinking_on or profile.thinking_off),
+        tools=tuple(ToolFacts(t.name, t.spec.description, t.approval, t.origin) for t in agent.tools),
+        problems=tuple(problems),
+        confinement=process.report(),
+    )
+
+
+def _name_of(file: ModelFile) -> str:
+    """What a person calls a model; untrusted. The demo model's file has the name of a training run."""
+    from agent.models.demo import TITLE, demo_model
+
+    return TITLE if file.path == str(demo_model()) else file.name

@@ -9,9 +9,8 @@ from typing import Any
 
 from agent import events as e
 from tui.status.monitor import DeviceState
-from tui.status.status import Speed, Status
+from tui.status.status import Speed, Status, VoiceState
 from tui.talk import notes as n
-from tui.voice.state import VoiceState
 
 
 class Work:
@@ -21,13 +20,8 @@ class Work:
         self._clock = clock
         self._speed = Speed()
         self._status = Status()
-        self._usage: e.Usage | None = None
+        self.usage: e.Usage | None = None  # what the last answer cost
         self.ready = False  # whether there is a model
-
-    @property
-    def usage(self) -> e.Usage | None:
-        """What the last answer cost."""
-        return self._usage
 
     def status(self) -> Status:
         """As it is now."""
@@ -79,8 +73,6 @@ class Work:
                 self._set(device=note)
             case n.Shown(entries=entries):
                 self._set(used=None if entries else 0, cached=None, new=None)
-            case _:
-                pass
 
     def asked(self) -> None:
         """Something was given to the agent."""
@@ -99,7 +91,7 @@ class Work:
         self._set(voice=state)
 
     def _done(self, usage: e.Usage) -> None:
-        self._usage = usage
+        self.usage = usage
         self._set(
             speed=usage.decode_speed or None, memory=usage.memory or self._status.memory, cached=usage.cached_tokens,
             new=usage.prefill_tokens,

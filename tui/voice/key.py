@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent.text import display
 from agent.voice.engine import (
@@ -21,7 +21,10 @@ from agent.voice.engine import (
     one_line,
     why_of,
 )
-from tui.voice.state import VoiceState
+from tui.status.status import VoiceState
+
+if TYPE_CHECKING:
+    from tui.screens.chat_view import ChatView
 
 
 class VoiceScreen(Protocol):
@@ -41,6 +44,43 @@ class VoiceScreen(Protocol):
 
     def voice_trouble(self, why: str) -> None:
         """Tell why it does not work."""
+
+
+class ChatVoice:
+    """What a VoiceKey sees of the chat: what is heard is written into the prompt, as if it had been typed."""
+
+    def __init__(self, chat: ChatView) -> None:
+        self._chat = chat
+        self._before: str | None = None  # the prompt without the words that may still change
+        self._shown = ""
+
+    def post(self, call: Callable[[], None]) -> object:
+        return self._chat.app.call_later(call)
+
+    def voice_changed(self, state: VoiceState) -> None:
+        self._chat.work.voice(state)
+        self._chat.show_status()
+
+    def voice_partial(self, text: str) -> None:
+        self._write(text)
+
+    def voice_final(self, text: str) -> None:
+        self._write(text)
+        self._before = None
+
+    def voice_trouble(self, why: str) -> None:
+        self._chat.tell(why, kind="warning")
+
+    def _write(self, text: str) -> None:
+        prompt = self._chat.prompt
+        typed = ""
+        if self._before is not None and prompt.text.startswith(self._shown):
+            typed = prompt.text[len(self._shown) :]  # behind the words, while they came
+        else:
+            self._before = prompt.text
+        space = " " if self._before and text and not self._before[-1].isspace() else ""
+        self._shown = f"{self._before}{space}{text}"
+        prompt.text = self._shown + typed
 
 
 class VoiceKey:
@@ -181,10 +221,8 @@ class VoiceKey:
         state, why = VoiceState(), ""
         try:
             voice = self._engine()
-            if voice is None:
-                state, why = VoiceState("missing"), WHY_NOT
-            elif voice.input is None:
-                state, why = VoiceState("missing"), display(f"the voice engine {voice.name} cannot listen")
+            if voice is None or voice.input is None:
+                state, why = VoiceState("missing"), _lacks(voice, "listen")
             elif turn == self._turn and self._wanted:  # nobody has changed their mind meanwhile
                 if voice.output is not None:
                     voice.output.stop()
@@ -211,10 +249,8 @@ class VoiceKey:
             if speech != self._speech:
                 return
             voice = self._engine()
-            if voice is None:
-                state, why = VoiceState("missing"), WHY_NOT
-            elif voice.output is None:
-                state, why = VoiceState("missing"), display(f"the voice engine {voice.name} cannot speak")
+            if voice is None or voice.output is None:
+                state, why = VoiceState("missing"), _lacks(voice, "speak")
             elif speech == self._speech:
                 voice.output.say(text)
         except Exception as e:
@@ -226,6 +262,10 @@ class VoiceKey:
 
     def _post(self, call: Callable[[], None]) -> None:
         self._screen.post(call)
+
+
+def _lacks(voice: Voice | None, what: str) -> str:
+    return WHY_NOT if voice is None else display(f"the voice engine {voice.name} cannot {what}")
 
 
 class _Worker:

@@ -46,11 +46,7 @@ class Conversation(VerticalScroll, can_focus=False):
                 view.focus()
                 self.call_after_refresh(self.scroll_to_widget, view, animate=False, top=True)
         else:
-            self.follow()
-
-    def follow(self) -> None:
-        """To the end, and stay there."""
-        self.anchor()
+            self.anchor()
 
     async def add(self, *widgets: Widget) -> None:
         """Something new at the end."""

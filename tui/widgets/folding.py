@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from agent.text import display
+from tui.markdown.wrap import fold as full_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +53,11 @@ def fold(text: str, lines: int, characters: int) -> Folded:
 def line_spans(text: str, width: int) -> list[tuple[int, int]]:
     """Where to break a text so that every piece fits ``width`` cells: (start, end) of each. Nothing is trimmed or left out,
     so that the pieces say exactly what the text says; newlines end a piece and are not in it."""
-    width = max(2, width)
     found: list[tuple[int, int]] = []
-    start = 0
+    at = 0
     for line in text.split("\n"):
-        end = start + len(line)
-        found += _plain(start, end, width) if line.isascii() else _wide(line, start, width)
-        start = end + 1
-    return found
-
-
-def _plain(start: int, end: int, width: int) -> list[tuple[int, int]]:
-    return [(at, min(at + width, end)) for at in range(start, max(end, start + 1), width)]
-
-
-def _wide(line: str, start: int, width: int) -> list[tuple[int, int]]:
-    found, at, used = [], 0, 0
-    for i, char in enumerate(line):
-        cells = cell_len(char)
-        if used + cells > width:
-            found.append((start + at, start + i))
-            at, used = i, 0
-        used += cells
-    found.append((start + at, start + len(line)))
+        found += [(at + start, at + end) for start, end in full_rows(line, max(2, width))]
+        at += len(line) + 1
     return found
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from agent import events as e
+from agent.messages import ToolCall
+from tui.widgets.conversation import Conversation
 from tui.widgets.messages.answer import AnswerMessage
 from tui.widgets.messages.notice import Notice
-
-if TYPE_CHECKING:
-    from agent.messages import ToolCall
-    from tui.widgets.conversation import Conversation
-    from tui.widgets.messages.tool_call import ToolCallView
+from tui.widgets.messages.tool_call import ToolCallView
 
 AGAIN = ("again", "Try again")
 GO_ON = ("go-on", "Go on")
@@ -70,8 +66,6 @@ class RunView:
                 self._problem = text
             case e.Done(result):
                 await self._done(result)
-            case _:
-                pass
 
     def call(self, call: ToolCall) -> ToolCallView | None:
         """The view of a call, if it is shown."""

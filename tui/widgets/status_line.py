@@ -41,9 +41,9 @@ class StatusLine(Widget, can_focus=True):
             self.status = status
             super().__init__()
 
-    def __init__(self, status: Status | None = None, *, ascii: bool = False, id: str | None = None) -> None:
+    def __init__(self, status: Status | None = None, *, ascii: bool = False) -> None:
         """``ascii``: only ASCII characters."""
-        super().__init__(id=id)
+        super().__init__()
         self.status = status or Status()
         self._ascii = ascii
         self._painted: list[StatusPiece] = []

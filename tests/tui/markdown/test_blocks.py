@@ -10,8 +10,7 @@ from markdown_it import MarkdownIt
 from rich.cells import cell_len
 
 from tests.fixtures.generated import runs
-from tui.markdown.blocks import LeafBlock
-from tui.markdown.cells import split_row
+from tui.markdown.blocks import LeafBlock, split_row
 from tui.markdown.document import Document
 from tui.markdown.reader import BlockReader
 

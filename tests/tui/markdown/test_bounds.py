@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+import tui.markdown.code
 import tui.markdown.layout
-import tui.markdown.syntax
 from tui.markdown.document import Document
 from tui.markdown.inline import References, parse
 from tui.markdown.reader import BlockReader
@@ -107,7 +107,7 @@ def test_work_grows_with_the_text_and_not_with_its_square(chunk: str, count: int
         return parse(text, references)
 
     real_read = BlockReader.read
-    real_highlight = tui.markdown.syntax.highlight
+    real_highlight = tui.markdown.code.highlight
 
     def counting_read(self: object, line: str, *, whole: bool = True) -> None:
         nonlocal work

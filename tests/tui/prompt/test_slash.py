@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tui.prompt.slash import meant, slash_word
+from tui.prompt.suggest import meant, slash_word
 
 KNOWN = ["help", "model", "tools"]
 

@@ -17,8 +17,8 @@ from tests.fixtures.screens import STILL, answered, at_home, chatting, say, text
 from tests.fixtures.sizes import small_and_wide
 from tui.actions import action_ids, key_name
 from tui.commands.table import COMMANDS, run_command
-from tui.screens.confirm import ConfirmScreen
 from tui.screens.details import DetailsScreen
+from tui.screens.dialog import ConfirmScreen
 from tui.screens.help import APPROVAL, HelpScreen
 from tui.screens.sampling import SamplingScreen
 from tui.screens.text import TextScreen

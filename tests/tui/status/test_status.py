@@ -24,10 +24,9 @@ from tests.fixtures.paths import ROOT
 from tui.status.details import details
 from tui.status.monitor import DeviceState
 from tui.status.pieces import SEPARATOR, StatusPiece, pieces
-from tui.status.status import ModelState, Speed, Status
+from tui.status.status import ModelState, Speed, Status, VoiceState
 from tui.status.words import bar, percent, seconds_left, short, tokens
 from tui.themes import register
-from tui.voice.state import VoiceState
 from tui.widgets.status_line import CALM, StatusLine
 
 WRITING = Status(

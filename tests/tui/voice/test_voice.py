@@ -19,8 +19,8 @@ from agent.voice.engine import (
     Voice,
     VoiceEvent,
 )
+from tui.status.status import VoiceState
 from tui.voice.key import VoiceKey
-from tui.voice.state import VoiceState
 
 SOON = 10.0  # seconds after which a test gives up
 

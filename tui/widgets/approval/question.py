@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -31,27 +31,21 @@ _KEYS: dict[str, AnswerChoice] = {
 _YES: frozenset[AnswerChoice] = frozenset({"once", "session", "always"})
 
 
-class _AnswerLine(NamedTuple):
-    choice: AnswerChoice
-    label: str
-    possible: bool
-
-
 class _AnswerRow(Static):
     """One answer; a click on it gives it."""
 
-    def __init__(self, line: _AnswerLine) -> None:
-        super().__init__(markup=False)
-        self.line = line
+    def __init__(self, choice: AnswerChoice, label: str, possible: bool = True) -> None:
+        super().__init__(markup=False, classes="" if possible else "-impossible")
+        self.choice, self._label, self.possible = choice, label, possible
 
     def mark(self, on: bool) -> None:
         self.set_class(on, "-on")
-        self.update(Content(f"{'>' if on else ' '} {self.line.label}"))
+        self.update(Content(f"{'>' if on else ' '} {self._label}"))
 
     def on_click(self, event: events.Click) -> None:
         event.stop()
         view = next(node for node in self.ancestors if isinstance(node, ApprovalView))
-        view.choose(self.line.choice)
+        view.choose(self.choice)
 
 
 class _What(VerticalScroll, can_focus=False):
@@ -85,8 +79,7 @@ class ApprovalView(Vertical, can_focus=True):
             super().__init__()
 
     def __init__(self, request: ApprovalRequest, *, grace: float = 0.5, reduced_motion: bool = False) -> None:
-        """Prepare.
-
+        """
         Args:
             request: what is asked; its texts are untrusted.
             grace: seconds in which no key is an answer.
@@ -97,7 +90,7 @@ class ApprovalView(Vertical, can_focus=True):
         self._summary = ApprovalSummary(request)
         self._rule = offer(request)
         self._editable = self._rule is not None and editable(self._rule)
-        self._lines = _choices(request, self._rule)
+        self._rows = _choices(request, self._rule)
         risky = bool(self._summary.risks or request.tool.unconfined)
         self._at = 3 if risky else 0
         self._seen = self._given = False
@@ -111,10 +104,7 @@ class ApprovalView(Vertical, can_focus=True):
         with _What(classes="what"):
             yield self._summary
         with Vertical(classes="answers"):
-            for line in self._lines:
-                row = _AnswerRow(line)
-                row.set_class(not line.possible, "-impossible")
-                yield row
+            yield from self._rows
         with Vertical(classes="asking"):
             yield Static("", markup=False, classes="about")
             yield Input(compact=True)
@@ -180,11 +170,11 @@ class ApprovalView(Vertical, can_focus=True):
         scroll = self.query_one(_What)
         match key:
             case "up" | "down" | "tab" | "shift+tab":
-                self._at = (self._at + (1 if key in ("down", "tab") else -1)) % len(self._lines)
+                self._at = (self._at + (1 if key in ("down", "tab") else -1)) % len(self._rows)
                 self._problem = ""
                 self._mark()
             case "enter":
-                self.choose(self._lines[self._at].choice)
+                self.choose(self._rows[self._at].choice)
             case "escape":
                 self.choose("no")
             case "space" | "pagedown":
@@ -202,9 +192,9 @@ class ApprovalView(Vertical, can_focus=True):
         """Give an answer, or ask for what it still needs; nothing within the grace, and no yes before all was seen."""
         if not self.ready or self._asking or self._given:
             return
-        self._at = next(i for i, line in enumerate(self._lines) if line.choice == choice)
+        self._at = next(i for i, row in enumerate(self._rows) if row.choice == choice)
         self._problem = ""
-        if not self._lines[self._at].possible:
+        if not self._rows[self._at].possible:
             self._problem = "no rule can cover this call"
         elif choice in _YES and not self.read:
             self._problem = "not yet: scroll to read all (Space)"
@@ -247,7 +237,7 @@ class ApprovalView(Vertical, can_focus=True):
         self.query_one(".answers").display = not asking
         self.query_one(".asking").display = asking
         what = self.query_one(_What)
-        what.others = 3 + (3 if asking else len(self._lines))  # border, title, hint
+        what.others = 3 + (3 if asking else len(self._rows))  # border, title, hint
         what.refresh(layout=True)
 
     def _covers(self, rule: Rule) -> str:
@@ -308,7 +298,7 @@ class ApprovalView(Vertical, can_focus=True):
         self._hint()
 
     def _mark(self) -> None:
-        for i, row in enumerate(self.query(_AnswerRow)):
+        for i, row in enumerate(self._rows):
             row.mark(i == self._at)
         self._hint()
 
@@ -336,7 +326,7 @@ def _title(request: ApprovalRequest) -> str:
     return "May this run?"
 
 
-def _choices(request: ApprovalRequest, rule: Rule | None) -> tuple[_AnswerLine, ...]:
+def _choices(request: ApprovalRequest, rule: Rule | None) -> tuple[_AnswerRow, ...]:
     again = meaning(request.always, request.tool).removesuffix(" of this tool")
     try:
         holds = request.always.matches(request.tool, request.call.arguments)
@@ -345,9 +335,9 @@ def _choices(request: ApprovalRequest, rule: Rule | None) -> tuple[_AnswerLine, 
     # A rule said yes and was overruled: another one would change nothing.
     useless = bool(request.tool.unconfined) and request.decision.reason == request.tool.unconfined
     return (
-        _AnswerLine("once", "1 y  yes, once", True),
-        _AnswerLine("session", f"2 s  this session: {again}", holds and not useless),
-        _AnswerLine("always", "3 a  always, for a pattern…", rule is not None and not useless),
-        _AnswerLine("no", "4 n  no", True),
-        _AnswerLine("word", "5 w  no, with a word to the model…", True),
+        _AnswerRow("once", "1 y  yes, once"),
+        _AnswerRow("session", f"2 s  this session: {again}", holds and not useless),
+        _AnswerRow("always", "3 a  always, for a pattern…", rule is not None and not useless),
+        _AnswerRow("no", "4 n  no"),
+        _AnswerRow("word", "5 w  no, with a word to the model…"),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import TYPE_CHECKING
 
 from textual.content import Content, Span
 from textual.geometry import Size
@@ -12,11 +11,9 @@ from textual.strip import Strip
 from textual.visual import Visual
 from textual.widget import Widget
 
+from agent.approval.policy import ApprovalRequest
 from agent.text import display
 from tui.widgets.folding import fit, line_spans
-
-if TYPE_CHECKING:
-    from agent.approval.policy import ApprovalRequest
 
 Risk = tuple[int, int, str]
 

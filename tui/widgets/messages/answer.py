@@ -21,7 +21,7 @@ class AnswerMessage(EntryView):
     def __init__(self, entry: Entry | None = None, *, fold_after: int = 6) -> None:
         super().__init__(entry)
         self._fold_after = fold_after
-        self._thinking: ThinkingView | None = None
+        self.thinking: ThinkingView | None = None
         self._words: AnswerText | None = None
         self._calls: dict[str, ToolCallView] = {}  # by id, those that are whole
         self._forming: dict[int, ToolCallView] = {}  # by their place in the answer, until they are whole
@@ -34,8 +34,8 @@ class AnswerMessage(EntryView):
     def _kept(self, entry: Entry) -> ComposeResult:
         message = entry.stored.message
         if message.thinking:
-            self._thinking = ThinkingView(message.thinking)
-            yield self._thinking
+            self.thinking = ThinkingView(message.thinking)
+            yield self.thinking
         if message.text:
             self._words = AnswerText(message.text)
             yield self._words
@@ -56,10 +56,6 @@ class AnswerMessage(EntryView):
         return message_markdown(self.entry.stored)  # calls alone
 
     @property
-    def thinking(self) -> ThinkingView | None:
-        return self._thinking
-
-    @property
     def code_blocks(self) -> list[tuple[str, str]]:
         """(language, code) of each block."""
         return self._words.code_blocks if self._words is not None else []
@@ -74,10 +70,10 @@ class AnswerMessage(EntryView):
         self._words.append(text)
 
     async def think(self, text: str) -> None:
-        if self._thinking is None:
-            self._thinking = ThinkingView("", done=False)
-            await self._add(self._thinking)
-        self._thinking.append(text)
+        if self.thinking is None:
+            self.thinking = ThinkingView("", done=False)
+            await self._add(self.thinking)
+        self.thinking.append(text)
 
     async def form(self, index: int, name: str, text: str) -> None:
         self._end_thought()
@@ -113,8 +109,8 @@ class AnswerMessage(EntryView):
                 view.refused("ended with the answer")
 
     def _end_thought(self) -> None:
-        if self._thinking is not None and not self._thinking.done:
-            self._thinking.finish()
+        if self.thinking is not None and not self.thinking.done:
+            self.thinking.finish()
 
     async def _add(self, widget: Widget) -> None:
         await self.mount(widget, before=self.query_one(".branch"))

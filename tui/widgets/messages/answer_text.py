@@ -53,16 +53,13 @@ class AnswerText(Widget):
         # Textual would repaint the widget at each move of the mouse to look for links of its own kind.
         self.set_reactive(Widget.auto_links, False)
         self._parts = [source]
-        self._document = _document()
+        self._document = _document(source, whole=not streaming)
         self._streaming = streaming
         self._styles_by_name: dict[str, Style] = {}
         self._strips: dict[int, Strip] = {}  # rows as painted, at this width
         self._painted_width = 0
         self._reserved = 0  # rows that the widget has on the screen
         self._end = 0  # rows that were painted
-        self._document.append(source)
-        if not streaming:
-            self._document.finish()
 
     @property
     def source(self) -> str:
@@ -98,11 +95,7 @@ class AnswerText(Widget):
             self._show(self._document.finish())
 
     def _reset(self, source: str, *, streaming: bool) -> None:
-        document = _document()
-        document.append(source)
-        if not streaming:
-            document.finish()
-        self._document, self._streaming = document, streaming
+        self._document, self._streaming = _document(source, whole=not streaming), streaming
         self._strips.clear()
         self._painted_width = 0
         self.refresh(layout=True)
@@ -232,11 +225,15 @@ def _offset(x: int, line: int) -> Style:
     return Style.from_meta({"offset": (x, line)})
 
 
-def _document() -> Document:
-    """An empty one. Markdown is imported when there is some: it is not part of the first paint."""
+def _document(source: str, *, whole: bool) -> Document:
+    """Markdown is imported when there is some: it is not part of the first paint."""
     from tui.markdown.document import Document
 
-    return Document()
+    document = Document()
+    document.append(source)
+    if whole:
+        document.finish()
+    return document
 
 
 def _click(piece: RowPiece, leaf: int) -> Style:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from rich.cells import cell_len
 from textual.app import ComposeResult, RenderResult
@@ -14,14 +15,11 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
+from agent.messages import ToolCall
+from agent.sessions.records import StoredMessage
 from agent.text import display
 from tui.widgets.folding import Folded, fit, fold
 from tui.widgets.messages.diff import DiffView
-from tui.widgets.messages.tool_text import diff_of, duration, is_path, main_argument, result_text, value_text
-
-if TYPE_CHECKING:
-    from agent.messages import ToolCall
-    from agent.sessions.records import StoredMessage
 
 CallState = Literal["forming", "ready", "waiting", "running", "done", "failed", "refused"]
 
@@ -32,6 +30,10 @@ _TICK = 0.5  # seconds; slow enough to cost nothing
 _OPENED = (400, 20_000)  # lines and characters of a text that is opened; the session keeps all of it
 _FORMING = 160  # characters of a call that is being written
 _NOT_ALLOWED = ("error: not allowed", "error: the user said no")  # how the agent tells a model that a person said no
+_MAIN = ("command", "path", "file", "url", "query", "text", "expression", "sql", "name", "topic")
+_PATHS = frozenset({"path", "file"})  # of these the end says more than the beginning
+_PRETTY = 4_000  # characters of JSON that are laid out on lines
+_FIELD = 100_000  # characters of a value that is written as JSON only to be folded
 _INTERRUPTED = "interrupted: there is no result"
 
 
@@ -47,7 +49,12 @@ class _Title(Widget):
 
 
 class ToolCallView(Widget, can_focus=True):
-    """A tool call. Enter, Space or a click opens what is folded, and folds it again."""
+    """A tool call. Enter, Space or a click opens what is folded, and folds it again.
+
+    Attributes:
+        state: how far it has come.
+        opened: whether everything is shown that there is.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,space", "fold", "Open or fold", id="call.fold")]
     COMPONENT_CLASSES: ClassVar[set[str]] = {"call--mark", "call--name", "call--quiet"}
@@ -55,13 +62,13 @@ class ToolCallView(Widget, can_focus=True):
     def __init__(self, name: str = "", *, fold_after: int = 6) -> None:
         super().__init__()
         self._tool, self._fold_after = name, fold_after
-        self._state: CallState = "forming"
+        self.state: CallState = "forming"
         self._raw = self._result = self._progress = ""
         self._arguments: Mapping[str, Any] = {}
         self._data: Any = None
         self._cut = 0
         self._seconds, self._began = 0.0, 0.0
-        self._opened = self._title_only = False
+        self.opened = self._title_only = False
         self._timer: Timer | None = None
         self._dots = 0
 
@@ -71,11 +78,11 @@ class ToolCallView(Widget, can_focus=True):
         view = cls(call.name, fold_after=fold_after)
         view._arguments = call.arguments
         if stored is None:
-            view._state, view._result = "refused", _INTERRUPTED
+            view.state, view._result = "refused", _INTERRUPTED
             return view
         ok, text = stored.ok is not False, stored.message.text
         refused = not ok and text.startswith(_NOT_ALLOWED)
-        view._state = "done" if ok else "refused" if refused else "failed"
+        view.state = "done" if ok else "refused" if refused else "failed"
         view._result, view._data, view._seconds = text, stored.data, stored.seconds or 0.0
         return view
 
@@ -83,7 +90,7 @@ class ToolCallView(Widget, can_focus=True):
         yield _Title(self)
         yield Static("", markup=False, classes="arguments")
         yield Static("", markup=False, classes="result")
-        diff, cut = diff_of(self._data)
+        diff, cut = _diff_of(self._data)
         if diff:
             yield DiffView(diff, fold_after=2 * self._fold_after, cut=cut)
 
@@ -100,62 +107,47 @@ class ToolCallView(Widget, can_focus=True):
 
     def ready(self, call: ToolCall) -> None:
         self._tool, self._arguments, self._raw = call.name, call.arguments, ""
-        self._become("ready")
-
-    def waiting(self) -> None:
-        """A person is asked."""
-        self._become("waiting")
-
-    def running(self) -> None:
-        self._become("running")
+        self.become("ready")
 
     def progress(self, text: str) -> None:
         """A word of the running tool."""
         self._progress = text
-        self._become("running")
+        self.become("running")
 
     def done(self, ok: bool, text: str, seconds: float = 0.0, cut: int = 0, data: Any = None) -> None:
         self._result, self._seconds, self._cut, self._data = text, seconds, cut, data
-        self._become("done" if ok else "failed")
-        diff, left = diff_of(data)
+        self.become("done" if ok else "failed")
+        diff, left = _diff_of(data)
         if diff and self.is_mounted:
             self.mount(DiffView(diff, fold_after=2 * self._fold_after, cut=left))
 
     def refused(self, why: str) -> None:
         """It will not run."""
         self._result = why
-        self._become("refused")
+        self.become("refused")
 
-    def _become(self, state: CallState) -> None:
-        if state == "running" and self._state != "running":
+    def become(self, state: CallState) -> None:
+        """It is in another state, of which there is no more to say."""
+        if state == "running" and self.state != "running":
             self._began = time.monotonic()
-        self._state = state
+        self.state = state
         if self.is_mounted:
             self._show()
 
     # What a person does.
 
     @property
-    def state(self) -> CallState:
-        return self._state
-
-    @property
-    def opened(self) -> bool:
-        """Whether everything is shown that there is."""
-        return self._opened
-
-    @property
     def copy_text(self) -> str:
         """The call and its whole result, as they are."""
-        arguments = "\n".join(f"{name}: {value_text(value)}" for name, value in self._arguments.items()) or self._raw
+        arguments = "\n".join(f"{name}: {_value_text(value)}" for name, value in self._arguments.items()) or self._raw
         return "\n\n".join(part for part in (f"{self._tool}\n{arguments}".strip(), self._result) if part)
 
     def action_fold(self) -> None:
         """Open what is folded; when nothing is, leave only the title; then again as it was."""
-        if self._opened or self._title_only:
-            self._opened = self._title_only = False
+        if self.opened or self._title_only:
+            self.opened = self._title_only = False
         elif self._folds():
-            self._opened = True
+            self.opened = True
         else:
             self._title_only = True
         self._show()
@@ -175,12 +167,12 @@ class ToolCallView(Widget, can_focus=True):
         end = self._time()
         room = width - cell_len(end) - (1 if end else 0)
         name = fit(self._tool or "a tool call", max(4, room - 2))
-        parts = [(_MARKS[self._state], ".call--mark"), (" ", ""), (name, ".call--name")]
+        parts = [(_MARKS[self.state], ".call--mark"), (" ", ""), (name, ".call--name")]
         room -= 2 + cell_len(name)
         main = main_argument(self._arguments)
         if main and room > 4:
-            value = value_text(self._arguments[main])
-            shown = fit(value, room - 1, keep_end=is_path(main))
+            value = _value_text(self._arguments[main])
+            shown = fit(value, room - 1, keep_end=main in _PATHS)
             parts.append((" " + shown, ""))
             room -= 1 + cell_len(shown)
         if end:
@@ -188,7 +180,7 @@ class ToolCallView(Widget, can_focus=True):
         return Content.assemble(*parts)
 
     def _time(self) -> str:
-        match self._state:
+        match self.state:
             case "running":
                 dots = "." * (self._dots % 4)
                 passed = time.monotonic() - self._began
@@ -202,20 +194,20 @@ class ToolCallView(Widget, can_focus=True):
 
     def _show(self) -> None:
         for state in _MARKS:
-            self.set_class(state == self._state, f"-{state}")
+            self.set_class(state == self.state, f"-{state}")
         self._spin()
         self.query_one(_Title).refresh()
         self._show_arguments()
         self._show_result()
         for diff in self.query(DiffView):
             diff.display = not self._title_only
-            if diff.opened != self._opened:
-                diff.opened = self._opened
+            if diff.opened != self.opened:
+                diff.opened = self.opened
 
     def _spin(self) -> None:
-        if self._state == "running" and self._timer is None:
+        if self.state == "running" and self._timer is None:
             self._timer = self.set_interval(_TICK if self._moves else 1.0, self._tick)
-        elif self._state != "running" and self._timer is not None:
+        elif self.state != "running" and self._timer is not None:
             self._timer.stop()
             self._timer = None
 
@@ -228,23 +220,23 @@ class ToolCallView(Widget, can_focus=True):
         self.query_one(_Title).refresh()
 
     def _show_arguments(self) -> None:
-        if self._state == "forming":
+        if self.state == "forming":
             text = ("… " if len(self._raw) > _FORMING else "") + display(self._raw[-_FORMING:])
         else:
-            text = "\n".join(self._argument(name, value_text(value)) for name, value in self._listed())
+            text = "\n".join(self._argument(name, _value_text(value)) for name, value in self._listed())
         self._put(".arguments", text)
 
     def _listed(self) -> list[tuple[str, Any]]:
         """The arguments that are listed: until it is opened, without what the title or the diff says already."""
         items = list(self._arguments.items())
-        if self._opened:
+        if self.opened:
             return items
         main = main_argument(self._arguments)
-        said = {main} if main and self._in_title(value_text(self._arguments[main])) else set()
+        said = {main} if main and self._in_title(_value_text(self._arguments[main])) else set()
         return [(name, value) for name, value in items if name not in said | self._in_diff()]
 
     def _in_diff(self) -> set[str]:
-        return {"content", "old", "new"} & set(self._arguments) if diff_of(self._data)[0] else set()
+        return {"content", "old", "new"} & set(self._arguments) if _diff_of(self._data)[0] else set()
 
     def _in_title(self, value: str) -> bool:
         room = self.size.width - cell_len(self._tool) - 14
@@ -258,28 +250,28 @@ class ToolCallView(Widget, can_focus=True):
 
     def _fold(self, text: str, wide: int) -> Folded:
         """A text as much as is shown of it; ``wide`` is what a line of it may hold in a folded one."""
-        lines, characters = _OPENED if self._opened else (self._fold_after, wide * max(2, self._fold_after))
+        lines, characters = _OPENED if self.opened else (self._fold_after, wide * max(2, self._fold_after))
         return fold(text, lines, characters)
 
     def _show_result(self) -> None:
         self._put(".result", "\n".join(self._said()))
 
     def _said(self) -> list[str]:
-        if self._state == "running":
+        if self.state == "running":
             return [display(self._progress[:200])] if self._progress else []
         if not self._result:
             return []
-        folded = self._fold(result_text(self._result), 80)
+        folded = self._fold(_result_text(self._result), 80)
         parts = [folded.text]
         if folded.more:
-            parts.append(f"… {folded.more}" + ("" if self._opened else " (Enter opens)"))
+            parts.append(f"… {folded.more}" + ("" if self.opened else " (Enter opens)"))
         if self._cut:
             parts.append(f"{self._cut:,} characters were cut")
         return parts
 
     def _folds(self) -> bool:
         """Whether opening it would show more."""
-        texts = [(value_text(value), 60) for value in self._arguments.values()] + [(result_text(self._result), 80)]
+        texts = [(_value_text(value), 60) for value in self._arguments.values()] + [(_result_text(self._result), 80)]
         hidden = any(self._fold(text, wide).more for text, wide in texts)
         return hidden or bool(self._in_diff()) or any(diff.folds for diff in self.query(DiffView))
 
@@ -294,3 +286,51 @@ class ToolCallView(Widget, can_focus=True):
         same = static.display and width and height == content.get_height({}, width)
         static.display = True
         static.update(content, layout=not same)
+
+
+def _value_text(value: Any) -> str:
+    """A JSON value as text: a string as it is."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)[:_FIELD]
+    except (ValueError, RecursionError):
+        return "(a value that cannot be written down)"
+
+
+def main_argument(arguments: Mapping[str, Any]) -> str:
+    """The name of the argument that says most of a call: by name, else the first short one; empty when there is none."""
+    for name in _MAIN:
+        if isinstance(arguments.get(name), str) and arguments[name]:
+            return name
+    short = (k for k, v in arguments.items() if isinstance(v, int | float) or (isinstance(v, str) and 0 < len(v) <= 200))
+    return next(short, "")
+
+
+def _result_text(text: str) -> str:
+    """A result as it is read: small JSON on several lines, everything else as it is."""
+    if len(text) > _PRETTY or text.lstrip()[:1] not in ("{", "["):
+        return text
+    try:
+        pretty = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+    except (ValueError, RecursionError):
+        return text
+    return pretty if len(pretty) <= 3 * _PRETTY else text
+
+
+def _diff_of(data: Any) -> tuple[str, int]:
+    """The diff that a tool gave with its result, and how many lines of it were left out; empty when there is none."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("diff"), str):
+        return "", 0
+    cut = data.get("diff_cut", 0)
+    return data["diff"], cut if isinstance(cut, int) and cut > 0 else 0
+
+
+def duration(seconds: float) -> str:
+    """Seconds in few letters."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds) // 60
+    return f"{minutes} min {round(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -27,11 +27,6 @@ class UserMessage(EntryView):
     def text(self) -> str:
         return self._text
 
-    @property
-    def typed(self) -> str:
-        """Without the files: what is edited."""
-        return self._typed
-
     def compose(self) -> ComposeResult:
         yield Static(_shown(self._typed), markup=False, classes="words")
         for file in self._files:

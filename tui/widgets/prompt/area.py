@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any, ClassVar, Protocol, cast
 
-from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
@@ -27,18 +26,12 @@ _LONGEST_LINE = 4_000  # characters; a longer one is wrapped anew at each key
 
 
 class Owner(Protocol):
-    """What the field asks of the prompt that it belongs to."""
+    """What the field asks of the prompt that it belongs to. What is returned: whether there was something to do."""
 
     async def send(self) -> None: ...
-    def complete(self) -> bool:
-        """Take what is chosen in the list; whether there was a list."""
-
-    def leave(self) -> bool:
-        """Close a list, leave a mode; whether there was something to leave."""
-
-    def step(self, by: int) -> bool:
-        """Choose another line of the list, or walk through the history; whether the key is used up."""
-
+    def complete(self) -> bool: ...
+    def leave(self) -> bool: ...
+    def step(self, by: int) -> bool: ...
     def search(self) -> None: ...
     def tell(self, problem: str) -> None: ...
 
@@ -179,12 +172,8 @@ class PromptArea(TextArea):
     def get_line(self, line_index: int) -> Text:
         line = super().get_line(line_index)
         for start, end in self._pastes.marks(line.plain):
-            line.stylize(self._mark_style, start, end)
+            line.stylize(self.get_component_rich_style("prompt-area--mark", partial=True), start, end)
         return line
-
-    @property
-    def _mark_style(self) -> Style:
-        return self.get_component_rich_style("prompt-area--mark", partial=True)
 
     def fill(self, text: str, *, at_start: bool = False) -> None:
         """Replace everything with a text from elsewhere: cleaned, and one that is too long as a mark."""

@@ -19,13 +19,10 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from agent.text import display
-from tui.prompt.draft import Draft, Mode
-from tui.prompt.history import History, Walk
+from tui.prompt.history import Draft, History, Mode, Walk
 from tui.prompt.pastes import Pastes
-from tui.prompt.slash import meant, slash_word
-from tui.prompt.suggest import KnownCommand, Suggestion
+from tui.prompt.suggest import KnownCommand, Suggestion, meant, slash_word
 from tui.widgets.prompt.area import PromptArea
-from tui.widgets.prompt.completion import Completion
 from tui.widgets.prompt.suggestions import Suggestions
 
 if TYPE_CHECKING:
@@ -206,8 +203,8 @@ class Prompt(Widget):
         event.stop()
         self._list.follow_soon()
 
-    @on(Completion.Taken)
-    def _clicked(self, event: Completion.Taken) -> None:
+    @on(Suggestions.Taken)
+    def _clicked(self, event: Suggestions.Taken) -> None:
         event.stop()
         if self._list.chosen is not None:
             self._take(self._list.chosen)

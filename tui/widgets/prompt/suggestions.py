@@ -7,24 +7,33 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+from textual import events
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message
 from textual.timer import Timer
+from textual.widget import Widget
 
-from tui.prompt.draft import Draft
+from tui.prompt.history import Draft
 from tui.prompt.suggest import KnownCommand, Suggestion, Trigger, commands, file_suggestion, remembered, trigger
+from tui.widgets.folding import fit
 from tui.widgets.prompt.area import PromptArea
-from tui.widgets.prompt.completion import Completion
 
 if TYPE_CHECKING:
-    from tui.prompt.file_index import FileIndex
-    from tui.prompt.file_search import Paths
+    from tui.prompt.file_search import FileIndex, Paths
 
 _MOST = 30  # lines of the list
 _SEARCHED = 2_000  # characters of each sent text
+_CHOSEN = "bold $block-cursor-foreground on $block-cursor-background"
 _PAUSE = 0.04  # seconds without a key, then many files are searched: what is typed should be seen first
 
 
-class Suggestions(Completion):
-    """The list of one prompt."""
+class Suggestions(Widget):
+    """The list of one prompt, one line of it chosen. It never has the focus: the prompt moves the choice."""
+
+    class Taken(Message):
+        """A line was clicked; it is the chosen one now."""
 
     def __init__(self, area: PromptArea, draft: Draft, known: Sequence[KnownCommand], root: Path) -> None:
         """``area`` and ``draft`` are those of the prompt; ``root`` is the folder that ``@`` starts from."""
@@ -34,6 +43,68 @@ class Suggestions(Completion):
         self._timer: Timer | None = None
         self._shown_for: tuple[object, ...] | None = None
         self._closed_at: tuple[str, int, int] | None = None
+        self._items: tuple[Suggestion, ...] = ()
+        self._chosen = self._top = 0
+        self._note = ""
+        self.display = False
+
+    @property
+    def chosen(self) -> Suggestion | None:
+        return self._items[self._chosen] if self._items else None
+
+    def show(self, items: Sequence[Suggestion], note: str = "") -> None:
+        """Show these, the first chosen; without any, the note; without that, nothing at all."""
+        rows = self._rows
+        self._items, self._note = tuple(items), note
+        self._chosen = self._top = 0
+        self.display = bool(items or note)
+        self.refresh(layout=rows != self._rows)
+
+    def move(self, by: int) -> None:
+        """Choose another, around the ends."""
+        if self._items:
+            self._chosen = (self._chosen + by) % len(self._items)
+            height = max(1, self.size.height)
+            self._top = max(min(self._top, self._chosen), self._chosen - height + 1)
+            self.refresh()
+
+    @property
+    def _rows(self) -> int:
+        return len(self._items) or (1 if self._note else 0)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return min(self._rows, max(3, min(8, viewport.height // 3)))
+
+    def render(self) -> Content:
+        width = self.size.width
+        if not self._items:
+            return Content.styled(self._note, "$text-muted").truncate(width, ellipsis=True)
+        shown = self._items[self._top : self._top + max(1, self.size.height)]
+        room = width - 4 - min(12, max(cell_len(item.about) for item in shown))
+        column = min(max(cell_len(item.label) for item in shown), room)
+        return Content("\n").join(self._line(item, self._top + i == self._chosen, column) for i, item in enumerate(shown))
+
+    def _line(self, item: Suggestion, chosen: bool, column: int) -> Content:
+        label = fit(item.label, column, keep_end=True) if item.is_path else item.label
+        name = Content(label).truncate(column, ellipsis=True, pad=True)
+        about = Content.styled(f"  {item.about}", "" if chosen else "$text-muted")
+        line = Content.assemble("> " if chosen else "  ", name, about).truncate(self.size.width, ellipsis=True, pad=True)
+        return line.stylize(_CHOSEN) if chosen else line
+
+    def on_click(self, event: events.Click) -> None:
+        event.stop()
+        at = self._top + event.y
+        if 0 <= at < len(self._items):
+            self._chosen = at
+            self.post_message(self.Taken())
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        event.stop()
+        self.move(1)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        event.stop()
+        self.move(-1)
 
     # --- keeping it up to date
 
@@ -74,7 +145,8 @@ class Suggestions(Completion):
 
     def close(self) -> None:
         self._shown_for = None
-        super().close()
+        if self.display:
+            self.show(())
 
     def dismiss(self) -> None:
         """Close the list for as long as this word is being typed."""
@@ -106,7 +178,7 @@ class Suggestions(Completion):
     @cached_property
     def _files(self) -> FileIndex:
         """What ``@`` can name: not part of the first paint."""
-        from tui.prompt.file_index import FileIndex
+        from tui.prompt.file_search import FileIndex
 
         return FileIndex(self._root)
 
@@ -114,7 +186,7 @@ class Suggestions(Completion):
         if self._files.begin():
             self.run_worker(self._scan, thread=True, group="files", exit_on_error=False)
         if self._is_news(found, self._files.scans, self._files.scanning):
-            items = [file_suggestion(path) for path in self._files.find(found.query, _MOST)]
+            items = [file_suggestion(path) for path in self._files.finder.find(found.query, _MOST)]
             self.show(items, "looking for files ..." if self._files.scanning and not items else "")
 
     def _scan(self) -> None:

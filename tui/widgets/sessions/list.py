@@ -88,10 +88,9 @@ class SessionList(OptionList):
         if not self.rows:
             return None
         if before is not None:
-            key = key_of(before)
-            for index, row in enumerate(self.rows):
-                if key_of(row) == key:
-                    return index
+            keys = [key_of(row) for row in self.rows]
+            if key_of(before) in keys:
+                return keys.index(key_of(before))
         return min(at or 0, len(self.rows) - 1)
 
     def go_to(self, session: str | None) -> None:

@@ -16,11 +16,11 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from agent.errors import SprigError
-from agent.sessions.records import Hit, SessionInfo
+from agent.sessions.records import Hit
 from agent.sessions.store import Store
 from agent.text import display
 from tui.export.files import ExportFormat, export
-from tui.widgets.sessions.ask import SessionAsk, SessionTitle
+from tui.widgets.sessions.ask import SessionAnswered, SessionAsk, SessionTitle
 from tui.widgets.sessions.keys import SessionKeys
 from tui.widgets.sessions.list import SessionList, Wish
 from tui.widgets.sessions.row import SessionRow, counted, session_of, title_of
@@ -89,7 +89,7 @@ class SessionsPanel(Widget):
         self._wanted = self._reading = self._focus_wanted = False
         self._shown: str | None = None  # the query that the list answers; None while nothing was read
         self._timer: Timer | None = None
-        self._about: SessionRow | None = None
+        self._about: tuple[Wish, SessionRow] | None = None  # what a question is about
 
     def compose(self) -> ComposeResult:
         yield Input(self._first, placeholder="Search all sessions", compact=True, id="sessions-search")
@@ -180,17 +180,12 @@ class SessionsPanel(Widget):
         self._read()
 
     @on(Input.Submitted, "#sessions-search")
-    def _submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.action_to_list()
-
     def action_to_list(self) -> None:
         if self._list.rows:
             self._list.focus()
 
     @on(SessionList.NearEnd)
-    def _more(self, event: SessionList.NearEnd) -> None:
-        event.stop()
+    def _more(self) -> None:
         if not self._complete and not self._reading:
             self._limit += _PAGE
             self._read()
@@ -219,9 +214,8 @@ class SessionsPanel(Widget):
         elif event.wish == "open":
             self.post_message(self.OpenWanted(session_of(row), row.message if isinstance(row, Hit) else None))
         else:
-            self._about = row
-            ask = {"rename": self._ask_title, "delete": self._ask_delete, "export": self._ask_export}[event.wish]
-            self._do(ask(row))
+            self._about = event.wish, row
+            self._do(self._ask(event.wish, row))
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         self.run_worker(work, group="sessions-do")
@@ -235,22 +229,19 @@ class SessionsPanel(Widget):
             self._read()
             return None
 
-    async def _info(self, row: SessionRow) -> SessionInfo | None:
-        return await self._store_says(lambda: self._store.open(session_of(row)).info)
-
-    async def _ask_title(self, row: SessionRow) -> None:
-        await self._over_row(SessionTitle(row.title))
-
-    async def _ask_delete(self, row: SessionRow) -> None:
-        # How many messages there are is asked now: the list may be older, and a hit does not know.
-        if (info := await self._info(row)) is not None:
+    async def _ask(self, wish: Wish, row: SessionRow) -> None:
+        widget: SessionAsk | SessionTitle
+        if wish == "rename":
+            widget = SessionTitle(row.title)
+        elif wish == "export":
+            widget = SessionAsk(f"Export “{_short(row, 16)}” as", _KINDS)
+        else:
+            # How many messages there are is asked now: the list may be older, and a hit does not know.
+            info = await self._store_says(lambda: self._store.open(session_of(row)).info)
+            if info is None:
+                return
             what = f" and its {counted(info.messages)}" if info.messages else ""
-            await self._over_row(SessionAsk(f"Delete “{_short(row)}”{what}?", (("y", "yes"), ("n", "no")), grave=True))
-
-    async def _ask_export(self, row: SessionRow) -> None:
-        await self._over_row(SessionAsk(f"Export “{_short(row, 16)}” as", _KINDS))
-
-    async def _over_row(self, widget: SessionAsk | SessionTitle) -> None:
+            widget = SessionAsk(f"Delete “{_short(row)}”{what}?", (("y", "yes"), ("n", "no")), grave=True)
         await self._take_away()
         await self.mount(widget)
         self._list.scroll_to_highlight()
@@ -276,24 +267,17 @@ class SessionsPanel(Widget):
         if had_focus:
             self.focus_list()
 
-    @on(SessionAsk.Answered)
-    async def _answered(self, event: SessionAsk.Answered) -> None:
+    @on(SessionAnswered)
+    async def _answered(self, event: SessionAnswered) -> None:
         event.stop()
         await self._take_away()
-        row = self._about
-        if row is None or not event.answer:
-            return
-        if event.answer == "y":
-            self._do(self._delete(row))
-        elif event.answer in _SUFFIX:
-            self._do(self._export(row, _SUFFIX[event.answer]))
-
-    @on(SessionTitle.Named)
-    async def _named(self, event: SessionTitle.Named) -> None:
-        event.stop()
-        await self._take_away()
-        if self._about is not None and event.title and event.title != self._about.title:
-            self._do(self._rename(self._about, event.title))
+        match self._about, event.answer:
+            case ("delete", row), "y":
+                self._do(self._delete(row))
+            case ("export", row), kind if kind in _SUFFIX:
+                self._do(self._export(row, _SUFFIX[kind]))
+            case ("rename", row), title if title and title != row.title:
+                self._do(self._rename(row, title))
 
     async def _delete(self, row: SessionRow) -> None:
         id = session_of(row)

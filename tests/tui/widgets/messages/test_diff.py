@@ -13,8 +13,7 @@ from agent.text.line_diff import unified
 from tests.fixtures.generated import runs
 from tests.fixtures.paths import ROOT
 from tui.widgets.folding import fold, line_spans
-from tui.widgets.messages.diff import DiffView
-from tui.widgets.messages.diff_lines import count, parse
+from tui.widgets.messages.diff import DiffView, count, parse
 
 STYLES = ROOT / "tui/widgets/messages"
 _TEXTS = ["", "a", "b", "-- a", "++ b", "@@ -1,2 +3,4 @@", "\\ no", " x", "-", "+", "\x1b[2J"]

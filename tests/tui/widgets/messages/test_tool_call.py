@@ -17,8 +17,7 @@ from agent.tools.builtin.catalogue import builtin
 from tests.fixtures.paths import ROOT
 from tests.fixtures.sizes import small_and_wide
 from tui.widgets.messages.diff import DiffView
-from tui.widgets.messages.tool_call import ToolCallView
-from tui.widgets.messages.tool_text import duration, main_argument
+from tui.widgets.messages.tool_call import ToolCallView, duration, main_argument
 
 STYLES = ROOT / "tui/widgets/messages"
 
@@ -53,12 +52,12 @@ async def test_its_whole_life(size: tuple[int, int]) -> None:
         assert "… run_command" in shown(app)
         assert '{"comm' in shown(app)
         view.ready(ToolCall("run_command", {"command": "ls -l", "limit": 3}, "c"))
-        view.waiting()
+        view.become("waiting")
         await pilot.pause()
         assert "? run_command ls -l" in shown(app)
         assert "asks you" in shown(app)
         assert "limit: 3" in shown(app)
-        view.running()
+        view.become("running")
         view.progress("half of it\x1b[2J")
         await pilot.pause()
         assert "> run_command ls -l" in shown(app)

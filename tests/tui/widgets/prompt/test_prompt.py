@@ -22,8 +22,8 @@ from tui.prompt.file_search import Paths
 from tui.prompt.history import History
 from tui.prompt.pastes import MOST, clean
 from tui.widgets.prompt.area import PromptArea
-from tui.widgets.prompt.completion import Completion
 from tui.widgets.prompt.prompt import Prompt
+from tui.widgets.prompt.suggestions import Suggestions
 
 WIDGETS = Path(tui.widgets.prompt.prompt.__file__).parent
 COMMANDS = [
@@ -35,7 +35,7 @@ COMMANDS = [
 
 
 class Writing(App[None]):
-    CSS_PATH: ClassVar[list[str | Any]] = [WIDGETS / "prompt.tcss", WIDGETS / "completion.tcss"]
+    CSS_PATH: ClassVar[list[str | Any]] = [WIDGETS / "prompt.tcss", WIDGETS / "suggestions.tcss"]
     CSS = "#talk { height: 1fr; }"
     BINDINGS: ClassVar[list[Any]] = [("escape", "note('stop')", ""), ("ctrl+c", "note('ctrl+c')", "")]
 
@@ -69,8 +69,8 @@ class Writing(App[None]):
         return [event.text for event in self.got if isinstance(event, Prompt.Sent)]
 
     @property
-    def list(self) -> Completion:
-        return self.query_one(Completion)
+    def list(self) -> Suggestions:
+        return self.query_one(Suggestions)
 
     @property
     def lines(self) -> list[str]:
@@ -222,7 +222,7 @@ async def test_a_list_line_can_be_clicked(tmp_path: Path) -> None:
     app = Writing(tmp_path)
     async with writing(app) as pilot:
         await pilot.press("slash")
-        await pilot.click(Completion, offset=(4, 1))
+        await pilot.click(Suggestions, offset=(4, 1))
         assert app.prompt.text == "/model "
         assert isinstance(app.focused, PromptArea)
 
@@ -398,7 +398,7 @@ async def test_no_key_waits_for_a_large_text_or_many_files(tmp_path: Path, monke
     """Processor time, as other tests share the machine, and a bound for the slowest that leaves room for them."""
     names = tuple(f"package{i % 97}/module_{i % 991}/test_file_{i}.py" for i in range(20_000))
     found = Paths(names, names, tuple(name.rpartition("/")[2] for name in names))
-    monkeypatch.setattr("tui.prompt.file_index.scan", lambda root: found)
+    monkeypatch.setattr("tui.prompt.file_search.scan", lambda root: found)
     app = Writing(tmp_path)
     async with writing(app, (160, 50)) as pilot:
         app.query_one(PromptArea).put(("some words of a text that goes on and on " * 20 + "\n") * 125)
