@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from collections.abc import Iterable
 
 from gguf import Keys
 
@@ -17,13 +16,12 @@ _SHARED = "model.layers.{i}.shared_mlp."
 
 
 class GraniteMoeShared(GraniteMoe):
-    names: ClassVar[Mapping[str, str]] = {
-        **GraniteMoe.names,
+    names = GraniteMoe.names | {
         _SHARED + "input_linear.weight": "blk.{i}.ffn_gate_up_shexp.weight",
         _SHARED + "output_linear.weight": "blk.{i}.ffn_down_shexp.weight",
     }
-    optional: ClassVar[frozenset[str]] = GraniteMoe.optional | {"blk.{i}.ffn_gate_up_shexp.weight"}
-    required: ClassVar[tuple[str, ...]] = (*GraniteMoe.required, "blk.{i}.ffn_gate_shexp.weight", "blk.{i}.ffn_up_shexp.weight")
+    optional = GraniteMoe.optional | {"blk.{i}.ffn_gate_up_shexp.weight"}
+    required = (*GraniteMoe.required, "blk.{i}.ffn_gate_shexp.weight", "blk.{i}.ffn_up_shexp.weight")
 
     @property
     def shared_width(self) -> int:

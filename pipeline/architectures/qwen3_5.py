@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, ClassVar
 
 import numpy as np
 from gguf import Keys
@@ -25,12 +24,11 @@ _LINEAR_PARTS = (
 
 class Qwen35(Decoder):
     gguf = "qwen35"
-    defaults: ClassVar[Mapping[str, Any]] = sizes(
+    defaults = sizes(
         4096, 12288, 32, 16, 4, 32768, head_dim=256, partial_rotary_factor=0.25, linear_conv_kernel_dim=4,
         linear_key_head_dim=128, linear_value_head_dim=128, linear_num_key_heads=16, linear_num_value_heads=32,
     )  # fmt: skip
-    names: ClassVar[Mapping[str, str]] = {
-        **TRUNK, **ATTENTION, **QK_NORMS, **MLP,
+    names = TRUNK | ATTENTION | QK_NORMS | MLP | {
         "model.layers.{i}.input_layernorm.weight": "blk.{i}.attn_norm.weight",
         "model.layers.{i}.post_attention_layernorm.weight": "blk.{i}.post_attention_norm.weight",
         _LINEAR + "in_proj_qkv.weight": "blk.{i}.attn_qkv.weight",
@@ -43,8 +41,8 @@ class Qwen35(Decoder):
         _LINEAR + "norm.weight": "blk.{i}.ssm_norm.weight",
         _LINEAR + "out_proj.weight": "blk.{i}.ssm_out.weight",
     }  # fmt: skip
-    optional: ClassVar[frozenset[str]] = Decoder.optional | {f"blk.{{i}}.{part}" for part in (*ATTENTION_PARTS, *_LINEAR_PARTS)}
-    ignored: ClassVar[tuple[str, ...]] = (*Decoder.ignored, r"^(model\.)?mtp\.", r"^(model\.)?visual\.")
+    optional = Decoder.optional | {f"blk.{{i}}.{part}" for part in (*ATTENTION_PARTS, *_LINEAR_PARTS)}
+    ignored = (*Decoder.ignored, r"^(model\.)?mtp\.", r"^(model\.)?visual\.")
     rope_kinds = frozenset({"default", "linear", "dynamic", "yarn"})
     partial_rope = True
 

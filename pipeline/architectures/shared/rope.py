@@ -20,11 +20,8 @@ from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.shared.base import Tensor, positive, short
 from pipeline.format.gguf_file import Value
 
-# Names that config files use -> the kind. "dynamic" changes nothing within the context length that a GGUF states.
-_KINDS = {
-    "default": "default", "linear": "linear", "dynamic": "dynamic", "yarn": "yarn", "llama3": "llama3",
-    "longrope": "longrope", "su": "longrope", "proportional": "proportional",
-}  # fmt: skip
+# "dynamic" changes nothing within the context length that a GGUF states.
+_KINDS = ("default", "dynamic", "linear", "llama3", "longrope", "proportional", "yarn")
 MAX_HEAD_DIM = 8192  # far above any model; a lie must not cost memory
 _PLACE = "config.json: rope"
 
@@ -81,10 +78,9 @@ def read_rope(hp: Mapping[str, Any], head_dim: int, layer: str = "full_attention
         raise CheckpointError(f"config.json: heads of {head_dim} dimensions; at most {MAX_HEAD_DIM} are believed")
     p = rope_parameters(hp, layer)
     named = p.get("rope_type") or p.get("type") or "default"
-    kind = _KINDS.get(named) if isinstance(named, str) else None
-    if kind is None:
-        known = ", ".join(sorted(set(_KINDS.values())))
-        raise UnsupportedError(f"{_PLACE} type {short(named)} is not supported (supported: {known})")
+    kind = "longrope" if named == "su" else named
+    if kind not in _KINDS:
+        raise UnsupportedError(f"{_PLACE} type {short(named)} is not supported (supported: {', '.join(_KINDS)})")
     theta = positive("rope_theta", p.get("rope_theta", 10000.0))
     share = positive("partial_rotary_factor", p.get("partial_rotary_factor", 1.0))
     rotated = int(head_dim * share) if kind != "proportional" else head_dim
