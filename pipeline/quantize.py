@@ -102,11 +102,14 @@ def quantize(
     """Make a GGUF of a model in one pass.
 
     Args:
-        model, recipe, out, options: as in ``preflight``.
+        model: a Hub id with optional @revision, a folder, or a GGUF in F32, F16, BF16 or Q8_0.
+        recipe: a name of ``pipeline.recipes.mixtures.RECIPES``.
+        out: the file to make; None puts it into the store.
         resume: keep what a killed run of the same job has written.
         executor: runs the slabs instead of a pool of threads; it is not shut down.
         llama_cpp: a llama.cpp checkout, whose script converts what Sprig does not.
         on_progress: called now and then from this thread.
+        options: see ``PlanOptions``.
 
     Raises:
         SprigError: it could not be done; nothing is published, and a finished file of that name stays as it was.

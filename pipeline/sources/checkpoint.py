@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import mmap
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -69,17 +69,26 @@ class TensorInfo:
         return self.nbytes // self.n_rows if self.n_rows else 0
 
 
-class Checkpoint(Protocol):
-    """Named tensors, read by rows. Implementations: files mapped into memory, HTTP ranges, torch's zip files, a GGUF."""
+class Checkpoint(ABC):
+    """Named tensors, read by rows. A ``with`` closes it.
 
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]: ...
+    Implementations: files mapped into memory (a GGUF too), HTTP ranges, torch's zip files.
+    """
 
+    tensors: Mapping[str, TensorInfo]
+
+    @abstractmethod
     def rows(self, name: str, start: int, stop: int) -> RawRows:
         """Raw bytes of rows [start, stop), as uint8 [stop - start, row_bytes]; may be a view that must not be written."""
-        ...
 
+    @abstractmethod
     def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
 
 def parse_safetensors_header(file: str, head: bytes, file_size: int) -> dict[str, TensorInfo]:
@@ -188,7 +197,7 @@ def merge_headers(headers: Mapping[str, Mapping[str, TensorInfo]], index: Mappin
     return merged
 
 
-class MappedCheckpoint:
+class MappedCheckpoint(Checkpoint):
     """Files on disk, mapped into memory: nothing is read before a row is asked for, and the kernel may drop it after."""
 
     def __init__(self, folder: Path, tensors: Mapping[str, TensorInfo], paths: Mapping[str, Path] | None = None) -> None:
@@ -198,7 +207,7 @@ class MappedCheckpoint:
             tensors: every tensor, from the headers.
             paths: file name -> path, where it is not ``folder / name``.
         """
-        self._tensors = dict(tensors)
+        self.tensors = tensors
         self._maps: dict[str, npt.NDArray[np.uint8]] = {}
         for file in {info.file for info in tensors.values()}:
             path = (paths or {}).get(file, folder / file)
@@ -210,21 +219,11 @@ class MappedCheckpoint:
                 mapped._mmap.madvise(mmap.MADV_SEQUENTIAL)  # type: ignore[attr-defined]
             self._maps[file] = np.asarray(mapped)
 
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        return self._tensors
-
     def rows(self, name: str, start: int, stop: int) -> RawRows:
-        info = self._tensors[name]
+        info = self.tensors[name]
         size = info.row_bytes
         begin = info.offset + start * size
         return self._maps[info.file][begin : begin + (stop - start) * size].reshape(stop - start, size)
 
     def close(self) -> None:
         self._maps.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()

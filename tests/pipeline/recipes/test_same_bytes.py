@@ -13,7 +13,7 @@ import pytest
 from agent.gguf.reader import read_header
 from pipeline.format.imatrix import read_imatrix, write_imatrix
 from pipeline.onepass.tensors import write_tensors
-from pipeline.preflight import preflight
+from pipeline.quantize import dry_run
 from pipeline.recipes.mixtures import RECIPES
 from pipeline.sources.checkpoint import MappedCheckpoint
 from tests.fixtures.ggufs import SHAPES, Shape, importance, write_bf16
@@ -70,7 +70,7 @@ def llama_quantize(
 
 def sprig_quantize(source: Path, out: Path, recipe: str, matrix: Path | None, **more: object) -> None:
     """The pass alone, without the trial of each file: there are 130 of them."""
-    plan = preflight(str(source), recipe, out, imatrix=matrix, **more)  # type: ignore[arg-type]
+    plan = dry_run(str(source), recipe, out, imatrix=matrix, **more)  # type: ignore[arg-type]
     with out.open("wb+") as f, ThreadPoolExecutor(2) as pool, MappedCheckpoint(source.parent, plan.model.infos) as checkpoint:
         f.truncate(plan.size)
         f.write(plan.layout.header)
