@@ -192,7 +192,7 @@ def _spellings(plain: Tokens) -> list[Tokens]:
 def _with_scores(tokens: Tokens, greedy: bool, prefix: bool) -> Writing:
     """As "llama": the token with the best score is merged first. ``prefix``: a space is put before a text."""
     ids = {token.text: number for number, token in tokens.items()}
-    priority = by_score(ids, {number: token.score for number, token in tokens.items()})
+    priority = by_score({token.text: token.score for token in tokens.values()})
     specials, swallowing = _specials(tokens, greedy)
     form = Form(ids, specials, priority, prefix=prefix, lines=False, whole=False, greedy=swallowing)
     return Writing("llama", None, tokens, form, {Keys.Tokenizer.ADD_PREFIX: prefix})

@@ -117,12 +117,12 @@ class Form:
         return [known] if known is not None else [self.ids.get(f"<0x{b:02X}>", -1) for b in part.encode()]
 
 
-def by_score(ids: Mapping[str, int], scores: Sequence[float] | Mapping[int, float]) -> Priority:
+def by_score(scores: Mapping[str, float]) -> Priority:
     """SentencePiece's rule: two pieces merge when their concatenation is a token; the higher score goes first."""
 
     def priority(left: str, right: str) -> float | None:
-        token = ids.get(left + right)
-        return None if token is None else -scores[token]
+        score = scores.get(left + right)
+        return None if score is None else -score
 
     return priority
 

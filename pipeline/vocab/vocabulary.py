@@ -8,11 +8,11 @@ from typing import Any
 
 from gguf import Keys, TokenType
 
-from agent.errors import UnsupportedError
+from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
 from pipeline.vocab.bpe import draft_bpe
 from pipeline.vocab.draft import VocabularyDraft, lay_out_tokens
-from pipeline.vocab.files import read_source
+from pipeline.vocab.files import MAX_ROWS, read_source
 from pipeline.vocab.probes import PROBES
 from pipeline.vocab.sentencepiece import draft_sentencepiece
 from pipeline.vocab.special import chat_templates, mistaken_ends, sampling_keys, special_keys, template_keys
@@ -68,6 +68,8 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
         VocabError: a tokenizer, a template or a JSON file is broken, or does not fit the embedding.
         UnsupportedError: a tokenizer that llama.cpp cannot reproduce.
     """
+    if not 0 < n_rows <= MAX_ROWS:
+        raise VocabError(f"the embedding has {n_rows} rows, which no vocabulary has")
     draft = _draft(files, n_rows, config)
     tokens, token_notes = lay_out_tokens(draft, n_rows)
     special, special_notes = special_keys(files, config, draft, n_rows)
