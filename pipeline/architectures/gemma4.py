@@ -91,6 +91,10 @@ class Gemma4(Gemma2):
         """Layers at the end that take keys and values from earlier ones."""
         return self.integer("num_kv_shared_layers", least=0)
 
+    def mlp_widths(self) -> list[int]:
+        wide = 2 if self.flag("use_double_wide_mlp") else 1
+        return [self.mlp_width * (wide if i >= self.n_layers - self.shared else 1) for i in range(self.n_layers)]
+
     @property
     def per_layer(self) -> int:
         return self.integer("hidden_size_per_layer_input", default=0, least=0)
@@ -114,10 +118,8 @@ class Gemma4(Gemma2):
 
     def keys(self) -> dict[str, Value]:
         sliding = self.is_sliding()
-        ff, first_shared = self.integer("intermediate_size"), self.n_layers - self.shared
-        wide = 2 if self.flag("use_double_wide_mlp") else 1
         keys = Decoder.keys(self) | {
-            Keys.LLM.FEED_FORWARD_LENGTH: [ff if i < first_shared else ff * wide for i in range(self.n_layers)],
+            Keys.LLM.FEED_FORWARD_LENGTH: self.mlp_widths(),
             Keys.Attention.HEAD_COUNT_KV: [self.n_kv_heads if s else self.full_kv_heads for s in sliding],
             Keys.Attention.KEY_LENGTH: self.rope_head_dim,
             Keys.Attention.VALUE_LENGTH: self.rope_head_dim,
@@ -149,8 +151,9 @@ class Gemma4(Gemma2):
             "blk.{i}.post_norm.weight": (d,),
             "blk.{i}.layer_output_scale.weight": (1,),
         }
-        for i, sliding in enumerate(self.is_sliding()):
-            shapes |= self._layer_shapes(i, sliding)
+        for i, (sliding, width) in enumerate(zip(self.is_sliding(), self.mlp_widths(), strict=True)):
+            heads = (self.head_dim, self.n_kv_heads) if sliding else (self.rope_head_dim, self.full_kv_heads)
+            shapes |= self.layer_shapes(i, *heads, width)
         if self.n_experts:
             n, ff = self.n_experts, self.integer("moe_intermediate_size")
             shapes |= {
@@ -164,24 +167,6 @@ class Gemma4(Gemma2):
                 "blk.{i}.post_ffw_norm_2.weight": (d,),
             }
         return shapes
-
-    def _layer_shapes(self, i: int, sliding: bool) -> dict[str, tuple[int, ...]]:
-        d, ff = self.integer("hidden_size"), self.integer("intermediate_size")
-        if self.flag("use_double_wide_mlp") and i >= self.n_layers - self.shared:
-            ff *= 2
-        head = self.head_dim if sliding else self.rope_head_dim
-        kv = (self.n_kv_heads if sliding else self.full_kv_heads) * head
-        return {
-            f"blk.{i}.attn_q.weight": (self.n_heads * head, d),
-            f"blk.{i}.attn_k.weight": (kv, d),
-            f"blk.{i}.attn_v.weight": (kv, d),
-            f"blk.{i}.attn_output.weight": (d, self.n_heads * head),
-            f"blk.{i}.attn_q_norm.weight": (head,),
-            f"blk.{i}.attn_k_norm.weight": (head,),
-            f"blk.{i}.ffn_gate.weight": (ff, d),
-            f"blk.{i}.ffn_up.weight": (ff, d),
-            f"blk.{i}.ffn_down.weight": (d, ff),
-        }
 
     def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
         block = tensor.name.split(".")[1]

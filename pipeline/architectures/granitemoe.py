@@ -20,7 +20,3 @@ class GraniteMoe(Granite, MixtureOfExperts):
     }  # fmt: skip
     optional = MixtureOfExperts.optional
     bias_flags = MixtureOfExperts.bias_flags
-
-    @property
-    def n_experts(self) -> int:
-        return self.integer("num_local_experts")

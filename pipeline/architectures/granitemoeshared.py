@@ -23,20 +23,16 @@ class GraniteMoeShared(GraniteMoe):
     optional = GraniteMoe.optional | {"blk.{i}.ffn_gate_up_shexp.weight"}
     required = (*GraniteMoe.required, "blk.{i}.ffn_gate_shexp.weight", "blk.{i}.ffn_up_shexp.weight")
 
-    @property
-    def shared_width(self) -> int:
-        return self.integer("shared_intermediate_size")
-
     def check(self) -> None:
         super().check()
         if not self.hp.get("shared_intermediate_size"):
             raise UnsupportedError("config.json: granitemoeshared without a shared expert; its model_type should be granitemoe")
 
     def keys(self) -> dict[str, Value]:
-        return super().keys() | {Keys.LLM.EXPERT_SHARED_FEED_FORWARD_LENGTH: self.shared_width}
+        return super().keys() | {Keys.LLM.EXPERT_SHARED_FEED_FORWARD_LENGTH: self.integer("shared_intermediate_size")}
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        d, ff = self.integer("hidden_size"), self.shared_width
+        d, ff = self.integer("hidden_size"), self.integer("shared_intermediate_size")
         return super().expected_shapes() | {
             "blk.{i}.ffn_gate_up_shexp.weight": (2 * ff, d),
             "blk.{i}.ffn_down_shexp.weight": (d, ff),

@@ -50,7 +50,7 @@ class Lfm2(Decoder):
         return self.flag("tie_embedding" if self.hp.get("tie_embedding") is not None else "tie_word_embeddings")
 
     @property
-    def width(self) -> int:
+    def mlp_width(self) -> int:
         """Rows of the MLP, which config.json states before two roundings."""
         width = self.integer("block_ff_dim", "intermediate_size")
         if self.flag("block_auto_adjust_ff_dim"):
@@ -77,21 +77,17 @@ class Lfm2(Decoder):
 
     def keys(self) -> dict[str, Value]:
         return super().keys() | {
-            Keys.LLM.FEED_FORWARD_LENGTH: self.width,
             Keys.Attention.HEAD_COUNT_KV: [self.n_kv_heads if attention else 0 for attention in self.has_attention()],
             Keys.ShortConv.L_CACHE: self.integer("conv_L_cache"),
         }
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        d, ff = self.integer("hidden_size"), self.width
+        d = self.integer("hidden_size")
         return super().expected_shapes() | {
             "token_embd_norm.weight": (d,),
             "blk.{i}.shortconv.conv.weight": (d, 1, self.integer("conv_L_cache")),
             "blk.{i}.shortconv.in_proj.weight": (3 * d, d),
             "blk.{i}.shortconv.out_proj.weight": (d, d),
-            "blk.{i}.ffn_gate.weight": (ff, d),
-            "blk.{i}.ffn_up.weight": (ff, d),
-            "blk.{i}.ffn_down.weight": (d, ff),
         }
 
     def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:

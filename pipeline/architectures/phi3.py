@@ -9,16 +9,12 @@ class Phi3(Decoder):
     gguf = "phi3"
     has_window = "always"
     defaults = sizes(3072, 8192, 32, 32, None, 4096, rms_norm_eps=1e-5, original_max_position_embeddings=4096)
-    names = (
-        TRUNK
-        | PRE_NORMS
-        | {
-            "model.layers.{i}.self_attn.qkv_proj.weight": "blk.{i}.attn_qkv.weight",
-            "model.layers.{i}.self_attn.o_proj.weight": "blk.{i}.attn_output.weight",
-            "model.layers.{i}.mlp.gate_up_proj.weight": "blk.{i}.ffn_up.weight",
-            "model.layers.{i}.mlp.down_proj.weight": "blk.{i}.ffn_down.weight",
-        }
-    )
+    names = TRUNK | PRE_NORMS | {
+        "model.layers.{i}.self_attn.qkv_proj.weight": "blk.{i}.attn_qkv.weight",
+        "model.layers.{i}.self_attn.o_proj.weight": "blk.{i}.attn_output.weight",
+        "model.layers.{i}.mlp.gate_up_proj.weight": "blk.{i}.ffn_up.weight",
+        "model.layers.{i}.mlp.down_proj.weight": "blk.{i}.ffn_down.weight",
+    }  # fmt: skip
     rope_kinds = frozenset({"default", "longrope"})
     partial_rope = True
     square = True

@@ -120,20 +120,14 @@ class Qwen35(Decoder):
     def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
         part = tensor.name.split(".", 2)[-1] if tensor.name.startswith("blk.") else tensor.name
         keys = 2 * self.key_heads * self.state
-        if part == "ssm_a":
-            return replace(tensor, column_order=self._tiled(1), function="neg_exp")
-        if part == "ssm_dt.bias":
-            return replace(tensor, column_order=self._tiled(1))
-        if part == "ssm_out.weight":
-            return replace(tensor, column_order=self._tiled(self.state))
-        if part == "ssm_conv1d.weight":
-            return replace(tensor, shape=(tensor.shape[0], tensor.shape[2]), row_order=self._tiled(self.state, keys))
-        if part == "attn_qkv.weight":
-            return replace(tensor, row_order=self._tiled(self.state, keys))
-        if part == "attn_gate.weight":
-            return replace(tensor, row_order=self._tiled(self.state))
-        if part in ("ssm_alpha.weight", "ssm_beta.weight"):
-            return replace(tensor, row_order=self._tiled(1))
+        columns = {"ssm_a": 1, "ssm_dt.bias": 1, "ssm_out.weight": self.state}  # of one value head
+        rows = {"attn_qkv.weight": (self.state, keys), "ssm_conv1d.weight": (self.state, keys), "attn_gate.weight": (self.state,)}
+        rows |= {"ssm_alpha.weight": (1,), "ssm_beta.weight": (1,)}
+        if part in columns:
+            return replace(tensor, column_order=self._tiled(columns[part]), function="neg_exp" if part == "ssm_a" else None)
+        if part in rows:
+            shape = (tensor.shape[0], tensor.shape[-1])  # a convolution [C, 1, K] is a matrix [C, K]
+            return replace(tensor, shape=shape, row_order=self._tiled(*rows[part]))
         if part.endswith("norm.weight") and part != "ssm_norm.weight":
             return replace(tensor, function="add_one")  # Qwen3.5 multiplies by 1 + weight, as Gemma does
         return super().adjust(tensor)

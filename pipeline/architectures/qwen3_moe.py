@@ -20,11 +20,6 @@ class Qwen3Moe(MixtureOfExperts):
     names = TRUNK | PRE_NORMS | ATTENTION | QK_NORMS | EXPERTS
 
     @property
-    def n_experts(self) -> int:
-        # transformers 5 writes num_local_experts; the default must not hide it.
-        return self.integer("num_local_experts", "num_experts")
-
-    @property
     def expert_width(self) -> int:
         return self.integer("moe_intermediate_size")
 

@@ -145,7 +145,7 @@ class Architecture:
             Keys.LLM.BLOCK_COUNT: self.n_layers,
             Keys.LLM.CONTEXT_LENGTH: self.integer("max_position_embeddings"),
             Keys.LLM.EMBEDDING_LENGTH: self.integer("hidden_size"),
-            Keys.LLM.FEED_FORWARD_LENGTH: self.integer("intermediate_size"),
+            Keys.LLM.FEED_FORWARD_LENGTH: self.mlp_width,
             Keys.Attention.HEAD_COUNT: self.n_heads,
         }
 
@@ -220,6 +220,10 @@ class Architecture:
         if odd is not None:
             raise UnsupportedError(f"config.json: {key} has {short(odd)}; {self.gguf} has only {', '.join(sorted(known))}")
         return kinds
+
+    @property
+    def mlp_width(self) -> int:
+        return self.integer("intermediate_size")
 
     @property
     def n_heads(self) -> int:

@@ -144,23 +144,29 @@ class Decoder(Architecture):
         return keys | rope_keys(self.hp, self.rope_head_dim)
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        d, ff = self.integer("hidden_size"), self.integer("intermediate_size")
-        q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
+        d = self.integer("hidden_size")
         return {
             "token_embd.weight": (self.vocab_rows, d),
             "output.weight": (self.vocab_rows, d),
             "output_norm.weight": (d,),
             "blk.{i}.attn_norm.weight": (d,),
             "blk.{i}.ffn_norm.weight": (d,),
-            "blk.{i}.attn_q.weight": (q, d),
-            "blk.{i}.attn_k.weight": (kv, d),
-            "blk.{i}.attn_v.weight": (kv, d),
-            "blk.{i}.attn_output.weight": (d, q),
-            "blk.{i}.attn_q_norm.weight": (self.head_dim,),
-            "blk.{i}.attn_k_norm.weight": (self.head_dim,),
-            "blk.{i}.ffn_gate.weight": (ff, d),
-            "blk.{i}.ffn_up.weight": (ff, d),
-            "blk.{i}.ffn_down.weight": (d, ff),
+            **self.layer_shapes("{i}", self.head_dim, self.n_kv_heads, self.mlp_width),
+        }
+
+    def layer_shapes(self, i: int | str, head: int, n_kv_heads: int, mlp_width: int) -> dict[str, tuple[int, ...]]:
+        """Shapes in layer ``i``, whose heads have ``head`` dimensions."""
+        d, q, kv = self.integer("hidden_size"), self.n_heads * head, n_kv_heads * head
+        return {
+            f"blk.{i}.attn_q.weight": (q, d),
+            f"blk.{i}.attn_k.weight": (kv, d),
+            f"blk.{i}.attn_v.weight": (kv, d),
+            f"blk.{i}.attn_output.weight": (d, q),
+            f"blk.{i}.attn_q_norm.weight": (head,),
+            f"blk.{i}.attn_k_norm.weight": (head,),
+            f"blk.{i}.ffn_gate.weight": (mlp_width, d),
+            f"blk.{i}.ffn_up.weight": (mlp_width, d),
+            f"blk.{i}.ffn_down.weight": (d, mlp_width),
         }
 
     def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:

@@ -55,7 +55,8 @@ class MixtureOfExperts(Decoder):
 
     @property
     def n_experts(self) -> int:
-        return self.integer("num_experts", "num_local_experts")
+        # Where transformers 4 writes num_experts, transformers 5 may write num_local_experts: a default must not hide it.
+        return self.integer("num_local_experts", "num_experts")
 
     @property
     def expert_width(self) -> int:
