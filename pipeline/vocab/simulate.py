@@ -88,9 +88,9 @@ class Form:
     ids: Mapping[str, int]
     specials: Sequence[str]
     priority: Priority
-    prefix: bool
-    lines: bool
-    whole: bool
+    prefix: bool = False
+    lines: bool = False
+    whole: bool = False
     greedy: frozenset[str] = frozenset()
 
     def encode(self, text: str) -> list[int]:

@@ -18,13 +18,6 @@ from pipeline.vocab.sentencepiece import draft_sentencepiece
 from pipeline.vocab.special import chat_templates, mistaken_ends, sampling_keys, special_keys, template_keys
 from pipeline.vocab.unigram_wordpiece import draft_unigram, draft_wordpiece
 
-# The files that load_vocabulary looks at; additional_chat_templates/NAME.jinja besides.
-FILES = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "tokenizer.model", "vocab.txt", "vocab.json", "merges.txt", "chat_template.jinja",
-    "chat_template.json",
-)  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
@@ -32,9 +25,6 @@ class Vocabulary:
 
     Attributes:
         keys: all tokenizer.* keys, and the generation defaults general.sampling.*.
-        size: tokens written, one for each row of the embedding.
-        model: ``tokenizer.ggml.model``: "gpt2", "llama", "t5", "bert" or "gemma4".
-        pre: ``tokenizer.ggml.pre``, where the model has one.
         templates: the chat templates by name, "default" the one used when none is named.
         notes: what the user should know, a line each.
         encode: text -> ids that the original tokenizer gives, without added BOS and EOS, special tokens in the text
@@ -45,9 +35,6 @@ class Vocabulary:
     """
 
     keys: dict[str, Value]
-    size: int
-    model: str
-    pre: str | None
     templates: dict[str, str]
     notes: tuple[str, ...]
     encode: Callable[[str], list[int]]
@@ -60,7 +47,7 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
     """The vocabulary of a checkpoint.
 
     Args:
-        files: its small files by name (FILES).
+        files: its small files by name (``SMALL_FILES`` of ``pipeline.sources.source``).
         n_rows: rows of the embedding; the vocabulary is padded to it with unused tokens.
         config: the parsed config.json.
 
@@ -85,9 +72,6 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
     keys |= {**tokens, **draft.keys, **special, **template_keys(templates), **sampling_keys(files)}
     return Vocabulary(
         keys=keys,
-        size=n_rows,
-        model=draft.model,
-        pre=draft.pre,
         templates=templates,
         notes=(*draft.notes, *token_notes, *special_notes),
         encode=draft.encode,
@@ -120,6 +104,3 @@ def _probes(draft: VocabularyDraft) -> list[str]:
     chosen = [*marks[:3], *marks[-2:]]
     behind = [marks[0] + text for text in PROBES] if marks else []
     return [*PROBES, *behind, *(f"{mark}user\nHello{mark}" for mark in chosen), "x".join(chosen)]
-
-
-__all__ = ["FILES", "PROBES", "Vocabulary", "load_vocabulary"]
