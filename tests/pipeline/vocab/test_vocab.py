@@ -413,12 +413,8 @@ def test_any_value_in_the_wrong_place_is_refused_or_harmless(family: str, tmp_pa
 
 
 def test_odd_values_in_the_small_files_are_passed_over(tmp_path: Path) -> None:
-    assert (
-        load_vocabulary(made("tinyllama", tmp_path / "t"), ROWS, {"model_type": [], "text_config": 3}).keys[
-            "tokenizer.ggml.model"
-        ]
-        == "llama"
-    )
+    vocabulary = load_vocabulary(made("tinyllama", tmp_path / "t"), ROWS, {"model_type": [], "text_config": 3})
+    assert vocabulary.keys["tokenizer.ggml.model"] == "llama"
     files = made("llama3", tmp_path / "m")
     files = edit(files, "tokenizer_config.json", bos_token=5, eos_token=["x"], chat_template=7, pad_token="<missing>")
     odd = [True, -4, 10**9, "x", None]
