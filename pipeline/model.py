@@ -119,7 +119,7 @@ def _stored(tensor: Tensor, infos: Mapping[str, TensorInfo]) -> GGMLType:
 def _facts(architecture: str, keys: Mapping[str, Any]) -> ModelFacts:
     def first(name: str, default: int = 0) -> int:
         value = keys.get(name.format(arch=architecture), default)
-        items = np.atleast_1d(np.asarray(value)).ravel()
+        items = np.ravel(value)
         return int(items[0]) if items.size else default
 
     heads = first(Keys.Attention.HEAD_COUNT, 1)
@@ -132,15 +132,9 @@ def _template(vocabulary: Vocabulary) -> str:
     template = vocabulary.templates.get("default")
     if template is None:
         return "none"
-    tokens = vocabulary.keys.get(Keys.Tokenizer.LIST)
-
-    def text_of(kind: str) -> str:
-        number = vocabulary.keys.get(kind)
-        known = isinstance(number, int) and isinstance(tokens, list) and number < len(tokens)
-        text = tokens[number] if known else ""  # type: ignore[index]
-        return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-
-    report = check_template(template, bos=text_of(Keys.Tokenizer.BOS_ID), eos=text_of(Keys.Tokenizer.EOS_ID))
+    keys: Mapping[str, Any] = vocabulary.keys
+    bos, eos = (keys[Keys.Tokenizer.LIST][keys[k]] if k in keys else "" for k in (Keys.Tokenizer.BOS_ID, Keys.Tokenizer.EOS_ID))
+    report = check_template(template, bos=bos, eos=eos)
     if not report.renders:
         raise VocabError(
             f"the chat template does not render: {report.error}; correct it in the checkpoint or take another revision"

@@ -25,16 +25,7 @@ from pipeline.card import provenance_keys
 from pipeline.format.gguf_file import Layout, TensorSpec, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
 from pipeline.model import Model, from_checkpoint, from_gguf
-from pipeline.recipes.mixtures import (
-    Overrides,
-    Recipe,
-    TypeChoice,
-    Weight,
-    block_order,
-    choose_types,
-    fallback_note,
-    find_recipe,
-)
+from pipeline.recipes.mixtures import Overrides, Recipe, TypeChoice, Weight, block_order, choose_types, fallback_note, find_recipe
 from pipeline.sources.cache import cache_root
 from pipeline.sources.source import Source, cached_bytes, open_source
 

@@ -282,15 +282,12 @@ def _check(plan: Preflight, part: Path, fd: int) -> tuple[Header, tuple[str, ...
             raise OutputError(f"the finished file did not pass its check and was not published: {e}") from None
         synced.result()
     wrong = [p for p, ids in zip(probes, spoken.probe_ids, strict=True) if ids != plan.model.probes[p]]
-    notes = []
-    if wrong:
-        notes.append(
-            f"llama.cpp splits {len(wrong)} of {len(probes)} hard test strings into other tokens than the original "
-            f"(first: {wrong[0]!r})"
-        )
     if not spoken.finite:
         raise OutputError("the finished file did not pass its check and was not published: llama.cpp computes NaN with it")
-    return header, tuple(notes), spoken
+    if not wrong:
+        return header, (), spoken
+    differ = f"llama.cpp splits {len(wrong)} of {len(probes)} hard test strings into other tokens than the original"
+    return header, (f"{differ} (first: {wrong[0]!r})",), spoken
 
 
 def _publish(plan: Preflight, part: Path, header: Header, notes: Sequence[str]) -> Path:

@@ -13,10 +13,6 @@ from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.shared.base import Architecture
 from pipeline.format.gguf_file import Value
 
-_FLAGS = frozenset(
-    f"pooling_mode_{mode}"
-    for mode in ("mean_tokens", "cls_token", "lasttoken", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
-)
 _POOLING = {
     "mean_tokens": PoolingType.MEAN, "mean": PoolingType.MEAN, "cls_token": PoolingType.CLS, "cls": PoolingType.CLS,
     "lasttoken": PoolingType.LAST,
@@ -49,7 +45,9 @@ def pooling_type(files: Mapping[str, bytes]) -> int | None:
         return None
     try:
         config = json.loads(files[name])
-        modes = {key.removeprefix("pooling_mode_") for key, on in config.items() if on is True and key in _FLAGS}
+        modes = {
+            key.removeprefix("pooling_mode_") for key, on in config.items() if on is True and key.startswith("pooling_mode_")
+        }
     except (ValueError, AttributeError, RecursionError):
         raise CheckpointError(f"{name} is not a JSON object; download it again") from None
     if isinstance(config.get("pooling_mode"), str):

@@ -28,18 +28,7 @@ class Raw:
 
 # What a key may hold. An int is written as uint32 (as int32 when negative), a float as float32, a list of ints as int32; a
 # NumPy array keeps its own element type, a NumPy scalar its own type (np.uint64(3)).
-Scalar = str | bool | int | float | np.generic
-Value = (
-    Raw
-    | Scalar
-    | bytes
-    | Sequence[str]
-    | Sequence[bytes]
-    | Sequence[bool]
-    | Sequence[int]
-    | Sequence[float]
-    | npt.NDArray[np.generic]
-)
+Value = Raw | str | bytes | bool | int | float | np.generic | Sequence[str | bytes | float] | npt.NDArray[np.generic]
 
 
 class _HeaderWriter(GGUFWriter):  # type: ignore[misc]  # gguf is not typed

@@ -25,7 +25,7 @@ def write_tensors(
     executor: Executor,
     workers: int,
     fd: int,
-    journal: Journal | None = None,
+    journal: Journal,
     on_bytes: OnBytes = silent,
 ) -> None:
     """Write all tensor data of the plan into an open file that has its header and its final size.
@@ -38,8 +38,7 @@ def write_tensors(
     Raises:
         SprigError: a weight or a slab is bad, or the source broke off.
     """
-    done = journal.done if journal else []
-    finished = {slab.offset for slab in done}
+    finished = {slab.offset for slab in journal.done}
     units = [u for tensor, offset in zip(plan.tensors, plan.layout.offsets, strict=True) for u in units_of(plan, tensor, offset)]
     todo = [u for u in units if u.offset not in finished]
     body = plan.size - len(plan.layout.header)
@@ -50,7 +49,7 @@ def write_tensors(
         file.put(unit.offset, *future.result(), stream.note() if stream else "")
         on_bytes(unit.tensor.name, file.written, body)
 
-    stream = Streamed(plan, checkpoint, todo, done) if isinstance(checkpoint, StreamCheckpoint) else None
+    stream = Streamed(plan, checkpoint, todo, journal.done) if isinstance(checkpoint, StreamCheckpoint) else None
     with PartFile(fd, journal) as file:
         try:
             for unit, raw in stream or mapped(checkpoint, todo):

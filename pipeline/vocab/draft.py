@@ -82,23 +82,19 @@ def lay_out_tokens(draft: VocabularyDraft, n_rows: int) -> tuple[dict[str, Value
     if beyond:
         raise VocabError(f"the tokenizer has id {max(beyond)}, but the embedding has only {n_rows} rows; they do not fit")
     types, scores = [int(TokenType.UNUSED)] * n_rows, [PADDING_SCORE] * n_rows
-    texts: dict[int, str] = {}
-    used: set[str] = set()
-    broken = []
+    owners: dict[str, int] = {}
     for number, token in sorted(draft.tokens.items()):
-        if not token.text or "\0" in token.text or token.text in used:
-            broken.append(number)
-            continue
-        used.add(token.text)
-        texts[number], types[number], scores[number] = token.text, int(token.type), token.score
-    for number in range(n_rows):
-        if number not in texts:
-            text = f"[PAD{number}]"
-            while text in used:
-                text += "_"
-            used.add(text)
-            texts[number] = text
-    keys: dict[str, Value] = {Keys.Tokenizer.LIST: [texts[i] for i in range(n_rows)], Keys.Tokenizer.TOKEN_TYPE: types}
+        if token.text and "\0" not in token.text and owners.setdefault(token.text, number) == number:
+            types[number], scores[number] = int(token.type), token.score
+    owned = set(owners.values())
+    broken = [number for number in sorted(draft.tokens) if number not in owned]
+    for number in sorted(set(range(n_rows)) - owned):
+        text = f"[PAD{number}]"
+        while text in owners:
+            text += "_"
+        owners[text] = number
+    texts = sorted(owners, key=owners.__getitem__)
+    keys: dict[str, Value] = {Keys.Tokenizer.LIST: texts, Keys.Tokenizer.TOKEN_TYPE: types}
     if draft.scored:
         keys[Keys.Tokenizer.SCORES] = scores
     if not broken:

@@ -92,10 +92,10 @@ def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merg
             f"({matching[0].pre}), the original tokenizer does the opposite: rare words may get other ids"
         )
     best = min(fitting, key=lambda c: (c.clean_up != clean_up and c.really is None, fitting.index(c)))
-    exact: Callable[[str], bool] = _always
+    conditions: list[Callable[[str], bool]] = []
     if best.really is not None:
         original, real = splitter(best.steps), splitter(best.really)
-        exact = lambda text: original(text) == real(text)  # noqa: E731
+        conditions.append(lambda text: original(text) == real(text))
         notes.append(
             f"llama.cpp's {best.pre!r} pre-tokenizer knows upper and lower case only in ASCII"
             + ("" if "M" in best.really[0] else " and splits before combining marks")
@@ -104,13 +104,9 @@ def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merg
     if best.fragile:
         notes.append("llama.cpp's tokenizer crashes on ten thousand or more characters without a break for this pre-tokenizer")
     if folded:
-        plain, notes = exact, [*notes, "the original tokenizer composes Unicode (NFC) first, llama.cpp does not"]
-        exact = lambda text: unicodedata.normalize("NFC", text) == text and plain(text)  # noqa: E731
-    return Recognition(best.pre, exact, tuple(notes))
-
-
-def _always(text: str) -> bool:
-    return True
+        notes.append("the original tokenizer composes Unicode (NFC) first, llama.cpp does not")
+        conditions.append(lambda text: unicodedata.is_normalized("NFC", text))
+    return Recognition(best.pre, lambda text: all(holds(text) for holds in conditions), tuple(notes))
 
 
 def _split_probes(source: TokenizerSource) -> tuple[dict[str, list[str]], bool]:

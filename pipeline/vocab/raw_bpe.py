@@ -17,7 +17,7 @@ from tokenizers import AddedToken
 from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
 from pipeline.vocab.draft import Tokens, VocabularyDraft, VocabularyToken
-from pipeline.vocab.files import TokenizerSource, guarded
+from pipeline.vocab.files import TokenizerSource
 from pipeline.vocab.pretokenizers import SECONDS
 from pipeline.vocab.probes import PROBES
 from pipeline.vocab.sentencepiece import check_bytes, parse_model
@@ -90,11 +90,10 @@ def draft_raw_bpe(
 
 def _encode_all(source: TokenizerSource, texts: Iterable[str]) -> dict[str, list[int]]:
     """The library's ids, within a time that shows that its regular expressions end."""
-    start = time.monotonic()
+    start, encode = time.monotonic(), encoder(source)
     ids: dict[str, list[int]] = {}
     for text in texts:
-        with guarded(f"{source.origin}: cannot tokenize {text!r}"):
-            ids[text] = source.tokenizer.encode(text, add_special_tokens=False).ids
+        ids[text] = encode(text)
         if time.monotonic() - start > SECONDS:
             raise VocabError(f"{source.origin}: it needs more than {SECONDS:.0f} s for a few words")
     return ids

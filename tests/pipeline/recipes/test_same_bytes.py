@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import llama_cpp
@@ -12,6 +13,7 @@ import pytest
 
 from agent.gguf.reader import read_header
 from pipeline.format.imatrix import read_imatrix, write_imatrix
+from pipeline.onepass.journal import Journal
 from pipeline.onepass.tensors import write_tensors
 from pipeline.quantize import dry_run
 from pipeline.recipes.mixtures import RECIPES
@@ -75,7 +77,9 @@ def sprig_quantize(source: Path, out: Path, recipe: str, matrix: Path | None, **
         f.truncate(plan.size)
         f.write(plan.layout.header)
         f.flush()
-        write_tensors(plan, checkpoint, pool, 2, f.fileno())
+        journal = Journal(out.with_suffix(".journal"), "", f.fileno(), resume=False)
+        with closing(journal):
+            write_tensors(plan, checkpoint, pool, 2, f.fileno(), journal)
 
 
 def assert_same(ours: Path, theirs: Path) -> None:
