@@ -13,6 +13,7 @@ from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.shared.base import Architecture
 from pipeline.format.gguf_file import Value
 
+_MODE = "pooling_mode_"
 _POOLING = {
     "mean_tokens": PoolingType.MEAN, "mean": PoolingType.MEAN, "cls_token": PoolingType.CLS, "cls": PoolingType.CLS,
     "lasttoken": PoolingType.LAST,
@@ -45,9 +46,7 @@ def pooling_type(files: Mapping[str, bytes]) -> int | None:
         return None
     try:
         config = json.loads(files[name])
-        modes = {
-            key.removeprefix("pooling_mode_") for key, on in config.items() if on is True and key.startswith("pooling_mode_")
-        }
+        modes = {key.removeprefix(_MODE) for key, on in config.items() if on is True and key.startswith(_MODE)}
     except (ValueError, AttributeError, RecursionError):
         raise CheckpointError(f"{name} is not a JSON object; download it again") from None
     if isinstance(config.get("pooling_mode"), str):

@@ -143,7 +143,7 @@ def headers(source: Source) -> dict[str, TensorInfo]:
     cache, commit, _ = _places(source)
     held = {w.name: cache.found(commit, w) for w in source.weights}
     heads = _heads(source, [w for w in source.weights if held[w.name] is None])
-    tables = {w.name: parse_safetensors_header(w.name, heads[w.name], w.size) for w in source.weights if w.name in heads}
+    tables = _tables(source, heads)
     tables |= {name: read_safetensors_header(path, name) for name, path in held.items() if path is not None}
     return merge_headers({w.name: tables[w.name] for w in source.weights}, source.index)
 
@@ -284,6 +284,10 @@ def _heads(source: Source, weights: Iterable[WeightFile]) -> dict[str, bytes]:
     return dict(zip((w.name for w in wanted), _at_once(read, wanted), strict=True))
 
 
+def _tables(source: Source, heads: Mapping[str, bytes]) -> dict[str, dict[str, TensorInfo]]:
+    return {w.name: parse_safetensors_header(w.name, heads[w.name], w.size) for w in source.weights if w.name in heads}
+
+
 def _open_stream(source: Source) -> StreamCheckpoint:
     if source.kind != "hub":
         raise SourceError(f"--stream reads from the Hub, and {source.name} is on this disk already; leave it out")
@@ -294,9 +298,7 @@ def _open_stream(source: Source) -> StreamCheckpoint:
         raise SourceError(f"--stream needs the Hub, and {source.name} is used offline; leave one of the two out")
     _, commit, hub = _places(source)
     heads = _heads(source, source.weights)
-    tensors = merge_headers(
-        {w.name: parse_safetensors_header(w.name, heads[w.name], w.size) for w in source.weights}, source.index
-    )
+    tensors = merge_headers(_tables(source, heads), source.index)
     return StreamCheckpoint(hub, commit, source.weights, heads, tensors)
 
 
