@@ -168,7 +168,7 @@ class Architecture:
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         """Right side of ``names`` -> shape in the checkpoint (experts stacked), for whatever the hyperparameters determine.
 
-        A bias need not be there: it has as many numbers as its weight has rows.
+        A bias need not be listed: it has as many numbers as its weight has rows.
         """
         return {}
 
