@@ -38,12 +38,12 @@ class Bars:
 
     def __exit__(self, *raised: object) -> None:
         with suppress(OSError):
-            if self._bars:
+            if self._bars is not None:
                 self._bars.stop()
 
     def show(self, step: Progress) -> None:
         with self._lock, suppress(OSError):  # the job outlives the terminal that it was started from
-            if not self._bars:
+            if self._bars is None:
                 self._line(step)
                 return
             if step.stage not in self._tasks:
