@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from typing import Any
@@ -20,6 +19,9 @@ from pipeline.recipes.mixtures import Recipe
 from pipeline.sources.source import Source
 
 _HUB = "https://huggingface.co/"
+_LICENCE = {  # in a card's front matter -> in a GGUF
+    "license": Keys.General.LICENSE, "license_name": Keys.General.LICENSE_NAME, "license_link": Keys.General.LICENSE_LINK,
+}  # fmt: skip
 _REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
@@ -30,41 +32,24 @@ def sprig_version() -> str:
         return "0+unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class CardFacts:
-    """Facts from the source's own model card. They are untrusted text: shown and copied, never obeyed."""
-
-    licence: str | None = None
-    licence_name: str | None = None
-    licence_link: str | None = None
-    tags: tuple[str, ...] = ()
-    languages: tuple[str, ...] = ()
-    base_models: tuple[str, ...] = ()
-
-
-def read_facts(readme: bytes | None) -> CardFacts:
-    """Read the YAML front matter of a README.md; the facts are empty if it is missing or broken."""
+def read_facts(readme: bytes | None) -> dict[str, Any]:
+    """Read the YAML front matter of a README.md; empty if it is missing or broken. It is untrusted: copied, never obeyed."""
     text = (readme or b"").decode("utf-8", "replace")[:200_000]
     match = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
     try:
         front = yaml.safe_load(match[1]) if match else None
     except (yaml.YAMLError, RecursionError, ValueError):
         front = None
-    if not isinstance(front, dict):
-        return CardFacts()
-    return CardFacts(
-        _text(front.get("license")), _text(front.get("license_name")), _text(front.get("license_link")),
-        _texts(front.get("tags")), _texts(front.get("language")), _texts(front.get("base_model")),
-    )  # fmt: skip
+    return front if isinstance(front, dict) else {}
 
 
 def _text(value: Any) -> str | None:
     return value.strip()[:500] or None if isinstance(value, str) else None
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _texts(value: Any) -> list[str]:
     items = value if isinstance(value, list) else [value]
-    return tuple(t for t in (_text(v) for v in items[:100]) if t)
+    return [t for t in map(_text, items[:100]) if t]
 
 
 def size_label(n_weights: int) -> str:
@@ -78,12 +63,13 @@ def size_label(n_weights: int) -> str:
 
 def general_keys(source: Source, architecture: str, n_weights: int, recipe: Recipe) -> dict[str, Value]:
     """The ``general.*`` keys of a file made from a checkpoint, in GGUF's standard names."""
-    keys: dict[str, Value] = {
+    return {
         Keys.General.ARCHITECTURE: architecture,
         Keys.General.TYPE: "model",
         Keys.General.SIZE_LABEL: size_label(n_weights),
+        **origin_keys(source),
+        **quantization_keys(recipe),
     }
-    return keys | origin_keys(source) | quantization_keys(recipe)
 
 
 def origin_keys(source: Source) -> dict[str, Value]:
@@ -96,15 +82,13 @@ def origin_keys(source: Source) -> dict[str, Value]:
     optional: dict[str, Value | None] = {
         Keys.General.NAME: short,
         Keys.General.ORGANIZATION: organization or None,
-        Keys.General.LICENSE: facts.licence,
-        Keys.General.LICENSE_NAME: facts.licence_name,
-        Keys.General.LICENSE_LINK: facts.licence_link,
-        Keys.General.TAGS: list(facts.tags) or None,
-        Keys.General.LANGUAGES: list(facts.languages) or None,
+        **{key: _text(facts.get(name)) for name, key in _LICENCE.items()},
+        Keys.General.TAGS: _texts(facts.get("tags")) or None,
+        Keys.General.LANGUAGES: _texts(facts.get("language")) or None,
     }
     if source.repo_id:
         optional |= {Keys.General.SOURCE_URL: _HUB + source.repo_id, Keys.General.SOURCE_REPO_URL: _HUB + source.repo_id}
-    bases = (source.repo_id,) if source.repo_id else facts.base_models
+    bases = [source.repo_id] if source.repo_id else _texts(facts.get("base_model"))
     optional[Keys.General.BASE_MODEL_COUNT] = len(bases) or None
     for i, base in enumerate(bases):
         organization, _, short = base.rpartition("/")
@@ -175,9 +159,7 @@ def model_card(
         front |= {"base_model": source.repo_id, "base_model_relation": "quantized"}
     elif bases := _base_models(keys):
         front["base_model"] = bases
-    for key in (Keys.General.LICENSE, Keys.General.LICENSE_NAME, Keys.General.LICENSE_LINK):
-        if value := _text(keys.get(key)):
-            front[key.removeprefix("general.").replace(".", "_")] = display(value)
+    front |= {name: display(value) for name, key in _LICENCE.items() if (value := _text(keys.get(key)))}
     if languages := _texts(keys.get(Keys.General.LANGUAGES)):
         front["language"] = [display(language) for language in languages]
     origin = f"[{source.repo_id}](https://huggingface.co/{source.repo_id})" if source.repo_id else f"`{source.name}`"

@@ -16,7 +16,6 @@ from gguf import Keys
 
 from agent.errors import GGUFError, UnsupportedError, VocabError
 from agent.gguf.check import check
-from agent.gguf.reader import Header
 from agent.gguf.types import F32, TYPES_BY_NAME, GGMLType
 from agent.templates.support import check_template
 from pipeline.architectures.find import find_architecture
@@ -107,26 +106,20 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
 
 def _stored(tensor: Tensor, infos: Mapping[str, TensorInfo]) -> GGMLType:
     """The type in which a tensor is copied when the recipe leaves it alone."""
-    kinds = {_source_type(infos[s.source]) for s in tensor.sources}
-    if tensor.f32 or tensor.values is not None or len(kinds) != 1:
-        return F32
-    kind = kinds.pop()
-    return F32 if kind.name == "F64" else kind
-
-
-def _source_type(info: TensorInfo) -> GGMLType:
-    kind = SOURCE_TYPES.get(info.dtype)
-    if kind is None:
+    sources = [infos[s.source] for s in tensor.sources]
+    odd = next((info for info in sources if info.dtype not in SOURCE_TYPES), None)
+    if odd is not None:
         raise UnsupportedError(
-            f"tensor {info.name!r} is stored as {info.dtype}, which is no plain float; use the original, unquantized checkpoint"
+            f"tensor {odd.name!r} is stored as {odd.dtype}, which is no plain float; use the original, unquantized checkpoint"
         )
-    return kind
+    kinds = {info.dtype for info in sources}
+    return F32 if tensor.f32 or len(kinds) != 1 or kinds == {"F64"} else SOURCE_TYPES[kinds.pop()]
 
 
 def _facts(architecture: str, keys: Mapping[str, Any]) -> ModelFacts:
     def first(name: str, default: int = 0) -> int:
         value = keys.get(name.format(arch=architecture), default)
-        items = np.atleast_1d(np.asarray(value)).ravel()
+        items = np.ravel(value)
         return int(items[0]) if items.size else default
 
     heads = first(Keys.Attention.HEAD_COUNT, 1)
@@ -139,15 +132,9 @@ def _template(vocabulary: Vocabulary) -> str:
     template = vocabulary.templates.get("default")
     if template is None:
         return "none"
-    tokens = vocabulary.keys.get(Keys.Tokenizer.LIST)
-
-    def text_of(kind: str) -> str:
-        number = vocabulary.keys.get(kind)
-        known = isinstance(number, int) and isinstance(tokens, list) and number < len(tokens)
-        text = tokens[number] if known else ""  # type: ignore[index]
-        return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-
-    report = check_template(template, bos=text_of(Keys.Tokenizer.BOS_ID), eos=text_of(Keys.Tokenizer.EOS_ID))
+    keys: Mapping[str, Any] = vocabulary.keys
+    bos, eos = (keys[Keys.Tokenizer.LIST][keys[k]] if k in keys else "" for k in (Keys.Tokenizer.BOS_ID, Keys.Tokenizer.EOS_ID))
+    report = check_template(template, bos=bos, eos=eos)
     if not report.renders:
         raise VocabError(
             f"the chat template does not render: {report.error}; correct it in the checkpoint or take another revision"
@@ -161,24 +148,17 @@ def heads_equal(checkpoint: Checkpoint, pair: TiedHead, sample: int | None = Non
     a, b = checkpoint.tensors[pair.head], checkpoint.tensors[pair.embedding]
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         return False
-    if sample:
-        starts = sorted({int(i) for i in np.linspace(0, a.n_rows - 1, sample)})
-        return all(np.array_equal(checkpoint.rows(a.name, i, i + 1), checkpoint.rows(b.name, i, i + 1)) for i in starts)
-    step = max(1, (8 << 20) // max(1, a.row_bytes))
-    return all(
-        np.array_equal(checkpoint.rows(a.name, i, min(i + step, a.n_rows)), checkpoint.rows(b.name, i, min(i + step, a.n_rows)))
-        for i in range(0, a.n_rows, step)
-    )
+    step = 1 if sample else max(1, (8 << 20) // max(1, a.row_bytes))
+    starts = sorted({int(i) for i in np.linspace(0, a.n_rows - 1, sample)}) if sample else range(0, a.n_rows, step)
+    spans = [(i, min(i + step, a.n_rows)) for i in starts]
+    return all(np.array_equal(checkpoint.rows(a.name, *span), checkpoint.rows(b.name, *span)) for span in spans)
 
 
 def _equal(source: Source, pair: TiedHead) -> bool:
     """Compare all rows if the weights are on this disk; otherwise a sample, and all rows later in the pass."""
     here = source.kind == "folder" or cached_bytes(source) == sum(w.size for w in source.weights)
-    checkpoint = open_checkpoint(source, stream=not here)
-    try:
+    with open_checkpoint(source, stream=not here) as checkpoint:
         return heads_equal(checkpoint, pair, None if here else 16)
-    finally:
-        checkpoint.close()
 
 
 # A GGUF as the source: its keys are taken over as they are.
@@ -209,14 +189,11 @@ def from_gguf(source: Source, recipe: Recipe) -> Model:
         t.name: TensorInfo(t.name, t.type.name, t.shape, source.path.name, t.offset, t.nbytes) for t in header.tensors.values()
     }
     tensors = [Tensor(t.name, t.shape, (Slice(t.name),)) for t in header.tensors.values()]
-    notes = ["the source is Q8_0 already: what its rounding lost stays lost"] if _mostly_q8(header) and recipe.quantized else []
     stored = {t.name: t.type for t in header.tensors.values()}
+    twice = recipe.quantized and TYPES_BY_NAME["Q8_0"] in stored.values()
+    notes = ("the source is Q8_0 already: what its rounding lost stays lost",) if twice else ()
     template = "as in the source" if Keys.Tokenizer.CHAT_TEMPLATE in header.keys else "none"
     return Model(
         architecture, keys | quantization_keys(recipe), tensors, infos, stored, _facts(architecture, header.keys),
-        template, notes=tuple(notes),
+        template, notes=notes,
     )  # fmt: skip
-
-
-def _mostly_q8(header: Header) -> bool:
-    return any(t.type == TYPES_BY_NAME["Q8_0"] for t in header.tensors.values())

@@ -1,6 +1,6 @@
 """Plans the output from the small files and the headers alone: no weight is downloaded, nothing is written.
 
-``preflight`` refuses at once what cannot succeed, and otherwise lays the whole output out to the last byte. ``quantize`` then
+``plan_for`` refuses at once what cannot succeed, and otherwise lays the whole output out to the last byte. ``quantize`` then
 only carries the plan out.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict
 
 from gguf import Keys
 
@@ -25,16 +25,8 @@ from pipeline.card import provenance_keys
 from pipeline.format.gguf_file import Layout, TensorSpec, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
 from pipeline.model import Model, from_checkpoint, from_gguf
-from pipeline.recipes.mixtures import (
-    Overrides,
-    Recipe,
-    TypeChoice,
-    Weight,
-    block_order,
-    choose_types,
-    fallback_note,
-    find_recipe,
-)
+from pipeline.recipes.mixtures import Overrides, Recipe, TypeChoice, Weight, block_order, choose_types, fallback_note, find_recipe
+from pipeline.sources.cache import cache_root
 from pipeline.sources.source import Source, cached_bytes, open_source
 
 _MARGIN = 64 << 20  # disk kept free, and what a card and a journal take
@@ -135,7 +127,7 @@ class Preflight:
 
 
 class PlanOptions(TypedDict, total=False):
-    """Options of ``preflight`` and ``quantize``. Each may be left out.
+    """Options of ``quantize`` and ``dry_run``. Each may be left out.
 
     Attributes:
         revision: branch, tag or commit on the Hub.
@@ -170,22 +162,6 @@ class Wishes:
     imatrix: ImportanceMatrix | None
     stream: bool
     threads: int
-
-
-def preflight(model: str, recipe: str = "Q4_K_M", out: Path | str | None = None, **options: Unpack[PlanOptions]) -> Preflight:
-    """Plan the output: everything about it that can be known beforehand.
-
-    Args:
-        model: a Hub id with optional @revision, a folder, or a GGUF in F32, F16, BF16 or Q8_0.
-        recipe: a name of ``pipeline.recipes.mixtures.RECIPES``.
-        out: the file to make; None puts it into the store.
-        options: see ``PlanOptions``.
-
-    Raises:
-        SprigError: the first thing that would make the run fail.
-    """
-    wishes = read_wishes(recipe, options)
-    return plan_for(find_source(model, options), wishes, out)
 
 
 def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
@@ -225,23 +201,27 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
     keys = {**model.keys, **provenance_keys(origin or source, recipe, wishes.overrides.words(), imatrix)}
     layout = lay_out(keys, [TensorSpec(t.name, t.shape, choices[t.name].type) for t in ordered])
     fallback = fallback_note(choices, weights, recipe)
+    target = _output(source, recipe, out)
+    download = max(sum(w.size for w in source.weights) - (0 if wishes.stream else cached_bytes(source)), 0)
+    shared = bool(download) and not wishes.stream and _same_disk(target.parent, cache_root())
     plan = Preflight(
         source=source,
         origin=origin or source,
         recipe=recipe,
-        out=_output(source, recipe, out),
+        out=target,
         model=model,
         tensors=tuple(ordered),
         choices=choices,
         layout=layout,
         imatrix=imatrix,
-        download=max(sum(w.size for w in source.weights) - (0 if wishes.stream else cached_bytes(source)), 0),
-        disk=layout.size + _MARGIN,
+        download=download,
+        disk=layout.size + _MARGIN + (download if shared else 0),
         memory=_memory(ordered, layout, model, wishes.threads),
         notes=(*model.notes, *([fallback] if fallback else [])),
         stream=wishes.stream,
     )
-    return _refuse_shortage(plan)
+    _refuse_shortage(plan, shared)
+    return plan
 
 
 # What the machine must have.
@@ -268,23 +248,17 @@ def _output(source: Source, recipe: Recipe, out: Path | str | None) -> Path:
 
 def _memory(tensors: Sequence[Tensor], layout: Layout, model: Model, threads: int) -> int:
     """Bytes at the peak: the vocabulary, the largest tensors that must be held whole, the slabs in flight."""
-    largest = 0
-    for t in tensors:
-        if t.row_order is not None:
-            raw = sum(model.infos[s.source].nbytes for s in t.sources)
-            largest = max(largest, raw)
+    held = [sum(model.infos[s.source].nbytes for s in t.sources) for t in tensors if t.row_order is not None]
     tokens = model.keys.get(Keys.Tokenizer.LIST)
     vocabulary = _TOKEN_MEMORY * len(tokens) if isinstance(tokens, list) else 0
     # A tensor that is reordered is held in its own type, as float32 and as what it becomes.
-    return _BASE_MEMORY + vocabulary + threads * _THREAD_MEMORY + 2 * 5 * largest + 3 * len(layout.header)
+    return _BASE_MEMORY + vocabulary + threads * _THREAD_MEMORY + 2 * 5 * max(held, default=0) + 3 * len(layout.header)
 
 
-def _refuse_shortage(plan: Preflight) -> Preflight:
+def _refuse_shortage(plan: Preflight, shared: bool) -> None:
     folder = plan.out.parent
     existing = plan.out.with_name(plan.out.name + ".part")
     kept = existing.stat().st_blocks * 512 if existing.exists() else 0
-    shared = plan.download if plan.download and not plan.stream and _same_disk(folder) else 0
-    plan = replace(plan, disk=plan.disk + shared)
     free = free_disk(folder)
     if plan.disk - kept > free:
         raise OutputError(
@@ -297,15 +271,9 @@ def _refuse_shortage(plan: Preflight) -> Preflight:
             f"not enough memory: {human_size(plan.memory)} needed, {human_size(available_memory())} free; "
             "fewer --threads need less"
         )
-    return plan
 
 
-def _same_disk(folder: Path) -> bool:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    def device(path: Path) -> int:
-        while not path.exists():
-            path = path.parent
-        return path.stat().st_dev
-
-    return device(folder.absolute()) == device(Path(HF_HUB_CACHE).absolute())
+def _same_disk(*folders: Path) -> bool:
+    """Whether the folders, which need not be there yet, lie on one file system."""
+    there = (next(p for p in (folder, *folder.parents) if p.exists()) for folder in map(Path.absolute, folders))
+    return len({p.stat().st_dev for p in there}) == 1

@@ -102,11 +102,14 @@ def quantize(
     """Make a GGUF of a model in one pass.
 
     Args:
-        model, recipe, out, options: as in ``preflight``.
+        model: a Hub id with optional @revision, a folder, or a GGUF in F32, F16, BF16 or Q8_0.
+        recipe: a name of ``pipeline.recipes.mixtures.RECIPES``.
+        out: the file to make; None puts it into the store.
         resume: keep what a killed run of the same job has written.
         executor: runs the slabs instead of a pool of threads; it is not shut down.
         llama_cpp: a llama.cpp checkout, whose script converts what Sprig does not.
         on_progress: called now and then from this thread.
+        options: see ``PlanOptions``.
 
     Raises:
         SprigError: it could not be done; nothing is published, and a finished file of that name stays as it was.
@@ -279,15 +282,12 @@ def _check(plan: Preflight, part: Path, fd: int) -> tuple[Header, tuple[str, ...
             raise OutputError(f"the finished file did not pass its check and was not published: {e}") from None
         synced.result()
     wrong = [p for p, ids in zip(probes, spoken.probe_ids, strict=True) if ids != plan.model.probes[p]]
-    notes = []
-    if wrong:
-        notes.append(
-            f"llama.cpp splits {len(wrong)} of {len(probes)} hard test strings into other tokens than the original "
-            f"(first: {wrong[0]!r})"
-        )
     if not spoken.finite:
         raise OutputError("the finished file did not pass its check and was not published: llama.cpp computes NaN with it")
-    return header, tuple(notes), spoken
+    if not wrong:
+        return header, (), spoken
+    differ = f"llama.cpp splits {len(wrong)} of {len(probes)} hard test strings into other tokens than the original"
+    return header, (f"{differ} (first: {wrong[0]!r})",), spoken
 
 
 def _publish(plan: Preflight, part: Path, header: Header, notes: Sequence[str]) -> Path:

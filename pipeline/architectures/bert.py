@@ -13,10 +13,7 @@ from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.shared.base import Architecture
 from pipeline.format.gguf_file import Value
 
-_FLAGS = frozenset(
-    f"pooling_mode_{mode}"
-    for mode in ("mean_tokens", "cls_token", "lasttoken", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
-)
+_MODE = "pooling_mode_"
 _POOLING = {
     "mean_tokens": PoolingType.MEAN, "mean": PoolingType.MEAN, "cls_token": PoolingType.CLS, "cls": PoolingType.CLS,
     "lasttoken": PoolingType.LAST,
@@ -26,6 +23,13 @@ _POOLING = {
 def weights_and_biases(table: Mapping[str, str]) -> dict[str, str]:
     """Each line of the table twice: for the weight and for the bias."""
     return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in table.items() for kind in ("weight", "bias")}
+
+
+EMBEDDINGS = {
+    "embeddings.word_embeddings.weight": "token_embd.weight",
+    "embeddings.position_embeddings.weight": "position_embd.weight",
+    **weights_and_biases({"embeddings.LayerNorm": "token_embd_norm"}),
+}
 
 
 def pooling_type(files: Mapping[str, bytes]) -> int | None:
@@ -42,7 +46,7 @@ def pooling_type(files: Mapping[str, bytes]) -> int | None:
         return None
     try:
         config = json.loads(files[name])
-        modes = {key.removeprefix("pooling_mode_") for key, on in config.items() if on is True and key in _FLAGS}
+        modes = {key.removeprefix(_MODE) for key, on in config.items() if on is True and key.startswith(_MODE)}
     except (ValueError, AttributeError, RecursionError):
         raise CheckpointError(f"{name} is not a JSON object; download it again") from None
     if isinstance(config.get("pooling_mode"), str):
@@ -56,28 +60,22 @@ def pooling_type(files: Mapping[str, bytes]) -> int | None:
 
 class Bert(Architecture):
     gguf = "bert"
-    defaults: ClassVar[Mapping[str, Any]] = {
+    defaults: ClassVar[dict[str, Any]] = {
         "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
         "hidden_act": "gelu", "max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
     }  # fmt: skip
     # llama.cpp computes the tanh form of GELU whichever of these a model was trained with.
     activations = frozenset({"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast"})
-    names: ClassVar[Mapping[str, str]] = {
-        "embeddings.word_embeddings.weight": "token_embd.weight",
-        "embeddings.position_embeddings.weight": "position_embd.weight",
-        "embeddings.token_type_embeddings.weight": "token_types.weight",
-        **weights_and_biases({
-            "embeddings.LayerNorm": "token_embd_norm",
-            "encoder.layer.{i}.attention.self.query": "blk.{i}.attn_q",
-            "encoder.layer.{i}.attention.self.key": "blk.{i}.attn_k",
-            "encoder.layer.{i}.attention.self.value": "blk.{i}.attn_v",
-            "encoder.layer.{i}.attention.output.dense": "blk.{i}.attn_output",
-            "encoder.layer.{i}.attention.output.LayerNorm": "blk.{i}.attn_output_norm",
-            "encoder.layer.{i}.intermediate.dense": "blk.{i}.ffn_up",
-            "encoder.layer.{i}.output.dense": "blk.{i}.ffn_down",
-            "encoder.layer.{i}.output.LayerNorm": "blk.{i}.layer_output_norm",
-        }),
-    }  # fmt: skip
+    names = EMBEDDINGS | {"embeddings.token_type_embeddings.weight": "token_types.weight"} | weights_and_biases({
+        "encoder.layer.{i}.attention.self.query": "blk.{i}.attn_q",
+        "encoder.layer.{i}.attention.self.key": "blk.{i}.attn_k",
+        "encoder.layer.{i}.attention.self.value": "blk.{i}.attn_v",
+        "encoder.layer.{i}.attention.output.dense": "blk.{i}.attn_output",
+        "encoder.layer.{i}.attention.output.LayerNorm": "blk.{i}.attn_output_norm",
+        "encoder.layer.{i}.intermediate.dense": "blk.{i}.ffn_up",
+        "encoder.layer.{i}.output.dense": "blk.{i}.ffn_down",
+        "encoder.layer.{i}.output.LayerNorm": "blk.{i}.layer_output_norm",
+    })  # fmt: skip
     # The heads of pre-training are no part of an embedding.
     ignored: ClassVar[tuple[str, ...]] = (r"position_ids$", r"^pooler\.", r"^cls\.(predictions|seq_relationship)\.")
 
@@ -89,10 +87,6 @@ class Bert(Architecture):
     def tied(self) -> bool:
         return False  # no head
 
-    @property
-    def n_heads(self) -> int:
-        return self.integer("num_attention_heads")
-
     def check(self) -> None:
         super().check()
         if self.integer("hidden_size") % self.n_heads:
@@ -103,12 +97,7 @@ class Bert(Architecture):
             raise UnsupportedError("config.json makes a decoder of BERT (is_decoder); llama.cpp has the encoder only")
 
     def keys(self) -> dict[str, Value]:
-        return {
-            Keys.LLM.BLOCK_COUNT: self.n_layers,
-            Keys.LLM.CONTEXT_LENGTH: self.integer("max_position_embeddings"),
-            Keys.LLM.EMBEDDING_LENGTH: self.integer("hidden_size"),
-            Keys.LLM.FEED_FORWARD_LENGTH: self.integer("intermediate_size"),
-            Keys.Attention.HEAD_COUNT: self.n_heads,
+        return super().keys() | {
             Keys.Attention.LAYERNORM_EPS: self.number("layer_norm_eps"),
             Keys.Attention.CAUSAL: False,
             Keys.LLM.VOCAB_SIZE: self.vocab_rows,
@@ -121,17 +110,12 @@ class Bert(Architecture):
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         d, ff = self.integer("hidden_size"), self.integer("intermediate_size")
-        shapes: dict[str, tuple[int, ...]] = {
+        return {
             "token_embd.weight": (self.vocab_rows, d),
             "position_embd.weight": (self.integer("max_position_embeddings"), d),
             "token_types.weight": (self.integer("type_vocab_size"), d),
             "blk.{i}.ffn_up.weight": (ff, d),
-            "blk.{i}.ffn_up.bias": (ff,),
             "blk.{i}.ffn_down.weight": (d, ff),
-            "blk.{i}.ffn_down.bias": (d,),
+            **{f"blk.{{i}}.{part}.weight": (d, d) for part in ("attn_q", "attn_k", "attn_v", "attn_output")},
+            **{f"{norm}.weight": (d,) for norm in ("token_embd_norm", "blk.{i}.attn_output_norm", "blk.{i}.layer_output_norm")},
         }
-        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            shapes |= {f"blk.{{i}}.{part}.weight": (d, d), f"blk.{{i}}.{part}.bias": (d,)}
-        for norm in ("token_embd_norm", "blk.{i}.attn_output_norm", "blk.{i}.layer_output_norm"):
-            shapes |= {f"{norm}.weight": (d,), f"{norm}.bias": (d,)}
-        return shapes

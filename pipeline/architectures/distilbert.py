@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pipeline.architectures.bert import Bert, weights_and_biases
+from pipeline.architectures.bert import EMBEDDINGS, Bert, weights_and_biases
 
 
 class DistilBert(Bert):
-    defaults: ClassVar[Mapping[str, Any]] = {
+    defaults: ClassVar[dict[str, Any]] = {
         "vocab_size": 30522, "dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072, "activation": "gelu",
         "max_position_embeddings": 512, "type_vocab_size": 1,
     }  # fmt: skip
-    names: ClassVar[Mapping[str, str]] = {
-        "embeddings.word_embeddings.weight": "token_embd.weight",
-        "embeddings.position_embeddings.weight": "position_embd.weight",
-        **weights_and_biases({
-            "embeddings.LayerNorm": "token_embd_norm",
-            "transformer.layer.{i}.attention.q_lin": "blk.{i}.attn_q",
-            "transformer.layer.{i}.attention.k_lin": "blk.{i}.attn_k",
-            "transformer.layer.{i}.attention.v_lin": "blk.{i}.attn_v",
-            "transformer.layer.{i}.attention.out_lin": "blk.{i}.attn_output",
-            "transformer.layer.{i}.sa_layer_norm": "blk.{i}.attn_output_norm",
-            "transformer.layer.{i}.ffn.lin1": "blk.{i}.ffn_up",
-            "transformer.layer.{i}.ffn.lin2": "blk.{i}.ffn_down",
-            "transformer.layer.{i}.output_layer_norm": "blk.{i}.layer_output_norm",
-        }),
-    }  # fmt: skip
-    ignored: ClassVar[tuple[str, ...]] = (r"position_ids$", r"^vocab_(transform|layer_norm|projector)\.")
+    names = EMBEDDINGS | weights_and_biases({
+        "transformer.layer.{i}.attention.q_lin": "blk.{i}.attn_q",
+        "transformer.layer.{i}.attention.k_lin": "blk.{i}.attn_k",
+        "transformer.layer.{i}.attention.v_lin": "blk.{i}.attn_v",
+        "transformer.layer.{i}.attention.out_lin": "blk.{i}.attn_output",
+        "transformer.layer.{i}.sa_layer_norm": "blk.{i}.attn_output_norm",
+        "transformer.layer.{i}.ffn.lin1": "blk.{i}.ffn_up",
+        "transformer.layer.{i}.ffn.lin2": "blk.{i}.ffn_down",
+        "transformer.layer.{i}.output_layer_norm": "blk.{i}.layer_output_norm",
+    })  # fmt: skip
+    ignored = (r"position_ids$", r"^vocab_(transform|layer_norm|projector)\.")
 
     def normalize(self, name: str) -> str:
         return name.removeprefix("distilbert.")

@@ -10,11 +10,11 @@ from gguf import Keys
 
 from agent.errors import UnsupportedError
 from pipeline.architectures.shared.base import Tensor
-from pipeline.architectures.shared.decoder import ATTENTION, MLP, TRUNK, sizes
-from pipeline.architectures.shared.window import Windowed
+from pipeline.architectures.shared.decoder import ATTENTION, MLP, TRUNK, Windowed, sizes
+from pipeline.architectures.shared.rope import read_rope
 from pipeline.format.gguf_file import Value
 
-SANDWICH_NORMS: Mapping[str, str] = {
+SANDWICH_NORMS = {
     "model.layers.{i}.input_layernorm.weight": "blk.{i}.attn_norm.weight",
     "model.layers.{i}.post_attention_layernorm.weight": "blk.{i}.post_attention_norm.weight",
     "model.layers.{i}.pre_feedforward_layernorm.weight": "blk.{i}.ffn_norm.weight",
@@ -24,13 +24,13 @@ SANDWICH_NORMS: Mapping[str, str] = {
 
 class Gemma2(Windowed):
     gguf = "gemma2"
-    defaults: ClassVar[Mapping[str, Any]] = sizes(
+    defaults = sizes(
         2304, 9216, 26, 8, 4, 8192, head_dim=256, sliding_window=4096, query_pre_attn_scalar=256, tie_word_embeddings=True,
         attn_logit_softcapping=50.0, final_logit_softcapping=30.0,
     )  # fmt: skip
     activations = frozenset({"gelu_pytorch_tanh"})
-    names: ClassVar[Mapping[str, str]] = {**TRUNK, **SANDWICH_NORMS, **ATTENTION, **MLP}
-    rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "dynamic"})
+    names = TRUNK | SANDWICH_NORMS | ATTENTION | MLP
+    rope_kinds = frozenset({"default", "dynamic"})
     full_every = 2
     deepest: ClassVar[int] = 46  # layers of the 27B, for which llama.cpp scales scores by hidden_size / heads
 
@@ -43,6 +43,13 @@ class Gemma2(Windowed):
         if scalar != built_in:
             raise UnsupportedError(f"query_pre_attn_scalar is {scalar:g}; llama.cpp's {self.gguf} has {built_in} built in here")
         self.check_head()
+
+    def plain_local_rope(self, hp: Mapping[str, Any]) -> float:
+        """Base of the frequencies in the layers with a window, which must be plain. Raises UnsupportedError."""
+        rope = read_rope(hp, self.head_dim, "sliding_attention")
+        if rope.kind != "default" or rope.rotated != self.head_dim:
+            raise UnsupportedError(f"llama.cpp's {self.gguf} does not scale the RoPE of sliding layers; config.json does")
+        return rope.theta
 
     def check_head(self) -> None:
         if not self.tied:

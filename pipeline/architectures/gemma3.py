@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from gguf import Keys
 
 from agent.errors import UnsupportedError
 from pipeline.architectures.gemma2 import Gemma2
 from pipeline.architectures.shared.decoder import QK_NORMS, Decoder, sizes
-from pipeline.architectures.shared.rope import read_rope
 from pipeline.format.gguf_file import Value
 
 
 class Gemma3(Gemma2):
     gguf = "gemma3"
-    defaults: ClassVar[Mapping[str, Any]] = sizes(
+    defaults = sizes(
         2304, 9216, 26, 8, 4, 131072, head_dim=256, sliding_window=4096, query_pre_attn_scalar=256, tie_word_embeddings=True,
         rope_theta=1e6,
     )  # fmt: skip
-    names: ClassVar[Mapping[str, str]] = {**Gemma2.names, **QK_NORMS}
-    ignored: ClassVar[tuple[str, ...]] = (*Gemma2.ignored, r"^(model\.)?(vision_tower|multi_modal_projector)\.")
-    rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "dynamic", "linear"})
+    names = Gemma2.names | QK_NORMS
+    ignored = (*Gemma2.ignored, r"^(model\.)?(vision_tower|multi_modal_projector)\.")
+    rope_kinds = frozenset({"default", "dynamic", "linear"})
     deepest = 62
 
     def is_sliding(self) -> list[bool]:
@@ -42,11 +38,8 @@ class Gemma3(Gemma2):
 
     def local_rope(self) -> float:
         """Base of the frequencies in the layers with a window."""
+        base = self.number("rope_local_base_freq", default=10000.0)
         spelled = self.hp.get("rope_parameters")
-        if isinstance(spelled, dict) and isinstance(spelled.get("sliding_attention"), dict):
-            base = self.number("rope_local_base_freq", default=10000.0)
-            rope = read_rope({**self.hp, "rope_theta": base, "rope_scaling": None}, self.head_dim, "sliding_attention")
-            if rope.kind != "default" or rope.rotated != self.head_dim:
-                raise UnsupportedError(f"llama.cpp's {self.gguf} does not scale the RoPE of sliding layers; config.json does")
-            return rope.theta
-        return self.number("rope_local_base_freq", default=10000.0)
+        if not isinstance(spelled, dict) or not isinstance(spelled.get("sliding_attention"), dict):
+            return base
+        return self.plain_local_rope({**self.hp, "rope_theta": base, "rope_scaling": None})

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterable
 
 from gguf import Keys
 
@@ -13,12 +12,11 @@ from pipeline.architectures.gemma2 import Gemma2
 from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.decoder import QK_NORMS, Decoder, sizes
 from pipeline.architectures.shared.moe import MAX_EXPERTS
-from pipeline.architectures.shared.rope import read_rope
 from pipeline.format.gguf_file import Value
 
 _NUMBER = re.compile("[0-9]{1,4}")
 _LAYER = "model.layers.{i}."
-_PER_LAYER: Mapping[str, str] = {
+_PER_LAYER = {
     "model.embed_tokens_per_layer.weight": "per_layer_token_embd.weight",
     "model.per_layer_model_projection.weight": "per_layer_model_proj.weight",
     "model.per_layer_projection_norm.weight": "per_layer_proj_norm.weight",
@@ -26,7 +24,7 @@ _PER_LAYER: Mapping[str, str] = {
     _LAYER + "per_layer_projection.weight": "blk.{i}.proj.weight",
     _LAYER + "post_per_layer_input_norm.weight": "blk.{i}.post_norm.weight",
 }
-_EXPERTS: Mapping[str, str] = {
+_EXPERTS = {
     _LAYER + "router.proj.weight": "blk.{i}.ffn_gate_inp.weight",
     _LAYER + "router.scale": "blk.{i}.ffn_gate_inp.scale",
     _LAYER + "router.per_expert_scale": "blk.{i}.ffn_down_exps.scale",
@@ -41,7 +39,7 @@ _KEYS_VALUES = ("blk.{i}.attn_k.weight", "blk.{i}.attn_v.weight", "blk.{i}.attn_
 
 class Gemma4(Gemma2):
     gguf = "gemma4"
-    defaults: ClassVar[Mapping[str, Any]] = sizes(
+    defaults = sizes(
         2304, 9216, 30, 8, 4, 131072, head_dim=256, sliding_window=512, tie_word_embeddings=True,
         hidden_size_per_layer_input=256, num_kv_shared_layers=0,
         rope_parameters={
@@ -49,14 +47,12 @@ class Gemma4(Gemma2):
             "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
         },
     )  # fmt: skip
-    names: ClassVar[Mapping[str, str]] = {
-        **Gemma2.names, **QK_NORMS, **_PER_LAYER, **_EXPERTS, _LAYER + "layer_scalar": "blk.{i}.layer_output_scale.weight",
-    }  # fmt: skip
-    optional: ClassVar[frozenset[str]] = Decoder.optional | {*_KEYS_VALUES, *_PER_LAYER.values(), *_EXPERTS.values()}
-    ignored: ClassVar[tuple[str, ...]] = (
+    names = Gemma2.names | QK_NORMS | _PER_LAYER | _EXPERTS | {_LAYER + "layer_scalar": "blk.{i}.layer_output_scale.weight"}
+    optional = Decoder.optional | {*_KEYS_VALUES, *_PER_LAYER.values(), *_EXPERTS.values()}
+    ignored = (
         *Gemma2.ignored, r"^(model\.)?(vision_tower|audio_tower|embed_vision|embed_audio|multi_modal_projector)\.",
     )  # fmt: skip
-    rope_kinds: ClassVar[frozenset[str]] = frozenset({"proportional", "default"})
+    rope_kinds = frozenset({"proportional", "default"})
 
     def is_sliding(self) -> list[bool]:
         return [*self.sliding_layers(6)[:-1], False]  # transformers forces the last to see all
@@ -95,6 +91,10 @@ class Gemma4(Gemma2):
         """Layers at the end that take keys and values from earlier ones."""
         return self.integer("num_kv_shared_layers", least=0)
 
+    def mlp_widths(self) -> list[int]:
+        wide = 2 if self.flag("use_double_wide_mlp") else 1
+        return [self.mlp_width * (wide if i >= self.n_layers - self.shared else 1) for i in range(self.n_layers)]
+
     @property
     def per_layer(self) -> int:
         return self.integer("hidden_size_per_layer_input", default=0, least=0)
@@ -114,16 +114,12 @@ class Gemma4(Gemma2):
             raise CheckpointError(f"config.json: no layer is left from which the last {self.shared} can take keys and values")
         if self.n_experts and not self.integer("top_k_experts") <= self.n_experts <= MAX_EXPERTS:
             raise CheckpointError(f"config.json: {self.integer('top_k_experts')} of {self.n_experts} experts per token")
-        local = read_rope(self.hp, self.head_dim, "sliding_attention")
-        if local.kind != "default" or local.rotated != self.head_dim:
-            raise UnsupportedError("llama.cpp's gemma4 does not scale the RoPE of sliding layers; config.json does")
+        self.plain_local_rope(self.hp)
 
     def keys(self) -> dict[str, Value]:
         sliding = self.is_sliding()
-        ff, first_shared = self.integer("intermediate_size"), self.n_layers - self.shared
-        wide = 2 if self.flag("use_double_wide_mlp") else 1
         keys = Decoder.keys(self) | {
-            Keys.LLM.FEED_FORWARD_LENGTH: [ff if i < first_shared else ff * wide for i in range(self.n_layers)],
+            Keys.LLM.FEED_FORWARD_LENGTH: self.mlp_widths(),
             Keys.Attention.HEAD_COUNT_KV: [self.n_kv_heads if s else self.full_kv_heads for s in sliding],
             Keys.Attention.KEY_LENGTH: self.rope_head_dim,
             Keys.Attention.VALUE_LENGTH: self.rope_head_dim,
@@ -134,7 +130,7 @@ class Gemma4(Gemma2):
             Keys.Attention.SHARED_KV_LAYERS: self.shared,
             Keys.LLM.EMBD_LENGTH_PER_LAYER_INP: self.per_layer,
             Keys.Rope.DIMENSION_COUNT_SWA: self.head_dim,
-            Keys.Rope.FREQ_BASE_SWA: read_rope(self.hp, self.head_dim, "sliding_attention").theta,
+            Keys.Rope.FREQ_BASE_SWA: self.plain_local_rope(self.hp),
         }
         if self.hp.get("final_logit_softcapping") is not None:
             keys[Keys.LLM.FINAL_LOGIT_SOFTCAPPING] = self.number("final_logit_softcapping")
@@ -155,8 +151,9 @@ class Gemma4(Gemma2):
             "blk.{i}.post_norm.weight": (d,),
             "blk.{i}.layer_output_scale.weight": (1,),
         }
-        for i, sliding in enumerate(self.is_sliding()):
-            shapes |= self._layer_shapes(i, sliding)
+        for i, (sliding, width) in enumerate(zip(self.is_sliding(), self.mlp_widths(), strict=True)):
+            heads = (self.head_dim, self.n_kv_heads) if sliding else (self.rope_head_dim, self.full_kv_heads)
+            shapes |= self.layer_shapes(i, *heads, width)
         if self.n_experts:
             n, ff = self.n_experts, self.integer("moe_intermediate_size")
             shapes |= {
@@ -170,24 +167,6 @@ class Gemma4(Gemma2):
                 "blk.{i}.post_ffw_norm_2.weight": (d,),
             }
         return shapes
-
-    def _layer_shapes(self, i: int, sliding: bool) -> dict[str, tuple[int, ...]]:
-        d, ff = self.integer("hidden_size"), self.integer("intermediate_size")
-        if self.flag("use_double_wide_mlp") and i >= self.n_layers - self.shared:
-            ff *= 2
-        head = self.head_dim if sliding else self.rope_head_dim
-        kv = (self.n_kv_heads if sliding else self.full_kv_heads) * head
-        return {
-            f"blk.{i}.attn_q.weight": (self.n_heads * head, d),
-            f"blk.{i}.attn_k.weight": (kv, d),
-            f"blk.{i}.attn_v.weight": (kv, d),
-            f"blk.{i}.attn_output.weight": (d, self.n_heads * head),
-            f"blk.{i}.attn_q_norm.weight": (head,),
-            f"blk.{i}.attn_k_norm.weight": (head,),
-            f"blk.{i}.ffn_gate.weight": (ff, d),
-            f"blk.{i}.ffn_up.weight": (ff, d),
-            f"blk.{i}.ffn_down.weight": (d, ff),
-        }
 
     def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
         block = tensor.name.split(".")[1]

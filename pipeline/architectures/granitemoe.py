@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from pipeline.architectures.granite import Granite
 from pipeline.architectures.shared.decoder import ATTENTION, PRE_NORMS, TRUNK
 from pipeline.architectures.shared.moe import MixtureOfExperts
@@ -12,9 +9,8 @@ from pipeline.architectures.shared.moe import MixtureOfExperts
 
 class GraniteMoe(Granite, MixtureOfExperts):
     gguf = "granitemoe"
-    defaults: ClassVar[Mapping[str, Any]] = {**Granite.defaults, "num_local_experts": 8, "num_experts_per_tok": 2}
-    names: ClassVar[Mapping[str, str]] = {
-        **TRUNK, **PRE_NORMS, **ATTENTION,
+    defaults = Granite.defaults | {"num_local_experts": 8, "num_experts_per_tok": 2}
+    names = TRUNK | PRE_NORMS | ATTENTION | {
         "model.layers.{i}.block_sparse_moe.router.layer.weight": "blk.{i}.ffn_gate_inp.weight",
         "model.layers.{i}.block_sparse_moe.router.weight": "blk.{i}.ffn_gate_inp.weight",
         "model.layers.{i}.block_sparse_moe.input_linear.weight": "blk.{i}.ffn_gate_up_exps.weight",
@@ -22,9 +18,5 @@ class GraniteMoe(Granite, MixtureOfExperts):
         "model.layers.{i}.block_sparse_moe.experts.gate_up_proj": "blk.{i}.ffn_gate_up_exps.weight",
         "model.layers.{i}.block_sparse_moe.experts.down_proj": "blk.{i}.ffn_down_exps.weight",
     }  # fmt: skip
-    optional: ClassVar[frozenset[str]] = MixtureOfExperts.optional
-    bias_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-
-    @property
-    def n_experts(self) -> int:
-        return self.integer("num_local_experts")
+    optional = MixtureOfExperts.optional
+    bias_flags = MixtureOfExperts.bias_flags

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from collections.abc import Iterable
 
 from gguf import Keys
 
@@ -17,17 +16,12 @@ _SHARED = "model.layers.{i}.shared_mlp."
 
 
 class GraniteMoeShared(GraniteMoe):
-    names: ClassVar[Mapping[str, str]] = {
-        **GraniteMoe.names,
+    names = GraniteMoe.names | {
         _SHARED + "input_linear.weight": "blk.{i}.ffn_gate_up_shexp.weight",
         _SHARED + "output_linear.weight": "blk.{i}.ffn_down_shexp.weight",
     }
-    optional: ClassVar[frozenset[str]] = GraniteMoe.optional | {"blk.{i}.ffn_gate_up_shexp.weight"}
-    required: ClassVar[tuple[str, ...]] = (*GraniteMoe.required, "blk.{i}.ffn_gate_shexp.weight", "blk.{i}.ffn_up_shexp.weight")
-
-    @property
-    def shared_width(self) -> int:
-        return self.integer("shared_intermediate_size")
+    optional = GraniteMoe.optional | {"blk.{i}.ffn_gate_up_shexp.weight"}
+    required = (*GraniteMoe.required, "blk.{i}.ffn_gate_shexp.weight", "blk.{i}.ffn_up_shexp.weight")
 
     def check(self) -> None:
         super().check()
@@ -35,10 +29,10 @@ class GraniteMoeShared(GraniteMoe):
             raise UnsupportedError("config.json: granitemoeshared without a shared expert; its model_type should be granitemoe")
 
     def keys(self) -> dict[str, Value]:
-        return super().keys() | {Keys.LLM.EXPERT_SHARED_FEED_FORWARD_LENGTH: self.shared_width}
+        return super().keys() | {Keys.LLM.EXPERT_SHARED_FEED_FORWARD_LENGTH: self.integer("shared_intermediate_size")}
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        d, ff = self.integer("hidden_size"), self.shared_width
+        d, ff = self.integer("hidden_size"), self.integer("shared_intermediate_size")
         return super().expected_shapes() | {
             "blk.{i}.ffn_gate_up_shexp.weight": (2 * ff, d),
             "blk.{i}.ffn_down_shexp.weight": (d, ff),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gguf import Keys
 
@@ -18,11 +18,11 @@ _CONVOLUTION = ("shortconv.conv.weight", "shortconv.in_proj.weight", "shortconv.
 
 class Lfm2(Decoder):
     gguf = "lfm2"
-    defaults: ClassVar[Mapping[str, Any]] = sizes(
+    defaults = sizes(
         2560, 12288, 32, 32, 8, 128000, rms_norm_eps=None, norm_eps=1e-5, rope_theta=1e6, tie_word_embeddings=True,
         conv_L_cache=3, block_multiple_of=256, block_ffn_dim_multiplier=1.0, block_auto_adjust_ff_dim=True,
     )  # fmt: skip
-    names: ClassVar[Mapping[str, str]] = {
+    names: ClassVar[dict[str, str]] = {
         "model.embed_tokens.weight": "token_embd.weight",
         "model.embedding_norm.weight": "token_embd_norm.weight",  # llama.cpp's name for the last norm here
         "lm_head.weight": "output.weight",
@@ -42,7 +42,7 @@ class Lfm2(Decoder):
         "model.layers.{i}.feed_forward.w2.weight": "blk.{i}.ffn_down.weight",
     }
     # Which of these a layer has depends on its kind; ``tensors`` looks.
-    optional: ClassVar[frozenset[str]] = Decoder.optional | {f"blk.{{i}}.{part}" for part in (*ATTENTION_PARTS, *_CONVOLUTION)}
+    optional = Decoder.optional | {f"blk.{{i}}.{part}" for part in (*ATTENTION_PARTS, *_CONVOLUTION)}
     square = True
 
     @property
@@ -50,7 +50,7 @@ class Lfm2(Decoder):
         return self.flag("tie_embedding" if self.hp.get("tie_embedding") is not None else "tie_word_embeddings")
 
     @property
-    def width(self) -> int:
+    def mlp_width(self) -> int:
         """Rows of the MLP, which config.json states before two roundings."""
         width = self.integer("block_ff_dim", "intermediate_size")
         if self.flag("block_auto_adjust_ff_dim"):
@@ -77,21 +77,17 @@ class Lfm2(Decoder):
 
     def keys(self) -> dict[str, Value]:
         return super().keys() | {
-            Keys.LLM.FEED_FORWARD_LENGTH: self.width,
             Keys.Attention.HEAD_COUNT_KV: [self.n_kv_heads if attention else 0 for attention in self.has_attention()],
             Keys.ShortConv.L_CACHE: self.integer("conv_L_cache"),
         }
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        d, ff = self.integer("hidden_size"), self.width
+        d = self.integer("hidden_size")
         return super().expected_shapes() | {
             "token_embd_norm.weight": (d,),
             "blk.{i}.shortconv.conv.weight": (d, 1, self.integer("conv_L_cache")),
             "blk.{i}.shortconv.in_proj.weight": (3 * d, d),
             "blk.{i}.shortconv.out_proj.weight": (d, d),
-            "blk.{i}.ffn_gate.weight": (ff, d),
-            "blk.{i}.ffn_up.weight": (ff, d),
-            "blk.{i}.ffn_down.weight": (d, ff),
         }
 
     def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:

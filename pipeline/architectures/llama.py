@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pipeline.architectures.shared.decoder import ATTENTION, MLP, Decoder, bias_names, sizes
 
@@ -13,8 +13,8 @@ MLP_BIASES = ("ffn_gate", "ffn_up", "ffn_down")
 
 class Llama(Decoder):
     gguf = "llama"
-    defaults: ClassVar[Mapping[str, Any]] = sizes(4096, 11008, 32, 32, None, 2048)
-    names: ClassVar[Mapping[str, str]] = {**Decoder.names, **bias_names(ATTENTION), **bias_names(MLP)}
+    defaults = sizes(4096, 11008, 32, 32, None, 2048)
+    names = Decoder.names | bias_names(ATTENTION) | bias_names(MLP)
     interleaved_rope = True
-    rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "linear", "dynamic", "yarn", "llama3", "longrope"})
+    rope_kinds = frozenset({"default", "linear", "dynamic", "yarn", "llama3", "longrope"})
     bias_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {"attention_bias": ATTENTION_BIASES, "mlp_bias": MLP_BIASES}

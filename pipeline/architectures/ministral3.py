@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from gguf import Keys
 
 from agent.errors import UnsupportedError
@@ -17,7 +14,7 @@ from pipeline.format.gguf_file import Value
 
 class Ministral3(Mistral):
     gguf = "mistral3"
-    defaults: ClassVar[Mapping[str, Any]] = sizes(
+    defaults = sizes(
         4096, 14336, 34, 32, 8, 262144, head_dim=128, rms_norm_eps=1e-5,
         rope_parameters={
             "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 16384,
@@ -25,7 +22,7 @@ class Ministral3(Mistral):
         },
     )  # fmt: skip
 
-    rope_kinds: ClassVar[frozenset[str]] = frozenset({"yarn"})
+    rope_kinds = frozenset({"yarn"})
 
     def check(self) -> None:
         super().check()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from pipeline.architectures.shared.decoder import ATTENTION, MLP, QK_NORMS, TRUNK, OwnHead, sizes
 
 
 class Olmo2(OwnHead):
     gguf = "olmo2"
-    defaults: ClassVar[Mapping[str, Any]] = sizes(4096, 11008, 32, 32, None, 2048, rms_norm_eps=1e-5)
-    names: ClassVar[Mapping[str, str]] = {
-        **TRUNK, **ATTENTION, **QK_NORMS, **MLP,
+    defaults = sizes(4096, 11008, 32, 32, None, 2048, rms_norm_eps=1e-5)
+    names = TRUNK | ATTENTION | QK_NORMS | MLP | {
         "model.layers.{i}.post_attention_layernorm.weight": "blk.{i}.post_attention_norm.weight",
         "model.layers.{i}.post_feedforward_layernorm.weight": "blk.{i}.post_ffw_norm.weight",
     }  # fmt: skip

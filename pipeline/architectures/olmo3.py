@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from agent.errors import UnsupportedError
 from pipeline.architectures.olmo2 import Olmo2
+from pipeline.architectures.shared.decoder import Windowed
 from pipeline.architectures.shared.rope import rope_parameters
-from pipeline.architectures.shared.window import Windowed
 from pipeline.format.gguf_file import Value
 
 
 class Olmo3(Windowed, Olmo2):
-    defaults: ClassVar[Mapping[str, Any]] = {**Olmo2.defaults, "sliding_window": 4096, "rope_theta": 5e5}
+    defaults = Olmo2.defaults | {"sliding_window": 4096, "rope_theta": 5e5}
     full_every = 4
 
     def check(self) -> None:

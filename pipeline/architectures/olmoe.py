@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from agent.errors import UnsupportedError
 from pipeline.architectures.shared.decoder import ATTENTION, PRE_NORMS, QK_NORMS, TRUNK, OwnHead, sizes
 from pipeline.architectures.shared.moe import EXPERTS, MixtureOfExperts
@@ -12,10 +9,10 @@ from pipeline.architectures.shared.moe import EXPERTS, MixtureOfExperts
 
 class Olmoe(OwnHead, MixtureOfExperts):
     gguf = "olmoe"
-    defaults: ClassVar[Mapping[str, Any]] = sizes(
+    defaults = sizes(
         2048, 2048, 16, 16, None, 4096, rms_norm_eps=1e-5, num_experts=64, num_experts_per_tok=8, norm_topk_prob=False
     )
-    names: ClassVar[Mapping[str, str]] = {**TRUNK, **PRE_NORMS, **ATTENTION, **QK_NORMS, **EXPERTS}
+    names = TRUNK | PRE_NORMS | ATTENTION | QK_NORMS | EXPERTS
     square = True
     normalized = False
 

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from pipeline.architectures.shared.decoder import PRE_NORMS, TRUNK, Decoder, sizes
 
 
 class Phi3(Decoder):
     gguf = "phi3"
     has_window = "always"
-    defaults: ClassVar[Mapping[str, Any]] = sizes(
-        3072, 8192, 32, 32, None, 4096, rms_norm_eps=1e-5, original_max_position_embeddings=4096
-    )
-    names: ClassVar[Mapping[str, str]] = {
-        **TRUNK,
-        **PRE_NORMS,
+    defaults = sizes(3072, 8192, 32, 32, None, 4096, rms_norm_eps=1e-5, original_max_position_embeddings=4096)
+    names = TRUNK | PRE_NORMS | {
         "model.layers.{i}.self_attn.qkv_proj.weight": "blk.{i}.attn_qkv.weight",
         "model.layers.{i}.self_attn.o_proj.weight": "blk.{i}.attn_output.weight",
         "model.layers.{i}.mlp.gate_up_proj.weight": "blk.{i}.ffn_up.weight",
         "model.layers.{i}.mlp.down_proj.weight": "blk.{i}.ffn_down.weight",
-    }
+    }  # fmt: skip
     rope_kinds = frozenset({"default", "longrope"})
     partial_rope = True
     square = True

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pipeline.architectures.shared.decoder import ATTENTION, WINDOW_KINDS, Decoder, bias_names, sizes
 
@@ -13,10 +12,8 @@ QWEN_DEFAULTS = sizes(4096, 22016, 32, 32, 32, 32768, sliding_window=4096, max_w
 class Qwen2(Decoder):
     gguf = "qwen2"
     has_window = "if used"
-    defaults: ClassVar[Mapping[str, Any]] = QWEN_DEFAULTS
-    names: ClassVar[Mapping[str, str]] = {
-        **Decoder.names, **bias_names({k: v for k, v in ATTENTION.items() if "o_proj" not in k}),
-    }  # fmt: skip
+    defaults = QWEN_DEFAULTS
+    names = Decoder.names | bias_names({k: v for k, v in ATTENTION.items() if "o_proj" not in k})
     square = True
     bias_always: ClassVar[tuple[str, ...]] = ("attn_q", "attn_k", "attn_v")
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, ClassVar
 
 import numpy as np
 from gguf import Keys
@@ -25,12 +24,11 @@ _LINEAR_PARTS = (
 
 class Qwen35(Decoder):
     gguf = "qwen35"
-    defaults: ClassVar[Mapping[str, Any]] = sizes(
+    defaults = sizes(
         4096, 12288, 32, 16, 4, 32768, head_dim=256, partial_rotary_factor=0.25, linear_conv_kernel_dim=4,
         linear_key_head_dim=128, linear_value_head_dim=128, linear_num_key_heads=16, linear_num_value_heads=32,
     )  # fmt: skip
-    names: ClassVar[Mapping[str, str]] = {
-        **TRUNK, **ATTENTION, **QK_NORMS, **MLP,
+    names = TRUNK | ATTENTION | QK_NORMS | MLP | {
         "model.layers.{i}.input_layernorm.weight": "blk.{i}.attn_norm.weight",
         "model.layers.{i}.post_attention_layernorm.weight": "blk.{i}.post_attention_norm.weight",
         _LINEAR + "in_proj_qkv.weight": "blk.{i}.attn_qkv.weight",
@@ -43,8 +41,8 @@ class Qwen35(Decoder):
         _LINEAR + "norm.weight": "blk.{i}.ssm_norm.weight",
         _LINEAR + "out_proj.weight": "blk.{i}.ssm_out.weight",
     }  # fmt: skip
-    optional: ClassVar[frozenset[str]] = Decoder.optional | {f"blk.{{i}}.{part}" for part in (*ATTENTION_PARTS, *_LINEAR_PARTS)}
-    ignored: ClassVar[tuple[str, ...]] = (*Decoder.ignored, r"^(model\.)?mtp\.", r"^(model\.)?visual\.")
+    optional = Decoder.optional | {f"blk.{{i}}.{part}" for part in (*ATTENTION_PARTS, *_LINEAR_PARTS)}
+    ignored = (*Decoder.ignored, r"^(model\.)?mtp\.", r"^(model\.)?visual\.")
     rope_kinds = frozenset({"default", "linear", "dynamic", "yarn"})
     partial_rope = True
 
@@ -122,20 +120,14 @@ class Qwen35(Decoder):
     def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
         part = tensor.name.split(".", 2)[-1] if tensor.name.startswith("blk.") else tensor.name
         keys = 2 * self.key_heads * self.state
-        if part == "ssm_a":
-            return replace(tensor, column_order=self._tiled(1), function="neg_exp")
-        if part == "ssm_dt.bias":
-            return replace(tensor, column_order=self._tiled(1))
-        if part == "ssm_out.weight":
-            return replace(tensor, column_order=self._tiled(self.state))
-        if part == "ssm_conv1d.weight":
-            return replace(tensor, shape=(tensor.shape[0], tensor.shape[2]), row_order=self._tiled(self.state, keys))
-        if part == "attn_qkv.weight":
-            return replace(tensor, row_order=self._tiled(self.state, keys))
-        if part == "attn_gate.weight":
-            return replace(tensor, row_order=self._tiled(self.state))
-        if part in ("ssm_alpha.weight", "ssm_beta.weight"):
-            return replace(tensor, row_order=self._tiled(1))
+        columns = {"ssm_a": 1, "ssm_dt.bias": 1, "ssm_out.weight": self.state}  # of one value head
+        rows = {"attn_qkv.weight": (self.state, keys), "ssm_conv1d.weight": (self.state, keys), "attn_gate.weight": (self.state,)}
+        rows |= {"ssm_alpha.weight": (1,), "ssm_beta.weight": (1,)}
+        if part in columns:
+            return replace(tensor, column_order=self._tiled(columns[part]), function="neg_exp" if part == "ssm_a" else None)
+        if part in rows:
+            shape = (tensor.shape[0], tensor.shape[-1])  # a convolution [C, 1, K] is a matrix [C, K]
+            return replace(tensor, shape=shape, row_order=self._tiled(*rows[part]))
         if part.endswith("norm.weight") and part != "ssm_norm.weight":
             return replace(tensor, function="add_one")  # Qwen3.5 multiplies by 1 + weight, as Gemma does
         return super().adjust(tensor)

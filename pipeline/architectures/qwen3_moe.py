@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from gguf import Keys
 
 from agent.errors import UnsupportedError
@@ -16,16 +13,11 @@ from pipeline.format.gguf_file import Value
 class Qwen3Moe(MixtureOfExperts):
     gguf = "qwen3moe"
     has_window = "if used"
-    defaults: ClassVar[Mapping[str, Any]] = sizes(
+    defaults = sizes(
         2048, 6144, 24, 32, 4, 32768, sliding_window=4096, moe_intermediate_size=768, num_experts_per_tok=8, num_experts=128,
         norm_topk_prob=False,
     )  # fmt: skip
-    names: ClassVar[Mapping[str, str]] = {**TRUNK, **PRE_NORMS, **ATTENTION, **QK_NORMS, **EXPERTS}
-
-    @property
-    def n_experts(self) -> int:
-        # transformers 5 writes num_local_experts; the default must not hide it.
-        return self.integer("num_local_experts", "num_experts")
+    names = TRUNK | PRE_NORMS | ATTENTION | QK_NORMS | EXPERTS
 
     @property
     def expert_width(self) -> int:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from agent.errors import UnsupportedError
 from pipeline.architectures.shared.decoder import Decoder, sizes
 
@@ -12,7 +9,7 @@ from pipeline.architectures.shared.decoder import Decoder, sizes
 class SmolLM3(Decoder):
     gguf = "smollm3"
     has_window = "if used"
-    defaults: ClassVar[Mapping[str, Any]] = sizes(2048, 11008, 36, 16, 4, 32768, rope_theta=2e6, tie_word_embeddings=True)
+    defaults = sizes(2048, 11008, 36, 16, 4, 32768, rope_theta=2e6, tie_word_embeddings=True)
     interleaved_rope = True
 
     def check(self) -> None:

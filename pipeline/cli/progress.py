@@ -7,58 +7,50 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, Self
 
 from agent.files import human_size
 
 if TYPE_CHECKING:
+    import rich.progress
     from rich.progress import TaskID
+
+    from pipeline.quantize import Progress
 
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-class Step(Protocol):
-    """Progress of one stage in bytes, and the file or tensor that the job works on."""
-
-    @property
-    def stage(self) -> str: ...
-    @property
-    def done(self) -> int: ...
-    @property
-    def total(self) -> int: ...
-    @property
-    def item(self) -> str: ...
-
-
 class Bars:
-    """Shows the steps of a job; ``show`` may be called from any thread."""
+    """Shows the progress of a job; ``show`` may be called from any thread."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._began: dict[str, float] = {}
         self._said: dict[str, float] = {}
-        self._bars: _Terminal | None = None
+        self._bars: rich.progress.Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
-        if self._stream.isatty():
-            self._bars = _Terminal(self._stream)
+        if sys.stderr.isatty():
+            self._bars = _bars_on_terminal()
+            self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *raised: object) -> None:
         with suppress(OSError):
-            if self._bars:
+            if self._bars is not None:
                 self._bars.stop()
 
-    def show(self, step: Step) -> None:
+    def show(self, step: Progress) -> None:
         with self._lock, suppress(OSError):  # the job outlives the terminal that it was started from
-            if self._bars:
-                self._bars.show(step)
-            else:
+            if self._bars is None:
                 self._line(step)
+                return
+            if step.stage not in self._tasks:
+                self._tasks[step.stage] = self._bars.add_task(step.stage, total=step.total)
+            self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total)
 
-    def _line(self, step: Step) -> None:
+    def _line(self, step: Progress) -> None:
         """A line every few seconds, and one when the stage has ended."""
         now = time.monotonic()
         first = step.stage not in self._began
@@ -74,26 +66,14 @@ class Bars:
             what = f"{step.done / step.total:.0%} of {human_size(step.total)}"
         else:
             return
-        print(f"{step.stage:<9} {what}", file=self._stream, flush=True)
+        print(f"{step.stage:<9} {what}", file=sys.stderr, flush=True)
 
 
-class _Terminal:
-    def __init__(self, stream: TextIO) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+def _bars_on_terminal() -> rich.progress.Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-        self._progress = Progress(
-            TextColumn("{task.description:<9}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn(),
-            TimeRemainingColumn(compact=True), console=Console(file=stream),
-        )  # fmt: skip
-        self._tasks: dict[str, TaskID] = {}
-        self._progress.start()
-
-    def show(self, step: Step) -> None:
-        task = self._tasks.get(step.stage)
-        if task is None:
-            task = self._tasks[step.stage] = self._progress.add_task(step.stage, total=step.total)
-        self._progress.update(task, completed=step.done, total=step.total)
-
-    def stop(self) -> None:
-        self._progress.stop()
+    return Progress(
+        TextColumn("{task.description:<9}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True), console=Console(stderr=True),
+    )  # fmt: skip

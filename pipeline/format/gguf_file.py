@@ -28,18 +28,7 @@ class Raw:
 
 # What a key may hold. An int is written as uint32 (as int32 when negative), a float as float32, a list of ints as int32; a
 # NumPy array keeps its own element type, a NumPy scalar its own type (np.uint64(3)).
-Scalar = str | bool | int | float | np.generic
-Value = (
-    Raw
-    | Scalar
-    | bytes
-    | Sequence[str]
-    | Sequence[bytes]
-    | Sequence[bool]
-    | Sequence[int]
-    | Sequence[float]
-    | npt.NDArray[np.generic]
-)
+Value = Raw | str | bytes | bool | int | float | np.generic | Sequence[str | bytes | float] | npt.NDArray[np.generic]
 
 
 class _HeaderWriter(GGUFWriter):  # type: ignore[misc]  # gguf is not typed
@@ -96,13 +85,11 @@ def _typed(value: Value) -> tuple[Any, Any, Any]:
         raise TypeError("an empty array has no type; leave the key out")
     if all(isinstance(v, str | bytes) for v in items):
         return [_utf8(v) for v in items], GGUFValueType.ARRAY, GGUFValueType.STRING  # type: ignore[arg-type]
-    if all(isinstance(v, bool) for v in items):
-        return _typed(np.asarray(items, dtype=np.bool_))
-    if all(isinstance(v, int) and not isinstance(v, bool) for v in items):
-        return _typed(np.asarray(items, dtype=np.int32))
-    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in items):
-        return _typed(np.asarray(items, dtype=np.float32))
-    raise TypeError(f"a GGUF array holds one type, not {sorted({type(v).__name__ for v in items})}")
+    kinds = {type(v) for v in items}
+    for allowed, dtype in (({bool}, np.bool_), ({int}, np.int32), ({int, float}, np.float32)):
+        if kinds <= allowed:
+            return _typed(np.asarray(items, dtype=dtype))
+    raise TypeError(f"a GGUF array holds one type, not {sorted(kind.__name__ for kind in kinds)}")
 
 
 def pack_value(value: Value) -> bytes:

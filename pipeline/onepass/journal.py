@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,28 +54,23 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
 
-def lines(path: Path, fingerprint: str) -> Iterator[Slab]:
-    """Each whole line; nothing if the journal is missing or belongs to another run."""
-    try:
-        text = path.read_text(errors="replace")
-    except OSError:
-        return
-    head, _, rest = text.partition("\n")
-    if head != fingerprint:
-        return
-    for line in rest.split("\n")[:-1]:  # what follows the last newline was cut off
-        fields = line.split(" ", 3)
-        try:
-            yield Slab(int(fields[0]), int(fields[1]), int(fields[2], 16), fields[3] if len(fields) > 3 else "")
-        except (ValueError, IndexError):
-            return
-
-
 def proved(path: Path, fingerprint: str, part: int) -> list[Slab]:
-    """The slabs whose bytes in the file match their checksums, up to the first that does not."""
+    """The slabs whose bytes in the file match their checksums, up to the first that does not.
+
+    Empty if the journal is missing or belongs to another run.
+    """
+    try:
+        head, *lines = path.read_text(errors="replace").split("\n")
+    except OSError:
+        return []
     good: list[Slab] = []
     size = os.fstat(part).st_size
-    for slab in lines(path, fingerprint):
+    for line in lines[:-1] if head == fingerprint else ():  # what follows the last newline was cut off
+        try:
+            offset, length, checksum, *note = line.split(" ", 3)
+            slab = Slab(int(offset), int(length), int(checksum, 16), *note)
+        except ValueError:
+            break
         inside = 0 <= slab.offset <= slab.offset + slab.length <= size
         if not inside or zlib.crc32(os.pread(part, slab.length, slab.offset)) != slab.checksum:
             break

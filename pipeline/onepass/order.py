@@ -7,7 +7,7 @@ once, so that the hash of every shard can be proved on the way.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from pipeline.model import TiedHead
 from pipeline.onepass.journal import Slab
 from pipeline.preflight import Preflight
 from pipeline.sources.checkpoint import Checkpoint, RawRows
-from pipeline.sources.digest import resume, sha256
+from pipeline.sources.digest import resume, save, sha256
 from pipeline.sources.stream import StreamCheckpoint
 
 CHUNK = 1 << 19  # weights in a slab: 2 MB as float32, so that it stays in a core's cache
@@ -81,28 +81,15 @@ def _values(tensor: Tensor) -> RawRows:
     return np.ascontiguousarray(tensor.values, dtype="<f4").reshape(tensor.n_rows, -1).view(np.uint8)
 
 
-class Mapped:
+def mapped(checkpoint: Checkpoint, units: Iterable[Unit]) -> Iterator[tuple[Unit, RawRows]]:
     """Units in the order of the file, their rows looked up in mapped memory."""
-
-    def __init__(self, checkpoint: Checkpoint, units: Sequence[Unit]) -> None:
-        self.checkpoint, self.units = checkpoint, units
-
-    def __iter__(self) -> Iterator[tuple[Unit, RawRows]]:
-        for unit in self.units:
-            if unit.tensor.values is not None:
-                yield unit, _values(unit.tensor)
-                continue
-            pieces = [self.checkpoint.rows(*read) for read in unit.reads]
-            have = [self.checkpoint.tensors[name].row_length for name, _, _ in unit.reads]
-            pieces = [_rewrapped(p, h, unit.tensor.row_length) for p, h in zip(pieces, have, strict=True)]
-            yield unit, pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-
-    def note(self) -> str:
-        """Mapped files need no state to go on from."""
-        return ""
-
-    def finish(self) -> None:
-        """Mapped files were proved before the pass."""
+    for unit in units:
+        if unit.tensor.values is not None:
+            yield unit, _values(unit.tensor)
+            continue
+        have = [checkpoint.tensors[name].row_length for name, _, _ in unit.reads]
+        pieces = [_rewrapped(checkpoint.rows(*r), h, unit.tensor.row_length) for r, h in zip(unit.reads, have, strict=True)]
+        yield unit, pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def _rewrapped(rows: RawRows, have: int, want: int) -> RawRows:
@@ -198,7 +185,7 @@ class _HeadDigests:
             self.digests[name].update(np.ascontiguousarray(raw).data)
 
     def save(self) -> dict[str, str | None]:
-        return {name: digest.save() for name, digest in self.digests.items()}
+        return {name: save(digest) for name, digest in self.digests.items()}
 
     def restore(self, saved: Mapping[str, object] | None) -> bool:
         """Take up both digests of an earlier run. Returns whether that worked."""

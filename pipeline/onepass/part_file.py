@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -22,9 +21,9 @@ class PartFile:
     it: it proves what it says by checksums.
     """
 
-    def __init__(self, fd: int, journal: Journal | None = None) -> None:
+    def __init__(self, fd: int, journal: Journal) -> None:
         self.fd, self.journal = fd, journal
-        self.written = sum(slab.length for slab in journal.done) if journal else 0
+        self.written = sum(slab.length for slab in journal.done)
         self._since = 0
         self._background = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self._sync: Future[None] | None = None
@@ -36,8 +35,7 @@ class PartFile:
         while rest:
             count = os.pwrite(self.fd, rest, offset)
             rest, offset = rest[count:], offset + count
-        if self.journal:
-            self.journal.record(slab)
+        self.journal.record(slab)
         self.written += slab.length
         self._since += slab.length
         if self._since >= _SYNC_BYTES and (self._sync is None or self._sync.done()):
@@ -49,7 +47,7 @@ class PartFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._background.shutdown()
         if self._sync is not None and kind is None:
             self._sync.result()

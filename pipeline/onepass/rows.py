@@ -47,13 +47,8 @@ class SlabJob:
     importance: Floats | None = None
 
 
-def checksum(data: Bytes) -> int:
-    """CRC-32 of a slab, by which the journal proves it."""
-    return zlib.crc32(np.ascontiguousarray(data).data)
-
-
 def convert(job: SlabJob) -> tuple[Bytes, int]:
-    """The rows as they stand in the file, uint8 [rows, bytes per row], and their checksum.
+    """The rows as they stand in the file, uint8 [rows, bytes per row], and the CRC-32 by which the journal proves them.
 
     Raises:
         CheckpointError: a weight is NaN or infinite.
@@ -64,7 +59,7 @@ def convert(job: SlabJob) -> tuple[Bytes, int]:
     if job.source == job.target and job.columns is None and job.function is None:
         if not ggml.valid(raw, job.target):
             _refuse(job, ggml.to_float(raw, job.source, job.row_length))
-        return raw, checksum(raw)
+        return raw, zlib.crc32(raw.data)
     weights = ggml.to_float(raw, job.source, job.row_length, _scratch(len(raw), job.row_length))
     # A sum is finite unless a weight is not (or the sum itself overflows, which the second look sorts out), and is read once.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -75,7 +70,7 @@ def convert(job: SlabJob) -> tuple[Bytes, int]:
     out = ggml.quantize(weights, job.target, job.importance)
     if not ggml.valid(out, job.target):
         out = _rescue(job, weights)
-    return out, checksum(out)
+    return out, zlib.crc32(out.data)
 
 
 _LARGEST_SCRATCH = 1 << 21

@@ -10,11 +10,11 @@ import numpy as np
 from agent.errors import OutputError
 from agent.gguf.types import F32
 from pipeline.onepass.journal import Journal
-from pipeline.onepass.order import Mapped, Streamed, Unit, units_of
+from pipeline.onepass.order import Streamed, Unit, mapped, units_of
 from pipeline.onepass.part_file import PartFile
 from pipeline.onepass.rows import SlabJob, convert
 from pipeline.preflight import Preflight
-from pipeline.sources.cache import OnBytes
+from pipeline.sources.cache import OnBytes, silent
 from pipeline.sources.checkpoint import SOURCE_TYPES, Checkpoint, RawRows
 from pipeline.sources.stream import StreamCheckpoint
 
@@ -25,8 +25,8 @@ def write_tensors(
     executor: Executor,
     workers: int,
     fd: int,
-    journal: Journal | None = None,
-    on_bytes: OnBytes = lambda tensor, done, total: None,
+    journal: Journal,
+    on_bytes: OnBytes = silent,
 ) -> None:
     """Write all tensor data of the plan into an open file that has its header and its final size.
 
@@ -38,8 +38,7 @@ def write_tensors(
     Raises:
         SprigError: a weight or a slab is bad, or the source broke off.
     """
-    done = journal.done if journal else []
-    finished = {slab.offset for slab in done}
+    finished = {slab.offset for slab in journal.done}
     units = [u for tensor, offset in zip(plan.tensors, plan.layout.offsets, strict=True) for u in units_of(plan, tensor, offset)]
     todo = [u for u in units if u.offset not in finished]
     body = plan.size - len(plan.layout.header)
@@ -47,13 +46,13 @@ def write_tensors(
 
     def collect() -> None:
         unit, future = window.popleft()
-        file.put(unit.offset, *future.result(), source.note())
+        file.put(unit.offset, *future.result(), stream.note() if stream else "")
         on_bytes(unit.tensor.name, file.written, body)
 
-    source = Streamed(plan, checkpoint, todo, done) if isinstance(checkpoint, StreamCheckpoint) else Mapped(checkpoint, todo)
+    stream = Streamed(plan, checkpoint, todo, journal.done) if isinstance(checkpoint, StreamCheckpoint) else None
     with PartFile(fd, journal) as file:
         try:
-            for unit, raw in source:
+            for unit, raw in stream or mapped(checkpoint, todo):
                 window.append((unit, executor.submit(convert, _job(plan, unit, raw))))
                 if len(window) > 4 * workers:
                     collect()
@@ -62,7 +61,8 @@ def write_tensors(
         finally:
             for _, future in window:
                 future.cancel()
-    source.finish()
+    if stream:
+        stream.finish()
     if file.written != sum(entry.nbytes for entry in plan.layout.entries):
         raise OutputError("the file is not whole: fewer bytes were written than planned; report this as a bug")
 
@@ -74,14 +74,5 @@ def _job(plan: Preflight, unit: Unit, raw: RawRows) -> SlabJob:
         matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
         importance = np.ascontiguousarray(importance[unit.row // matrix])
     kind = SOURCE_TYPES[plan.model.infos[unit.reads[0][0]].dtype] if unit.reads else F32
-    return SlabJob(
-        tensor.name,
-        raw,
-        kind,
-        tensor.row_length,
-        plan.choices[tensor.name].type,
-        unit.rows,
-        tensor.column_order,
-        tensor.function,
-        importance,
-    )
+    target = plan.choices[tensor.name].type
+    return SlabJob(tensor.name, raw, kind, tensor.row_length, target, unit.rows, tensor.column_order, tensor.function, importance)

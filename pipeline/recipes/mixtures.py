@@ -36,11 +36,9 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    name: Recipe(name, TYPES_BY_NAME[base])
-    for name, base in (
-        ("F32", "F32"), ("F16", "F16"), ("BF16", "BF16"), ("Q8_0", "Q8_0"), ("Q6_K", "Q6_K"), ("Q5_K_M", "Q5_K"),
-        ("Q5_K_S", "Q5_K"), ("Q4_K_M", "Q4_K"), ("Q4_K_S", "Q4_K"), ("Q4_0", "Q4_0"), ("IQ4_NL", "IQ4_NL"), ("IQ4_XS", "IQ4_XS"),
-        ("Q3_K_M", "Q3_K"),
+    name: Recipe(name, TYPES_BY_NAME[re.sub("_[MS]$", "", name)])  # medium or small: how many tensors get a better type
+    for name in (
+        "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q4_0", "IQ4_NL", "IQ4_XS", "Q3_K_M",
     )
 }  # fmt: skip
 

@@ -31,6 +31,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 
 
+def silent(name: str, done: int, total: int) -> None:
+    """For whoever need not know."""
+
+
 def cache_root() -> Path:
     """Hugging Face's cache: HF_HUB_CACHE or HF_HOME as they are now, or huggingface_hub's default."""
     chosen = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
@@ -147,7 +151,7 @@ class RepoCache:
         return pointer
 
 
-def obtain(hub: Hub, commit: str, file: WeightFile, *, offline: bool, on_progress: OnBytes | None = None) -> Path:
+def obtain(hub: Hub, commit: str, file: WeightFile, *, offline: bool, on_progress: OnBytes = silent) -> Path:
     """The verified local path of one file of the Hub, downloaded if need be.
 
     Raises:
@@ -161,11 +165,10 @@ def obtain(hub: Hub, commit: str, file: WeightFile, *, offline: bool, on_progres
     try:
         pointer = cache.found(commit, file)
         if pointer == cache.pointer(commit, file.name) and _known_digest(pointer, file) == file.etag:
-            if on_progress is not None:
-                on_progress(file.name, file.size, file.size)
+            on_progress(file.name, file.size, file.size)
             return pointer  # a cache that may only be read is enough for this
         with cache.locked(file):
-            return _obtain(cache, hub, commit, file, offline, on_progress or _silent)
+            return _obtain(cache, hub, commit, file, offline, on_progress)
     except OSError as e:
         what = f"cannot keep {file.name} in {cache.folder}: {e.strerror or one_line(e)}"
         raise SourceError(f"{what}; make room there or set HF_HOME") from None
@@ -185,12 +188,12 @@ def _obtain(cache: RepoCache, hub: Hub, commit: str, file: WeightFile, offline: 
         here.unlink(missing_ok=True)
     elif offline:
         raise SourceError(f"{file.name} of {hub.repo_id} is not in the cache ({cache.folder}); go online to get it")
-    got = _download(cache, hub, commit, file, on_progress)
-    if got != file.etag:
-        cache.part(file).unlink(missing_ok=True)
+    for _ in range(2):  # what an earlier run left may be of another file
         got = _download(cache, hub, commit, file, on_progress)
-    if got != file.etag:
+        if got == file.etag:
+            break
         cache.part(file).unlink(missing_ok=True)
+    else:
         raise _wrong(f"{file.name} from {hub.endpoint}/{hub.repo_id}", file, got, "it was deleted; try again later")
     publish(cache.part(file), cache.blob(file))
     path = cache.link(commit, file)
@@ -205,7 +208,10 @@ def _download(cache: RepoCache, hub: Hub, commit: str, file: WeightFile, on_prog
     with part.open("ab+") as out:
         if out.tell() > file.size:
             out.truncate(0)
-        _leave_room(out.tell(), file, part.parent)
+        free, need = free_disk(part.parent), file.size - out.tell()
+        if need > free:
+            what = f"{file.name} needs {human_size(need)} in {part.parent}, where {human_size(free)} are free"
+            raise SourceError(f"{what}; make room there or set HF_HOME")
         out.seek(0)
         while block := out.read(_STEP):
             digest.update(block)
@@ -222,20 +228,9 @@ def _download(cache: RepoCache, hub: Hub, commit: str, file: WeightFile, on_prog
     return digest.hexdigest()
 
 
-def _leave_room(held: int, file: WeightFile, folder: Path) -> None:
-    free, need = free_disk(folder), file.size - held
-    if need > free:
-        what = f"{file.name} needs {human_size(need)} in {folder}, where {human_size(free)} are free"
-        raise SourceError(f"{what}; make room there or set HF_HOME")
-
-
 def _wrong(what: str, file: WeightFile, got: str, then: str) -> SourceError:
     kind = "SHA-256" if file.sha256 else "git SHA-1"
     return SourceError(f"{what} is not what the Hub lists: expected {kind} {file.etag}, got {got}; {then}")
-
-
-def _silent(name: str, done: int, total: int) -> None:
-    pass
 
 
 # Files that were hashed once: path -> [size, mtime in ns, inode, hash]. A changed file has another stamp.
@@ -262,13 +257,12 @@ def _recorded(path: Path) -> str | None:
     """The hash of a file that was verified before and has not changed since."""
     real = path.resolve()
     entry = _read_register().get(str(real))
-    known = isinstance(entry, list) and len(entry) == 4 and entry[:3] == _stamp(real)
-    return str(entry[3]) if known and isinstance(entry, list) else None
+    return str(entry[3]) if isinstance(entry, list) and len(entry) == 4 and entry[:3] == _stamp(real) else None
 
 
 def _known_digest(path: Path, file: WeightFile) -> str:
-    if (known := _recorded(path)) == file.etag and known is not None:
-        return known
+    if file.etag and _recorded(path) == file.etag:
+        return file.etag
     digest = fresh_digest(file)
     with path.open("rb") as f:
         while block := f.read(_STEP):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import mmap
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -69,17 +69,26 @@ class TensorInfo:
         return self.nbytes // self.n_rows if self.n_rows else 0
 
 
-class Checkpoint(Protocol):
-    """Named tensors, read by rows. Implementations: files mapped into memory, HTTP ranges, torch's zip files, a GGUF."""
+class Checkpoint(ABC):
+    """Named tensors, read by rows. A ``with`` closes it.
 
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]: ...
+    Implementations: files mapped into memory (a GGUF too), HTTP ranges, torch's zip files.
+    """
 
+    tensors: Mapping[str, TensorInfo]
+
+    @abstractmethod
     def rows(self, name: str, start: int, stop: int) -> RawRows:
         """Raw bytes of rows [start, stop), as uint8 [stop - start, row_bytes]; may be a view that must not be written."""
-        ...
 
+    @abstractmethod
     def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
 
 def parse_safetensors_header(file: str, head: bytes, file_size: int) -> dict[str, TensorInfo]:
@@ -93,43 +102,49 @@ def parse_safetensors_header(file: str, head: bytes, file_size: int) -> dict[str
     Raises:
         CheckpointError: truncated, not safetensors, or a header that does not agree with itself or with the file's size.
     """
-    broken = f"{file} is not a whole safetensors file"
-    again = "download it again"
+
+    def fault(what: str) -> CheckpointError:
+        return CheckpointError(f"{file} is not a whole safetensors file: {what}; download it again")
+
     if len(head) < 8:
-        raise CheckpointError(f"{broken}: it has {len(head)} bytes; {again}")
-    length = int.from_bytes(head[:8], "little")
-    if length > MAX_HEADER_BYTES or 8 + length > file_size:
-        kind = "a Git LFS pointer" if head.startswith(b"version https://git-lfs") else f"a header of {length} bytes"
-        raise CheckpointError(f"{broken}: it has {kind} in a file of {file_size} bytes; {again}")
-    if len(head) < 8 + length:
-        raise CheckpointError(f"{broken}: only {len(head)} of {8 + length} header bytes could be read; {again}")
+        raise fault(f"it has {len(head)} bytes")
+    data = 8 + int.from_bytes(head[:8], "little")
+    if data - 8 > MAX_HEADER_BYTES or data > file_size:
+        kind = "a Git LFS pointer" if head.startswith(b"version https://git-lfs") else f"a header of {data - 8} bytes"
+        raise fault(f"it has {kind} in a file of {file_size} bytes")
+    if len(head) < data:
+        raise fault(f"only {len(head)} of {data} header bytes could be read")
     try:
-        header = json.loads(head[8 : 8 + length].decode())
+        header = json.loads(head[8:data].decode())
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
     except (ValueError, AttributeError, RecursionError) as e:
-        raise CheckpointError(f"{broken}: its header is not a JSON object ({e}); {again}") from None
+        raise fault(f"its header is not a JSON object ({e})") from None
     infos: dict[str, TensorInfo] = {}
-    data = 8 + length
     for name, entry in entries.items():
         try:
             dtype, shape = str(entry["dtype"]), tuple(entry["shape"])
             begin, end = entry["data_offsets"]
             sane = all(type(n) is int and 0 <= n < _MAX_NUMBER for n in (*shape, begin, end))
         except (TypeError, KeyError, ValueError):
-            raise CheckpointError(f"{broken}: the entry of tensor {_brief(name)} is malformed; {again}") from None
+            raise fault(f"the entry of tensor {_brief(name)} is malformed") from None
         if not sane or len(shape) > _MAX_DIMENSIONS:
-            raise CheckpointError(f"{broken}: the size of tensor {_brief(name)} is not one that can be; {again}")
+            raise fault(f"the size of tensor {_brief(name)} is not one that can be")
         if dtype not in DTYPE_BYTES:
             what = f"tensor {_brief(name)} has the unknown data type {_brief(dtype)}"
             raise CheckpointError(f"{file}: {what}; use a plain checkpoint")
         if end - begin != prod(shape) * DTYPE_BYTES[dtype]:
-            what = f"tensor {_brief(name)} of shape {list(shape)} and type {dtype} cannot be {end - begin} bytes"
-            raise CheckpointError(f"{broken}: {what}; {again}")
+            raise fault(f"tensor {_brief(name)} of shape {list(shape)} and type {dtype} cannot be {end - begin} bytes")
         if data + end > file_size:
-            what = f"tensor {_brief(name)} ends at byte {data + end} of a file of {file_size} bytes"
-            raise CheckpointError(f"{broken}: {what}; {again}")
+            raise fault(f"tensor {_brief(name)} ends at byte {data + end} of a file of {file_size} bytes")
         infos[name] = TensorInfo(name, dtype, shape, file, data + begin, end - begin)
-    _refuse_holes(infos, broken, data, file_size, again)
+    position = data
+    for info in sorted(infos.values(), key=lambda i: (i.offset, i.nbytes)):
+        if info.offset != position:
+            what = "overlaps another" if info.offset < position else "leaves a hole before it"
+            raise fault(f"the data of tensor {_brief(info.name)} {what}")
+        position += info.nbytes
+    if position != file_size:
+        raise fault(f"{file_size - position} bytes lie behind its last tensor")
     return infos
 
 
@@ -138,28 +153,13 @@ def _brief(name: str) -> str:
     return repr(name) if len(name) <= 100 else f"{name[:100]!r}..."
 
 
-def _refuse_holes(infos: Mapping[str, TensorInfo], broken: str, data: int, file_size: int, again: str) -> None:
-    position = data
-    for info in sorted(infos.values(), key=lambda i: (i.offset, i.nbytes)):
-        if info.offset != position:
-            what = "overlaps another" if info.offset < position else "leaves a hole before it"
-            raise CheckpointError(f"{broken}: the data of tensor {_brief(info.name)} {what}; {again}")
-        position = info.offset + info.nbytes
-    if position != file_size:
-        raise CheckpointError(f"{broken}: {file_size - position} bytes lie behind its last tensor; {again}")
-
-
 def read_safetensors_header(path: Path, name: str | None = None) -> dict[str, TensorInfo]:
     """The tensors of a safetensors file on disk, which its checkpoint calls ``name``. Raises CheckpointError."""
     try:
         with path.open("rb") as f:
-            head = f.read(8)
+            head, size = f.read(8), path.stat().st_size
             length = int.from_bytes(head, "little")
-            size = path.stat().st_size
-            if len(head) == 8 and length <= MAX_HEADER_BYTES and 8 + length <= size:
-                head += f.read(length)
-            elif len(head) == 8:
-                head += f.read(64)
+            head += f.read(length if length <= min(MAX_HEADER_BYTES, size) else 64)  # 64 show what it is instead
     except OSError as e:
         raise CheckpointError(f"cannot read {path}: {e.strerror}") from None
     return parse_safetensors_header(name or path.name, head, size)
@@ -188,7 +188,7 @@ def merge_headers(headers: Mapping[str, Mapping[str, TensorInfo]], index: Mappin
     return merged
 
 
-class MappedCheckpoint:
+class MappedCheckpoint(Checkpoint):
     """Files on disk, mapped into memory: nothing is read before a row is asked for, and the kernel may drop it after."""
 
     def __init__(self, folder: Path, tensors: Mapping[str, TensorInfo], paths: Mapping[str, Path] | None = None) -> None:
@@ -198,7 +198,7 @@ class MappedCheckpoint:
             tensors: every tensor, from the headers.
             paths: file name -> path, where it is not ``folder / name``.
         """
-        self._tensors = dict(tensors)
+        self.tensors = tensors
         self._maps: dict[str, npt.NDArray[np.uint8]] = {}
         for file in {info.file for info in tensors.values()}:
             path = (paths or {}).get(file, folder / file)
@@ -210,21 +210,11 @@ class MappedCheckpoint:
                 mapped._mmap.madvise(mmap.MADV_SEQUENTIAL)  # type: ignore[attr-defined]
             self._maps[file] = np.asarray(mapped)
 
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        return self._tensors
-
     def rows(self, name: str, start: int, stop: int) -> RawRows:
-        info = self._tensors[name]
+        info = self.tensors[name]
         size = info.row_bytes
         begin = info.offset + start * size
         return self._maps[info.file][begin : begin + (stop - start) * size].reshape(stop - start, size)
 
     def close(self) -> None:
         self._maps.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()

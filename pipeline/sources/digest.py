@@ -1,7 +1,7 @@
 """SHA-256 that can be put to sleep: its state saved as bytes, and gone on with in another process.
 
 hashlib cannot do that. OpenSSL's SHA256_* functions keep all state in one flat struct, and Python already carries that
-library; where it cannot be bound, ``Digest.save`` says None and the caller reads the finished part again.
+library; where it cannot be bound, ``save`` says None and the caller reads the finished part again.
 Struct: SHA256_CTX in openssl/sha.h (eight words of hash, two of length, sixteen of buffer, two counters: 112 bytes).
 """
 
@@ -23,12 +23,9 @@ _KIND = f"openssl-{sys.byteorder}"
 class Digest(Protocol):
     """A hash under way."""
 
-    def update(self, data: bytes | bytearray | memoryview) -> None: ...
+    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
     def copy(self) -> Digest: ...
     def hexdigest(self) -> str: ...
-    def save(self) -> str | None:
-        """The state as text for a JSON file, or None where it cannot be had."""
-        ...
 
 
 class _Resumable:
@@ -40,7 +37,7 @@ class _Resumable:
         if context is None:
             library.SHA256_Init(self._context)
 
-    def update(self, data: bytes | bytearray | memoryview) -> None:
+    def update(self, data: bytes | bytearray | memoryview, /) -> None:
         raw = bytes(data)
         self._library.SHA256_Update(self._context, raw, ctypes.c_size_t(len(raw)))
 
@@ -52,42 +49,28 @@ class _Resumable:
         self._library.SHA256_Final(out, scratch._context)
         return out.raw.hex()
 
-    def save(self) -> str | None:
+    def save(self) -> str:
         return f"{_KIND}:{self._context.raw.hex()}"
-
-
-class _PlainDigest:
-    """A hashlib object: correct everywhere, but its state cannot be saved."""
-
-    def __init__(self, inner: hashlib._Hash) -> None:
-        self._inner = inner
-
-    def update(self, data: bytes | bytearray | memoryview) -> None:
-        self._inner.update(data)
-
-    def copy(self) -> Self:
-        return type(self)(self._inner.copy())
-
-    def hexdigest(self) -> str:
-        return self._inner.hexdigest()
-
-    def save(self) -> str | None:
-        return None
 
 
 def sha256() -> Digest:
     """A fresh SHA-256, resumable where OpenSSL can be bound."""
     library = _openssl()
-    return _Resumable(library) if library is not None else _PlainDigest(hashlib.sha256())
+    return _Resumable(library) if library is not None else hashlib.sha256()
 
 
 def git_sha1(size: int) -> Digest:
     """The hash that git gives a blob of ``size`` bytes: SHA-1 over a short header and the content."""
-    return _PlainDigest(hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False))
+    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+
+
+def save(digest: Digest) -> str | None:
+    """The state as text for a JSON file, or None where it cannot be had."""
+    return digest.save() if isinstance(digest, _Resumable) else None
 
 
 def resume(saved: object) -> Digest | None:
-    """The SHA-256 that ``Digest.save`` put to sleep, or None where this process cannot wake it."""
+    """The SHA-256 that ``save`` put to sleep, or None where this process cannot wake it."""
     library = _openssl()
     if library is None or not isinstance(saved, str):
         return None

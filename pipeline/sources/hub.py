@@ -166,7 +166,8 @@ class Hub:
         while position < stop:
             try:
                 headers = self._headers(position, stop, file.size)
-                with get_session().stream("GET", url, headers=headers, timeout=_timeout()) as response:
+                timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+                with get_session().stream("GET", url, headers=headers, timeout=timeout) as response:
                     asked = f"{self.repo_id}/{file.name}"
                     log.info("Hub: GET %s from byte %d to %d: %d", asked, position, stop, response.status_code)
                     if response.status_code in _RETRIED:
@@ -247,10 +248,6 @@ class Hub:
         else:
             why = f"the Hub answers {status} for {file or repo} ({words or 'it says no more'}): see {page}"
         return SourceError(why)
-
-
-def _timeout() -> httpx2.Timeout:
-    return httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
 
 
 def _asked_wait(headers: Mapping[str, str]) -> float | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from agent.errors import CheckpointError, SourceError, UnsupportedError
-from pipeline.sources.cache import OnBytes, RepoCache, obtain, safe_name
+from pipeline.sources.cache import OnBytes, RepoCache, obtain, safe_name, silent
 from pipeline.sources.checkpoint import (
     MAX_HEADER_BYTES,
     Checkpoint,
@@ -143,7 +143,7 @@ def headers(source: Source) -> dict[str, TensorInfo]:
     cache, commit, _ = _places(source)
     held = {w.name: cache.found(commit, w) for w in source.weights}
     heads = _heads(source, [w for w in source.weights if held[w.name] is None])
-    tables = {w.name: _parse(w, heads[w.name]) for w in source.weights if w.name in heads}
+    tables = _tables(source, heads)
     tables |= {name: read_safetensors_header(path, name) for name, path in held.items() if path is not None}
     return merge_headers({w.name: tables[w.name] for w in source.weights}, source.index)
 
@@ -156,7 +156,7 @@ def cached_bytes(source: Source) -> int:
     return sum(cache.bytes_held(commit, w) for w in source.weights)
 
 
-def fetch(source: Source, on_progress: OnBytes | None = None) -> dict[str, Path]:
+def fetch(source: Source, on_progress: OnBytes = silent) -> dict[str, Path]:
     """All weight files on this disk, each proved against the Hub's hash; a download that was cut goes on where it was.
 
     Args:
@@ -171,7 +171,7 @@ def fetch(source: Source, on_progress: OnBytes | None = None) -> dict[str, Path]
     return {w.name: obtain(hub, commit, w, offline=source.offline, on_progress=on_progress) for w in source.weights}
 
 
-def open_checkpoint(source: Source, *, stream: bool = False, on_progress: OnBytes | None = None) -> Checkpoint:
+def open_checkpoint(source: Source, *, stream: bool = False, on_progress: OnBytes = silent) -> Checkpoint:
     """The tensors of a model, ready to be read.
 
     Args:
@@ -216,25 +216,15 @@ def _open_file(path: Path) -> Source:
 
 def _open_folder(folder: Path) -> Source:
     name = folder.resolve().name
-    inside = {p.relative_to(folder).as_posix(): p for p in (*folder.glob("*"), *folder.glob("*/*")) if p.is_file()}
-    files = {n: _read_small(p, n) for n, p in inside.items() if _is_small(n)}
-    kind, weights, index_name = _choose(inside, str(folder), lambda n: _read_small(inside[n], n))
+    inside = [p for p in (*folder.glob("*"), *folder.glob("*/*")) if p.is_file()]
+    listed = [WeightFile(p.relative_to(folder).as_posix(), p.stat().st_size, None, None) for p in inside]
+    kind, files, weights, index = _contents(listed, name, str(folder), lambda file: (folder / file.name).read_bytes())
     if kind == "gguf":
         if len(weights) == 1:
-            return _open_file(inside[weights[0]])
-        raise SourceError(f"{folder} holds {len(weights)} GGUF files and no checkpoint; name one of them: {_some(weights)}")
-    index = None
-    if index_name is not None:
-        files[index_name] = _read_small(inside[index_name], index_name)
-        index = _weight_map(files[index_name], index_name, name)
-    found = tuple(WeightFile(n, inside[n].stat().st_size, None, None) for n in weights)
-    return Source("folder", name, None, None, None, None, folder, kind, dict(sorted(files.items())), found, index)
-
-
-def _read_small(path: Path, name: str) -> bytes:
-    if path.stat().st_size > MAX_SMALL_BYTES:
-        raise _too_large(name, path.stat().st_size)
-    return path.read_bytes()
+            return _open_file(folder / weights[0].name)
+        some = _some([w.name for w in weights])
+        raise SourceError(f"{folder} holds {len(weights)} GGUF files and no checkpoint; name one of them: {some}")
+    return Source("folder", name, None, None, None, None, folder, kind, files, weights, index)
 
 
 def _folder_paths(source: Source) -> dict[str, Path]:
@@ -259,25 +249,15 @@ def _open_hub(repo_id: str, revision: str | None, token: str | None, offline: bo
     else:
         commit, listed = hub.listing(revision)
         cache.remember_ref(asked, commit)
-    by_name = {f.name: f for f in listed}
     pinned = commit
-
-    def get(name: str) -> bytes:
-        if by_name[name].size > MAX_SMALL_BYTES:
-            raise _too_large(name, by_name[name].size)
-        return obtain(hub, pinned, by_name[name], offline=offline).read_bytes()
-
     where = f"the cache of {repo_id}, which is used offline," if offline else repo_id
-    kind, weights, index_name = _choose(by_name, where, get)
+    kind, files, weights, index = _contents(
+        listed, repo_id, where, lambda file: obtain(hub, pinned, file, offline=offline).read_bytes()
+    )
     if kind == "gguf":
-        raise SourceError(
-            f"{repo_id} holds only GGUF files ({_some(weights)}): download one in F16, BF16 or Q8_0 and give its path"
-        )
-    small = [n for n in sorted(by_name) if _is_small(n)] + ([index_name] if index_name else [])
-    files = dict(zip(small, _at_once(get, small), strict=True))
-    index = _weight_map(files[index_name], index_name, repo_id) if index_name else None
-    found = tuple(by_name[n] for n in weights)
-    return Source("hub", repo_id, repo_id, revision, commit, hub.endpoint, None, kind, files, found, index, token, offline)
+        some = _some([w.name for w in weights])
+        raise SourceError(f"{repo_id} holds only GGUF files ({some}): download one in F16, BF16 or Q8_0 and give its path")
+    return Source("hub", repo_id, repo_id, revision, commit, hub.endpoint, None, kind, files, weights, index, token, offline)
 
 
 def _places(source: Source) -> tuple[RepoCache, str, Hub]:
@@ -304,8 +284,8 @@ def _heads(source: Source, weights: Iterable[WeightFile]) -> dict[str, bytes]:
     return dict(zip((w.name for w in wanted), _at_once(read, wanted), strict=True))
 
 
-def _parse(file: WeightFile, head: bytes) -> dict[str, TensorInfo]:
-    return parse_safetensors_header(file.name, head, file.size)
+def _tables(source: Source, heads: Mapping[str, bytes]) -> dict[str, dict[str, TensorInfo]]:
+    return {w.name: parse_safetensors_header(w.name, heads[w.name], w.size) for w in source.weights if w.name in heads}
 
 
 def _open_stream(source: Source) -> StreamCheckpoint:
@@ -318,7 +298,7 @@ def _open_stream(source: Source) -> StreamCheckpoint:
         raise SourceError(f"--stream needs the Hub, and {source.name} is used offline; leave one of the two out")
     _, commit, hub = _places(source)
     heads = _heads(source, source.weights)
-    tensors = merge_headers({w.name: _parse(w, heads[w.name]) for w in source.weights}, source.index)
+    tensors = merge_headers(_tables(source, heads), source.index)
     return StreamCheckpoint(hub, commit, source.weights, heads, tensors)
 
 
@@ -331,6 +311,25 @@ def _is_small(name: str) -> bool:
         fnmatchcase(name, pattern) and (name.count("/") == pattern.count("/") or ".." in name or "\\" in name)
         for pattern in SMALL_FILES
     )
+
+
+def _contents(
+    listed: Iterable[WeightFile], name: str, where: str, read: Callable[[WeightFile], bytes]
+) -> tuple[Format, dict[str, bytes], tuple[WeightFile, ...], dict[str, str] | None]:
+    """What ``Source`` calls format, files, weights and index; of GGUF files only the weights. Raises as ``_choose``."""
+    by_name = {file.name: file for file in listed}
+
+    def read_small(name: str) -> bytes:
+        if by_name[name].size > MAX_SMALL_BYTES:
+            what = f"{name} has {by_name[name].size} bytes, which is no honest size for such a file"
+            raise SourceError(f"{what}; do not use this model")
+        return read(by_name[name])
+
+    kind, weights, index_name = _choose(by_name, where, read_small)
+    small = [] if kind == "gguf" else [n for n in sorted(by_name) if _is_small(n)] + ([index_name] if index_name else [])
+    files = dict(zip(small, _at_once(read_small, small), strict=True))
+    index = _weight_map(files[index_name], index_name, name) if index_name else None
+    return kind, files, tuple(by_name[n] for n in weights), index
 
 
 def _choose(names: Iterable[str], where: str, read: Callable[[str], bytes]) -> tuple[Format, list[str], str | None]:
@@ -389,10 +388,6 @@ def _weight_map(raw: bytes, name: str, where: str) -> dict[str, str]:
 def _refuse_gguf(source: Source) -> None:
     if source.format == "gguf":
         raise UnsupportedError(f"{source.name} is a GGUF file, not a checkpoint")
-
-
-def _too_large(name: str, size: int) -> SourceError:
-    return SourceError(f"{name} has {size} bytes, which is no honest size for such a file; do not use this model")
 
 
 def _some(names: list[str]) -> str:

@@ -12,14 +12,14 @@ import hashlib
 import queue
 import threading
 from collections.abc import Generator, Iterable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from agent.errors import BrokenOffError, SourceError
-from pipeline.sources.checkpoint import RawRows, TensorInfo
-from pipeline.sources.digest import Digest, git_sha1, resume, sha256
+from pipeline.sources.cache import fresh_digest
+from pipeline.sources.checkpoint import Checkpoint, RawRows, TensorInfo
+from pipeline.sources.digest import Digest, resume, save
 from pipeline.sources.hub import Chunks, Hub, WeightFile
 
 PIECE_BYTES = 1 << 20
@@ -27,8 +27,8 @@ READ_AHEAD_PIECES = 64
 _BRIEF = 16  # hex digits that name a proved shard in a saved state
 
 
-class StreamCheckpoint:
-    """Tensors of safetensors shards on the Hub. See ``pipeline.sources.checkpoint.Checkpoint``.
+class StreamCheckpoint(Checkpoint):
+    """Tensors of safetensors shards on the Hub.
 
     Not for several threads at once. State that survives the process is had by ``state`` and given back by ``restore``.
     """
@@ -46,19 +46,15 @@ class StreamCheckpoint:
         self._hub, self._commit = hub, commit
         self._files = {f.name: f for f in files}
         self._heads = {name: (len(head), hashlib.sha256(head).hexdigest()) for name, head in heads.items()}
-        self._tensors = dict(tensors)
+        self.tensors = tensors
         self._resumable: dict[str, tuple[int, Digest]] = {}
         self._proved: set[str] = set()
         self._current: _Shard | None = None
         self._last = ""
 
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        return self._tensors
-
     def rows(self, name: str, start: int, stop: int) -> RawRows:
         """Rows [start, stop) by a request of their own: for small samples, since they are not proved by the shard's hash."""
-        info = self._tensors[name]
+        info = self.tensors[name]
         begin = info.offset + start * info.row_bytes
         raw = self._hub.read(self._commit, self._files[info.file], begin, begin + (stop - start) * info.row_bytes)
         return np.frombuffer(raw, np.uint8).reshape(stop - start, info.row_bytes)
@@ -75,7 +71,7 @@ class StreamCheckpoint:
         """
         try:
             for name, start, stop in ranges:
-                info = self._tensors[name]
+                info = self.tensors[name]
                 begin = info.offset + start * info.row_bytes
                 shard = self._shard(info.file, begin)
                 yield shard.take(begin, (stop - start) * info.row_bytes).reshape(stop - start, info.row_bytes)
@@ -117,7 +113,7 @@ class StreamCheckpoint:
             position, digest = self._resumable[name]
         else:
             return known
-        return {**known, "position": position, "sha256": digest.save(), "head": self._heads[name][1]}
+        return {**known, "position": position, "sha256": save(digest), "head": self._heads[name][1]}
 
     def restore(self, states: Mapping[str, Mapping[str, Any]]) -> None:
         """Go on from states of an earlier run (shard -> its ``state``). One that does not fit is as if it were not there."""
@@ -134,12 +130,6 @@ class StreamCheckpoint:
     def close(self) -> None:
         self._pause()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
     def _brief(self, name: str) -> str:
         return str(self._files[name].etag)[:_BRIEF]
 
@@ -151,7 +141,7 @@ class StreamCheckpoint:
         file = self._files[name]
         position, digest = self._resumable.pop(name, (0, None))
         if digest is None or (begin is not None and begin < position):
-            position, digest = 0, sha256() if file.sha256 else git_sha1(file.size)
+            position, digest = 0, fresh_digest(file)
         self._proved.discard(self._brief(name))
         self._last = name
         self._current = _Shard(self._hub, self._commit, file, position, digest, *self._heads[name])
@@ -168,11 +158,9 @@ class StreamCheckpoint:
     def _leave(self) -> None:
         shard, self._current = self._current, None
         if shard is not None:
-            try:
+            with contextlib.closing(shard):
                 shard.prove()
                 self._proved.add(self._brief(shard.file.name))
-            finally:
-                shard.close()
 
 
 class _Shard:
@@ -224,9 +212,8 @@ class _Shard:
 
     def close(self) -> None:
         self._stop.set()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._pieces.get_nowait()
+        while not self._pieces.empty():
+            self._pieces.get()
 
     def _advance(self, count: int, into: RawRows | None) -> None:
         done = 0

@@ -9,11 +9,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.sources.checkpoint import RawRows, TensorInfo, merge_headers
+from pipeline.sources.checkpoint import Checkpoint, RawRows, TensorInfo, merge_headers
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -38,8 +37,8 @@ def _torch() -> ModuleType:
     return torch  # type: ignore[no-any-return]
 
 
-class TorchCheckpoint:
-    """Tensors of ``.bin`` files, mapped into memory by torch. See ``pipeline.sources.checkpoint.Checkpoint``."""
+class TorchCheckpoint(Checkpoint):
+    """Tensors of ``.bin`` files, mapped into memory by torch."""
 
     def __init__(self, paths: Mapping[str, Path], index: Mapping[str, str] | None = None) -> None:
         """
@@ -58,27 +57,17 @@ class TorchCheckpoint:
             table = _load(torch, file, path)
             found[file] = {name: _info(name, tensor, file) for name, tensor in table.items()}
             self._data.update(table)
-        self._tensors = merge_headers(found, index)
+        self.tensors = merge_headers(found, index)
         self._bytes = torch.uint8
 
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        return self._tensors
-
     def rows(self, name: str, start: int, stop: int) -> RawRows:
-        info = self._tensors[name]
+        info = self.tensors[name]
         matrix = self._data[name].reshape(info.n_rows, info.row_length)[start:stop].contiguous()
         rows: RawRows = matrix.view(self._bytes).numpy().reshape(stop - start, info.row_bytes)
         return rows
 
     def close(self) -> None:
         self._data.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 def _load(torch: ModuleType, file: str, path: Path) -> dict[str, Any]:

@@ -32,9 +32,8 @@ def draft_bpe(source: TokenizerSource, files: Mapping[str, bytes], config: Mappi
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
             raise UnsupportedError(f"{source.origin}: its BPE model uses {name}, which llama.cpp does not have")
-    byte_level = _is_byte_level(source)
     merges = _merges(model, source.origin)
-    return _draft_byte_level(source, files, merges) if byte_level else draft_raw_bpe(source, files, config, merges)
+    return _draft_byte_level(source, files, merges) if _is_byte_level(source) else draft_raw_bpe(source, files, config, merges)
 
 
 def _is_byte_level(source: TokenizerSource) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gguf import Keys, TokenType
+from tokenizers import AddedToken
 
 from agent.errors import VocabError
 from pipeline.format.gguf_file import Value
-from pipeline.vocab.files import MAX_ROWS
 
 PADDING_SCORE = -10000.0
 
@@ -59,14 +60,13 @@ class VocabularyDraft:
     notes: tuple[str, ...] = ()
 
 
-def looks_special(text: str) -> bool:
-    """Tokens that some models forget to mark as special although they steer the model."""
-    return (
-        (text.startswith("<|") and text.endswith("|>"))
-        or (text.startswith("<｜") and text.endswith("｜>"))
-        or (text.startswith("<unused") and text.endswith(">"))
-        or text in ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
-    )
+# Tokens that some models forget to mark as special although they steer the model.
+_LOOKS_SPECIAL = re.compile(r"<\|(.*\|)?>|<｜(.*｜)?>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL)
+
+
+def added_type(token: AddedToken) -> int:
+    """llama.cpp's type of an added token."""
+    return int(TokenType.CONTROL if token.special or _LOOKS_SPECIAL.fullmatch(token.content) else TokenType.USER_DEFINED)
 
 
 def lay_out_tokens(draft: VocabularyDraft, n_rows: int) -> tuple[dict[str, Value], list[str]]:
@@ -78,39 +78,26 @@ def lay_out_tokens(draft: VocabularyDraft, n_rows: int) -> tuple[dict[str, Value
     Raises:
         VocabError: an id outside the embedding.
     """
-    if not 0 < n_rows <= MAX_ROWS:
-        raise VocabError(f"the embedding has {n_rows} rows, which no vocabulary has")
     beyond = [number for number in draft.tokens if not 0 <= number < n_rows]
     if beyond:
         raise VocabError(f"the tokenizer has id {max(beyond)}, but the embedding has only {n_rows} rows; they do not fit")
     types, scores = [int(TokenType.UNUSED)] * n_rows, [PADDING_SCORE] * n_rows
-    texts: dict[int, str] = {}
-    used: set[str] = set()
-    broken = []
-    for number in sorted(draft.tokens):
-        token = draft.tokens[number]
-        if not token.text or "\0" in token.text or token.text in used:
-            broken.append(number)
-            continue
-        used.add(token.text)
-        texts[number], types[number], scores[number] = token.text, int(token.type), token.score
-    for number in range(n_rows):
-        if number not in texts:
-            text = f"[PAD{number}]"
-            while text in used:
-                text += "_"
-            used.add(text)
-            texts[number] = text
-    notes = []
-    if broken:
-        notes.append(
-            f"{len(broken)} tokens have no text of their own in llama.cpp (empty, doubled or with a NUL; first: id "
-            f"{broken[0]}) and were replaced by unused ones"
-        )
-    keys: dict[str, Value] = {
-        Keys.Tokenizer.LIST: [texts[i] for i in range(n_rows)],
-        Keys.Tokenizer.TOKEN_TYPE: types,
-    }
+    owners: dict[str, int] = {}
+    for number, token in sorted(draft.tokens.items()):
+        if token.text and "\0" not in token.text and owners.setdefault(token.text, number) == number:
+            types[number], scores[number] = int(token.type), token.score
+    owned = set(owners.values())
+    broken = [number for number in sorted(draft.tokens) if number not in owned]
+    for number in sorted(set(range(n_rows)) - owned):
+        text = f"[PAD{number}]"
+        while text in owners:
+            text += "_"
+        owners[text] = number
+    texts = sorted(owners, key=owners.__getitem__)
+    keys: dict[str, Value] = {Keys.Tokenizer.LIST: texts, Keys.Tokenizer.TOKEN_TYPE: types}
     if draft.scored:
         keys[Keys.Tokenizer.SCORES] = scores
-    return keys, notes
+    if not broken:
+        return keys, []
+    why = f"(empty, doubled or with a NUL; first: id {broken[0]})"
+    return keys, [f"{len(broken)} tokens have no text of their own in llama.cpp {why} and were replaced by unused ones"]

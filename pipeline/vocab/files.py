@@ -9,7 +9,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -152,7 +152,7 @@ def read_source(files: Mapping[str, bytes], n_rows: int) -> TokenizerSource:
         origin, spec = "tokenizer.json", parse_json(files, "tokenizer.json")
         given = files["tokenizer.json"].decode("utf-8", "replace")
     elif "vocab.json" in files and "merges.txt" in files:
-        origin, spec = "vocab.json", _gpt2_spec(files, n_rows)
+        origin, spec = "vocab.json", _gpt2_spec(files)
     elif "vocab.txt" in files:
         origin, spec = "vocab.txt", _bert_spec(files)
     else:
@@ -180,16 +180,17 @@ def read_source(files: Mapping[str, bytes], n_rows: int) -> TokenizerSource:
             got = tokenizer.token_to_id(token.content)
         if got != number:
             raise VocabError(f"tokenizer_config.json gives token {token.content[:40]!r} the id {number}, {origin} {got}")
-    notes: tuple[str, ...] = ()
-    if dropped:
-        notes = (f"{len(dropped)} added tokens have no row in the embedding and were left out (first: {dropped[0][:40]!r})",)
-    return TokenizerSource(tokenizer, spec, origin, notes)
+    return TokenizerSource(tokenizer, spec, origin, homeless_notes(dropped))
+
+
+def homeless_notes(texts: Sequence[str]) -> tuple[str, ...]:
+    """A note on added tokens for which the checkpoint has no row."""
+    first = f"(first: {texts[0][:40]!r})" if texts else ""
+    return (f"{len(texts)} added tokens have no row in the embedding and were left out {first}",) if texts else ()
 
 
 def _without_homeless(spec: Json, n_rows: int, origin: str) -> tuple[Json, list[str]]:
     """The tokenizer's JSON without added tokens beyond the embedding, and their texts."""
-    if not 0 < n_rows <= MAX_ROWS:
-        raise VocabError(f"the embedding has {n_rows} rows, which no vocabulary has")
     model = spec.get("model")
     if not isinstance(model, dict):
         raise VocabError(f"{origin} has no model; download it again")
@@ -201,7 +202,9 @@ def _without_homeless(spec: Json, n_rows: int, origin: str) -> tuple[Json, list[
         base, top = {}, len(vocab) - 1
     else:
         raise VocabError(f"{origin} has no vocabulary; download it again")
-    _check_top(top, n_rows, origin)
+    if top >= n_rows:  # the library would walk through every id up to the largest
+        what = f"{origin} has token id {top}, but the embedding has only {n_rows} rows"
+        raise VocabError(f"{what}; the files do not fit together")
     added = spec.get("added_tokens") or []
     if not isinstance(added, list):
         raise VocabError(f"{origin}: added_tokens is not a list; download it again")
@@ -222,11 +225,6 @@ def _without_homeless(spec: Json, n_rows: int, origin: str) -> tuple[Json, list[
     return ({**spec, "added_tokens": kept} if dropped else spec), dropped
 
 
-def _check_top(top: int, n_rows: int, origin: str) -> None:
-    if top >= n_rows:
-        raise VocabError(f"{origin} has token id {top}, but the embedding has only {n_rows} rows; the files do not fit together")
-
-
 def _lines(files: Mapping[str, bytes], name: str) -> list[str]:
     try:
         return files[name].decode("utf-8").split("\n")
@@ -234,10 +232,8 @@ def _lines(files: Mapping[str, bytes], name: str) -> list[str]:
         raise VocabError(f"{name} is not UTF-8 text; download it again") from None
 
 
-def _gpt2_spec(files: Mapping[str, bytes], n_rows: int) -> Json:
+def _gpt2_spec(files: Mapping[str, bytes]) -> Json:
     """GPT-2's files as a tokenizer.json. They do not say how text is split; the tokenizer's class does."""
-    vocab = check_vocabulary(parse_json(files, "vocab.json"), "vocab.json")
-    _check_top(max(vocab.values()), n_rows, "vocab.json")  # the library would walk through every id up to the largest
     merges = []
     for line in _lines(files, "merges.txt"):
         pair = line.rstrip("\r").split(" ")
@@ -256,7 +252,7 @@ def _gpt2_spec(files: Mapping[str, bytes], n_rows: int) -> Json:
         **_EMPTY_SPEC,
         "normalizer": {"type": "NFC"} if qwen else None,
         "pre_tokenizer": steps if qwen else level,
-        "model": {"type": "BPE", "vocab": vocab, "merges": merges},
+        "model": {"type": "BPE", "vocab": parse_json(files, "vocab.json"), "merges": merges},
     }
 
 
@@ -271,7 +267,6 @@ def _bert_spec(files: Mapping[str, bytes]) -> Json:
     config = parse_json(files, "tokenizer_config.json")
     lower = bool(config.get("do_lower_case", True))
     names = {role: text_of(config.get(f"{role}_token")) or f"[{role.upper()}]" for role in ("cls", "sep", "unk", "pad", "mask")}
-    check_vocabulary(vocab, "vocab.txt")
     known = [text for text in names.values() if text in vocab]
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     ends = {role: [names[role], vocab[names[role]]] for role in ("sep", "cls") if names[role] in vocab}

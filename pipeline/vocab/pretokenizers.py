@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,8 +18,9 @@ from tokenizers import Regex, decoders, pre_tokenizers
 
 from agent.errors import UnsupportedError, VocabError
 from pipeline.vocab.files import TokenizerSource, guarded
-from pipeline.vocab.patterns import CANDIDATES, DIGITS, FALCON, GPT2, Steps
+from pipeline.vocab.patterns import CANDIDATES, DIGITS, FALCON, GPT2, Candidate, Steps
 from pipeline.vocab.probes import PROBES
+from pipeline.vocab.trial import walk
 
 SECONDS = 3.0  # for all probes together; a regular expression that needs more would stall every use of the tokenizer
 
@@ -61,18 +62,6 @@ class Recognition:
     notes: tuple[str, ...]
 
 
-def own_splitter(source: TokenizerSource) -> tuple[Splitter, Callable[[str], str]]:
-    """How this tokenizer itself splits normalized text, and how it normalizes."""
-    pre, normalizer = source.tokenizer.pre_tokenizer, source.tokenizer.normalizer
-    if pre is None:
-        raise UnsupportedError(f"{source.origin}: byte-level BPE without a pre-tokenizer, which llama.cpp does not have")
-
-    def split(text: str) -> list[str]:
-        return [piece for piece, _ in pre.pre_tokenize_str(text)]
-
-    return split, (normalizer.normalize_str if normalizer is not None else str)
-
-
 def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merges_suffice: Callable[[], bool]) -> Recognition:
     """The candidate that splits every probe as this tokenizer does.
 
@@ -88,7 +77,7 @@ def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merg
         VocabError: the tokenizer's regular expressions do not end.
     """
     pieces, folded = _split_probes(source)
-    matching = [c for c in CANDIDATES if _first_difference(c.steps, pieces) is None]
+    matching = [c for c in CANDIDATES if next(_differences(c, pieces), None) is None]
     if not matching:
         raise UnsupportedError(_explain(source, pieces))
     fitting = [c for c in matching if c.ignore_merges == ignore_merges]
@@ -103,10 +92,10 @@ def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merg
             f"({matching[0].pre}), the original tokenizer does the opposite: rare words may get other ids"
         )
     best = min(fitting, key=lambda c: (c.clean_up != clean_up and c.really is None, fitting.index(c)))
-    exact: Callable[[str], bool] = _always
+    conditions: list[Callable[[str], bool]] = []
     if best.really is not None:
         original, real = splitter(best.steps), splitter(best.really)
-        exact = lambda text: original(text) == real(text)  # noqa: E731
+        conditions.append(lambda text: original(text) == real(text))
         notes.append(
             f"llama.cpp's {best.pre!r} pre-tokenizer knows upper and lower case only in ASCII"
             + ("" if "M" in best.really[0] else " and splits before combining marks")
@@ -115,25 +104,21 @@ def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merg
     if best.fragile:
         notes.append("llama.cpp's tokenizer crashes on ten thousand or more characters without a break for this pre-tokenizer")
     if folded:
-        plain, notes = exact, [*notes, "the original tokenizer composes Unicode (NFC) first, llama.cpp does not"]
-        exact = lambda text: unicodedata.normalize("NFC", text) == text and plain(text)  # noqa: E731
-    return Recognition(best.pre, exact, tuple(notes))
-
-
-def _always(text: str) -> bool:
-    return True
+        notes.append("the original tokenizer composes Unicode (NFC) first, llama.cpp does not")
+        conditions.append(lambda text: unicodedata.is_normalized("NFC", text))
+    return Recognition(best.pre, lambda text: all(holds(text) for holds in conditions), tuple(notes))
 
 
 def _split_probes(source: TokenizerSource) -> tuple[dict[str, list[str]], bool]:
     """The tokenizer's pieces of each normalized probe, and whether it composes Unicode."""
-    split, normalize = own_splitter(source)
+    pre, normalizer = source.tokenizer.pre_tokenizer, source.tokenizer.normalizer
     pieces: dict[str, list[str]] = {}
     folded = False
     start = time.monotonic()
     for text in PROBES:
         with guarded(f"{source.origin}: its pre-tokenizer fails on {text!r}"):
-            normal = normalize(text)
-            pieces[normal] = split(normal)
+            normal = normalizer.normalize_str(text) if normalizer is not None else text
+            pieces[normal] = [piece for piece, _ in pre.pre_tokenize_str(normal)]
         if time.monotonic() - start > SECONDS:
             raise VocabError(f"{source.origin}: its regular expressions need more than {SECONDS:.0f} s for a few words")
         if normal != text:
@@ -142,33 +127,26 @@ def _split_probes(source: TokenizerSource) -> tuple[dict[str, list[str]], bool]:
                     f"{source.origin}: its normalizer turns {text!r} into {normal!r}, which llama.cpp does not do for BPE"
                 )
             folded = True
-    for kind in _normalizers(source.spec.get("normalizer")):
+    for node in walk(source.spec.get("normalizer")):
+        kind = str(node.get("type"))[:40]
         if kind not in ("NFC", "Sequence"):
             raise UnsupportedError(f"{source.origin}: its normalizer has a step {kind!r}, which llama.cpp does not do for BPE")
     return pieces, folded
 
 
-def _normalizers(node: Any) -> list[str]:
-    """The types of a normalizer and of all that it is made of."""
-    if not isinstance(node, dict):
-        return []
-    return [str(node.get("type"))[:40], *(kind for child in node.get("normalizers") or [] for kind in _normalizers(child))]
-
-
-def _first_difference(steps: Steps, pieces: dict[str, list[str]]) -> str | None:
-    split = splitter(steps)
-    return next((text for text, own in pieces.items() if split(text) != own), None)
+def _differences(candidate: Candidate, pieces: Mapping[str, list[str]]) -> Iterator[str]:
+    """The texts that a candidate splits otherwise."""
+    split = splitter(candidate.steps)
+    return (text for text, own in pieces.items() if split(text) != own)
 
 
 def _explain(source: TokenizerSource, pieces: dict[str, list[str]]) -> str:
     """The message: the closest candidate, and a text, in plain letters if possible, that it splits otherwise."""
-    counts = [(sum(splitter(c.steps)(t) == p for t, p in pieces.items()), c) for c in CANDIDATES]
-    _, nearest = max(counts, key=lambda pair: pair[0])
-    split = splitter(nearest.steps)
-    text = min((t for t, own in pieces.items() if split(t) != own), key=lambda t: (not t.isascii(), len(t)))
+    nearest = min(CANDIDATES, key=lambda c: len(list(_differences(c, pieces))))
+    text = min(_differences(nearest, pieces), key=lambda t: (not t.isascii(), len(t)))
     return (
         f"{source.origin}: llama.cpp has no pre-tokenizer that splits like this one; {text!r} becomes {_show(pieces[text])} "
-        f"here and {_show(split(text))} in the nearest, {nearest.pre!r}"
+        f"here and {_show(splitter(nearest.steps)(text))} in the nearest, {nearest.pre!r}"
     )
 
 

@@ -17,11 +17,11 @@ from tokenizers import AddedToken
 from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
 from pipeline.vocab.draft import Tokens, VocabularyDraft, VocabularyToken
-from pipeline.vocab.files import TokenizerSource, guarded
+from pipeline.vocab.files import TokenizerSource
 from pipeline.vocab.pretokenizers import SECONDS
 from pipeline.vocab.probes import PROBES
 from pipeline.vocab.sentencepiece import check_bytes, parse_model
-from pipeline.vocab.simulate import SPACE, Form, Merges, by_rank, by_score
+from pipeline.vocab.simulate import SPACE, Form, Merges, Priority, by_rank, by_score
 from pipeline.vocab.special import chat_templates
 from pipeline.vocab.tokenizer_json import PHI3, all_tokens, encoder, frame, stripping_notes
 
@@ -90,11 +90,10 @@ def draft_raw_bpe(
 
 def _encode_all(source: TokenizerSource, texts: Iterable[str]) -> dict[str, list[int]]:
     """The library's ids, within a time that shows that its regular expressions end."""
-    start = time.monotonic()
+    start, encode = time.monotonic(), encoder(source)
     ids: dict[str, list[int]] = {}
     for text in texts:
-        with guarded(f"{source.origin}: cannot tokenize {text!r}"):
-            ids[text] = source.tokenizer.encode(text, add_special_tokens=False).ids
+        ids[text] = encode(text)
         if time.monotonic() - start > SECONDS:
             raise VocabError(f"{source.origin}: it needs more than {SECONDS:.0f} s for a few words")
     return ids
@@ -126,15 +125,21 @@ def _writings(
     merges_only = [(a, b) for a, b in merges if " " not in a + b]
     gemma4 = _is_gemma4(config)
     greedy = any(t.rstrip for t in added.values())
+    lists = [f"{a} {b}" for a, b in merges_only]
+    model, pre = ("gemma4", "gemma4") if gemma4 else ("gpt2", "sarvam-moe")
     tables = list(_score_tables(files, tokens, merges))
     ways = [*((scores, False) for scores in tables), (tables[-1], True)]
     for prefix in (False, True):
         for scores, by_merges in reversed(ways) if gemma4 else ways:
             for spelled in _spellings(_typed(source, tokens, added, scores)):
-                if not by_merges:
-                    yield _with_scores(spelled, greedy, prefix)
-                elif merges_only and not prefix:
-                    yield _with_merges(spelled, greedy, merges_only, gemma4)
+                if not by_merges:  # the token with the best score is merged first
+                    priority = by_score({token.text: token.score for token in spelled.values()})
+                    form = _form(spelled, greedy, priority, prefix=prefix)
+                    yield Writing("llama", None, spelled, form, {Keys.Tokenizer.ADD_PREFIX: prefix})
+                elif merges_only and not prefix:  # the first merge of the list is done first
+                    form = _form(spelled, greedy, by_rank(merges_only), lines=True, whole=gemma4)
+                    keys: dict[str, Value] = {Keys.Tokenizer.ADD_PREFIX: False, Keys.Tokenizer.MERGES: lists}
+                    yield Writing(model, pre, spelled, form, keys)
 
 
 def _is_gemma4(config: Mapping[str, Any]) -> bool:
@@ -189,29 +194,13 @@ def _spellings(plain: Tokens) -> list[Tokens]:
     return [{**plain, **spaced}, {**plain, **ordinary}]
 
 
-def _with_scores(tokens: Tokens, greedy: bool, prefix: bool) -> Writing:
-    """As "llama": the token with the best score is merged first. ``prefix``: a space is put before a text."""
+def _form(tokens: Tokens, greedy: bool, priority: Priority, **rules: bool) -> Form:
+    """How llama.cpp would tokenize: it finds special texts before it merges, the longest first.
+
+    ``greedy``: they swallow the white space behind them.
+    """
     ids = {token.text: number for number, token in tokens.items()}
-    priority = by_score(ids, {number: token.score for number, token in tokens.items()})
-    specials, swallowing = _specials(tokens, greedy)
-    form = Form(ids, specials, priority, prefix=prefix, lines=False, whole=False, greedy=swallowing)
-    return Writing("llama", None, tokens, form, {Keys.Tokenizer.ADD_PREFIX: prefix})
-
-
-def _with_merges(tokens: Tokens, greedy: bool, merges: Merges, gemma4: bool) -> Writing:
-    """As "gemma4" or "sarvam-moe": the first merge of the list is done first, and no space is put before a text."""
-    ids = {token.text: number for number, token in tokens.items()}
-    specials, swallowing = _specials(tokens, greedy)
-    form = Form(ids, specials, by_rank(merges), prefix=False, lines=True, whole=gemma4, greedy=swallowing)
-    model, pre = ("gemma4", "gemma4") if gemma4 else ("gpt2", "sarvam-moe")
-    return Writing(
-        model, pre, tokens, form, {Keys.Tokenizer.ADD_PREFIX: False, Keys.Tokenizer.MERGES: [f"{a} {b}" for a, b in merges]}
-    )
-
-
-def _specials(tokens: Tokens, greedy: bool) -> tuple[list[str], frozenset[str]]:
-    """The texts that llama.cpp finds before it merges, longest first; and those that swallow the white space behind them."""
     kinds = (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)
     found = [token.text for token in tokens.values() if token.type in kinds and token.text]
     swallowing = frozenset(found) - _NEVER_GREEDY if greedy else frozenset()
-    return sorted(found, key=lambda text: -len(text.encode())), swallowing
+    return Form(ids, sorted(found, key=lambda text: -len(text.encode())), priority, greedy=swallowing, **rules)

@@ -19,8 +19,8 @@ from tokenizers import AddedToken
 
 from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
-from pipeline.vocab.draft import Tokens, VocabularyDraft, VocabularyToken, looks_special
-from pipeline.vocab.files import check_text, extra_tokens, guarded, parse_json, text_of
+from pipeline.vocab.draft import Tokens, VocabularyDraft, VocabularyToken, added_type
+from pipeline.vocab.files import check_text, extra_tokens, guarded, homeless_notes, parse_json, text_of
 from pipeline.vocab.simulate import SPACE
 from pipeline.vocab.trial import try_tokenizer
 
@@ -37,15 +37,13 @@ class SentencePiece:
         charsmap: normalizer_spec.precompiled_charsmap, b"" for none.
         add_dummy_prefix: whether a space is put before a text.
         remove_extra_whitespaces: whether runs of spaces shrink to one.
-        suffix: whether the space belongs to the end of a word.
     """
 
     pieces: tuple[VocabularyToken, ...]
-    kind: int = UNIGRAM
-    charsmap: bytes = b""
-    add_dummy_prefix: bool = True
-    remove_extra_whitespaces: bool = True
-    suffix: bool = False
+    kind: int
+    charsmap: bytes
+    add_dummy_prefix: bool
+    remove_extra_whitespaces: bool
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
@@ -80,9 +78,10 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
 
 def parse_model(raw: bytes) -> SentencePiece:
     """A tokenizer.model. Raises VocabError when it is broken."""
+    pieces: list[VocabularyToken] = []
+    trainer: dict[int, Any] = {}
+    rules: dict[int, Any] = {}
     try:
-        pieces: list[VocabularyToken] = []
-        model = SentencePiece(())
         for number, value in _fields(raw):
             if number == 1:
                 entry = dict(_fields(value))
@@ -91,21 +90,15 @@ def parse_model(raw: bytes) -> SentencePiece:
                     raise ValueError(f"the score of piece {len(pieces)} is {score}")
                 pieces.append(VocabularyToken(bytes(entry.get(1, b"")).decode("utf-8"), TokenType(entry.get(3, 1)), score))
             elif number == 2:
-                trainer = dict(_fields(value))
-                model = replace(model, kind=int(trainer.get(3, UNIGRAM)), suffix=bool(trainer.get(24, False)))
+                trainer |= _fields(value)
             elif number == 3:
-                rules = dict(_fields(value))
-                model = replace(
-                    model,
-                    charsmap=bytes(rules.get(2, b"")),
-                    add_dummy_prefix=bool(rules.get(3, True)),
-                    remove_extra_whitespaces=bool(rules.get(4, True)),
-                )
+                rules |= _fields(value)
+        kind, charsmap = int(trainer.get(3, UNIGRAM)), bytes(rules.get(2, b""))
     except (ValueError, IndexError, KeyError, TypeError, struct.error) as e:
         raise VocabError(f"tokenizer.model is not a whole SentencePiece model ({str(e)[:80]}); download it again") from None
     if not pieces:
         raise VocabError("tokenizer.model has no pieces; download it again")
-    return replace(model, pieces=tuple(pieces))
+    return SentencePiece(tuple(pieces), kind, charsmap, bool(rules.get(3, True)), bool(rules.get(4, True)))
 
 
 def charsmap_value(charsmap: bytes) -> Value:
@@ -179,28 +172,19 @@ def _exact(model: SentencePiece, runs: Sequence[str]) -> Callable[[str], bool]:
 
 def _add(pieces: dict[int, VocabularyToken], extra: Mapping[int, AddedToken], n_rows: int, notes: list[str]) -> None:
     """The JSON files' tokens on top of the model's own; those without a row are left out."""
-    homeless = []
+    free = (TokenType.UNUSED, TokenType.USER_DEFINED, TokenType.CONTROL)
     for number, token in extra.items():
         check_text(token.content, "tokenizer_config.json")
-        if number >= n_rows:
-            homeless.append(token.content)
-            continue
         known = pieces.get(number)
-        if (
-            known is not None
-            and known.text != token.content
-            and known.type not in (TokenType.UNUSED, TokenType.USER_DEFINED, TokenType.CONTROL)
-        ):
+        if number >= n_rows:
+            continue
+        if known is not None and known.text != token.content and known.type not in free:
             raise VocabError(
                 f"tokenizer_config.json calls token {number} {token.content[:40]!r}, tokenizer.model {known.text[:40]!r}"
             )
         if known is None or known.type not in (TokenType.UNKNOWN, TokenType.BYTE):
-            special = token.special or looks_special(token.content)
-            pieces[number] = VocabularyToken(
-                token.content, TokenType.CONTROL if special else TokenType.USER_DEFINED, known.score if known else 0.0
-            )
-    if homeless:
-        notes.append(f"{len(homeless)} added tokens have no row in the embedding and were left out (first: {homeless[0][:40]!r})")
+            pieces[number] = VocabularyToken(token.content, added_type(token), known.score if known else 0.0)
+    notes += homeless_notes([token.content for number, token in extra.items() if number >= n_rows])
 
 
 def _spaced(piece: VocabularyToken) -> VocabularyToken:
@@ -210,14 +194,11 @@ def _spaced(piece: VocabularyToken) -> VocabularyToken:
 
 def _encoder(processor: Any, pieces: Tokens) -> Callable[[str], list[int]]:
     """Ids as the library gives them, with the tokens that it does not look for in the text cut out first."""
+    kinds = (TokenType.CONTROL, TokenType.UNKNOWN)
     marks = {
         p.text: number
         for number, p in pieces.items()
-        if p.text
-        and (
-            p.type in (TokenType.CONTROL, TokenType.UNKNOWN)
-            or (p.type == TokenType.USER_DEFINED and number >= processor.get_piece_size())
-        )
+        if p.text and (p.type in kinds or (p.type == TokenType.USER_DEFINED and number >= processor.get_piece_size()))
     }
     ordered = sorted(marks, key=lambda text: (-len(text), text))
     search = re.compile("|".join(map(re.escape, ordered))) if marks else None

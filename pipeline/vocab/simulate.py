@@ -88,9 +88,9 @@ class Form:
     ids: Mapping[str, int]
     specials: Sequence[str]
     priority: Priority
-    prefix: bool
-    lines: bool
-    whole: bool
+    prefix: bool = False
+    lines: bool = False
+    whole: bool = False
     greedy: frozenset[str] = frozenset()
 
     def encode(self, text: str) -> list[int]:
@@ -117,12 +117,12 @@ class Form:
         return [known] if known is not None else [self.ids.get(f"<0x{b:02X}>", -1) for b in part.encode()]
 
 
-def by_score(ids: Mapping[str, int], scores: Sequence[float] | Mapping[int, float]) -> Priority:
+def by_score(scores: Mapping[str, float]) -> Priority:
     """SentencePiece's rule: two pieces merge when their concatenation is a token; the higher score goes first."""
 
     def priority(left: str, right: str) -> float | None:
-        token = ids.get(left + right)
-        return None if token is None else -scores[token]
+        score = scores.get(left + right)
+        return None if score is None else -score
 
     return priority
 

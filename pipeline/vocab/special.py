@@ -62,12 +62,8 @@ def special_keys(
         ids["eos"] = ends[0] if ends else _fallback_end(draft, n_rows)
         if not ends:
             notes.append(f"no end-of-sequence token is named anywhere; id {ids['eos']} was taken")
-    keys: dict[str, Value] = {}
-    for role, key in _ROLES.items():
-        if role in ids:
-            keys[key] = ids[role]
-    keys[Keys.Tokenizer.ADD_BOS] = bos
-    keys[Keys.Tokenizer.ADD_EOS] = eos
+    keys: dict[str, Value] = {key: ids[role] for role, key in _ROLES.items() if role in ids}
+    keys |= {Keys.Tokenizer.ADD_BOS: bos, Keys.Tokenizer.ADD_EOS: eos}
     if mistaken := [t for t in mistaken_ends(draft) if draft.lookup(t) not in ends]:
         notes.append(f"llama.cpp ends a generation at {mistaken[0]!r}, which is ordinary text in this vocabulary")
     others = [i for i in ends if i != ids.get("eos")]
@@ -165,11 +161,8 @@ def _other_ends(others: Sequence[int], draft: VocabularyDraft, notes: list[str])
 def chat_templates(files: Mapping[str, bytes]) -> dict[str, str]:
     """The model's chat templates by name, "default" the one that is used when none is named. Raises VocabError."""
     found: dict[str, str] = {}
-    declared = parse_json(files, "tokenizer_config.json").get("chat_template")
-    for name, template in _declared(declared):
-        found[name] = template
-    for name, template in _declared(parse_json(files, "chat_template.json").get("chat_template")):
-        found[name] = template
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        found |= _declared(parse_json(files, name).get("chat_template"))
     for path in sorted(files):
         named = re.fullmatch(r"additional_chat_templates/([^/]+)\.jinja", path)
         if path == "chat_template.jinja" or named:
@@ -185,28 +178,23 @@ def chat_templates(files: Mapping[str, bytes]) -> dict[str, str]:
     return found
 
 
-def _declared(value: Any) -> list[tuple[str, str]]:
-    """(name, template) of a template field: a string, a list of {name, template}, or an object name -> template."""
+def _declared(value: Any) -> dict[str, str]:
+    """Name -> template of a template field: a string, a list of {name, template}, or an object name -> template."""
     if isinstance(value, str):
-        return [("default", value)] if value else []
-    if isinstance(value, dict):
-        value = [{"name": k, "template": v} for k, v in value.items()]
-    entries = [e for e in value if isinstance(e, dict)] if isinstance(value, list) else []
-    return [(e["name"], e["template"]) for e in entries if isinstance(e.get("name"), str) and isinstance(e.get("template"), str)]
+        return {"default": value} if value else {}
+    if isinstance(value, list):
+        named = [(e.get("name"), e.get("template")) for e in value if isinstance(e, dict)]
+    else:
+        named = list(value.items()) if isinstance(value, dict) else []
+    return {name: template for name, template in named if isinstance(name, str) and isinstance(template, str)}
 
 
 def template_keys(templates: Mapping[str, str]) -> dict[str, Value]:
     """The templates under the keys that gguf-py's writer gives them."""
-    keys: dict[str, Value] = {}
-    names = []
-    for name, template in sorted(templates.items()):
-        if name == "default":
-            continue
-        safe = re.sub(r"[^A-Za-z0-9]", "_", name)
-        keys[Keys.Tokenizer.CHAT_TEMPLATE_N.format(name=safe)] = template
-        names.append(safe)
-    if names:
-        keys[Keys.Tokenizer.CHAT_TEMPLATES] = sorted(set(names))
+    named = {re.sub(r"[^A-Za-z0-9]", "_", n): template for n, template in sorted(templates.items()) if n != "default"}
+    keys: dict[str, Value] = {Keys.Tokenizer.CHAT_TEMPLATE_N.format(name=name): template for name, template in named.items()}
+    if named:
+        keys[Keys.Tokenizer.CHAT_TEMPLATES] = sorted(named)
     if "default" in templates:
         keys[Keys.Tokenizer.CHAT_TEMPLATE] = templates["default"]
     return keys

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from gguf import TokenType
 from tokenizers import AddedToken
 
 from agent.errors import VocabError
-from pipeline.vocab.draft import VocabularyToken, looks_special
+from pipeline.vocab.draft import VocabularyToken, added_type
 from pipeline.vocab.files import TokenizerSource, guarded
 
 PHI3 = "phi-3"  # in general.name, in any case: llama.cpp then lets special tokens swallow the white space behind them
@@ -19,12 +18,8 @@ def encoder(source: TokenizerSource) -> Callable[[str], list[int]]:
     tokenizer, origin = source.tokenizer, source.origin  # not the whole source: its JSON is large, the function long-lived
 
     def encode(text: str) -> list[int]:
-        try:
+        with guarded(f"{origin}: cannot tokenize {text[:40]!r}"):
             ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
-            raise
-        except BaseException as e:  # the library's panics are no Exceptions
-            raise VocabError(f"{origin}: cannot tokenize {text[:40]!r} ({str(e)[:80]})") from None
         return ids
 
     return encode
@@ -50,12 +45,6 @@ def added_tokens(source: TokenizerSource) -> dict[int, AddedToken]:
     return found
 
 
-def added_type(token: AddedToken) -> int:
-    """llama.cpp's type of an added token."""
-    special = token.special or looks_special(token.content)
-    return int(TokenType.CONTROL if special else TokenType.USER_DEFINED)
-
-
 def all_tokens(source: TokenizerSource) -> tuple[dict[int, VocabularyToken], dict[int, AddedToken]]:
     """Every token by id, added ones typed; and the added ones as the library has them. Raises VocabError."""
     with guarded(f"{source.origin}: vocabulary"):
@@ -74,14 +63,13 @@ def all_tokens(source: TokenizerSource) -> tuple[dict[int, VocabularyToken], dic
 def stripping_notes(added: Iterable[AddedToken]) -> list[str]:
     """What llama.cpp does not know about added tokens: white space that belongs to them, whole-word matching."""
     tokens = list(added)
+    only_phi3 = f"; llama.cpp does that only for models whose general.name contains {PHI3!r}"
     notes = []
-    if right := [t.content for t in tokens if t.rstrip]:
-        notes.append(
-            f"{len(right)} added tokens swallow the white space behind them (first: {right[0][:40]!r}); llama.cpp does "
-            f"that only for models whose general.name contains {PHI3!r}"
-        )
-    if left := [t.content for t in tokens if t.lstrip]:
-        notes.append(f"{len(left)} added tokens swallow the white space before them (first: {left[0][:40]!r}), not in llama.cpp")
-    if words := [t.content for t in tokens if t.single_word]:
-        notes.append(f"{len(words)} added tokens match whole words only (first: {words[0][:40]!r}), not in llama.cpp")
+    for flag, what, where in (
+        ("rstrip", "swallow the white space behind them", only_phi3),
+        ("lstrip", "swallow the white space before them", ", not in llama.cpp"),
+        ("single_word", "match whole words only", ", not in llama.cpp"),
+    ):
+        if found := [token.content for token in tokens if getattr(token, flag)]:
+            notes.append(f"{len(found)} added tokens {what} (first: {found[0][:40]!r}){where}")
     return notes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.children.launch import cause, run_module
@@ -32,25 +32,26 @@ def is_plain(spec: dict[str, Any]) -> bool:
         return False
     if model["type"] == "BPE" and any(model.get(k) for k in ("dropout", "continuing_subword_prefix", "end_of_word_suffix")):
         return False
-    parts = [spec.get(k) for k in ("normalizer", "pre_tokenizer", "post_processor")]
-    return all(_known(part) for part in parts)
+    return all(_known(part) for name in ("normalizer", "pre_tokenizer", "post_processor") for part in walk(spec.get(name)))
 
 
-def _known(part: Any) -> bool:
-    if part is None:
-        return True
-    if not isinstance(part, dict) or str(part.get("type")) not in _KNOWN_PARTS:
+def _known(part: Mapping[str, Any]) -> bool:
+    if str(part.get("type")) not in _KNOWN_PARTS:
         return False
     pattern = part.get("pattern")
-    if isinstance(pattern, dict) and "Regex" in pattern and str(pattern["Regex"]) not in KNOWN_EXPRESSIONS:
-        return False
-    return all(_known(child) for child in _children(part))
+    return not isinstance(pattern, dict) or "Regex" not in pattern or str(pattern["Regex"]) in KNOWN_EXPRESSIONS
 
 
-def _children(part: dict[str, Any]) -> Iterator[Any]:
+def walk(part: Any) -> Iterator[dict[str, Any]]:
+    """A normalizer, pre-tokenizer or post-processor of a tokenizer.json and all that it is made of; nothing for null."""
+    if part is None:
+        return
+    part = part if isinstance(part, dict) else {}
+    yield part
     for name in ("normalizers", "pretokenizers", "processors"):
         children = part.get(name) or []
-        yield from children if isinstance(children, list) else [children]
+        for child in children if isinstance(children, list) else [children]:
+            yield from walk(child)
 
 
 def try_tokenizer(kind: str, raw: bytes, origin: str) -> None:

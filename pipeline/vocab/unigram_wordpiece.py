@@ -6,18 +6,17 @@ import base64
 import binascii
 import math
 import unicodedata
-from collections.abc import Iterator, Mapping
-from typing import Any
 
 from gguf import Keys, TokenType
 
 from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
-from pipeline.vocab.draft import VocabularyDraft, VocabularyToken
+from pipeline.vocab.draft import VocabularyDraft, VocabularyToken, added_type
 from pipeline.vocab.files import TokenizerSource, check_text, guarded
 from pipeline.vocab.sentencepiece import charsmap_value
 from pipeline.vocab.simulate import SPACE
-from pipeline.vocab.tokenizer_json import added_tokens, added_type, all_tokens, encoder, frame, stripping_notes
+from pipeline.vocab.tokenizer_json import added_tokens, all_tokens, encoder, frame, stripping_notes
+from pipeline.vocab.trial import walk
 
 MAX_WORD = 100  # BertWordPiece gives up on longer words, llama.cpp does not
 
@@ -53,13 +52,8 @@ def draft_unigram(source: TokenizerSource) -> VocabularyDraft:
     if not isinstance(unknown, int) or unknown not in tokens:
         raise UnsupportedError(f"{source.origin}: a Unigram model without an unknown token, which llama.cpp needs")
     prefix, shrinks = _spacing(source)
-    keys: dict[str, Value] = {
-        Keys.Tokenizer.ADD_PREFIX: prefix,
-        Keys.Tokenizer.REMOVE_EXTRA_WS: shrinks,
-    }
-    notes = [*source.notes, *stripping_notes(added.values())]
-    charsmap = _charsmap(source)
-    if charsmap:
+    keys: dict[str, Value] = {Keys.Tokenizer.ADD_PREFIX: prefix, Keys.Tokenizer.REMOVE_EXTRA_WS: shrinks}
+    if charsmap := _charsmap(source):
         keys[Keys.Tokenizer.PRECOMPILED_CHARSMAP] = charsmap_value(charsmap)
     return VocabularyDraft(
         model="t5",
@@ -71,7 +65,7 @@ def draft_unigram(source: TokenizerSource) -> VocabularyDraft:
         scored=True,
         unknown=unknown,
         exact=_composed,
-        notes=tuple(notes),
+        notes=(*source.notes, *stripping_notes(added.values())),
     )
 
 
@@ -93,16 +87,8 @@ def _spacing(source: TokenizerSource) -> tuple[bool, bool]:
     return joined.startswith(SPACE), joined.strip(SPACE).count(SPACE) < 2
 
 
-def _walk(node: Any) -> Iterator[Mapping[str, Any]]:
-    """A normalizer and all that it is made of."""
-    if isinstance(node, dict):
-        yield node
-        for child in node.get("normalizers") or []:
-            yield from _walk(child)
-
-
 def _charsmap(source: TokenizerSource) -> bytes:
-    for node in _walk(source.spec.get("normalizer")):
+    for node in walk(source.spec.get("normalizer")):
         if node.get("type") == "Precompiled":
             try:
                 return base64.b64decode(node.get("precompiled_charsmap") or "", validate=True)
@@ -123,8 +109,7 @@ def draft_wordpiece(source: TokenizerSource) -> VocabularyDraft:
     """
     model = source.spec["model"]
     follow = model.get("continuing_subword_prefix", "##")
-    normalizer = source.spec.get("normalizer")
-    rules = next((n for n in _walk(normalizer) if n.get("type") == "BertNormalizer"), None)
+    rules = next((n for n in walk(source.spec.get("normalizer")) if n.get("type") == "BertNormalizer"), None)
     if follow != "##" or rules is None or not rules.get("handle_chinese_chars", True) or not rules.get("clean_text", True):
         raise UnsupportedError(f"{source.origin}: a WordPiece tokenizer that is not BERT's; llama.cpp knows only BERT's")
     tokens, added = all_tokens(source)

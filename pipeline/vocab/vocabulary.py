@@ -8,22 +8,15 @@ from typing import Any
 
 from gguf import Keys, TokenType
 
-from agent.errors import UnsupportedError
+from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
 from pipeline.vocab.bpe import draft_bpe
 from pipeline.vocab.draft import VocabularyDraft, lay_out_tokens
-from pipeline.vocab.files import read_source
+from pipeline.vocab.files import MAX_ROWS, read_source
 from pipeline.vocab.probes import PROBES
 from pipeline.vocab.sentencepiece import draft_sentencepiece
 from pipeline.vocab.special import chat_templates, mistaken_ends, sampling_keys, special_keys, template_keys
 from pipeline.vocab.unigram_wordpiece import draft_unigram, draft_wordpiece
-
-# The files that load_vocabulary looks at; additional_chat_templates/NAME.jinja besides.
-FILES = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "tokenizer.model", "vocab.txt", "vocab.json", "merges.txt", "chat_template.jinja",
-    "chat_template.json",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +25,6 @@ class Vocabulary:
 
     Attributes:
         keys: all tokenizer.* keys, and the generation defaults general.sampling.*.
-        size: tokens written, one for each row of the embedding.
-        model: ``tokenizer.ggml.model``: "gpt2", "llama", "t5", "bert" or "gemma4".
-        pre: ``tokenizer.ggml.pre``, where the model has one.
         templates: the chat templates by name, "default" the one used when none is named.
         notes: what the user should know, a line each.
         encode: text -> ids that the original tokenizer gives, without added BOS and EOS, special tokens in the text
@@ -45,9 +35,6 @@ class Vocabulary:
     """
 
     keys: dict[str, Value]
-    size: int
-    model: str
-    pre: str | None
     templates: dict[str, str]
     notes: tuple[str, ...]
     encode: Callable[[str], list[int]]
@@ -60,7 +47,7 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
     """The vocabulary of a checkpoint.
 
     Args:
-        files: its small files by name (FILES).
+        files: its small files by name (``SMALL_FILES`` of ``pipeline.sources.source``).
         n_rows: rows of the embedding; the vocabulary is padded to it with unused tokens.
         config: the parsed config.json.
 
@@ -68,6 +55,8 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
         VocabError: a tokenizer, a template or a JSON file is broken, or does not fit the embedding.
         UnsupportedError: a tokenizer that llama.cpp cannot reproduce.
     """
+    if not 0 < n_rows <= MAX_ROWS:
+        raise VocabError(f"the embedding has {n_rows} rows, which no vocabulary has")
     draft = _draft(files, n_rows, config)
     tokens, token_notes = lay_out_tokens(draft, n_rows)
     special, special_notes = special_keys(files, config, draft, n_rows)
@@ -83,9 +72,6 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
     keys |= {**tokens, **draft.keys, **special, **template_keys(templates), **sampling_keys(files)}
     return Vocabulary(
         keys=keys,
-        size=n_rows,
-        model=draft.model,
-        pre=draft.pre,
         templates=templates,
         notes=(*draft.notes, *token_notes, *special_notes),
         encode=draft.encode,
@@ -118,6 +104,3 @@ def _probes(draft: VocabularyDraft) -> list[str]:
     chosen = [*marks[:3], *marks[-2:]]
     behind = [marks[0] + text for text in PROBES] if marks else []
     return [*PROBES, *behind, *(f"{mark}user\nHello{mark}" for mark in chosen), "x".join(chosen)]
-
-
-__all__ = ["FILES", "PROBES", "Vocabulary", "load_vocabulary"]

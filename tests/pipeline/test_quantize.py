@@ -19,7 +19,7 @@ from agent.gguf.reader import read_header
 from pipeline import Progress, quantize
 from pipeline.format.gguf_file import Raw, TensorSpec, Value, lay_out, pack_value, padded
 from pipeline.format.imatrix import write_imatrix
-from pipeline.preflight import preflight
+from pipeline.quantize import dry_run
 from pipeline.recipes.mixtures import RECIPES
 from pipeline.sources.checkpoint import read_safetensors_header
 from tests.fixtures.ggufs import SHAPES, importance, write_bf16
@@ -49,7 +49,7 @@ def test_a_folder_becomes_a_gguf_that_another_reader_understands(checkpoint: Pat
 
 def test_the_preflight_knows_the_size_to_the_byte_and_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:
     for recipe in ("F32", "Q8_0", "IQ4_XS"):
-        plan = preflight(str(checkpoint), recipe, tmp_path / "out.gguf")
+        plan = dry_run(str(checkpoint), recipe, tmp_path / "out.gguf")
         assert list(tmp_path.iterdir()) == []
         assert quantize(str(checkpoint), recipe, tmp_path / "out.gguf").size == plan.size
         (tmp_path / "out.gguf").unlink()
@@ -88,7 +88,7 @@ def test_a_duplicate_head_is_dropped_when_it_is_one_and_kept_when_it_is_not(tmp_
     folder = write_checkpoint(tmp_path / "hf", SMALL)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
-    kept = preflight(str(folder), "Q8_0", tmp_path / "x.gguf")
+    kept = dry_run(str(folder), "Q8_0", tmp_path / "x.gguf")
     assert kept.model.tied_head is None
     assert "output.weight" in kept.choices
     assert any("differs" in note for note in kept.notes)
@@ -101,12 +101,12 @@ def test_a_duplicate_head_is_dropped_when_it_is_one_and_kept_when_it_is_not(tmp_
 
 def test_narrow_rows_are_named_before_the_work_and_a_better_choice_with_them(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "hf", LlamaShape(288, 416, 2, 6, 2, 320))
-    plan = preflight(str(folder), "Q4_K_M", tmp_path / "x.gguf")
+    plan = dry_run(str(folder), "Q4_K_M", tmp_path / "x.gguf")
     note = next(n for n in plan.notes if "fall back" in n)
     assert "Q5_0" in note
     assert "288/416" in note
     assert "Q4_0" in note
-    assert not any("fall back" in n for n in preflight(str(folder), "Q4_0", tmp_path / "x.gguf").notes)
+    assert not any("fall back" in n for n in dry_run(str(folder), "Q4_0", tmp_path / "x.gguf").notes)
 
 
 def test_an_imatrix_is_used_and_recorded_and_one_of_another_model_refused(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_source_of_another_alignment_is_laid_out_anew(tmp_path: Path) -> None:
 
 
 def test_a_pattern_keeps_its_classes_and_ignores_case(checkpoint: Path, tmp_path: Path) -> None:
-    plan = preflight(str(checkpoint), "Q4_0", tmp_path / "o.gguf", tensor_types=[(r"^\D+0\.ATTN_V", "q8_0")])
+    plan = dry_run(str(checkpoint), "Q4_0", tmp_path / "o.gguf", tensor_types=[(r"^\D+0\.ATTN_V", "q8_0")])
     assert [name for name, choice in plan.choices.items() if choice.type.name == "Q8_0"] == ["blk.0.attn_v.weight"]
 
 

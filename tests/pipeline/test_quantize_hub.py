@@ -12,7 +12,7 @@ import pytest
 from agent.errors import BrokenOffError, SprigError
 from agent.gguf.reader import read_header
 from pipeline import Progress, quantize
-from pipeline.preflight import preflight
+from pipeline.quantize import dry_run
 from pipeline.sources.checkpoint import read_safetensors_header
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.random_llama import SMALL, write_checkpoint
@@ -74,7 +74,7 @@ def test_a_hub_id_becomes_a_gguf_with_its_origin_inside(hub: LoopbackHub, unbrok
 
 
 def test_a_dry_run_fetches_headers_and_no_weight(hub: LoopbackHub, folder: Path, tmp_path: Path) -> None:
-    plan = preflight(REPO, "Q4_K_M", tmp_path / "out.gguf")
+    plan = dry_run(REPO, "Q4_K_M", tmp_path / "out.gguf")
     weights = sum(p.stat().st_size for p in folder.glob("*.safetensors"))
     assert plan.download == weights
     assert hub.sent("*.safetensors") <= 3 * (128 << 10), "one small read for each header"

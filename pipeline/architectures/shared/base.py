@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.format.gguf_file import Value
@@ -79,9 +80,9 @@ class Architecture:
     """
 
     gguf: ClassVar[str] = ""  # general.architecture
-    defaults: ClassVar[Mapping[str, Any]] = {}  # what transformers assumes where config.json is silent
+    defaults: ClassVar[dict[str, Any]] = {}  # what transformers assumes where config.json is silent
     activations: ClassVar[frozenset[str]] = frozenset({"silu", "swish"})  # what llama.cpp's graph hard-codes
-    names: ClassVar[Mapping[str, str]] = {}
+    names: ClassVar[dict[str, str]] = {}
     optional: ClassVar[frozenset[str]] = frozenset()  # GGUF names of ``names`` that a checkpoint may lack
     required: ClassVar[tuple[str, ...]] = ()  # GGUF names that must come out though ``names`` does not have them
     ignored: ClassVar[tuple[str, ...]] = (r"rotary_emb\.inv_freq$",)  # regular expressions over checkpoint names
@@ -140,7 +141,13 @@ class Architecture:
 
     def keys(self) -> dict[str, Value]:
         """GGUF keys as ``gguf.Keys`` spells them, "{arch}.context_length" -> ..."""
-        raise NotImplementedError
+        return {
+            Keys.LLM.BLOCK_COUNT: self.n_layers,
+            Keys.LLM.CONTEXT_LENGTH: self.integer("max_position_embeddings"),
+            Keys.LLM.EMBEDDING_LENGTH: self.integer("hidden_size"),
+            Keys.LLM.FEED_FORWARD_LENGTH: self.mlp_width,
+            Keys.Attention.HEAD_COUNT: self.n_heads,
+        }
 
     def gguf_keys(self, files: Mapping[str, bytes]) -> dict[str, Value]:
         """All keys of the model by their full names.
@@ -159,7 +166,10 @@ class Architecture:
         return self.mapped()
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Right side of ``names`` -> shape in the checkpoint (experts stacked), for whatever the hyperparameters determine."""
+        """Right side of ``names`` -> shape in the checkpoint (experts stacked), for whatever the hyperparameters determine.
+
+        A bias need not be listed: it has as many numbers as its weight has rows.
+        """
         return {}
 
     def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
@@ -174,26 +184,22 @@ class Architecture:
         Raises:
             CheckpointError: it is something else, or is missing and has no default.
         """
-        for name in names:
-            value = self.hp.get(name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
-                raise CheckpointError(f"config.json: {name} is {short(value)}; it must be a whole number from {least} on")
-            return value
-        if default is None:
-            raise CheckpointError(f"config.json has no {names[0]!r}, which {self.gguf} needs")
-        return default
+        name, value = self._given(names, default)
+        sane = value is default or (type(value) is int and least <= value < 2**31)
+        if not sane:
+            raise CheckpointError(f"config.json: {name} is {short(value)}; it must be a whole number from {least} on")
+        return int(value)
 
     def number(self, *names: str, default: float | None = None) -> float:
         """A hyperparameter that must be a positive finite number. Raises CheckpointError."""
-        for name in names:
-            value = self.hp.get(name)
-            if value is not None:
-                return positive(name, value)
-        if default is None:
+        return positive(*self._given(names, default))
+
+    def _given(self, names: tuple[str, ...], default: float | None) -> tuple[str, Any]:
+        """Name and value of the first that is not null, else the default."""
+        found = next(((name, self.hp[name]) for name in names if self.hp.get(name) is not None), (names[0], default))
+        if found[1] is None:
             raise CheckpointError(f"config.json has no {names[0]!r}, which {self.gguf} needs")
-        return default
+        return found
 
     def flag(self, name: str) -> bool:
         """A hyperparameter that must be true or false; null and a missing one are false. Raises CheckpointError."""
@@ -214,6 +220,14 @@ class Architecture:
         if odd is not None:
             raise UnsupportedError(f"config.json: {key} has {short(odd)}; {self.gguf} has only {', '.join(sorted(known))}")
         return kinds
+
+    @property
+    def mlp_width(self) -> int:
+        return self.integer("intermediate_size")
+
+    @property
+    def n_heads(self) -> int:
+        return self.integer("num_attention_heads")
 
     @property
     def n_layers(self) -> int:
@@ -292,7 +306,10 @@ class Architecture:
         block = re.match(r"blk\.(\d+)\.", tensor.name)
         if block and int(block[1]) >= self.n_layers:
             raise CheckpointError(f"the checkpoint has block {block[1]}, config.json says {self.n_layers} layers")
-        want = shapes.get(tensor.name) or shapes.get(re.sub(r"^blk\.\d+\.", "blk.{i}.", tensor.name))
+        name = re.sub(r"^blk\.\d+\.", "blk.{i}.", tensor.name)
+        want = shapes.get(tensor.name) or shapes.get(name)
+        if want is None and name.endswith(".bias") and (weight := shapes.get(name.removesuffix("bias") + "weight")):
+            want = weight[:1]
         if want is None:
             raise UnsupportedError(f"the checkpoint has {short(tensor.sources[0].source)}, for which config.json gives no size")
         if want != tensor.shape:

@@ -13,12 +13,12 @@ from pipeline.architectures.shared.base import Architecture, Tensor, rope_interl
 from pipeline.architectures.shared.rope import read_rope, rope_keys, rope_tensors
 from pipeline.format.gguf_file import Value
 
-TRUNK: Mapping[str, str] = {
+TRUNK = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
     "lm_head.weight": "output.weight",
 }
-ATTENTION: Mapping[str, str] = {
+ATTENTION = {
     "model.layers.{i}.self_attn.q_proj.weight": "blk.{i}.attn_q.weight",
     "model.layers.{i}.self_attn.k_proj.weight": "blk.{i}.attn_k.weight",
     "model.layers.{i}.self_attn.v_proj.weight": "blk.{i}.attn_v.weight",
@@ -29,15 +29,15 @@ WINDOW_KINDS = ("sliding_attention", "full_attention")
 ATTENTION_PARTS = (
     "attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "attn_q_norm.weight", "attn_k_norm.weight",
 )  # fmt: skip
-QK_NORMS: Mapping[str, str] = {
+QK_NORMS = {
     "model.layers.{i}.self_attn.q_norm.weight": "blk.{i}.attn_q_norm.weight",
     "model.layers.{i}.self_attn.k_norm.weight": "blk.{i}.attn_k_norm.weight",
 }
-PRE_NORMS: Mapping[str, str] = {
+PRE_NORMS = {
     "model.layers.{i}.input_layernorm.weight": "blk.{i}.attn_norm.weight",
     "model.layers.{i}.post_attention_layernorm.weight": "blk.{i}.ffn_norm.weight",
 }
-MLP: Mapping[str, str] = {
+MLP = {
     "model.layers.{i}.mlp.gate_proj.weight": "blk.{i}.ffn_gate.weight",
     "model.layers.{i}.mlp.up_proj.weight": "blk.{i}.ffn_up.weight",
     "model.layers.{i}.mlp.down_proj.weight": "blk.{i}.ffn_down.weight",
@@ -71,9 +71,9 @@ class Decoder(Architecture):
         keeps_window: whether llama.cpp's graph of the family keeps to the window.
     """
 
-    names: ClassVar[Mapping[str, str]] = {**TRUNK, **PRE_NORMS, **ATTENTION, **MLP}
+    names = TRUNK | PRE_NORMS | ATTENTION | MLP
     # Which biases there must be is the matter of ``bias_flags`` and ``bias_always``.
-    optional: ClassVar[frozenset[str]] = frozenset({"output.weight", *bias_names(ATTENTION).values(), *bias_names(MLP).values()})
+    optional = frozenset({"output.weight", *bias_names(ATTENTION).values(), *bias_names(MLP).values()})
     interleaved_rope: ClassVar[bool] = False
     rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "linear", "dynamic", "yarn"})
     partial_rope: ClassVar[bool] = False
@@ -82,10 +82,6 @@ class Decoder(Architecture):
     bias_always: ClassVar[tuple[str, ...]] = ()
     has_window: ClassVar[Literal["always", "if used"] | None] = None
     keeps_window: ClassVar[bool] = False
-
-    @property
-    def n_heads(self) -> int:
-        return self.integer("num_attention_heads")
 
     @property
     def n_kv_heads(self) -> int:
@@ -134,17 +130,11 @@ class Decoder(Architecture):
             raise UnsupportedError(f"llama.cpp's {self.gguf} computes YaRN with beta 32 and 1 only, not {beta}")
 
     def keys(self) -> dict[str, Value]:
-        context = self.integer("max_position_embeddings")
-        window = self.window
-        if window and not self.keeps_window:
+        keys = super().keys()
+        if self.window and not self.keeps_window:
             # Within the window all layers see everything, which is what llama.cpp computes: that far the model is exact.
-            context = min(context, window)
-        keys: dict[str, Value] = {
-            Keys.LLM.BLOCK_COUNT: self.n_layers,
-            Keys.LLM.CONTEXT_LENGTH: context,
-            Keys.LLM.EMBEDDING_LENGTH: self.integer("hidden_size"),
-            Keys.LLM.FEED_FORWARD_LENGTH: self.integer("intermediate_size"),
-            Keys.Attention.HEAD_COUNT: self.n_heads,
+            keys[Keys.LLM.CONTEXT_LENGTH] = min(self.integer("max_position_embeddings"), self.window)
+        keys |= {
             Keys.Attention.HEAD_COUNT_KV: self.n_kv_heads,
             Keys.Attention.LAYERNORM_RMS_EPS: self.number("rms_norm_eps", "norm_eps"),
             Keys.Attention.KEY_LENGTH: self.head_dim,
@@ -154,30 +144,29 @@ class Decoder(Architecture):
         return keys | rope_keys(self.hp, self.rope_head_dim)
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        d, ff = self.integer("hidden_size"), self.integer("intermediate_size")
-        q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
+        d = self.integer("hidden_size")
         return {
             "token_embd.weight": (self.vocab_rows, d),
             "output.weight": (self.vocab_rows, d),
             "output_norm.weight": (d,),
             "blk.{i}.attn_norm.weight": (d,),
             "blk.{i}.ffn_norm.weight": (d,),
-            "blk.{i}.attn_q.weight": (q, d),
-            "blk.{i}.attn_k.weight": (kv, d),
-            "blk.{i}.attn_v.weight": (kv, d),
-            "blk.{i}.attn_output.weight": (d, q),
-            "blk.{i}.attn_q.bias": (q,),
-            "blk.{i}.attn_k.bias": (kv,),
-            "blk.{i}.attn_v.bias": (kv,),
-            "blk.{i}.attn_output.bias": (d,),
-            "blk.{i}.attn_q_norm.weight": (self.head_dim,),
-            "blk.{i}.attn_k_norm.weight": (self.head_dim,),
-            "blk.{i}.ffn_gate.weight": (ff, d),
-            "blk.{i}.ffn_up.weight": (ff, d),
-            "blk.{i}.ffn_down.weight": (d, ff),
-            "blk.{i}.ffn_gate.bias": (ff,),
-            "blk.{i}.ffn_up.bias": (ff,),
-            "blk.{i}.ffn_down.bias": (d,),
+            **self.layer_shapes("{i}", self.head_dim, self.n_kv_heads, self.mlp_width),
+        }
+
+    def layer_shapes(self, i: int | str, head: int, n_kv_heads: int, mlp_width: int) -> dict[str, tuple[int, ...]]:
+        """Shapes in layer ``i``, whose heads have ``head`` dimensions."""
+        d, q, kv = self.integer("hidden_size"), self.n_heads * head, n_kv_heads * head
+        return {
+            f"blk.{i}.attn_q.weight": (q, d),
+            f"blk.{i}.attn_k.weight": (kv, d),
+            f"blk.{i}.attn_v.weight": (kv, d),
+            f"blk.{i}.attn_output.weight": (d, q),
+            f"blk.{i}.attn_q_norm.weight": (head,),
+            f"blk.{i}.attn_k_norm.weight": (head,),
+            f"blk.{i}.ffn_gate.weight": (mlp_width, d),
+            f"blk.{i}.ffn_up.weight": (mlp_width, d),
+            f"blk.{i}.ffn_down.weight": (d, mlp_width),
         }
 
     def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
@@ -233,3 +222,28 @@ class OwnHead(Decoder):
             embedding = next(t for t in tensors if t.name == "token_embd.weight")
             tensors.append(replace(embedding, name="output.weight"))
         return tensors
+
+
+class Windowed(Decoder):
+    """A family in which most layers see a window only, and llama.cpp's graph keeps to it.
+
+    ``full_every``: one layer in so many sees everything, unless config.json lists the layers.
+    """
+
+    has_window = "always"
+    keeps_window = True
+    full_every: ClassVar[int]
+
+    def is_sliding(self) -> list[bool]:
+        """Whether each layer sees the window only."""
+        return self.sliding_layers(self.full_every)
+
+    def sliding_layers(self, full_every: int) -> list[bool]:
+        kinds = self.layers_of("layer_types", WINDOW_KINDS, lambda i: WINDOW_KINDS[(i + 1) % full_every == 0])
+        return [kind == "sliding_attention" for kind in kinds]
+
+    def window_keys(self) -> dict[str, Value]:
+        """The size of the window and the layers that keep to it. Raises CheckpointError if there is no sliding_window."""
+        if self.window is None:
+            raise CheckpointError(f"config.json: {self.gguf} with sliding layers needs a sliding_window")
+        return {Keys.Attention.SLIDING_WINDOW: self.window, Keys.Attention.SLIDING_WINDOW_PATTERN: self.is_sliding()}

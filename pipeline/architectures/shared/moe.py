@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from pipeline.architectures.shared.decoder import Decoder
 from pipeline.format.gguf_file import Value
 
 # One tensor per expert (transformers 4), or all in one (transformers 5, with and without ".weight").
-EXPERTS: Mapping[str, str] = {
+EXPERTS = {
     "model.layers.{i}.mlp.gate.weight": "blk.{i}.ffn_gate_inp.weight",
     "model.layers.{i}.mlp.experts.{e}.gate_proj.weight": "blk.{i}.ffn_gate_exps.weight",
     "model.layers.{i}.mlp.experts.{e}.up_proj.weight": "blk.{i}.ffn_up_exps.weight",
@@ -49,13 +49,14 @@ class MixtureOfExperts(Decoder):
     ``normalized`` says whether llama.cpp's graph of the family lets the weights of the chosen ones sum to 1.
     """
 
-    optional: ClassVar[frozenset[str]] = Decoder.optional | {"blk.{i}.ffn_gate_up_exps.weight"}
+    optional = Decoder.optional | {"blk.{i}.ffn_gate_up_exps.weight"}
     required: ClassVar[tuple[str, ...]] = ("blk.{i}.ffn_gate_exps.weight", "blk.{i}.ffn_up_exps.weight")
     normalized: ClassVar[bool] = True
 
     @property
     def n_experts(self) -> int:
-        return self.integer("num_experts", "num_local_experts")
+        # Where transformers 4 writes num_experts, transformers 5 may write num_local_experts: a default must not hide it.
+        return self.integer("num_local_experts", "num_experts")
 
     @property
     def expert_width(self) -> int:

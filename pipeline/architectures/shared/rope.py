@@ -20,11 +20,8 @@ from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.shared.base import Tensor, positive, short
 from pipeline.format.gguf_file import Value
 
-# Names that config files use -> the kind. "dynamic" changes nothing within the context length that a GGUF states.
-_KINDS = {
-    "default": "default", "linear": "linear", "dynamic": "dynamic", "yarn": "yarn", "llama3": "llama3",
-    "longrope": "longrope", "su": "longrope", "proportional": "proportional",
-}  # fmt: skip
+# "dynamic" changes nothing within the context length that a GGUF states.
+_KINDS = ("default", "dynamic", "linear", "llama3", "longrope", "proportional", "yarn")
 MAX_HEAD_DIM = 8192  # far above any model; a lie must not cost memory
 _PLACE = "config.json: rope"
 
@@ -81,10 +78,9 @@ def read_rope(hp: Mapping[str, Any], head_dim: int, layer: str = "full_attention
         raise CheckpointError(f"config.json: heads of {head_dim} dimensions; at most {MAX_HEAD_DIM} are believed")
     p = rope_parameters(hp, layer)
     named = p.get("rope_type") or p.get("type") or "default"
-    kind = _KINDS.get(named) if isinstance(named, str) else None
-    if kind is None:
-        known = ", ".join(sorted(set(_KINDS.values())))
-        raise UnsupportedError(f"{_PLACE} type {short(named)} is not supported (supported: {known})")
+    kind = "longrope" if named == "su" else named
+    if kind not in _KINDS:
+        raise UnsupportedError(f"{_PLACE} type {short(named)} is not supported (supported: {', '.join(_KINDS)})")
     theta = positive("rope_theta", p.get("rope_theta", 10000.0))
     share = positive("partial_rotary_factor", p.get("partial_rotary_factor", 1.0))
     rotated = int(head_dim * share) if kind != "proportional" else head_dim
@@ -110,7 +106,7 @@ def read_rope(hp: Mapping[str, Any], head_dim: int, layer: str = "full_attention
     if kind == "yarn":
         attention = _yarn_attention(p, factor)
     elif kind == "longrope":
-        attention = _longrope_attention(p, factor, original)
+        attention = _longrope_attention(factor, original)
         divisors = (_factors(p, "short_factor", rotated // 2), _factors(p, "long_factor", rotated // 2))
     elif kind == "llama3":
         divisors = (_llama3_divisors(p, theta, rotated, factor, original),)
@@ -118,6 +114,8 @@ def read_rope(hp: Mapping[str, Any], head_dim: int, layer: str = "full_attention
         turned = int(share * head_dim // 2)
         # A frequency divided by 1e30 is zero: those dimensions stay as they are.
         divisors = (np.array([factor] * turned + [1e30] * (rotated // 2 - turned), dtype=np.float32),)
+    if kind in ("yarn", "longrope") and p.get("attention_factor") is not None:
+        attention = positive("attention_factor", p["attention_factor"])
     return Rope(kind, theta, rotated, factor, original, attention, beta, divisors)
 
 
@@ -166,8 +164,6 @@ def _yarn_attention(p: Mapping[str, Any], factor: float) -> float:
         raise UnsupportedError(f"{_PLACE}: YaRN without truncated bounds (truncate false) is not what llama.cpp computes")
     if factor < 1:
         raise CheckpointError(f"{_PLACE}: a YaRN factor of {factor} would shorten the context")
-    if p.get("attention_factor") is not None:
-        return positive("attention_factor", p["attention_factor"])
 
     def scale(weight: float) -> float:
         return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
@@ -177,13 +173,9 @@ def _yarn_attention(p: Mapping[str, Any], factor: float) -> float:
     return scale(1.0)
 
 
-def _longrope_attention(p: Mapping[str, Any], factor: float, original: int) -> float:
+def _longrope_attention(factor: float, original: int) -> float:
     """Section 3.2 of https://arxiv.org/abs/2402.13753."""
-    if p.get("attention_factor") is not None:
-        return positive("attention_factor", p["attention_factor"])
-    if factor <= 1 or original < 2:
-        return 1.0
-    return math.sqrt(1 + math.log(factor) / math.log(original))
+    return math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
 
 
 def _factors(p: Mapping[str, Any], name: str, count: int) -> npt.NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import pytest
 
 from agent.gguf.reader import read_header
 from pipeline.format.imatrix import read_imatrix, write_imatrix
+from pipeline.onepass.journal import Journal
 from pipeline.onepass.tensors import write_tensors
-from pipeline.preflight import preflight
+from pipeline.quantize import dry_run
 from pipeline.recipes.mixtures import RECIPES
 from pipeline.sources.checkpoint import MappedCheckpoint
 from tests.fixtures.ggufs import SHAPES, Shape, importance, write_bf16
@@ -73,12 +75,14 @@ def llama_quantize(
 
 def sprig_quantize(source: Path, out: Path, recipe: str, matrix: Path | None, **more: object) -> None:
     """The pass alone, without the trial of each file: there are 130 of them."""
-    plan = preflight(str(source), recipe, out, imatrix=matrix, **more)  # type: ignore[arg-type]
+    plan = dry_run(str(source), recipe, out, imatrix=matrix, **more)  # type: ignore[arg-type]
     with out.open("wb+") as f, ThreadPoolExecutor(2) as pool, MappedCheckpoint(source.parent, plan.model.infos) as checkpoint:
         f.truncate(plan.size)
         f.write(plan.layout.header)
         f.flush()
-        write_tensors(plan, checkpoint, pool, 2, f.fileno())
+        journal = Journal(out.with_suffix(".journal"), "", f.fileno(), resume=False)
+        with closing(journal):
+            write_tensors(plan, checkpoint, pool, 2, f.fileno(), journal)
 
 
 def assert_same(ours: Path, theirs: Path) -> None:

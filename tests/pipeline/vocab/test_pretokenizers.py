@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, models
 from agent.errors import UnsupportedError, VocabError
 from pipeline.vocab.patterns import CANDIDATES
 from pipeline.vocab.pretokenizers import splitter
-from pipeline.vocab.vocabulary import PROBES, load_vocabulary
+from pipeline.vocab.probes import PROBES
+from pipeline.vocab.vocabulary import load_vocabulary
 from tests.fixtures.corpus import hard_strings
 from tests.fixtures.llama_vocab import llama_vocab
 from tests.fixtures.tokenizers import LLAMA3, QWEN2, make_tokenizer, split
@@ -47,7 +48,7 @@ def test_each_family_gets_its_pre_tokenizer(family: str, tmp_path: Path) -> None
     make_tokenizer(family, tmp_path)
     files = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     vocabulary = load_vocabulary(files, 540, json.loads(files.get("config.json", b"{}")))
-    assert vocabulary.pre == EXPECTED[family]
+    assert vocabulary.keys.get("tokenizer.ggml.pre") == EXPECTED[family]
 
 
 def test_the_probes_tell_all_candidates_apart() -> None:
@@ -64,8 +65,8 @@ def test_another_spelling_of_the_same_rule_is_the_same_rule(tmp_path: Path) -> N
     """Qwen's expression as some converters write it: what does not match is removed, and nothing does not match."""
     spec = spec_of("qwen2", tmp_path)
     spelled = QWEN2.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])")
-    assert load(with_split(spec, QWEN2, "Removed", invert=True)).pre == "qwen2"
-    assert load(with_split({**spec, "normalizer": None}, spelled)).pre == "qwen2"
+    assert load(with_split(spec, QWEN2, "Removed", invert=True)).keys["tokenizer.ggml.pre"] == "qwen2"
+    assert load(with_split({**spec, "normalizer": None}, spelled)).keys["tokenizer.ggml.pre"] == "qwen2"
 
 
 def test_a_rule_that_llama_cpp_lacks_is_refused_with_an_example(tmp_path: Path) -> None:
@@ -94,9 +95,9 @@ def test_a_prefix_space_is_refused(tmp_path: Path) -> None:
 
 def test_ignore_merges_decides_between_two_candidates_of_one_rule(tmp_path: Path) -> None:
     spec = spec_of("llama3", tmp_path)
-    assert load(spec).pre == "llama-bpe"
+    assert load(spec).keys["tokenizer.ggml.pre"] == "llama-bpe"
     spec["model"]["ignore_merges"] = False
-    assert load(spec).pre == "smaug-bpe"
+    assert load(spec).keys["tokenizer.ggml.pre"] == "smaug-bpe"
 
 
 def test_where_only_the_other_kind_exists_it_is_taken_when_it_makes_no_difference(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from agent.errors import SprigError, UnsupportedError, VocabError
+from pipeline.vocab.probes import PROBES
 from pipeline.vocab.sentencepiece import parse_model
-from pipeline.vocab.vocabulary import PROBES, Vocabulary, load_vocabulary
+from pipeline.vocab.vocabulary import Vocabulary, load_vocabulary
 from tests.fixtures import smollm2
 from tests.fixtures.corpus import hard_strings
 from tests.fixtures.generated import runs
@@ -144,7 +145,7 @@ def test_ids_become_the_text_again(tiny: tuple[str, Made]) -> None:
 def test_every_text_is_there_once_and_rows_without_token_are_unused(tiny: tuple[str, Made]) -> None:
     _, made = tiny
     tokens, types = made.vocabulary.keys["tokenizer.ggml.tokens"], made.vocabulary.keys["tokenizer.ggml.token_type"]
-    assert made.vocabulary.size == len(tokens) == len(types) == len(set(tokens)) == ROWS  # type: ignore[arg-type]
+    assert len(tokens) == len(types) == len(set(tokens)) == ROWS  # type: ignore[arg-type]
     assert tokens[ROWS - 1] == f"[PAD{ROWS - 1}]"  # type: ignore[index]
     assert types[ROWS - 1] == TokenType.UNUSED  # type: ignore[index]
 
@@ -165,7 +166,8 @@ def real() -> dict[str, bytes]:
 def test_the_real_smollm2(real: dict[str, bytes], tmp_path: Path) -> None:
     config = json.loads(real["config.json"])
     vocabulary = load_vocabulary(real, config["vocab_size"], config)
-    assert (vocabulary.model, vocabulary.pre, vocabulary.size, vocabulary.notes) == ("gpt2", "smollm", 49152, ())
+    told = [vocabulary.keys[f"tokenizer.ggml.{key}"] for key in ("model", "pre", "tokens")]
+    assert (told[0], told[1], len(told[2]), vocabulary.notes) == ("gpt2", "smollm", 49152, ())
     assert vocabulary.keys["tokenizer.ggml.eos_token_id"] == config["eos_token_id"]
     assert "<|im_start|>" in vocabulary.templates["default"]
     with llama_vocab(vocabulary.keys, tmp_path / "v.gguf") as llama:
@@ -259,7 +261,7 @@ def test_added_tokens_without_a_row_are_left_out_with_a_note(tmp_path: Path) -> 
     spec["added_tokens"].append({**spec["added_tokens"][0], "id": top + 1, "content": "<image_soft_token>"})
     files["tokenizer.json"] = json.dumps(spec).encode()
     vocabulary = load(files, top + 1)
-    assert vocabulary.size == top + 1
+    assert len(vocabulary.keys["tokenizer.ggml.tokens"]) == top + 1
     assert "<image_soft_token>" not in vocabulary.keys["tokenizer.ggml.tokens"]  # type: ignore[operator]
     assert any("<image_soft_token>" in note for note in vocabulary.notes)
     with llama_vocab(vocabulary.keys, tmp_path / "v.gguf") as llama:
@@ -404,14 +406,15 @@ def test_any_value_in_the_wrong_place_is_refused_or_harmless(family: str, tmp_pa
                 node = node[step]
             node[last] = pick.choice(ODD_VALUES)
             try:
-                size = load({**files, name: json.dumps(content).encode()}).size
+                size = len(load({**files, name: json.dumps(content).encode()}).keys["tokenizer.ggml.tokens"])
             except SprigError as e:
                 size = ROWS if "\n" not in str(e) else 0
             assert size == ROWS, (way, last, node[last])
 
 
 def test_odd_values_in_the_small_files_are_passed_over(tmp_path: Path) -> None:
-    assert load_vocabulary(made("tinyllama", tmp_path / "t"), ROWS, {"model_type": [], "text_config": 3}).model == "llama"
+    vocabulary = load_vocabulary(made("tinyllama", tmp_path / "t"), ROWS, {"model_type": [], "text_config": 3})
+    assert vocabulary.keys["tokenizer.ggml.model"] == "llama"
     files = made("llama3", tmp_path / "m")
     files = edit(files, "tokenizer_config.json", bos_token=5, eos_token=["x"], chat_template=7, pad_token="<missing>")
     odd = [True, -4, 10**9, "x", None]
