@@ -182,13 +182,13 @@ def _kind(mode: int) -> str:
     return next((name for test, name in kinds if test(mode)), "a device")
 
 
+_REFUSALS = {
+    errno.ELOOP: "is a symbolic link: links are not followed", errno.EMLINK: "is a symbolic link: links are not followed",
+    errno.ENOENT: "does not exist", errno.ENOTDIR: "is no folder, or a symbolic link",  # a link to a folder says this as well
+    errno.ENXIO: "is a socket or pipe, not a file",
+}  # fmt: skip
+
+
 def _refusal(error: OSError, path: str) -> RootError:
-    if error.errno in (errno.ELOOP, errno.EMLINK):
-        return RootError(f"{_shown(path)} is a symbolic link: links are not followed")
-    if error.errno == errno.ENOENT:
-        return RootError(f"{_shown(path)} does not exist")
-    if error.errno == errno.ENOTDIR:  # a link to a folder says this as well
-        return RootError(f"{_shown(path)} is no folder, or a symbolic link")
-    if error.errno == errno.ENXIO:
-        return RootError(f"{_shown(path)} is a socket or pipe, not a file")
-    return RootError(f"{_shown(path)}: {error.strerror}")
+    said = _REFUSALS.get(error.errno or 0)
+    return RootError(f"{_shown(path)} {said}" if said else f"{_shown(path)}: {error.strerror}")
