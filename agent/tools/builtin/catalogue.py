@@ -107,9 +107,9 @@ def _function(name: str, root: Root, home: Path, allow_private: bool, settings: 
 
         return calculate
     if name == "device_status":
-        from agent.tools.builtin.device import DeviceTool
+        from agent.tools.builtin.device import device_tool
 
-        return DeviceTool(root.path).device_status
+        return device_tool(root.path)
     if name in ("remember", "recall"):
         from agent.tools.builtin.notes import Notes
 
