@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import re
 import shlex
-from pathlib import PurePosixPath
 
 from agent.approval.danger import base_name, programs
 from agent.approval.policy import ApprovalRequest, Rule, always_rule
@@ -14,6 +13,7 @@ from agent.messages import ToolCall
 from agent.text import display
 from agent.text.address import AddressError, read_url
 from agent.text.command_line import read_command
+from agent.tools.builtin.root import path_parts
 from agent.tools.define import Subject, Tool
 
 # Programs that only read, whatever their arguments are, and write nowhere but to their output.
@@ -110,10 +110,8 @@ def _of_command(command: str) -> str:
 
 
 def _of_path(path: str) -> str:
-    parts: list[str] = []
-    for part in PurePosixPath(path).parts:
-        parts = parts[:-1] if part == ".." else [*parts, part]
-    if len(parts) < 2 or any(part.startswith(".") for part in parts):
+    parts = path_parts(path)
+    if parts is None or len(parts) < 2 or any(part.startswith(".") for part in parts):
         return ""  # a whole root, or what programs read to know what to do (.git, .ssh, .env), is nothing to offer
     return "/".join([*map(glob.escape, parts[:-1]), "*"])
 

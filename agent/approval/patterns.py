@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Literal
 
 from agent.approval.danger import base_name, programs
 from agent.text.address import AddressError, read_url
 from agent.text.command_line import CommandLine, read_command
+from agent.tools.builtin.root import path_parts
 
 
 def matches(subject: Literal["command", "path", "url"] | None, value: str, pattern: str, action: str, exact: bool) -> bool:
@@ -61,18 +61,7 @@ def _mentions(line: CommandLine, wanted: Sequence[str]) -> bool:
 
 
 def _match_path(value: str, pattern: str, action: str, exact: bool) -> bool:
-    def plain(path: str) -> list[str] | None:
-        parts: list[str] = []
-        for part in PurePosixPath(path).parts:
-            if part == "..":
-                if not parts:
-                    return None
-                parts.pop()
-            else:
-                parts.append(part)
-        return parts
-
-    path, wanted = plain(value), plain(pattern)
+    path, wanted = path_parts(value), path_parts(pattern)
     if path is None or wanted is None:
         return action == "deny"  # leaves the root
     if exact:
@@ -80,7 +69,10 @@ def _match_path(value: str, pattern: str, action: str, exact: bool) -> bool:
     if pattern in ("", "*", "**"):
         return True
     if action != "allow":
-        path, wanted = [p.casefold() for p in path], [w.casefold() for w in wanted]  # some file systems do not tell them apart
+        path, wanted = (
+            tuple(map(str.casefold, path)),
+            tuple(map(str.casefold, wanted)),
+        )  # some file systems do not tell them apart
     return _glob(path, wanted)
 
 

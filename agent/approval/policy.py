@@ -19,7 +19,6 @@ from agent.errors import SprigError
 from agent.messages import ToolCall
 from agent.text import display
 from agent.text.address import AddressError, read_url
-from agent.text.command_line import read_command
 from agent.tools.define import Approval as Action
 from agent.tools.define import Subject, Tool
 
@@ -267,17 +266,13 @@ def always_rule(tool: Tool, call: ToolCall) -> Rule:
     """The rule for exactly this again: this command, this path, this host; for other tools, these very arguments."""
     for name, subject in tool.subjects.items():
         value = call.arguments.get(name)
-        if not isinstance(value, str):
-            continue
-        if subject == "command" and not read_command(value).plain:
+        if isinstance(value, str):
+            if subject == "url":
+                try:
+                    value = read_url(value.strip()).netloc
+                except AddressError:
+                    continue
             return Rule("allow", tool.name, name, value, exact=True)
-        if subject == "url":
-            try:
-                target = read_url(value.strip())
-            except AddressError:
-                continue
-            return Rule("allow", tool.name, name, target.netloc, exact=True)
-        return Rule("allow", tool.name, name, value, exact=True)
     return Rule("allow", tool.name, "*", _canonical(call.arguments), exact=True)
 
 
@@ -330,9 +325,3 @@ def _canonical(arguments: Mapping[str, Any]) -> str:
 def _only(data: Mapping[str, Any], known: set[str], what: str) -> None:
     if strange := sorted(map(str, set(data) - known)):
         raise PolicyError(f"{what} has no {strange[0]!r}: it has {', '.join(sorted(known))}")
-
-
-__all__ = [
-    "Action", "Answer", "ApprovalRequest", "Approver", "Decision", "Gate", "Policy", "PolicyError", "Rule", "Verdict",
-    "always_rule", "describe",
-]  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -33,16 +34,9 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def _kernel_available(root: Path) -> int:
-    try:
-        for line in (root / "proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return _physical_memory()
-
-
-def _physical_memory() -> int:
+    found = re.search(r"^MemAvailable:\s*(\d+)", _text(root / "proc/meminfo"), re.MULTILINE)
+    if found:
+        return int(found[1]) * 1024
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
@@ -52,11 +46,7 @@ def _physical_memory() -> int:
 def _cgroup_rooms(root: Path) -> list[int]:
     """What each enclosing memory cgroup still allows. Always one element at least, so that min() has something."""
     rooms = [1 << 62]
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return rooms
-    for line in lines:
+    for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if controllers == "":
             base, limit, usage, cache = root / "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
@@ -75,20 +65,11 @@ def _cgroup_rooms(root: Path) -> list[int]:
 
 
 def _room(folder: Path, limit: str, usage: str, cache: str) -> int:
-    try:
-        most = int((folder / limit).read_text())
-        used = int((folder / usage).read_text())
-    except (OSError, ValueError):
+    most, used = _number(folder / limit), _number(folder / usage)
+    if most is None or used is None:
         return 1 << 62  # "max", or no such group
-    reclaimable = 0
-    try:
-        for line in (folder / "memory.stat").read_text().splitlines():
-            name, _, value = line.partition(" ")
-            if name == cache:
-                reclaimable = int(value)
-    except (OSError, ValueError):
-        pass
-    return most - used + reclaimable
+    reclaimable = re.search(rf"^{cache} (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
+    return most - used + (int(reclaimable[1]) if reclaimable else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +95,8 @@ class Battery:
 def load(root: Path = Path("/")) -> Load | None:
     """The load averages (proc(5)); None where the system does not tell, as on Android."""
     try:
-        one, five, fifteen = map(float, (root / "proc/loadavg").read_text().split()[:3])
-    except (OSError, ValueError):
+        one, five, fifteen = map(float, _text(root / "proc/loadavg").split()[:3])
+    except ValueError:
         return None
     return Load(one, five, fifteen)
 
@@ -131,12 +112,8 @@ def temperature(root: Path = Path("/")) -> float | None:
     """
     found: list[tuple[bool, float]] = []
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        try:
-            degrees = int((zone / "temp").read_text()) / 1000
-            kind = (zone / "type").read_text().strip().lower()
-        except (OSError, ValueError):  # EAGAIN or EINVAL from a sensor that sleeps
-            continue
-        if 1 <= degrees < 130:
+        kind, degrees = _text(zone / "type").lower(), (_number(zone / "temp") or 0) / 1000
+        if kind and 1 <= degrees < 130:
             found.append((kind.startswith(_PROCESSOR_ZONES) or "cpu" in kind, degrees))
     return max(found)[1] if found else None
 
@@ -152,23 +129,13 @@ def throttling(root: Path = Path("/")) -> tuple[str, ...] | None:
     (the kernel's sysfs-class-thermal document).
     """
     for place in sorted((root / "sys/devices/platform").glob("soc*/soc*firmware/get_throttled")):
-        try:
-            bits = int(place.read_text(), 16)
-        except (OSError, ValueError):
-            continue
-        return tuple(name for bit, name in _THROTTLED if bits & bit)
-    known, slowed = False, False
-    for device in sorted((root / "sys/class/thermal").glob("cooling_device*")):
-        try:
-            kind = (device / "type").read_text().strip().lower()
-            state = int((device / "cur_state").read_text())
-        except (OSError, ValueError):
-            continue
-        if "cpu" in kind or kind == "processor":
-            known, slowed = True, slowed or state > 0
-    if not known:
-        return None
-    return ("slowed by heat",) if slowed else ()
+        bits = _number(place, 16)
+        if bits is not None:
+            return tuple(name for bit, name in _THROTTLED if bits & bit)
+    devices = (root / "sys/class/thermal").glob("cooling_device*")
+    coolers = [d for d in devices if "cpu" in (kind := _text(d / "type").lower()) or kind == "processor"]
+    states = [state for d in coolers if (state := _number(d / "cur_state")) is not None]
+    return (("slowed by heat",) if max(states) > 0 else ()) if states else None
 
 
 def battery(root: Path = Path("/")) -> Battery | None:
@@ -177,25 +144,27 @@ def battery(root: Path = Path("/")) -> Battery | None:
     Android hides these files from apps; there ``termux-battery-status`` tells, where Termux:API is installed.
     """
     for supply in sorted((root / "sys/class/power_supply").glob("*")):
-        try:
-            if (supply / "type").read_text().strip() != "Battery":
-                continue
-            if _line(supply / "scope") == "Device":  # of a mouse or a keyboard
-                continue
-            percent = int((supply / "capacity").read_text())
-        except (OSError, ValueError):
+        if _text(supply / "type") != "Battery" or _text(supply / "scope") == "Device":  # of a mouse or a keyboard
             continue
-        if 0 <= percent <= 100:
-            status = _line(supply / "status")
-            return Battery(percent, "" if status == "Unknown" else status)
+        percent = _number(supply / "capacity")
+        if percent is not None and 0 <= percent <= 100:
+            return Battery(percent, _text(supply / "status").replace("Unknown", ""))
     return _termux_battery() if root == Path("/") else None
 
 
-def _line(path: Path) -> str:
+def _text(path: Path) -> str:
+    """What a file of the kernel's says, stripped; empty where it says nothing (a sensor that sleeps fails)."""
     try:
         return path.read_text().strip()
     except (OSError, ValueError):
         return ""
+
+
+def _number(path: Path, base: int = 10) -> int | None:
+    try:
+        return int(_text(path), base)
+    except ValueError:
+        return None
 
 
 def _termux_battery() -> Battery | None:

@@ -19,7 +19,7 @@ from agent.errors import GGUFError
 from agent.gguf.data import check_data
 from agent.gguf.reader import Header, read_header
 from agent.templates.limits import MAX_TEMPLATE_BYTES
-from agent.text import display
+from agent.text import display, shortened
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
@@ -256,8 +256,7 @@ def _is(value: object, *names: str) -> bool:
 
 
 def _short(value: object) -> str:
-    text = display(repr(value))
-    return text if len(text) <= 80 else text[:79] + "\u2026"
+    return shortened(display(repr(value)), 80)
 
 
 _RULES: tuple[Rule, ...] = (_architecture, _tensors, _numbers, _hyperparameters, _vocabulary, _templates)

@@ -19,7 +19,7 @@ import numpy as np
 
 from agent.errors import GGUFError
 from agent.gguf.types import TYPES_BY_ID, GGMLType
-from agent.text import display
+from agent.text import display, shortened
 
 MAX_HEADER_BYTES = 256_000_000  # the largest vocabularies in use take about 15 MB
 MAX_STRINGS = 4_000_000  # strings in all arrays together; the largest vocabularies have under a million
@@ -197,7 +197,7 @@ def _read(cursor: _Cursor) -> Header:
         types[key], keys[key] = _value(cursor, f"key {_name(key)}")
         raw_keys[key] = cursor.data[start : cursor.position]
     alignment = keys.get("general.alignment", 32)
-    if types.get("general.alignment", "u32") != "u32" or not _power_of_two(alignment):
+    if types.get("general.alignment", "u32") != "u32" or not 0 < alignment <= 1 << 20 or alignment.bit_count() != 1:
         raise cursor.fail(f"general.alignment is {_name(str(alignment))} and must be a power of two")
     table = _table(cursor, n_tensors)
     data_offset = -(-cursor.position // alignment) * alignment
@@ -205,23 +205,18 @@ def _read(cursor: _Cursor) -> Header:
     return Header(version, keys, types, raw_keys, tensors, alignment, data_offset, cursor.size)
 
 
-def _power_of_two(n: int) -> bool:
-    return 0 < n <= 1 << 20 and n & (n - 1) == 0
-
-
 def _looks_like(magic: bytes) -> str:
-    if magic == b"vers":
-        return ": it is a Git LFS pointer; download the file itself"
-    if magic[:2] == b"PK":
-        return ": it is a zip or a torch checkpoint"
-    if magic[:1] in (b"<", b"{"):
-        return ": it is a text or web page; download it again"
+    for start, what in (
+        (b"vers", "a Git LFS pointer; download the file itself"), (b"PK", "a zip or a torch checkpoint"),
+        (b"<", "a text or web page; download it again"), (b"{", "a text or web page; download it again"),
+    ):  # fmt: skip
+        if magic.startswith(start):
+            return f": it is {what}"
     return ""
 
 
 def _name(text: str) -> str:
-    shown = display(text)
-    return repr(shown if len(shown) <= 80 else shown[:79] + "\u2026")
+    return repr(shortened(display(text), 80))
 
 
 def _value(cursor: _Cursor, what: str) -> tuple[str, Any]:
@@ -229,7 +224,9 @@ def _value(cursor: _Cursor, what: str) -> tuple[str, Any]:
     if code == _STRING:
         return "str", cursor.string(what)
     if code in _SCALARS:
-        return _SCALARS[code][0], _scalar(cursor, code, what)
+        name, form = _SCALARS[code]
+        value = form.unpack(cursor.take(form.size, what))[0]
+        return name, bool(value) if name == "bool" else value
     if code != _ARRAY:
         raise cursor.fail(f"{what} has the unknown type {code}")
     element, count = cursor.u32(what), cursor.u64(what)
@@ -247,12 +244,6 @@ def _value(cursor: _Cursor, what: str) -> tuple[str, Any]:
         array = array != 0
         array.flags.writeable = False
     return f"arr[{name}]", array
-
-
-def _scalar(cursor: _Cursor, code: int, what: str) -> int | float | bool:
-    name, form = _SCALARS[code]
-    value: int | float = form.unpack(cursor.take(form.size, what))[0]
-    return bool(value) if name == "bool" else value
 
 
 def _table(cursor: _Cursor, count: int) -> list[TensorEntry]:

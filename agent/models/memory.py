@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from dataclasses import dataclass
 
@@ -82,16 +83,17 @@ def choose_context(
         ContextTooLarge: so much context does not fit, or the model was not trained for it; says what would fit.
         SprigError: no context fits.
     """
+    needs = functools.partial(need, file, sequences=sequences, batch=batch, cache=cache)
 
     def fits(context: int) -> bool:
-        return need(file, context=context, sequences=sequences, batch=batch, cache=cache).total * _MARGIN <= available
+        return needs(context=context).total * _MARGIN <= available
 
     longest = -(-file.n_ctx_train // STEP) * STEP
     target = -(-(wanted if wanted is not None else min(USUAL_CONTEXT, longest)) // STEP) * STEP
     if target > longest and wanted is not None:
         raise ContextTooLarge(f"{file.name} was trained for {file.n_ctx_train} tokens of context, and {wanted} were asked for")
     if fits(target):
-        return target, need(file, context=target, sequences=sequences, batch=batch, cache=cache)
+        return target, needs(context=target)
     low, high = 0, target // STEP
     while high - low > 1:
         middle = (low + high) // 2
@@ -99,12 +101,13 @@ def choose_context(
     best = low * STEP
     least = min(LEAST_CONTEXT, longest)
     if wanted is None and best >= least:
-        return best, need(file, context=best, sequences=sequences, batch=batch, cache=cache)
-    wants = need(file, context=target if wanted is not None else least, sequences=sequences, batch=batch, cache=cache)
-    advice = f"a context of {best} would" if best >= least else "take a smaller model or quantization, or close other programs"
+        return best, needs(context=best)
+    wanted_or_least = target if wanted is not None else least
     if best >= least:
-        advice += f" fit: context={best} or -c {best}"
-    raise (ContextTooLarge if best >= least else SprigError)(
-        f"{file.name} with a context of {target if wanted is not None else least} needs {human_size(wants.total)} of memory and "
+        error, advice = ContextTooLarge, f"a context of {best} would fit: context={best} or -c {best}"
+    else:
+        error, advice = SprigError, "take a smaller model or quantization, or close other programs"
+    raise error(
+        f"{file.name} with a context of {wanted_or_least} needs {human_size(needs(context=wanted_or_least).total)} of memory and "
         f"{human_size(available)} are free; {advice}"
     )

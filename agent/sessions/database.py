@@ -1,18 +1,96 @@
-"""The database of the sessions as the rest uses it: one connection, one lock, transactions that are on the disk when they end."""
+"""The database of the sessions: its tables, how it is opened and used, and what SQLite's errors mean to a person.
+
+Durability rests on SQLite's write-ahead log with ``synchronous=FULL``: a transaction that was committed is on the disk
+(https://www.sqlite.org/pragma.html#pragma_synchronous), also after kill -9 and loss of power.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import shlex
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from agent.sessions.records import SessionError
-from agent.sessions.schema import connect, explained, transaction
+from agent.home import home
+from agent.sessions.records import DamagedStore, SessionError
 
 log = logging.getLogger(__name__)
+
+VERSION = 1
+BUSY_SECONDS = 10.0  # how long a writer waits for another process
+
+_TABLES = """
+CREATE TABLE sessions (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    title TEXT NOT NULL,
+    created REAL NOT NULL,
+    updated REAL NOT NULL,
+    touched INTEGER NOT NULL,
+    model TEXT NOT NULL,
+    system TEXT NOT NULL,
+    tools TEXT NOT NULL,
+    settings TEXT NOT NULL,
+    parent_session INTEGER REFERENCES sessions (number) ON DELETE SET NULL,
+    parent_message INTEGER,
+    leaf INTEGER
+) STRICT;
+CREATE INDEX sessions_touched ON sessions (touched);
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    session INTEGER NOT NULL REFERENCES sessions (number) ON DELETE CASCADE,
+    parent INTEGER REFERENCES messages (id),
+    role TEXT NOT NULL,
+    text TEXT NOT NULL,
+    thinking TEXT NOT NULL,
+    calls TEXT NOT NULL,
+    call_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    images TEXT NOT NULL,
+    state TEXT NOT NULL,
+    created REAL NOT NULL,
+    ok INTEGER,
+    data TEXT,
+    seconds REAL,
+    tokens BLOB,
+    fingerprint TEXT NOT NULL,
+    usage TEXT
+) STRICT;
+CREATE INDEX messages_session ON messages (session, id);
+CREATE INDEX messages_parent ON messages (parent);
+"""
+
+# An index over the messages that holds no copy of their text. The triggers are its sign of being up to date: a Python
+# whose SQLite has no FTS5 takes them away before it writes, and the next one that has FTS5 builds the index anew.
+_SEARCH_TABLE = """
+CREATE VIRTUAL TABLE IF NOT EXISTS messages_search USING fts5 (
+    text, thinking, calls, content='messages', content_rowid='id', tokenize="unicode61 remove_diacritics 2"
+)
+"""
+_REMOVE = (
+    "INSERT INTO messages_search (messages_search, rowid, text, thinking, calls)"
+    " VALUES ('delete', old.id, old.text, old.thinking, old.calls);"
+)
+_ADD = "INSERT INTO messages_search (rowid, text, thinking, calls) VALUES (new.id, new.text, new.thinking, new.calls);"
+_TRIGGERS = {
+    "search_insert": f"AFTER INSERT ON messages BEGIN {_ADD} END",
+    "search_delete": f"AFTER DELETE ON messages BEGIN {_REMOVE} END",
+    "search_update": f"AFTER UPDATE OF text, thinking, calls ON messages BEGIN {_REMOVE} {_ADD} END",
+}
+
+
+def _first_tables(connection: sqlite3.Connection) -> None:
+    for statement in filter(str.strip, _TABLES.split(";\n")):
+        connection.execute(statement)
+
+
+# The step at index N brings a database of version N to N + 1.
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_tables,)
 
 
 class Database:
@@ -51,3 +129,173 @@ class Database:
                 )
             with transaction(connection):
                 yield connection
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Whatever SQLite raises inside becomes a SessionError in one line."""
+    try:
+        yield
+    except sqlite3.Error as e:
+        raise explain(e, path) from None
+
+
+def explain(e: sqlite3.Error, path: Path) -> SessionError:
+    """What an error of SQLite means, and what to do."""
+    code = getattr(e, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF
+    if primary == sqlite3.SQLITE_FULL:
+        return SessionError(f"the disk is full: {path} could not be written; make room, nothing that was saved is lost")
+    if primary == sqlite3.SQLITE_READONLY:
+        return SessionError(f"{path} cannot be written: the file or its disk is read-only; name another place with SPRIG_HOME")
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return SessionError(f"{path} is in use by another process for more than {BUSY_SECONDS:.0f} s: end it, or try again")
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        named = "" if path == home() / "sessions.db" else f" {shlex.quote(str(path))}"
+        return DamagedStore(
+            f"{path} is damaged ({e}) and was left as it is: `sprig sessions repair{named}` sets it aside "
+            "and saves what can be read"
+        )
+    if primary == sqlite3.SQLITE_CANTOPEN:
+        return SessionError(f"{path} cannot be opened: check that its folder exists and may be written, or set SPRIG_HOME")
+    if primary == sqlite3.SQLITE_IOERR:
+        return SessionError(f"{path}: the disk failed ({e}); check the disk before you go on")
+    return SessionError(f"{path}: {e}")
+
+
+def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
+    """Open the store's database, make it when it is not there, bring its tables up to date.
+
+    Returns:
+        The connection, which any thread may use under a lock, and whether it can only be read.
+    """
+    try:
+        _make_private(path)
+        writable = True
+    except OSError as e:
+        if not path.is_file():
+            raise SessionError(f"{path} cannot be made: {e.strerror}; name another place with SPRIG_HOME") from None
+        writable = False
+    with explained(path):
+        if writable:
+            try:
+                return _open(path), False
+            except sqlite3.OperationalError as e:
+                if getattr(e, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+                    raise
+        return _open_read_only(path), True
+
+
+def _make_private(path: Path) -> None:
+    """An empty file that only its owner may read; the log files beside it inherit that."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        stat = os.fstat(fd)
+        if stat.st_mode & 0o077 and stat.st_uid == os.geteuid():
+            os.fchmod(fd, 0o600)
+    finally:
+        os.close(fd)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        refuse_others(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")
+        _migrate(connection, path)
+        _set_up_search(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    # A disk that cannot be written has no place for the shared memory of a write-ahead log; without a log nothing is missed.
+    wal = path.with_name(path.name + "-wal")
+    still = "&immutable=1" if not wal.exists() or wal.stat().st_size == 0 else ""
+    uri = f"{path.absolute().as_uri()}?mode=ro{still}"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        if refuse_others(connection, path) < VERSION:
+            raise SessionError(f"{path} is read-only and empty or of an older Sprig: copy it to a disk that can be written")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def refuse_others(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of the store, 0 of a new file. SessionError when a newer Sprig or another program wrote it."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise SessionError(
+            f"{path} was written by a newer Sprig (version {version} of the store, this one knows {VERSION}): "
+            "update Sprig, or name another place with SPRIG_HOME"
+        )
+    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise SessionError(f"{path} is a database of something else: name another place with SPRIG_HOME")
+    return version
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    if refuse_others(connection, path) == VERSION:
+        return
+    with transaction(connection):
+        # Another process may have been faster while this one waited for the lock.
+        for step in MIGRATIONS[refuse_others(connection, path) :]:
+            step(connection)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing, and on the disk when it is left without an error."""
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:  # commits, or rolls back
+        yield
+
+
+def insert(connection: sqlite3.Connection, table: str, columns: Mapping[str, Any]) -> int:
+    """Add a row, and return its number."""
+    query = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+    number = connection.execute(query, tuple(columns.values())).lastrowid
+    assert number is not None
+    return number
+
+
+def has_fts5(connection: sqlite3.Connection) -> bool:
+    """Whether this Python's SQLite has the full-text index."""
+    return any(row[0] == "fts5" for row in connection.execute("SELECT name FROM pragma_module_list"))
+
+
+def search_is_set_up(connection: sqlite3.Connection) -> bool:
+    """Whether the full-text index covers every message."""
+    marks = ", ".join("?" * len(_TRIGGERS))
+    query = f"SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name IN ({marks})"
+    return bool(connection.execute(query, tuple(_TRIGGERS)).fetchone()[0] == len(_TRIGGERS))
+
+
+def _set_up_search(connection: sqlite3.Connection) -> None:
+    able = has_fts5(connection)
+    if able == search_is_set_up(connection):
+        return
+    with transaction(connection):
+        if not able:
+            for name in _TRIGGERS:
+                connection.execute(f"DROP TRIGGER IF EXISTS {name}")
+        elif not search_is_set_up(connection):
+            connection.execute(_SEARCH_TABLE)
+            for name, body in _TRIGGERS.items():
+                connection.execute(f"CREATE TRIGGER IF NOT EXISTS {name} {body}")
+            connection.execute("INSERT INTO messages_search (messages_search) VALUES ('rebuild')")
+
+
+def forget_words(connection: sqlite3.Connection) -> None:
+    """Write the full-text index anew without the words of what was deleted; until then they stay in it, marked as gone."""
+    if search_is_set_up(connection):
+        connection.execute("INSERT INTO messages_search (messages_search) VALUES ('optimize')")

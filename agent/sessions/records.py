@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
-from array import array
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from agent.errors import SprigError
@@ -15,7 +14,6 @@ from agent.messages import Message, Role, ToolCall
 State = Literal["complete", "partial"]
 ROLES: frozenset[str] = frozenset({"system", "user", "assistant", "tool"})
 STATES: frozenset[str] = frozenset({"complete", "partial"})
-_INT32 = range(-(2**31), 2**31)
 
 
 class SessionError(SprigError):
@@ -127,34 +125,40 @@ def to_json(value: Any, what: str) -> str:
         raise SessionError(f"{what} cannot be kept as JSON ({e}): hand over texts, numbers, lists and dicts of them") from None
 
 
-def calls_to_json(calls: Sequence[ToolCall]) -> str:
-    return to_json([[call.id, call.name, dict(call.arguments)] for call in calls], "a tool call's arguments")
-
-
-def calls_from_json(text: str) -> tuple[ToolCall, ...]:
-    return tuple(ToolCall(name, arguments, id) for id, name, arguments in json.loads(text))
-
-
-def tokens_to_blob(tokens: Sequence[int] | None) -> bytes | None:
+def _tokens_to_blob(tokens: Sequence[int]) -> bytes:
     """Token ids as little-endian int32."""
-    if tokens is None:
-        return None
-    if any(token not in _INT32 for token in tokens):
-        raise SessionError("a token id does not fit in 32 bits: tokens must be ids of a vocabulary")
-    packed = array("i", tokens)
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
+    try:
+        return struct.pack(f"<{len(tokens)}i", *tokens)
+    except struct.error:
+        raise SessionError("a token id does not fit in 32 bits: tokens must be ids of a vocabulary") from None
 
 
-def tokens_from_blob(blob: bytes | None) -> tuple[int, ...] | None:
-    if blob is None:
-        return None
-    packed = array("i")
-    packed.frombytes(blob[: len(blob) // 4 * 4])
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return tuple(packed)
+_SESSION: Mapping[str, Callable[[Any], Any]] = {
+    "title": clean, "model": clean, "system": clean, "tools": lambda names: to_json(list(names), "the names of the tools"),
+    "settings": lambda settings: to_json(dict(settings), "the settings"),
+}  # fmt: skip
+_MESSAGE: Mapping[str, Callable[[Any], Any]] = {
+    "role": str, "text": clean, "thinking": clean, "call_id": clean, "name": clean,
+    "calls": lambda calls: to_json([[c.id, c.name, dict(c.arguments)] for c in calls], "a tool call's arguments"),
+    "images": lambda paths: to_json(list(paths), "the paths of pictures"),
+    "state": str, "ok": int, "data": lambda data: to_json(data, "a tool's result"), "seconds": float,
+    "tokens": _tokens_to_blob, "fingerprint": clean, "usage": lambda usage: to_json(dict(usage), "a usage"),
+}  # fmt: skip
+
+
+def session_columns(**values: Any) -> dict[str, Any]:
+    """The columns of a session's row for these values of a ``SessionInfo``; what is None is left out."""
+    return {name: _SESSION[name](value) for name, value in values.items() if value is not None}
+
+
+def message_columns(message: Message | None, **values: Any) -> dict[str, Any]:
+    """The columns of a message's row for a message and values of a ``StoredMessage``; what is None is left out."""
+    if message is not None:
+        values |= {field.name: getattr(message, field.name) for field in fields(message)}
+    role, state = values.get("role", "user"), values.get("state") or "partial"
+    if role not in ROLES or state not in STATES:
+        raise SessionError(f"a message cannot be kept: role {role!r}, state {state!r} is unknown")
+    return {name: _MESSAGE[name](value) for name, value in values.items() if value is not None}
 
 
 def title_of(text: str, limit: int = 60) -> str:
@@ -177,9 +181,11 @@ def stored(row: Sequence[Any]) -> StoredMessage:
     """A row of ``COLUMNS`` as data."""
     number, parent, role, text, thinking, calls, call_id, name, images, state, created, *rest = row
     ok, data, seconds, tokens, fingerprint, usage = rest
-    message = Message(role, text, thinking, calls_from_json(calls), call_id, name, tuple(json.loads(images)))
+    said = tuple(ToolCall(tool, arguments, id) for id, tool, arguments in json.loads(calls))
+    message = Message(role, text, thinking, said, call_id, name, tuple(json.loads(images)))
+    ids = None if tokens is None else struct.unpack(f"<{len(tokens) // 4}i", tokens[: len(tokens) // 4 * 4])
     return StoredMessage(
         number, parent, message, state, created,
         ok=None if ok is None else bool(ok), data=None if data is None else json.loads(data), seconds=seconds,
-        tokens=tokens_from_blob(tokens), fingerprint=fingerprint, usage=None if usage is None else json.loads(usage),
+        tokens=ids, fingerprint=fingerprint, usage=None if usage is None else json.loads(usage),
     )  # fmt: skip

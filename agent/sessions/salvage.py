@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.sessions.database import Database
+from agent.sessions.database import Database, explained, insert, refuse_others
 from agent.sessions.records import COLUMNS, DamagedStore, SessionError, stored
-from agent.sessions.schema import explained, refuse_others
 from agent.sessions.session import INFO, info_of
 
 log = logging.getLogger(__name__)
@@ -169,9 +168,8 @@ def _json_or(text: object, instead: str) -> object:
 
 
 def _insert(connection: sqlite3.Connection, table: str, columns: str, row: tuple[object, ...], lost: list[int]) -> int:
-    marks = ", ".join("?" * len(row))
     try:
-        connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", row)
+        insert(connection, table, dict(zip(columns.split(", "), row, strict=True)))
     except (sqlite3.IntegrityError, sqlite3.DataError):
         lost.append(0)
         return 0

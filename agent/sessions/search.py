@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from agent.sessions.database import has_fts5, search_is_set_up
 from agent.sessions.records import Hit, clean
-from agent.sessions.schema import has_fts5, search_is_set_up
 
 # Noncharacters of Unicode: they mark the matches and stand in no text that means something.
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"

@@ -10,26 +10,23 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from typing import Any
 
 from agent.messages import Message
-from agent.sessions.database import Database
+from agent.sessions.database import Database, insert
 from agent.sessions.export import json_export, markdown_export
 from agent.sessions.records import (
     COLUMNS,
-    ROLES,
-    STATES,
     SessionError,
     SessionInfo,
     State,
     StoredMessage,
-    calls_to_json,
     clean,
+    message_columns,
+    session_columns,
     stored,
     title_of,
-    to_json,
-    tokens_to_blob,
 )
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # none that a person confuses with another
@@ -46,11 +43,9 @@ WITH RECURSIVE path (at) AS (
 )
 SELECT {COLUMNS} FROM messages WHERE id IN (SELECT at FROM path) AND session = :session ORDER BY id
 """
-_FILLED = COLUMNS.removeprefix("id, ")
-INSERT_MESSAGE = f"INSERT INTO messages (session, {_FILLED}) VALUES ({', '.join('?' * (_FILLED.count(',') + 2))})"
 
 
-class Session:
+class Session(AbstractContextManager["Session"]):
     """One conversation. It follows its own leaf: what another process appends to the same session becomes a branch beside it,
     so that no turn is torn apart; whoever opens the session next goes on from what was appended last."""
 
@@ -59,12 +54,9 @@ class Session:
         self.number = number
         self.leaf = leaf
         with database.reading() as connection:
-            self.id: str = self._one(connection, "id")
+            self.id: str = self._id(connection)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -92,13 +84,7 @@ class Session:
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Change what goes for the whole session; what is None stays."""
-        new = {
-            "model": None if model is None else clean(model),
-            "system": None if system is None else clean(system),
-            "tools": None if tools is None else names_to_json(tools),
-            "settings": None if settings is None else settings_to_json(settings),
-        }
-        changes = {column: value for column, value in new.items() if value is not None}
+        changes = session_columns(model=model, system=system, tools=tools, settings=settings)
         if changes:
             with self._database.writing() as connection:
                 self._set(connection, changes)
@@ -128,12 +114,13 @@ class Session:
         Returns:
             The id of the message: once it is returned, the message is on the disk.
         """
-        one = StoredMessage(0, self.leaf, message, state, time.time(), ok, data, seconds, _tuple(tokens), fingerprint, usage)
-        row = message_row(self.number, self.leaf, one)
+        row = message_columns(
+            message, usage=usage, tokens=tokens, fingerprint=fingerprint, state=state, ok=ok, data=data, seconds=seconds
+        )
+        row |= {"session": self.number, "parent": self.leaf, "created": time.time()}
         with self._database.writing() as connection:
-            self._one(connection, "id")
-            number = connection.execute(INSERT_MESSAGE, row).lastrowid
-            assert number is not None
+            self._id(connection)
+            number = insert(connection, "messages", row)
             title = title_of(message.text) if message.role == "user" else ""
             query = "UPDATE sessions SET title = ? WHERE number = ? AND title = ''"
             connection.execute(query, (title, self.number))
@@ -158,18 +145,9 @@ class Session:
 
         SessionError when there is no such message in this session, or when it is complete: what was said stays said.
         """
-        changes: dict[str, Any] = {}
-        if message is not None:
-            one = StoredMessage(id, None, message, "partial", 0.0)
-            named = dict(zip(_FILLED.split(", "), message_row(self.number, None, one)[1:], strict=True))
-            changes = {key: named[key] for key in ("role", "text", "thinking", "calls", "call_id", "name", "images")}
-        given = {
-            "usage": None if usage is None else to_json(dict(usage), "a usage"),
-            "tokens": tokens_to_blob(tokens), "fingerprint": fingerprint, "state": state,
-            "ok": None if ok is None else int(ok), "data": None if data is None else to_json(data, "a tool's result"),
-            "seconds": seconds,
-        }  # fmt: skip
-        changes |= {key: value for key, value in given.items() if value is not None}
+        changes = message_columns(
+            message, usage=usage, tokens=tokens, fingerprint=fingerprint, state=state, ok=ok, data=data, seconds=seconds
+        )
         if not changes:
             return
         assignments = ", ".join(f"{column} = ?" for column in changes)
@@ -181,23 +159,18 @@ class Session:
 
     def messages(self) -> list[StoredMessage]:
         """The conversation from its first message to the current leaf."""
-        with self._database.reading() as connection:
-            rows = connection.execute(_PATH, {"leaf": self.leaf, "session": self.number}).fetchall()
-        return [stored(row) for row in rows]
+        return self._select(_PATH, {"leaf": self.leaf, "session": self.number})
 
     def all_messages(self) -> list[StoredMessage]:
         """The messages of all branches, by id."""
-        with self._database.reading() as connection:
-            rows = connection.execute(f"SELECT {COLUMNS} FROM messages WHERE session = ? ORDER BY id", (self.number,)).fetchall()
-        return [stored(row) for row in rows]
+        return self._select(f"SELECT {COLUMNS} FROM messages WHERE session = ? ORDER BY id", (self.number,))
 
     def branches(self, message_id: int) -> list[StoredMessage]:
         """The message and all that stand in its place: the versions of an edited question, the answers to one question."""
         with self._database.reading() as connection:
             parent = self._parent(connection, message_id)
-            query = f"SELECT {COLUMNS} FROM messages WHERE session = ? AND parent IS ? ORDER BY id"
-            rows = connection.execute(query, (self.number, parent)).fetchall()
-        return [stored(row) for row in rows]
+        query = f"SELECT {COLUMNS} FROM messages WHERE session = ? AND parent IS ? ORDER BY id"
+        return self._select(query, (self.number, parent))
 
     def branch(self, at: int | None) -> None:
         """Go back: the next message will follow message ``at``, or begin the conversation anew when it is None."""
@@ -223,13 +196,14 @@ class Session:
         """A new session that begins with a copy of the conversation up to message ``at``, and remembers where it came from."""
         with self._database.writing() as connection:
             self._parent(connection, at)
-            copied = connection.execute(
-                "SELECT title, model, system, tools, settings FROM sessions WHERE number = ?", (self.number,)
-            ).fetchone()
-            number = new_session(connection, clean(title) if title else copied[0], *copied[1:])
+            names = ("title", "model", "system", "tools", "settings")
+            query = f"SELECT {', '.join(names)} FROM sessions WHERE number = ?"
+            copied = dict(zip(names, connection.execute(query, (self.number,)).fetchone(), strict=True))
+            number = new_session(connection, copied | ({"title": clean(title)} if title else {}))
             leaf: int | None = None
             for row in connection.execute(_PATH, {"leaf": at, "session": self.number}).fetchall():
-                leaf = connection.execute(INSERT_MESSAGE, (number, leaf, *row[2:])).lastrowid
+                columns = dict(zip(COLUMNS.split(", ")[1:], row[1:], strict=True))
+                leaf = insert(connection, "messages", columns | {"session": number, "parent": leaf})
             query = "UPDATE sessions SET leaf = ?, parent_session = ?, parent_message = ? WHERE number = ?"
             connection.execute(query, (leaf, self.number, at, number))
         return Session(self._database, number, leaf)
@@ -242,11 +216,16 @@ class Session:
         """All branches as JSON values, for ``Store.import_json``. Token ids stay in the store: they belong to one model file."""
         return json_export(self.info, self.all_messages(), self.leaf)
 
-    def _one(self, connection: sqlite3.Connection, column: str) -> Any:
-        row = connection.execute(f"SELECT {column} FROM sessions WHERE number = ?", (self.number,)).fetchone()
+    def _select(self, query: str, values: Any) -> list[StoredMessage]:
+        with self._database.reading() as connection:
+            rows = connection.execute(query, values).fetchall()
+        return [stored(row) for row in rows]
+
+    def _id(self, connection: sqlite3.Connection) -> str:
+        row = connection.execute("SELECT id FROM sessions WHERE number = ?", (self.number,)).fetchone()
         if row is None:
             raise self._gone()
-        return row[0]
+        return str(row[0])
 
     def _gone(self) -> SessionError:
         return SessionError(f"session {getattr(self, 'id', self.number)} was deleted meanwhile: begin a new one")
@@ -267,29 +246,12 @@ class Session:
             raise self._gone()
 
 
-def new_session(connection: sqlite3.Connection, title: str, model: str, system: str, tools: str, settings: str) -> int:
+def new_session(connection: sqlite3.Connection, columns: Mapping[str, Any]) -> int:
+    """Add a row for a session that was used now, and return its number."""
     now = time.time()
-    query = (
-        "INSERT INTO sessions (id, title, created, updated, touched, model, system, tools, settings)"
-        " VALUES (?, ?, ?, ?, (SELECT coalesce(max(touched), 0) + 1 FROM sessions), ?, ?, ?, ?)"
-    )
+    touched: int = connection.execute("SELECT coalesce(max(touched), 0) + 1 FROM sessions").fetchone()[0]
     id = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
-    number = connection.execute(query, (id, title, now, now, model, system, tools, settings)).lastrowid
-    assert number is not None
-    return number
-
-
-def message_row(session: int, parent: int | None, one: StoredMessage) -> tuple[Any, ...]:
-    """The values of ``INSERT_MESSAGE``."""
-    m = one.message
-    if m.role not in ROLES or one.state not in STATES:
-        raise SessionError(f"a message cannot be kept: role {m.role!r}, state {one.state!r} is unknown")
-    return (
-        session, parent, m.role, clean(m.text), clean(m.thinking), calls_to_json(m.calls), clean(m.call_id), clean(m.name),
-        to_json(list(m.images), "the paths of pictures"), one.state, one.created, None if one.ok is None else int(one.ok),
-        None if one.data is None else to_json(one.data, "a tool's result"), one.seconds, tokens_to_blob(one.tokens),
-        clean(one.fingerprint), None if one.usage is None else to_json(dict(one.usage), "a usage"),
-    )  # fmt: skip
+    return insert(connection, "sessions", {"id": id, "created": now, "updated": now, "touched": touched, **columns})
 
 
 def info_of(row: Sequence[Any]) -> SessionInfo:
@@ -297,15 +259,3 @@ def info_of(row: Sequence[Any]) -> SessionInfo:
     return SessionInfo(
         id, title, created, updated, model, system, tuple(json.loads(tools)), json.loads(settings), count, parent, parent_message
     )
-
-
-def names_to_json(names: Sequence[str]) -> str:
-    return to_json(list(names), "the names of the tools")
-
-
-def settings_to_json(settings: Mapping[str, Any] | None) -> str:
-    return to_json(dict(settings or {}), "the settings")
-
-
-def _tuple(tokens: Sequence[int] | None) -> tuple[int, ...] | None:
-    return None if tokens is None else tuple(tokens)

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from agent.home import home
-from agent.sessions.database import Database
+from agent.sessions.database import Database, forget_words, insert
 from agent.sessions.export import checked_import
-from agent.sessions.records import Hit, SessionError, SessionInfo, clean
-from agent.sessions.schema import forget_words
+from agent.sessions.records import Hit, SessionError, SessionInfo, clean, message_columns, session_columns
 from agent.sessions.search import LONGEST, like_pattern, search
-from agent.sessions.session import (
-    INFO,
-    INSERT_MESSAGE,
-    Session,
-    info_of,
-    message_row,
-    names_to_json,
-    new_session,
-    settings_to_json,
-)
+from agent.sessions.session import INFO, Session, info_of, new_session
 
 __all__ = ["Hit", "Session", "SessionError", "SessionInfo", "Store"]
 
 
-class Store:
+class Store(AbstractContextManager["Store"]):
     """All sessions of a person. Any thread may use it; other processes may use the same file at the same time.
 
     Whatever a method has returned from is on the disk. Every error is a SessionError in one line.
@@ -45,10 +35,7 @@ class Store:
         self.path = home() / "sessions.db" if path is None else path
         self._database = Database(self.path)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -70,9 +57,9 @@ class Store:
         settings: Mapping[str, Any] | None = None,
     ) -> Session:
         """Begin a session. Without a title it gets one from the first user message."""
-        fields = (clean(title or ""), clean(model), clean(system), names_to_json(tools), settings_to_json(settings))
+        columns = session_columns(title=title or "", model=model, system=system, tools=tools, settings=settings or {})
         with self._database.writing() as connection:
-            number = new_session(connection, *fields)
+            number = new_session(connection, columns)
         return Session(self._database, number, None)
 
     def open(self, id: str) -> Session:
@@ -130,8 +117,12 @@ class Store:
         title, model, system, messages, leaf = checked_import(data)
         ids: dict[int | None, int | None] = {None: None}
         with self._database.writing() as connection:
-            number = new_session(connection, title, model, system, "[]", "{}")
+            number = new_session(connection, session_columns(title=title, model=model, system=system, tools=(), settings={}))
             for one in messages:
-                ids[one.id] = connection.execute(INSERT_MESSAGE, message_row(number, ids[one.parent], one)).lastrowid
+                row = message_columns(
+                    one.message, state=one.state, ok=one.ok, data=one.data, seconds=one.seconds, fingerprint="", usage=one.usage
+                )
+                row |= {"session": number, "parent": ids[one.parent], "created": one.created}
+                ids[one.id] = insert(connection, "messages", row)
             connection.execute("UPDATE sessions SET leaf = ? WHERE number = ?", (ids[leaf], number))
         return Session(self._database, number, ids[leaf])

@@ -50,3 +50,8 @@ def display(text: str, *, lines: bool = False) -> str:
     if text.isascii() and text.isprintable():
         return text
     return text.translate(_LINES if lines else _ONE_LINE)
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters of a text; an ellipsis ends it where some are missing."""
+    return text if len(text) <= most else text[: most - 1] + "\u2026"

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
+from agent.text import shortened
 from agent.tools import schema
 from agent.tools.result import ToolError
 from agent.tools.schema import Field, fields_of, marks_of
@@ -145,8 +146,7 @@ class _ArgumentReader:
 
 
 def _mismatch(where: str, wanted: str, value: Any) -> _Mismatch:
-    shown = repr(value)
-    return _Mismatch(f"{where}: {wanted} is needed, not {shown if len(shown) <= 60 else shown[:59] + '…'}")
+    return _Mismatch(f"{where}: {wanted} is needed, not {shortened(repr(value), 60)}")
 
 
 def _among(value: Any, choices: Mapping[Any, Any], where: str) -> Any:

@@ -9,6 +9,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Literal, overload
 
 from agent.messages import ToolSpec
@@ -26,6 +27,7 @@ TIMEOUT = 30.0
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
+@dataclass(eq=False, repr=False)
 class Tool:
     """Something a model can call. Calling it like a function runs the function itself, unchecked and unlimited.
 
@@ -38,45 +40,35 @@ class Tool:
         origin: where it comes from: the user's script, Sprig, or an MCP server.
         subjects: argument -> what it names, for approval patterns and for what is shown: a command, a path or a URL.
         unconfined: why nothing confines it on this machine; then no rule can allow it unasked. Empty for most tools.
+        convert: makes the function's arguments of JSON values; None, they are what they are.
+        context: name of the parameter that takes the ToolContext; empty, none does.
+        bound: whether no parameter stands for ``self`` any more.
     """
 
-    def __init__(
-        self,
-        spec: ToolSpec,
-        function: Callable[..., Any],
-        *,
-        convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
-        context: str = "",
-        timeout: float | None = TIMEOUT,
-        approval: Approval = "allow",
-        isolate: bool = False,
-        origin: Origin = "script",
-        subjects: Mapping[str, Subject] | None = None,
-        unconfined: str = "",
-        bound: bool = True,
-    ) -> None:
-        self.spec = spec
-        self.function = function
-        self.timeout = timeout
-        self.approval: Approval = approval
-        self.isolate = isolate
-        self.origin: Origin = origin
-        self.subjects: Mapping[str, Subject] = dict(subjects or {})
-        self.unconfined = unconfined
-        self._convert = convert
-        self._context = context
-        self._bound = bound
-        if not _NAME.fullmatch(spec.name):
+    spec: ToolSpec
+    function: Callable[..., Any]
+    _: KW_ONLY
+    timeout: float | None = TIMEOUT
+    approval: Approval = "allow"
+    isolate: bool = False
+    origin: Origin = "script"
+    subjects: Mapping[str, Subject] = field(default_factory=dict)
+    unconfined: str = ""
+    convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    context: str = ""
+    bound: bool = True
+
+    def __post_init__(self) -> None:
+        name = self.spec.name
+        if not _NAME.fullmatch(name):
             raise ToolDefinitionError(
-                f"a tool cannot be called {spec.name[:80]!r}: use letters, digits, _ and -, at most 64, with name=..."
+                f"a tool cannot be called {name[:80]!r}: use letters, digits, _ and -, at most 64, with name=..."
             )
-        if timeout is not None and not timeout > 0:
-            raise ToolDefinitionError(f"{spec.name}: a timeout of {timeout} s leaves no time; use a positive number or None")
-        if approval not in ("allow", "ask", "deny"):
-            raise ToolDefinitionError(f"{spec.name}: approval is {approval!r}; use 'allow', 'ask' or 'deny'")
-        for attribute in ("__doc__", "__module__", "__qualname__", "__name__"):
-            setattr(self, attribute, getattr(function, attribute, None))
-        self.__wrapped__ = function
+        if self.timeout is not None and not self.timeout > 0:
+            raise ToolDefinitionError(f"{name}: a timeout of {self.timeout} s leaves no time; use a positive number or None")
+        if self.approval not in ("allow", "ask", "deny"):
+            raise ToolDefinitionError(f"{name}: approval is {self.approval!r}; use 'allow', 'ask' or 'deny'")
+        functools.update_wrapper(self, self.function, updated=())
 
     @classmethod
     def from_spec(
@@ -107,15 +99,9 @@ class Tool:
 
     def __get__(self, instance: Any, owner: type | None = None) -> Tool:
         """A tool made of a method is bound like one."""
-        if instance is None or self._bound:
+        if instance is None or self.bound:
             return self
-        return self._copy(types.MethodType(self.function, instance))
-
-    def _copy(self, function: Callable[..., Any]) -> Tool:
-        return Tool(
-            self.spec, function, convert=self._convert, context=self._context, timeout=self.timeout, approval=self.approval,
-            isolate=self.isolate, origin=self.origin, subjects=self.subjects, unconfined=self.unconfined,
-        )  # fmt: skip
+        return replace(self, function=types.MethodType(self.function, instance), bound=True)
 
     def __repr__(self) -> str:
         return f"<tool {self.spec.name}>"
@@ -129,12 +115,12 @@ class Tool:
         """
         context = context or ToolContext()
         try:
-            if not self._bound:
+            if not self.bound:
                 raise ToolDefinitionError(f"{self.name} is a method: offer it through an instance, like thing.{self.name}")
-            values = self._convert(arguments) if self._convert else dict(arguments)
+            values = self.convert(arguments) if self.convert else dict(arguments)
         except Exception as e:
             return failure_of(e)
-        return run_call(self.function, values, self._context, context, self.timeout, self.isolate)
+        return run_call(self.function, values, self.context, context, self.timeout, self.isolate)
 
 
 @overload
@@ -186,7 +172,7 @@ def as_tool(thing: Any) -> Tool:
         return thing
     if not callable(thing) or isinstance(thing, type):
         raise ToolDefinitionError(f"{thing!r} is no tool: hand over a function or what @tool made of one")
-    return _define(thing, _caller_names(sys._getframe(1)), None, None, timeout=TIMEOUT, approval="allow", isolate=False)
+    return _define(thing, _caller_names(sys._getframe(1)))
 
 
 def _caller_names(frame: types.FrameType | None) -> dict[str, Any]:
@@ -201,12 +187,16 @@ def _caller_names(frame: types.FrameType | None) -> dict[str, Any]:
 
 
 def _define(
-    target: Callable[..., Any], local: Mapping[str, Any], name: str | None, description: str | None, **settings: Any
+    target: Callable[..., Any], local: Mapping[str, Any], name: str | None = None, description: str | None = None, **settings: Any
 ) -> Tool:
     if isinstance(target, staticmethod | classmethod):
         raise ToolDefinitionError(f"{target.__func__.__name__}: put @tool under @{type(target).__name__}, not above it")
-    name = name or _name_of(target)
-    core = target if inspect.isroutine(target) else _unwrapped(target)
+    core: Any = target
+    while isinstance(core, functools.partial):
+        core = core.func
+    name = name or getattr(core, "__name__", None) or type(core).__name__
+    if not inspect.isroutine(core):
+        core = type(core).__call__
     if inspect.isgeneratorfunction(core) or inspect.isasyncgenfunction(core):
         raise ToolDefinitionError(f"{name} yields: a tool returns its result once; return a list")
     doc = parse_docstring(core.__doc__ or getattr(target, "__doc__", None) if core is not target else target.__doc__)
@@ -222,18 +212,6 @@ def _define(
     spec = ToolSpec(name, description if description is not None else doc.summary, parameters)
     convert = functools.partial(convert_fields, fields=fields, local=local)
     return Tool(spec, target, convert=convert, context=context, bound=bound, **settings)
-
-
-def _name_of(target: Any) -> str:
-    while isinstance(target, functools.partial):
-        target = target.func
-    return getattr(target, "__name__", None) or type(target).__name__
-
-
-def _unwrapped(target: Any) -> Callable[..., Any]:
-    while isinstance(target, functools.partial):
-        target = target.func
-    return target if inspect.isroutine(target) else type(target).__call__
 
 
 def _fields(

@@ -17,7 +17,7 @@ _SECTIONS = _PARAMETERS | {
 }  # fmt: skip
 _FIELDS = frozenset({"param", "parameter", "arg", "argument", "type", "return", "returns", "raises", "rtype"})
 _GOOGLE_ENTRY = re.compile(r"(\*{0,2}\w+)\s*(?:\([^:]*\))?\s*:(?!:)\s*(.*)")
-_NUMPY_ENTRY = re.compile(r"(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?")
+_NUMPY_ENTRY = re.compile(r"(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?()")
 _SPHINX_FIELD = re.compile(r":(\w+)(?:\s+([^:]*?))?:\s*(.*)")
 
 
@@ -50,7 +50,7 @@ def parse_docstring(text: str | None) -> Docstring:
         i += 2 if numpy else 1
         stop = next((j for j in range(i, len(lines)) if _starts_section(lines, j)), len(lines))
         if title in _PARAMETERS:
-            (_numpy if numpy else _google)(lines[i:stop], parameters)
+            _read_entries(lines[i:stop], numpy, parameters)
         i = stop
     return Docstring(_paragraphs(lines[:end]), parameters)
 
@@ -79,33 +79,20 @@ def _paragraphs(lines: Sequence[str]) -> str:
     return "\n".join(" ".join(block.split()) for block in blocks if block.strip())
 
 
-def _google(lines: Sequence[str], parameters: dict[str, str]) -> None:
-    indents = [len(line) - len(line.lstrip()) for line in lines if line.strip()]
-    base = min(indents, default=0)
-    name = ""
-    for line in lines:
-        if not line.strip():
-            continue
-        match = _GOOGLE_ENTRY.fullmatch(line.strip()) if len(line) - len(line.lstrip()) == base else None
-        if match:
-            name = match[1].lstrip("*")
-            parameters[name] = match[2].strip()
-        elif name:
-            parameters[name] = f"{parameters[name]} {line.strip()}".strip()
-
-
-def _numpy(lines: Sequence[str], parameters: dict[str, str]) -> None:
+def _read_entries(lines: Sequence[str], numpy: bool, parameters: dict[str, str]) -> None:
+    indents = [len(line) - len(line.lstrip()) for line in lines]
+    base = 0 if numpy else min((indent for indent, line in zip(indents, lines, strict=True) if line.strip()), default=0)
     names: list[str] = []
-    for line in lines:
-        if not line.strip():
-            continue
-        if not line[:1].isspace():
-            match = _NUMPY_ENTRY.fullmatch(line.strip())
-            names = [n.strip().lstrip("*") for n in match[1].split(",")] if match else []
-            parameters.update(dict.fromkeys(names, ""))
+    for indent, line in zip(indents, map(str.strip, lines), strict=True):
+        match = (_NUMPY_ENTRY if numpy else _GOOGLE_ENTRY).fullmatch(line) if indent == base else None
+        if match:
+            names = [name.strip().lstrip("*") for name in match[1].split(",")]
+            parameters.update(dict.fromkeys(names, match[2].strip()))
+        elif line and numpy and indent == base:
+            names = []
         else:
             for name in names:
-                parameters[name] = f"{parameters[name]} {line.strip()}".strip()
+                parameters[name] = f"{parameters[name]} {line}".strip()
 
 
 def _sphinx(lines: Sequence[str], i: int, match: re.Match[str], parameters: dict[str, str]) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from agent.errors import SprigError
+from agent.text import shortened
 
 MAX_TEXT = 200_000  # characters that are kept of any result; the agent cuts further, to the context that is left
 _MAX_ERROR = 500
@@ -123,12 +124,10 @@ def clean(text: str) -> str:
     return text.translate(_CLEAN)
 
 
-def failure(text: str, seconds: float = 0.0, data: Any = None) -> ToolResult:
+def failure(text: str, seconds: float = 0.0) -> ToolResult:
     """A result that says why it did not work, in one short line."""
-    line = " ".join(clean(text[: 4 * _MAX_ERROR]).split())
-    if len(line) > _MAX_ERROR:
-        line = line[: _MAX_ERROR - 1] + "\u2026"
-    return ToolResult(False, line or "it failed", data=data, seconds=seconds)
+    line = shortened(" ".join(clean(text[: 4 * _MAX_ERROR]).split()), _MAX_ERROR)
+    return ToolResult(False, line or "it failed", seconds=seconds)
 
 
 def failure_of(error: BaseException, seconds: float = 0.0) -> ToolResult:

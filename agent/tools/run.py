@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextvars
 import dataclasses
 import inspect
+import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from agent.messages import ToolCall
 from agent.tools.result import ToolContext, ToolResult, failure, failure_of, to_result
 
-_POLL = 0.02  # seconds until a cancellation is noticed
+_POLL = 0.02  # seconds until a cancellation or the end of the time is noticed
+_LINES = 100  # of progress that are passed on; a tool that floods is not heard further
 
 
 @dataclasses.dataclass(slots=True)
@@ -99,3 +102,49 @@ def run_call(
             return failure(f"no result within {timeout:g} s" if late else "cancelled", seconds)
     assert call.result is not None
     return call.result
+
+
+def progressing(
+    invoke: Callable[[Mapping[str, Any], ToolContext], ToolResult], call: ToolCall, context: ToolContext, seconds: float | None
+) -> Iterator[str | ToolResult]:
+    """Run a call in a thread of its own, so that what it says on the way can be shown: lines of progress, and the result at last.
+
+    Args:
+        invoke, call: what to run, and with what.
+        context: its ``cancelled`` ends the waiting.
+        seconds: that are left for it, beside its own timeout; None for no limit.
+    """
+    said: queue.SimpleQueue[str | ToolResult] = queue.SimpleQueue()
+    lines = 0
+
+    def progress(line: str) -> None:
+        nonlocal lines
+        if lines < _LINES:
+            lines += 1
+            said.put(str(line))
+
+    def work() -> None:
+        try:
+            said.put(invoke(call.arguments, dataclasses.replace(context, cancelled=stop, progress=progress)))
+        except BaseException as e:  # invoke promises not to raise; a broken tool class may
+            said.put(failure_of(e))
+
+    start = time.monotonic()
+    stop = threading.Event()
+    threading.Thread(target=work, daemon=True, name=f"tool {call.name}").start()
+    try:
+        while True:
+            if context.cancelled.is_set():
+                stop.set()
+            try:
+                item = said.get(timeout=_POLL)
+            except queue.Empty:
+                if seconds is not None and time.monotonic() - start > seconds:
+                    yield failure(f"the time for the whole run was up after {seconds:.0f} s", time.monotonic() - start)
+                    return
+                continue
+            yield item
+            if isinstance(item, ToolResult):
+                return
+    finally:
+        stop.set()  # nobody waits for it any more

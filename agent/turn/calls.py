@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from agent.events import CallRefused, Event, Problem, ToolDone, ToolProgress
 from agent.grammar.schema.validate import validate
 from agent.messages import ToolCall
-from agent.tools.call import progressing
 from agent.tools.define import Tool
 from agent.tools.result import ToolContext, ToolResult, cap
+from agent.tools.run import progressing
 from agent.turn.answer import Generation, new_call_id
 from agent.turn.parts import Parts
 from agent.turn.record import Record
@@ -70,7 +70,7 @@ class Calls:
     def _run(self, tool: Tool, call: ToolCall) -> Iterator[Event]:
         result: ToolResult | None = None
         context = ToolContext(self._parts.cancelled, call.id)
-        for item in progressing(tool, call, context, self._parts.seconds_left()):
+        for item in progressing(tool.invoke, call, context, self._parts.seconds_left()):
             if isinstance(item, str):
                 yield ToolProgress(call, item)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import decimal
 import math
 import operator
 import re
@@ -179,16 +180,9 @@ def _shown(value: Number) -> str:
         while bottom % 5 == 0:
             bottom //= 5
         if bottom == 1 and value.denominator < 10**15:  # it ends: show it whole
-            return _decimal(value)
+            with decimal.localcontext(prec=MAX_BITS):
+                return f"{decimal.Decimal(value.numerator) / value.denominator:f}"
         value = float(value)
     if math.isnan(value) or math.isinf(value):
         raise ToolError("the result is too large")
     return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.12g}"
-
-
-def _decimal(value: Fraction) -> str:
-    places = 0
-    while (value * 10**places).denominator != 1:
-        places += 1
-    digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
-    return f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}"

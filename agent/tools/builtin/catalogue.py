@@ -95,11 +95,11 @@ def _function(name: str, root: Root, home: Path, allow_private: bool, settings: 
 
         return CommandTool(root, **settings).run_command
     if name == "fetch_url":
-        from agent.tools.builtin.web import WebTool
+        from agent.tools.builtin.lookup import WebTool
 
         return WebTool(allow_private=allow_private).fetch_url
     if name == "query_sqlite":
-        from agent.tools.builtin.sql import SqlTool
+        from agent.tools.builtin.lookup import SqlTool
 
         return SqlTool(root).query_sqlite
     if name == "calculate":
@@ -107,9 +107,9 @@ def _function(name: str, root: Root, home: Path, allow_private: bool, settings: 
 
         return calculate
     if name == "device_status":
-        from agent.tools.builtin.device import DeviceTool
+        from agent.tools.builtin.device import device_tool
 
-        return DeviceTool(root.path).device_status
+        return device_tool(root.path)
     if name in ("remember", "recall"):
         from agent.tools.builtin.notes import Notes
 

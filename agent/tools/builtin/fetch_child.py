@@ -7,6 +7,7 @@ Sources: RFC 9110 (HTTP semantics), RFC 9112 (HTTP/1.1), RFC 1950 to 1952 (defla
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import http.client
 import re
@@ -15,11 +16,11 @@ import ssl
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from agent.errors import SprigError
-from agent.text.address import AddressError, Resolve, Target, checked, read_url, resolve
+from agent.text.address import Resolve, Target, checked, read_url, resolve
 from agent.text.html_text import html_text
 
 Connect = Callable[[str, int, float], socket.socket]
@@ -48,9 +49,8 @@ class Page:
 
 
 def fetch(job: dict[str, Any]) -> dict[str, Any]:
-    """What ``agent.tools.builtin.web`` asks for: {"url", "seconds", "allow_private"} -> the page's fields."""
-    page = fetch_page(job["url"], seconds=job["seconds"], allow_private=job["allow_private"])
-    return {"url": page.url, "status": page.status, "kind": page.kind, "text": page.text, "cut": page.cut}
+    """What ``agent.tools.builtin.lookup`` asks for: {"url", "seconds", "allow_private"} -> the page's fields."""
+    return asdict(fetch_page(job["url"], seconds=job["seconds"], allow_private=job["allow_private"]))
 
 
 def _connect(address: str, port: int, seconds: float) -> socket.socket:
@@ -203,11 +203,6 @@ def _decoded(raw: bytes, header: str) -> str:
     if not named and (found := re.search(rb"<meta[^>]{0,200}charset=[\"']?([\w.:-]{1,40})", raw[:2048], re.IGNORECASE)):
         named = found[1].decode("ascii")
     with contextlib.suppress(LookupError, ValueError):
-        import codecs
-
         if named and codecs.lookup(named).name not in ("utf-8", "utf-7", "idna", "punycode"):
             return raw.decode(named, "replace")
     return raw.decode("utf-8", "replace")
-
-
-__all__ = ["AddressError", "FetchError", "Page", "fetch", "fetch_page"]

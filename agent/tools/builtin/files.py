@@ -7,10 +7,9 @@ import os
 import stat
 from typing import Any
 
-from agent.children import process
-from agent.children.sandbox import ResourceLimits, Rules
 from agent.files import human_size
 from agent.text.line_diff import unified
+from agent.tools.builtin.lookup import ask_child
 from agent.tools.builtin.root import Root, RootError
 from agent.tools.result import ToolContext, ToolError, ToolResult, clean, describe_bytes
 
@@ -66,12 +65,9 @@ class FileTools:
         if not text:
             raise ToolError("the text to look for is empty")
         self._root.parts(path)
-        rules = Rules(read=(str(self._root.path),), limits=ResourceLimits(memory=1 << 29, cpu=int(_SEARCH_SECONDS), file_size=0))
-        payload = {"root": str(self._root.path), "path": path, "text": text, "seconds": _SEARCH_SECONDS - 1}
-        answer = process.run_function(
-            "agent.tools.builtin.search_child:search", payload, rules, seconds=_SEARCH_SECONDS, cancelled=context.cancelled
-        )
-        return str(answer)
+        job = {"path": path, "text": text, "seconds": _SEARCH_SECONDS - 1}
+        limit = _SEARCH_SECONDS
+        return str(ask_child("search_child:search", job, self._root, seconds=limit, cpu=int(limit), cancelled=context.cancelled))
 
     def write_file(self, path: str, content: str) -> ToolResult:
         """Write a text file, replacing what is there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -63,16 +64,11 @@ class Notes:
     def _read(self) -> list[tuple[float, str]]:
         """When and what, oldest first; lines that cannot be read are passed over."""
         notes = []
-        try:
-            with self._file.open("rb") as f:
-                for line in f.read(2 * _MAX_FILE).splitlines():
-                    try:
-                        note = json.loads(line)
-                        notes.append((min(max(float(note["at"]), 0.0), 1e11), clean(str(note["text"]))))
-                    except (ValueError, TypeError, KeyError):
-                        continue
-        except FileNotFoundError:
-            return []
+        with contextlib.suppress(FileNotFoundError), self._file.open("rb") as f:
+            for line in f.read(2 * _MAX_FILE).splitlines():
+                with contextlib.suppress(ValueError, TypeError, KeyError):
+                    note = json.loads(line)
+                    notes.append((min(max(float(note["at"]), 0.0), 1e11), clean(str(note["text"]))))
         return notes
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from agent.errors import SprigError
-from agent.text import display
+from agent.text import display, shortened
 
 # What Sprig and git would act upon: writing it would let a model change what it may do, or have a hook run.
 _KEPT_OUT = frozenset({".sprig", ".git"})
@@ -59,17 +59,12 @@ class Root:
                         break
                 else:
                     raise self._outside(path)
-            found: list[str] = []
-            for part in pure.parts:
-                if part != "..":
-                    found.append(part)
-                elif not found:
-                    raise self._outside(path)
-                else:
-                    found.pop()  # as no link is ever followed, a/.. is where a lies
+            found = path_parts(str(pure))
+            if found is None:
+                raise self._outside(path)
             if len(found) > MAX_COMPONENTS or any(len(os.fsencode(p)) > 255 for p in found):
                 raise RootError("the path is too long")
-            return tuple(found)
+            return found
         raise RootError("this is no path")
 
     def _outside(self, path: str) -> RootError:
@@ -156,6 +151,19 @@ class Root:
                 os.fsync(folder)
 
 
+def path_parts(path: str) -> tuple[str, ...] | None:
+    """The components of a path below a root, without ``..``; None if it leads out of it."""
+    parts: list[str] = []
+    for part in PurePosixPath(path).parts:
+        if part != "..":
+            parts.append(part)
+        elif not parts:
+            return None
+        else:
+            parts.pop()  # as no link is ever followed, a/.. is where a lies
+    return tuple(parts)
+
+
 def _umask() -> int:
     """This process's umask, read where that changes nothing for other threads (proc(5), Linux 4.7)."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
@@ -171,8 +179,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _shown(path: str) -> str:
-    shown = display(path)
-    return shown if len(shown) <= 200 else shown[:199] + "\u2026"
+    return shortened(display(path), 200)
 
 
 def _kind(mode: int) -> str:
@@ -182,13 +189,13 @@ def _kind(mode: int) -> str:
     return next((name for test, name in kinds if test(mode)), "a device")
 
 
+_REFUSALS = {
+    errno.ELOOP: "is a symbolic link: links are not followed", errno.EMLINK: "is a symbolic link: links are not followed",
+    errno.ENOENT: "does not exist", errno.ENOTDIR: "is no folder, or a symbolic link",  # a link to a folder says this as well
+    errno.ENXIO: "is a socket or pipe, not a file",
+}  # fmt: skip
+
+
 def _refusal(error: OSError, path: str) -> RootError:
-    if error.errno in (errno.ELOOP, errno.EMLINK):
-        return RootError(f"{_shown(path)} is a symbolic link: links are not followed")
-    if error.errno == errno.ENOENT:
-        return RootError(f"{_shown(path)} does not exist")
-    if error.errno == errno.ENOTDIR:  # a link to a folder says this as well
-        return RootError(f"{_shown(path)} is no folder, or a symbolic link")
-    if error.errno == errno.ENXIO:
-        return RootError(f"{_shown(path)} is a socket or pipe, not a file")
-    return RootError(f"{_shown(path)}: {error.strerror}")
+    said = _REFUSALS.get(error.errno or 0)
+    return RootError(f"{_shown(path)} {said}" if said else f"{_shown(path)}: {error.strerror}")

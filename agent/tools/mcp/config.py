@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -80,7 +80,7 @@ class ServerConfig:
         if _is_url(text):
             return (cls(_name_of(text), url=text),)
         if text.endswith(".json") and not _NAMED.fullmatch(text):
-            return _from_file(cls, Path(text).expanduser())
+            return _from_file(Path(text).expanduser())
         named = _NAMED.fullmatch(text)
         if named is None:
             raise MCPError(f"{text[:80]!r} is no MCP server: write name=command, a URL, or the path of a .json file of servers")
@@ -112,7 +112,7 @@ def _name_of(url: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", host).strip("-")[:40] or "server"
 
 
-def _from_file(cls: type[ServerConfig], path: Path) -> tuple[ServerConfig, ...]:
+def _from_file(path: Path) -> tuple[ServerConfig, ...]:
     """``{"mcpServers": {"name": {"command": …, "args": […], "env": {…}} or {"url": …, "headers": {…}}}}``."""
     try:
         with path.open("rb") as f:
@@ -120,42 +120,40 @@ def _from_file(cls: type[ServerConfig], path: Path) -> tuple[ServerConfig, ...]:
         if len(raw) > _FILE_BYTES:
             raise MCPError(f"{path} is larger than a list of MCP servers can be")
         servers = json.loads(raw)["mcpServers"]
-        return tuple(_from_json(cls, name, entry, path) for name, entry in servers.items() if not entry.get("disabled"))
+        return tuple(_from_json(name, entry, path) for name, entry in servers.items() if not entry.get("disabled"))
     except OSError as e:
         raise MCPError(f"{path} cannot be read: {e.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise MCPError(f'{path} is no list of MCP servers: it must read {{"mcpServers": {{"name": {{"command": …}}}}}}') from None
 
 
-def _from_json(cls: type[ServerConfig], name: str, entry: Mapping[str, Any], path: Path) -> ServerConfig:
-    def texts(key: str) -> tuple[str, ...] | None:
+def _from_json(name: str, entry: Mapping[str, Any], path: Path) -> ServerConfig:
+    def take(key: str, fits: Callable[[Any], bool], what: str) -> Any:
         value = entry.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise MCPError(f"{path}, server {name[:80]!r}: {key} is not a list of texts")
-        return tuple(value)
+        if value is not None and not fits(value):
+            raise MCPError(f"{path}, server {name[:80]!r}: {key} is not {what}")
+        return value
+
+    def texts(key: str) -> tuple[str, ...] | None:
+        value = take(key, lambda v: isinstance(v, list) and all(isinstance(item, str) for item in v), "a list of texts")
+        return None if value is None else tuple(value)
 
     def pairs(key: str) -> dict[str, str]:
-        value = entry.get(key) or {}
-        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            raise MCPError(f"{path}, server {name[:80]!r}: {key} is not an object of texts")
-        return value
+        value = take(
+            key, lambda v: isinstance(v, dict) and all(isinstance(item, str) for item in v.values()), "an object of texts"
+        )
+        return value or {}
 
     def text(key: str) -> str | None:
-        value = entry.get(key)
-        if value is not None and not isinstance(value, str):
-            raise MCPError(f"{path}, server {name[:80]!r}: {key} is not a text")
-        return value
+        found: str | None = take(key, lambda v: isinstance(v, str), "a text")
+        return found
 
     def seconds(key: str, default: float) -> float:
-        value = entry.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise MCPError(f"{path}, server {name[:80]!r}: {key} is not a number of seconds")
-        return float(value)
+        value = take(key, lambda v: isinstance(v, int | float) and not isinstance(v, bool), "a number of seconds")
+        return default if value is None else float(value)
 
     program = text("command")
-    return cls(
+    return ServerConfig(
         name,
         command=None if program is None else (program, *(texts("args") or ())),
         env=pairs("env"), cwd=text("cwd"), url=text("url"), headers=pairs("headers"),

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
+import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from agent.errors import SprigError
+from agent.files import atomic_write
+from agent.grammar.schema.validate import validate
 from agent.tools.result import cap, clean
 
 SCHEMA_BYTES = 64_000
@@ -16,6 +23,8 @@ SCHEMA_DEPTH = 32
 DESCRIPTION = 1_000  # characters; each is prefill in every conversation
 _NAME = 64
 _HINTS = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
+_TYPES = frozenset({"object", "array", "string", "boolean", "null", "integer", "number"})
+_PIN_BYTES = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +84,11 @@ def _unfit(schema: object) -> str:
 def _deeper(value: object, limit: int) -> bool:
     level = [value]
     for _ in range(limit):
-        level = [inner for item in level if isinstance(item, (dict, list)) for inner in _inside(item)]
+        inside = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list))]
+        level = list(itertools.chain.from_iterable(inside))
         if not level:
             return False
     return True
-
-
-def _inside(value: Any) -> Iterable[object]:
-    return value.values() if isinstance(value, dict) else value
 
 
 def public_names(owned: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -92,9 +98,7 @@ def public_names(owned: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]
     in whatever order the servers answer.
     """
     plain = {key: f"{_letters(key[0])}__{_letters(key[1])}" for key in owned}
-    taken: dict[str, int] = {}
-    for name in plain.values():
-        taken[name] = taken.get(name, 0) + 1
+    taken = Counter(plain.values())
     return {key: name if taken[name] == 1 and len(name) <= _NAME else _with_hash(key, name) for key, name in plain.items()}
 
 
@@ -107,58 +111,81 @@ def _with_hash(key: tuple[str, str], name: str) -> str:
     return f"{name[: _NAME - 9]}_{mark}"
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "object": (dict,), "array": (list,), "string": (str,), "boolean": (bool,), "null": (type(None),),
-    "integer": (int,), "number": (int, float),
-}  # fmt: skip
-
-
-def mismatch(value: object, schema: object, where: str = "result", depth: int = SCHEMA_DEPTH) -> str:
+def mismatch(value: object, schema: Mapping[str, Any]) -> str:
     """In words, where a result is not what its schema promised; empty when nothing is found.
 
     Looks at types, required members, enums and constants. It runs no regular expression of a server's: one could run for years,
     and Python could not stop it.
     """
-    if not isinstance(schema, dict) or depth == 0:
+    return validate(value, _checkable(schema)) or ""
+
+
+def _checkable(schema: object) -> Any:
+    """What of a schema is looked at, as far as it has a meaning."""
+    if not isinstance(schema, dict):
+        return True
+    kept = {key: schema[key] for key in ("enum", "const") if key in schema and (key == "const" or isinstance(schema[key], list))}
+    kinds, required, members = schema.get("type"), schema.get("required"), schema.get("properties")
+    if known := [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if isinstance(kind, str) and kind in _TYPES]:
+        kept["type"] = known
+    if isinstance(required, list):
+        kept["required"] = [name for name in required if isinstance(name, str)]
+    if isinstance(members, dict):
+        kept["properties"] = {name: _checkable(member) for name, member in members.items()}
+    if isinstance(schema.get("items"), dict):
+        kept["items"] = _checkable(schema["items"])
+    return kept
+
+
+class Pins:
+    """(server, tool) -> the digest that a person has seen, so that a later change is noticed. Kept in a file of JSON.
+
+    A server that was trusted once can swap a tool's description or schema afterwards ("rug pull", CVE-2025-54136).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._known = _read_pins(path)
+
+    def changed(self, server: str, tool: str, digest: str) -> bool:
+        """Whether the tool is another one than was first seen; one that was never seen is remembered now."""
+        with self._lock:
+            known = self._known.setdefault(server, {})
+            if tool in known:
+                return known[tool] != digest
+            known[tool] = digest
+            return False
+
+    def accept(self, server: str, tool: str, digest: str) -> None:
+        """The tool as it is now is the one that counts."""
+        with self._lock:
+            self._known.setdefault(server, {})[tool] = digest
+        self.save()
+
+    def save(self) -> str:
+        """Write what is known; in words why that did not work, or nothing."""
+        with self._lock:
+            text = json.dumps(self._known, indent=1, sort_keys=True)
+            if text == json.dumps(_read_pins(self._path), indent=1, sort_keys=True):
+                return ""
+            try:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                atomic_write(self._path, text.encode("utf-8", "replace"))
+            except (OSError, SprigError) as e:
+                return f"what tools look like cannot be remembered: {e}"
         return ""
-    kinds = schema.get("type")
-    names = [kinds] if isinstance(kinds, str) else kinds if isinstance(kinds, list) else []
-    known = [name for name in names if isinstance(name, str) and name in _TYPES]
-    if known and not any(_is_a(value, name) for name in known):
-        return f"{where} is not of type {' or '.join(known)}"
-    options = schema.get("enum")
-    if isinstance(options, list) and not any(_same(value, option) for option in options):
-        return f"{where} is none of the values that it may be"
-    if "const" in schema and not _same(value, schema["const"]):
-        return f"{where} is not the value that it must be"
-    if isinstance(value, dict):
-        return _object_mismatch(value, schema, where, depth)
-    if isinstance(value, list) and isinstance(schema.get("items"), dict):
-        found = (mismatch(item, schema["items"], f"{where}[{place}]", depth - 1) for place, item in enumerate(value))
-        return next(filter(None, found), "")
-    return ""
 
 
-def _object_mismatch(value: dict[str, Any], schema: dict[str, Any], where: str, depth: int) -> str:
-    required, properties = schema.get("required"), schema.get("properties")
-    for key in required if isinstance(required, list) else ():
-        if isinstance(key, str) and key not in value:
-            return f"{where} lacks {key[:80]!r}"
-    if isinstance(properties, dict):
-        shared = (key for key in properties if key in value)
-        found = (mismatch(value[key], properties[key], f"{where}.{key[:80]}", depth - 1) for key in shared)
-        return next(filter(None, found), "")
-    return ""
-
-
-def _same(value: object, other: object) -> bool:
-    """Equal as JSON has it, where true is not 1."""
-    return value == other and isinstance(value, bool) == isinstance(other, bool)
-
-
-def _is_a(value: object, name: str) -> bool:
-    if isinstance(value, bool):
-        return name == "boolean"
-    if name == "integer" and isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, _TYPES[name])
+def _read_pins(path: Path) -> dict[str, dict[str, str]]:
+    """What the file says; empty if it is missing or not ours: then every tool is new, and a person is asked."""
+    try:
+        with path.open("rb") as f:
+            data = json.loads(f.read(_PIN_BYTES))
+        return {
+            str(server): {str(tool): str(digest) for tool, digest in tools.items()}
+            for server, tools in data.items()
+            if isinstance(tools, dict)
+        }
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}

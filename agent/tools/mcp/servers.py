@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from agent.home import home
@@ -26,9 +25,8 @@ from agent.text import display
 from agent.tools.define import Tool
 from agent.tools.mcp.config import MCPError, ServerConfig
 from agent.tools.mcp.connection import ServerConnection
-from agent.tools.mcp.pins import Pins
 from agent.tools.mcp.result import convert
-from agent.tools.mcp.schema import Offered, public_names
+from agent.tools.mcp.schema import Offered, Pins, public_names
 from agent.tools.result import ToolContext, ToolResult, failure
 
 log = logging.getLogger(__name__)
@@ -158,7 +156,7 @@ class MCPServers:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:

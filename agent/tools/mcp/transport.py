@@ -51,13 +51,14 @@ class ConnectionWatch:
         reason: why the connection is over, in words; empty while it lasts.
         over: set when it is.
         leaving: whether we are the ones who end it; then its closed pipes are no reason.
+        listed: called when the server says that its tools changed.
     """
 
     def __init__(self, on_end: Callable[[], None], on_listed: Callable[[], None], on_warning: Callable[[str], None]) -> None:
         self.reason = ""
         self.leaving = False
         self.over = asyncio.Event()
-        self._on_end, self._on_listed, self._on_warning = on_end, on_listed, on_warning
+        self.listed, self._on_end, self._on_warning = on_listed, on_end, on_warning
         self._log: deque[bytes] = deque()
         self._log_size = self._noise = self._dropped = 0
         self._allowance, self._at = float(_BURST), time.monotonic()
@@ -111,10 +112,6 @@ class ConnectionWatch:
         if isinstance(message, JSONRPCResponse) and isinstance(message.result.get("tools"), list):
             message.result["tools"] = [entry for raw in message.result["tools"][:1000] if (entry := self._entry(raw))]
         return item
-
-    def listed(self) -> None:
-        """The server says that its tools changed."""
-        self._on_listed()
 
     def _entry(self, raw: object) -> dict[str, Any] | None:
         """The parts of a tool's entry that are used, so that one wrong entry does not make the SDK refuse the whole list."""

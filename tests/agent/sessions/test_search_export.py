@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.messages import Message, ToolCall
-from agent.sessions import schema as session_schema
+from agent.sessions import database as session_schema
 from agent.sessions import search as session_search
 from agent.sessions.store import SessionError, Store
 from tests.fixtures.paths import ROOT

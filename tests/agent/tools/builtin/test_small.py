@@ -299,7 +299,7 @@ def test_nothing_but_reading_gets_through(query: str, garden: Path) -> None:
 
 
 def test_queries_that_never_end_or_fill_the_memory(tools: dict[str, Tool], garden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agent.tools.builtin.sql import SqlTool
+    from agent.tools.builtin.lookup import SqlTool
 
     owner: SqlTool = tools["query_sqlite"].function.__self__  # type: ignore[attr-defined]
     monkeypatch.setattr(owner, "_seconds", 0.5)

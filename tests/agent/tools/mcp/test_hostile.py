@@ -262,8 +262,8 @@ def test_a_schema_that_is_none_costs_its_tool_and_no_other(tmp_path: Path) -> No
 
 PROMISES = {
     "lacks": ("{}", "the server broke its own schema: it lacks its structured content"),
-    "type": ("{'structuredContent': {'n': 'one'}}", "the server broke its own schema: result.n is not of type integer"),
-    "required": ("{'structuredContent': {'m': 1}}", "the server broke its own schema: result lacks 'n'"),
+    "type": ("{'structuredContent': {'n': 'one'}}", "the server broke its own schema: n is 'one'; it must be integer"),
+    "required": ("{'structuredContent': {'m': 1}}", "the server broke its own schema: the value lacks 'n'"),
     "slow pattern": ("{'structuredContent': {'n': 1, 'p': 'a' * 40}}", '{"n":1,"p":"' + "a" * 40 + '"}'),
 }
 
