@@ -6,14 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class PrefillStep:
-    """How far a prompt is computed, in tokens."""
-
-    done: int
-    total: int
-    cached: int
+from agent.events import Prefill
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +36,13 @@ class EndStep:
     seed: int
 
 
-Step = PrefillStep | TextStep | EndStep
+Step = Prefill | TextStep | EndStep
 
 
 def step_of(message: Mapping[str, Any]) -> Step:
     """A worker's message as a step."""
     if message["event"] == "prefill":
-        return PrefillStep(message["done"], message["total"], message["cached"])
+        return Prefill(message["done"], message["total"], message["cached"])
     if message["event"] == "text":
         return TextStep(tuple(message["ids"]), message["text"])
     return EndStep(message["reason"], message["why"], message["timing"], message["resident"], message["seed"])

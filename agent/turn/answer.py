@@ -10,8 +10,8 @@ from typing import Any
 
 from agent.dialects.base import CallBroken, CallDone, CallPart, CallStart, Piece, TextPiece, ThinkingPiece
 from agent.dialects.parser import StreamParser
-from agent.engine.steps import EndStep, PrefillStep, Step
-from agent.events import CallForming, CallReady, Event, Prefill, Text, Thought
+from agent.engine.steps import EndStep, Step, TextStep
+from agent.events import CallForming, CallReady, Event, Text, Thought
 from agent.messages import Message, ToolCall
 
 _ID_LETTERS = string.ascii_letters + string.digits
@@ -60,14 +60,14 @@ class Generation:
     def events(self, steps: Iterator[Step]) -> Iterator[Event]:
         """Read the engine's steps to their end."""
         for step in steps:
-            if isinstance(step, PrefillStep):
-                yield Prefill(step.done, step.total, step.cached)
-            elif isinstance(step, EndStep):
-                self.end = step
-            else:
+            if isinstance(step, TextStep):
                 self.tokens += step.ids
                 self._untold += len(step.ids)
                 yield from self._pieces(self.parser.feed(step.text))
+            elif isinstance(step, EndStep):
+                self.end = step
+            else:
+                yield step
         yield from self._pieces(self.parser.finish())
 
     def _pieces(self, pieces: list[Piece]) -> Iterator[Event]:

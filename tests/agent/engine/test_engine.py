@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from agent.children.wire import Wire
 from agent.engine.handle import Engine
 from agent.engine.sampling import Sampling
-from agent.engine.steps import EndStep, PrefillStep, TextStep
+from agent.engine.steps import EndStep, TextStep
 from agent.engine.worker import Worker
 from agent.errors import EngineError, GGUFError, SprigError
+from agent.events import Prefill
 from agent.messages import Segment
 from agent.models.file import read_model
 from agent.models.memory import need
@@ -207,8 +208,8 @@ def test_a_question_to_a_worker_that_is_gone_is_an_error_at_once(engine: Engine)
     engine.wait()
     connection = engine._connection
     connection.kill()
-    with connection.ask({"op": "tokenize", "segments": []}) as request, pytest.raises(EngineError, match="the kernel killed it"):
-        request.answer(60)
+    with pytest.raises(EngineError, match="the kernel killed it"):
+        connection.ask({"op": "tokenize", "segments": []}).answer(60)
     engine.close()
     with pytest.raises(EngineError, match="this engine is closed"):
         engine.wait()
@@ -281,7 +282,7 @@ def test_cancelling_ends_a_long_prompt(model: Path) -> None:
             cancelled.set()
         assert isinstance(seen[-1], EndStep)
         assert seen[-1].reason == "cancelled"
-        done = [s.done for s in seen if isinstance(s, PrefillStep)]
+        done = [s.done for s in seen if isinstance(s, Prefill)]
         assert max(done) < 4000
         assert answer(engine, "a", PROMPT)[1].reason == "length"
 
