@@ -33,19 +33,12 @@ _RANGES = {"context": (1, 1 << 30), "threads": (1, 1024), "conversations": (1, 6
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model as it is in memory.
+    """A model as it is in memory."""
 
-    Attributes:
-        context: tokens of all conversations together.
-        partial_rollback: whether a conversation can be taken back to any token for nothing.
-        seconds: how long llama.cpp took.
-        resident: bytes that its process held then.
-    """
-
-    context: int
-    partial_rollback: bool
-    seconds: float
-    resident: int
+    context: int  # tokens of all conversations together
+    partial_rollback: bool  # whether a conversation can be taken back to any token for nothing
+    seconds: float  # that llama.cpp took
+    resident: int  # bytes that its process held then
 
 
 class Engine:
@@ -149,12 +142,9 @@ class Engine:
             if message["event"] == "progress":
                 yield float(message["part"])
             else:
-                self._loaded = Loaded(
-                    message["n_ctx"], message["partial_rollback"], message["seconds"], message["resident"]
-                )  # fmt: skip
+                self._loaded = Loaded(**message["model"])
                 name, memory = self.file.name, self._loaded.resident / 1e6
                 log.info("%s loaded in %.1f s: %.0f MB of memory, context %d", name, self._loaded.seconds, memory, self.context)
-                self._load.end()
 
     def _revive(self) -> None:
         """Start the worker again if it died since."""
@@ -180,8 +170,7 @@ class Engine:
         """
         self.wait()
         message = {"op": "tokenize", "segments": [[s.text, s.trusted] for s in segments], "after": after}
-        with self._connection.ask(message) as request:
-            return [list(ids) for ids in request.answer(_STALLED)["ids"]]
+        return [list(ids) for ids in self._connection.ask(message).answer(_STALLED)["ids"]]
 
     def generate(
         self,
@@ -220,23 +209,21 @@ class Engine:
             "max_tokens": max_tokens, "constraint": constraint, "prefix": prefix, "seconds": seconds,
             "max_thinking": max_thinking,
         }  # fmt: skip
-        with self._connection.ask(job) as request:
-            ended = asked = False
-            try:
-                while not ended:
-                    if cancelled is not None and cancelled.is_set() and not asked:
-                        asked = True
-                        request.cancel()
-                    message = request.answer(_STALLED, None if asked else cancelled)
-                    if not message:
-                        continue
+        request = self._connection.ask(job)
+        ended = asked = False
+        try:
+            while not ended:
+                if cancelled is not None and cancelled.is_set() and not asked:
+                    asked = True
+                    request.cancel()
+                if message := request.answer(_STALLED, None if asked else cancelled):
                     step = step_of(message)
                     ended = isinstance(step, EndStep)
                     yield step
-            finally:
-                if not ended and not asked:  # the reader went away, or an error did
-                    with contextlib.suppress(EngineError):
-                        request.cancel()
+        finally:
+            if not ended and not asked:  # the reader went away, or an error did
+                with contextlib.suppress(EngineError):
+                    request.cancel()
 
     def forget(self, conversation: str) -> None:
         """A conversation is over; its place in the cache is free."""

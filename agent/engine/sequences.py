@@ -165,9 +165,6 @@ class Sequences:
         if len(slot.checkpoints) > _CHECKPOINTS:
             del slot.checkpoints[1]  # the first is the fixed prefix's, to which everything can go back
 
-    def release(self, slot: Slot) -> None:
-        slot.busy = False
-
     def make_room(self, needed_by: Slot) -> bool:
         """Forget the idle sequence that was used longest ago; False when there is none."""
         idle = [s for s in self.slots if not s.busy and s.tokens and s is not needed_by]

@@ -111,10 +111,8 @@ class Worker:
         folder = message.get("prefix_folder")
         store = PrefixStore(Path(folder), message["identity"]) if folder else None
         self.sequences = Sequences(self.context, store)
-        self.wire.send({
-            "id": message["id"], "event": "loaded", "n_vocab": self.model.n_vocab, "n_ctx": settings.n_ctx,
-            "partial_rollback": self.model.partial_rollback, "seconds": time.monotonic() - start, "resident": resident(),
-        })  # fmt: skip
+        facts = {"partial_rollback": self.model.partial_rollback, "seconds": time.monotonic() - start, "resident": resident()}
+        self.wire.send({"id": message["id"], "event": "loaded", "model": {"context": settings.n_ctx, **facts}})
 
     def _job(self, message: dict[str, Any]) -> GenerationJob:
         now = time.monotonic()
@@ -152,7 +150,7 @@ class Worker:
             job.pending, job.fed = job.tokens[have:], 0
             self.waiting.remove(job)
             self.jobs.append(job)
-            job.start()
+            job.feed_forced()  # it goes into the cache with the prompt
             self._tell_prefill(job)
 
     def _tell_prefill(self, job: GenerationJob) -> None:
@@ -286,7 +284,7 @@ class Worker:
         self.wire.send({**end, "why": why, "timing": job.timing.to_dict()})
         job.sampler.close()
         if job.slot is not None:
-            self.sequences.release(job.slot)
+            job.slot.busy = False
         for jobs in (self.jobs, self.waiting):
             if job in jobs:
                 jobs.remove(job)
