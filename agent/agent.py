@@ -79,25 +79,21 @@ class Agent:
         self.limits = limits if limits is not None else Limits()
         self.constrain = constrain
         self.max_thinking = max_thinking
-        self._own_engine = not isinstance(model, Engine)
+        self._thinking, self._template_options = thinking, dict(template_options or {})
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._closed = False
-        self._opened = ExitStack()  # what is closed with the agent
-        self._store: Store | None = None
-        self.engine = model if isinstance(model, Engine) else Engine(model, **dict(engine or {}))
-        try:
-            self.sampling = Sampling.for_model(self.engine.file.sampling, **dict(sampling or {}))
-            self.notes: list[str] = []
-            self.template = self._open_template()
-            self._thinking, self._template_options = thinking, dict(template_options or {})
-            self.session = self._open_session(session)
+        self._transcript: Transcript | None = None
+        self.notes: list[str] = []
+        with ExitStack() as opened:
+            self.session = opened.enter_context(Store()).open(session) if isinstance(session, str) else session
+            self.engine = model if isinstance(model, Engine) else opened.enter_context(Engine(model, **dict(engine or {})))
             self.conversation = self.engine.conversation()
-            self._transcript: Transcript | None = None
-        except BaseException:
-            if self._own_engine:
-                self.engine.close()
-            raise
+            if self.engine is model:
+                opened.callback(lambda: self.engine.forget(self.conversation))
+            self.sampling = Sampling.for_model(self.engine.file.sampling, **dict(sampling or {}))
+            self.template = opened.enter_context(self._open_template())
+            self._opened = opened.pop_all()  # what is closed with the agent, the last first
 
     @classmethod
     def from_settings(cls, settings: Settings | str | Path | None = None, **overrides: Any) -> Agent:
@@ -126,6 +122,7 @@ class Agent:
                 arguments["tools"] = [*arguments["tools"], *servers.tools()]
             agent = cls(**arguments)
             agent.notes += notes
+            stack.push(agent._opened)
             agent._opened = stack.pop_all()
         return agent
 
@@ -234,17 +231,8 @@ class Agent:
 
     def close(self) -> None:
         """End the child processes. An engine that was handed in stays open."""
-        if self._closed:
-            return
         self._closed = True
         self._cancelled.set()
-        self.template.close()
-        if self._own_engine:
-            self.engine.close()
-        else:
-            self.engine.forget(self.conversation)
-        if self._store is not None:
-            self._store.close()
         self._opened.close()
 
     def __enter__(self) -> Agent:
@@ -297,27 +285,19 @@ class Agent:
     def _open_template(self) -> ChatTemplate:
         file = self.engine.file
         cache = home() / "cache" / "templates"
+        note = "the model has no chat template; ChatML stands in for it, and the answers may be poor"
         if file.template:
-            template = None
             try:
                 template = ChatTemplate(file.template, bos=file.bos, eos=file.eos, cache=cache)
                 if template.profile.error is None:
                     return template
+                template.close()
                 why = template.profile.error
             except TemplateError as e:
                 why = str(e)
-            if template is not None:
-                template.close()
-            self.notes.append(f"the model's chat template cannot be used ({why}); ChatML stands in for it")
-        else:
-            self.notes.append("the model has no chat template; ChatML stands in for it, and the answers may be poor")
+            note = f"the model's chat template cannot be used ({why}); ChatML stands in for it"
+        self.notes.append(note)
         return ChatTemplate(CHATML_FALLBACK, bos=file.bos, eos=file.eos, cache=cache)
-
-    def _open_session(self, session: Session | str | None) -> Session | None:
-        if isinstance(session, str):
-            self._store = Store()
-            return self._store.open(session)
-        return session
 
 
 def _tools(wanted: Iterable[Any], root: Path) -> tuple[Tool, ...]:
