@@ -13,6 +13,10 @@ from agent.tools.result import ToolResult
 from agent.turn.answer import Generation
 from agent.turn.parts import Parts
 
+# What the answers of a run cost together.
+_SUMMED = (
+    "prompt_tokens", "cached_tokens", "prefill_tokens", "generated_tokens", "forced_tokens", "prefill_seconds", "decode_seconds",
+)  # fmt: skip
 _SAVE_SECONDS = 1.0  # how much of an unfinished answer a killed process may lose
 
 
@@ -111,18 +115,10 @@ class Record:
     def _count(self, answer: Generation) -> None:
         if answer.end is None:
             return
-        timing, usage = answer.end.timing, self._usage
-        self._usage = replace(
-            usage,
-            prompt_tokens=usage.prompt_tokens + timing["prompt_tokens"],
-            cached_tokens=usage.cached_tokens + timing["cached_tokens"],
-            prefill_tokens=usage.prefill_tokens + timing["prompt_tokens"] - timing["cached_tokens"],
-            generated_tokens=usage.generated_tokens + timing["generated_tokens"],
-            forced_tokens=usage.forced_tokens + timing["forced_tokens"],
-            prefill_seconds=usage.prefill_seconds + timing["prefill_seconds"],
-            decode_seconds=usage.decode_seconds + timing["decode_seconds"],
-            memory=answer.end.resident,
-        )
+        timing = answer.end.timing
+        cost = {**timing, "prefill_tokens": timing["prompt_tokens"] - timing["cached_tokens"]}
+        sums = {name: getattr(self._usage, name) + cost[name] for name in _SUMMED}
+        self._usage = replace(self._usage, **sums, memory=answer.end.resident)
 
     def result(self) -> Result:
         text = next((m.text for m in reversed(self._messages) if m.role == "assistant"), "")
