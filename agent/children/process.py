@@ -40,26 +40,16 @@ class ProcessError(SprigError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finished:
-    """How a process ended.
+    """How a process ended."""
 
-    Attributes:
-        status: exit status; negative, the signal that ended it; None when even that is not known.
-        output: the beginning and the end of what it wrote, with a line between them that says how much is missing.
-        cut: bytes of the output that are missing.
-        seconds: how long it took.
-        timed_out, cancelled: whether it was ended for that reason.
-        confined: what held it, as ``report`` says it.
-        left: processes that it left behind and that were killed.
-    """
-
-    status: int | None
-    output: bytes
-    cut: int
-    seconds: float
+    status: int | None  # exit status; negative, the signal that ended it; None when even that is not known
+    output: bytes  # the beginning and the end of what it wrote, with a line between them that says how much is missing
+    cut: int  # bytes of the output that are missing
+    seconds: float  # that it took
     timed_out: bool
     cancelled: bool
-    confined: str
-    left: int
+    confined: str  # what held it, as ``report`` says it
+    left: int  # processes that it left behind and that were killed
 
 
 class Ring:
