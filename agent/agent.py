@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +17,13 @@ from agent.events import Done, Event, Loading, Problem, Result
 from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message
-from agent.sessions.records import StoredMessage
 from agent.sessions.session import Session
 from agent.sessions.store import Store
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
 from agent.tools.define import Tool, as_tool
-from agent.turn.log import logged
 from agent.turn.output import Output
 from agent.turn.parts import Parts
-from agent.turn.run import Run
+from agent.turn.run import Run, logged
 from agent.turn.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -245,26 +243,23 @@ class Agent:
         """The conversation's tokens; made, or taken up from the session, at first use."""
         if self._transcript is None:
             self._transcript = Transcript(self.engine, self.template, tuple(tool.spec for tool in self.tools), self._options())
-            start = [Message("system", self.system)] if self.system else []
-            kept = self.session.messages() if self.session is not None else []
-            self._take_up(self._transcript, start, kept)
+            self._take_up(self._transcript)
         return self._transcript
 
     def _options(self) -> dict[str, Any]:
         """The variables for the template that switch thinking, and those of the script."""
         profile = self.template.profile
-        switch: Mapping[str, Any] = {}
-        if self._thinking is not None:
-            switch = profile.thinking_on if self._thinking else profile.thinking_off
+        switch = {None: {}, True: profile.thinking_on, False: profile.thinking_off}[self._thinking]
         return {**switch, **self._template_options}
 
     def tool(self, name: str) -> Tool | None:
         """The tool of this name."""
         return next((tool for tool in self.tools if tool.name == name), None)
 
-    def _take_up(self, transcript: Transcript, start: Sequence[Message], kept: Sequence[StoredMessage]) -> None:
-        """The messages of a session; their tokens too, where this very model generated them."""
-        stored = [s for s in kept if s.message.role != "system"]
+    def _take_up(self, transcript: Transcript) -> None:
+        """The messages of the session; their tokens too, where this very model generated them."""
+        start = [Message("system", self.system)] if self.system else []
+        stored = [s for s in self.session.messages() if s.message.role != "system"] if self.session is not None else []
         fingerprint = self.engine.file.identity
         messages = [*start, *_answered(s.message for s in stored)]
         same = len(messages) == len(start) + len(stored)
@@ -279,7 +274,7 @@ class Agent:
         if len(messages) > len(start):
             transcript.rebuild(messages, turns)
         else:
-            transcript.messages = list(start)
+            transcript.messages = start
         transcript.held = unanswered
 
     def _open_template(self) -> ChatTemplate:
@@ -307,11 +302,9 @@ def _tools(wanted: Iterable[Any], root: Path) -> tuple[Tool, ...]:
     made: list[Tool] = []
     for thing in [wanted] if isinstance(wanted, str) else wanted:
         made += builtin([thing], root=root) if isinstance(thing, str) else [as_tool(thing)]
-    seen: set[str] = set()
-    for tool in made:
-        if tool.name in seen:
-            raise SprigError(f"there are two tools called {tool.name!r}; give one another name: @tool(name=...)")
-        seen.add(tool.name)
+    names = [tool.name for tool in made]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise SprigError(f"there are two tools called {twice!r}; give one another name: @tool(name=...)")
     return tuple(made)
 
 

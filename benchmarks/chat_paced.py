@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.engine.steps import EndStep, Step, TextStep
+from agent.engine.handle import EndStep, Step, TextStep
 from agent.events import Prefill
 from benchmarks.chat_text import RATE, pieces
 from tests.fixtures.fake_engine import FakeEngine

@@ -29,18 +29,10 @@ _END_SECONDS = 10  # that a worker gets to end: it may be writing a prefix
 
 
 class WorkerConnection:
-    """A worker, from its start to its end. Its requests may come from several threads.
-
-    Args:
-        nice: how far its computation stands back behind other programs, from 0 to 19.
-
-    Attributes:
-        child: the worker's process.
-        ended: why the worker is gone, in one line; None while it is there.
-    """
+    """A worker, from its start to its end. Its requests may come from several threads."""
 
     def __init__(self, nice: int) -> None:
-        self.ended: str | None = None
+        self.ended: str | None = None  # why the worker is gone, in one line
         self._closed = False
         self._lock = threading.Lock()
         self._send_lock = threading.Lock()
@@ -134,11 +126,7 @@ class WorkerConnection:
 
 
 class Request:
-    """A request to a worker.
-
-    Attributes:
-        answers: those that have come and are not read yet; the connection's thread puts them there.
-    """
+    """A request to a worker, and the answers to it that have come and are not read yet."""
 
     def __init__(self, connection: WorkerConnection, number: int) -> None:
         self.number = number

@@ -16,8 +16,8 @@ from typing import Any
 from agent.device.machine import available_memory, cores
 from agent.engine.connection import Request, WorkerConnection
 from agent.engine.sampling import Sampling
-from agent.engine.steps import EndStep, Step, step_of
 from agent.errors import EngineError, SprigError
+from agent.events import Prefill
 from agent.home import home
 from agent.messages import Segment
 from agent.models.file import ModelFile, read_model
@@ -39,6 +39,28 @@ class Loaded:
     partial_rollback: bool  # whether a conversation can be taken back to any token for nothing
     seconds: float  # that llama.cpp took
     resident: int  # bytes that its process held then
+
+
+@dataclass(frozen=True, slots=True)
+class TextStep:
+    """Tokens that were chosen, and their text with control tokens written out."""
+
+    ids: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndStep:
+    """The answer is over."""
+
+    reason: str  # "stop", "length", "time", "context", "loop", "stuck", "cancelled" or "failed"
+    why: str  # of "failed", in one line
+    timing: Mapping[str, Any]  # see agent.engine.job.Timing
+    resident: int  # bytes of the worker
+    seed: int  # of the draws
+
+
+Step = Prefill | TextStep | EndStep
 
 
 class Engine:
@@ -160,17 +182,15 @@ class Engine:
                 self._connection = WorkerConnection(self._nice)
                 self._load = self._connection.ask(self._load_message)
 
-    def tokenize(self, segments: Sequence[Segment], *, after: int | None = None) -> list[list[int]]:
-        """Token ids of each segment. What is not trusted never yields a control token or a mark of the chat format.
+    def tokenize(self, segments: Sequence[Segment], *, after: int | None = None) -> list[int]:
+        """Token ids of the segments of a prompt. What is not trusted never yields a control token or a mark of the chat format.
 
-        Args:
-            segments: of a prompt.
-            after: the token in front of them; None at the start of a conversation, where BOS is put if the model wants it and
-                the text does not begin with it.
+        ``after`` is the token in front of them; None at the start of a conversation, where BOS is put if the model wants it and
+        the text does not begin with it.
         """
         self.wait()
         message = {"op": "tokenize", "segments": [[s.text, s.trusted] for s in segments], "after": after}
-        return [list(ids) for ids in self._connection.ask(message).answer(_STALLED)["ids"]]
+        return list(self._connection.ask(message).answer(_STALLED)["ids"])
 
     def generate(
         self,
@@ -217,7 +237,7 @@ class Engine:
                     asked = True
                     request.cancel()
                 if message := request.answer(_STALLED, None if asked else cancelled):
-                    step = step_of(message)
+                    step = _step(message)
                     ended = isinstance(step, EndStep)
                     yield step
         finally:
@@ -264,3 +284,12 @@ def _library() -> str:
                 status = (Path(folder) / "lib" / name).stat()
                 return f"{status.st_size} {status.st_mtime_ns}"
     return "unknown"
+
+
+def _step(message: Mapping[str, Any]) -> Step:
+    """A worker's message as a step."""
+    if message["event"] == "prefill":
+        return Prefill(message["done"], message["total"], message["cached"])
+    if message["event"] == "text":
+        return TextStep(tuple(message["ids"]), message["text"])
+    return EndStep(message["reason"], message["why"], message["timing"], message["resident"], message["seed"])

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from agent.engine.llama import Context, LlamaModel
@@ -54,14 +54,7 @@ class Timing:
 
 @dataclass(slots=True)
 class GenerationJob:
-    """One answer and how far it is.
-
-    Attributes:
-        pending: tokens to compute, from ``fed`` on; the logits of the last one choose what comes next.
-        out: tokens chosen and not yet told to the parent.
-        ended: why the answer is over; empty while it is not.
-        told: when the parent was told of new text.
-    """
+    """One answer and how far it is."""
 
     id: int
     owner: str
@@ -78,13 +71,13 @@ class GenerationJob:
     timing: Timing
     sampler: Sampler = field(init=False)
     slot: Slot | None = None
-    pending: list[int] = field(default_factory=list)
+    pending: list[int] = field(default_factory=list)  # to compute, from ``fed`` on; the last one's logits choose what comes next
     fed: int = 0
-    out: list[int] = field(default_factory=list)
+    out: list[int] = field(default_factory=list)  # chosen and not yet told to the parent
     generated: list[int] = field(default_factory=list)
     thought: int = 0
-    ended: str = ""
-    told: float = 0.0
+    ended: str = ""  # why the answer is over
+    told: float = 0.0  # when the parent was told of new text
     _decoder: codecs.IncrementalDecoder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -170,19 +163,16 @@ class GenerationJob:
         previous = self.pending[-1] if self.pending else (self.tokens[-1] if self.tokens else None)
         follow = self.constraint.peek("".join(text for text, _ in stretches))
         starts = _WORD_STARTS if follow is None else sorted(follow)[:12] or ("",)  # of "", nothing comes behind it
-        ways = [self._ids([*stretches, (start, False)] if start else stretches, previous) for start in starts]
+        ways = [self.model.tokenize([*stretches, (start, False)] if start else stretches, after=previous) for start in starts]
         kept = reduce(lambda kept, ids: kept[: common(kept, ids)], ways)
         ends = list(accumulate(len(self.model.piece(token)) for token in kept))
         return kept[: bisect_right(ends, sum(len(text.encode()) for text, _ in stretches))]
-
-    def _ids(self, segments: Sequence[tuple[str, bool]], after: int | None) -> list[int]:
-        return list(chain.from_iterable(self.model.tokenize(segments, after=after)))
 
     def _thinking_budget(self) -> None:
         if self.max_thinking is None or self.constraint is None or self.thought <= self.max_thinking:
             return
         close = self.constraint.close_thinking()
-        self._queue(self._ids([(close, True)], self.pending[-1]) if close else [])
+        self._queue(self.model.tokenize([(close, True)], after=self.pending[-1]) if close else [])
         self.thought = 0
 
     @property

@@ -30,27 +30,16 @@ class LlamaError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ContextSettings:
-    """How a context is made.
+    """How a context is made."""
 
-    Attributes:
-        n_ctx: tokens of all sequences together.
-        n_seq: sequences.
-        n_batch: tokens of one decode.
-        threads: of the computation.
-        cache: "f16" or "q8_0", the type of K and V.
-        flash: compute attention in one pass, without keeping its scores; quantized V needs it.
-        embeddings: compute embeddings, not logits.
-        n_outputs: rows of one decode whose result is kept; by default one for each sequence.
-    """
-
-    n_ctx: int
+    n_ctx: int  # tokens of all sequences together
     n_seq: int
-    n_batch: int
+    n_batch: int  # tokens of one decode
     threads: int
-    cache: str
-    flash: bool
-    embeddings: bool = False
-    n_outputs: int | None = None
+    cache: str  # "f16" or "q8_0", the type of K and V
+    flash: bool  # compute attention in one pass, without keeping its scores; quantized V needs it
+    embeddings: bool = False  # compute these, not logits
+    n_outputs: int | None = None  # rows of one decode whose result is kept; by default one for each sequence
 
 
 class LlamaModel:
@@ -88,7 +77,7 @@ class LlamaModel:
         )
         self._pieces: dict[int, bytes] = {}
         self._attributes: dict[int, int] = {}
-        self._tokenizer = Tokenizer(self)
+        self.tokenize = Tokenizer(self).tokenize
 
     def key(self, name: str) -> str:
         """A metadata value as text; empty when there is none."""
@@ -146,10 +135,6 @@ class LlamaModel:
 
         return np.array([piece[0] if (piece := self.piece(token)) else 256 for token in range(self.n_vocab)], np.int64)
 
-    def tokenize(self, segments: Sequence[tuple[str, bool]], *, after: int | None = None) -> list[list[int]]:
-        """Token ids of each segment; ``after`` is the token in front of the first one, None at the start of a sequence."""
-        return self._tokenizer.tokenize(segments, after)
-
     def raw_tokenize(self, text: str | bytes, *, parse_special: bool, add_special: bool = False) -> list[int]:
         """Token ids of a text as llama.cpp sees it; ``add_special`` puts BOS and EOS where the model wants them."""
         raw = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
@@ -173,22 +158,18 @@ class Tokenizer:
         self._prefixed = lib.llama_vocab_type(vocab) == _SPM and model.key("tokenizer.ggml.add_space_prefix") != "false"
         self._nfc = model.key("tokenizer.ggml.pre").startswith("qwen")
 
-    def tokenize(self, segments: Sequence[tuple[str, bool]], after: int | None) -> list[list[int]]:
-        out: list[list[int]] = []
-        previous = after
+    def tokenize(self, segments: Sequence[tuple[str, bool]], *, after: int | None = None) -> list[int]:
+        """Token ids of the segments; ``after`` is the token in front of the first one, None at the start of a sequence."""
+        ids: list[int] = []
         for text, trusted in segments:
-            ids: list[int] = []
             for part in self._parts(text, trusted):
-                ids += self._one(part, trusted, previous)
-                previous = ids[-1] if ids else previous
-            out.append(ids)
-        if after is None and self.bos is not None and out:
-            flat = [i for ids in out for i in ids[:2]][:2]
-            if not flat or flat[0] != self.bos:
-                out[0].insert(0, self.bos)
-            elif flat == [self.bos, self.bos]:
-                next(ids for ids in out if ids).pop(0)
-        return out
+                ids += self._one(part, trusted, ids[-1] if ids else after)
+        if after is None and self.bos is not None:
+            if ids[:1] != [self.bos]:
+                ids.insert(0, self.bos)
+            elif ids[1:2] == [self.bos]:
+                del ids[0]
+        return ids
 
     def _parts(self, text: str, trusted: bool) -> list[str]:
         if trusted:
