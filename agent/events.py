@@ -198,16 +198,6 @@ class Done:
 
 
 Event = (
-    Loading
-    | Prefill
-    | Text
-    | Thought
-    | CallForming
-    | CallReady
-    | CallRefused
-    | ToolProgress
-    | ToolDone
-    | Compacted
-    | Problem
+    Loading | Prefill | Text | Thought | CallForming | CallReady | CallRefused | ToolProgress | ToolDone | Compacted | Problem
     | Done
-)
+)  # fmt: skip

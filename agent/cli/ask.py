@@ -180,6 +180,5 @@ def _session(wanted: str | None, stack: ExitStack) -> Session | None:
         return None
     from agent.sessions.store import Store
 
-    store = Store()
-    stack.callback(store.close)
+    store = stack.enter_context(Store())
     return find_session(store, wanted) or store.create()

@@ -142,11 +142,9 @@ def _keys(found: Inspection) -> list[str]:
 
 
 def _tensors(found: Inspection) -> list[str]:
-    def shape(dims: Sequence[int]) -> str:
-        return " x ".join(map(str, dims)) or "scalar"
-
     width = min(44, max((len(display(t.name)) for t in found.tensors), default=0))
     lines = [f"tensors ({len(found.tensors)})"]
     for t in found.tensors:
-        lines.append(f"  {fit(t.name, width):<{width}}  {shape(t.shape):>16}  {fit(t.type, 7):<7} {human_size(t.nbytes):>8}")
+        shape = " x ".join(map(str, t.shape)) or "scalar"
+        lines.append(f"  {fit(t.name, width):<{width}}  {shape:>16}  {fit(t.type, 7):<7} {human_size(t.nbytes):>8}")
     return lines
