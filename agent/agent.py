@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +17,13 @@ from agent.events import Done, Event, Loading, Problem, Result
 from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message
-from agent.sessions.records import StoredMessage
 from agent.sessions.session import Session
 from agent.sessions.store import Store
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
 from agent.tools.define import Tool, as_tool
-from agent.turn.log import logged
 from agent.turn.output import Output
 from agent.turn.parts import Parts
-from agent.turn.run import Run
+from agent.turn.run import Run, logged
 from agent.turn.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -79,25 +77,21 @@ class Agent:
         self.limits = limits if limits is not None else Limits()
         self.constrain = constrain
         self.max_thinking = max_thinking
-        self._own_engine = not isinstance(model, Engine)
+        self._thinking, self._template_options = thinking, dict(template_options or {})
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._closed = False
-        self._opened = ExitStack()  # what is closed with the agent
-        self._store: Store | None = None
-        self.engine = model if isinstance(model, Engine) else Engine(model, **dict(engine or {}))
-        try:
-            self.sampling = Sampling.for_model(self.engine.file.sampling, **dict(sampling or {}))
-            self.notes: list[str] = []
-            self.template = self._open_template()
-            self._thinking, self._template_options = thinking, dict(template_options or {})
-            self.session = self._open_session(session)
+        self._transcript: Transcript | None = None
+        self.notes: list[str] = []
+        with ExitStack() as opened:
+            self.session = opened.enter_context(Store()).open(session) if isinstance(session, str) else session
+            self.engine = model if isinstance(model, Engine) else opened.enter_context(Engine(model, **dict(engine or {})))
             self.conversation = self.engine.conversation()
-            self._transcript: Transcript | None = None
-        except BaseException:
-            if self._own_engine:
-                self.engine.close()
-            raise
+            if self.engine is model:
+                opened.callback(lambda: self.engine.forget(self.conversation))
+            self.sampling = Sampling.for_model(self.engine.file.sampling, **dict(sampling or {}))
+            self.template = opened.enter_context(self._open_template())
+            self._opened = opened.pop_all()  # what is closed with the agent, the last first
 
     @classmethod
     def from_settings(cls, settings: Settings | str | Path | None = None, **overrides: Any) -> Agent:
@@ -126,6 +120,7 @@ class Agent:
                 arguments["tools"] = [*arguments["tools"], *servers.tools()]
             agent = cls(**arguments)
             agent.notes += notes
+            stack.push(agent._opened)
             agent._opened = stack.pop_all()
         return agent
 
@@ -234,17 +229,8 @@ class Agent:
 
     def close(self) -> None:
         """End the child processes. An engine that was handed in stays open."""
-        if self._closed:
-            return
         self._closed = True
         self._cancelled.set()
-        self.template.close()
-        if self._own_engine:
-            self.engine.close()
-        else:
-            self.engine.forget(self.conversation)
-        if self._store is not None:
-            self._store.close()
         self._opened.close()
 
     def __enter__(self) -> Agent:
@@ -257,26 +243,23 @@ class Agent:
         """The conversation's tokens; made, or taken up from the session, at first use."""
         if self._transcript is None:
             self._transcript = Transcript(self.engine, self.template, tuple(tool.spec for tool in self.tools), self._options())
-            start = [Message("system", self.system)] if self.system else []
-            kept = self.session.messages() if self.session is not None else []
-            self._take_up(self._transcript, start, kept)
+            self._take_up(self._transcript)
         return self._transcript
 
     def _options(self) -> dict[str, Any]:
         """The variables for the template that switch thinking, and those of the script."""
         profile = self.template.profile
-        switch: Mapping[str, Any] = {}
-        if self._thinking is not None:
-            switch = profile.thinking_on if self._thinking else profile.thinking_off
+        switch = {None: {}, True: profile.thinking_on, False: profile.thinking_off}[self._thinking]
         return {**switch, **self._template_options}
 
     def tool(self, name: str) -> Tool | None:
         """The tool of this name."""
         return next((tool for tool in self.tools if tool.name == name), None)
 
-    def _take_up(self, transcript: Transcript, start: Sequence[Message], kept: Sequence[StoredMessage]) -> None:
-        """The messages of a session; their tokens too, where this very model generated them."""
-        stored = [s for s in kept if s.message.role != "system"]
+    def _take_up(self, transcript: Transcript) -> None:
+        """The messages of the session; their tokens too, where this very model generated them."""
+        start = [Message("system", self.system)] if self.system else []
+        stored = [s for s in self.session.messages() if s.message.role != "system"] if self.session is not None else []
         fingerprint = self.engine.file.identity
         messages = [*start, *_answered(s.message for s in stored)]
         same = len(messages) == len(start) + len(stored)
@@ -291,33 +274,25 @@ class Agent:
         if len(messages) > len(start):
             transcript.rebuild(messages, turns)
         else:
-            transcript.messages = list(start)
+            transcript.messages = start
         transcript.held = unanswered
 
     def _open_template(self) -> ChatTemplate:
         file = self.engine.file
         cache = home() / "cache" / "templates"
+        note = "the model has no chat template; ChatML stands in for it, and the answers may be poor"
         if file.template:
-            template = None
             try:
                 template = ChatTemplate(file.template, bos=file.bos, eos=file.eos, cache=cache)
                 if template.profile.error is None:
                     return template
+                template.close()
                 why = template.profile.error
             except TemplateError as e:
                 why = str(e)
-            if template is not None:
-                template.close()
-            self.notes.append(f"the model's chat template cannot be used ({why}); ChatML stands in for it")
-        else:
-            self.notes.append("the model has no chat template; ChatML stands in for it, and the answers may be poor")
+            note = f"the model's chat template cannot be used ({why}); ChatML stands in for it"
+        self.notes.append(note)
         return ChatTemplate(CHATML_FALLBACK, bos=file.bos, eos=file.eos, cache=cache)
-
-    def _open_session(self, session: Session | str | None) -> Session | None:
-        if isinstance(session, str):
-            self._store = Store()
-            return self._store.open(session)
-        return session
 
 
 def _tools(wanted: Iterable[Any], root: Path) -> tuple[Tool, ...]:
@@ -327,11 +302,9 @@ def _tools(wanted: Iterable[Any], root: Path) -> tuple[Tool, ...]:
     made: list[Tool] = []
     for thing in [wanted] if isinstance(wanted, str) else wanted:
         made += builtin([thing], root=root) if isinstance(thing, str) else [as_tool(thing)]
-    seen: set[str] = set()
-    for tool in made:
-        if tool.name in seen:
-            raise SprigError(f"there are two tools called {tool.name!r}; give one another name: @tool(name=...)")
-        seen.add(tool.name)
+    names = [tool.name for tool in made]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise SprigError(f"there are two tools called {twice!r}; give one another name: @tool(name=...)")
     return tuple(made)
 
 

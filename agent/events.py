@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agent.messages import Message, ToolCall
@@ -183,18 +182,12 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        from dataclasses import asdict
-
-        data: Mapping[str, Any] = {
-            "text": self.text,
-            "reason": self.reason,
-            "calls": [
-                {"name": c.call.name, "arguments": dict(c.call.arguments), "ok": c.ok, "result": c.text, "seconds": c.seconds}
-                for c in self.calls
-            ],
-            "usage": asdict(self.usage),
-        }
-        return {**data, **({"error": self.error} if self.error else {})}
+        calls = [
+            {"name": c.call.name, "arguments": dict(c.call.arguments), "ok": c.ok, "result": c.text, "seconds": c.seconds}
+            for c in self.calls
+        ]
+        data = {"text": self.text, "reason": self.reason, "calls": calls, "usage": asdict(self.usage)}
+        return data | ({"error": self.error} if self.error else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,16 +198,6 @@ class Done:
 
 
 Event = (
-    Loading
-    | Prefill
-    | Text
-    | Thought
-    | CallForming
-    | CallReady
-    | CallRefused
-    | ToolProgress
-    | ToolDone
-    | Compacted
-    | Problem
+    Loading | Prefill | Text | Thought | CallForming | CallReady | CallRefused | ToolProgress | ToolDone | Compacted | Problem
     | Done
-)
+)  # fmt: skip

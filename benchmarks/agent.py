@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from agent import Agent, Engine, Limits  # noqa: E402
+from agent.engine.handle import EndStep, TextStep  # noqa: E402
 from agent.engine.sampling import Sampling  # noqa: E402
-from agent.engine.steps import EndStep, TextStep  # noqa: E402
 from agent.files import human_size  # noqa: E402
 from agent.messages import Message, Segment  # noqa: E402
 from agent.tools.define import tool  # noqa: E402
@@ -249,7 +249,7 @@ def five_arguments(engine: Engine) -> None:
     with Agent(engine, tools=[water_beds], sampling={"temperature": 0, "seed": 1}) as agent:
         profile = agent.template.profile
         head = agent.template.head([Message("user", PLAN)], [water_beds.spec])
-        tokens = [i for ids in engine.tokenize(head) for i in ids]
+        tokens = engine.tokenize(head)
         spec = {
             "dialect": profile.dialect.to_dict(),
             "tools": [{"name": water_beds.name, "parameters": dict(water_beds.spec.parameters)}],
@@ -384,7 +384,7 @@ def main() -> None:
         with Engine(model, context=4096, conversations=1) as engine:
             print(f"\n{engine.file.name} {engine.file.type}, {os.cpu_count()} cores, Python {sys.version.split()[0]}.\n")
             print("| what | measured | asked |\n|---|---|---|")
-            prompt = [i for ids in engine.tokenize([Segment("Once upon a time there was a small robot", True)]) for i in ids]
+            prompt = engine.tokenize([Segment("Once upon a time there was a small robot", True)])
             decode(model, engine, prompt)
             second_turn(engine)
             five_arguments(engine)

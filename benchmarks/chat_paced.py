@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.engine.steps import EndStep, PrefillStep, Step, TextStep
+from agent.engine.handle import EndStep, Step, TextStep
+from agent.events import Prefill
 from benchmarks.chat_text import RATE, pieces
 from tests.fixtures.fake_engine import FakeEngine
 from tui.app import SprigApp
@@ -30,7 +31,7 @@ class PacedEngine(FakeEngine):
     def generate(
         self, conversation: str, tokens: Sequence[int], *, cancelled: threading.Event | None = None, **job: Any
     ) -> Iterator[Step]:
-        yield PrefillStep(len(tokens), len(tokens), 0)
+        yield Prefill(len(tokens), len(tokens), 0)
         begun, count, stop = time.monotonic(), 0, cancelled or threading.Event()
         for count, piece in enumerate(pieces(), 1):
             if stop.wait(max(0.0, begun + count / RATE - time.monotonic())):

@@ -33,13 +33,10 @@ def launch(
     """Start ``python -m module`` from this installation, whatever the working directory holds.
 
     Args:
-        module: its dotted name; it has a function ``main``.
-        arguments: the command line behind it.
         environment: all that it finds there, apart from the place of this installation.
-        stdin, stdout, stderr: as subprocess has them. For stderr, a file is better than a pipe: what aborts may leave a helper
-            behind that holds a pipe open.
-        bare: start Python with nothing but the standard library, in ``/``, which is quicker; these descriptors
-            stay open for it.
+        stderr: better a file than a pipe: what aborts may leave a helper behind that holds a pipe open.
+        bare: start Python with nothing but the standard library, in ``/``, which is quicker, and call the module's ``main``;
+            these descriptors stay open for it.
 
     Raises:
         OSError: no process can be started.
@@ -76,14 +73,7 @@ def cause(status: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a child ended.
-
-    Attributes:
-        status: its exit status; negative, the signal that killed it.
-        output: its standard output.
-        log: the end of its standard error.
-        timed_out: whether it was killed because its time was up.
-    """
+    """How a child ended: ``status`` is negative for the signal that killed it, ``log`` is the end of its standard error."""
 
     status: int
     output: bytes
@@ -94,14 +84,9 @@ class Ended:
 def run_module(
     module: str, arguments: Sequence[str], stdin: bytes, timeout: float, environment: Mapping[str, str] | None = None
 ) -> Ended:
-    """Run a module of this installation in a child process and wait for it.
+    """Run a module of this installation in a child process and wait for it, ``timeout`` seconds at most.
 
-    Args:
-        module: its dotted name.
-        arguments: the command line behind it.
-        stdin: what it reads; small.
-        timeout: seconds until it is killed.
-        environment: set on top of this process's own.
+    ``stdin`` is what it reads, and small. ``environment`` is set on top of this process's own.
     """
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})}
     with tempfile.TemporaryFile() as log:
@@ -113,8 +98,7 @@ def run_module(
             timed_out = True
             child.kill()
             output, _ = child.communicate()
-        except BaseException:
-            child.kill()
+        finally:
+            child.kill()  # nothing, when it has ended
             child.wait()
-            raise
         return Ended(child.returncode, output, tail(log), timed_out)

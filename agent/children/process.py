@@ -26,6 +26,7 @@ from agent.children.wire import frame
 from agent.errors import SprigError
 
 KEEP = 1 << 16  # bytes of output that are kept: half of the beginning, half of the end
+_KEEP_ANSWER = 1 << 23  # bytes of a function's answer
 GRACE = 2.0  # seconds from SIGTERM to SIGKILL
 _PATIENCE = 5.0  # seconds that the supervisor gets on top of its own deadline
 _POLL = 0.05
@@ -39,26 +40,16 @@ class ProcessError(SprigError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finished:
-    """How a process ended.
+    """How a process ended."""
 
-    Attributes:
-        status: exit status; negative, the signal that ended it; None when even that is not known.
-        output: the beginning and the end of what it wrote, with a line between them that says how much is missing.
-        cut: bytes of the output that are missing.
-        seconds: how long it took.
-        timed_out, cancelled: whether it was ended for that reason.
-        confined: what held it, as ``report`` says it.
-        left: processes that it left behind and that were killed.
-    """
-
-    status: int | None
-    output: bytes
-    cut: int
-    seconds: float
+    status: int | None  # exit status; negative, the signal that ended it; None when even that is not known
+    output: bytes  # the beginning and the end of what it wrote, with a line between them that says how much is missing
+    cut: int  # bytes of the output that are missing
+    seconds: float  # that it took
     timed_out: bool
     cancelled: bool
-    confined: str
-    left: int
+    confined: str  # what held it, as ``report`` says it
+    left: int  # processes that it left behind and that were killed
 
 
 class Ring:
@@ -105,34 +96,28 @@ def run_command(
     seconds: float,
     cancelled: threading.Event | None = None,
     wild: Sequence[int] = (),
-    keep: int = KEEP,
 ) -> Finished:
     """Run a program without a shell, in ``folder``, confined, with a private folder for HOME and temporary files.
 
     Args:
-        argv: the program and its arguments.
-        folder: where it runs.
-        rules: what it may reach and take.
         seconds: until it is told to end; two more, and it is killed.
         cancelled: ends it when it is set.
         wild: which of the arguments have wildcards, to be replaced by the names that match; not under bubblewrap.
-        keep: bytes of output, half of the beginning and half of the end.
 
     Raises:
         ProcessError: it could not be started.
     """
     held = report()
-    with private_folder() as private:
+    with tempfile.TemporaryDirectory(prefix="sprig-", ignore_cleanup_errors=True) as private:
+        private = os.path.realpath(private)
         rules = dataclasses.replace(rules, write=(*rules.write, private))
         job = {"argv": list(argv), "environment": clean_environment(private), "folder": str(folder), "wild": list(wild)}
         if held == "bubblewrap":
             job["bubblewrap"] = _bubblewrap()
-        return _run(job, rules, held.split("+"), seconds, cancelled, keep)
+        return _run(job, rules, held.split("+"), seconds, cancelled, KEEP)
 
 
-def run_function(
-    function: str, payload: Any, rules: Rules, *, seconds: float, cancelled: threading.Event | None = None, keep: int = 1 << 22
-) -> Any:
+def run_function(function: str, payload: Any, rules: Rules, *, seconds: float, cancelled: threading.Event | None = None) -> Any:
     """Run ``module:function`` of Sprig on a JSON value in a confined process, and give back the JSON value it returns.
 
     Raises:
@@ -140,7 +125,7 @@ def run_function(
     """
     job = {"module": function, "payload": payload, "folder": "/"}
     packages = (*rules.read, *sandbox.system_paths(), PACKAGES)
-    done = _run(job, dataclasses.replace(rules, read=packages), report().split("+"), seconds, cancelled, 2 * keep)
+    done = _run(job, dataclasses.replace(rules, read=packages), report().split("+"), seconds, cancelled, _KEEP_ANSWER)
     if done.cancelled:
         raise ProcessError("cancelled")
     if done.timed_out or done.status == -signal.SIGXCPU:
@@ -153,13 +138,6 @@ def run_function(
     if "error" in answer:
         raise ProcessError(str(answer["error"]))
     return answer["value"]
-
-
-@contextlib.contextmanager
-def private_folder() -> Any:
-    """A folder of one call's own, gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="sprig-", ignore_cleanup_errors=True) as folder:
-        yield os.path.realpath(folder)
 
 
 @functools.cache

@@ -32,37 +32,22 @@ UNLIMITED = -1  # of a limit: what the system sets
 
 @dataclass(frozen=True, slots=True)
 class ResourceLimits:
-    """What one process and what it starts may take.
+    """What one process and what it starts may take."""
 
-    Attributes:
-        memory: bytes of address space.
-        cpu: seconds of processor time.
-        file_size: bytes of one written file.
-        processes: how many more than this user has already (the kernel does not hold root to it).
-        files: open at once.
-    """
-
-    memory: int = 1 << 30
-    cpu: int = 60
-    file_size: int = 1 << 28
-    processes: int = 64
-    files: int = 256
+    memory: int = 1 << 30  # bytes of address space
+    cpu: int = 60  # seconds of processor time
+    file_size: int = 1 << 28  # bytes of one written file
+    processes: int = 64  # how many more than this user has already (the kernel does not hold root to it)
+    files: int = 256  # open at once
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a confined process may reach.
+    """What a confined process may reach."""
 
-    Attributes:
-        read: files and folders that may be read and executed, with all below them.
-        write: folders that may be read and written, with all below them.
-        network: whether it may open sockets.
-        limits: what it may take.
-    """
-
-    read: tuple[str, ...] = ()
-    write: tuple[str, ...] = ()
-    network: bool = False
+    read: tuple[str, ...] = ()  # files and folders that may be read and executed, with all below them
+    write: tuple[str, ...] = ()  # folders that may be read and written, with all below them
+    network: bool = False  # whether it may open sockets
     limits: ResourceLimits = ResourceLimits()
 
     @classmethod
@@ -97,28 +82,25 @@ def _libc() -> Any:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _prctl(option: int, argument: Any, *rest: Any) -> bool:
-    padded = (*rest, *(ctypes.c_ulong(0),) * (3 - len(rest)))
-    return bool(_libc().prctl(ctypes.c_int(option), argument, *padded) == 0)
+def _prctl(option: int, argument: int, pointer: Any = None) -> bool:
+    with suppress(AttributeError, OSError):
+        rest = (ctypes.c_ulong(0), ctypes.c_ulong(0))
+        return bool(_libc().prctl(ctypes.c_int(option), ctypes.c_ulong(argument), pointer, *rest) == 0)
+    return False
 
 
 def become_subreaper() -> bool:
     """Let orphaned descendants become children of this process, so that it can end them. Linux 3.4."""
-    with suppress(AttributeError, OSError):
-        return _prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
-    return False
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(signal_number: int) -> None:
-    with suppress(AttributeError, OSError):
-        _prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal_number))
+    _prctl(_PR_SET_PDEATHSIG, signal_number)
 
 
 def no_new_privileges() -> bool:
     """No program that this process starts gains rights, as setuid programs do. Linux 3.5."""
-    with suppress(AttributeError, OSError):
-        return _prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
-    return False
+    return _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def set_limits(limits: ResourceLimits) -> None:
@@ -258,7 +240,7 @@ def seccomp(network: bool) -> bool:
         return False
     code = ctypes.create_string_buffer(program, len(program))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
-    return _prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), header)
+    return _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header)
 
 
 def _filter(machine: _Machine, network: bool) -> list[bytes]:
@@ -287,19 +269,12 @@ def _filter(machine: _Machine, network: bool) -> list[bytes]:
 
 
 def confine(rules: Rules, layers: Iterable[str] = ("landlock", "seccomp")) -> str:
-    """Put this process under the rules, for good, with those of the two layers that are named.
-
-    Returns:
-        what is in force: "landlock+seccomp", "landlock", "seccomp" or "none".
-    """
+    """Put this process under the rules, for good; returns which of the layers are in force: "landlock+seccomp" ... "none"."""
     set_limits(rules.limits)
     no_new_privileges()
     wanted = set(layers)
-    held = []
-    if "landlock" in wanted and landlock(rules):
-        held.append("landlock")
-    if "seccomp" in wanted and seccomp(rules.network):
-        held.append("seccomp")
+    held = ["landlock"] if "landlock" in wanted and landlock(rules) else []
+    held += ["seccomp"] if "seccomp" in wanted and seccomp(rules.network) else []
     return "+".join(held) or "none"
 
 

@@ -162,7 +162,8 @@ def supervise(child: int, lifeline: int, seconds: float | None, grace: float) ->
     timed_out = False
     if not watch.until([lifeline], deadline):
         timed_out = deadline is not None and time.monotonic() >= deadline
-        _signal_group(child, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGTERM)
         watch.until([], time.monotonic() + grace)
     left = end_descendants(child, watch.reap)
     return {"status": watch.status, "timed_out": timed_out, "left": left}
@@ -198,11 +199,6 @@ class _Watch:
                     return
                 if pid == self.child:
                     self.status = os.waitstatus_to_exitcode(status)
-
-
-def _signal_group(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
 
 
 def end_descendants(session: int, reap: Callable[[], None]) -> int:

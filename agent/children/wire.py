@@ -15,12 +15,7 @@ _PART = 1 << 18  # bytes of one read
 
 
 def frame(message: Mapping[str, Any], errors: str = "surrogatepass") -> bytes:
-    """A message as it goes over the wire.
-
-    Args:
-        message: what JSON can hold.
-        errors: what becomes of a lone surrogate, as ``str.encode`` takes it.
-    """
+    """A message as it goes over the wire; ``errors`` says what becomes of a lone surrogate, as in ``str.encode``."""
     raw = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", errors)
     return _LENGTH.pack(len(raw)) + raw
 
@@ -31,8 +26,7 @@ class Wire:
     ``send`` may be called from several threads when each call is guarded by the caller; ``receive`` belongs to one.
 
     Args:
-        source: descriptor that is read.
-        sink: descriptor that is written; by default the same, a socket.
+        source, sink: descriptors that are read and written; by default the same, a socket.
         most: bytes of a message that are accepted.
     """
 

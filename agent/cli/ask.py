@@ -6,6 +6,7 @@ import json
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,11 +89,7 @@ def _run(agent: Agent, text: str, schema: Any, out: console.Console) -> Result:
     from agent.cli.lines import EventLines
     from agent.events import Done
 
-    def write(piece: str) -> None:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-
-    lines = EventLines(None if out.json else write, out.say)
+    lines = EventLines(None if out.json else partial(print, end="", flush=True), out.say)
     result = None
     try:
         for event in agent.stream(text, schema=schema):
@@ -118,12 +115,10 @@ def _approve(request: ApprovalRequest, agent: Agent, file: SettingsFile[Settings
             terminal.open(encoding="utf-8", errors="replace") as keyboard,
             terminal.open("w", encoding="utf-8", errors="replace") as screen,
         ):
-
-            def say(text: str) -> None:
-                print(text, file=screen, flush=True)
+            say = partial(print, file=screen, flush=True)
 
             def read(prompt: str) -> str | None:
-                print(prompt, end="", file=screen, flush=True)
+                say(prompt, end="")
                 return keyboard.readline() or None
 
             forget_typed(keyboard)
@@ -185,6 +180,5 @@ def _session(wanted: str | None, stack: ExitStack) -> Session | None:
         return None
     from agent.sessions.store import Store
 
-    store = Store()
-    stack.callback(store.close)
+    store = stack.enter_context(Store())
     return find_session(store, wanted) or store.create()

@@ -23,12 +23,7 @@ FAILED, INTERRUPTED = 1, 130
 
 
 class Console:
-    """The two streams of one command.
-
-    Attributes:
-        json: the result is one JSON object.
-        verbose: log lines and tracebacks are shown.
-    """
+    """The two streams of one command. ``json``: the result is one object. ``verbose``: log lines and tracebacks are shown."""
 
     def __init__(self, *, json: bool = False, verbose: bool = False) -> None:
         self.json, self.verbose = json, verbose
@@ -81,16 +76,12 @@ def command(*, json: bool, verbose: bool) -> Iterator[Console]:
         # The reader has left (`sprig inspect x | head`); the interpreter's last flush must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(FAILED) from None
-    except SprigError as e:
-        _fail(console, type(e).__name__, _one_line(e))
-        raise SystemExit(FAILED) from None
-    except MemoryError:
-        _fail(console, "MemoryError", "out of memory; close other programs or take a smaller model")
-        raise SystemExit(FAILED) from None
-    except OSError as e:
-        _fail(console, type(e).__name__, _one_line(e))
-        raise SystemExit(FAILED) from None
     except Exception as e:
-        hint = "" if verbose else " (a fault in Sprig: -v shows where; please report it)"
-        _fail(console, type(e).__name__, f"{type(e).__name__}: {_one_line(e)}{hint}")
+        kind, message = type(e).__name__, _one_line(e)
+        if isinstance(e, MemoryError):
+            kind, message = "MemoryError", "out of memory; close other programs or take a smaller model"
+        elif not isinstance(e, SprigError | OSError):
+            hint = "" if verbose else " (a fault in Sprig: -v shows where; please report it)"
+            message = f"{kind}: {message}{hint}"
+        _fail(console, kind, message)
         raise SystemExit(FAILED) from None

@@ -40,6 +40,11 @@ def _row(label: str, value: str) -> str:
     return f"  {label:<14}{fit(value, WIDTH - 16)}"
 
 
+def _rows(title: str, rows: Sequence[tuple[str, Any]]) -> list[str]:
+    lines = [_row(label, _number(value)) for label, value in rows if value is not None]
+    return [title, *lines] if lines else []
+
+
 def _head(found: Inspection) -> list[str]:
     form = f"GGUF {found.version}" if found.kind == "gguf" else "checkpoint; keys and vocabulary as its GGUF would have them"
     facts = f"{human_size(found.size)}, {count(found.n_weights)} weights, {found.bits_per_weight:.2f} bits per weight"
@@ -62,7 +67,7 @@ def _model(found: Inspection) -> list[str]:
         ("experts", f"{n}, {found.hyper('expert_used_count')} used" if (n := found.hyper("expert_count")) else None),
         ("licence", found.keys.get("general.license")),
     ]
-    return ["model", *(_row(label, _number(value)) for label, value in rows if value is not None)]
+    return _rows("model", rows)
 
 
 def _types(found: Inspection) -> list[str]:
@@ -105,8 +110,7 @@ def _origin(found: Inspection) -> list[str]:
         ("commit", keys.get("sprig.source.commit")),
         ("imatrix", f"{matrix}, {keys.get('quantize.imatrix.chunks_count', '?')} chunks" if matrix else None),
     ]
-    lines = [_row(label, str(value)) for label, value in rows if value is not None]
-    return ["made", *lines] if lines else []
+    return _rows("made", rows)
 
 
 def _arm(found: Inspection) -> list[str]:
@@ -138,11 +142,9 @@ def _keys(found: Inspection) -> list[str]:
 
 
 def _tensors(found: Inspection) -> list[str]:
-    def shape(dims: Sequence[int]) -> str:
-        return " x ".join(map(str, dims)) or "scalar"
-
     width = min(44, max((len(display(t.name)) for t in found.tensors), default=0))
     lines = [f"tensors ({len(found.tensors)})"]
     for t in found.tensors:
-        lines.append(f"  {fit(t.name, width):<{width}}  {shape(t.shape):>16}  {fit(t.type, 7):<7} {human_size(t.nbytes):>8}")
+        shape = " x ".join(map(str, t.shape)) or "scalar"
+        lines.append(f"  {fit(t.name, width):<{width}}  {shape:>16}  {fit(t.type, 7):<7} {human_size(t.nbytes):>8}")
     return lines

@@ -35,12 +35,7 @@ class EventLines:
     """Writes events as they come. Texts of a model, a tool or a file are made safe here."""
 
     def __init__(self, write: Callable[[str], Any] | None, say: Callable[[str], Any]) -> None:
-        """Prepare.
-
-        Args:
-            write: takes the answer piece by piece; None leaves it out.
-            say: takes whole lines on what happens beside it.
-        """
+        """``write`` takes the answer piece by piece, None leaves it out; ``say`` takes whole lines on what happens beside it."""
         self._write, self._say = write, say
         self._open = False  # whether the answer's last line is not ended
         self._said = time.monotonic()
@@ -93,15 +88,9 @@ class EventLines:
 def ask_in_lines(
     request: ApprovalRequest, say: Callable[[str], Any], read: Callable[[str], str | None]
 ) -> tuple[Answer, Rule | None] | None:
-    """A person's word about a call.
+    """A person's answer about a call, with a rule to keep when it was "always"; None when there is no more input.
 
-    Args:
-        request: the call, and why it is asked about.
-        say: takes lines.
-        read: takes a prompt and gives what was written; None at the end of the input.
-
-    Returns:
-        The answer, with a rule to keep when it was "always". None when there is no more input.
+    ``say`` takes lines; ``read`` takes a prompt and gives what was written, or None at the end of the input.
     """
     from agent.approval.offers import meaning, offer
     from agent.approval.policy import Answer

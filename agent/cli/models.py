@@ -23,16 +23,12 @@ models_app = typer.Typer(**SETTINGS, invoke_without_command=True, help="List, sh
 def models(ctx: typer.Context, json: Json = False, verbose: Verbose = False) -> None:
     """List, show and remove the models in the store (SPRIG_HOME/models)."""
     if not leave_to(ctx, json, verbose):
-        _list(json, verbose)
+        models_list(json, verbose)
 
 
 @models_app.command("list")
 def models_list(json: Json = False, verbose: Verbose = False) -> None:
     """List the models: size, recipe, architecture, context, whether one fits this machine's memory, source."""
-    _list(json, verbose)
-
-
-def _list(json: bool, verbose: bool) -> None:
     with console.command(json=json, verbose=verbose) as out:
         from agent.device import machine
 

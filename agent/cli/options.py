@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
@@ -15,10 +15,8 @@ import typer
 from agent.errors import SprigError
 
 if TYPE_CHECKING:
-    from agent.approval.policy import Rule
     from agent.sessions.store import Session, Store
     from agent.settings.values import Settings
-    from agent.tools.mcp.config import ServerConfig
 
 SETTINGS: dict[str, Any] = {
     "add_completion": False,
@@ -70,6 +68,15 @@ class AgentOptions:
 
     def over(self, settings: S) -> S:
         """The settings with what was said here. Its tools may be Tool objects too. Raises SprigError."""
+        mcp, rules = settings.mcp, settings.rules
+        if self.mcp:
+            from agent.tools.mcp.config import ServerConfig
+
+            mcp += tuple(server for text in self.mcp for server in ServerConfig.parse(text))
+        if self.allow:
+            from agent.approval.policy import Rule
+
+            rules += tuple(Rule("allow", pattern) for pattern in self.allow)
         said = {
             "model": self.model or os.environ.get("SPRIG_MODEL") or None,
             "system": self.system,
@@ -80,8 +87,8 @@ class AgentOptions:
         return replace(
             settings,
             **_given(**said),
-            mcp=(*settings.mcp, *_servers(self.mcp or ())),
-            rules=(*settings.rules, *_rules(self.allow or ())),
+            mcp=mcp,
+            rules=rules,
             sampling=replace(
                 settings.sampling, **_given(temperature=self.temperature, seed=self.seed, max_tokens=self.max_tokens)
             ),
@@ -145,20 +152,6 @@ def _tools(names: Sequence[str]) -> tuple[Any, ...]:
     if list(names) == ["none"]:
         return ()
     return tuple(tool for name in names for tool in (tools_of(Path(name)) if name.endswith(".py") else [name]))
-
-
-def _servers(texts: Sequence[str]) -> Iterator[ServerConfig]:
-    for text in texts:
-        from agent.tools.mcp.config import ServerConfig
-
-        yield from ServerConfig.parse(text)
-
-
-def _rules(patterns: Sequence[str]) -> Iterator[Rule]:
-    for pattern in patterns:
-        from agent.approval.policy import Rule
-
-        yield Rule("allow", pattern)
 
 
 def _given(**values: Any) -> dict[str, Any]:

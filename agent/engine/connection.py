@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 from agent.children.launch import launch, tail
 from agent.children.wire import Wire
@@ -28,23 +29,15 @@ _END_SECONDS = 10  # that a worker gets to end: it may be writing a prefix
 
 
 class WorkerConnection:
-    """A worker, from its start to its end. Its requests may come from several threads.
-
-    Args:
-        nice: how far its computation stands back behind other programs, from 0 to 19.
-
-    Attributes:
-        child: the worker's process.
-        ended: why the worker is gone, in one line; None while it is there.
-    """
+    """A worker, from its start to its end. Its requests may come from several threads."""
 
     def __init__(self, nice: int) -> None:
-        self.ended: str | None = None
+        self.ended: str | None = None  # why the worker is gone, in one line
         self._closed = False
         self._lock = threading.Lock()
         self._send_lock = threading.Lock()
         self._numbers = itertools.count(1)
-        self._requests: dict[int, Request] = {}
+        self._requests: WeakValueDictionary[int, Request] = WeakValueDictionary()  # one that nobody holds is not answered
         # Threads that spin while they wait for each other starve when another program wants the cores: a prompt then takes
         # several times as long. Asleep at once, they are a quarter slower on an idle machine. So they spin for some 0.1 ms.
         env = {"GOMP_SPINCOUNT": "10000", **os.environ, "GGML_NO_BACKTRACE": "1"}
@@ -60,12 +53,12 @@ class WorkerConnection:
         self._listener.start()
 
     def ask(self, message: Mapping[str, Any]) -> Request:
-        """Send a request; use it in a with statement, or end it."""
+        """Send a request. Its answers are kept as long as somebody holds it."""
         with self._lock:
             request = Request(self, next(self._numbers))
             self._requests[request.number] = request
         if self.ended is not None:
-            request.hear({"event": "dead"})
+            request.answers.put({"event": "dead"})
         self.send({**message, "id": request.number})
         return request
 
@@ -80,11 +73,6 @@ class WorkerConnection:
                 self.child.wait(_END_SECONDS)
         if self._closed:
             raise self.error()
-
-    def forget(self, number: int) -> None:
-        """Nobody waits for the answers to a request any more."""
-        with self._lock:
-            self._requests.pop(number, None)
 
     def error(self) -> EngineError:
         """Why there are no more answers."""
@@ -119,7 +107,7 @@ class WorkerConnection:
                 with self._lock:
                     request = self._requests.get(message.get("id", 0))
                 if request is not None:
-                    request.hear(message)
+                    request.answers.put(message)
         try:
             status = self.child.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -131,7 +119,7 @@ class WorkerConnection:
             self.ended = why
             waiting = list(self._requests.values())
         for request in waiting:
-            request.hear({"event": "dead"})
+            request.answers.put({"event": "dead"})
         with self._send_lock:
             self._socket.close()
         self._log.close()
@@ -143,21 +131,7 @@ class Request:
     def __init__(self, connection: WorkerConnection, number: int) -> None:
         self.number = number
         self._connection = connection
-        self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-
-    def __enter__(self) -> Request:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def end(self) -> None:
-        """Wait for no further answer."""
-        self._connection.forget(self.number)
-
-    def hear(self, message: dict[str, Any]) -> None:
-        """In the listening thread: an answer has come."""
-        self._answers.put(message)
+        self.answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
     def cancel(self) -> None:
         """Ask the worker to stop; what comes then is read as before."""
@@ -175,7 +149,7 @@ class Request:
             # A wish to stop comes from another thread, so the wait for a slow step is cut into short ones.
             wait = left if cancelled is None else min(_LOOK_SECONDS, left if left is not None else 1.0)
             with contextlib.suppress(queue.Empty):
-                return self._checked(self._answers.get(timeout=wait))
+                return self._checked(self.answers.get(timeout=wait))
             if cancelled is not None and cancelled.is_set():
                 return {}
             if end is not None and time.monotonic() >= end:
@@ -186,7 +160,7 @@ class Request:
 
     def _checked(self, message: dict[str, Any]) -> dict[str, Any]:
         if message["event"] in _LAST:
-            self._answers.put(message)  # for whoever else waits for this answer
+            self.answers.put(message)  # for whoever else waits for this answer
         if message["event"] == "dead":
             raise self._connection.error()
         if message["event"] == "failed":

@@ -16,8 +16,8 @@ from typing import Any
 from agent.device.machine import available_memory, cores
 from agent.engine.connection import Request, WorkerConnection
 from agent.engine.sampling import Sampling
-from agent.engine.steps import EndStep, Step, step_of
 from agent.errors import EngineError, SprigError
+from agent.events import Prefill
 from agent.home import home
 from agent.messages import Segment
 from agent.models.file import ModelFile, read_model
@@ -33,19 +33,34 @@ _RANGES = {"context": (1, 1 << 30), "threads": (1, 1024), "conversations": (1, 6
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model as it is in memory.
+    """A model as it is in memory."""
 
-    Attributes:
-        context: tokens of all conversations together.
-        partial_rollback: whether a conversation can be taken back to any token for nothing.
-        seconds: how long llama.cpp took.
-        resident: bytes that its process held then.
-    """
+    context: int  # tokens of all conversations together
+    partial_rollback: bool  # whether a conversation can be taken back to any token for nothing
+    seconds: float  # that llama.cpp took
+    resident: int  # bytes that its process held then
 
-    context: int
-    partial_rollback: bool
-    seconds: float
-    resident: int
+
+@dataclass(frozen=True, slots=True)
+class TextStep:
+    """Tokens that were chosen, and their text with control tokens written out."""
+
+    ids: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndStep:
+    """The answer is over."""
+
+    reason: str  # "stop", "length", "time", "context", "loop", "stuck", "cancelled" or "failed"
+    why: str  # of "failed", in one line
+    timing: Mapping[str, Any]  # see agent.engine.job.Timing
+    resident: int  # bytes of the worker
+    seed: int  # of the draws
+
+
+Step = Prefill | TextStep | EndStep
 
 
 class Engine:
@@ -149,12 +164,9 @@ class Engine:
             if message["event"] == "progress":
                 yield float(message["part"])
             else:
-                self._loaded = Loaded(
-                    message["n_ctx"], message["partial_rollback"], message["seconds"], message["resident"]
-                )  # fmt: skip
+                self._loaded = Loaded(**message["model"])
                 name, memory = self.file.name, self._loaded.resident / 1e6
                 log.info("%s loaded in %.1f s: %.0f MB of memory, context %d", name, self._loaded.seconds, memory, self.context)
-                self._load.end()
 
     def _revive(self) -> None:
         """Start the worker again if it died since."""
@@ -170,18 +182,15 @@ class Engine:
                 self._connection = WorkerConnection(self._nice)
                 self._load = self._connection.ask(self._load_message)
 
-    def tokenize(self, segments: Sequence[Segment], *, after: int | None = None) -> list[list[int]]:
-        """Token ids of each segment. What is not trusted never yields a control token or a mark of the chat format.
+    def tokenize(self, segments: Sequence[Segment], *, after: int | None = None) -> list[int]:
+        """Token ids of the segments of a prompt. What is not trusted never yields a control token or a mark of the chat format.
 
-        Args:
-            segments: of a prompt.
-            after: the token in front of them; None at the start of a conversation, where BOS is put if the model wants it and
-                the text does not begin with it.
+        ``after`` is the token in front of them; None at the start of a conversation, where BOS is put if the model wants it and
+        the text does not begin with it.
         """
         self.wait()
         message = {"op": "tokenize", "segments": [[s.text, s.trusted] for s in segments], "after": after}
-        with self._connection.ask(message) as request:
-            return [list(ids) for ids in request.answer(_STALLED)["ids"]]
+        return list(self._connection.ask(message).answer(_STALLED)["ids"])
 
     def generate(
         self,
@@ -220,23 +229,21 @@ class Engine:
             "max_tokens": max_tokens, "constraint": constraint, "prefix": prefix, "seconds": seconds,
             "max_thinking": max_thinking,
         }  # fmt: skip
-        with self._connection.ask(job) as request:
-            ended = asked = False
-            try:
-                while not ended:
-                    if cancelled is not None and cancelled.is_set() and not asked:
-                        asked = True
-                        request.cancel()
-                    message = request.answer(_STALLED, None if asked else cancelled)
-                    if not message:
-                        continue
-                    step = step_of(message)
+        request = self._connection.ask(job)
+        ended = asked = False
+        try:
+            while not ended:
+                if cancelled is not None and cancelled.is_set() and not asked:
+                    asked = True
+                    request.cancel()
+                if message := request.answer(_STALLED, None if asked else cancelled):
+                    step = _step(message)
                     ended = isinstance(step, EndStep)
                     yield step
-            finally:
-                if not ended and not asked:  # the reader went away, or an error did
-                    with contextlib.suppress(EngineError):
-                        request.cancel()
+        finally:
+            if not ended and not asked:  # the reader went away, or an error did
+                with contextlib.suppress(EngineError):
+                    request.cancel()
 
     def forget(self, conversation: str) -> None:
         """A conversation is over; its place in the cache is free."""
@@ -277,3 +284,12 @@ def _library() -> str:
                 status = (Path(folder) / "lib" / name).stat()
                 return f"{status.st_size} {status.st_mtime_ns}"
     return "unknown"
+
+
+def _step(message: Mapping[str, Any]) -> Step:
+    """A worker's message as a step."""
+    if message["event"] == "prefill":
+        return Prefill(message["done"], message["total"], message["cached"])
+    if message["event"] == "text":
+        return TextStep(tuple(message["ids"]), message["text"])
+    return EndStep(message["reason"], message["why"], message["timing"], message["resident"], message["seed"])

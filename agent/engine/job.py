@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import codecs
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from agent.engine.llama import Context, LlamaModel
 from agent.engine.sampling import Sampler, Sampling
-from agent.engine.sequences import Slot
+from agent.engine.sequences import Slot, common
 
 if TYPE_CHECKING:
     from agent.grammar.constrain import Constraint
@@ -21,7 +24,7 @@ _WORD_STARTS = ("a", "A", "1")  # what usually follows a forced text; signs may 
 
 @dataclass(slots=True)
 class Timing:
-    """Seconds since the epoch of the monotonic clock, and counts."""
+    """Moments on the monotonic clock, and counts."""
 
     start: float
     prefilled: float = 0.0
@@ -51,14 +54,7 @@ class Timing:
 
 @dataclass(slots=True)
 class GenerationJob:
-    """One answer and how far it is.
-
-    Attributes:
-        pending: tokens to compute, from ``fed`` on; the logits of the last one choose what comes next.
-        out: tokens chosen and not yet told to the parent.
-        ended: why the answer is over; empty while it is not.
-        told: when the parent was told of new text.
-    """
+    """One answer and how far it is."""
 
     id: int
     owner: str
@@ -75,13 +71,13 @@ class GenerationJob:
     timing: Timing
     sampler: Sampler = field(init=False)
     slot: Slot | None = None
-    pending: list[int] = field(default_factory=list)
+    pending: list[int] = field(default_factory=list)  # to compute, from ``fed`` on; the last one's logits choose what comes next
     fed: int = 0
-    out: list[int] = field(default_factory=list)
+    out: list[int] = field(default_factory=list)  # chosen and not yet told to the parent
     generated: list[int] = field(default_factory=list)
     thought: int = 0
-    ended: str = ""
-    told: float = 0.0
+    ended: str = ""  # why the answer is over
+    told: float = 0.0  # when the parent was told of new text
     _decoder: codecs.IncrementalDecoder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -106,31 +102,24 @@ class GenerationJob:
         if not self.timing.first:
             self.timing.first = time.monotonic()
         self._thinking_budget()
-        self._force()
+        self.feed_forced()
         self._limits()
-
-    def start(self) -> None:
-        """What the constraint forces before anything is drawn goes into the cache with the prompt."""
-        self._force()
 
     def _choose(self, context: Context, row: int) -> int | None:
         token = self.sampler.sample(context, row)
-        if self._allowed(token):
-            if self.model.ends(token):
-                self.ended = "stop"
+        if not self._allowed(token):
+            constraint = self.constraint
+            assert constraint is not None
+            hint = None if constraint.free else constraint.next_chars()
+            found = self.sampler.sample_allowed(context, row, self._allowed, hint)
+            if found is None:
+                self.ended = "stop" if constraint.may_end() else "stuck"
                 return None
-            return token
-        constraint = self.constraint
-        assert constraint is not None
-        hint = None if constraint.free else constraint.next_chars()
-        found = self.sampler.sample_allowed(context, row, self._allowed, hint)
-        if found is None:
-            self.ended = "stop" if constraint.may_end() else "stuck"
-            return None
-        if self.model.ends(found):
+            token = found
+        if self.model.ends(token):
             self.ended = "stop"
             return None
-        return found
+        return token
 
     def _allowed(self, token: int) -> bool:
         if self.constraint is None:
@@ -151,19 +140,15 @@ class GenerationJob:
         self.out.append(token)
         self.timing.generated += 1
 
-    def _force(self) -> None:
+    def feed_forced(self) -> None:
         """Queue the text that must come next, as far as its tokens are certain."""
-        if self.constraint is None or not self.force:
-            return
-        stretches = self.constraint.forced()
-        if stretches:
+        if self.constraint is not None and self.force and (stretches := self.constraint.forced()):
             self._queue(self._certain(stretches))
 
     def _queue(self, tokens: Sequence[int]) -> None:
         for token in tokens:
-            if not self._allowed(token) or self.model.ends(token):
-                return  # a control token where the constraint wants plain text: leave it to the draw
-            if self._full:
+            # A control token where the constraint wants plain text is left to the draw.
+            if not self._allowed(token) or self.model.ends(token) or self._full:
                 return
             self._take(token, forced=True)
             self.pending.append(token)
@@ -177,40 +162,17 @@ class GenerationJob:
         assert self.constraint is not None
         previous = self.pending[-1] if self.pending else (self.tokens[-1] if self.tokens else None)
         follow = self.constraint.peek("".join(text for text, _ in stretches))
-        starts: Sequence[str] = _WORD_STARTS
-        if follow is not None:
-            starts = sorted(follow)[:12]
-            if not starts:
-                starts = ("",)  # nothing comes behind it
-        kept: list[int] | None = None
-        for start in starts:
-            ids = [
-                i
-                for part in self.model.tokenize([*stretches, (start, False)] if start else stretches, after=previous)
-                for i in part
-            ]
-            if kept is None:
-                kept = ids
-                continue
-            n = next((i for i, (a, b) in enumerate(zip(kept, ids, strict=False)) if a != b), min(len(kept), len(ids)))
-            kept = kept[:n]
-        return self._within(kept or [], sum(len(text.encode()) for text, _ in stretches))
-
-    def _within(self, ids: list[int], length: int) -> list[int]:
-        """As many tokens as lie within the first ``length`` bytes."""
-        used = 0
-        for i, token in enumerate(ids):
-            used += len(self.model.piece(token))
-            if used > length:
-                return ids[:i]
-        return ids
+        starts = _WORD_STARTS if follow is None else sorted(follow)[:12] or ("",)  # of "", nothing comes behind it
+        ways = [self.model.tokenize([*stretches, (start, False)] if start else stretches, after=previous) for start in starts]
+        kept = reduce(lambda kept, ids: kept[: common(kept, ids)], ways)
+        ends = list(accumulate(len(self.model.piece(token)) for token in kept))
+        return kept[: bisect_right(ends, sum(len(text.encode()) for text, _ in stretches))]
 
     def _thinking_budget(self) -> None:
         if self.max_thinking is None or self.constraint is None or self.thought <= self.max_thinking:
             return
         close = self.constraint.close_thinking()
-        ids = [i for part in self.model.tokenize([(close, True)], after=self.pending[-1]) for i in part] if close else []
-        self._queue(ids)
+        self._queue(self.model.tokenize([(close, True)], after=self.pending[-1]) if close else [])
         self.thought = 0
 
     @property

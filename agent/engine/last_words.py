@@ -18,12 +18,9 @@ _TELLING = (
 
 
 def last_words(status: int, log: str, failed: object = None) -> str:
-    """One line that is safe to print.
+    """One line that is safe to print, of an exit status (0 also where it still runs) and the end of what was printed.
 
-    Args:
-        status: exit status of the process; 0 also where it still runs.
-        log: the end of what it printed.
-        failed: what it has said itself, in an orderly way.
+    ``failed`` is what the process has said itself, in an orderly way.
     """
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     said = ""

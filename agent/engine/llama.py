@@ -11,6 +11,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from agent.engine.llama_import import import_llama
@@ -29,27 +30,16 @@ class LlamaError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ContextSettings:
-    """How a context is made.
+    """How a context is made."""
 
-    Attributes:
-        n_ctx: tokens of all sequences together.
-        n_seq: sequences.
-        n_batch: tokens of one decode.
-        threads: of the computation.
-        cache: "f16" or "q8_0", the type of K and V.
-        flash: compute attention in one pass, without keeping its scores; quantized V needs it.
-        embeddings: compute embeddings, not logits.
-        n_outputs: rows of one decode whose result is kept; by default one for each sequence.
-    """
-
-    n_ctx: int
+    n_ctx: int  # tokens of all sequences together
     n_seq: int
-    n_batch: int
+    n_batch: int  # tokens of one decode
     threads: int
-    cache: str
-    flash: bool
-    embeddings: bool = False
-    n_outputs: int | None = None
+    cache: str  # "f16" or "q8_0", the type of K and V
+    flash: bool  # compute attention in one pass, without keeping its scores; quantized V needs it
+    embeddings: bool = False  # compute these, not logits
+    n_outputs: int | None = None  # rows of one decode whose result is kept; by default one for each sequence
 
 
 class LlamaModel:
@@ -87,8 +77,7 @@ class LlamaModel:
         )
         self._pieces: dict[int, bytes] = {}
         self._attributes: dict[int, int] = {}
-        self._first_bytes: Any = None
-        self._tokenizer = Tokenizer(self)
+        self.tokenize = Tokenizer(self).tokenize
 
     def key(self, name: str) -> str:
         """A metadata value as text; empty when there is none."""
@@ -136,15 +125,15 @@ class LlamaModel:
         """The tokens, as an array of int64, whose text begins with the first byte of one of these characters."""
         import numpy as np
 
-        if self._first_bytes is None:
-            firsts = [piece[0] if (piece := self.piece(token)) else 256 for token in range(self.n_vocab)]
-            self._first_bytes = np.array(firsts, np.int64)
         wanted = sorted({c.encode("utf-8", "surrogatepass")[0] for c in characters})
         return np.flatnonzero(np.isin(self._first_bytes, wanted))
 
-    def tokenize(self, segments: Sequence[tuple[str, bool]], *, after: int | None = None) -> list[list[int]]:
-        """Token ids of each segment; ``after`` is the token in front of the first one, None at the start of a sequence."""
-        return self._tokenizer.tokenize(segments, after)
+    @cached_property
+    def _first_bytes(self) -> Any:
+        """Of each token's text; 256 where it is empty."""
+        import numpy as np
+
+        return np.array([piece[0] if (piece := self.piece(token)) else 256 for token in range(self.n_vocab)], np.int64)
 
     def raw_tokenize(self, text: str | bytes, *, parse_special: bool, add_special: bool = False) -> list[int]:
         """Token ids of a text as llama.cpp sees it; ``add_special`` puts BOS and EOS where the model wants them."""
@@ -168,26 +157,19 @@ class Tokenizer:
         self.bos = lib.llama_vocab_bos(vocab) if lib.llama_vocab_get_add_bos(vocab) else None
         self._prefixed = lib.llama_vocab_type(vocab) == _SPM and model.key("tokenizer.ggml.add_space_prefix") != "false"
         self._nfc = model.key("tokenizer.ggml.pre").startswith("qwen")
-        self._marks: frozenset[str] | None = None
-        self._lengths: tuple[int, ...] = ()
-        self._firsts = re.compile("$^")
 
-    def tokenize(self, segments: Sequence[tuple[str, bool]], after: int | None) -> list[list[int]]:
-        out: list[list[int]] = []
-        previous = after
+    def tokenize(self, segments: Sequence[tuple[str, bool]], *, after: int | None = None) -> list[int]:
+        """Token ids of the segments; ``after`` is the token in front of the first one, None at the start of a sequence."""
+        ids: list[int] = []
         for text, trusted in segments:
-            ids: list[int] = []
             for part in self._parts(text, trusted):
-                ids += self._one(part, trusted, previous)
-                previous = ids[-1] if ids else previous
-            out.append(ids)
-        if after is None and self.bos is not None and out:
-            flat = [i for ids in out for i in ids[:2]][:2]
-            if not flat or flat[0] != self.bos:
-                out[0].insert(0, self.bos)
-            elif flat == [self.bos, self.bos]:
-                next(ids for ids in out if ids).pop(0)
-        return out
+                ids += self._one(part, trusted, ids[-1] if ids else after)
+        if after is None and self.bos is not None:
+            if ids[:1] != [self.bos]:
+                ids.insert(0, self.bos)
+            elif ids[1:2] == [self.bos]:
+                del ids[0]
+        return ids
 
     def _parts(self, text: str, trusted: bool) -> list[str]:
         if trusted:
@@ -207,19 +189,19 @@ class Tokenizer:
 
     def _without_marks(self, text: str) -> list[str]:
         """The text cut inside each mark that the vocabulary would recognise even in plain text: user-defined tokens."""
-        if self._marks is None:
-            self._find_marks()
-        marks = self._marks or frozenset()
+        marks, lengths, firsts = self._marks
         parts, start = [], 0
-        for match in self._firsts.finditer(text):
+        for match in firsts.finditer(text):
             i = match.start()
-            if any(text[i : i + n] in marks for n in self._lengths):
+            if any(text[i : i + n] in marks for n in lengths):
                 parts.append(text[start : i + 1])
                 start = i + 1
         parts.append(text[start:])
         return [p for p in parts if p]
 
-    def _find_marks(self) -> None:
+    @cached_property
+    def _marks(self) -> tuple[set[str], set[int], re.Pattern[str]]:
+        """The marks, their lengths, and what finds the characters that they begin with."""
         model = self.model
         texts = set()
         for token in range(model.n_vocab):
@@ -227,10 +209,7 @@ class Tokenizer:
                 mark = model.piece(token).decode("utf-8", "replace")
                 if len(mark) > 1 and not mark.isspace():  # a run of blanks forges nothing
                     texts.add(mark)
-        self._marks = frozenset(texts)
-        self._lengths = tuple(sorted({len(t) for t in texts}))
-        if texts:
-            self._firsts = re.compile("[" + re.escape("".join(sorted({t[0] for t in texts}))) + "]")
+        return texts, {len(t) for t in texts}, re.compile("|".join({re.escape(t[0]) for t in texts}) or "$^")
 
 
 def _cut(text: str) -> list[str]:

@@ -25,11 +25,9 @@ _LEAVE_FREE = 500_000_000  # a cache must not fill a disk
 
 
 class PrefixStore:
-    """States of one model and context kind.
+    """States of one model and context kind: ``identity`` is what they depend on beside their tokens.
 
-    Args:
-        folder: made when the first state is saved, for this user alone.
-        identity: what a state depends on beside its tokens.
+    The folder is made when the first one is saved, for this user alone.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:

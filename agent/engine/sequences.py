@@ -24,23 +24,14 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Slot:
-    """One sequence of the cache.
+    """One sequence of the cache."""
 
-    Attributes:
-        number: llama.cpp's id of it.
-        owner: the conversation whose tokens it holds; empty when it is free.
-        tokens: what is in the cache, in order.
-        busy: whether an answer is being computed in it.
-        used: a counter of uses; the smallest goes first.
-        checkpoints: for models that cannot forget a part, oldest first.
-    """
-
-    number: int
-    owner: str = ""
-    tokens: list[int] = field(default_factory=list)
-    busy: bool = False
-    used: int = 0
-    checkpoints: list[Snapshot] = field(default_factory=list)
+    number: int  # llama.cpp's id of it
+    owner: str = ""  # the conversation whose tokens it holds; empty when it is free
+    tokens: list[int] = field(default_factory=list)  # what is in the cache, in order
+    busy: bool = False  # an answer is being computed in it
+    used: int = 0  # a counter of uses; the smallest goes first
+    checkpoints: list[Snapshot] = field(default_factory=list)  # for models that cannot forget a part, oldest first
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:
@@ -65,16 +56,10 @@ class Sequences:
         self._whole = context.model.partial_rollback
 
     def acquire(self, owner: str, tokens: list[int], prefix: int) -> tuple[Slot, int, str] | None:
-        """A sequence that holds as many of these tokens as can be had, at most all but the last.
+        """A sequence that holds as many of a conversation's tokens as can be had, at most all but the last.
 
-        Args:
-            owner: the conversation.
-            tokens: the whole transcript that is to be in the cache.
-            prefix: how many of them are the fixed prefix, for which a saved state may exist.
-
-        Returns:
-            The slot, how many tokens it holds already, and where they came from: "memory", "shared", "disk" or "". None when
-            all sequences are busy.
+        For the first ``prefix`` of them a saved state may exist. With the slot come how many tokens it holds already, and where
+        they came from: "memory", "shared", "disk" or "". None when all sequences are busy.
         """
         slot = self._slot(owner)
         if slot is None:
@@ -164,9 +149,6 @@ class Sequences:
             slot.checkpoints.append(Snapshot(count, data))
         if len(slot.checkpoints) > _CHECKPOINTS:
             del slot.checkpoints[1]  # the first is the fixed prefix's, to which everything can go back
-
-    def release(self, slot: Slot) -> None:
-        slot.busy = False
 
     def make_room(self, needed_by: Slot) -> bool:
         """Forget the idle sequence that was used longest ago; False when there is none."""

@@ -21,25 +21,15 @@ _MAX_THREADS = 4
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """What a model did.
+    """What a model did."""
 
-    Attributes:
-        ids: the greedy tokens that followed the prompt; empty for an embedding model.
-        text: the same as text; bytes that are not UTF-8 are replaced.
-        finite: every logit, or every number of the embedding, was one (a logit of minus infinity is a forbidden token).
-        probe_ids: the token ids of each probe.
-        load_seconds: how long llama.cpp took to load the file.
-        n_vocab: tokens in its vocabulary.
-        description: what llama.cpp calls the model.
-    """
-
-    ids: list[int]
-    text: str
-    finite: bool
-    probe_ids: list[list[int]]
-    load_seconds: float
-    n_vocab: int
-    description: str
+    ids: list[int]  # the greedy tokens that followed the prompt; empty for an embedding model
+    text: str  # the same as text; bytes that are not UTF-8 are replaced
+    finite: bool  # whether all logits, or all of the embedding, are numbers (minus infinity is the logit of a forbidden token)
+    probe_ids: list[list[int]]  # the token ids of each probe
+    load_seconds: float  # that llama.cpp took
+    n_vocab: int  # tokens in its vocabulary
+    description: str  # what llama.cpp calls the model
 
 
 def trial(

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agent.children.wire import Wire
 from agent.engine.job import GenerationJob, Timing
@@ -24,9 +24,6 @@ from agent.engine.prefix_store import PrefixStore
 from agent.engine.sampling import Sampling
 from agent.engine.sequences import Sequences
 from agent.errors import SprigError
-
-if TYPE_CHECKING:
-    from agent.grammar.constrain import Constraint
 
 _CHUNK_SECONDS = 1.0  # of prefill between two words to the parent
 _SHARED_SECONDS = 0.2  # the same while others wait for their next token
@@ -111,14 +108,16 @@ class Worker:
         folder = message.get("prefix_folder")
         store = PrefixStore(Path(folder), message["identity"]) if folder else None
         self.sequences = Sequences(self.context, store)
-        self.wire.send({
-            "id": message["id"], "event": "loaded", "n_vocab": self.model.n_vocab, "n_ctx": settings.n_ctx,
-            "partial_rollback": self.model.partial_rollback, "seconds": time.monotonic() - start, "resident": resident(),
-        })  # fmt: skip
+        facts = {"partial_rollback": self.model.partial_rollback, "seconds": time.monotonic() - start, "resident": resident()}
+        self.wire.send({"id": message["id"], "event": "loaded", "model": {"context": settings.n_ctx, **facts}})
 
     def _job(self, message: dict[str, Any]) -> GenerationJob:
         now = time.monotonic()
-        spec = message.get("constraint")
+        constraint = None
+        if (spec := message.get("constraint")) is not None:
+            from agent.grammar.constrain import Constraint  # a tenth of a second on a board, while the model could be computing
+
+            constraint = Constraint.from_spec(spec)
         seconds = message.get("seconds")
         tokens = [int(t) for t in message["tokens"]]
         if not tokens:
@@ -129,7 +128,7 @@ class Worker:
             raise LlamaError(f"the prompt of {len(tokens)} tokens does not fit a context of {self.context.settings.n_ctx}")
         return GenerationJob(
             id=message["id"], owner=str(message["owner"]), tokens=tokens, prefix=int(message.get("prefix", 0)), model=self.model,
-            constraint=_constraint(spec), settings=Sampling(**message["sampling"]),
+            constraint=constraint, settings=Sampling(**message["sampling"]),
             max_tokens=int(message["max_tokens"]), n_ctx=self.context.settings.n_ctx,
             deadline=now + seconds if seconds is not None else None,
             max_thinking=message.get("max_thinking"), force=bool(message.get("force", True)), timing=Timing(start=now),
@@ -152,7 +151,7 @@ class Worker:
             job.pending, job.fed = job.tokens[have:], 0
             self.waiting.remove(job)
             self.jobs.append(job)
-            job.start()
+            job.feed_forced()  # it goes into the cache with the prompt
             self._tell_prefill(job)
 
     def _tell_prefill(self, job: GenerationJob) -> None:
@@ -225,7 +224,9 @@ class Worker:
                 for slot in {job.slot.number: job.slot for job, _, _ in fed if job.slot}.values():
                     if not self.context.remove(slot.number, len(slot.tokens)):
                         self.sequences.clear(slot)
-                self._restart_lost(fed)
+                for job, _, _ in fed:  # whose cache could not be taken back has to be computed from the start
+                    if job.slot is not None and not job.slot.tokens:
+                        job.pending, job.fed = [*job.tokens, *job.generated], 0
                 return False
             if not self.sequences.make_room(needed_by=fed[0][0].slot or self.sequences.slots[0]):
                 job = max((job for job, _, _ in fed), key=lambda j: len(j.slot.tokens) if j.slot else 0)
@@ -238,12 +239,6 @@ class Worker:
                 self._finish(job, why=f"llama.cpp's decode ended with status {status}")
             return False
         return True
-
-    def _restart_lost(self, fed: list[tuple[GenerationJob, int, int]]) -> None:
-        """After an aborted batch: whose cache could not be taken back has to be computed from the start."""
-        for job, _, _ in fed:
-            if job.slot is not None and not job.slot.tokens:
-                job.pending, job.fed = [*job.tokens, *job.generated], 0
 
     def _computed(self, job: GenerationJob, count: int, row: int) -> None:
         slot = job.slot
@@ -286,18 +281,10 @@ class Worker:
         self.wire.send({**end, "why": why, "timing": job.timing.to_dict()})
         job.sampler.close()
         if job.slot is not None:
-            self.sequences.release(job.slot)
+            job.slot.busy = False
         for jobs in (self.jobs, self.waiting):
             if job in jobs:
                 jobs.remove(job)
-
-
-def _constraint(spec: dict[str, Any] | None) -> Constraint | None:
-    if spec is None:
-        return None
-    from agent.grammar.constrain import Constraint  # a tenth of a second on a board, while the model could be computing
-
-    return Constraint.from_spec(spec)
 
 
 def _stand_back(nice: int) -> None:

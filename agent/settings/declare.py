@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from agent.settings.kinds import Kind, Where, hint, unknown, wrong
+from agent.settings.kinds import Kind, Where, check, hint, unknown
 from agent.text.nearest import nearest
 
 S = TypeVar("S")
@@ -14,23 +14,14 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting as it was declared.
+    """A setting as it was declared."""
 
-    Attributes:
-        where: its keys from the top of the file.
-        default: its value where the file is silent.
-        teach: a comment that explains it.
-        kind: what it may be; None for a section.
-        section: the dataclass of a [table] with fixed keys.
-        free: it is a table whose keys a person chooses; ``teach`` stands in the explained file as it is.
-    """
-
-    where: tuple[str, ...]
+    where: tuple[str, ...]  # its keys from the top of the file
     default: Any
-    teach: str
+    teach: str  # a comment that explains it
     kind: Kind = field(default_factory=Kind)
-    section: type | None = None
-    free: bool = False
+    section: type | None = None  # the dataclass of a [table] with fixed keys
+    free: bool = False  # a table whose keys a person chooses; ``teach`` stands in the explained file as it is
 
     @property
     def key(self) -> str:
@@ -89,15 +80,9 @@ def by_key(settings: Any) -> dict[str, Any]:
 
 
 def read(form: type[S], data: Mapping[str, Any], kinds: Mapping[str, Kind]) -> S:
-    """The settings that the tables of a file hold.
+    """The settings that the tables of a file hold. Raises WrongSetting with the place in ``data`` that is wrong.
 
-    Args:
-        form: the dataclass that declares them.
-        data: as tomllib gives it.
-        kinds: used in the place of those declared, for some keys of the top.
-
-    Raises:
-        WrongSetting: with the place in ``data`` that is wrong.
+    ``kinds`` are used in the place of those declared, for some keys of the top.
     """
     return _read(form, data, (), kinds, form)
 
@@ -113,10 +98,10 @@ def _read(form: type[S], data: Mapping[str, Any], where: Where, kinds: Mapping[s
             continue
         if one.section is None:
             found[key] = kinds.get(key, one.kind).read(data[key], (*where, key))
-        elif isinstance(data[key], dict):
-            found[key] = _read(one.section, data[key], (*where, key), {}, top)
         else:
-            raise wrong((*where, key), data[key], f"is a table: write its settings below a line with [{key}]")
+            how = f"is a table: write its settings below a line with [{key}]"
+            check(isinstance(data[key], dict), (*where, key), data[key], how)
+            found[key] = _read(one.section, data[key], (*where, key), {}, top)
     return form(**found)
 
 

@@ -1,4 +1,4 @@
-"""Writing one change into the text of a settings file; everything else stays as its owner wrote it.
+"""What Sprig writes into a settings file: at first all of it, explained; later one change, which leaves the rest as it was.
 
 There are several places for a change, from the one that reads best to the one that works in the oddest file. Each gives a whole
 new text. The first text that holds the wanted values, and no others, is taken.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,30 +17,52 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Item, Table
 
+from agent.settings.declare import Setting, declared
 from agent.text import display
 
 Data = Mapping[str, Any]
+_WIDTH = 74  # columns of a comment
+_HEAD = """\
+# Settings of Sprig: `sprig chat` and `sprig ask` read them, and scripts
+# with Agent.from_settings(). What a command line says comes first.
+#
+# A line that begins with # and no space holds a setting at its default: to
+# change it, take the # away. What you delete is at its default again.
+# The file is checked whenever it is read; /settings in the chat reads it
+# again.
+"""
 
 
-def written(value: Any) -> str:
-    """A value as TOML."""
-    return _item(value).as_string()
+def default_text(form: type) -> str:
+    """The whole file. Taking the ``#`` from every line that has no space after it leaves all at its default."""
+    parts = declared(form)
+    text = [_HEAD, *(_explained(one) for one in parts if one.section is None and not one.free)]
+    for one in parts:
+        if one.section is not None:
+            text += [f"\n# {one.teach}\n[{one.key}]\n", *map(_explained, declared(one.section))]
+    return "\n".join([*text, *(one.teach for one in reversed(parts) if one.free)])
 
 
-def changed(text: str, where: Sequence[str], value: Any, wanted: Data, default: str) -> str | None:
-    """The text with a value set, or with one more of the ``[[rules]]``.
+def commented(one: Setting) -> str:
+    """The line that holds a setting at its default."""
+    return f"#{_lines({one.where[-1]: one.kind.write(one.default)})}"
+
+
+def _explained(one: Setting) -> str:
+    lines = (part for line in one.teach.splitlines() for part in textwrap.wrap(line, _WIDTH, break_on_hyphens=False))
+    return "".join(f"# {line}\n" for line in lines) + commented(one)
+
+
+def changed(text: str, where: Sequence[str], value: Any, wanted: Data, one: Setting | None) -> str | None:
+    """The text with a value set, or with one more of the ``[[rules]]``; None when no place in the file fits.
 
     Args:
         text: TOML without errors, its lines ended by newlines alone.
         where: keys from the top.
-        value: as tomllib would read it.
         wanted: all that the new text must hold.
-        default: the line that holds the setting at its default, commented out; "" when there is no such line.
-
-    Returns:
-        The new text; None when the file is written in a way that no place fits.
+        one: the setting, whose commented default makes room; None for what has none.
     """
-    for new in _texts(text, where, value, default):
+    for new in _texts(text, where, value, commented(one).rstrip() if one is not None else ""):
         with contextlib.suppress(ValueError):
             if tomllib.loads(new) == wanted:
                 return new
@@ -92,7 +115,7 @@ def _by_tomlkit(text: str, where: Sequence[str], value: Any) -> Iterator[str]:
 
 
 def _lines(table: Data) -> str:
-    return "".join(f"{tomlkit.key(key).as_string()} = {written(value)}\n" for key, value in table.items())
+    return "".join(f"{tomlkit.key(key).as_string()} = {_item(value).as_string()}\n" for key, value in table.items())
 
 
 def _item(value: Any) -> Item:

@@ -65,7 +65,7 @@ class SettingsFile(Generic[S]):
         """Nothing is read yet.
 
         Args:
-            path: where it is; it may not exist.
+            path: it may not exist.
             form: the dataclass that declares what may stand in it.
             elsewhere: tables in it that others read.
             kinds: stricter kinds for some keys of the top.
@@ -96,20 +96,17 @@ class SettingsFile(Generic[S]):
         """Write the explained defaults where there is no file yet. Returns whether that was so."""
         if read_text(self.path) is not None:
             return False
-        from agent.settings.explain import default_text
+        from agent.settings.edit import default_text
 
         self._write(default_text(self.form))
         return True
 
     def change(self, key: str, value: Any) -> S:
-        """Set one value; a missing file is made, with every setting explained in it.
+        """Set one value; a missing file is made, with every setting explained in it. A file with an error is left as it is.
 
         Args:
             key: dotted: ``sampling.seed``, ``keys.ACTION``, ``mcp.NAME`` (a table of its fields) or ``mcp.NAME.FIELD``.
             value: as the settings have it; None where a setting can be "auto" or "none".
-
-        Returns:
-            What the file says now. A file with an error is left as it is.
         """
         one = find_setting(self.form, key)
         return self._put(key, plain(value) if one is None else one.kind.write(value), one)
@@ -120,7 +117,7 @@ class SettingsFile(Generic[S]):
 
     def _put(self, key: str, value: Any, one: Setting | None) -> S:
         """Change the tables, check them, find a text that holds just these, and put it in the place of the old one."""
-        from agent.settings.explain import commented, default_text
+        from agent.settings.edit import changed, default_text
 
         with _WRITING:
             found = read_text(self.path)
@@ -137,9 +134,7 @@ class SettingsFile(Generic[S]):
             if wanted == data and found is not None:
                 return before
             if wanted != data:
-                from agent.settings.edit import changed
-
-                new = changed(text, where, value, wanted, commented(one) if one is not None else "")
+                new = changed(text, where, value, wanted, one)
                 if new is None:
                     what = f"{display(key)} cannot be put into it: do it by hand"
                     raise SettingsError(f"{self.path.name} is written in a way that {what}")

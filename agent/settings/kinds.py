@@ -6,10 +6,14 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.text import display
 from agent.text.nearest import nearest
+
+if TYPE_CHECKING:
+    from agent.approval.policy import Rule
+    from agent.tools.mcp.config import ServerConfig
 
 Where = tuple[str | int, ...]
 _SHOWN = 60  # characters of a value in a message
@@ -48,9 +52,10 @@ def name(where: Where) -> str:
     return display(".".join(key for key in where if isinstance(key, str)))
 
 
-def wrong(where: Where, value: Any, takes: str) -> WrongSetting:
-    """The error of a value: what it is, and what it should be."""
-    return WrongSetting(where, f"{name(where)} is {_shown(value)}; it {takes}")
+def check(right: bool, where: Where, value: Any, takes: str) -> None:
+    """Raise WrongSetting unless the value is right: what it is, and what it should be."""
+    if not right:
+        raise WrongSetting(where, f"{name(where)} is {_shown(value)}; it {takes}")
 
 
 def unknown(where: Where, hint: str) -> WrongSetting:
@@ -65,10 +70,8 @@ def hint(word: str, known: Sequence[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return "a table"
-    if isinstance(value, list):
-        return "an array"
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "an array"
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)
     return display(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
@@ -77,9 +80,8 @@ class SwitchKind(Kind):
     """true or false."""
 
     def read(self, value: Any, where: Where) -> bool:
-        if not isinstance(value, bool):
-            raise wrong(where, value, "is true or false")
-        return value
+        check(isinstance(value, bool), where, value, "is true or false")
+        return bool(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,12 @@ class NumberKind(Kind):
         if self.word is not None and value == self.word:
             return None
         right = isinstance(value, int if self.whole else int | float) and not isinstance(value, bool)
-        if right and math.isfinite(value) and self.least <= value <= self.most:
-            return value if self.whole else float(value)
+        what = "goes" if right else "is a whole number" if self.whole else "is a number"
         span = f"{self.least:,} to {self.most:,}".replace(",", " ")
         also = f', or is "{self.word}"' if self.word is not None else ""
-        what = "whole number" if self.whole else "number"
-        raise wrong(where, value, f"goes from {span}{also}" if right else f"is a {what} from {span}{also}")
+        inside = right and math.isfinite(value) and self.least <= value <= self.most
+        check(inside, where, value, f"{what} from {span}{also}")
+        return int(value) if self.whole else float(value)
 
     def write(self, value: float | int | None) -> float | int | str | None:
         return self.word if value is None else value
@@ -113,9 +115,8 @@ class WordKind(Kind):
     words: tuple[str, ...]
 
     def read(self, value: Any, where: Where) -> str:
-        if value not in self.words:
-            *others, last = (f'"{word}"' for word in self.words)
-            raise wrong(where, value, f"is {', '.join(others)} or {last}")
+        *others, last = (f'"{word}"' for word in self.words)
+        check(value in self.words, where, value, f"is {', '.join(others)} or {last}")
         return str(value)
 
 
@@ -128,13 +129,12 @@ class NameKind(Kind):
     names: Callable[[], Sequence[str]]
 
     def read(self, value: Any, where: Where) -> str:
-        if not isinstance(value, str):
-            raise wrong(where, value, f"is the name of {self.what}")
+        check(isinstance(value, str), where, value, f"is the name of {self.what}")
         if value not in self.usual and value not in (names := self.names()):
             meant = nearest(value, names)
             other = f'did you mean "{meant}"?' if meant else f"there are {', '.join(names)}"
             raise WrongSetting(where, f"{name(where)}: {self.what} {_shown(value)} does not exist; {other}")
-        return value
+        return str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +145,15 @@ class TextKind(Kind):
     folder: bool = False
 
     def read(self, value: Any, where: Where) -> str:
-        if not isinstance(value, str):
-            raise wrong(where, value, "is a text in quotes")
-        if "\0" in value or (not self.lines and ("\n" in value or "\r" in value)):
-            raise wrong(where, value, "holds no NUL character" if self.lines else "is one line")
-        if any("\ud800" <= char <= "\udfff" for char in value):
-            raise wrong(where, value, "is Unicode text")
+        check(isinstance(value, str), where, value, "is a text in quotes")
+        refused = set("\0") if self.lines else set("\0\n\r")
+        check(refused.isdisjoint(value), where, value, "holds no NUL character" if self.lines else "is one line")
+        check(not any("\ud800" <= char <= "\udfff" for char in value), where, value, "is Unicode text")
         if len(value) > _MOST_TEXT:
             raise WrongSetting(where, f"{name(where)} has {len(value)} characters; {_MOST_TEXT} are the most")
-        if self.folder and value and not value.startswith(("/", "~")):
-            raise wrong(where, value, 'is a folder that begins with / or ~, or ""')
-        return value
+        if self.folder and value:
+            check(value.startswith(("/", "~")), where, value, 'is a folder that begins with / or ~, or ""')
+        return str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +164,7 @@ class ListKind(Kind):
     once: bool = False
 
     def read(self, value: Any, where: Where) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise wrong(where, value, 'is an array of texts: ["one", "two"]')
+        check(isinstance(value, list), where, value, 'is an array of texts: ["one", "two"]')
         found = [self.of.read(item, (*where, i)) for i, item in enumerate(value)]
         return tuple(dict.fromkeys(found) if self.once else found)
 
@@ -179,13 +176,66 @@ class PairsKind(Kind):
     of: Kind
 
     def read(self, value: Any, where: Where) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise wrong(where, value, 'is a table of texts: { NAME = "value" }')
+        check(isinstance(value, dict), where, value, 'is a table of texts: { NAME = "value" }')
         return {key: self.of.read(item, (*where, key)) for key, item in value.items()}
 
 
-def read_fields(table: Mapping[str, Any], where: Where, kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    """The values of a table whose keys are all known. Raises WrongSetting."""
+# MCP servers and approval rules: the shape is checked here, the rest by those they are for.
+_LINES = TextKind(lines=True)
+_SERVER: dict[str, Kind] = {
+    "command": TextKind(), "args": ListKind(_LINES), "env": PairsKind(_LINES), "cwd": TextKind(), "url": TextKind(),
+    "headers": PairsKind(_LINES), "timeout": NumberKind(0.001, 100_000), "connect_timeout": NumberKind(0.001, 100_000),
+    "allow": ListKind(TextKind()), "deny": ListKind(TextKind()),
+}  # fmt: skip
+_RULE: dict[str, Kind] = {
+    "action": WordKind(("allow", "ask", "deny")), "tool": TextKind(), "argument": TextKind(), "pattern": _LINES,
+    "exact": SwitchKind(),
+}  # fmt: skip
+
+
+class ServersKind(Kind):
+    """The tables ``[mcp.NAME]``, each a server."""
+
+    def read(self, value: Any, where: Where) -> tuple[ServerConfig, ...]:
+        how = "is a table: write each server below a line with [mcp.NAME]"
+        check(isinstance(value, dict), where, value, how)
+        return tuple(_server(title, _fields(inner, (*where, title), _SERVER, how), where) for title, inner in value.items())
+
+
+def _server(title: str, found: dict[str, Any], where: Where) -> ServerConfig:
+    from agent.tools.mcp.config import MCPError, ServerConfig
+
+    arguments = found.pop("args", ())
+    if arguments and "command" not in found:
+        raise WrongSetting((*where, title, "args"), f"{name((*where, title))} has args and no command that they are for")
+    if "command" in found:
+        found["command"] = (found["command"], *arguments)
+    try:
+        return ServerConfig(title, **found)
+    except MCPError as e:
+        raise WrongSetting((*where, title), str(e)) from None
+
+
+class RulesKind(Kind):
+    """The tables ``[[rules]]``, each an approval rule."""
+
+    def read(self, value: Any, where: Where) -> tuple[Rule, ...]:
+        from agent.approval.policy import PolicyError, Rule
+
+        how = "is a list: write each rule below a line with [[rules]]"
+        check(isinstance(value, list), where, value, how)
+        found = []
+        for i, inner in enumerate(value):
+            try:
+                found.append(Rule.from_dict(_fields(inner, (*where, i), _RULE, how)))
+            except PolicyError as e:
+                raise WrongSetting((*where, i), str(e)) from None
+        return tuple(found)
+
+
+def _fields(table: Any, where: Where, kinds: Mapping[str, Kind], how: str) -> dict[str, Any]:
+    """The values of a table whose keys are all known."""
+    check(isinstance(table, dict), where, table, how)
     for key in table:
         if key not in kinds:
             raise unknown((*where, key), hint(key, tuple(kinds)))

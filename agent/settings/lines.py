@@ -16,12 +16,7 @@ _ENDS = [
 
 
 def line_of(text: str, where: Where) -> int:
-    """The line, counted from 1, of ``where`` or of the nearest thing around it that the text has.
-
-    Args:
-        text: TOML without errors.
-        where: keys from the top, and indices of arrays.
-    """
+    """The line, counted from 1, of ``where`` or of the nearest thing around it that the text, TOML without errors, has."""
     while not _holds(tomllib.loads(text), where):
         where = where[:-1]
     lines = _lines(text)

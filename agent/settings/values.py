@@ -8,8 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from agent.settings.declare import section, setting, table
-from agent.settings.kinds import ListKind, NameKind, NumberKind, SwitchKind, TextKind, WordKind
-from agent.settings.tables import RulesKind, ServersKind
+from agent.settings.kinds import ListKind, NameKind, NumberKind, RulesKind, ServersKind, SwitchKind, TextKind, WordKind
 
 if TYPE_CHECKING:
     from agent.approval.policy import Rule

@@ -1,4 +1,4 @@
-"""One answer of the model: tokens become words, thoughts and calls as they come."""
+"""One answer of the model: how it begins and what it is held to; then tokens become words, thoughts and calls as they come."""
 
 from __future__ import annotations
 
@@ -8,13 +8,67 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent.dialects.base import CallBroken, CallDone, CallPart, CallStart, Piece, TextPiece, ThinkingPiece
+from agent.dialects.base import CallBroken, CallDone, CallPart, CallStart, Dialect, Piece, TextPiece, ThinkingPiece
 from agent.dialects.parser import StreamParser
-from agent.engine.steps import EndStep, PrefillStep, Step
-from agent.events import CallForming, CallReady, Event, Prefill, Text, Thought
-from agent.messages import Message, ToolCall
+from agent.engine.handle import EndStep, Step, TextStep
+from agent.events import CallForming, CallReady, Event, Text, Thought
+from agent.messages import Message, Segment, ToolCall
+from agent.turn.parts import Parts
 
+_NO_CALLS = Dialect("words", "json", trigger="")
 _ID_LETTERS = string.ascii_letters + string.digits
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPlan:
+    """A plan for one answer."""
+
+    lead: list[int]  # tokens with which it begins, before the model is asked
+    constraint: Mapping[str, Any] | None  # as Engine.generate takes it
+    parser: StreamParser  # reads its text
+
+
+def plan_answer(parts: Parts, choice: str, *, form: bool) -> AnswerPlan:
+    """The plan for an answer; ``form``: it is the object that ``parts.output`` describes."""
+    transcript, profile = parts.transcript, parts.template.profile
+    dialect, thinking = profile.dialect, profile.thinking
+    started = parts.template.started(transcript.options)
+    # Some generation prompts have begun a call already, like functionary's ``>>>``.
+    prefix = dialect.call_open if dialect.call_open and profile.prefix.endswith(dialect.call_open) else ""
+    if form:  # an object may hold the mark of a call, or begin like one; here nothing is a call
+        lead = _words_begin(parts, dialect) if prefix else []
+        parser = StreamParser(_NO_CALLS, {}, thinking=thinking, started=started)
+        return AnswerPlan(lead, _constraint(parts, choice, form=True, started=started, prefix=""), parser)
+    parser = StreamParser(
+        dialect, transcript.by_name, thinking=thinking, started=started, prefix=prefix, bare_calls=choice != "none"
+    )  # fmt: skip
+    return AnswerPlan([], _constraint(parts, choice, form=False, started=started, prefix=prefix), parser)
+
+
+def _words_begin(parts: Parts, dialect: Dialect) -> list[int]:
+    """Where the prompt has begun a call: the name that makes words of it."""
+    text = [Segment(dialect.text_name + dialect.after_name, trusted=True)] if dialect.text_name else []
+    return parts.engine.tokenize(text, after=parts.transcript.tokens[-1])
+
+
+def _constraint(parts: Parts, choice: str, *, form: bool, started: bool, prefix: str) -> Mapping[str, Any] | None:
+    profile = parts.template.profile
+    offered = () if form else parts.transcript.tools
+    schema = parts.output.schema if form and parts.output is not None else None
+    enforce = schema is not None or (parts.constrain and bool(offered))
+    if not enforce and parts.max_thinking is None:
+        return None
+    return {
+        "dialect": profile.dialect.to_dict(),
+        "tools": [{"name": t.name, "parameters": dict(t.parameters)} for t in offered],
+        "choice": choice if offered else "auto",
+        "parallel": profile.dialect.parallel,
+        "thinking": None if profile.thinking is None else {"open": profile.thinking.open, "close": profile.thinking.close},
+        "started": started,
+        "prefix": prefix,
+        "schema": schema,
+        "enforce": enforce,
+    }
 
 
 def new_call_id() -> str:
@@ -36,22 +90,13 @@ def _joined(pieces: list[Piece]) -> list[Piece]:
 
 @dataclass(slots=True)
 class Generation:
-    """What the model has said so far.
+    """What the model has said so far."""
 
-    Attributes:
-        parser: of its dialect.
-        text, thinking: its words.
-        calls: those that could be read.
-        broken: why others could not, each with what was written.
-        tokens: that it generated.
-        end: how it ended; None while it has not.
-    """
-
-    parser: StreamParser
+    parser: StreamParser  # of its dialect
     text: str = ""
     thinking: str = ""
-    calls: list[ToolCall] = field(default_factory=list)
-    broken: list[CallBroken] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)  # those that could be read
+    broken: list[CallBroken] = field(default_factory=list)  # why others could not, each with what was written
     tokens: list[int] = field(default_factory=list)
     end: EndStep | None = None
     _names: dict[int, str] = field(default_factory=dict)
@@ -60,14 +105,14 @@ class Generation:
     def events(self, steps: Iterator[Step]) -> Iterator[Event]:
         """Read the engine's steps to their end."""
         for step in steps:
-            if isinstance(step, PrefillStep):
-                yield Prefill(step.done, step.total, step.cached)
-            elif isinstance(step, EndStep):
-                self.end = step
-            else:
+            if isinstance(step, TextStep):
                 self.tokens += step.ids
                 self._untold += len(step.ids)
                 yield from self._pieces(self.parser.feed(step.text))
+            elif isinstance(step, EndStep):
+                self.end = step
+            else:
+                yield step
         yield from self._pieces(self.parser.finish())
 
     def _pieces(self, pieces: list[Piece]) -> Iterator[Event]:
@@ -107,7 +152,3 @@ class Generation:
         if not self.broken or self.calls:
             return message
         return replace(message, text="\n".join(filter(None, [message.text, *(b.raw for b in self.broken)])))
-
-    @property
-    def timing(self) -> Mapping[str, Any]:
-        return self.end.timing if self.end is not None else {}

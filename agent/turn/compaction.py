@@ -19,10 +19,9 @@ _MARK = "[Earlier in this conversation, shortened to fit the context]"
 
 
 def shorten(transcript: Transcript, limit: int) -> str | None:
-    """Give up parts of a conversation until its tokens are no more than a limit.
+    """Give up parts of a conversation until its tokens are no more than a limit; returns one line on what was given up.
 
-    Returns:
-        One line on what was given up; None when nothing helps, and then the transcript is as short as it could be made.
+    None when nothing helps, and then the transcript is as short as it could be made.
     """
     whole = list(transcript.messages)
     generated = {id(m): transcript.turns[i] for i, m in enumerate(whole) if i in transcript.turns}
@@ -38,9 +37,7 @@ def shorten(transcript: Transcript, limit: int) -> str | None:
 def compacted(messages: Sequence[Message], fits: Callable[[Sequence[Message]], bool]) -> tuple[list[Message], str] | None:
     """A shorter conversation that fits, and one line on what was given up; None when nothing helps.
 
-    Args:
-        messages: the whole conversation, ending with what the model is to answer.
-        fits: whether a conversation fits. It is asked a few times, since it has to render and tokenize.
+    ``fits`` is asked a few times only, since it has to render and tokenize.
     """
     last = max((i for i, m in enumerate(messages) if m.role == "user"), default=0)
     for what, shorter in _attempts(list(messages), last):

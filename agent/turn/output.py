@@ -15,15 +15,10 @@ from agent.tools.schema import Field, SchemaMaker, UndescribableError, is_pydant
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A kind of answer.
+    """A kind of answer."""
 
-    Attributes:
-        schema: JSON Schema.
-        convert: JSON value -> Python value.
-    """
-
-    schema: Mapping[str, Any]
-    convert: Callable[[Any], Any]
+    schema: Mapping[str, Any]  # JSON Schema
+    convert: Callable[[Any], Any]  # JSON value -> Python value
 
     @classmethod
     def of(cls, kind: Any) -> Output:

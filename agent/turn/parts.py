@@ -19,37 +19,23 @@ from agent.turn.transcript import Transcript
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of an agent that a run uses, and what was asked of the run.
-
-    Attributes:
-        engine, template: of the model.
-        transcript: the conversation; the run extends it.
-        conversation: its name in the engine's cache.
-        session: where its messages are kept; None for nowhere.
-        tools: in the order in which the model sees them.
-        gate: decides what may run.
-        sampling, limits, constrain, max_thinking: as the agent has them.
-        output: what the answer must be an object of; None for words.
-        choice: "auto", "required", "none" or the name of a tool.
-        cancelled: set from any thread, it ends the run.
-        started: when the run began, on the monotonic clock.
-    """
+    """The parts of an agent that a run uses, and what was asked of the run."""
 
     engine: Engine
     template: ChatTemplate
-    transcript: Transcript
-    conversation: str
-    session: Session | None
-    tools: tuple[Tool, ...]
+    transcript: Transcript  # the run extends it
+    conversation: str  # its name in the engine's cache
+    session: Session | None  # where its messages are kept
+    tools: tuple[Tool, ...]  # in the order in which the model sees them
     gate: Gate
     sampling: Sampling
     limits: Limits
     constrain: bool
     max_thinking: int | None
-    output: Output | None
-    choice: str
-    cancelled: threading.Event
-    started: float
+    output: Output | None  # what the answer must be an object of; None for words
+    choice: str  # "auto", "required", "none" or the name of a tool
+    cancelled: threading.Event  # set from any thread, it ends the run
+    started: float  # on the monotonic clock
 
     def seconds_left(self) -> float | None:
         """Until the time of the run is up; None without a limit."""

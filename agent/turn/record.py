@@ -13,23 +13,20 @@ from agent.tools.result import ToolResult
 from agent.turn.answer import Generation
 from agent.turn.parts import Parts
 
+# What the answers of a run cost together.
+_SUMMED = (
+    "prompt_tokens", "cached_tokens", "prefill_tokens", "generated_tokens", "forced_tokens", "prefill_seconds", "decode_seconds",
+)  # fmt: skip
 _SAVE_SECONDS = 1.0  # how much of an unfinished answer a killed process may lose
 
 
 class Record:
-    """The state of one run.
-
-    Attributes:
-        reason: why the run is over; empty while it goes on.
-        error: more about the reason, in one line.
-        value: the object that the answer is, where one was asked for.
-        calls: the tool calls that ran.
-    """
+    """The state of one run."""
 
     def __init__(self, parts: Parts) -> None:
-        self.reason = self.error = ""
-        self.value: Any = None
-        self.calls: list[ToolDone] = []
+        self.reason = self.error = ""  # why the run is over, and more about it; empty while it goes on
+        self.value: Any = None  # the object that the answer is, where one was asked for
+        self.calls: list[ToolDone] = []  # that ran
         self._parts = parts
         self._messages: list[Message] = []
         self._open: list[ToolCall] = []  # calls that have no result yet
@@ -91,13 +88,18 @@ class Record:
         self._parts.transcript.answer(message, answer.tokens)
         self._messages.append(message)
         self._open = list(message.calls)
-        self._count(answer)
+        if answer.end is not None:
+            timing = answer.end.timing
+            cost = {**timing, "prefill_tokens": timing["prompt_tokens"] - timing["cached_tokens"]}
+            sums = {name: getattr(self._usage, name) + cost[name] for name in _SUMMED}
+            self._usage = replace(self._usage, **sums, memory=answer.end.resident)
         self._update(answer, message, complete=answer.end is not None and answer.end.reason == "stop")
 
     def _update(self, answer: Generation, message: Message, *, complete: bool = False) -> None:
         if self._stored is None or self._parts.session is None:
             return
-        usage = {k: v for k, v in answer.timing.items() if isinstance(v, int | float)}
+        timing = answer.end.timing if answer.end is not None else {}
+        usage = {k: v for k, v in timing.items() if isinstance(v, int | float)}
         self._parts.session.update(
             self._stored, message, usage=usage or None, tokens=answer.tokens, fingerprint=self._parts.engine.file.identity,
             state="complete" if complete else None,
@@ -107,22 +109,6 @@ class Record:
         """The model has said something."""
         if not self._usage.first_token_seconds:
             self._usage = replace(self._usage, first_token_seconds=time.monotonic() - self._parts.started)
-
-    def _count(self, answer: Generation) -> None:
-        if answer.end is None:
-            return
-        timing, usage = answer.end.timing, self._usage
-        self._usage = replace(
-            usage,
-            prompt_tokens=usage.prompt_tokens + timing["prompt_tokens"],
-            cached_tokens=usage.cached_tokens + timing["cached_tokens"],
-            prefill_tokens=usage.prefill_tokens + timing["prompt_tokens"] - timing["cached_tokens"],
-            generated_tokens=usage.generated_tokens + timing["generated_tokens"],
-            forced_tokens=usage.forced_tokens + timing["forced_tokens"],
-            prefill_seconds=usage.prefill_seconds + timing["prefill_seconds"],
-            decode_seconds=usage.decode_seconds + timing["decode_seconds"],
-            memory=answer.end.resident,
-        )
 
     def result(self) -> Result:
         text = next((m.text for m in reversed(self._messages) if m.role == "assistant"), "")

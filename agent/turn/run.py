@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Generator, Iterator
 
 from agent.errors import SprigError
-from agent.events import Compacted, Done, Event, Prefill, Problem
+from agent.events import CallRefused, Compacted, Done, Event, Prefill, Problem, ToolDone
 from agent.messages import Message
-from agent.turn.answer import Generation
+from agent.turn.answer import Generation, plan_answer
 from agent.turn.calls import Calls
 from agent.turn.compaction import shorten
 from agent.turn.parts import Parts
-from agent.turn.plan import plan_answer
 from agent.turn.record import Record
+
+log = logging.getLogger(__name__)
 
 _REPAIRS = 2  # answers in a row whose calls could not be used, before the run is given up
 _ROOM = 0.25  # of the context that an answer may count on
@@ -77,8 +80,7 @@ class Run:
     def _rounds(self, *, form: bool) -> Iterator[Event]:
         """Answers and the calls in them, until the record says why the run is over.
 
-        Args:
-            form: the answer is the object that was asked for, and calls nothing.
+        With ``form``, the answer is the object that was asked for, and calls nothing.
         """
         parts, record = self.parts, self.record
         unusable = 0  # answers in a row that held no call that could be run
@@ -136,3 +138,38 @@ class Run:
             reason = end.reason if end.reason in ("length", "time", "context", "loop", "cancelled") else "error"
             record.end(reason, end.why or ("the model could find no way to go on" if end.reason == "stuck" else ""))
         return answer
+
+
+def logged(events: Generator[Event]) -> Iterator[Event]:
+    """The same events, noted in the log without what anybody said; leaving them early closes ``events`` too."""
+    with contextlib.closing(events):
+        try:
+            for event in events:
+                try:
+                    yield event
+                finally:  # after it was shown, so that no log line stands behind half a line of the answer
+                    _note(event)
+        except SprigError as e:
+            log.warning("run failed: %s", e)
+            raise
+
+
+def _note(event: Event) -> None:
+    match event:
+        case ToolDone(call, ok, text, _, seconds, cut):
+            state = "done" if ok else "failed"
+            log.info("tool %s: %s in %.2f s, %d characters, %d cut off", call.name, state, seconds, len(text), cut)
+        case CallRefused(call, _):
+            log.info("tool %s: the call was refused", call.name)
+        case Compacted(_, before, after):
+            log.info("the context was full: %d tokens became %d", before, after)
+        case Done(result):
+            u = result.usage
+            log.info(
+                "run ended (%s) after %.2f s: prefill %d tokens, %.1f t/s, %d cached; decode %d tokens, %.1f t/s, %d forced; "
+                "first token %.2f s",
+                result.reason, u.seconds, u.prefill_tokens, u.prefill_speed, u.cached_tokens, u.generated_tokens, u.decode_speed,
+                u.forced_tokens, u.first_token_seconds,
+            )  # fmt: skip
+        case _:
+            pass

@@ -21,10 +21,6 @@ class Transcript:
     follows it is rendered. Nothing that was said is ever rendered a second time, unless the conversation is rebuilt.
 
     Attributes:
-        engine, template: of the model.
-        tools: what the model is told of, in a fixed order.
-        options: for the template.
-        messages: all that was said, a system message first where there is one.
         tokens: what the cache holds or will hold, without the end-of-turn token of the last answer.
         prefix: how many tokens at the start depend on nothing but system prompt and tools.
         turns: of each assistant message, its tokens as they were generated, or as they would have been.
@@ -34,8 +30,8 @@ class Transcript:
 
     engine: Engine
     template: ChatTemplate
-    tools: tuple[ToolSpec, ...]
-    options: dict[str, Any] = field(default_factory=dict)
+    tools: tuple[ToolSpec, ...]  # in a fixed order
+    options: dict[str, Any] = field(default_factory=dict)  # for the template
     messages: list[Message] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     prefix: int = 0
@@ -70,9 +66,7 @@ class Transcript:
     def rebuild(self, messages: Sequence[Message], turns: Mapping[int, Sequence[int]] | None = None) -> None:
         """Begin again with these messages: after a compaction, on another branch, or when a session is taken up again.
 
-        Args:
-            messages: the whole conversation, ending with what the model is to answer, or with its answer.
-            turns: tokens of assistant messages as this very model generated them, by place in ``messages``.
+        ``turns``: tokens of assistant messages as this very model generated them, by place in ``messages``.
         """
         self.messages, self.tokens, self.turns, self.held = [], [], {}, []
         pending: list[Message] = []
@@ -108,11 +102,11 @@ class Transcript:
         system = [m for m in messages if m.role == "system"]
         # The prefix is what would be the same whatever the user said first.
         tokens, other = (
-            [i for ids in self.engine.tokenize(self.template.head(said, self.tools, self.options, now=self.now)) for i in ids]
+            self.engine.tokenize(self.template.head(said, self.tools, self.options, now=self.now))
             for said in (messages, [*system, Message("user", "\u2026")])
         )
         self.prefix = next((i for i, (a, b) in enumerate(zip(tokens, other, strict=False)) if a != b), 0)
         self.tokens = tokens
 
     def _tokens_of(self, segments: Sequence[Segment]) -> list[int]:
-        return [i for ids in self.engine.tokenize(segments, after=self.tokens[-1] if self.tokens else None) for i in ids]
+        return self.engine.tokenize(segments, after=self.tokens[-1] if self.tokens else None)

@@ -11,7 +11,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from agent.settings.declare import each_setting
-from agent.settings.explain import default_text
+from agent.settings.edit import default_text
 from tests.fixtures.paths import ROOT
 from tui.actions import actions
 from tui.cli import chat_app

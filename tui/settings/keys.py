@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from agent.settings.kinds import Kind, Where, WrongSetting, name, wrong
+from agent.settings.kinds import Kind, Where, WrongSetting, check, name
 from agent.text.nearest import nearest
 
 _MODIFIERS = ("ctrl", "shift", "alt", "super", "hyper", "meta")
@@ -21,8 +21,7 @@ class KeysKind(Kind):
         self.actions = actions
 
     def read(self, value: Any, where: Where) -> Mapping[str, str]:
-        if not isinstance(value, dict):
-            raise wrong(where, value, "is a table: write its settings below a line with [keys]")
+        check(isinstance(value, dict), where, value, "is a table: write its settings below a line with [keys]")
         found: dict[str, str] = {}
         for place, keys in _flat(value, where):
             action = ".".join(str(part) for part in place[1:])
@@ -30,9 +29,10 @@ class KeysKind(Kind):
                 meant = nearest(action, self.actions)
                 hint = f"did you mean {meant}?" if meant else "the help of the chat (F1) lists them"
                 raise WrongSetting(place, f"{name(place)}: there is no such action; {hint}")
-            if not isinstance(keys, str):
-                raise wrong(place, keys, 'is a text: "ctrl+q" or, for two keys, "ctrl+q,f10"')
-            found[action] = ",".join(_key(part.strip(), place) for part in _parts(keys))
+            check(isinstance(keys, str), place, keys, 'is a text: "ctrl+q" or, for two keys, "ctrl+q,f10"')
+            # A comma is a key as well: alone, or at the end of a key with modifiers it is called comma.
+            parts = ["comma"] if keys.strip() == "," else keys.split(",")
+            found[action] = ",".join(_key(part.strip(), place) for part in parts)
         return MappingProxyType(found)
 
 
@@ -42,11 +42,6 @@ def _flat(table: Mapping[str, Any], where: Where) -> Iterator[tuple[Where, Any]]
             yield from _flat(value, (*where, key))
         else:
             yield (*where, key), value
-
-
-def _parts(value: str) -> list[str]:
-    # A comma is a key as well: alone, or at the end of a key with modifiers it is called comma.
-    return ["comma"] if value.strip() == "," else value.split(",")
 
 
 def _key(text: str, where: Where) -> str:

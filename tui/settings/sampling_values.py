@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from agent.errors import SprigError
@@ -73,8 +74,6 @@ def _kind(name: str) -> NumberKind:
 
 def _number(text: str) -> float | int | str:
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return kind(text)
-        except ValueError:
-            continue
     return text

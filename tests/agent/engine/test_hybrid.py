@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.engine.handle import Engine
+from agent.engine.handle import EndStep, Engine, TextStep
 from agent.engine.sampling import Sampling
-from agent.engine.steps import EndStep, TextStep
 from pipeline import quantize
 from tests.fixtures.checkpoints import save
 from tests.fixtures.shared import shared

@@ -11,7 +11,7 @@ from agent import events as e
 from agent.agent import Agent
 from agent.dialects.families import DIALECTS, THINK
 from agent.dialects.parser import StreamParser
-from agent.engine.steps import Step, TextStep
+from agent.engine.handle import Step, TextStep
 from agent.messages import Message, ToolSpec
 from agent.tools.define import tool
 from agent.turn.answer import Generation

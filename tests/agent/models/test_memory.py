@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.engine.handle import Engine
+from agent.engine.handle import EndStep, Engine
 from agent.engine.sampling import Sampling
-from agent.engine.steps import EndStep
 from agent.errors import SprigError
 from agent.models.file import ModelFile
 from agent.models.memory import LEAST_CONTEXT, STEP, USUAL_CONTEXT, choose_context, need
