@@ -103,6 +103,7 @@ def choose_context(
     if wanted is None and best >= least:
         return best, needs(context=best)
     wanted_or_least = target if wanted is not None else least
+    error: type[SprigError]
     if best >= least:
         error, advice = ContextTooLarge, f"a context of {best} would fit: context={best} or -c {best}"
     else:
