@@ -124,6 +124,8 @@ class SprigApp(App[None]):
             event.widget.cursor_blink = False
 
     async def on_mount(self) -> None:
+        every = SLOW if self.settings.screen.line_mode else FAST
+        self._inbox = Inbox(lambda notes: self.chat.post_message(NotesArrived(notes)), asyncio.get_running_loop(), every=every)
         self._leave_when_told()
         self.call_after_refresh(self._begin)
 
@@ -191,11 +193,6 @@ class SprigApp(App[None]):
         from tui.talk.talk import Talk
 
         return Talk(self._tell, self.store, self._make_engine)
-
-    @cached_property
-    def _inbox(self) -> Inbox:
-        every = SLOW if self.settings.screen.line_mode else FAST
-        return Inbox(lambda notes: self.chat.post_message(NotesArrived(notes)), asyncio.get_running_loop(), every=every)
 
     def _tell(self, note: Any) -> None:
         self._inbox.put(note)

@@ -13,6 +13,17 @@ _EMOJI_STYLE = "\ufe0f"  # makes some characters before it wide
 _SKIN_TONES = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
 
 
+class _Sizes(dict[str, int]):
+    """character -> its cells; filled as characters are met."""
+
+    def __missing__(self, character: str) -> int:
+        size = self[character] = get_character_cell_size(character)
+        return size
+
+
+_SIZES = _Sizes()
+
+
 def wrap(text: str, width: int) -> list[tuple[int, int]]:
     """The rows of one line as ranges of ``text``, at least one; the spaces between two rows are in neither.
 
@@ -78,7 +89,7 @@ def _wrap_narrow(text: str, width: int) -> list[tuple[int, int]]:
 
 def _sizes(text: str) -> list[int]:
     """Cells of each character, such that their sum is ``cell_len`` of the text."""
-    sizes = list(map(get_character_cell_size, text))
+    sizes = list(map(_SIZES.__getitem__, text))
     at = text.find(_EMOJI_STYLE)
     while at >= 0:
         base = next((i for i in range(at - 1, max(at - 9, -1), -1) if sizes[i]), -1)

@@ -1,4 +1,4 @@
-"""A slash: whether a text is a command or a message; and what can be completed at the cursor: a command, or a file after an @."""
+"""Which texts are commands, and what can be completed at the cursor: a command behind a slash, a file behind an @."""
 
 from __future__ import annotations
 

@@ -211,7 +211,8 @@ def _row_content(row: PickerRow, width: int) -> Content:
 
 
 def _last(row: LastTalk, width: int) -> Content:
-    title, model = _title(row), _shown_name(row.model)
+    title = display(" ".join(row.title[:_NAME_MOST].split())) or "Untitled"
+    model = _shown_name(row.model)
     if width < _ONE_LINE:
         return Content("\n").join([Content.assemble("  ", (f"Go on: {title}", "bold")), Content(f"  {model}")])
     room = max(10, width - len(model) - 5)
@@ -247,10 +248,6 @@ def _notes(model: ModelChoice) -> str:
 def _shown_name(model: ModelChoice) -> str:
     """What a person calls it, safe to show."""
     return TITLE if model.demo else display(model.name[:_NAME_MOST])
-
-
-def _title(row: LastTalk) -> str:
-    return display(" ".join(row.title[:_NAME_MOST].split())) or "Untitled"
 
 
 def _about(row: PickerRow) -> str:

@@ -14,7 +14,6 @@ import re
 import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
 
 from agent.children.sandbox import die_with_parent
 from agent.text import display
@@ -145,8 +144,3 @@ class Child:
         await self._process.wait()
         await asyncio.sleep(_PIPE_S)
         self._stdout.feed_eof()
-
-
-def program(command: Sequence[str]) -> str:
-    """How a command is named in a message."""
-    return display(Path(command[0]).name) if command else "nothing"

@@ -18,7 +18,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from agent.text import display
-from tui.serve.child import DATA, META, Child, program
+from tui.serve.child import DATA, META, Child
 
 if TYPE_CHECKING:
     from aiohttp.web import WebSocketResponse
@@ -169,7 +169,7 @@ class Place:
         try:
             self._child = await Child.start(self._command, columns, rows)
         except OSError as error:
-            why = f"{program(self._command)} could not be started: {error.strerror}"
+            why = f"{display(PurePath(self._command[0]).name)} could not be started: {error.strerror}"
             self._say(why)
             await viewer.send_away(Close.FAILED, why)
             return
