@@ -378,5 +378,13 @@ def test_how_sentence_transformers_pools() -> None:
     for modes in ({}, {"pooling_mode_max_tokens": True}, {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}):
         with pytest.raises(UnsupportedError, match="pools by"):
             pooling(**modes)
+    with pytest.raises(UnsupportedError, match="pools by mean_tokens and something_new"):
+        pooling(pooling_mode_mean_tokens=True, pooling_mode_something_new=True)
     with pytest.raises(CheckpointError, match="not a JSON object"):
         pooling_type({"1_Pooling/config.json": b"[1"})
+
+
+def test_a_default_does_not_hide_the_other_name_of_the_number_of_experts() -> None:
+    config = {"model_type": "olmoe", "num_local_experts": 12, "num_experts_per_tok": 2, "vocab_size": 512}
+    assert keys_of(config)["expert_count"] == 12
+    assert keys_of({**config, "num_local_experts": None})["expert_count"] == 64
