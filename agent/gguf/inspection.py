@@ -116,21 +116,16 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
+        told = asdict(self)
+        version = told.pop("version")
         return {
-            "name": self.name,
-            "kind": self.kind,
-            "size": self.size,
-            "gguf_version": self.version,
+            **told,
+            "gguf_version": version,
             "architecture": self.architecture,
             "weights": self.n_weights,
             "bits_per_weight": round(self.bits_per_weight, 3),
             "types": {k: {"tensors": n, "weights": w, "bytes": b} for k, (n, w, b) in self.types.items()},
             "slow_on_arm": {k: round(v, 4) for k, v in self.slow_on_arm.items()} if self.kind == "gguf" else None,
-            "vocabulary": asdict(self.vocabulary) if self.vocabulary else None,
-            "templates": dict(self.templates),
-            "keys": dict(self.keys),
-            "tensors": [asdict(t) for t in self.tensors],
-            "notes": list(self.notes),
         }
 
 

@@ -13,7 +13,6 @@ import contextlib
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +58,8 @@ class ConnectionWatch:
         self.leaving = False
         self.over = asyncio.Event()
         self.listed, self._on_end, self._on_warning = on_listed, on_end, on_warning
-        self._log: deque[bytes] = deque()
-        self._log_size = self._noise = self._dropped = 0
+        self._log = b""
+        self._noise = self._dropped = 0
         self._allowance, self._at = float(_BURST), time.monotonic()
         self.kill: Callable[[], None] = lambda: None
 
@@ -74,14 +73,11 @@ class ConnectionWatch:
 
     def note(self, data: bytes) -> None:
         """Keep the end of what the server wrote to its log."""
-        self._log.append(data[-LOG_BYTES:])
-        self._log_size += len(self._log[-1])
-        while self._log_size > LOG_BYTES and len(self._log) > 1:
-            self._log_size -= len(self._log.popleft())
+        self._log = (self._log + data)[-LOG_BYTES:]
 
     @property
     def log(self) -> str:
-        return b"".join(self._log).decode("utf-8", "replace")
+        return self._log.decode("utf-8", "replace")
 
     @property
     def last_words(self) -> str:
