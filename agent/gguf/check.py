@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.errors import GGUFError
+from agent.gguf.inspection import is_template
 from agent.gguf.reader import Header, TensorEntry, read_header
 from agent.gguf.types import GGMLType
 from agent.templates.limits import MAX_TEMPLATE_BYTES
@@ -244,7 +245,7 @@ def _raw_byte(b: int) -> str:
 
 def _templates(header: Header) -> Iterator[str]:
     for key, value in header.keys.items():
-        if key != "tokenizer.chat_template" and not key.startswith("tokenizer.chat_template."):
+        if not is_template(key):
             continue
         if not isinstance(value, str):
             yield f"{_short(key)} is not a text"

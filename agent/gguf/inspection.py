@@ -140,11 +140,8 @@ def inspect_gguf(path: Path) -> Inspection:
 
 
 def _templates(header: Header) -> dict[str, str]:
-    found = {}
-    for key, value in header.keys.items():
-        if is_template(key) and isinstance(value, str):
-            found[key.removeprefix("tokenizer.chat_template").removeprefix(".") or "default"] = value
-    return found
+    texts = {key: value for key, value in header.keys.items() if is_template(key) and isinstance(value, str)}
+    return {key.removeprefix("tokenizer.chat_template").removeprefix(".") or "default": value for key, value in texts.items()}
 
 
 def is_template(key: str) -> bool:

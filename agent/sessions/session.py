@@ -220,7 +220,5 @@ def new_session(connection: sqlite3.Connection, columns: Mapping[str, Any]) -> i
 
 
 def info_of(row: Sequence[Any]) -> SessionInfo:
-    id, title, created, updated, model, system, tools, settings, count, parent, parent_message = row
-    return SessionInfo(
-        id, title, created, updated, model, system, tuple(json.loads(tools)), json.loads(settings), count, parent, parent_message
-    )
+    *facts, tools, settings, count, parent, parent_message = row
+    return SessionInfo(*facts, tuple(json.loads(tools)), json.loads(settings), count, parent, parent_message)

@@ -168,11 +168,6 @@ async def guarded(inner: Any, watch: ConnectionWatch) -> AsyncIterator[tuple[Any
                 receive.close()
 
 
-def environment(config: ServerConfig) -> dict[str, str]:
-    """All that a server process gets to see of this process's environment, and what was set for it."""
-    return {name: os.environ[name] for name in _HANDED_ON if name in os.environ} | dict(config.env)
-
-
 @contextlib.asynccontextmanager
 async def stdio(config: ServerConfig, watch: ConnectionWatch) -> AsyncIterator[tuple[Any, Any]]:
     """Run the server's command in a process group of its own and speak with it, a message a line."""
@@ -203,10 +198,12 @@ async def stdio(config: ServerConfig, watch: ConnectionWatch) -> AsyncIterator[t
 
 async def _start(config: ServerConfig) -> asyncio.subprocess.Process:
     assert config.command is not None
+    # All that it gets to see of this process's environment, and what was set for it.
+    environment = {name: os.environ[name] for name in _HANDED_ON if name in os.environ} | dict(config.env)
     try:
         return await asyncio.create_subprocess_exec(
             *config.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env=environment(config), cwd=config.cwd, start_new_session=True, limit=1 << 16,
+            env=environment, cwd=config.cwd, start_new_session=True, limit=1 << 16,
         )  # fmt: skip
     except (OSError, ValueError) as e:
         what = display(str(getattr(e, "filename", None) or config.command[0]))
