@@ -220,5 +220,6 @@ def new_session(connection: sqlite3.Connection, columns: Mapping[str, Any]) -> i
 
 
 def info_of(row: Sequence[Any]) -> SessionInfo:
-    *facts, tools, settings, count, parent, parent_message = row
-    return SessionInfo(*facts, tuple(json.loads(tools)), json.loads(settings), count, parent, parent_message)
+    id, title, created, updated, model, system, tools, settings, count, parent, parent_message = row
+    names, values = tuple(json.loads(tools)), json.loads(settings)
+    return SessionInfo(id, title, created, updated, model, system, names, values, count, parent, parent_message)
