@@ -116,21 +116,16 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
+        told = asdict(self)
+        version = told.pop("version")
         return {
-            "name": self.name,
-            "kind": self.kind,
-            "size": self.size,
-            "gguf_version": self.version,
+            **told,
+            "gguf_version": version,
             "architecture": self.architecture,
             "weights": self.n_weights,
             "bits_per_weight": round(self.bits_per_weight, 3),
             "types": {k: {"tensors": n, "weights": w, "bytes": b} for k, (n, w, b) in self.types.items()},
             "slow_on_arm": {k: round(v, 4) for k, v in self.slow_on_arm.items()} if self.kind == "gguf" else None,
-            "vocabulary": asdict(self.vocabulary) if self.vocabulary else None,
-            "templates": dict(self.templates),
-            "keys": dict(self.keys),
-            "tensors": [asdict(t) for t in self.tensors],
-            "notes": list(self.notes),
         }
 
 
@@ -145,11 +140,8 @@ def inspect_gguf(path: Path) -> Inspection:
 
 
 def _templates(header: Header) -> dict[str, str]:
-    found = {}
-    for key, value in header.keys.items():
-        if is_template(key) and isinstance(value, str):
-            found[key.removeprefix("tokenizer.chat_template").removeprefix(".") or "default"] = value
-    return found
+    texts = {key: value for key, value in header.keys.items() if is_template(key) and isinstance(value, str)}
+    return {key.removeprefix("tokenizer.chat_template").removeprefix(".") or "default": value for key, value in texts.items()}
 
 
 def is_template(key: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -105,15 +106,9 @@ def _places(last: str) -> Iterator[tuple[Path, str, bool]]:
         # Where the store has a model of that name, the name means that one.
         yield demo, DEMO if models().absolute() / f"{DEMO}.gguf" not in seen else str(demo), True
     elsewhere = Path(last)
-    if last and elsewhere.is_absolute() and elsewhere not in seen and _is_file(elsewhere):
+    # os.path: a name that no file can have is no error to it.
+    if last and elsewhere.is_absolute() and elsewhere not in seen and os.path.isfile(elsewhere):  # noqa: PTH113
         yield elsewhere, _name(elsewhere), False
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _name(path: Path) -> str:

@@ -36,12 +36,9 @@ def recall() -> LastUsed:
     try:
         with _place().open("rb") as f:
             data = json.loads(f.read(_MOST_BYTES))
-    except (OSError, ValueError, RecursionError):
+        return LastUsed(**{key: value for key in ("model", "session") if isinstance(value := data.get(key), str)})
+    except (OSError, ValueError, AttributeError, RecursionError):
         return LastUsed()
-    if not isinstance(data, dict):
-        return LastUsed()
-    model, session = data.get("model"), data.get("session")
-    return LastUsed(model if isinstance(model, str) else "", session if isinstance(session, str) else "")
 
 
 def remember(*, model: str | None = None, session: str | None = None) -> None:

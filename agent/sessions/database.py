@@ -140,27 +140,28 @@ def explained(path: Path) -> Iterator[None]:
         raise explain(e, path) from None
 
 
+# What an error of SQLite means, and what to do.
+_MEANINGS = {
+    sqlite3.SQLITE_FULL: "the disk is full: {path} could not be written; make room, nothing that was saved is lost",
+    sqlite3.SQLITE_READONLY: "{path} cannot be written: the file or its disk is read-only; name another place with SPRIG_HOME",
+    sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened: check that its folder exists and may be written, or set SPRIG_HOME",
+    sqlite3.SQLITE_IOERR: "{path}: the disk failed ({error}); check the disk before you go on",
+}
+_MEANINGS |= dict.fromkeys(
+    (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
+    f"{{path}} is in use by another process for more than {BUSY_SECONDS:.0f} s: end it, or try again",
+)
+
+
 def explain(e: sqlite3.Error, path: Path) -> SessionError:
-    """What an error of SQLite means, and what to do."""
-    code = getattr(e, "sqlite_errorcode", None)
-    primary = None if code is None else code & 0xFF
-    if primary == sqlite3.SQLITE_FULL:
-        return SessionError(f"the disk is full: {path} could not be written; make room, nothing that was saved is lost")
-    if primary == sqlite3.SQLITE_READONLY:
-        return SessionError(f"{path} cannot be written: the file or its disk is read-only; name another place with SPRIG_HOME")
-    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return SessionError(f"{path} is in use by another process for more than {BUSY_SECONDS:.0f} s: end it, or try again")
+    primary = getattr(e, "sqlite_errorcode", -1) & 0xFF
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         named = "" if path == home() / "sessions.db" else f" {shlex.quote(str(path))}"
         return DamagedStore(
             f"{path} is damaged ({e}) and was left as it is: `sprig sessions repair{named}` sets it aside "
             "and saves what can be read"
         )
-    if primary == sqlite3.SQLITE_CANTOPEN:
-        return SessionError(f"{path} cannot be opened: check that its folder exists and may be written, or set SPRIG_HOME")
-    if primary == sqlite3.SQLITE_IOERR:
-        return SessionError(f"{path}: the disk failed ({e}); check the disk before you go on")
-    return SessionError(f"{path}: {e}")
+    return SessionError(_MEANINGS.get(primary, "{path}: {error}").format(path=path, error=e))
 
 
 def connect(path: Path) -> tuple[sqlite3.Connection, bool]:

@@ -6,7 +6,7 @@ import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from agent.errors import SprigError
 from agent.messages import Message, Role, ToolCall
@@ -83,6 +83,18 @@ class StoredMessage:
     tokens: tuple[int, ...] | None = None
     fingerprint: str = ""
     usage: Mapping[str, int | float] | None = None
+
+
+class MessageDetails(TypedDict, total=False):
+    """What is kept of a message beside what was said, as in ``StoredMessage``; None where it is not known, or stays as it was."""
+
+    state: State | None
+    ok: bool | None
+    data: Any
+    seconds: float | None
+    tokens: Sequence[int] | None
+    fingerprint: str | None
+    usage: Mapping[str, int | float] | None
 
 
 @dataclass(frozen=True, slots=True)

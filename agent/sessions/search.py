@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import sqlite3
 
 from agent.sessions.database import has_fts5, search_is_set_up
@@ -90,17 +92,6 @@ def _one_line(text: str) -> str:
 
 def _unmark(marked: str) -> tuple[str, tuple[tuple[int, int], ...]]:
     """The snippet without its marks, and where they stood."""
-    plain: list[str] = []
-    spans: list[tuple[int, int]] = []
-    length, start = 0, None
-    for c in _one_line(marked):
-        if c == _OPEN:
-            start = length
-        elif c == _CLOSE:
-            if start is not None:
-                spans.append((start, length))
-            start = None
-        else:
-            plain.append(c)
-            length += 1
-    return "".join(plain), tuple(spans)
+    pieces = re.split(f"[{_OPEN}{_CLOSE}]", _one_line(marked))  # every second one matched
+    ends = list(itertools.accumulate(map(len, pieces)))
+    return "".join(pieces), tuple(zip(ends[::2], ends[1::2], strict=False))

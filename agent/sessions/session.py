@@ -11,16 +11,16 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Unpack
 
 from agent.messages import Message
 from agent.sessions.database import Database, insert
 from agent.sessions.export import json_export, markdown_export
 from agent.sessions.records import (
     COLUMNS,
+    MessageDetails,
     SessionError,
     SessionInfo,
-    State,
     StoredMessage,
     clean,
     message_columns,
@@ -89,34 +89,13 @@ class Session(AbstractContextManager["Session"]):
             with self._database.writing() as connection:
                 self._set(connection, changes)
 
-    def append(
-        self,
-        message: Message,
-        *,
-        usage: Mapping[str, int | float] | None = None,
-        tokens: Sequence[int] | None = None,
-        fingerprint: str = "",
-        state: State = "complete",
-        ok: bool | None = None,
-        data: Any = None,
-        seconds: float | None = None,
-    ) -> int:
-        """Add a message after the current leaf and make it the leaf.
-
-        Args:
-            message: what was said.
-            usage: counts and times by name.
-            tokens: the ids that were read or generated for it, int32.
-            fingerprint: of the model that ``tokens`` belong to.
-            state: ``partial`` when ``update`` will complete it.
-            ok, data, seconds: of a tool message, how it went.
+    def append(self, message: Message, **details: Unpack[MessageDetails]) -> int:
+        """Add a message after the current leaf and make it the leaf. It is complete unless its ``state`` says otherwise.
 
         Returns:
             The id of the message: once it is returned, the message is on the disk.
         """
-        row = message_columns(
-            message, usage=usage, tokens=tokens, fingerprint=fingerprint, state=state, ok=ok, data=data, seconds=seconds
-        )
+        row = message_columns(message, **{"state": "complete", "fingerprint": "", **details})
         row |= {"session": self.number, "parent": self.leaf, "created": time.time()}
         with self._database.writing() as connection:
             self._id(connection)
@@ -128,26 +107,12 @@ class Session(AbstractContextManager["Session"]):
         self.leaf = number
         return number
 
-    def update(
-        self,
-        id: int,
-        message: Message | None = None,
-        *,
-        usage: Mapping[str, int | float] | None = None,
-        tokens: Sequence[int] | None = None,
-        fingerprint: str | None = None,
-        state: State | None = None,
-        ok: bool | None = None,
-        data: Any = None,
-        seconds: float | None = None,
-    ) -> None:
+    def update(self, id: int, message: Message | None = None, **details: Unpack[MessageDetails]) -> None:
         """Write more of a message that was appended as ``partial``, or complete it; what is None stays.
 
         SessionError when there is no such message in this session, or when it is complete: what was said stays said.
         """
-        changes = message_columns(
-            message, usage=usage, tokens=tokens, fingerprint=fingerprint, state=state, ok=ok, data=data, seconds=seconds
-        )
+        changes = message_columns(message, **details)
         if not changes:
             return
         assignments = ", ".join(f"{column} = ?" for column in changes)
@@ -256,6 +221,5 @@ def new_session(connection: sqlite3.Connection, columns: Mapping[str, Any]) -> i
 
 def info_of(row: Sequence[Any]) -> SessionInfo:
     id, title, created, updated, model, system, tools, settings, count, parent, parent_message = row
-    return SessionInfo(
-        id, title, created, updated, model, system, tuple(json.loads(tools)), json.loads(settings), count, parent, parent_message
-    )
+    names, values = tuple(json.loads(tools)), json.loads(settings)
+    return SessionInfo(id, title, created, updated, model, system, names, values, count, parent, parent_message)

@@ -81,17 +81,13 @@ def read_url(url: str, base: str = "") -> Target:
 
 
 def _host(host: str) -> str:
-    if "%" in host:
-        raise AddressError("this is no host name")
-    host = host.rstrip(".")
     try:
-        ascii_host = host.encode("idna").decode("ascii") if not host.isascii() else host
+        name = host.rstrip(".").encode("ascii" if host.isascii() else "idna").decode("ascii").lower()
     except UnicodeError:
-        raise AddressError("this is no host name") from None
-    ascii_host = ascii_host.lower()
-    if not ascii_host or not re.fullmatch(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}", ascii_host):
+        name = ""
+    if not re.fullmatch(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}", name):
         raise AddressError("this is no host name")
-    return ascii_host
+    return name
 
 
 def resolve(host: str, port: int) -> list[str]:

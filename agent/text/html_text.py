@@ -16,6 +16,7 @@ _BLOCKS = frozenset({
 _VOID = frozenset({"br", "hr", "img", "input", "meta", "link", "area", "base", "col", "embed", "source", "track", "wbr"})
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0", re.IGNORECASE)
 _PARAGRAPHS = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "table", "blockquote", "figure", "section", "article"})
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _KEPT_SPACE = "\ue000"  # a space within <pre>, until the others are folded
 _MAX_TAG = 20_000  # characters; a picture written into a page's tag is no loss
 MAX_DEPTH = 2000
@@ -42,13 +43,7 @@ def _tame(source: str) -> str:
 
     html.parser looks through the rest of the page again for each of those, so that a page of them would take hours.
     """
-    kept, at = [], 0
-    while (start := source.find("<!--", at)) >= 0:
-        kept.append(source[at:start])
-        end = source.find("-->", start + 4)
-        at = len(source) if end < 0 else end + 3
-    kept.append(source[at:])
-    first, *pieces = "".join(kept).split("<")
+    first, *pieces = _COMMENT.sub("", source).split("<")
     tags = (f"<{p}" if 0 < p.find(">") < _MAX_TAG and p[0] not in " \n\t=" else f"&lt;{p}" for p in pieces)
     return first + "".join(tags)
 

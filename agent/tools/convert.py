@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import operator
 import re
@@ -162,32 +163,26 @@ def _among(value: Any, choices: Mapping[Any, Any], where: str) -> Any:
 _NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*")
 
 
+_WANTED = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
+
+
 def _scalar(value: Any, kind: type, where: str, strict: bool) -> Any:
-    if kind is str:
-        if isinstance(value, str):
-            return value
-        if not strict and isinstance(value, int | float) and not isinstance(value, bool):
-            return str(value)
-        raise _mismatch(where, "a text", value)
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-        if not strict and isinstance(value, str) and value.lower() in ("true", "false"):
-            return value.lower() == "true"
-        raise _mismatch(where, "true or false", value)
-    wanted = "a whole number" if kind is int else "a number"
-    if isinstance(value, str) and not strict and _NUMBER.fullmatch(value) and len(value) <= 40:
-        value = float(value) if any(c in value for c in ".eE") else int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _mismatch(where, wanted, value)
-    if kind is int:
-        if isinstance(value, float) and not value.is_integer():
-            raise _mismatch(where, wanted, value)
+    text = value if isinstance(value, str) and not strict else ""
+    if kind in (int, float) and len(text) <= 40 and _NUMBER.fullmatch(text):
+        value = float(text) if any(c in text for c in ".eE") else int(text)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind in (str, bool) and isinstance(value, kind):
+        return value
+    if kind is str and number and not strict:
+        return str(value)
+    if kind is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if kind is int and number and value % 1 == 0:
         return int(value)
-    try:
-        return float(value)
-    except OverflowError:
-        raise _mismatch(where, wanted, value) from None
+    if kind is float and number:
+        with contextlib.suppress(OverflowError):
+            return float(value)
+    raise _mismatch(where, _WANTED[kind], value)
 
 
 def _from_text(value: Any, kind: Any, where: str) -> Any:

@@ -72,22 +72,16 @@ class Tool:
 
     @classmethod
     def from_spec(
-        cls,
-        spec: ToolSpec,
-        call: Callable[[Mapping[str, Any], ToolContext], Any],
-        *,
-        timeout: float | None = TIMEOUT,
-        approval: Approval = "ask",
-        origin: Origin = "mcp",
+        cls, spec: ToolSpec, call: Callable[[Mapping[str, Any], ToolContext], Any], *, timeout: float | None = TIMEOUT
     ) -> Tool:
-        """A tool whose schema comes from elsewhere: ``call(arguments, context)`` gets the JSON values as they are."""
+        """A server's tool, which is asked for: ``call(arguments, context)`` gets the JSON values as they are."""
 
         def run(arguments: Mapping[str, Any], context: ToolContext) -> Any:
             return call(arguments, context)
 
         return cls(
             spec, run, convert=lambda values: {"arguments": dict(values)}, context="context",
-            timeout=timeout, approval=approval, origin=origin,
+            timeout=timeout, approval="ask", origin="mcp",
         )  # fmt: skip
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,7 +76,7 @@ def builtin(
 def _make(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any]) -> Tool:
     approval, subjects = _KNOWN[name]
     timeout = None if name in _OWN_LIMIT else 30.0
-    made = tool(timeout=timeout, approval=approval)(_function(name, root, home, allow_private, settings))
+    made = tool(timeout=timeout, approval=approval)(getattr(_owner(name, root, home, allow_private, settings), name))
     made.origin = "builtin"
     made.subjects = subjects
     if name == "run_command" and not process.confines_files():
@@ -84,41 +84,32 @@ def _make(name: str, root: Root, home: Path, allow_private: bool, settings: Mapp
     return made
 
 
-def _function(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any]) -> Callable[..., Any]:
-    """Each module is loaded only for the tools that are asked for."""
+def _owner(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any]) -> object:
+    """What has the tool's function under the tool's name. Each module is loaded only for the tools that are asked for."""
     if name in ("read_file", "list_files", "search_files", "write_file", "edit_file"):
         from agent.tools.builtin.files import FileTools
 
-        return _method(FileTools(root), name)
+        return FileTools(root)
     if name == "run_command":
         from agent.tools.builtin.shell import CommandTool
 
-        return CommandTool(root, **settings).run_command
-    if name == "fetch_url":
-        from agent.tools.builtin.lookup import WebTool
+        return CommandTool(root, **settings)
+    if name in ("fetch_url", "query_sqlite"):
+        from agent.tools.builtin.lookup import SqlTool, WebTool
 
-        return WebTool(allow_private=allow_private).fetch_url
-    if name == "query_sqlite":
-        from agent.tools.builtin.lookup import SqlTool
-
-        return SqlTool(root).query_sqlite
+        return WebTool(allow_private=allow_private) if name == "fetch_url" else SqlTool(root)
     if name == "calculate":
-        from agent.tools.builtin.calculator import calculate
+        from agent.tools.builtin import calculator
 
-        return calculate
+        return calculator
     if name == "device_status":
-        from agent.tools.builtin.device import device_tool
+        from agent.tools.builtin.device import DeviceTool
 
-        return device_tool(root.path)
+        return DeviceTool(root.path)
     if name in ("remember", "recall"):
         from agent.tools.builtin.notes import Notes
 
-        return _method(Notes(home / "notes.jsonl"), name)
-    from agent.tools.builtin.clock import Timers, clock
+        return Notes(home / "notes.jsonl")
+    from agent.tools.builtin import clock
 
-    return clock if name == "clock" else _method(Timers(home / "timers.json"), name)
-
-
-def _method(owner: object, name: str) -> Callable[..., Any]:
-    method: Callable[..., Any] = getattr(owner, name)
-    return method
+    return clock if name == "clock" else clock.Timers(home / "timers.json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from agent.device import machine
@@ -10,10 +9,13 @@ from agent.errors import SprigError
 from agent.files import free_disk, human_size
 
 
-def device_tool(folder: Path) -> Callable[[], str]:
-    """The tool; ``folder`` is where disk space is asked for."""
+class DeviceTool:
+    """Reads this machine's sensors; ``folder`` is where disk space is asked for."""
 
-    def device_status() -> str:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def device_status(self) -> str:
         """Get this device's memory, load, temperature, battery and disk."""
         lines = [f"cores: {machine.cores()}", f"memory free: {human_size(machine.available_memory())}"]
         load, heat, slowed, battery = machine.load(), machine.temperature(), machine.throttling(), machine.battery()
@@ -22,9 +24,7 @@ def device_tool(folder: Path) -> Callable[[], str]:
         lines.append("throttling: " + ("unavailable" if slowed is None else ", ".join(slowed) or "none"))
         lines.append(f"battery: {battery or 'none found'}")
         try:
-            lines.append(f"disk free: {human_size(free_disk(folder))}")
+            lines.append(f"disk free: {human_size(free_disk(self._folder))}")
         except SprigError:
             lines.append("disk free: unavailable")
         return "\n".join(lines)
-
-    return device_status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import os
 import stat
 from typing import Any
@@ -154,13 +155,8 @@ def _numbered(f: Any, start: int, count: int) -> str:
 
 
 def _entries(fd: int) -> tuple[list[str], int]:
-    entries: list[str] = []
     with os.scandir(fd) as found:
-        for entry in found:
-            entries.append(entry.name)
-            if len(entries) > 100_000:
-                break
-    entries.sort()
+        entries = sorted(entry.name for entry in itertools.islice(found, 100_001))
     return [_entry(name, fd) for name in entries[:MAX_ENTRIES]], max(0, len(entries) - MAX_ENTRIES)
 
 

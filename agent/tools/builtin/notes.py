@@ -35,16 +35,15 @@ class Notes:
         line = json.dumps({"at": round(self._now()), "text": text}, ensure_ascii=False) + "\n"
         with locked(self._file):
             fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
+            with os.fdopen(fd, "a+b") as f:
                 size = os.fstat(fd).st_size
                 if size > _MAX_FILE:
                     raise ToolError(f"the notes have grown to {size:,} bytes; remove some from {self._file}")
                 if size and os.pread(fd, 1, size - 1) != b"\n":
                     line = "\n" + line  # a line that a power loss cut short must not spoil this one
-                os.write(fd, line.encode("utf-8"))
+                f.write(line.encode("utf-8"))
+                f.flush()
                 os.fsync(fd)
-            finally:
-                os.close(fd)
         return "noted"
 
     def recall(self, query: str = "") -> str:

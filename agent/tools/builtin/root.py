@@ -135,12 +135,11 @@ class Root:
             part = f".{secrets.token_hex(8)}.part"
             try:
                 fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
-                try:
-                    _write_all(fd, data)
+                with os.fdopen(fd, "wb") as f:
+                    f.write(data)
+                    f.flush()
                     os.fchmod(fd, mode)
                     os.fsync(fd)
-                finally:
-                    os.close(fd)
                 os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
             except OSError as e:
                 raise _refusal(e, shown) from None
@@ -170,12 +169,6 @@ def _umask() -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
     return 0o022
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
 
 
 def _shown(path: str) -> str:

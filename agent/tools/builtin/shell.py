@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 from agent.children import process, sandbox
+from agent.children.launch import cause
 from agent.children.sandbox import ResourceLimits, Rules
 from agent.text.command_line import read_command
 from agent.tools.builtin.root import Root
@@ -79,16 +80,16 @@ class CommandTool:
         return list(line.argv), [i for i, word in enumerate(line.words) if word.wild]
 
 
+_ENDS = {
+    signal.SIGXCPU: "it used up its processor time", signal.SIGXFSZ: "it wrote too large a file",
+    signal.SIGKILL: "it was killed, for want of memory or of processor time",
+}  # fmt: skip
+
+
 def _died(status: int | None) -> str:
     if status is None:
         return "it ended in a way that could not be seen"
-    known = {signal.SIGXCPU: "it used up its processor time", signal.SIGXFSZ: "it wrote too large a file"}
-    known[signal.SIGKILL] = "it was killed, for want of memory or of processor time"
-    try:
-        number = signal.Signals(-status)
-    except ValueError:
-        return f"signal {-status}"
-    return known.get(number, f"it died of {number.name}")
+    return next((why for number, why in _ENDS.items() if number == -status), cause(status))
 
 
 def _text(output: bytes) -> str:

@@ -95,7 +95,7 @@ class MCPTool:
             return self.call(arguments, context.progress, context.cancelled)
 
         # Its own deadline answers with a better reason, so that of the tool comes later.
-        tool = Tool.from_spec(self.spec, call, timeout=self.timeout + 2 * _LATE, approval="ask", origin="mcp")
+        tool = Tool.from_spec(self.spec, call, timeout=self.timeout + 2 * _LATE)
         tool.unconfined = _CHANGED if self.changed else ""
         return tool
 

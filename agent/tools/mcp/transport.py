@@ -13,7 +13,6 @@ import contextlib
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +58,8 @@ class ConnectionWatch:
         self.leaving = False
         self.over = asyncio.Event()
         self.listed, self._on_end, self._on_warning = on_listed, on_end, on_warning
-        self._log: deque[bytes] = deque()
-        self._log_size = self._noise = self._dropped = 0
+        self._log = b""
+        self._noise = self._dropped = 0
         self._allowance, self._at = float(_BURST), time.monotonic()
         self.kill: Callable[[], None] = lambda: None
 
@@ -74,14 +73,11 @@ class ConnectionWatch:
 
     def note(self, data: bytes) -> None:
         """Keep the end of what the server wrote to its log."""
-        self._log.append(data[-LOG_BYTES:])
-        self._log_size += len(self._log[-1])
-        while self._log_size > LOG_BYTES and len(self._log) > 1:
-            self._log_size -= len(self._log.popleft())
+        self._log = (self._log + data)[-LOG_BYTES:]
 
     @property
     def log(self) -> str:
-        return b"".join(self._log).decode("utf-8", "replace")
+        return self._log.decode("utf-8", "replace")
 
     @property
     def last_words(self) -> str:
@@ -172,11 +168,6 @@ async def guarded(inner: Any, watch: ConnectionWatch) -> AsyncIterator[tuple[Any
                 receive.close()
 
 
-def environment(config: ServerConfig) -> dict[str, str]:
-    """All that a server process gets to see of this process's environment, and what was set for it."""
-    return {name: os.environ[name] for name in _HANDED_ON if name in os.environ} | dict(config.env)
-
-
 @contextlib.asynccontextmanager
 async def stdio(config: ServerConfig, watch: ConnectionWatch) -> AsyncIterator[tuple[Any, Any]]:
     """Run the server's command in a process group of its own and speak with it, a message a line."""
@@ -207,10 +198,12 @@ async def stdio(config: ServerConfig, watch: ConnectionWatch) -> AsyncIterator[t
 
 async def _start(config: ServerConfig) -> asyncio.subprocess.Process:
     assert config.command is not None
+    # All that it gets to see of this process's environment, and what was set for it.
+    environment = {name: os.environ[name] for name in _HANDED_ON if name in os.environ} | dict(config.env)
     try:
         return await asyncio.create_subprocess_exec(
             *config.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env=environment(config), cwd=config.cwd, start_new_session=True, limit=1 << 16,
+            env=environment, cwd=config.cwd, start_new_session=True, limit=1 << 16,
         )  # fmt: skip
     except (OSError, ValueError) as e:
         what = display(str(getattr(e, "filename", None) or config.command[0]))

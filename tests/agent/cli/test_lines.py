@@ -127,7 +127,7 @@ def test_always_is_offered_only_where_a_rule_would_change_something(written: lis
         prompts.append(prompt)
         return replies(prompt)
 
-    bare = Tool.from_spec(press.spec, lambda arguments, context: "", approval="ask", origin="mcp")
+    bare = Tool.from_spec(press.spec, lambda arguments, context: "")
     bare.unconfined = "nothing confines it"
     decision = Policy((Rule("allow", "press"),)).decide(bare, CALL)
     asked = ApprovalRequest(bare, CALL, decision, always_rule(bare, CALL))

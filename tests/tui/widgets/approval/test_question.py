@@ -247,7 +247,7 @@ async def test_a_megabyte_to_be_written_is_asked_about_at_once() -> None:
 
 
 async def test_a_server_s_tool_says_whose_it_is() -> None:
-    remote = Tool.from_spec(ToolSpec("weather__now", "x"), lambda a, c: "", origin="mcp")
+    remote = Tool.from_spec(ToolSpec("weather__now", "x"), lambda a, c: "")
     app = Asking(ask(remote, city="Oslo"))
     async with app.run_test(size=(60, 20)) as pilot:
         await pilot.pause()
