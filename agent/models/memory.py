@@ -102,22 +102,10 @@ def choose_context(
     least = min(LEAST_CONTEXT, longest)
     if wanted is None and best >= least:
         return best, needs(context=best)
-<<<<<<< HEAD
-    wanted_or_least = target if wanted is not None else least
-    error: type[SprigError]
-    if best >= least:
-        error, advice = ContextTooLarge, f"a context of {best} would fit: context={best} or -c {best}"
-    else:
-        error, advice = SprigError, "take a smaller model or quantization, or close other programs"
-    raise error(
-        f"{file.name} with a context of {wanted_or_least} needs {human_size(needs(context=wanted_or_least).total)} of memory and "
-        f"{human_size(available)} are free; {advice}"
-=======
     short = target if wanted is not None else least
     said = (
         f"{file.name} with a context of {short} needs {human_size(needs(context=short).total)} of memory and "
         f"{human_size(available)} are free; "
->>>>>>> heads/lean-tools
     )
     if best >= least:
         raise ContextTooLarge(f"{said}a context of {best} would fit: context={best} or -c {best}")
