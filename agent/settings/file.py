@@ -40,11 +40,7 @@ class SettingsError(SprigError):
 
 
 def place(path: Path | None = None) -> Path:
-    """Where the settings are: a file that is named, which must be there, or ``settings.toml`` in SPRIG_HOME.
-
-    Raises:
-        SettingsError: the named file is not there.
-    """
+    """Where the settings are: a file that is named, or ``settings.toml`` in SPRIG_HOME. SettingsError without the named one."""
     own = home() / "settings.toml"
     if path is not None and not path.is_file():
         raise SettingsError(f"there is no settings file {path}; without a name, {own} is read")
@@ -62,10 +58,9 @@ class SettingsFile(Generic[S]):
     def __init__(
         self, path: Path, form: type[S], *, elsewhere: Collection[str] = (), kinds: Mapping[str, Kind] | None = None
     ) -> None:
-        """Nothing is read yet.
+        """Nothing is read yet, and the file may not exist.
 
         Args:
-            path: it may not exist.
             form: the dataclass that declares what may stand in it.
             elsewhere: tables in it that others read.
             kinds: stricter kinds for some keys of the top.
