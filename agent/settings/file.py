@@ -11,10 +11,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from agent.errors import OutputError, SprigError
+from agent.errors import OutputError
 from agent.home import home
 from agent.settings.declare import Setting, find_setting, read
-from agent.settings.kinds import Kind, WrongSetting, plain
+from agent.settings.kinds import Kind, SettingsError, WrongSetting, plain
 from agent.settings.values import Settings
 from agent.text import display
 
@@ -29,14 +29,6 @@ _BOM = "\ufeff"
 _RULES = "rules"  # the one key to whose value something is added
 _WRITING = threading.Lock()  # between reading the file and writing it, no other thread of ours does the same
 _PLACE = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
-
-
-class SettingsError(SprigError):
-    """The settings cannot be used. ``line`` is the one to look at, counted from 1, where the error has one."""
-
-    def __init__(self, message: str, line: int | None = None) -> None:
-        super().__init__(message)
-        self.line = line
 
 
 def place(path: Path | None = None) -> Path:
@@ -122,10 +114,7 @@ class SettingsFile(Generic[S]):
             data = tables(text, self.path.name)
             wanted, where = copy.deepcopy(data), _path(data, key)
             _set(wanted, where, value)
-            try:
-                after = self._read(wanted)
-            except WrongSetting as e:
-                raise SettingsError(str(e)) from None
+            after = self._read(wanted)
             if wanted == data and found is not None:
                 return before
             if wanted != data:

@@ -168,5 +168,3 @@ def _note(event: Event) -> None:
                 result.reason, u.seconds, u.prefill_tokens, u.prefill_speed, u.cached_tokens, u.generated_tokens, u.decode_speed,
                 u.forced_tokens, u.first_token_seconds,
             )  # fmt: skip
-        case _:
-            pass
