@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agent.settings.values import Settings
 
 
-class Agent:
+class Agent(AbstractContextManager["Agent"]):
     """A conversation with a model that can call tools.
 
     Args:
@@ -232,9 +232,6 @@ class Agent:
         self._closed = True
         self._cancelled.set()
         self._opened.close()
-
-    def __enter__(self) -> Agent:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -120,8 +120,7 @@ def run_command(
 def run_function(function: str, payload: Any, rules: Rules, *, seconds: float, cancelled: threading.Event | None = None) -> Any:
     """Run ``module:function`` of Sprig on a JSON value in a confined process, and give back the JSON value it returns.
 
-    Raises:
-        ProcessError: it failed, took too long or died; the message is for the model.
+    Raises ProcessError when it failed, took too long or died; the message is for the model.
     """
     job = {"module": function, "payload": payload, "folder": "/"}
     packages = (*rules.read, *sandbox.system_paths(), PACKAGES)

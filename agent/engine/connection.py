@@ -140,8 +140,7 @@ class Request:
     def answer(self, seconds: float | None, cancelled: threading.Event | None = None) -> dict[str, Any]:
         """The next answer; an empty one when ``cancelled`` was set before it came.
 
-        Raises:
-            EngineError: the worker refused or died, or said nothing for so many seconds and was ended.
+        Raises EngineError when the worker refused or died, or said nothing for so many seconds and was ended.
         """
         end = None if seconds is None else time.monotonic() + seconds
         while True:

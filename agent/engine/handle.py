@@ -63,7 +63,7 @@ class EndStep:
 Step = Prefill | TextStep | EndStep
 
 
-class Engine:
+class Engine(contextlib.AbstractContextManager["Engine"]):
     """One model, loaded once, for any number of conversations.
 
     Args:
@@ -211,8 +211,6 @@ class Engine:
         Args:
             conversation: of whom the tokens are; what of them is in the cache already is not computed again.
             tokens: the whole transcript.
-            sampling: how tokens are drawn.
-            max_tokens: of the answer.
             constraint: see agent.grammar.constrain.Constraint.from_spec.
             prefix: how many tokens at the start are the same at every start, so that their state is worth keeping on disk.
             seconds: limit on all of it.
@@ -255,9 +253,6 @@ class Engine:
         """End the worker. A closed engine cannot be used again."""
         self._closed = True
         self._connection.close()
-
-    def __enter__(self) -> Engine:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

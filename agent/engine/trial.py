@@ -45,7 +45,6 @@ def trial(
     Beside the mapped file it takes less than 150 MB: a context of 256, batches of 32, no second copy of the weights.
 
     Args:
-        path: the file.
         prompt_ids: tokens to start with, the first ``MAX_PROMPT`` of them; by default llama.cpp's tokens of a short text.
         probes: texts to tokenize, control tokens parsed and no BOS or EOS added; surrogates stand for bytes (PEP 383).
         timeout: seconds for everything.

@@ -11,10 +11,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from agent.errors import OutputError, SprigError
+from agent.errors import OutputError
 from agent.home import home
 from agent.settings.declare import Setting, find_setting, read
-from agent.settings.kinds import Kind, WrongSetting, plain
+from agent.settings.kinds import Kind, SettingsError, WrongSetting, plain
 from agent.settings.values import Settings
 from agent.text import display
 
@@ -31,20 +31,8 @@ _WRITING = threading.Lock()  # between reading the file and writing it, no other
 _PLACE = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
 
 
-class SettingsError(SprigError):
-    """The settings cannot be used. ``line`` is the one to look at, counted from 1, where the error has one."""
-
-    def __init__(self, message: str, line: int | None = None) -> None:
-        super().__init__(message)
-        self.line = line
-
-
 def place(path: Path | None = None) -> Path:
-    """Where the settings are: a file that is named, which must be there, or ``settings.toml`` in SPRIG_HOME.
-
-    Raises:
-        SettingsError: the named file is not there.
-    """
+    """Where the settings are: a file that is named, or ``settings.toml`` in SPRIG_HOME. SettingsError without the named one."""
     own = home() / "settings.toml"
     if path is not None and not path.is_file():
         raise SettingsError(f"there is no settings file {path}; without a name, {own} is read")
@@ -62,10 +50,9 @@ class SettingsFile(Generic[S]):
     def __init__(
         self, path: Path, form: type[S], *, elsewhere: Collection[str] = (), kinds: Mapping[str, Kind] | None = None
     ) -> None:
-        """Nothing is read yet.
+        """Nothing is read yet, and the file may not exist.
 
         Args:
-            path: it may not exist.
             form: the dataclass that declares what may stand in it.
             elsewhere: tables in it that others read.
             kinds: stricter kinds for some keys of the top.
@@ -127,10 +114,7 @@ class SettingsFile(Generic[S]):
             data = tables(text, self.path.name)
             wanted, where = copy.deepcopy(data), _path(data, key)
             _set(wanted, where, value)
-            try:
-                after = self._read(wanted)
-            except WrongSetting as e:
-                raise SettingsError(str(e)) from None
+            after = self._read(wanted)
             if wanted == data and found is not None:
                 return before
             if wanted != data:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agent.errors import SprigError
 from agent.text import display
 from agent.text.nearest import nearest
 
@@ -20,7 +21,15 @@ _SHOWN = 60  # characters of a value in a message
 _MOST_TEXT = 200_000
 
 
-class WrongSetting(Exception):
+class SettingsError(SprigError):
+    """The settings cannot be used. ``line`` is the one to look at, counted from 1, where the error has one."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class WrongSetting(SettingsError):
     """A value that cannot be. ``where`` is its path from the top of the file: keys, and indices of arrays."""
 
     def __init__(self, where: Where, message: str) -> None:

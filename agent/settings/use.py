@@ -16,8 +16,7 @@ from agent.settings.values import Settings
 def load(settings: Settings | str | Path | None) -> Settings:
     """The settings of a file, by default the person's, with the model that SPRIG_MODEL names; settings as they are.
 
-    Raises:
-        SettingsError: the file has an error, or a file that was named is not there.
+    Raises SettingsError when the file has an error, or a file that was named is not there.
     """
     if isinstance(settings, Settings):
         return settings

@@ -19,36 +19,25 @@ _NO_CALLS = Dialect("words", "json", trigger="")
 _ID_LETTERS = string.ascii_letters + string.digits
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerPlan:
-    """A plan for one answer."""
+def begin_answer(parts: Parts, choice: str, *, form: bool) -> tuple[Generation, Mapping[str, Any] | None]:
+    """An answer, with the tokens that it begins with before the model is asked; and the constraint that it is held to.
 
-    lead: list[int]  # tokens with which it begins, before the model is asked
-    constraint: Mapping[str, Any] | None  # as Engine.generate takes it
-    parser: StreamParser  # reads its text
-
-
-def plan_answer(parts: Parts, choice: str, *, form: bool) -> AnswerPlan:
-    """The plan for an answer; ``form``: it is the object that ``parts.output`` describes."""
+    With ``form``, it is the object that ``parts.output`` describes.
+    """
     transcript, profile = parts.transcript, parts.template.profile
-    dialect, thinking = profile.dialect, profile.thinking
-    started = parts.template.started(transcript.options)
+    dialect, started, lead = profile.dialect, parts.template.started(transcript.options), []
     # Some generation prompts have begun a call already, like functionary's ``>>>``.
     prefix = dialect.call_open if dialect.call_open and profile.prefix.endswith(dialect.call_open) else ""
     if form:  # an object may hold the mark of a call, or begin like one; here nothing is a call
-        lead = _words_begin(parts, dialect) if prefix else []
-        parser = StreamParser(_NO_CALLS, {}, thinking=thinking, started=started)
-        return AnswerPlan(lead, _constraint(parts, choice, form=True, started=started, prefix=""), parser)
+        if prefix and dialect.text_name:  # the name that makes words of the call that has begun
+            name = Segment(dialect.text_name + dialect.after_name, trusted=True)
+            lead = parts.engine.tokenize([name], after=transcript.tokens[-1])
+        dialect, prefix = _NO_CALLS, ""
     parser = StreamParser(
-        dialect, transcript.by_name, thinking=thinking, started=started, prefix=prefix, bare_calls=choice != "none"
+        dialect, {} if form else transcript.by_name, thinking=profile.thinking, started=started, prefix=prefix,
+        bare_calls=choice != "none",
     )  # fmt: skip
-    return AnswerPlan([], _constraint(parts, choice, form=False, started=started, prefix=prefix), parser)
-
-
-def _words_begin(parts: Parts, dialect: Dialect) -> list[int]:
-    """Where the prompt has begun a call: the name that makes words of it."""
-    text = [Segment(dialect.text_name + dialect.after_name, trusted=True)] if dialect.text_name else []
-    return parts.engine.tokenize(text, after=parts.transcript.tokens[-1])
+    return Generation(parser, tokens=lead), _constraint(parts, choice, form=form, started=started, prefix=prefix)
 
 
 def _constraint(parts: Parts, choice: str, *, form: bool, started: bool, prefix: str) -> Mapping[str, Any] | None:

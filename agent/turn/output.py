@@ -24,8 +24,7 @@ class Output:
     def of(cls, kind: Any) -> Output:
         """From a JSON Schema (a mapping), a pydantic model, a dataclass, a TypedDict, or any other type a tool could take.
 
-        Raises:
-            SchemaError: it cannot be described.
+        Raises SchemaError when it cannot be described.
         """
         if isinstance(kind, Mapping):
             return cls(dict(kind), lambda value: value)

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from agent.errors import SprigError
 from agent.events import CallRefused, Compacted, Done, Event, Prefill, Problem, ToolDone
 from agent.messages import Message
-from agent.turn.answer import Generation, plan_answer
+from agent.turn.answer import Generation, begin_answer
 from agent.turn.calls import Calls
 from agent.turn.compaction import shorten
 from agent.turn.parts import Parts
@@ -110,14 +110,13 @@ class Run:
     def _answer(self, choice: str, form: bool) -> Generator[Event, None, Generation]:
         """One answer, kept in transcript and session however it ends."""
         parts, record = self.parts, self.record
-        plan = plan_answer(parts, choice, form=form)
-        answer = Generation(plan.parser, tokens=plan.lead)
+        answer, constraint = begin_answer(parts, choice, form=form)
         steps = parts.engine.generate(
             parts.conversation,
-            [*parts.transcript.tokens, *plan.lead],
+            [*parts.transcript.tokens, *answer.tokens],
             sampling=parts.sampling,
             max_tokens=parts.limits.tokens,
-            constraint=plan.constraint,
+            constraint=constraint,
             prefix=parts.transcript.prefix,
             seconds=parts.seconds_left(),
             max_thinking=parts.max_thinking,
@@ -171,5 +170,3 @@ def _note(event: Event) -> None:
                 result.reason, u.seconds, u.prefill_tokens, u.prefill_speed, u.cached_tokens, u.generated_tokens, u.decode_speed,
                 u.forced_tokens, u.first_token_seconds,
             )  # fmt: skip
-        case _:
-            pass

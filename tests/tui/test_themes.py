@@ -16,7 +16,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.theme import BUILTIN_THEMES, Theme
 from textual.widgets import Button, Checkbox, Footer, Header, Input, Label, Markdown, OptionList, ProgressBar, TextArea
 
-from agent.settings.file import SettingsError
+from agent.settings.kinds import SettingsError
 from tui import themes
 from tui.settings.values import OWN_THEMES, ScreenSettings, chat_settings
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from agent.settings.declare import by_key
@@ -11,8 +11,6 @@ from tui.talk.setup import Setup
 
 # What is decided when the chat starts.
 _LATER = ("model", "root", "engine.context", "engine.cache", "engine.threads", "screen.mouse", "screen.line_mode")
-# What of the setup is not.
-_AT_ONCE = ("tools", "mcp", "rules", "sampling", "max_tokens", "rounds", "seconds", "system", "thinking", "unconfined")
 
 
 def differences(before: ChatSettings, after: ChatSettings) -> tuple[list[str], list[str]]:
@@ -31,7 +29,8 @@ def with_settings(setup: Setup, before: ChatSettings, after: ChatSettings) -> Se
         "mcp": [server for server in setup.mcp if server not in old.mcp and server.name not in names],
         "rules": [rule for rule in setup.rules if rule not in old.rules],
     }
-    new: dict[str, Any] = {name: value for name in _AT_ONCE if (value := getattr(now, name)) != getattr(old, name)}
+    at_once = {one.name for one in fields(setup)} - {key.rpartition(".")[2] for key in _LATER}
+    new: dict[str, Any] = {name: value for name in at_once if (value := getattr(now, name)) != getattr(old, name)}
     for name in own.keys() & new.keys():
         new[name] = (*new[name], *own[name])
     return replace(setup, **new)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from agent.errors import SprigError
 from agent.settings.declare import each_setting, find_setting
-from agent.settings.kinds import NumberKind, WrongSetting, hint
+from agent.settings.kinds import NumberKind, hint
 from agent.settings.values import SamplingSettings
 from tui.talk.setup import Setup
 
@@ -28,11 +28,7 @@ def read(name: str, text: str) -> float | int | None:
     kind, text = _kind(name), text.strip()
     if text in ("", "auto"):
         return None
-    try:
-        value: float | int | None = kind.read(_number(text), (name,))
-    except WrongSetting as e:
-        raise SprigError(str(e)) from None
-    return value
+    return kind.read(_number(text), (name,))
 
 
 def read_pairs(text: str) -> Values:

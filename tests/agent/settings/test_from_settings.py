@@ -9,7 +9,8 @@ import pytest
 
 from agent import Agent, SprigError, tool
 from agent.approval.policy import Rule
-from agent.settings.file import SettingsError, agent_settings
+from agent.settings.file import agent_settings
+from agent.settings.kinds import SettingsError
 from agent.settings.values import Settings
 from tests.fixtures.fake_engine import FakeEngine, call_text
 from tests.fixtures.mcp_servers import raw

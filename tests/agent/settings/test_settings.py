@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from agent.approval.policy import Rule
 from agent.settings.declare import by_key, each_setting, find_setting
 from agent.settings.edit import default_text
-from agent.settings.file import SettingsError, agent_settings
+from agent.settings.file import agent_settings
+from agent.settings.kinds import SettingsError
 from agent.settings.lines import line_of
 from agent.settings.values import LimitSettings, Settings
 from agent.tools.builtin.catalogue import BUILTIN_NAMES

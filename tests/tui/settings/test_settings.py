@@ -14,7 +14,7 @@ import pytest
 from agent.approval.policy import Rule
 from agent.settings.declare import each_setting
 from agent.settings.edit import default_text
-from agent.settings.file import SettingsError
+from agent.settings.kinds import SettingsError
 from agent.settings.values import LimitSettings, SamplingSettings
 from agent.tools.builtin.catalogue import BUILTIN_NAMES
 from tui.settings.values import ChatSettings, ScreenSettings, chat_settings
