@@ -17,7 +17,7 @@ from gguf import Keys
 from agent.errors import GGUFError, UnsupportedError, VocabError
 from agent.gguf.check import check
 from agent.gguf.types import F32, TYPES_BY_NAME, GGMLType
-from agent.templates.support import check_template
+from agent.templates.probe import check_template
 from pipeline.architectures.find import find_architecture
 from pipeline.architectures.shared.base import Slice, Tensor
 from pipeline.card import general_keys, quantization_keys

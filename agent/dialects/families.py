@@ -5,6 +5,8 @@ Sources: the families' chat templates and model cards; where the card is silent,
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agent.dialects.base import Dialect, Thinking
 
 # Qwen 2.5, Qwen 3, Hermes 2 and 3, Granite 4, MiMo, SmolLM3 with xml tools. Also what a model is taught whose template
@@ -13,10 +15,7 @@ HERMES = Dialect(
     name="hermes", style="json", trigger="<tool_call>", call_open="<tool_call>\n", call_close="\n</tool_call>", separator="\n"
 )
 # One call a turn: a model that was never trained to call does not know when to stop.
-GENERIC = Dialect(
-    name="generic", style="json", trigger="<tool_call>", call_open="<tool_call>\n", call_close="\n</tool_call>", separator="\n",
-    parallel=False,
-)  # fmt: skip
+GENERIC = replace(HERMES, name="generic", parallel=False)
 QWEN_CODER = Dialect(
     name="qwen-coder", style="tagged", trigger="<tool_call>", call_open="<tool_call>\n<function=", after_name=">\n",
     parameter_open="<parameter=", parameter_middle=">\n", parameter_close="\n</parameter>\n",
@@ -33,15 +32,12 @@ GEMMA4 = Dialect(
     name="gemma4", style="gemma", trigger="<|tool_call>", call_open="<|tool_call>call:", call_close="<tool_call|>", quote='<|"|>',
     pair=":", comma=",",
 )  # fmt: skip
-FUNCTION_GEMMA = Dialect(
-    name="functiongemma", style="gemma", trigger="<start_function_call>", call_open="<start_function_call>call:",
-    call_close="<end_function_call>", quote="<escape>", pair=":", comma=",",
+FUNCTION_GEMMA = replace(
+    GEMMA4, name="functiongemma", trigger="<start_function_call>", call_open="<start_function_call>call:",
+    call_close="<end_function_call>", quote="<escape>",
 )  # fmt: skip
 MINISTRAL = Dialect(name="ministral", style="named", trigger="[TOOL_CALLS]", call_open="[TOOL_CALLS]", after_name="[ARGS]")
-MISTRAL_SMALL = Dialect(
-    name="mistral-small", style="named", trigger="[TOOL_CALLS]", call_open="[TOOL_CALLS]", id_open="[CALL_ID]",
-    after_name="[ARGS]",
-)  # fmt: skip
+MISTRAL_SMALL = replace(MINISTRAL, name="mistral-small", id_open="[CALL_ID]")
 MISTRAL_NEMO = Dialect(
     name="mistral-nemo", style="json", trigger="[TOOL_CALLS]", section_open="[TOOL_CALLS][", section_close="]", separator=", ",
     id_key="id",
@@ -54,10 +50,7 @@ MINICPM5 = Dialect(
 GRANITE3 = Dialect(
     name="granite3", style="json", trigger="<|tool_call|>", section_open="<|tool_call|>[", section_close="]", separator=", ",
 )  # fmt: skip
-PHI4 = Dialect(
-    name="phi4", style="json", trigger="<|tool_call|>", section_open="<|tool_call|>[", section_close="]<|/tool_call|>",
-    separator=", ",
-)  # fmt: skip
+PHI4 = replace(GRANITE3, name="phi4", section_close="]<|/tool_call|>")
 FUNCTIONARY31 = Dialect(
     name="functionary-3.1", style="named", trigger="<function=", call_open="<function=", after_name=">", call_close="</function>",
 )  # fmt: skip

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import groupby
 
-from agent.dialects.base import CallBroken, CallDone, CallPart, Dialect, Piece, TextPiece, Thinking, ThinkingPiece
+from agent.dialects.base import CallPart, Dialect, Piece, Style, TextPiece, Thinking, ThinkingPiece
 from agent.dialects.read_code import gemma_call, python_call, python_calls
-from agent.dialects.read_json import ObjectWatch, json_arguments, json_calls, named_call
+from agent.dialects.read_json import Trial, json_arguments, json_calls, named_call
 from agent.dialects.read_tags import tagged_call
 from agent.dialects.reading import CUT_OFF, Reading
-from agent.dialects.stream import SPACE, Marks, Wait
+from agent.dialects.stream import NAME, SPACE, Marks, Wait
 from agent.messages import ToolSpec
 
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
 _NAME_SIZE = 64
 _PYTHON_TAG = "<|python_tag|>"
-_ARGUMENTS = frozenset({"arguments", "parameters"})
-_CALL_KEYS = frozenset({"name", "type", "function", "id", *_ARGUMENTS})
+_READERS: dict[Style, Callable[[Reading, str], Wait[object]]] = {
+    "json": json_calls, "named": named_call, "tagged": tagged_call, "python": python_calls, "gemma": gemma_call,
+}  # fmt: skip
 
 
 class StreamParser:
@@ -44,16 +44,14 @@ class StreamParser:
         self._reading = Reading(dialect, tools, self._out.append)
         self._dialect = dialect
         self._tools = tools
-        self._thinking = thinking
         json_style = dialect.style == "json" and bool(tools)
         self._bare = json_style and (bare_calls or dialect.only_at_start)
         self._space: list[str] = []  # white space after the words so far
         self._said = False  # whether there were words
         self._fresh = False  # whether a thought or a call came last: white space after it means nothing
-        open_mark = (thinking.open.rstrip("\n"),) if thinking else ()
-        self._marks = Marks((*open_mark, *self._reading.openers.marks))
-        close_mark = (thinking.close,) if thinking else ()
-        self._first = Marks((*open_mark, *close_mark, _PYTHON_TAG if dialect.only_at_start else ""))
+        self._opening, self._closing = (thinking.open.rstrip("\n"), thinking.close) if thinking else ("", "")
+        self._marks = Marks((self._opening, *self._reading.openers.marks))
+        self._first = Marks((self._opening, self._closing, _PYTHON_TAG if dialect.only_at_start else ""))
         self._reader = self._answer(started, bool(prefix))
         self._over = False
         self._reading.stream.add(prefix)
@@ -73,20 +71,15 @@ class StreamParser:
         return self._taken()
 
     def _go_on(self) -> None:
-        try:
-            next(self._reader)
-        except StopIteration:
-            self._over = True
+        self._over = next(self._reader, True) is True  # a reader that waits yields None
 
     def _taken(self) -> list[Piece]:
         pieces: list[Piece] = []
         for _, group in groupby(self._out, key=lambda piece: piece.index if isinstance(piece, CallPart) else id(piece)):
-            run = list(group)
-            first = run[0]
-            if isinstance(first, CallPart) and len(run) > 1:
-                pieces.append(CallPart(first.index, "".join(piece.text for piece in run if isinstance(piece, CallPart))))
-            else:
-                pieces.extend(run)
+            first, *rest = group
+            if isinstance(first, CallPart):
+                first = CallPart(first.index, first.text + "".join(part.text for part in rest if isinstance(part, CallPart)))
+            pieces.append(first)
         self._out.clear()
         return pieces
 
@@ -104,7 +97,7 @@ class StreamParser:
             mark = yield from self._reading.stream.until(self._marks, self._say)
             if not mark:
                 break
-            if self._thinking and mark == self._thinking.open.rstrip("\n"):
+            if mark == self._opening:
                 yield from self._thought()
             elif self._dialect.text_name:
                 yield from self._recipient(mark)
@@ -127,7 +120,7 @@ class StreamParser:
                 self._space.clear()
                 yield from self._tagged_python()
                 return
-            if self._thinking and mark == self._thinking.close:
+            if mark == self._closing:
                 self._after()
             else:
                 yield from self._thought()
@@ -135,7 +128,7 @@ class StreamParser:
             yield from self._bare_call()
 
     def _thought(self) -> Wait[None]:
-        if self._thinking is None:
+        if not self._opening:
             return
         stream = self._reading.stream
         space: list[str] = []
@@ -155,31 +148,21 @@ class StreamParser:
 
         self._space.clear()
         yield from stream.skip(SPACE)
-        again = yield from stream.starts(Marks((self._thinking.open.rstrip("\n"),)))
+        again = yield from stream.starts(Marks((self._opening,)))
         stream.take(len(again))  # the prompt opened it, and the model does so too
-        yield from stream.until(Marks((self._thinking.close,)), think)
+        yield from stream.until(Marks((self._closing,)), think)
         self._after()
 
     def _call(self, mark: str) -> Wait[None]:
         self._space.clear()
-        style = self._dialect.style
-        if style == "json":
-            yield from json_calls(self._reading, mark)
-        elif style == "named":
-            yield from named_call(self._reading, mark)
-        elif style == "tagged":
-            yield from tagged_call(self._reading, mark)
-        elif style == "python":
-            yield from python_calls(self._reading, mark)
-        else:
-            yield from gemma_call(self._reading, mark)
+        yield from _READERS[self._dialect.style](self._reading, mark)
         yield from self._reading.past_call()
         self._after()
 
     def _recipient(self, mark: str) -> Wait[None]:
         """A name on a line of its own, and what is meant for it: words, or a tool's arguments. Anything else is words."""
         stream = self._reading.stream
-        name = yield from stream.skip(_LETTERS, _NAME_SIZE)
+        name = yield from stream.skip(NAME, _NAME_SIZE)
         if name and (yield from stream.char()) == "\n":
             if name == self._dialect.text_name:
                 stream.take(1)
@@ -212,7 +195,7 @@ class StreamParser:
         if self._bare and (yield from stream.char()) in ("{", "["):
             yield from self._bare_call()
             return
-        name = yield from stream.skip(_LETTERS, _NAME_SIZE)
+        name = yield from stream.skip(NAME, _NAME_SIZE)
         tool = name.removesuffix(".call")
         if tool in self._tools and (yield from stream.char()) == "(":
             stream.take(1)
@@ -224,7 +207,7 @@ class StreamParser:
     def _bare_call(self) -> Wait[None]:
         """JSON without marks. It is held back until it is known to be a call; otherwise it is read as words."""
         stream, reading = self._reading.stream, self._reading
-        trial = _Trial(reading, self._tools, self._out, at_once=self._dialect.only_at_start)
+        trial = Trial(reading)
         tape = stream.record()
         calls = yield from json_calls(reading, "", trial)
         if calls and not trial.won and not (yield from stream.char()):
@@ -235,8 +218,7 @@ class StreamParser:
             yield from reading.past_call()
             self._after()
         else:
-            reading.emit = self._out.append
-            reading.count = 0
+            trial.lose()
             stream.unread(text)
 
     def _after(self) -> None:
@@ -257,49 +239,3 @@ class StreamParser:
         self._fresh = False
         self._said = True
         self._out.append(TextPiece(lead + words))
-
-
-class _Trial(ObjectWatch):
-    """Decides whether JSON without marks is a call; until then the pieces wait.
-
-    Where that is the family's way to write a call, a tool's name or a name with arguments is enough. Elsewhere the whole answer
-    must be calls of known tools with arguments, so that JSON which a user asked for is never taken for a call.
-    """
-
-    def __init__(self, reading: Reading, tools: Mapping[str, ToolSpec], out: list[Piece], *, at_once: bool) -> None:
-        self.won = False
-        self._reading = reading
-        self._tools = tools
-        self._out = out
-        self._at_once = at_once
-        self._held: list[Piece] = []
-        self._named = False
-        self._with_arguments = 0
-        reading.emit = self._held.append
-
-    def key(self, key: str) -> bool:
-        if key in _ARGUMENTS:
-            self._with_arguments += 1
-            if self._at_once and self._named:
-                self._win()
-        return self.won or key in _CALL_KEYS
-
-    def name(self, name: str) -> bool:
-        self._named = True
-        if name in self._tools and self._at_once:
-            self._win()
-        return self.won or self._at_once or name in self._tools
-
-    def end(self) -> None:
-        """The answer is over, and it was nothing else."""
-        done = [piece for piece in self._held if isinstance(piece, CallDone)]
-        broken = any(isinstance(piece, CallBroken) for piece in self._held)
-        known = all(piece.call.name in self._tools for piece in done)
-        if not self._at_once and not broken and known and len(done) == self._with_arguments:
-            self._win()
-
-    def _win(self) -> None:
-        if not self.won:
-            self.won = True
-            self._out.extend(self._held)
-            self._reading.emit = self._out.append

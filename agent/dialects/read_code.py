@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from agent.dialects.read_json import json_calls
 from agent.dialects.reading import CUT_OFF, CallDraft, Reading, is_name
-from agent.dialects.stream import PYTHON, SPACE, Lexis, Marks, Wait
-from agent.dialects.values import BadValueError, read_keywords, read_loose
-
-_NAME = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
+from agent.dialects.stream import NAME, PYTHON, SPACE, Lexis, Marks, Wait
+from agent.dialects.values import read_keywords, read_loose
 
 
 def python_calls(reading: Reading, opened: str) -> Wait[None]:
@@ -31,8 +29,8 @@ def python_calls(reading: Reading, opened: str) -> Wait[None]:
         elif next_one == "{" and not read:  # it may be asked for JSON, and then writes the same marks
             yield from json_calls(reading, stream.stop(tape), listed=listed)
             return
-        elif next_one and next_one in _NAME and (listed or not read):
-            name = yield from stream.skip(_NAME)
+        elif next_one and next_one in NAME and (listed or not read):
+            name = yield from stream.skip(NAME)
             yield from stream.skip(SPACE)
             if (yield from stream.char()) != "(":
                 yield from reading.give_up(reading.draft(), tape, "no parenthesis follows the name")
@@ -56,16 +54,8 @@ def python_call(reading: Reading, draft: CallDraft, before: str, name: str) -> W
     written = reading.record()
     closing = yield from reading.stream.brackets(draft.part, PYTHON)
     raw = reading.stream.stop(written)
-    if not closing:
-        draft.broken(before + raw, CUT_OFF)
-        return
     order = list(reading.properties(name))
-    try:
-        arguments = {} if draft.too_long else read_keywords(raw.removesuffix(closing), order)
-    except BadValueError as error:
-        draft.broken(before + raw, str(error))
-    else:
-        draft.done(before + raw, name, arguments)
+    draft.done(before + raw, bool(closing), lambda: (name, read_keywords(raw.removesuffix(closing), order), ""))
 
 
 def gemma_call(reading: Reading, opened: str) -> Wait[None]:
@@ -87,12 +77,4 @@ def gemma_call(reading: Reading, opened: str) -> Wait[None]:
     if mark == "{":
         whole = yield from stream.value(draft.part, Lexis(quotes='"', quote=dialect.quote))
     raw = stream.stop(tape)
-    if not whole:
-        draft.broken(before + raw, CUT_OFF)
-        return
-    try:
-        arguments = {} if draft.too_long else read_loose(raw or "{}", dialect.quote, words=True)
-    except BadValueError as error:
-        draft.broken(before + raw, str(error))
-    else:
-        draft.done(before + raw, name, arguments)
+    draft.done(before + raw, whole, lambda: (name, read_loose(raw or "{}", dialect.quote, words=True), ""))

@@ -6,8 +6,9 @@ import json
 import re
 from typing import Any
 
+from agent.dialects.base import CallBroken, CallDone, Dialect, Piece
 from agent.dialects.reading import CUT_OFF, CallDraft, Reading, is_name, own_id
-from agent.dialects.stream import JSON, SPACE, Marks, Stream, Wait
+from agent.dialects.stream import JSON, SPACE, Marks, Stream, Wait, ignore
 from agent.dialects.values import MAX_DEPTH, BadValueError, checked, read_sloppy_json
 
 _ARGUMENTS = ("arguments", "parameters", "args")
@@ -17,27 +18,74 @@ _FENCE = re.compile(r"```\w*\s*$")
 _BETWEEN = re.compile(r"<[^<>]*>|\[[A-Z_]+\]|>")
 
 
-class ObjectWatch:
-    """Follows an object as it forms and may call the reading of it off, by returning False."""
+class Trial:
+    """Decides whether JSON without marks is a call; until then the pieces wait.
+
+    Where that is the family's way to write a call, a tool's name or a name with arguments is enough. Elsewhere the whole answer
+    must be calls of known tools with arguments, so that JSON which a user asked for is never taken for a call.
+
+    Attributes:
+        won: it is a call.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        self.won = False
+        self._reading = reading
+        self._at_once = reading.dialect.only_at_start
+        self._emit = reading.emit
+        self._held: list[Piece] = []
+        self._named = False
+        self._with_arguments = 0
+        reading.emit = self._held.append
 
     def key(self, key: str) -> bool:
-        return True
+        """Whether an object with this key may still be a call."""
+        if key in ("arguments", "parameters"):
+            self._with_arguments += 1
+            if self._at_once and self._named:
+                self._win()
+        return self.won or (key in _KNOWN_KEYS and key != "args")
 
     def name(self, name: str) -> bool:
-        return True
+        """Whether an object with this name may still be a call."""
+        self._named = True
+        known = name in self._reading.tools
+        if known and self._at_once:
+            self._win()
+        return self.won or self._at_once or known
+
+    def end(self) -> None:
+        """The answer is over, and it was nothing else."""
+        done = [piece for piece in self._held if isinstance(piece, CallDone)]
+        broken = any(isinstance(piece, CallBroken) for piece in self._held)
+        known = all(piece.call.name in self._reading.tools for piece in done)
+        if not self._at_once and not broken and known and len(done) == self._with_arguments:
+            self._win()
+
+    def lose(self) -> None:
+        """It was no call: what waited is forgotten."""
+        self._reading.emit = self._emit
+        self._reading.count = 0
+
+    def _win(self) -> None:
+        if not self.won:
+            self.won = True
+            self._reading.emit = self._emit
+            for piece in self._held:
+                self._emit(piece)
 
 
-def json_calls(reading: Reading, opened: str, watch: ObjectWatch | None = None, *, listed: bool = False) -> Wait[bool]:
+def json_calls(reading: Reading, opened: str, trial: Trial | None = None, *, listed: bool = False) -> Wait[bool]:
     """Read objects with a name and arguments: one, or several with or without list brackets, perhaps in a code fence.
 
     Args:
         reading: of the answer.
         opened: the mark before, which is taken.
-        watch: may call it off as long as nothing is read.
+        trial: may call it off as long as nothing is read.
         listed: the list's bracket is taken too.
 
     Returns:
-        Whether calls were read, whole or broken; False only when ``watch`` called it off.
+        Whether calls were read, whole or broken; False only when ``trial`` called it off.
     """
     stream = reading.stream
     tape = reading.record(opened)
@@ -47,11 +95,11 @@ def json_calls(reading: Reading, opened: str, watch: ObjectWatch | None = None, 
         yield from stream.skip(SPACE + ",;" if read else SPACE)
         opener = yield from stream.starts(reading.openers)
         next_one = yield from stream.char()
-        if opener and not read and watch is None:
+        if opener and not read and trial is None:
             stream.take(len(opener))
         elif next_one == "{" and not over:
             read += 1
-            if not (yield from _object_call(reading, stream.stop(tape), watch)):
+            if not (yield from _object_call(reading, stream.stop(tape), trial)):
                 return False
             tape = reading.record()
         elif next_one == "[" and not listed and not read:
@@ -65,13 +113,13 @@ def json_calls(reading: Reading, opened: str, watch: ObjectWatch | None = None, 
         elif next_one == "}" and read:
             stream.take(1)  # a brace too many
         else:
-            if not read and not over and watch is None:
+            if not read and not over and trial is None:
                 why = "no JSON object follows" if next_one else CUT_OFF
                 yield from reading.give_up(reading.draft(), tape, why)
                 return True
             break
     stream.stop(tape)
-    return watch is None or read > 0
+    return trial is None or read > 0
 
 
 def named_call(reading: Reading, opened: str) -> Wait[None]:
@@ -97,7 +145,7 @@ def named_call(reading: Reading, opened: str) -> Wait[None]:
             return
         draft.name(name)  # a tool without arguments
         draft.part("{}")
-        draft.done(stream.stop(tape), name, {}, call_id)
+        draft.done(stream.stop(tape), True, lambda: (name, {}, call_id))
         return
     draft.name(name)
     yield from json_arguments(reading, draft, stream.stop(tape), name, call_id)
@@ -111,40 +159,23 @@ def json_arguments(reading: Reading, draft: CallDraft, before: str, name: str, c
     tape = reading.record()
     whole = yield from reading.stream.value(draft.part, JSON)
     text = reading.stream.stop(tape)
-    if not whole:
-        draft.broken(before + text, CUT_OFF)
-        return
-    try:
-        arguments = None if draft.too_long else _as_object(read_sloppy_json(text))
-    except BadValueError as error:
-        draft.broken(before + text, str(error))
-    else:
-        draft.done(before + text, name, arguments, call_id)
+    draft.done(before + text, whole, lambda: (name, _as_object(read_sloppy_json(text)), call_id))
 
 
-def _object_call(reading: Reading, before: str, watch: ObjectWatch | None) -> Wait[bool]:
+def _object_call(reading: Reading, before: str, trial: Trial | None) -> Wait[bool]:
     draft = reading.draft()
     tape = reading.record()
-    closed = yield from _object(reading, draft, watch or ObjectWatch(), inner=False)
+    closed = yield from _object(reading, draft, trial, inner=False)
     text = reading.stream.stop(tape)
     if closed is None:
         reading.count -= 1
         return False
-    if not closed:
-        draft.broken(before + text, CUT_OFF)
-        return True
-    try:
-        # The arguments are one or two levels down.
-        value = None if draft.too_long else read_sloppy_json(text, MAX_DEPTH + 2)
-        name, arguments, call_id = ("", {}, "") if value is None else _shape(value, reading)
-    except BadValueError as error:
-        draft.broken(before + text, str(error))
-    else:
-        draft.done(before + text, name, arguments, call_id)
+    # The arguments are one or two levels down.
+    draft.done(before + text, closed, lambda: _shape(read_sloppy_json(text, MAX_DEPTH + 2), reading.dialect))
     return True
 
 
-def _object(reading: Reading, draft: CallDraft, watch: ObjectWatch, *, inner: bool) -> Wait[bool | None]:
+def _object(reading: Reading, draft: CallDraft, trial: Trial | None, *, inner: bool) -> Wait[bool | None]:
     """Take one object; whether it is closed, None if it was called off."""
     stream = reading.stream
     name_keys = {reading.dialect.name_key, "name", "function"}
@@ -164,25 +195,25 @@ def _object(reading: Reading, draft: CallDraft, watch: ObjectWatch, *, inner: bo
             break
         stream.take(1)
         yield from stream.skip(SPACE)
-        if not watch.key(key):
+        if trial and not trial.key(key):
             return None
         next_one = yield from stream.char()
         if key in name_keys and next_one in ('"', "'"):
             name = yield from _quoted(stream)
             if name is None:
                 return False
-            if not watch.name(name):
+            if trial and not trial.name(name):
                 return None
             if is_name(name) and key != "function":
                 draft.name(name)
         elif key == "function" and next_one == "{" and not inner:
-            closed = yield from _object(reading, draft, watch, inner=True)
+            closed = yield from _object(reading, draft, trial, inner=True)
             if not closed:
                 return closed
-        elif not (yield from stream.value(draft.part if key in argument_keys else _ignore, JSON)):
+        elif not (yield from stream.value(draft.part if key in argument_keys else ignore, JSON)):
             return False
     # Not what it should look like: find its end, and let the one who parses it say what is wrong.
-    return bool((yield from stream.brackets(_ignore, JSON)))
+    return bool((yield from stream.brackets(ignore, JSON)))
 
 
 def _quoted(stream: Stream) -> Wait[str | None]:
@@ -226,9 +257,8 @@ def _as_object(value: Any) -> Any:
     return {} if value is None else value
 
 
-def _shape(value: Any, reading: Reading) -> tuple[str, Any, str]:
+def _shape(value: Any, dialect: Dialect) -> tuple[str, Any, str]:
     """Name, arguments and id of an object."""
-    dialect = reading.dialect
     if not isinstance(value, dict):
         raise BadValueError("it is not an object")
     inner = value.get("function")
@@ -244,7 +274,3 @@ def _shape(value: Any, reading: Reading) -> tuple[str, Any, str]:
     if set(value) <= _KNOWN_KEYS:
         return name, {}, call_id
     raise BadValueError(f"it has no {dialect.arguments_key!r}")
-
-
-def _ignore(text: str) -> None:
-    pass

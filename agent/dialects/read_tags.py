@@ -10,13 +10,11 @@ from typing import Any
 from agent.dialects.read_json import json_calls
 from agent.dialects.reading import CUT_OFF, CallDraft, Reading, is_name
 from agent.dialects.stream import SPACE, Marks, Sink, Stream, Wait
-from agent.dialects.values import BadValueError, read_json, read_sloppy_json
-
-CDATA_OPEN, CDATA_CLOSE = "<![CDATA[", "]]>"
+from agent.dialects.values import TYPES, BadValueError, read_json, read_sloppy_json, type_of
+from agent.dialects.write import CDATA_CLOSE, CDATA_OPEN
 
 _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|#39);")
 _TAG_END = Marks((">",))
-_TYPES: dict[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 _MAX_REFERENCES = 8
 
 
@@ -54,7 +52,7 @@ def tagged_call(reading: Reading, opened: str) -> Wait[None]:
     elif why:
         draft.broken(stream.stop(tape), why)
     else:
-        draft.done(stream.stop(tape), name, arguments)
+        draft.done(stream.stop(tape), True, lambda: (name, arguments, ""))
 
 
 def _parameters(reading: Reading, draft: CallDraft, name: str, found: dict[str, Any]) -> Wait[tuple[str, bool]]:
@@ -117,22 +115,20 @@ def _typed(text: str, key: str, name: str, reading: Reading) -> Any:
     if not reading.dialect.cdata:  # the line breaks belong to the tags
         text = text.removeprefix("\n").removesuffix("\n")
     schema = _schema_of(key, name, reading)
-    types = set(_TYPES.values()) | {"null"} if schema is None else _types(schema, reading.tools[name].parameters)
-    if types == {"string"} and reading.dialect.raw_strings:
+    types = set() if schema is None else _types(schema, reading.tools[name].parameters)
+    raw_strings = reading.dialect.raw_strings
+    if types == {"string"} and raw_strings:
         return text
-    if schema is None or not reading.dialect.raw_strings or "string" not in types:
-        try:
-            value = read_json(text) if schema is None else read_sloppy_json(text)
-        except BadValueError:
-            return text
-        # What looks like a string in quotes is one only where strings are written so.
-        return text if isinstance(value, str) and reading.dialect.raw_strings else value
+    may_be_text = raw_strings and "string" in types
     try:
-        value = read_json(text)
+        value = read_json(text) if schema is None or may_be_text else read_sloppy_json(text)
     except BadValueError:
         return text
-    fits = _type_of(value) in types or (isinstance(value, int) and not isinstance(value, bool) and "number" in types)
-    return value if fits and not isinstance(value, str) else text
+    # What looks like a string in quotes is one only where strings are written so.
+    if isinstance(value, str) and raw_strings:
+        return text
+    kind = type_of(value)
+    return value if not may_be_text or kind in types or (kind == "integer" and "number" in types) else text
 
 
 def _schema_of(key: str, name: str, reading: Reading) -> Any:
@@ -157,11 +153,11 @@ def _types(schema: Any, root: Mapping[str, Any]) -> set[str]:
         elif isinstance(kind, list):
             found.update(item for item in kind if isinstance(item, str))
         elif isinstance(part.get("enum"), list):
-            found.update(_type_of(item) for item in part["enum"])
+            found.update(type_of(item) for item in part["enum"])
         elif "const" in part:
-            found.add(_type_of(part["const"]))
+            found.add(type_of(part["const"]))
         else:
-            found.update((*_TYPES.values(), "null"))
+            found.update(TYPES.values())
     return found
 
 
@@ -184,10 +180,6 @@ def _alternatives(schema: Any, root: Mapping[str, Any]) -> Iterator[Mapping[str,
             waiting.extend((option, steps + 4) for option in options)
         else:
             yield part
-
-
-def _type_of(value: object) -> str:
-    return "null" if value is None else _TYPES.get(type(value), "")
 
 
 def _both(draft: CallDraft, kept: list[str]) -> Sink:

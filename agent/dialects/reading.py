@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent.dialects.base import CallBroken, CallDone, CallPart, CallStart, Dialect, Piece
-from agent.dialects.stream import SPACE, Marks, Stream, Tape, Wait
+from agent.dialects.stream import SPACE, Marks, Stream, Tape, Wait, ignore
 from agent.dialects.values import MAX_CHARACTERS, BadValueError, checked
 from agent.messages import ToolCall, ToolSpec
 
@@ -62,7 +62,7 @@ class Reading:
 
     def give_up(self, draft: CallDraft, tape: Tape, why: str) -> Wait[None]:
         """What began cannot be a call: take it up to its close mark, the next call or the end."""
-        mark = yield from self.stream.until(self._edges, _ignore, leave=True)
+        mark = yield from self.stream.until(self._edges, ignore, leave=True)
         if mark in self.closers.marks:
             self.stream.take(len(mark))
         draft.broken(self.stream.stop(tape), why)
@@ -91,7 +91,6 @@ class CallDraft:
         self._name = ""
         self._early: list[str] = []  # arguments that came before the name
         self._size = 0
-        self.whole = False
 
     def name(self, name: str) -> None:
         if self._name or not name:
@@ -117,11 +116,20 @@ class CallDraft:
     def too_long(self) -> bool:
         return self._size > MAX_CHARACTERS
 
-    def done(self, raw: str, name: str, arguments: Any, call_id: str = "") -> None:
-        """The call is read; it is checked once more, since it will be stored and written back."""
+    def done(self, raw: str, whole: bool, read: Callable[[], tuple[str, Any, str]]) -> None:
+        """The text of the call is taken. What it says is checked once more, since it will be stored and written back.
+
+        Args:
+            raw: how it was written.
+            whole: whether it has an end.
+            read: name, arguments and id, or BadValueError; not called for a text that is not whole, or too long.
+        """
         try:
+            if not whole:
+                raise BadValueError(CUT_OFF)
             if self.too_long:
                 raise BadValueError(f"its arguments have more than {MAX_CHARACTERS:,} characters")
+            name, arguments, call_id = read()
             if not isinstance(arguments, dict):
                 raise BadValueError("its arguments are not an object")
             if not is_name(name):
@@ -131,12 +139,7 @@ class CallDraft:
             self.broken(raw, str(error))
             return
         self.name(name)
-        self.whole = True
         self._reading.emit(CallDone(self._index, ToolCall(name, arguments, call_id)))
 
     def broken(self, raw: str, why: str) -> None:
         self._reading.emit(CallBroken(self._index, raw, why))
-
-
-def _ignore(text: str) -> None:
-    pass

@@ -7,6 +7,7 @@ decides depends on the characters alone, never on where one piece of the stream 
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
@@ -15,6 +16,11 @@ Wait = Generator[None, None, _T]  # a reader; what it returns
 Sink = Callable[[str], object]
 
 SPACE = " \t\r\n"
+NAME = string.ascii_letters + string.digits + "_-."
+
+
+def ignore(text: str) -> None:
+    """A sink for what nobody wants."""
 
 
 class Marks:

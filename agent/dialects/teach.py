@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 from agent.dialects.base import Dialect
-from agent.dialects.write import joined, tame, write_calls
+from agent.dialects.write import joined, tame, trusted, untrusted, write_calls
 from agent.messages import Message, Segment, ToolCall, ToolSpec
 
 # A call's name and arguments in the example: what no tool is called, so that a model that copies it is found out.
 _EXAMPLE = ToolCall("TOOL_NAME", {"ARGUMENT": "VALUE"}, "000000000")
+_dumps = partial(json.dumps, ensure_ascii=False)
 _TOOL_RESPONSE = frozenset({"hermes", "qwen-coder", "minicpm5"})  # an untrained model would answer with the mark itself
 
 
@@ -25,13 +27,10 @@ def generic_instructions(tools: Sequence[ToolSpec], dialect: Dialect) -> list[Se
     """
     if not tools:
         return []
-    return joined([
-        _trusted("You have these tools:\n"),
-        *_lines(tools),
-        _trusted("To use a tool, reply with only this:\n"),
-        *_example(dialect),
-        _trusted("\nYou then get its result. Use a tool only if the request needs it; otherwise answer directly."),
-    ])  # fmt: skip
+    return _taught(
+        dialect, tools, "You have these tools:\n", "To use a tool, reply with only this:\n",
+        "\nYou then get its result. Use a tool only if the request needs it; otherwise answer directly.",
+    )  # fmt: skip
 
 
 def examples() -> list[Message]:
@@ -60,91 +59,62 @@ def tools_text(dialect: Dialect, tools: Sequence[ToolSpec]) -> list[Segment]:
         return []
     match dialect.name:
         case "hermes":
-            parts = _hermes(tools)
+            return _hermes(tools)
         case "lfm2":
-            parts = [_trusted("List of tools: "), _list(tools)]
+            return _listed("List of tools: ", tools)
         case "granite3":
-            parts = _granite(tools)
+            return _listed(
+                "You are a helpful assistant with access to the following tools. When a tool is required to answer the user's "
+                "query, respond only with <|tool_call|> followed by a JSON list of tools used. Otherwise answer directly.\n",
+                tools,
+            )
         case "phi4":
-            parts = [_trusted("You are a helpful assistant with some tools.<|tool|>"), _list(tools), _trusted("<|/tool|>")]
+            return _listed("You are a helpful assistant with some tools.<|tool|>", tools, "<|/tool|>")
         case "deepseek":
-            parts = _deepseek(dialect, tools)
+            return _taught(
+                dialect, tools, "You can call any of these function tools to satisfy the user's requests:\n",
+                "Function tool call syntax:\n", "\nIf no tool is needed, answer directly.",
+            )  # fmt: skip
         case _:
             return generic_instructions(tools, dialect)
-    return joined(parts)
 
 
 def result_segments(dialect: Dialect, name: str, call_id: str, text: str) -> list[Segment]:
     """A tool's result as a part of a user's message, for templates without a role for tools.
 
-    Args:
-        dialect: of the model.
-        name: of the tool.
-        call_id: of the call that it answers; said where the dialect gives calls ids.
-        text: what the tool gave back.
+    The id of the call that it answers is said where the dialect gives calls ids.
     """
     if dialect.name in _TOOL_RESPONSE:
         inside = tame(text, "</tool_response>")
-        return joined([_trusted("<tool_response>\n"), _untrusted(inside), _trusted("\n</tool_response>")])
+        return joined([trusted("<tool_response>\n"), untrusted(inside), trusted("\n</tool_response>")])
     which = f" ({call_id})" if call_id and (dialect.id_key or dialect.id_open) else ""
-    return joined([_trusted("Result of "), _untrusted(f"{name}{which}"), _trusted(":\n"), _untrusted(text)])
+    return joined([trusted("Result of "), untrusted(f"{name}{which}"), trusted(":\n"), untrusted(text)])
 
 
 def _hermes(tools: Sequence[ToolSpec]) -> list[Segment]:
-    return [
-        _trusted("# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
-                 "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n"),
-        *(segment for tool in tools for segment in (_untrusted(_dumps(tool.as_openai())), _trusted("\n"))),
-        _trusted("</tools>\n\nFor each function call, return a json object with function name and arguments within "
-                 "<tool_call></tool_call> XML tags:\n<tool_call>\n"
-                 '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'),
-    ]  # fmt: skip
+    return joined([
+        trusted("# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+                "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n"),
+        *(segment for tool in tools for segment in (untrusted(_dumps(tool.as_openai())), trusted("\n"))),
+        trusted("</tools>\n\nFor each function call, return a json object with function name and arguments within "
+                "<tool_call></tool_call> XML tags:\n<tool_call>\n"
+                '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'),
+    ])  # fmt: skip
 
 
-def _granite(tools: Sequence[ToolSpec]) -> list[Segment]:
-    return [
-        _trusted("You are a helpful assistant with access to the following tools. When a tool is required to answer the user's "
-                 "query, respond only with <|tool_call|> followed by a JSON list of tools used. Otherwise answer directly.\n"),
-        _list(tools),
-    ]  # fmt: skip
+def _listed(before: str, tools: Sequence[ToolSpec], after: str = "") -> list[Segment]:
+    """All tools as one JSON list."""
+    return joined([trusted(before), untrusted(_dumps([_function(tool) for tool in tools])), trusted(after)])
 
 
-def _deepseek(dialect: Dialect, tools: Sequence[ToolSpec]) -> list[Segment]:
-    return [
-        _trusted("You can call any of these function tools to satisfy the user's requests:\n"),
-        *_lines(tools),
-        _trusted("Function tool call syntax:\n"),
-        *_example(dialect),
-        _trusted("\nIf no tool is needed, answer directly."),
-    ]  # fmt: skip
-
-
-def _example(dialect: Dialect) -> list[Segment]:
-    named = {_EXAMPLE.name: ToolSpec(_EXAMPLE.name)}
-    return write_calls(dialect, [_EXAMPLE], named)
-
-
-def _lines(tools: Sequence[ToolSpec]) -> list[Segment]:
-    return [segment for tool in tools for segment in (_untrusted(_dumps(_function(tool))), _trusted("\n"))]
-
-
-def _list(tools: Sequence[ToolSpec]) -> Segment:
-    return _untrusted(_dumps([_function(tool) for tool in tools]))
+def _taught(dialect: Dialect, tools: Sequence[ToolSpec], before: str, syntax: str, after: str) -> list[Segment]:
+    """One tool a line, and how a call is written."""
+    lines = [segment for tool in tools for segment in (untrusted(_dumps(_function(tool))), trusted("\n"))]
+    example = write_calls(dialect, [_EXAMPLE], {_EXAMPLE.name: ToolSpec(_EXAMPLE.name)})
+    return joined([trusted(before), *lines, trusted(syntax), *example, trusted(after)])
 
 
 def _function(tool: ToolSpec) -> dict[str, object]:
     """A tool without what says nothing: the wrapper, an empty description."""
     described = {"description": tool.description} if tool.description else {}
     return {"name": tool.name, **described, "parameters": tool.parameters}
-
-
-def _dumps(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _trusted(text: str) -> Segment:
-    return Segment(text, trusted=True)
-
-
-def _untrusted(text: str) -> Segment:
-    return Segment(text, trusted=False)

@@ -9,15 +9,26 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from types import NoneType
+from typing import Any, NoReturn, TypeVar
+
+_T = TypeVar("_T")
 
 MAX_DEPTH = 64  # levels of objects and lists, the outermost counted
+TYPES: dict[type, str] = {
+    NoneType: "null", bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object",
+}  # fmt: skip
 MAX_CHARACTERS = 1_000_000  # of one call's arguments
 
 
 class BadValueError(ValueError):
     """A text is not the value that it should be; ``str(error)`` says why in a few words."""
+
+
+def type_of(value: object) -> str:
+    """The JSON type of a value; empty for what JSON does not have."""
+    return TYPES.get(type(value), "")
 
 
 def read_json(text: str, levels: int = MAX_DEPTH) -> Any:
@@ -117,21 +128,14 @@ def checked(value: Any, levels: int = MAX_DEPTH) -> Any:
                 below.extend(item)
             elif isinstance(item, list):
                 below.extend(item)
-            elif isinstance(item, str) and not item.isascii():
-                _encodable(item)
+            elif isinstance(item, str) and not item.isascii() and _SURROGATE.search(item):
+                raise BadValueError("a string holds half of a surrogate pair")
         # Keys and scalars are one level below what holds them, but open none.
         depth += any(isinstance(item, (dict, list)) for item in level)
         if depth > levels:
             raise BadValueError(_TOO_DEEP)
         level = below
     return value
-
-
-def _encodable(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadValueError("a string holds half of a surrogate pair") from None
 
 
 _TOO_DEEP = f"it nests deeper than {MAX_DEPTH} levels"
@@ -161,6 +165,7 @@ def _no_constant(name: str) -> NoReturn:
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant, strict=False)
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"\s*+")
 _STRINGS = {
     '"': re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL),
@@ -211,7 +216,9 @@ class _Loose:
             if depth >= self._levels:
                 raise BadValueError(_TOO_DEEP)
             self._at += 1
-            return self._object(depth + 1) if character == "{" else self._list(_CLOSING[character], depth + 1)
+            if character == "{":
+                return _unique(self._items("}", lambda: self._pair(depth + 1)))
+            return self._items(_CLOSING[character], lambda: self.value(depth + 1))
         return self._word() if self._words else self._scalar()
 
     def keyword(self) -> str:
@@ -296,37 +303,29 @@ class _Loose:
         self._at += len(found[0]) if found else 0
         return value
 
-    def _list(self, closing: str, depth: int) -> list[Any]:
-        found: list[Any] = []
+    def _items(self, closing: str, item: Callable[[], _T]) -> list[_T]:
+        """What stands between commas, up to the closing bracket, which is taken."""
+        found: list[_T] = []
         while not self.skip(closing):
-            found.append(self.value(depth))
+            found.append(item())
             if not self.skip(","):
                 if self.skip(closing):
                     break
                 self.fail("a comma is missing")
         return found
 
-    def _object(self, depth: int) -> dict[str, Any]:
-        pairs: list[tuple[str, Any]] = []
-        while not self.skip("}"):
-            self._space()
-            key = self._string()
-            if key is None:
-                if not self._words:
-                    self.fail("a key is missing")
-                word = _WORD.match(self._text, self._at)
-                if word is None:
-                    self.fail("a key is missing")
-                key = word[0]
-                self._at = word.end()
-            if not self.skip(":"):
-                self.fail("a colon is missing")
-            pairs.append((key, self.value(depth)))
-            if not self.skip(","):
-                if self.skip("}"):
-                    break
-                self.fail("a comma is missing")
-        return _unique(pairs)
+    def _pair(self, depth: int) -> tuple[str, Any]:
+        self._space()
+        key = self._string()
+        if key is None:
+            word = _WORD.match(self._text, self._at) if self._words else None
+            if word is None:
+                self.fail("a key is missing")
+            key = word[0]
+            self._at = word.end()
+        if not self.skip(":"):
+            self.fail("a colon is missing")
+        return key, self.value(depth)
 
 
 def _number(found: re.Match[str]) -> int | float:

@@ -9,36 +9,51 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from agent.dialects.base import Dialect, Thinking
+from agent.dialects.base import Dialect, Style, Thinking
 from agent.messages import Message, Segment, ToolCall, ToolSpec
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][\w.\-]*")
-_NOT_IN_TAG = re.compile(r"[<>\"'\s]")
-_CDATA_CLOSE = "]]>"
+NOT_IN_TAG = re.compile(r"[<>\"'\s]")
+CDATA_OPEN, CDATA_CLOSE = "<![CDATA[", "]]>"
+
+
+def trusted(text: str) -> Segment:
+    """A text of a dialect's, in which control tokens may be."""
+    return Segment(text, trusted=True)
+
+
+def untrusted(text: str) -> Segment:
+    """A text of a model, a user or a tool."""
+    return Segment(text, trusted=False)
+
+
+def is_bare(key: str) -> bool:
+    """Whether a key is written without quotes where that is the style."""
+    return _PLAIN_KEY.fullmatch(key) is not None
 
 
 def write_calls(dialect: Dialect, calls: Sequence[ToolCall], tools: Mapping[str, ToolSpec]) -> list[Segment]:
     """Calls in a dialect. Numbers that JSON does not know (NaN, infinite) become null.
 
     A string that holds the very mark which would end it, in a notation that has no escapes, is written with a space in that mark.
-
-    Args:
-        dialect: of the model.
-        calls: at least one, unless nothing is to be written.
-        tools: the known ones, by name.
+    ``tools`` are the known ones, by name.
     """
     if not calls:
         return []
-    out = [Segment(dialect.section_open, trusted=True)]
+    out = [trusted(dialect.section_open)]
     for number, call in enumerate(calls):
         if number:
             # Llama's own way to write several is to not do it; between two objects something must stand.
-            out.append(Segment(dialect.separator or ("; " if dialect.only_at_start else ""), trusted=True))
-        out.extend(_WRITERS[dialect.style](dialect, call, call.name in tools))
-    out.append(Segment(dialect.section_close, trusted=True))
+            out.append(trusted(dialect.separator or ("; " if dialect.only_at_start else "")))
+        head, name = "", call.name
+        if dialect.style == "json":
+            head, name = f'{{"{dialect.name_key}"{dialect.pair}', _dumps(dialect, name)
+        out += [trusted(dialect.call_open + head), Segment(name, trusted=call.name in tools)]
+        out += [*_ARGUMENTS[dialect.style](dialect, call), trusted(dialect.call_close)]
+    out.append(trusted(dialect.section_close))
     return joined(out)
 
 
@@ -46,12 +61,7 @@ def write_turn(dialect: Dialect, thinking: Thinking | None, message: Message, to
     """An assistant's message as the model would have emitted it behind the generation prompt: thought, words, calls.
 
     In a dialect whose calls stand only at the start of an answer, the words beside a call are left out, as its templates do.
-
-    Args:
-        dialect: of the model.
-        thinking: its marks; without them the thought is left out.
-        message: of the assistant.
-        tools: the known ones, by name.
+    Without the marks of ``thinking``, the thought is left out. ``tools`` are the known ones, by name.
     """
     out: list[Segment] = []
     if thinking and message.thinking:
@@ -60,16 +70,16 @@ def write_turn(dialect: Dialect, thinking: Thinking | None, message: Message, to
     text = "" if calls and dialect.only_at_start else message.text
     if dialect.text_name:
         if text:
-            out.append(Segment(dialect.call_open + dialect.text_name + dialect.after_name, trusted=True))
-            out.append(Segment(tame(text, dialect.call_open), trusted=False))
+            out.append(trusted(dialect.call_open + dialect.text_name + dialect.after_name))
+            out.append(untrusted(tame(text, dialect.call_open)))
         out = joined([*out, *calls])
         # The first opening mark is the prompt's.
         if out and out[0].text.startswith(dialect.call_open):
-            out[0] = Segment(out[0].text.removeprefix(dialect.call_open), trusted=True)
+            out[0] = trusted(out[0].text.removeprefix(dialect.call_open))
         return joined(out)
-    out.append(Segment(text, trusted=False))
+    out.append(untrusted(text))
     if text and calls and not dialect.section_open:
-        out.append(Segment(dialect.separator, trusted=True))
+        out.append(trusted(dialect.separator))
     return joined([*out, *calls])
 
 
@@ -99,103 +109,82 @@ def _thought(thinking: Thinking, text: str) -> list[Segment]:
         before, after, close = "\n", "\n", thinking.close + "\n\n"
     else:
         before, after, close = "", "", thinking.close
-    return [
-        Segment(thinking.open + before, trusted=True), Segment(text, trusted=False), Segment(after + close, trusted=True),
-    ]  # fmt: skip
+    return [trusted(thinking.open + before), untrusted(text), trusted(after + close)]
 
 
-def _json(dialect: Dialect, call: ToolCall, known: bool) -> Iterator[Segment]:
+def _json(dialect: Dialect, call: ToolCall) -> Iterator[Segment]:
     pair, comma = dialect.pair, dialect.comma
-    arguments = _dumps(dialect, call.arguments)
     call_id = f'{comma}"{dialect.id_key}"{pair}{_dumps(dialect, call.id)}' if dialect.id_key and call.id else ""
-    name = _dumps(dialect, call.name)
-    yield Segment(dialect.call_open, trusted=True)
-    yield Segment(f'{{"{dialect.name_key}"{pair}', trusted=True)
-    yield Segment(name, trusted=known)
     # The space before the arguments goes with them: tokenizers join it with the brace.
-    yield Segment(f'{comma}"{dialect.arguments_key}"{pair.rstrip()}', trusted=True)
-    yield Segment(f"{pair[len(pair.rstrip()) :]}{arguments}{call_id}}}", trusted=False)
-    yield Segment(dialect.call_close, trusted=True)
+    yield trusted(f'{comma}"{dialect.arguments_key}"{pair.rstrip()}')
+    yield untrusted(f"{pair[len(pair.rstrip()) :]}{_dumps(dialect, call.arguments)}{call_id}}}")
 
 
-def _named(dialect: Dialect, call: ToolCall, known: bool) -> Iterator[Segment]:
-    yield Segment(dialect.call_open, trusted=True)
-    yield Segment(call.name, trusted=known)
+def _named(dialect: Dialect, call: ToolCall) -> Iterator[Segment]:
     if dialect.id_open and call.id:
-        yield Segment(dialect.id_open, trusted=True)
-        yield Segment(call.id, trusted=False)
-    yield Segment(dialect.after_name, trusted=True)
-    yield Segment(_dumps(dialect, call.arguments), trusted=False)
-    yield Segment(dialect.call_close, trusted=True)
+        yield trusted(dialect.id_open)
+        yield untrusted(call.id)
+    yield trusted(dialect.after_name)
+    yield untrusted(_dumps(dialect, call.arguments))
 
 
-def _tagged(dialect: Dialect, call: ToolCall, known: bool) -> Iterator[Segment]:
-    yield Segment(dialect.call_open, trusted=True)
-    yield Segment(call.name, trusted=known)
-    yield Segment(dialect.after_name, trusted=True)
+def _tagged(dialect: Dialect, call: ToolCall) -> Iterator[Segment]:
+    yield trusted(dialect.after_name)
     close = dialect.parameter_close.strip()
     for key, value in call.arguments.items():
-        yield Segment(dialect.parameter_open, trusted=True)
-        yield Segment(_NOT_IN_TAG.sub("_", key), trusted=False)
-        yield Segment(dialect.parameter_middle, trusted=True)
+        yield trusted(dialect.parameter_open)
+        yield untrusted(NOT_IN_TAG.sub("_", key))
+        yield trusted(dialect.parameter_middle)
         text = value if isinstance(value, str) and dialect.raw_strings else _dumps(dialect, value)
         if dialect.cdata and re.search(r"[<>&\n]", text):
-            yield Segment("<![CDATA[", trusted=True)
+            yield trusted(CDATA_OPEN)
             # As XML does it: the mark that would end the section is cut in two.
-            yield Segment(text.replace(_CDATA_CLOSE, "]]]]><![CDATA[>"), trusted=False)
-            yield Segment(_CDATA_CLOSE, trusted=True)
+            yield untrusted(text.replace(CDATA_CLOSE, "]]]]><![CDATA[>"))
+            yield trusted(CDATA_CLOSE)
         else:
-            yield Segment(tame(text, close), trusted=False)
-        yield Segment(dialect.parameter_close, trusted=True)
-    yield Segment(dialect.call_close, trusted=True)
+            yield untrusted(tame(text, close))
+        yield trusted(dialect.parameter_close)
 
 
-def _python(dialect: Dialect, call: ToolCall, known: bool) -> Iterator[Segment]:
-    yield Segment(dialect.call_open, trusted=True)
-    yield Segment(call.name, trusted=known)
+def _python(dialect: Dialect, call: ToolCall) -> Iterator[Segment]:
     members = [
-        (key if _PLAIN_KEY.fullmatch(key) else _dumps(dialect, key)) + dialect.pair + _literal(value)
+        (key if is_bare(key) else _dumps(dialect, key)) + dialect.pair + python_literal(value)
         for key, value in call.arguments.items()
     ]
-    yield Segment("(", trusted=True)
-    yield Segment(dialect.comma.join(members), trusted=False)
-    yield Segment(")" + dialect.call_close, trusted=True)
+    yield trusted("(")
+    yield untrusted(dialect.comma.join(members))
+    yield trusted(")")
 
 
-def _gemma(dialect: Dialect, call: ToolCall, known: bool) -> Iterator[Segment]:
-    yield Segment(dialect.call_open, trusted=True)
-    yield Segment(call.name, trusted=known)
-    yield from _gemma_value(dialect, call.arguments)
-    yield Segment(dialect.call_close, trusted=True)
-
-
-def _gemma_value(dialect: Dialect, value: Any) -> Iterator[Segment]:
+def gemma_value(dialect: Dialect, value: Any) -> Iterator[Segment]:
+    """A value in the notation of Gemma's calls."""
     if isinstance(value, str):
-        yield Segment(dialect.quote, trusted=True)
-        yield Segment(tame(value, dialect.quote), trusted=False)
-        yield Segment(dialect.quote, trusted=True)
+        yield trusted(dialect.quote)
+        yield untrusted(tame(value, dialect.quote))
+        yield trusted(dialect.quote)
     elif isinstance(value, Mapping):
-        yield Segment("{", trusted=True)
+        yield trusted("{")
         for number, (key, item) in enumerate(value.items()):
-            yield Segment(dialect.comma if number else "", trusted=True)
-            if _PLAIN_KEY.fullmatch(key):
-                yield Segment(key, trusted=False)
-            else:
-                yield from _gemma_value(dialect, key)
-            yield Segment(dialect.pair, trusted=True)
-            yield from _gemma_value(dialect, item)
-        yield Segment("}", trusted=True)
+            yield trusted(dialect.comma if number else "")
+            yield from [untrusted(key)] if is_bare(key) else gemma_value(dialect, key)
+            yield trusted(dialect.pair)
+            yield from gemma_value(dialect, item)
+        yield trusted("}")
     elif isinstance(value, (list, tuple)):
-        yield Segment("[", trusted=True)
+        yield trusted("[")
         for number, item in enumerate(value):
-            yield Segment(dialect.comma if number else "", trusted=True)
-            yield from _gemma_value(dialect, item)
-        yield Segment("]", trusted=True)
+            yield trusted(dialect.comma if number else "")
+            yield from gemma_value(dialect, item)
+        yield trusted("]")
     else:
-        yield Segment(_dumps(dialect, value), trusted=True)  # a number, true, false or null
+        yield trusted(_dumps(dialect, value))  # a number, true, false or null
 
 
-_WRITERS = {"json": _json, "named": _named, "tagged": _tagged, "python": _python, "gemma": _gemma}
+# What stands behind a call's name.
+_ARGUMENTS: dict[Style, Callable[[Dialect, ToolCall], Iterator[Segment]]] = {
+    "json": _json, "named": _named, "tagged": _tagged, "python": _python,
+    "gemma": lambda dialect, call: gemma_value(dialect, call.arguments),
+}  # fmt: skip
 
 
 def _dumps(dialect: Dialect, value: Any) -> str:
@@ -204,11 +193,14 @@ def _dumps(dialect: Dialect, value: Any) -> str:
     return json.dumps(_finite(value), ensure_ascii=False, separators=separators)
 
 
-def _literal(value: Any) -> str:
+def python_literal(value: Any) -> str:
+    """A JSON value as a literal of Python, its strings with the escapes of JSON."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key, ensure_ascii=False)}: {_literal(item)}" for key, item in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{json.dumps(key, ensure_ascii=False)}: {python_literal(item)}" for key, item in value.items()) + "}"
+        )
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_literal, value)) + "]"
+        return "[" + ", ".join(map(python_literal, value)) + "]"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     return repr(_finite(value))  # True, False, None or a number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 from agent.dialects.base import Dialect, Thinking
@@ -11,7 +12,7 @@ from agent.errors import SchemaError
 from agent.grammar.automata.dfa import Dfa, avoiding, both, not_starting
 from agent.grammar.automata.regex import compile_pattern
 from agent.grammar.calls import calls_nodes
-from agent.grammar.leaves import Literal, PlainText, TextRule
+from agent.grammar.leaves import Literal, PlainText
 from agent.grammar.matcher import Grammar, State
 from agent.grammar.nodes import Alt, Node, Seq, settle
 from agent.grammar.schema.compile import compile_schema
@@ -23,25 +24,15 @@ _MAX_BLANK = 4  # characters of white space before a call or value that must com
 
 
 def _blank(most: int | None) -> Node:
-    return PlainText(TextRule(compile_pattern("[ \\t\\r\\n]*", whole=True), 0, most))
+    return PlainText(compile_pattern("[ \\t\\r\\n]*", whole=True), 0, most)
 
 
 def _words(dfas: Sequence[Dfa]) -> Node:
-    dfa = None
-    for one in dfas:
-        dfa = one if dfa is None else both(dfa, one)
-    return PlainText(TextRule(dfa), loose=True, phase="text")
+    return PlainText(reduce(both, dfas), loose=True, phase="text")
 
 
 def _talk(dialect: Dialect, calls: Sequence[tuple[str, Node]], marks: Sequence[str], not_first: Sequence[Dfa]) -> Node:
-    """Words in which no mark is ever whole, then perhaps calls.
-
-    Args:
-        dialect: where its calls may begin.
-        calls: their beginnings and grammars; empty when there must be none.
-        marks: the beginnings that words may not hold.
-        not_first: what the words must not begin with.
-    """
+    """Words that do not begin as ``not_first`` says and in which none of ``marks`` is ever whole, then perhaps ``calls``."""
     if dialect.only_at_start:
         return Alt(_words([*not_first, not_starting(marks, BLANK)]), *(Seq(_blank(None), node) for _, node in calls))
     options = [_words([*not_first, avoiding(marks)])]
@@ -50,8 +41,8 @@ def _talk(dialect: Dialect, calls: Sequence[tuple[str, Node]], marks: Sequence[s
     return Alt(*options)
 
 
-def answer_grammar(spec: Mapping[str, Any]) -> tuple[Grammar, State]:
-    """The grammar of an answer, and the state in which it begins; see ``Constraint.from_spec``.
+def answer_start(spec: Mapping[str, Any]) -> State:
+    """The state in which an answer begins, in the grammar of the whole answer; see ``Constraint.from_spec``.
 
     Raises:
         SchemaError: a schema cannot be used, or a tool must be called that is not there.
@@ -62,7 +53,7 @@ def answer_grammar(spec: Mapping[str, Any]) -> tuple[Grammar, State]:
     root: Node
     if thinking is not None and not prefix:
         opener = not_starting((thinking.open,), BLANK)
-        thought = PlainText(TextRule(without(thinking.close)), loose=True, phase="thinking")
+        thought = PlainText(without(thinking.close), loose=True, phase="thinking")
         close = Literal(thinking.close, trusted=True)
         if spec.get("started"):
             root = Seq(thought, close, _rest(spec, dialect, "", [], _MAX_BLANK))
@@ -71,27 +62,18 @@ def answer_grammar(spec: Mapping[str, Any]) -> tuple[Grammar, State]:
             root = Alt(Seq(opened, _rest(spec, dialect, "", [], _MAX_BLANK)), _rest(spec, dialect, "", [opener], 0))
     else:
         root = _rest(spec, dialect, prefix, [], 0)
-    grammar = Grammar(settle(root))
-    start = grammar.start().advance(prefix)
+    start = Grammar(settle(root)).start().advance(prefix)
     if start is None:
         raise SchemaError(f"an answer in the {dialect.name} format cannot go on from what its prompt has written")
-    return grammar, start
+    return start
 
 
 def _rest(spec: Mapping[str, Any], dialect: Dialect, prefix: str, not_first: Sequence[Dfa], blank: int) -> Node:
-    """What comes after a thought.
-
-    Args:
-        spec: what is wanted.
-        dialect: how calls are written.
-        prefix: what the prompt has written of the first call.
-        not_first: what words must not begin with.
-        blank: how much white space may stand before what must come.
-    """
-    space = [_blank(blank)] if blank else []
+    """What comes after a thought: words do not begin as ``not_first`` says; ``blank`` characters may precede what must come."""
+    space = _blank(blank)
     if spec.get("schema") is not None:
         node, _ = compile_schema(spec["schema"])
-        return Seq(*space, node)
+        return Seq(space, node)
     choice = spec.get("choice") or "auto"
     tools = list(spec.get("tools") or ())
     if choice not in ("auto", "required", "none"):
@@ -105,7 +87,7 @@ def _rest(spec: Mapping[str, Any], dialect: Dialect, prefix: str, not_first: Seq
         marks = (*marks, inner[0])  # a reader takes a call without its section for one
     calls = calls_nodes(dialect, tools, bool(spec.get("parallel", True))) if tools and choice != "none" else []
     if choice not in ("auto", "none"):
-        return Seq(*space, calls[0][1])
+        return Seq(space, calls[0][1])
     talk = _talk(dialect, calls, marks, not_first)
     if prefix and dialect.text_name:
         # The prompt ends where a call has begun, so words need a name of their own.

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from agent.grammar.answer import answer_grammar
+from agent.grammar.answer import answer_start
 from agent.grammar.leaves import Literal
-from agent.grammar.matcher import Grammar, State
+from agent.grammar.matcher import State
 
 _LENGTHS = ((0xC0, 0xE0, 2), (0xE0, 0xF0, 3), (0xF0, 0xF8, 4))  # UTF-8's first bytes, and how many bytes they begin
 
@@ -24,10 +24,9 @@ class Constraint:
         enforce: whether anything is refused at all; without, phases are still told.
     """
 
-    __slots__ = ("_close", "_grammar", "_inside", "_last", "_pending", "_restart", "_state", "enforce")
+    __slots__ = ("_close", "_inside", "_last", "_pending", "_restart", "_state", "enforce")
 
-    def __init__(self, grammar: Grammar, start: State, restart: State, close: str, inside: str, enforce: bool) -> None:
-        self._grammar = grammar
+    def __init__(self, start: State, restart: State, close: str, inside: str, enforce: bool) -> None:
         self._state = start
         self._restart = restart
         self._close = close
@@ -51,13 +50,10 @@ class Constraint:
         Raises:
             SchemaError: a schema cannot be used, or a tool must be called that is not there; one line.
         """
-        text = json.dumps(spec, sort_keys=False)
-        grammar, start, restart = _grammars(text)
-        thinking = spec.get("thinking")
-        return cls(
-            grammar, start, restart, thinking["close"] if thinking else "",
-            "answer" if spec.get("schema") is not None else "call", bool(spec.get("enforce", True)),
-        )  # fmt: skip
+        start, restart = _starts(json.dumps(spec))
+        close = spec["thinking"]["close"] if spec.get("thinking") else ""
+        inside = "answer" if spec.get("schema") is not None else "call"
+        return cls(start, restart, close, inside, bool(spec.get("enforce", True)))
 
     def accepts(self, piece: bytes, special: bool = False) -> bool:
         """Whether a token may come next.
@@ -78,11 +74,8 @@ class Constraint:
         Raises:
             ValueError: it may not come next.
         """
-        if self._last is not None and self._last[0] == piece and self._last[1] == special:
-            found = self._last[2]
-        else:
-            found = self._try(piece, special)
-        self._last = None
+        last, self._last = self._last, None
+        found = last[2] if last is not None and last[:2] == (piece, special) else self._try(piece, special)
         if found is not None:
             self._state, self._pending = found
         elif self.enforce:
@@ -131,7 +124,7 @@ class Constraint:
         state = None if self._pending else self._state.advance(text)
         if state is None:
             raise ValueError(f"the text {text!r} may not come next")
-        return Constraint(self._grammar, state, self._restart, self._close, self._inside, self.enforce)
+        return Constraint(state, self._restart, self._close, self._inside, self.enforce)
 
     def peek(self, text: str) -> frozenset[str] | None:
         """``next_chars`` after ``text``.
@@ -167,16 +160,16 @@ class Constraint:
 
 
 @lru_cache(maxsize=8)
-def _grammars(text: str) -> tuple[Grammar, State, State]:
-    """The grammar of an answer, where it begins, and where it goes on when what was written fits nothing."""
+def _starts(text: str) -> tuple[State, State]:
+    """Where an answer begins, and where it goes on when what was written fits nothing."""
     spec = json.loads(text)
-    grammar, start = answer_grammar(spec)
+    start = answer_start(spec)
     if spec.get("enforce", True):
-        return grammar, start, start
+        return start, start
     later = {**spec, "thinking": None, "started": False, "prefix": "", "schema": None}
     if later.get("choice") != "none":
         later["choice"] = "auto"
-    return grammar, start, answer_grammar(later)[1]
+    return start, answer_start(later)
 
 
 def _span(rest: bytes) -> tuple[int, int]:

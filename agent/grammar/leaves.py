@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from agent.grammar.automata.dfa import LAST, Dfa
+from agent.grammar.automata.dfa import LAST, Dfa, trie
 from agent.grammar.nodes import Leaf
 
 _NOTHING: frozenset[str] = frozenset()
@@ -13,7 +13,7 @@ _MAX_COUNTED = 1000  # characters of texts that are counted
 
 
 class Literal(Leaf):
-    """One text. A state is how much of it has been written."""
+    """One text, perhaps an empty one. A state is how much of it has been written."""
 
     __slots__ = ("_first", "text")
 
@@ -46,20 +46,7 @@ class OneOf(Leaf):
 
     def __init__(self, texts: Iterable[str]) -> None:
         super().__init__()
-        self._nodes: list[dict[str, int]] = [{}]
-        self._ends: set[int] = set()
-        for text in texts:
-            at = 0
-            for char in text:
-                if char not in self._nodes[at]:
-                    self._nodes[at][char] = len(self._nodes)
-                    self._nodes.append({})
-                at = self._nodes[at][char]
-            self._ends.add(at)
-
-    @property
-    def possible(self) -> bool:
-        return bool(self._ends)
+        self._nodes, self._ends = trie(texts)
 
     def start(self) -> Any:
         return 0
@@ -77,15 +64,18 @@ class OneOf(Leaf):
         return frozenset(self._nodes[state])
 
 
-class TextRule:
-    """Which texts are allowed, before any escaping: an automaton and bounds on the number of code points.
+class PlainText(Leaf):
+    """A text as it is, of which an automaton and bounds on the number of code points say what it may be.
 
     A state is (the automaton's, how many characters so far as long as that matters); every state can be ended.
     """
 
     __slots__ = ("dfa", "high", "low")
 
-    def __init__(self, dfa: Dfa | None = None, low: int = 0, high: int | None = None) -> None:
+    def __init__(
+        self, dfa: Dfa | None = None, low: int = 0, high: int | None = None, *, loose: bool = False, phase: str = ""
+    ) -> None:
+        super().__init__(loose=loose, phase=phase)
         self.dfa = dfa
         self.low = low
         self.high = high
@@ -96,7 +86,6 @@ class TextRule:
             return self.high is None or self.low <= self.high
         return self.dfa.start >= 0 and self.dfa.ends_within(self.dfa.start, self.low, self.high)
 
-    @property
     def start(self) -> Any:
         return (0 if self.dfa is None else self.dfa.start, 0)
 
@@ -142,7 +131,7 @@ class TextRule:
         return False
 
     def accepts(self, text: str) -> bool:
-        state = self.start if self.possible else None
+        state = self.start() if self.possible else None
         for char in text:
             state = None if state is None else self.step(state, char)
         return state is not None and self.accepting(state)
@@ -170,35 +159,6 @@ class TextRule:
         return frozenset(char for char in chars if self.step(state, char) is not None)
 
 
-class PlainText(Leaf):
-    """A text as it is, without quotes or escapes."""
-
-    __slots__ = ("text",)
-
-    def __init__(self, text: TextRule, loose: bool = False, phase: str = "") -> None:
-        super().__init__(loose=loose, phase=phase)
-        self.text = text
-
-    @property
-    def possible(self) -> bool:
-        return self.text.possible
-
-    def start(self) -> Any:
-        return self.text.start
-
-    def step(self, state: Any, char: str) -> Any:
-        return self.text.step(state, char)
-
-    def accepting(self, state: Any) -> bool:
-        return self.text.accepting(state)
-
-    def first(self, state: Any) -> frozenset[str] | None:
-        return self.text.first(state)
-
-    def any_in(self, state: Any, low: int, high: int) -> bool:
-        return self.text.any_in(state, low, high)
-
-
 _ESCAPES = {'"': '"', "\\": "\\", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _HEX = "0123456789abcdefABCDEF"
 # What of a string has been written; a state is one of these, the text's state, and what \u has so far.
@@ -218,7 +178,7 @@ class Quoted(Leaf):
 
     __slots__ = ("_json", "text")
 
-    def __init__(self, text: TextRule, json: bool = True) -> None:
+    def __init__(self, text: PlainText, json: bool = True) -> None:
         super().__init__()
         self.text = text
         self._json = json
@@ -228,10 +188,13 @@ class Quoted(Leaf):
         return self.text.possible
 
     def start(self) -> Any:
-        return (_BEFORE, self.text.start, None)
+        return (_BEFORE, self.text.start(), None)
 
     def accepting(self, state: Any) -> bool:
         return bool(state[0] == _DONE)
+
+    def name(self, state: Any) -> str | None:
+        return self.text.name(state[1])
 
     def open(self, state: Any) -> bool:
         return bool(state[0] != _DONE)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.grammar.nodes import Alt, Fresh, Leaf, Nest, Node, Ref, Repeat, Seq
+from agent.grammar.fresh import Fresh
+from agent.grammar.nodes import Alt, Leaf, Nest, Node, Ref, Repeat, Seq
 
 MAX_DEPTH = 60  # lists and objects inside one another; what reads a call takes 64
 _MAX_THREADS = 400
@@ -157,9 +158,7 @@ class State:
     def advance(self, text: str, special: bool = False) -> State | None:
         """The state after ``text``, or None if it may not come next.
 
-        Args:
-            text: any characters.
-            special: they are a control token, which stands only for what the dialect writes, or in free text.
+        A text that is ``special`` is a control token, which stands only for what the dialect writes, or in free text.
         """
         at: State | None = self
         for char in text:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 IMPOSSIBLE = 1 << 30  # the height of what nothing can be written for
 
 
+@dataclass(slots=True, eq=False)
 class Node:
     """A part of a grammar.
 
@@ -16,13 +18,19 @@ class Node:
         nullable: whether it may be empty.
     """
 
-    __slots__ = ("height", "nullable")
+    height: int = field(default=IMPOSSIBLE, init=False)
+    nullable: bool = field(default=False, init=False)
 
-    def __init__(self) -> None:
-        self.height = IMPOSSIBLE
-        self.nullable = False
+    def parts(self) -> Sequence[Node]:
+        """What it is made of."""
+        return ()
+
+    def measure(self) -> tuple[int, bool]:
+        """Its height and whether it may be empty, by what its parts say of themselves."""
+        raise NotImplementedError
 
 
+@dataclass(slots=True, eq=False)
 class Leaf(Node):
     """A small deterministic automaton. Its states are plain hashable values.
 
@@ -32,18 +40,18 @@ class Leaf(Node):
         phase: what an answer is doing while it is here, for people; usually empty.
     """
 
-    __slots__ = ("loose", "phase", "trusted")
+    trusted: bool = False
+    loose: bool = False
+    phase: str = ""
 
-    def __init__(self, trusted: bool = False, loose: bool = False, phase: str = "") -> None:
-        super().__init__()
-        self.trusted = trusted
-        self.loose = loose
-        self.phase = phase
+    def measure(self) -> tuple[int, bool]:
+        return (0, self.accepting(self.start())) if self.possible else (IMPOSSIBLE, False)
 
     @property
     def possible(self) -> bool:
         """Whether any text at all can be written."""
-        return True
+        start = self.start()
+        return self.open(start) or self.accepting(start)
 
     def start(self) -> Any:
         raise NotImplementedError
@@ -84,6 +92,12 @@ class Seq(Node):
         super().__init__()
         self.items = items
 
+    def parts(self) -> Sequence[Node]:
+        return self.items
+
+    def measure(self) -> tuple[int, bool]:
+        return max((item.height for item in self.items), default=0), all(item.nullable for item in self.items)
+
 
 class Alt(Node):
     """One of them. Without any, nothing."""
@@ -94,134 +108,57 @@ class Alt(Node):
         super().__init__()
         self.options = tuple(dict.fromkeys(options))
 
+    def parts(self) -> Sequence[Node]:
+        return self.options
 
+    def measure(self) -> tuple[int, bool]:
+        height = min((option.height for option in self.options), default=IMPOSSIBLE)
+        return height, any(option.nullable for option in self.options)
+
+
+@dataclass(slots=True, eq=False)
 class Repeat(Node):
     """``low`` to ``high`` times (None: without end) ``item``, with ``separator`` between two of them."""
 
-    __slots__ = ("high", "item", "low", "separator")
+    item: Node
+    low: int
+    high: int | None
+    separator: Node | None = None
 
-    def __init__(self, item: Node, low: int, high: int | None, separator: Node | None = None) -> None:
-        super().__init__()
-        self.item = item
-        self.low = low
-        self.high = high
-        self.separator = separator
+    def parts(self) -> Sequence[Node]:
+        return (self.item,) if self.separator is None else (self.item, self.separator)
+
+    def measure(self) -> tuple[int, bool]:
+        if self.low == 0:
+            return 0, True
+        needed = self.parts() if self.low > 1 else (self.item,)
+        return max(part.height for part in needed), False
 
 
+@dataclass(slots=True, eq=False)
 class Nest(Node):
     """A list or an object: one level more of nesting, and nesting has a limit."""
 
-    __slots__ = ("inner",)
+    inner: Node
 
-    def __init__(self, inner: Node) -> None:
-        super().__init__()
-        self.inner = inner
+    def parts(self) -> Sequence[Node]:
+        return (self.inner,)
 
-
-class Fresh(Node):
-    """Members of an object whose names are free but must differ.
-
-    Args:
-        kinds: of members: what stands before the name, the names, and what follows.
-        low, high: how many members; ``high`` None for any number.
-        comma: what stands between two members.
-        led: a member stands before the first of these.
-    """
-
-    __slots__ = ("first", "high", "led", "low", "more", "names", "tails")
-
-    def __init__(
-        self, kinds: Sequence[tuple[Node, FreshNames, Node]], low: int, high: int | None, comma: Node, led: bool
-    ) -> None:
-        super().__init__()
-        self.first = tuple(before for before, _, _ in kinds)
-        self.more = tuple(Seq(comma, before) for before in self.first)
-        self.names = tuple(names for _, names, _ in kinds)
-        self.tails = tuple(tail for _, _, tail in kinds)
-        self.low = low
-        self.high = high
-        self.led = led
+    def measure(self) -> tuple[int, bool]:
+        return min(IMPOSSIBLE, self.inner.height + 1), self.inner.nullable
 
 
-class FreshNames:
-    """The names of one kind of free members."""
-
-    def leaf(self, taken: frozenset[str]) -> Leaf | None:
-        """What reads a name that is not taken; None when none is left."""
-        raise NotImplementedError
-
-    def enough(self, count: int) -> bool:
-        """Whether there are at least so many names."""
-        raise NotImplementedError
-
-
+@dataclass(slots=True, eq=False)
 class Ref(Node):
     """What is defined elsewhere, perhaps around this very place. ``target`` is set when it is known."""
 
-    __slots__ = ("target",)
+    target: Node = field(default_factory=Node, init=False)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.target: Node | None = None
+    def parts(self) -> Sequence[Node]:
+        return (self.target,)
 
-
-def _parts(node: Node) -> Sequence[Node]:
-    if isinstance(node, Seq):
-        return node.items
-    if isinstance(node, Alt):
-        return node.options
-    if isinstance(node, Repeat):
-        return (node.item,) if node.separator is None else (node.item, node.separator)
-    if isinstance(node, Ref):
-        assert node.target is not None
-        return (node.target,)
-    if isinstance(node, Nest):
-        return (node.inner,)
-    if isinstance(node, Fresh):
-        return (*node.tails, *node.first, *node.more)
-    return ()
-
-
-def _height(node: Node) -> int:
-    if isinstance(node, Leaf):
-        return 0 if node.possible else IMPOSSIBLE
-    if isinstance(node, Seq):
-        return max((item.height for item in node.items), default=0)
-    if isinstance(node, Alt):
-        return min((option.height for option in node.options), default=IMPOSSIBLE)
-    if isinstance(node, Repeat):
-        if node.low == 0:
-            return 0
-        separator = node.separator.height if node.separator is not None and node.low > 1 else 0
-        return max(node.item.height, separator)
-    if isinstance(node, Nest):
-        return min(IMPOSSIBLE, node.inner.height + 1)
-    if isinstance(node, Fresh):
-        if node.low == 0:
-            return 0
-        able = [tail.height for names, tail in zip(node.names, node.tails, strict=True) if names.enough(node.low)]
-        return min(able, default=IMPOSSIBLE)
-    assert isinstance(node, Ref)
-    assert node.target is not None
-    return node.target.height
-
-
-def _nullable(node: Node) -> bool:
-    if isinstance(node, Leaf):
-        return node.possible and node.accepting(node.start())
-    if isinstance(node, Seq):
-        return all(item.nullable for item in node.items)
-    if isinstance(node, Alt):
-        return any(option.nullable for option in node.options)
-    if isinstance(node, Repeat):
-        return node.low == 0
-    if isinstance(node, Nest):
-        return node.inner.nullable
-    if isinstance(node, Fresh):
-        return node.low == 0
-    assert isinstance(node, Ref)
-    assert node.target is not None
-    return node.target.nullable
+    def measure(self) -> tuple[int, bool]:
+        return self.target.height, self.target.nullable
 
 
 def settle(root: Node) -> Node:
@@ -232,26 +169,24 @@ def settle(root: Node) -> Node:
     """
     order: list[Node] = []
     seen = {id(root)}
-    stack: list[tuple[Node, int]] = [(root, 0)]
+    stack = [(root, iter(root.parts()))]
     while stack:  # parts before wholes, so that one round is mostly enough
-        node, at = stack.pop()
-        parts = _parts(node)
-        if at == len(parts):
+        node, parts = stack[-1]
+        part = next(parts, None)
+        if part is None:
             order.append(node)
-            continue
-        stack.append((node, at + 1))
-        if id(parts[at]) not in seen:
-            seen.add(id(parts[at]))
-            stack.append((parts[at], 0))
+            stack.pop()
+        elif id(part) not in seen:
+            seen.add(id(part))
+            stack.append((part, iter(part.parts())))
     changed = True
     while changed:
         changed = False
         for node in order:
-            height, nullable = _height(node), _nullable(node)
+            height, nullable = node.measure()
             if height < node.height or nullable != node.nullable:
                 node.height, node.nullable = height, nullable
                 changed = True
-    for node in order:
-        if isinstance(node, Repeat) and node.item.nullable:
-            raise ValueError("a grammar repeats what may be empty")
+    if any(isinstance(node, Repeat) and node.item.nullable for node in order):
+        raise ValueError("a grammar repeats what may be empty")
     return root

@@ -13,7 +13,7 @@ import logging
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,8 @@ from typing import Any
 from agent.errors import OutputError, TemplateError
 from agent.files import atomic_write
 from agent.messages import Message, Segment, ToolSpec
-from agent.templates.continuation import MARK, after_words, marked
 from agent.templates.dialect_probe import difference
-from agent.templates.messages import Prepared, prepared
+from agent.templates.messages import MARK, Prepared, after_words, marked, prepared
 from agent.templates.probe import inside, probe
 from agent.templates.process import RenderJob, TemplateProcess
 from agent.templates.profile import Profile
@@ -74,12 +73,6 @@ class ChatTemplate:
         self._starts: dict[str, bool] = {}
         self._lock = threading.Lock()
 
-    def __enter__(self) -> ChatTemplate:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """End the child process."""
         self._process.close()
@@ -107,7 +100,7 @@ class ChatTemplate:
         if self._kept is not None:
             try:
                 self._kept.parent.mkdir(parents=True, exist_ok=True)
-                atomic_write(self._kept, json.dumps(found.to_dict()))
+                atomic_write(self._kept, json.dumps(asdict(found)))
             except (OSError, OutputError):
                 pass  # a read-only disk costs a probe at every start, nothing else
         return found
@@ -152,8 +145,7 @@ class ChatTemplate:
         ways = [True, False] if profile.calls and previous.calls and new and new[0].role == "tool" else [False]
         reason = ""
         for with_calls in ways:
-            entries = marked(previous, new, tools, profile, with_calls=with_calls)
-            ready = Prepared(entries, [] if profile.empty_tools else None)
+            ready = marked(previous, new, tools, profile, with_calls=with_calls)
             try:
                 text = self._render(ready, options, now=now)
             except TemplateError as e:
@@ -168,7 +160,7 @@ class ChatTemplate:
     def end_of_turn(self) -> list[Segment]:
         """What the template writes behind an assistant's words when nothing follows."""
         profile = self._usable()
-        ready = Prepared(marked(Message("assistant"), (), (), profile, with_calls=False), [] if profile.empty_tools else None)
+        ready = marked(Message("assistant"), (), (), profile, with_calls=False)
         text = self._render(ready, {}, prompt=False)
         return segments(text[text.rfind(MARK) + len(MARK) :]) if MARK in text else []
 

@@ -9,27 +9,19 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.dialects import families
 from agent.dialects.base import Dialect
 
 # What a template says of a format whose calls it does not write. The first that is found counts.
-_FINGERPRINTS: tuple[tuple[str, Dialect], ...] = (
-    ("<|tool_call_start|>", families.LFM2),
-    ("<|tool_list_start|>", families.LFM2),
-    ("List of tools: [", families.LFM2),
-    ("<start_function_call>", families.FUNCTION_GEMMA),
-    ("<｜tool▁calls▁begin｜>", families.DEEPSEEK),
-    ("<|/tool|>", families.PHI4),
-    ("<|tool_call>call:", families.GEMMA4),
-    ("<|tool_call|>", families.GRANITE3),
-    ("[CALL_ID]", families.MISTRAL_SMALL),
-    ("[ARGS]", families.MINISTRAL),
-    ("[TOOL_CALLS]", families.MISTRAL_NEMO),
-    ("<tool_call>\\n<function=", families.QWEN_CODER),
-    ("<tool_call>", families.HERMES),
-)
+_FINGERPRINTS: dict[str, Dialect] = {
+    **dict.fromkeys(("<|tool_call_start|>", "<|tool_list_start|>", "List of tools: ["), families.LFM2),
+    "<start_function_call>": families.FUNCTION_GEMMA, "<｜tool▁calls▁begin｜>": families.DEEPSEEK, "<|/tool|>": families.PHI4,
+    "<|tool_call>call:": families.GEMMA4, "<|tool_call|>": families.GRANITE3, "[CALL_ID]": families.MISTRAL_SMALL,
+    "[ARGS]": families.MINISTRAL, "[TOOL_CALLS]": families.MISTRAL_NEMO, "<tool_call>\\n<function=": families.QWEN_CODER,
+    "<tool_call>": families.HERMES,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +46,7 @@ SECOND = ProbeCall("zfqx_other", "zfqb", "Zfqomega", "zfqid0002")
 
 def by_fingerprint(source: str, tools_shown: bool) -> Dialect:
     """The dialect that a template's text speaks of; the generic one where it speaks of none."""
-    for mark, dialect in _FINGERPRINTS:
+    for mark, dialect in _FINGERPRINTS.items():
         if mark in source:
             return dialect
     return families.HERMES if tools_shown else families.GENERIC
@@ -69,7 +61,7 @@ def difference(word: str, other: str) -> tuple[str, str]:
     after = _common_end(word[len(before) :], rest)
     if (closed := after.find(">")) >= 0 and "<" not in after[:closed]:
         after = after[closed + 1 :]
-    return rest[: len(rest) - len(after)], before
+    return rest.removesuffix(after), before
 
 
 def from_calls(one: str, two: str | None, opened: str = "") -> Dialect | None:
@@ -98,8 +90,7 @@ def from_calls(one: str, two: str | None, opened: str = "") -> Dialect | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(NamedTuple):
     """Where a JSON object lies in a text, and what it says."""
 
     start: int
@@ -124,31 +115,18 @@ def object_around(text: str, inside: int, key: str = "") -> _Span | None:
     return None
 
 
-def _keys(span: _Span | None, call: ProbeCall) -> tuple[str, str, str] | None:
-    """Under which keys an object has a call's name, arguments and id."""
-    if span is None:
-        return None
-    found = {"name": "", "arguments": "", "id": ""}
-    for key, value in span.value.items():
-        if value == call.name:
-            found["name"] = key
-        elif value == call.arguments:
-            found["arguments"] = key
-        elif value == call.id:
-            found["id"] = key
-    return (found["name"], found["arguments"], found["id"]) if found["name"] and found["arguments"] else None
-
-
-def _call_object(text: str, call: ProbeCall) -> tuple[_Span, tuple[str, str, str]] | None:
-    span = object_around(text, text.find(call.value))
+def _call_object(text: str, call: ProbeCall) -> tuple[_Span, dict[str, str]] | None:
+    """The object of a call, and under which keys it has the call's name, arguments and perhaps id."""
+    value = text.find(call.value)
+    wanted = {"name": call.name, "arguments": call.arguments, "id": call.id}
+    span = object_around(text, value)
     for _ in range(3):
-        if span is None:
+        if span is None or span.end < value:
             return None
-        if keys := _keys(span, call):
+        keys = {what: key for key, found in span.value.items() for what, looked_for in wanted.items() if found == looked_for}
+        if "name" in keys and "arguments" in keys:
             return span, keys
-        span = object_around(text, span.start - 1) if span.start else None
-        if span is not None and span.end < text.find(call.value):
-            return None
+        span = object_around(text, span.start - 1)
     return None
 
 
@@ -156,15 +134,16 @@ def _json(one: str, two: str | None) -> Dialect | None:
     found = _call_object(one, FIRST)
     if found is None:
         return None
-    span, (name, arguments, identity) = found
+    span, keys = found
     between = None
     if two is not None:
         first, second = _call_object(two, FIRST), _call_object(two, SECOND)
         if first and second and first[0].end <= second[0].start:
             between = two[first[0].end : second[0].start], two[second[0].end :]
     body = one[span.start : span.end]
-    return _Parts.of(one[: span.start], one[span.end :], between).dialect(
-        "json", name_key=name, arguments_key=arguments, id_key=identity,
+    return _dialect(
+        "json", one[: span.start], one[span.end :], between,
+        name_key=keys["name"], arguments_key=keys["arguments"], id_key=keys.get("id", ""),
         pair=": " if '": ' in body else ":", comma=", " if ", " in body else ",",
     )  # fmt: skip
 
@@ -185,8 +164,7 @@ def _named(one: str, two: str | None) -> Dialect | None:
         # A running number behind the name is a mark for one call, but not for two.
         if first and second and two[other + len(SECOND.name) : second.start] == marks.replace(FIRST.id, SECOND.id):
             between = two[first.end : other], two[second.end :]
-    parts = _Parts.of(one[:at], one[span.end :], between)
-    return parts.dialect("named", id_open=id_open, after_name=after_name)
+    return _dialect("named", one[:at], one[span.end :], between, id_open=id_open, after_name=after_name)
 
 
 def _tagged(one: str, two: str | None) -> Dialect | None:
@@ -203,7 +181,7 @@ def _tagged(one: str, two: str | None) -> Dialect | None:
     # White space before the next parameter belongs to the end of this one, if it also follows the last.
     if rest.startswith(to_next[: len(to_next) - len(parameter_open.lstrip())]):
         parameter_open = parameter_open.lstrip()
-    parameter_close = to_next[: len(to_next) - len(parameter_open)]
+    parameter_close = to_next.removesuffix(parameter_open)
     if to_value != to_number or not to_value or not parameter_open or not parameter_close or not rest.startswith(parameter_close):
         return None
     between = None
@@ -212,44 +190,38 @@ def _tagged(one: str, two: str | None) -> Dialect | None:
         if 0 <= first < other < second:
             skip = len(number) + len(parameter_close)
             between = two[first + skip : other], two[second + skip :]
-    return _Parts.of(one[: places[0]], rest[len(parameter_close) :], between).dialect(
-        "tagged", after_name=to_key[: len(to_key) - len(parameter_open)], parameter_open=parameter_open,
-        parameter_middle=to_value, parameter_close=parameter_close,
+    return _dialect(
+        "tagged", one[: places[0]], rest[len(parameter_close) :], between, after_name=to_key.removesuffix(parameter_open),
+        parameter_open=parameter_open, parameter_middle=to_value, parameter_close=parameter_close,
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """The marks around a call, shared out between the call and the section."""
+def _dialect(style: Any, before: str, after: str, two: tuple[str, str] | None, **fields: Any) -> Dialect:
+    """A dialect with the marks around a call, shared out between the call and the section.
 
-    section_open: str
-    call_open: str
-    call_close: str
-    separator: str
-    section_close: str
-    parallel: bool
-
-    @classmethod
-    def of(cls, before: str, after: str, two: tuple[str, str] | None) -> _Parts:
-        """From what stands before and after a single call, and, where there may be two, between and after those."""
-        if two is None:
-            return cls("", before, _first_mark(after), "", "", False)
+    Args:
+        style: of the dialect.
+        before, after: what stands before and after a single call.
+        two: where there may be two calls, what stands between them and after both.
+        fields: of the dialect.
+    """
+    call_open, call_close = before, _first_mark(after)
+    section_open = separator = section_close = ""
+    if two is not None:
         middle, after = two
         call_open = _common_end(before, middle)
-        middle = middle[: len(middle) - len(call_open)]
+        middle = middle.removesuffix(call_open)
         call_close = _common_start(after, middle)
-        section_open = before[: len(before) - len(call_open)]
+        separator = middle[len(call_close) :]
+        section_open = before.removesuffix(call_open)
         # Only where something opened a section does something close it; the rest is the end of the turn.
         section_close = _first_mark(after[len(call_close) :]) if section_open else ""
-        return cls(section_open, call_open, call_close, middle[len(call_close) :], section_close, True)
-
-    def dialect(self, style: Any, **fields: Any) -> Dialect:
-        trigger = (self.section_open + self.call_open).strip()
-        return Dialect(
-            name=style, style=style, trigger=trigger or '{"' + fields.get("name_key", ""), only_at_start=not trigger,
-            section_open=self.section_open, call_open=self.call_open, call_close=self.call_close, separator=self.separator,
-            section_close=self.section_close, parallel=self.parallel, **fields,
-        )  # fmt: skip
+    trigger = (section_open + call_open).strip()
+    return Dialect(
+        name=style, style=style, trigger=trigger or '{"' + fields.get("name_key", ""), only_at_start=not trigger,
+        section_open=section_open, call_open=call_open, call_close=call_close, separator=separator, section_close=section_close,
+        parallel=two is not None, **fields,
+    )  # fmt: skip
 
 
 def _common_start(a: str, b: str) -> str:

@@ -1,25 +1,27 @@
 """Messages in the form that a template takes: texts shadowed, and repaired for what this template cannot take.
 
 Texts of Sprig's own (how tools are described, how a call or a result is written) stay as they are; everything else is shadowed.
+What a template writes behind an assistant's words is found by rendering a short conversation and cutting it behind a mark.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agent.dialects.base import Dialect
+from agent.dialects.reading import own_id
 from agent.dialects.teach import examples, result_segments, tools_text
 from agent.dialects.write import write_calls
 from agent.messages import Message, ToolCall, ToolSpec
+from agent.templates.dialect_probe import object_around
 from agent.templates.profile import Profile
-from agent.templates.shadow import is_plain, plain_or_shadow, shadow, shadow_schema, shadow_value, woven
-from agent.templates.shadow_json import tojson
+from agent.templates.shadow import is_plain, plain_or_shadow, shadow, shadow_schema, shadow_value, tojson, woven
 
 Entry = dict[str, Any]
+MARK = "Zfq=mark"  # stands for the assistant's words; no plain name can be it, and shadowed text cannot
 _UNANSWERED = "Understood."  # between a result and a user's next words, where the assistant must have spoken
-_ID = re.compile(r"[A-Za-z0-9]{9}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def call_entry(name: str, identity: str, arguments: Mapping[str, Any], profile: 
 
 def _usable_id(identity: str, number: int) -> str:
     """An id of nine letters and digits, as some templates demand: the given one, or one made of a number."""
-    return identity if _ID.match(identity) else f"call{number % 100000:05d}"
+    return own_id(identity) or f"call{number % 100000:05d}"
 
 
 def _function(tool: ToolSpec) -> Entry:
@@ -204,3 +206,47 @@ def _put_before(entries: list[Entry], text: str) -> None:
             entry["content"] = text + "\n\n" + entry["content"] if entry["content"] else text
             return
     entries.insert(0, {"role": "user", "content": text})
+
+
+def marked(
+    previous: Message, new: Sequence[Message], tools: Sequence[ToolSpec], profile: Profile, *, with_calls: bool
+) -> Prepared:
+    """A conversation in which a user said something, the assistant said MARK (or called with it), and ``new`` followed."""
+    previous, *followed = identified([previous, *new])
+    words: Entry = {"role": "assistant", "content": MARK}
+    if with_calls:
+        calls = [call_entry(call.name, call.id, {"zfqa": MARK}, profile) for call in previous.calls]
+        words = {
+            "role": "assistant",
+            "content": None if profile.null_content else "",
+            "tool_calls": calls if profile.parallel else calls[:1],
+        }
+    entries = settled([{"role": "user", "content": "x"}, words, *converted(followed, tools, profile)], profile)
+    return Prepared(entries, [] if profile.empty_tools else None)
+
+
+def after_words(text: str, profile: Profile, *, with_calls: bool) -> str | None:
+    """What stands behind the assistant's words in a rendered conversation; None when they cannot be found."""
+    at = text.rfind(MARK)
+    if at < 0:
+        return None
+    end = _end_of_call(text, at, profile.dialect) if with_calls else at + len(MARK)
+    return None if end is None else text[end:]
+
+
+def _end_of_call(text: str, at: int, dialect: Dialect) -> int | None:
+    """Where a call ends, and the section of calls with it, that has an argument at ``at``."""
+    if dialect.style in ("json", "named"):
+        span = object_around(text, at, dialect.name_key if dialect.style == "json" else "")
+        if span is None:
+            return None
+        end = span.end
+    else:
+        closing = dialect.call_close or dialect.section_close
+        end = text.find(closing, at)
+        if end < 0:
+            return None
+    for closing in (dialect.call_close, dialect.section_close):
+        if closing and text.startswith(closing, end):
+            end += len(closing)
+    return end

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from agent.dialects import families
 from agent.dialects.base import Dialect, Thinking
+from agent.messages import ToolSpec
 from agent.templates.dialect_probe import FIRST, SECOND, ProbeCall, by_fingerprint, difference, from_calls
 from agent.templates.process import Rendered, RenderJob, TemplateProcess
 from agent.templates.profile import Arguments, Profile, Where
 
+_CHECK_SECONDS = 1  # of processor time for check_template
 PROBE_SECONDS = 5  # of processor time for each of the three rounds: a board is ten times slower than a workstation
 _WORD, _SYSTEM, _USER, _RESULT, _THOUGHT = "Zfqword", "Zfqsystem", "Zfquser", "Zfqresult", "Zfqthought"
 TOOL_NAME = "zfqx_tool"
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": TOOL_NAME,
-        "description": "The weather at a place.",
-        "parameters": {
-            "type": "object",
-            "properties": {"place": {"type": "string", "description": "Where."}},
-            "required": ["place"],
-        },
-    },
-}
+_PLACE = {"place": {"type": "string", "description": "Where."}}
+_PARAMETERS = {"type": "object", "properties": _PLACE, "required": ["place"]}
+TOOL = ToolSpec(TOOL_NAME, "The weather at a place.", _PARAMETERS).as_openai()
+CHAT = [
+    {"role": "user", "content": "Hello, who are you?"},
+    {"role": "assistant", "content": "A small model."},
+    {"role": "user", "content": "What is the weather?"},
+]
 _THINKING_KEYS = ("reasoning_content", "thinking", "reasoning", "blocks")
 _KNOWN_THINKING = (families.THINK, families.MISTRAL_THINK, families.GEMMA_THINK)
 
@@ -114,7 +114,7 @@ def probe(process: TemplateProcess, source: str) -> Profile:
         results=second.shows("results", _RESULT) and "tool" in source,
         arguments=calls.arguments,
         parallel=calls.parallel,
-        null_content=calls.null_content,
+        null_content=calls.dialect is not None and calls.content is None,
         alternates=first.error("two users") is not None or not first.shows("two users", "Zfqagain"),
         user_first=first.error("assistant first") is not None,
         thinking=thinking,
@@ -194,10 +194,6 @@ class _Calls:
                 self.arguments, self.content = kind
                 self.parallel = both
                 return
-
-    @property
-    def null_content(self) -> bool:
-        return self.dialect is not None and self.content is None
 
     def message(self) -> dict[str, Any]:
         """An assistant's message with a call, or with words where calls are not written."""
@@ -288,3 +284,38 @@ def _switches(
         if not on:
             on, off = {name: True}, {name: False}
     return on, off, tuple(effective)
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateReport:
+    """What a template can do.
+
+    Attributes:
+        renders: a conversation of user, assistant and user.
+        supports_system: a system message's text is in what it renders.
+        supports_tools: a tool's name is in what it renders.
+        error: why it does not render that conversation, in one line; None when it does.
+    """
+
+    renders: bool
+    supports_system: bool
+    supports_tools: bool
+    error: str | None
+
+
+def check_template(template: str, *, bos: str = "", eos: str = "", timeout: float = 5.0) -> TemplateReport:
+    """Render small conversations with a chat template, and say what it supports.
+
+    Args:
+        template: its text.
+        bos, eos: texts of the tokens that begin and end a sequence.
+        timeout: seconds for everything; the processor time has a limit of its own.
+
+    Raises:
+        TemplateError: the template is too large, does not parse, does not end, takes too much memory, writes without end, or
+            tries to leave the sandbox.
+    """
+    with closing(TemplateProcess(template, bos, eos, cpu_seconds=_CHECK_SECONDS, seconds=timeout)) as process:
+        with_system = [{"role": "system", "content": _SYSTEM}, *CHAT]
+        plain, system, tools = process.render([RenderJob(CHAT), RenderJob(with_system), RenderJob(CHAT, [TOOL])])
+    return TemplateReport(plain.error is None, _SYSTEM in system.text, TOOL_NAME in tools.text, plain.error)

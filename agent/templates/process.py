@@ -55,9 +55,7 @@ class TemplateProcess:
     """Renders one template in a child process, which is started at once and replaced when it dies. Safe to share by threads.
 
     Args:
-        source: the template's text.
-        bos: text of the token that begins a sequence, for ``bos_token``.
-        eos: text of the token that ends one, for ``eos_token``.
+        source, bos, eos: as for ChatTemplate.
         cpu_seconds: of processor time for compiling it, and for each ``render``.
         seconds: for each ``render``, by the clock on the wall.
 
@@ -107,7 +105,7 @@ class TemplateProcess:
         return [Rendered(text, None if error is None else one_line(error)) for text, error in answer["done"]]
 
     def _ask(self, data: bytes, cpu_seconds: int) -> dict[str, Any]:
-        if self._child is not None and self._child.dead():
+        if self._child is not None and self._child.process.poll() is not None:
             self._drop()  # somebody killed it while it had nothing to do
         if self._child is None:
             self._child = _Child()
@@ -131,9 +129,7 @@ class TemplateProcess:
 
 
 def _as_json(job: RenderJob) -> dict[str, Any]:
-    variables = {
-        **job.options, "messages": job.messages, "tools": job.tools, "add_generation_prompt": job.prompt,
-    }  # fmt: skip
+    variables = {**job.options, "messages": job.messages, "tools": job.tools, "add_generation_prompt": job.prompt}
     return {"variables": variables, "now": job.now.replace(tzinfo=None).isoformat()}
 
 
@@ -181,10 +177,6 @@ class _Child:
         if "broken" in answer:
             raise TemplateError(f"the chat template {one_line(answer['broken'])}")
         return answer
-
-    def dead(self) -> bool:
-        """Whether it has ended already."""
-        return self.process.poll() is not None
 
     def _cause(self, cpu_seconds: int) -> str:
         """Why it died, in words that follow "the chat template"."""

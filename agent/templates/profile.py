@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agent.dialects.base import Dialect, Thinking
@@ -62,13 +62,9 @@ class Profile:
     dialect: Dialect = GENERIC
     prefix: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Profile:
-        """The inverse of to_dict. Raises TypeError, KeyError or ValueError for anything else."""
+        """The inverse of ``dataclasses.asdict``. Raises TypeError, KeyError or ValueError for anything else."""
         thinking = data["thinking"]
         made = cls(**{
             **data,

@@ -1,5 +1,8 @@
 """The child process of agent.templates.process: holds one compiled template, and renders with it as often as it is asked.
 
+The template gets jinja2's sandbox, set up as transformers does, and an operating system that gives nothing: the limits come from
+the kernel, so that they also hold where the sandbox would not.
+
 Messages (agent.children.wire) come by standard input and go by standard output. The first is {"template", "bos", "eos",
 "cpu_seconds", "memory_bytes"}, answered by {}; every further one is {"jobs": [{"variables", "now"}], "cpu_seconds",
 "max_output"}, answered by {"done": [[text, error]], "names": [of variables]}. {"broken": why} ends it.
@@ -7,14 +10,136 @@ Messages (agent.children.wire) come by standard input and go by standard output.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import os
+import resource
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from jinja2 import meta, nodes
+import jinja2
+import jinja2.debug  # on the first error jinja2 imports it, and by then no file can be opened
+from jinja2 import Template, meta, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, LoopControlExtension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
 from agent.children.wire import Wire
-from agent.templates.sandbox import Broken, Template, allow_processor_time, compiled, environment, limit, rendered
+from agent.templates.shadow import tojson
+
+# Codecs that jinja2 and shadows need: Python loads them at first use, and by then no file can be opened.
+for _codec in ("ascii", "unicode-escape", "utf-8", "utf-16-le"):
+    codecs.lookup(_codec)
+
+
+class Broken(Exception):
+    """The template must not be used; the message says why and follows the words "the chat template"."""
+
+
+class _Generation(Extension):
+    """``{% generation %}`` marks what the model itself wrote; for rendering, its body is all there is to it."""
+
+    tags = {"generation"}  # noqa: RUF012  (jinja2 declares it so)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class _Namespace(Namespace):
+    """A namespace whose attributes cannot reach into Python."""
+
+    def __init__(*args: Any, **attributes: Any) -> None:
+        # As in jinja2, self stays positional, so that a template may call an attribute "self".
+        for name in dict(*args[1:], **attributes):
+            _refuse_underscore(name)
+        Namespace.__init__(*args, **attributes)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _refuse_underscore(name)
+        super().__setitem__(name, value)
+
+
+def _refuse_underscore(name: object) -> None:
+    if str(name).startswith("_"):
+        raise SecurityError(f"a namespace attribute may not be called {name!r}")
+
+
+def environment(now: Callable[[], datetime] = datetime.now) -> ImmutableSandboxedEnvironment:
+    """The sandbox. ``now`` is what ``strftime_now`` tells."""
+    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, LoopControlExtension])
+
+    def raise_exception(message: object) -> None:
+        raise jinja2.TemplateError(str(message))
+
+    def strftime_now(form: str) -> str:
+        return now().strftime(form)
+
+    made.filters["tojson"] = tojson
+    made.globals.update(raise_exception=raise_exception, strftime_now=strftime_now, namespace=_Namespace)
+    return made
+
+
+def compiled(sandbox: ImmutableSandboxedEnvironment, source: str) -> Template:
+    """The template, ready to render. Raises Broken when it does not parse."""
+    try:
+        return sandbox.from_string(source)
+    except jinja2.TemplateSyntaxError as e:
+        raise Broken(f"does not parse (line {e.lineno}: {e.message})") from None
+    except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError) as e:
+        raise Broken(f"does not parse ({type(e).__name__}: {e})") from None
+
+
+def rendered(template: Template, variables: dict[str, Any], max_output: int, written: int = 0) -> tuple[str, str | None]:
+    """What it renders, and why it does not. Raises Broken when it must not be used again.
+
+    It may write ``max_output`` characters, less those that it has ``written`` before.
+    """
+    pieces: list[str] = []
+    length = written
+    try:
+        for piece in template.generate(**variables):
+            pieces.append(piece)
+            length += len(piece)
+            if length > max_output:
+                raise Broken(f"writes more than {max_output} characters")
+        return "".join(pieces), None
+    except SecurityError as e:
+        raise Broken(f"tries to leave its sandbox ({e})") from None
+    except MemoryError:
+        raise Broken("takes too much memory") from None
+    except RecursionError:
+        raise Broken("never stops calling itself") from None
+    except (Broken, KeyboardInterrupt):
+        raise
+    except Exception as e:  # a template's code may raise whatever Python can
+        return "", f"{e}" if isinstance(e, jinja2.TemplateError) else f"{type(e).__name__}: {e}"
+
+
+def limit(memory_bytes: int) -> None:
+    """From here on this process opens no file or socket, writes no file, starts no process and dumps no core."""
+    limits = (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 0),
+        (resource.RLIMIT_NPROC, 0),
+    )
+    for what, value in limits:
+        with contextlib.suppress(ValueError, OSError):  # macOS has no limit of the address space
+            resource.setrlimit(what, (value, value))
+
+
+def allow_processor_time(seconds: int) -> None:
+    """Let this process live for so many more seconds of processor time. The kernel counts in whole seconds."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + seconds, hard))
+
 
 _now = datetime.now()
 

@@ -35,7 +35,7 @@ def test_the_package_itself_is_light() -> None:
 
 
 def test_the_parent_of_a_trial_never_links_llama_cpp() -> None:
-    assert "llama_cpp" not in loaded_after("import agent.engine.trial, agent.gguf.check, agent.files, agent.templates.support")
+    assert "llama_cpp" not in loaded_after("import agent.engine.trial, agent.gguf.check, agent.files, agent.templates.probe")
 
 
 def test_the_child_that_renders_a_template_is_light() -> None:

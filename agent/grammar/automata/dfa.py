@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -162,15 +163,18 @@ class Dfa:
 
     def _list(self, state: int) -> frozenset[str] | None:
         out: list[str] = []
-        cuts, row = self.alphabet.cuts, self.table[state]
-        for at, k in enumerate(self.alphabet.classes):
-            if k < 0 or row[k] < 0:
-                continue
-            end = cuts[at + 1] if at + 1 < len(cuts) else LAST + 1
-            if len(out) + end - cuts[at] > _MAX_LISTED:
+        for low, high, _ in self._stretches(state):
+            if len(out) + high - low > _MAX_LISTED:
                 return None
-            out.extend(map(chr, range(cuts[at], end)))
+            out.extend(map(chr, range(low, high)))
         return frozenset(out)
+
+    def _stretches(self, state: int) -> Iterator[tuple[int, int, int]]:
+        """The code points that may come next: the first and what follows the last of each stretch, and where it leads."""
+        cuts, row = (*self.alphabet.cuts, LAST + 1), self.table[state]
+        for at, k in enumerate(self.alphabet.classes):
+            if k >= 0 and row[k] >= 0:
+                yield cuts[at], cuts[at + 1], row[k]
 
     def ends_within(self, state: int, low: int, high: int | None) -> bool:
         """Whether some text of ``low`` to ``high`` further characters leads to an end."""
@@ -188,10 +192,8 @@ class Dfa:
         """The next states, and how many characters lead to each."""
         if state not in self._ways:
             out = self._ways[state] = {}
-            cuts, row = (*self.alphabet.cuts, LAST + 1), self.table[state]
-            for at, k in enumerate(self.alphabet.classes):
-                if k >= 0 and row[k] >= 0:
-                    out[row[k]] = out.get(row[k], 0) + cuts[at + 1] - cuts[at]
+            for low, high, target in self._stretches(state):
+                out[target] = out.get(target, 0) + high - low
         return self._ways[state]
 
     def accepts(self, text: str) -> bool:
@@ -252,33 +254,46 @@ def both(a: Dfa, b: Dfa) -> Dfa:
 
 def negate(a: Dfa) -> Dfa:
     """Every text that ``a`` does not accept."""
-    return build(
-        a.alphabet, a.start, lambda s, k: a.table[s][k] if s >= 0 else -1, lambda s: s < 0 or not a.ends[s]
-    )  # fmt: skip
+    return build(a.alphabet, a.start, lambda s, k: a.table[s][k] if s >= 0 else -1, lambda s: s < 0 or not a.ends[s])
 
 
-def words(texts: Iterable[str]) -> Dfa:
-    """Exactly these texts.
+def trie(texts: Iterable[str], most: float = math.inf) -> tuple[list[dict[str, int]], set[int]]:
+    """The tree of ``texts``: of each node the next one for a character, and the nodes at which a text ends. Node 0 is the root.
 
     Raises:
-        TooLargeError: they are too many.
+        TooLargeError: it has more than ``most`` nodes.
     """
     nodes: list[dict[str, int]] = [{}]
-    finals = set()
+    ends = set()
     for text in texts:
         at = 0
         for char in text:
             if char not in nodes[at]:
                 nodes[at][char] = len(nodes)
                 nodes.append({})
-                if len(nodes) > _MAX_STATES:
+                if len(nodes) > most:
                     raise TooLargeError
             at = nodes[at][char]
-        finals.add(at)
-    chars = sorted({c for node in nodes for c in node})
+        ends.add(at)
+    return nodes, ends
+
+
+def _letters(texts: Iterable[str]) -> tuple[Alphabet, dict[int, str]]:
+    """An alphabet with a class for each character of ``texts`` and one for all others, and the characters of the classes."""
+    chars = sorted({char for text in texts for char in text})
     alphabet, sets = alphabet_of([characters(c) for c in chars])
-    name = {k: c for c, classes in zip(chars, sets, strict=True) for k in classes}
-    return build(alphabet, 0, lambda s, k: nodes[s].get(name.get(k, "")), lambda s: s in finals)
+    return alphabet, {k: c for c, classes in zip(chars, sets, strict=True) for k in classes}
+
+
+def words(texts: Sequence[str]) -> Dfa:
+    """Exactly these texts.
+
+    Raises:
+        TooLargeError: they are too many.
+    """
+    nodes, ends = trie(texts, _MAX_STATES)
+    alphabet, name = _letters(texts)
+    return build(alphabet, 0, lambda s, k: nodes[s].get(name.get(k, "")), ends.__contains__)
 
 
 def _searcher(marks: Sequence[str]) -> Callable[[str, str], str]:
@@ -313,9 +328,7 @@ def avoiding(marks: Sequence[str], closing: str = "") -> Dfa:
                 return at == len(closing) - 1
         return not closing
 
-    chars = sorted({c for mark in marks for c in mark})
-    alphabet, sets = alphabet_of([characters(c) for c in chars])
-    name = {k: c for c, classes in zip(chars, sets, strict=True) for k in classes}
+    alphabet, name = _letters(marks)
 
     def move(have: str, k: int) -> str | None:
         if k not in name:
@@ -328,10 +341,7 @@ def avoiding(marks: Sequence[str], closing: str = "") -> Dfa:
 
 def not_starting(marks: Sequence[str], blank: str) -> Dfa:
     """Texts that do not begin, after any of the ``blank`` characters, with one of ``marks``."""
-    chars = sorted({c for mark in marks for c in mark} | set(blank))
-    alphabet, sets = alphabet_of([characters(c) for c in chars])
-    name = {k: c for c, classes in zip(chars, sets, strict=True) for k in classes}
-
+    alphabet, name = _letters([*marks, blank])
     other = "".join(marks) + "x"  # what has begun otherwise; longer than any mark
 
     def move(have: str, k: int) -> str | None:

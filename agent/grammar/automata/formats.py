@@ -6,16 +6,12 @@ RFC 4291 (IPv6, without an IPv4 tail), RFC 9562 (UUID), RFC 3986 (URI), RFC 6901
 
 from __future__ import annotations
 
-from functools import cache
-
 from agent.grammar.automata.dfa import Dfa
 from agent.grammar.automata.regex import compile_pattern
 
 _YEAR = r"(?:000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{3})"
 _LEAP = r"(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
-_DAYS = (
-    r"(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8]))"
-)  # fmt: skip
+_DAYS = r"(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8]))"
 _DATE = rf"(?:{_YEAR}-{_DAYS}|{_LEAP}-02-29)"
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
 _N = r"\d{1,9}"
@@ -51,7 +47,6 @@ _FORMATS: dict[str, tuple[str, int | None]] = {
 }
 
 
-@cache
 def format_automaton(name: str) -> tuple[Dfa, int | None] | None:
     """The automaton of a format and the greatest length of its texts; None for a format that says nothing here."""
     known = _FORMATS.get(name)

@@ -52,9 +52,8 @@ class _Nfa:
     def state(self) -> int:
         if len(self.free) >= _MAX_STATES:
             raise TooLargeError
-        self.free.append([])
-        self.begin.append([])
-        self.end.append([])
+        for edges in (self.free, self.begin, self.end):
+            edges.append([])
         self.eats.append(None)
         return len(self.free) - 1
 

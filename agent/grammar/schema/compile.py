@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from agent.errors import SchemaError
-from agent.grammar.automata.dfa import Dfa, TooLargeError, both
+from agent.grammar.automata.dfa import Dfa, TooLargeError
 from agent.grammar.automata.formats import format_automaton
 from agent.grammar.automata.regex import NotRegularError, compile_pattern
-from agent.grammar.leaves import Literal, TextRule
+from agent.grammar.leaves import Literal, PlainText
 from agent.grammar.nodes import IMPOSSIBLE, Alt, Nest, Node, Ref, Repeat, Seq, settle
 from agent.grammar.schema.budget import Budget, check_size
 from agent.grammar.schema.members import Member, Writer, free_kinds, members_node
 from agent.grammar.schema.merge import FORMATS, PATTERNS, branches, heads_of, types_of
 from agent.grammar.schema.numbers import Interval, Number, exact
-from agent.grammar.schema.validate import valid
-from agent.grammar.syntax import Json
+from agent.grammar.schema.validate import validate
+from agent.grammar.syntax import Json, restrict
 from agent.text import display
 
 _AFTERWARDS = frozenset({
     "not", "if", "then", "else", "uniqueItems", "contains", "minContains", "maxContains", "dependentRequired", "dependentSchemas",
     "dependencies", "unevaluatedProperties", "unevaluatedItems",
 })  # fmt: skip
+_CONSTANTS: dict[str, list[Any]] = {"null": [None], "boolean": [True, False]}
 _MAX_COUNT = 100_000  # of characters or items that a schema may ask for
 _MAX_EXACT_LOW = 1000  # least length that is still exact together with a pattern
 
@@ -49,6 +51,30 @@ def count_of(schema: Mapping[str, Any], keyword: str) -> int | None:
     return int(value)
 
 
+def _amount(schema: Mapping[str, Any], keyword: str) -> Fraction | None:
+    value = schema.get(keyword)
+    if value is None or value is False:
+        return None
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 10**300:
+            raise ValueError
+        return exact(value)
+    except (ValueError, OverflowError):
+        shown = display(str(value)[:40])
+        raise SchemaError(f"a schema's {keyword} is {shown}; it must be a number of usual size") from None
+
+
+def _bound(schema: Mapping[str, Any], plain: str, exclusive: str, tighter: Any) -> tuple[Fraction | None, bool]:
+    """A bound, and whether it is itself excluded."""
+    bound = _amount(schema, plain)
+    if schema.get(exclusive) is True:  # draft 4: it speaks of the other keyword
+        return bound, bound is not None
+    limit = _amount(schema, exclusive)
+    if limit is not None and (bound is None or tighter(bound, limit) == limit):
+        return limit, True
+    return bound, False
+
+
 class Compiler:
     """Turns the schemas of one document into nodes.
 
@@ -64,7 +90,6 @@ class Compiler:
         self.deferred = set() if deferred is None else deferred
         self.budget = budget or Budget()
         self._nodes: dict[str, Node] = {}
-        self._texts: dict[str, TextRule] = {}
 
     def other(self, syntax: Json) -> Compiler:
         """A compiler of the same document in another syntax."""
@@ -99,16 +124,12 @@ class Compiler:
     def _enum(self, plain: dict[str, Any]) -> list[Any]:
         rest = {k: v for k, v in plain.items() if k not in ("enum", PATTERNS, FORMATS)}
         rest["allOf"] = [{"pattern": p} for p in plain.get(PATTERNS, ())] + [{"format": f} for f in plain.get(FORMATS, ())]
-        return [value for value in plain["enum"] if valid(value, rest, self.root)]
+        return [value for value in plain["enum"] if validate(value, rest, self.root) is None]
 
     def piece(self, kind: str, data: Any) -> Node:
         """The grammar of one of ``pieces``."""
-        if kind == "enum":
-            return self.syntax.constants(data)
-        if kind == "null":
-            return self.syntax.constants([None])
-        if kind == "boolean":
-            return self.syntax.constants([True, False])
+        if kind in ("enum", "null", "boolean"):
+            return self.syntax.constants(_CONSTANTS.get(kind, data))
         if kind in ("integer", "number"):
             return self._number(data, kind == "integer")
         if kind == "string":
@@ -120,17 +141,13 @@ class Compiler:
         )  # fmt: skip
         return Nest(Seq(Literal("{"), self.members(data, writer), Literal("}")))
 
-    def text(self, plain: Mapping[str, Any]) -> TextRule:
+    def text(self, plain: Mapping[str, Any]) -> PlainText:
         """What a string may say."""
         low, high = count_of(plain, "minLength") or 0, count_of(plain, "maxLength")
-        key = repr((plain.get(PATTERNS), plain.get(FORMATS), low, high))
-        if key in self._texts:
-            return self._texts[key]
-        dfa: Dfa | None = None
+        text = PlainText()
         for pattern in plain.get(PATTERNS, ()):
             try:
-                found = compile_pattern(pattern)
-                dfa = found if dfa is None else both(dfa, found)
+                text = restrict(text, compile_pattern(pattern))
             except (NotRegularError, TooLargeError):
                 self.deferred.add("pattern")
         for name in plain.get(FORMATS, ()):
@@ -138,36 +155,20 @@ class Compiler:
             if known is None:
                 continue
             try:
-                dfa = known[0] if dfa is None else both(dfa, known[0])
+                text = restrict(text, known[0])
             except TooLargeError:
                 self.deferred.add("format")
             if known[1] is not None:
                 high = known[1] if high is None else min(high, known[1])
-        if dfa is not None and low > _MAX_EXACT_LOW:
+        if text.dfa is not None and low > _MAX_EXACT_LOW:
             self.deferred.add("minLength")
             low = 0
-        text = self._texts[key] = TextRule(dfa, low, high)
-        return text
+        return PlainText(text.dfa, low, high)
 
     def _number(self, plain: Mapping[str, Any], integer: bool) -> Node:
-        values: dict[str, Any] = {}
-        for keyword in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"):
-            value = plain.get(keyword)
-            if value is None or value is False:
-                continue
-            if value is True and keyword.startswith("exclusive"):
-                values[keyword] = True  # draft 4: it speaks of the other keyword
-                continue
-            try:
-                if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 10**300:
-                    raise ValueError
-                values[keyword] = exact(value)
-            except (ValueError, OverflowError):
-                shown = display(str(value)[:40])
-                raise SchemaError(f"a schema's {keyword} is {shown}; it must be a number of usual size") from None
-        low, open_low = self._bound(values, "minimum", "exclusiveMinimum", max)
-        high, open_high = self._bound(values, "maximum", "exclusiveMaximum", min)
-        step = values.get("multipleOf")
+        low, open_low = _bound(plain, "minimum", "exclusiveMinimum", max)
+        high, open_high = _bound(plain, "maximum", "exclusiveMaximum", min)
+        step = _amount(plain, "multipleOf")
         if step is not None and step <= 0:
             raise SchemaError("a schema's multipleOf is not above 0")
         try:
@@ -175,15 +176,6 @@ class Compiler:
         except ValueError:
             self.deferred.add("multipleOf")
             return Number(Interval(low, high, open_low, open_high), integer)
-
-    @staticmethod
-    def _bound(values: Mapping[str, Any], plain: str, exclusive: str, tighter: Any) -> tuple[Any, bool]:
-        bound, limit = values.get(plain), values.get(exclusive)
-        if limit is None or limit is True:
-            return bound, limit is True and bound is not None
-        if bound is None or bound == limit:
-            return limit, True
-        return tighter(bound, limit), tighter(bound, limit) == limit
 
     def _array(self, plain: Mapping[str, Any]) -> Node:
         low, high = count_of(plain, "minItems") or 0, count_of(plain, "maxItems")
@@ -222,18 +214,18 @@ class Compiler:
                 if dfa.accepts(name):
                     schemas[name] = schema if schemas[name] is True else {"allOf": [schemas[name], schema]}
         members = [Member(name, writer.value(schema), name in required) for name, schema in schemas.items()]
-        names: list[TextRule] = []
+        names: PlainText | None = None
         if "propertyNames" in plain:
-            found = self.pieces(plain["propertyNames"])
-            names = [self.text(data) for kind, data in found if kind == "string"]
-            if len(names) != 1 or len(names) != len(found):
-                self.deferred.add("propertyNames")
-                names = []
+            match self.pieces(plain["propertyNames"]):
+                case [("string", data)]:
+                    names = self.text(data)
+                case _:
+                    self.deferred.add("propertyNames")
         low, high = count_of(plain, "minProperties") or 0, count_of(plain, "maxProperties")
         self.budget.spend(len(members) // 10)
         try:
             other = None if extra is False else writer.value(extra)
-            free = free_kinds([(dfa, writer.value(s)) for dfa, s in automata], other, list(schemas), names[0] if names else None)
+            free = free_kinds([(dfa, writer.value(s)) for dfa, s in automata], other, list(schemas), names)
             if len(automata) > 1:
                 self.deferred.add("patternProperties")
             return members_node(members, free, low, high, writer, self.budget)

@@ -8,9 +8,9 @@ from typing import Any
 
 from agent.errors import SchemaError
 from agent.grammar.automata.dfa import Dfa, negate, words
-from agent.grammar.fresh import Names
-from agent.grammar.leaves import Literal, TextRule
-from agent.grammar.nodes import Alt, Fresh, Node, Seq
+from agent.grammar.fresh import Fresh, Names
+from agent.grammar.leaves import Literal, PlainText
+from agent.grammar.nodes import Alt, Node, Seq
 from agent.grammar.schema.budget import Budget
 from agent.grammar.syntax import FreeForm, restrict
 
@@ -38,9 +38,6 @@ class Writer:
     after: str = ""
     trusted: bool = False
 
-    def text(self, text: str) -> Node:
-        return Literal(text, self.trusted) if text else Seq()
-
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -51,16 +48,11 @@ class Member:
     required: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Free:
-    """Members that are not declared: which names, which value."""
-
-    names: TextRule
-    value: Node
+Free = tuple[PlainText, Node]  # members that are not declared: which names, which value
 
 
 def free_kinds(
-    patterns: Sequence[tuple[Dfa, Node]], extra: Node | None, declared: Sequence[str], names: TextRule | None
+    patterns: Sequence[tuple[Dfa, Node]], extra: Node | None, declared: Sequence[str], names: PlainText | None
 ) -> list[Free]:
     """The kinds of members whose name is not declared.
 
@@ -75,27 +67,19 @@ def free_kinds(
     """
     if not patterns and extra is None:
         return []
-    untaken = restrict(names or TextRule(), negate(words(declared)) if declared else None)
-    kinds = [Free(restrict(untaken, dfa), value) for dfa, value in patterns]
+    untaken = restrict(names or PlainText(), negate(words(declared)) if declared else None)
+    kinds = [(restrict(untaken, dfa), value) for dfa, value in patterns]
     if extra is not None:
         for dfa, _ in patterns:
             untaken = restrict(untaken, negate(dfa))
-        kinds.append(Free(untaken, extra))
+        kinds.append((untaken, extra))
     return kinds
 
 
 def members_node(
     members: Sequence[Member], free: Sequence[Free], low: int, high: int | None, writer: Writer, budget: Budget
 ) -> Node:
-    """All members of an object.
-
-    Args:
-        members: the declared ones, in order.
-        free: the kinds of those that are not declared, as often as wanted.
-        low, high: how many members there must and may be; ``high`` None for any number.
-        writer: how they are written.
-        budget: what it may cost.
-    """
+    """All ``low`` to ``high`` (None: any number of) members of an object: the declared ones in order, then free ones."""
     keyed = [(writer.key(m.name), m) for m in members]
     keyed = [(key, m) for key, m in keyed if key is not None or m.required]
     if high is not None and high >= len(keyed) and not free:
@@ -105,13 +89,14 @@ def members_node(
     if counts > _MAX_COUNTED:
         raise SchemaError(f"a schema counts more than {_MAX_COUNTED} properties; leave minProperties and maxProperties out")
     budget.spend(len(keyed) * (counts + 1) // 10)
-    between, after, comma, before = map(writer.text, (writer.between, writer.after, writer.comma, writer.before))
+    texts = (writer.before, writer.between, writer.after, writer.comma)
+    before, between, after, comma = (Literal(text, writer.trusted) for text in texts)
     kinds = []
-    for kind in free:
-        tail = Seq(between, kind.value, after)
+    for names, value in free:
+        tail = Seq(between, value, after)
         for form in writer.forms:
-            mark = [Literal(form.mark, trusted=True)] if form.mark else []
-            kinds.append((Seq(before, *mark), Names(restrict(kind.names, form.limit), form.leaf), Seq(*mark, tail)))
+            mark = Literal(form.mark, trusted=True)
+            kinds.append((Seq(before, mark), Names(restrict(names, form.limit), form.leaf), Seq(mark, tail)))
     following: list[Node] = []
     for count in range(counts + 1):
         least, most = max(0, low - count), None if high is None else high - count

@@ -20,19 +20,17 @@ _NOTES = frozenset({
     "$defs", "definitions", "contentEncoding", "contentMediaType",
 })  # fmt: skip
 _COMBINE = frozenset({"$ref", "allOf", "anyOf", "oneOf", "nullable", "pattern", "format", "const"})
+_LEAST = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")  # of two, the lesser counts
+_MOST = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 # What each keyword must be for anything to be made of it.
 _SHAPES: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("required", "enum", "prefixItems", "allOf", "anyOf", "oneOf"), ((list, tuple), "a list")),
     **dict.fromkeys(("properties", "patternProperties"), (Mapping, "an object")),
     **dict.fromkeys(("items", "additionalItems"), ((Mapping, bool, list, tuple), "a schema")),
     **dict.fromkeys(("additionalProperties", "propertyNames"), ((Mapping, bool), "a schema")),
-    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), ((int, float), "a number")),
-    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), ((int, float), "a number")),
-    **dict.fromkeys(("minProperties", "maxProperties"), ((int, float), "a number")),
+    **dict.fromkeys((*_LEAST, *_MOST, "multipleOf"), ((int, float), "a number")),
     **dict.fromkeys(("pattern", "format"), (str, "a string")),
 }
-_LEAST = frozenset({"maximum", "maxLength", "maxItems", "maxProperties"})
-_MOST = frozenset({"minimum", "minLength", "minItems", "minProperties"})
 
 
 def resolve(root: Any, pointer: Any) -> Any:
@@ -56,15 +54,15 @@ def resolve(root: Any, pointer: Any) -> Any:
     return at
 
 
-def same(a: Any, b: Any) -> bool:
-    """Whether two JSON values are equal: 1 is 1.0, but not true."""
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
-    return bool(a == b)
+def identity(value: Any) -> Any:
+    """What is equal, and hashed alike, for equal JSON values: 1 is 1.0, but not true."""
+    if isinstance(value, bool):
+        return ("boolean", value)
+    if isinstance(value, (list, tuple)):
+        return tuple(map(identity, value))
+    if isinstance(value, Mapping):
+        return frozenset((name, identity(member)) for name, member in value.items())
+    return value
 
 
 def types_of(schema: Mapping[str, Any]) -> list[str]:
@@ -148,18 +146,23 @@ def _merge(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
         if not common:
             return {"enum": []}
     if "enum" in a and "enum" in b:
-        out["enum"] = [value for value in a["enum"] if any(same(value, other) for other in b["enum"])]
+        allowed = set(map(identity, b["enum"]))
+        out["enum"] = [value for value in a["enum"] if identity(value) in allowed]
     _merge_members(a, b, out)
     if "items" in out or "prefixItems" in out:
-        _merge_items(a, b, out)
+        (ours, rest_a), (theirs, rest_b) = heads_of(a), heads_of(b)
+        ours += [rest_a] * (len(theirs) - len(ours))
+        theirs += [rest_b] * (len(ours) - len(theirs))
+        out["prefixItems"] = [_all(x, y) for x, y in zip(ours, theirs, strict=True)]
+        out["items"] = _all(rest_a, rest_b)
     return out
 
 
 def _both(key: str, a: Any, b: Any) -> Any:
     try:
-        if key in _LEAST or key == "exclusiveMaximum":
+        if key in _LEAST:
             return min(a, b)
-        if key in _MOST or key == "exclusiveMinimum":
+        if key in _MOST:
             return max(a, b)
         if key == "multipleOf":
             x, y = exact(a), exact(b)
@@ -177,34 +180,16 @@ def _both(key: str, a: Any, b: Any) -> Any:
 
 
 def _merge_members(a: dict[str, Any], b: dict[str, Any], out: dict[str, Any]) -> None:
-    if "properties" not in out:
-        left, right = a.get("additionalProperties"), b.get("additionalProperties")
-        if left is not None and right is not None:
-            out["additionalProperties"] = _all(left, right)
-        return
-    ours, theirs = a.get("properties", {}), b.get("properties", {})
-    members = {}
-    for name in dict.fromkeys([*ours, *theirs]):
-        if name in ours and name in theirs:
-            members[name] = _all(ours[name], theirs[name])
-        elif name in ours:
-            members[name] = _all(ours[name], b.get("additionalProperties", True))
-        else:
-            members[name] = _all(theirs[name], a.get("additionalProperties", True))
-    out["properties"] = members
     extra = [side["additionalProperties"] for side in (a, b) if "additionalProperties" in side]
     if extra:
-        out["additionalProperties"] = _all(*extra) if len(extra) == 2 else extra[0]
-
-
-def _merge_items(a: dict[str, Any], b: dict[str, Any], out: dict[str, Any]) -> None:
-    ours, rest_a = heads_of(a)
-    theirs, rest_b = heads_of(b)
-    count = max(len(ours), len(theirs))
-    out["prefixItems"] = [
-        _all(ours[n] if n < len(ours) else rest_a, theirs[n] if n < len(theirs) else rest_b) for n in range(count)
-    ]
-    out["items"] = _all(rest_a, rest_b)
+        out["additionalProperties"] = _all(*extra)
+    if "properties" in out:
+        ours, theirs = a.get("properties", {}), b.get("properties", {})
+        rest_a, rest_b = a.get("additionalProperties", True), b.get("additionalProperties", True)
+        out["properties"] = {
+            name: _all(ours[name], theirs.get(name, rest_b)) if name in ours else _all(theirs[name], rest_a)
+            for name in dict.fromkeys([*ours, *theirs])
+        }
 
 
 def heads_of(plain: Mapping[str, Any]) -> tuple[list[Any], Any]:

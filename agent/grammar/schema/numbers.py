@@ -7,7 +7,7 @@ has been written so far stands for a window of such integers, and may be gone on
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -36,6 +36,11 @@ class Interval:
     open_high: bool = False
     step: Fraction | None = None
 
+    def negated(self) -> Interval:
+        """The same on the other side of zero."""
+        low, high = None if self.high is None else -self.high, None if self.low is None else -self.low
+        return Interval(low, high, self.open_high, self.open_low, self.step)
+
 
 def exact(number: int | float) -> Fraction:
     """The value of a JSON number as it is written: 0.1 is one tenth.
@@ -46,6 +51,14 @@ def exact(number: int | float) -> Fraction:
     if isinstance(number, float) and not number.is_integer():
         return Fraction(repr(number))
     return Fraction(number)
+
+
+def _for_floats(bounds: Interval) -> Interval:
+    """Bounds whose high one is the highest decimal with a nearest float that fulfils the given one."""
+    if bounds.high is None:
+        return bounds
+    high, is_open = _below(bounds.high, bounds.open_high)
+    return replace(bounds, high=high, open_high=is_open)
 
 
 def _below(bound: Fraction, is_open: bool) -> tuple[Fraction, bool]:
@@ -83,27 +96,20 @@ class _Side:
         return first <= last and last // self.step * self.step >= first
 
 
-def _side(
-    low: Fraction | None, high: Fraction | None, open_low: bool, open_high: bool, unit: int, step: int, least: int
-) -> _Side:
-    first = least
-    if low is not None:
-        scaled = low * unit
-        first = max(first, math.floor(scaled) + 1 if open_low else math.ceil(scaled))
-    if high is None:
-        return _Side(first, None, step)
-    scaled = high * unit
-    return _Side(first, math.ceil(scaled) - 1 if open_high else math.floor(scaled), step)
+def _side(bounds: Interval, unit: int, step: int, least: int) -> _Side:
+    first, last = least, None
+    if bounds.low is not None:
+        scaled = bounds.low * unit
+        first = max(first, math.floor(scaled) + 1 if bounds.open_low else math.ceil(scaled))
+    if bounds.high is not None:
+        scaled = bounds.high * unit
+        last = math.ceil(scaled) - 1 if bounds.open_high else math.floor(scaled)
+    return _Side(first, last, step)
 
 
 def _sides(bounds: Interval, unit: int, step: int) -> tuple[_Side, _Side]:
     """For the numbers from zero up, and for those below."""
-    low, high = bounds.low, bounds.high
-    up = _side(low, high, bounds.open_low, bounds.open_high, unit, step, 0)
-    down = _side(
-        None if high is None else -high, None if low is None else -low, bounds.open_high, bounds.open_low, unit, step, 1
-    )  # fmt: skip
-    return up, down
+    return _side(bounds, unit, step, 0), _side(bounds.negated(), unit, step, 1)
 
 
 class Number(Leaf):
@@ -141,18 +147,7 @@ class Number(Leaf):
         self._wholes = _sides(bounds, 1, whole_step)
         self._decimals: tuple[_Side, _Side] | None = None
         if not integer and places:
-            low, open_low = bounds.low, bounds.open_low
-            high, open_high = bounds.high, bounds.open_high
-            if high is not None:
-                high, open_high = _below(high, open_high)
-            if low is not None:
-                low, open_low = _below(-low, open_low)
-                low = -low
-            self._decimals = _sides(Interval(low, high, open_low, open_high), unit, unit_step)
-
-    @property
-    def possible(self) -> bool:
-        return any(self.step(self.start(), char) is not None for char in "-0123456789")
+            self._decimals = _sides(_for_floats(_for_floats(bounds).negated()).negated(), unit, unit_step)
 
     def start(self) -> Any:
         return (False, 0, 0, -1)

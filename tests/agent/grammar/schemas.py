@@ -240,19 +240,16 @@ def homeward(state: State, r: random.Random) -> str:
             # Of a mark that has begun the next character: to begin it again and again would lead nowhere.
             found.append((0 if leaf.text in ("]", "}", ")") else 2 - at / 1000 if at or leaf.trusted else 6, char))
             continue
-        inner: Any = leaf
-        while hasattr(inner, "_inner"):
-            inner = inner._inner
-        if isinstance(inner, Quoted) and at[0] != 1:
+        if isinstance(leaf, Quoted) and at[0] != 1:
             continue
-        if isinstance(inner, Quoted) and leaf.step(at, '"') is not None and inner.text.accepting(at[1]):
+        if isinstance(leaf, Quoted) and leaf.step(at, '"') is not None and leaf.text.accepting(at[1]):
             found.append((1, '"'))
-        if not isinstance(inner, (Quoted, PlainText)):
+        if not isinstance(leaf, (Quoted, PlainText)):
             continue
-        where = at[1] if isinstance(inner, Quoted) else at
+        where = at[1] if isinstance(leaf, Quoted) else at
         while isinstance(where[0], tuple):
             where = where[0]
-        dfa = inner.text.dfa
+        dfa = leaf.text.dfa if isinstance(leaf, Quoted) else leaf.dfa
         for code in (*(dfa.alphabet.cuts if dfa else ()), 0x41):
             char = chr(code)
             if leaf.step(at, char) is not None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agent.errors import SchemaError
 from agent.grammar.automata.dfa import TooLargeError, avoiding, both, negate, not_starting, words
 from agent.grammar.automata.regex import NotRegularError, compile_pattern
-from agent.grammar.leaves import Literal, OneOf, PlainText, Quoted, TextRule
+from agent.grammar.leaves import Literal, OneOf, PlainText, Quoted
 from agent.grammar.matcher import MAX_DEPTH, Grammar
 from agent.grammar.nodes import Alt, Nest, Node, Ref, Repeat, Seq, settle
 from agent.grammar.schema.numbers import Interval, Number
@@ -151,7 +151,7 @@ def test_what_is_no_number(text: str) -> None:
 @given(st.text(max_size=6), st.integers(0, 4), st.integers(0, 6))
 @settings(max_examples=runs(500), deadline=None, derandomize=True)
 def test_strings_are_counted_in_code_points_whatever_their_escapes(text: str, low: int, room: int) -> None:
-    leaf = Quoted(TextRule(None, low, low + room))
+    leaf = Quoted(PlainText(None, low, low + room))
     allowed = low <= len(text) <= low + room
     assert fits(leaf, json.dumps(text, ensure_ascii=False)) == allowed
     assert fits(leaf, json.dumps(text)) == allowed
@@ -161,11 +161,11 @@ def test_strings_are_counted_in_code_points_whatever_their_escapes(text: str, lo
     "text", ['"\\ud83d"', '"\\ude00"', '"\\ud83d\\u0041"', '"\\x41"', '"\n"', '"\\u00g0"', '"', '"a"b', '"\\"', '"\\ud83d\\n"']
 )
 def test_what_is_no_string(text: str) -> None:
-    assert not fits(Quoted(TextRule()), text)
+    assert not fits(Quoted(PlainText()), text)
 
 
 def test_an_escape_may_only_begin_what_the_pattern_takes() -> None:
-    start = Grammar(settle(Quoted(TextRule(compile_pattern("^[\\n\u00e9\U0001f600]+$"))))).start()
+    start = Grammar(settle(Quoted(PlainText(compile_pattern("^[\\n\u00e9\U0001f600]+$"))))).start()
     begun = start.advance('"\\')
     assert begun is not None
     assert begun.next_chars() == {"n", "u"}
@@ -173,16 +173,16 @@ def test_an_escape_may_only_begin_what_the_pattern_takes() -> None:
     assert begun.advance("u00e9") is not None
     assert begun.advance("u00ea") is None
     assert begun.advance("u01") is None
-    date = Grammar(settle(Quoted(TextRule(compile_pattern(r"^\d-\d$"))))).start().advance('"1')
+    date = Grammar(settle(Quoted(PlainText(compile_pattern(r"^\d-\d$"))))).start().advance('"1')
     assert date is not None
     assert date.forced() == [("-", False)]
 
 
 def test_a_length_and_a_pattern_together_never_lead_astray() -> None:
-    leaf = PlainText(TextRule(compile_pattern("^(aaa)*b$"), 5, 8))
+    leaf = PlainText(compile_pattern("^(aaa)*b$"), 5, 8)
     state = Grammar(settle(leaf)).start()
     assert state.forced() == [("aaaaaab", False)]
-    assert not PlainText(TextRule(compile_pattern("^(aaa)*b$"), 5, 6)).possible
+    assert not PlainText(compile_pattern("^(aaa)*b$"), 5, 6).possible
 
 
 def test_sequences_alternatives_and_repeats() -> None:
@@ -195,7 +195,7 @@ def test_sequences_alternatives_and_repeats() -> None:
     state = Grammar(settle(node)).start()
     assert state.forced() == [("[o", False)]
     with pytest.raises(ValueError):
-        settle(Repeat(PlainText(TextRule()), 0, None))
+        settle(Repeat(PlainText(), 0, None))
 
 
 def test_what_is_defined_by_itself_ends_at_the_greatest_depth() -> None:
@@ -230,7 +230,7 @@ def test_alternatives_that_are_alike_do_not_multiply() -> None:
 
 
 def test_states_are_found_again() -> None:
-    state = Grammar(settle(Quoted(TextRule()))).start().advance('"a')
+    state = Grammar(settle(Quoted(PlainText()))).start().advance('"a')
     assert state is not None
     r = random.Random(1)
     for _ in range(100):

@@ -146,6 +146,7 @@ def test_what_the_grammar_cannot_say_is_told(schema: Any, keyword: str) -> None:
         (1, {"$ref": "#"}, "the value cannot be checked: the schema leads too deep or too far"),
         ("ab", {"pattern": "(?=b)a"}, "the value is 'ab'; it must match '(?=b)a'"),
         ({"a": 1}, {"additionalProperties": False}, "a is not allowed"),
+        ([0] * 300 + ["x"], {"items": {"type": "integer"}}, "[300] is 'x'; it must be integer"),  # a long list is not a deep one
         ([1], {"contains": {"const": 2}}, "the value holds 0 of the items that it must contain"),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ import jsonschema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.dialects.families import GEMMA4
 from agent.errors import SchemaError
 from agent.grammar.matcher import Grammar
 from agent.grammar.schema.compile import compile_schema
@@ -99,7 +100,7 @@ def test_what_is_forced_is_what_alone_may_come(seed: int) -> None:
 def test_the_same_in_the_syntaxes_of_lfm_and_gemma(seed: int) -> None:
     r = random.Random(seed)
     schema = schemas.schema(r)
-    for syntax in (Python(), Gemma('<|"|>', ":", ",")):
+    for syntax in (Python(), Gemma(GEMMA4)):
         try:
             node, _ = compile_schema(schema, syntax)
         except SchemaError:

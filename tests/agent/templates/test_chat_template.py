@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 
@@ -173,7 +174,7 @@ def test_thoughts_go_where_the_template_takes_them_from(templates: dict[str, Cha
 
 def test_a_thought_that_a_template_refuses_is_left_out() -> None:
     refusing = "{% for m in messages %}{% if m.reasoning_content and m.content %}{{ raise_exception('Not both') }}{% endif %}"
-    with ChatTemplate(refusing + "{{ m.reasoning_content }}{{ m.content }};{% endfor %}") as template:
+    with closing(ChatTemplate(refusing + "{{ m.reasoning_content }}{{ m.content }};{% endfor %}")) as template:
         template._profile = replace(template.profile, thinking_key="reasoning_content")
         assert text(template.head([USER, Message("assistant", "Yes.", thinking="Hm"), MORE])) == "Rain in Bern?;Yes.;And in Zug?;"
 
@@ -201,7 +202,9 @@ def test_no_words_can_be_taken_for_the_mark_at_which_a_continuation_is_cut(templ
     ],
 )
 def test_a_hostile_template_is_one_error_and_its_process_is_replaced(source: str, says: str) -> None:
-    with ChatTemplate("{% if messages[0].content == 'x' %}" + source + "{% endif %}hello{{ messages[0].content }}") as template:
+    with closing(
+        ChatTemplate("{% if messages[0].content == 'x' %}" + source + "{% endif %}hello{{ messages[0].content }}")
+    ) as template:
         try:
             error = str(template._process.render([RenderJob([{"role": "user", "content": "x"}])])[0].error)
         except TemplateError as e:
@@ -221,7 +224,7 @@ def test_a_template_may_not_write_the_characters_that_hide_text() -> None:
 
 
 def test_a_process_that_dies_between_two_renderings_is_replaced() -> None:
-    with ChatTemplate(CHATML) as template:
+    with closing(ChatTemplate(CHATML)) as template:
         before = template.head([USER])
         child = template._process._child
         assert child is not None
@@ -231,7 +234,7 @@ def test_a_process_that_dies_between_two_renderings_is_replaced() -> None:
 
 
 def test_a_process_that_dies_over_its_work_is_one_error() -> None:
-    with ChatTemplate(CHATML) as template:
+    with closing(ChatTemplate(CHATML)) as template:
         template.head([USER])
         child = template._process._child
         assert child is not None
@@ -243,7 +246,7 @@ def test_a_process_that_dies_over_its_work_is_one_error() -> None:
 
 
 def test_a_conversation_beyond_all_measure_is_refused_before_it_is_sent() -> None:
-    with ChatTemplate(CHATML_FALLBACK) as template:
+    with closing(ChatTemplate(CHATML_FALLBACK)) as template:
         assert template.profile.system
         with pytest.raises(TemplateError, match="cannot be rendered at once"):
             template.head([Message("user", "x" * 3_000_000)])
@@ -252,7 +255,7 @@ def test_a_conversation_beyond_all_measure_is_refused_before_it_is_sent() -> Non
 
 
 def test_what_json_cannot_hold_is_refused_in_one_line() -> None:
-    with ChatTemplate(CHATML_FALLBACK) as template, pytest.raises(TemplateError, match="cannot be given"):
+    with closing(ChatTemplate(CHATML_FALLBACK)) as template, pytest.raises(TemplateError, match="cannot be given"):
         template.head([USER], (), {"thing": object()})
 
 
@@ -266,7 +269,7 @@ def test_nothing_is_rendered_after_the_end() -> None:
 
 def test_the_process_sees_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    with ChatTemplate(CHATML) as template:
+    with closing(ChatTemplate(CHATML)) as template:
         template.head([USER])
         child = template._process._child
         assert child is not None
@@ -277,8 +280,12 @@ def test_the_process_sees_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_head_with_twelve_tools_takes_a_moment() -> None:
+<<<<<<< HEAD
     """Once, at least: a machine with other work may let a process wait for longer than that, but not every time."""
     with ChatTemplate(HERMES) as template:
+=======
+    with closing(ChatTemplate(HERMES)) as template:
+>>>>>>> heads/lean-grammar
         template.head([SYSTEM, USER], [WEATHER] * 12)
         least = 1.0
         for _ in range(1_000):
@@ -293,7 +300,7 @@ def test_a_head_with_twelve_tools_takes_a_moment() -> None:
 def test_a_template_that_is_shared_by_threads_answers_each_with_its_own() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    with ChatTemplate(LLAMA3) as template, ThreadPoolExecutor(4) as pool:
+    with closing(ChatTemplate(LLAMA3)) as template, ThreadPoolExecutor(4) as pool:
         asked = [Message("user", f"question {i}") for i in range(40)]
         heads = list(pool.map(lambda m: text(template.head([m], now=NOW)), asked))
         assert all(f"question {i}<|eot_id|>" in head for i, head in enumerate(heads))

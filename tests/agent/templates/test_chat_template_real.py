@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def text(segments: list[Segment], *, trusted: bool = True) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_familys_own_template(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with ChatTemplate(path.read_text("utf-8"), bos="<s>", eos="</s>") as template:
+    with closing(ChatTemplate(path.read_text("utf-8"), bos="<s>", eos="</s>")) as template:
         if path.stem in UNUSABLE:
             with pytest.raises(TemplateError):
                 template.head([Message("user", "x")])

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from agent.messages import Message, Segment, ToolCall, ToolSpec
 from agent.templates.chat_template import ChatTemplate
-from agent.templates.sandbox import environment
-from agent.templates.shadow import segments, shadow, shadow_schema, unshadow, woven
-from agent.templates.shadow_json import tojson
+from agent.templates.server import environment
+from agent.templates.shadow import segments, shadow, shadow_schema, tojson, unshadow, woven
 from tests.fixtures.chat_templates import TEMPLATES
 from tests.fixtures.generated import runs
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ PROFILES: dict[str, Profile] = {}
 def profile_of(name: str) -> Profile:
     """Probed once for all tests of this file."""
     if name not in PROFILES:
-        with ChatTemplate(TEMPLATES[name][0], bos="<s>", eos="</s>") as template:
+        with closing(ChatTemplate(TEMPLATES[name][0], bos="<s>", eos="</s>")) as template:
             PROFILES[name] = template.profile
     return PROFILES[name]
 
@@ -89,25 +91,25 @@ def test_marks_of_a_thought_that_nobody_knows_are_read_off() -> None:
     source = CHATML.replace(
         "~ m.content ~", "~ ('{musing}' ~ m.reasoning_content ~ '{/musing}' if m.reasoning_content else '') ~ m.content ~"
     )
-    with ChatTemplate(source) as template:
+    with closing(ChatTemplate(source)) as template:
         assert template.profile.thinking == Thinking("{musing}", "{/musing}")
 
 
 def test_an_option_that_changes_the_past_is_an_option() -> None:
     source = CHATML.replace("m.content ~", "(m.thinking if preserve_thinking and m.thinking else '') ~ m.content ~")
-    with ChatTemplate("{% set preserve_thinking = preserve_thinking | default(false) %}" + source) as template:
+    with closing(ChatTemplate("{% set preserve_thinking = preserve_thinking | default(false) %}" + source)) as template:
         assert template.profile.options == ("preserve_thinking",)
 
 
 def test_a_template_that_renders_nothing_says_why() -> None:
-    with ChatTemplate("{{ raise_exception('Not today') }}") as template:
+    with closing(ChatTemplate("{{ raise_exception('Not today') }}")) as template:
         assert template.profile.error == "Not today"
         with pytest.raises(TemplateError, match="does not render a conversation: Not today"):
             template.end_of_turn()
 
 
 def test_the_fallback_is_the_plain_format() -> None:
-    with ChatTemplate(CHATML_FALLBACK) as template:
+    with closing(ChatTemplate(CHATML_FALLBACK)) as template:
         assert (template.profile.dialect.name, template.profile.system, template.profile.results) == ("generic", True, False)
 
 
@@ -117,14 +119,14 @@ def test_a_difference_cuts_no_mark_in_two() -> None:
 
 
 def test_a_profile_is_kept_and_read_back(tmp_path: Path) -> None:
-    with ChatTemplate(TEMPLATES["qwen3"][0], cache=tmp_path / "templates") as template:
+    with closing(ChatTemplate(TEMPLATES["qwen3"][0], cache=tmp_path / "templates")) as template:
         found = template.profile
     (kept,) = (tmp_path / "templates").iterdir()
     assert Profile.from_dict(json.loads(kept.read_text())) == found
-    kept.write_text(json.dumps({**found.to_dict(), "prefix": "kept"}))
-    with ChatTemplate(TEMPLATES["qwen3"][0], cache=tmp_path / "templates") as template:
+    kept.write_text(json.dumps({**asdict(found), "prefix": "kept"}))
+    with closing(ChatTemplate(TEMPLATES["qwen3"][0], cache=tmp_path / "templates")) as template:
         assert template.profile.prefix == "kept"
-    with ChatTemplate(TEMPLATES["qwen3"][0], bos="<s>", cache=tmp_path / "templates") as template:
+    with closing(ChatTemplate(TEMPLATES["qwen3"][0], bos="<s>", cache=tmp_path / "templates")) as template:
         assert template.profile.prefix == found.prefix
 
 
@@ -132,28 +134,28 @@ def test_a_profile_is_kept_and_read_back(tmp_path: Path) -> None:
     "spoilt", ["", "[]", "{}", '{"prefix": 1}', "[" * 5000, '{"thinking": null, "options": [], "dialect": {}}']
 )
 def test_a_spoilt_profile_is_probed_again(tmp_path: Path, spoilt: str) -> None:
-    with ChatTemplate(HERMES, cache=tmp_path) as template:
+    with closing(ChatTemplate(HERMES, cache=tmp_path)) as template:
         found = template.profile
     (kept,) = tmp_path.iterdir()
     kept.write_text(spoilt)
-    with ChatTemplate(HERMES, cache=tmp_path) as template:
+    with closing(ChatTemplate(HERMES, cache=tmp_path)) as template:
         assert template.profile == found
-    assert json.loads(kept.read_text()) == json.loads(json.dumps(found.to_dict()))
+    assert json.loads(kept.read_text()) == json.loads(json.dumps(asdict(found)))
 
 
 def test_a_profile_with_a_wrong_type_is_none() -> None:
     with pytest.raises(TypeError, match="parallel is not a bool"):
-        Profile.from_dict({**Profile().to_dict(), "parallel": "yes"})
+        Profile.from_dict({**asdict(Profile()), "parallel": "yes"})
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_probe(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with ChatTemplate(CHATML, cache=tmp_path / "file") as template:
+    with closing(ChatTemplate(CHATML, cache=tmp_path / "file")) as template:
         assert template.profile.error is None
 
 
 def test_probing_takes_a_moment() -> None:
-    with ChatTemplate(TEMPLATES["gemma4"][0]) as template:
+    with closing(ChatTemplate(TEMPLATES["gemma4"][0])) as template:
         template._process.render([])  # the child is up
         started = time.process_time(), time.monotonic()
         assert template.profile.calls

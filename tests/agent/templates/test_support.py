@@ -7,8 +7,8 @@ import time
 import pytest
 
 from agent.errors import VocabError
-from agent.templates import sandbox
-from agent.templates.support import CHAT, TemplateReport, check_template
+from agent.templates import server
+from agent.templates.probe import CHAT, TemplateReport, check_template
 
 CHATML = """{% for message in messages %}{% if loop.first and message['role'] != 'system' %}{{ bos_token }}{% endif %}
 {{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}
@@ -67,7 +67,7 @@ def rendered(template: str) -> str:
         "messages": CHAT, "tools": None, "documents": None, "add_generation_prompt": True,
         "bos_token": "<s>", "eos_token": "</s>",
     }  # fmt: skip
-    text, error = sandbox.rendered(sandbox.compiled(sandbox.environment(), template), variables, 10_000)
+    text, error = server.rendered(server.compiled(server.environment(), template), variables, 10_000)
     assert error is None
     return text
 
