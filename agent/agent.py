@@ -90,7 +90,7 @@ class Agent(AbstractContextManager["Agent"]):
             if self.engine is model:
                 opened.callback(lambda: self.engine.forget(self.conversation))
             self.sampling = Sampling.for_model(self.engine.file.sampling, **dict(sampling or {}))
-            self.template = opened.enter_context(self._open_template())
+            self.template = opened.enter_context(closing(self._open_template()))
             self._opened = opened.pop_all()  # what is closed with the agent, the last first
 
     @classmethod

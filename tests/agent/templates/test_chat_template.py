@@ -280,12 +280,8 @@ def test_the_process_sees_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_head_with_twelve_tools_takes_a_moment() -> None:
-<<<<<<< HEAD
     """Once, at least: a machine with other work may let a process wait for longer than that, but not every time."""
-    with ChatTemplate(HERMES) as template:
-=======
     with closing(ChatTemplate(HERMES)) as template:
->>>>>>> heads/lean-grammar
         template.head([SYSTEM, USER], [WEATHER] * 12)
         least = 1.0
         for _ in range(1_000):
