@@ -21,6 +21,7 @@ from agent.engine import trial_child
 from agent.errors import GGUFError
 from agent.gguf.check import check
 from agent.gguf.reader import read_header
+from agent.engine.llama import LlamaError
 from agent.engine.llama_import import import_llama
 
 import_llama()
@@ -51,7 +52,7 @@ for i in range(count):
         signal.alarm(20)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1), os.dup2(null, 2)
-        with contextlib.suppress(trial_child._Failed):
+        with contextlib.suppress(LlamaError):
             trial_child._answer(str(path), {"prompt": None, "probes": ["hello w\\u00f6rld"], "threads": 1})
         os._exit(0)
     end_of_child = "died" if os.WIFSIGNALED(os.waitpid(child, 0)[1]) else "lived"
