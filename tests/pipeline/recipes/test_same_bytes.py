@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import llama_cpp
 import numpy as np
 import pytest
 
 from agent.gguf.reader import read_header
-from pipeline.format.imatrix import read_imatrix, write_imatrix
+from pipeline.format.imatrix import write_imatrix
 from pipeline.onepass.journal import Journal
 from pipeline.onepass.tensors import write_tensors
 from pipeline.quantize import dry_run
 from pipeline.recipes.mixtures import RECIPES
 from pipeline.sources.checkpoint import MappedCheckpoint
 from tests.fixtures.ggufs import SHAPES, Shape, importance, write_bf16
+from tests.fixtures.llama_quantize import llama_quantize
 from tests.fixtures.shared import shared
 
 ROWS = 32  # of each matrix; what is chosen and computed depends on names, the length of rows and the number of layers
@@ -38,39 +37,6 @@ def models() -> dict[str, tuple[Path, Path]]:
 
     folder = shared("same-bytes", make)
     return {shape.name: (folder / f"{i}.gguf", folder / f"{i}.imatrix.gguf") for i, shape in enumerate(SHAPES)}
-
-
-def llama_quantize(
-    source: Path, out: Path, ftype: int, matrix: Path | None, overrides: list[tuple[str, int]] | None = None, pure: bool = False
-) -> None:
-    """llama.cpp's own quantizer, through llama-cpp-python."""
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.pure = pure
-    params.ftype, params.nthread, params.allow_requantize = ftype, 2, True
-    keep: list[object] = []
-    if matrix:
-        entries = read_imatrix(matrix).entries
-        array = (llama_cpp.llama_model_imatrix_data * (len(entries) + 1))()
-        for slot, (name, values) in zip(array, entries.items(), strict=False):
-            flat = np.ascontiguousarray(values.ravel())
-            keep += [flat, name.encode()]
-            slot.name, slot.size = name.encode(), flat.size
-            slot.data = flat.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        params.imatrix = (
-            ctypes.cast(array, type(params.imatrix)) if not isinstance(params.imatrix, int | None) else ctypes.addressof(array)
-        )
-        keep.append(array)
-    if overrides:
-        patterns = (llama_cpp.llama_model_tensor_override * (len(overrides) + 1))()
-        for slot, (pattern, kind) in zip(patterns, overrides, strict=False):
-            slot.pattern, slot.type = pattern.encode(), kind
-        params.tt_overrides = (
-            ctypes.cast(patterns, type(params.tt_overrides))
-            if not isinstance(params.tt_overrides, int | None)
-            else ctypes.addressof(patterns)
-        )
-        keep.append(patterns)
-    assert llama_cpp.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(params)) == 0
 
 
 def sprig_quantize(source: Path, out: Path, recipe: str, matrix: Path | None, **more: object) -> None:
