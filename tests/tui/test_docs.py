@@ -73,7 +73,7 @@ def test_the_settings_file_is_shown_as_it_is() -> None:
     text = (DOCS / "settings.md").read_text()
     shown = re.search(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert shown is not None
-    assert shown[1] == default_text(ChatSettings), "docs/settings.md shows an older default_text(ChatSettings)"
+    assert shown[1] == default_text(ChatSettings), "write the block anew:\n" + default_text(ChatSettings)
     for one in each_setting(ChatSettings):
         assert f"#{one.where[-1]} = " in shown[1]
 

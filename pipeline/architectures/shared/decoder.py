@@ -61,7 +61,8 @@ class Decoder(Architecture):
     """A pre-norm transformer with a gated MLP; attention with grouped keys and RoPE.
 
     Class attributes a family sets:
-        interleaved_rope: ggml rotates neighbouring pairs for these; most others keep transformers' halves ("neox").
+        interleaved_rope: reorder the rows of queries and keys from transformers' halves to ggml's neighbouring pairs. False where
+            ggml takes halves ("neox"), and where transformers turns neighbouring pairs itself.
         rope_kinds: what llama.cpp's graph of the family computes.
         partial_rope: whether it may rotate a part of each head.
         square: the graph has ``heads * head_dim == hidden_size`` built in.
