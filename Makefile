@@ -12,7 +12,7 @@ TESTS ?= tests
 # Workers begin at different ends and help each other out, so that what a file has set up is rarely set up twice.
 PYTEST := python -m pytest -n auto --dist worksteal
 KIND   ?= dev# of environment; `test` is one without torch, for .ci/pythons
-QUICK  := not real and not browser and not slow
+QUICK  := not real and not browser and not slow and not screen
 DEMO_MODEL := .demo/SmolLM2-135M-Instruct-Q8_0.gguf
 
 help: ## this list
@@ -36,7 +36,7 @@ quantize: $(VENV)/.run ## MODEL=<Hub id | folder | GGUF> [QUANT=Q4_K_M] [OUT=fil
 test: $(VENV)/.dev ## all tests, in minutes [TESTS=tests/pipeline/cli/test_cli.py]
 	@$(BIN)/$(PYTEST) --durations=15 $(TESTS)
 
-fast: $(VENV)/.$(KIND) ## the tests that answer at once: no real model, no browser, a tenth of the generated examples [TESTS=...]
+fast: $(VENV)/.$(KIND) ## the tests that answer soonest: no real model, browser or whole application, a tenth of the generated examples [TESTS=...]
 	@SPRIG_TEST_SHARE=0.1 $(BIN)/$(PYTEST) -m "$(QUICK)" $(TESTS)
 
 coverage: $(VENV)/.dev ## all tests, and which lines none of them runs; pages in build/coverage [TESTS=...]

@@ -24,6 +24,8 @@ from agent.tools.schema import Bounds
 from tests.fixtures.chat_ggufs import chat_model
 from tests.fixtures.chat_templates import TEMPLATES
 
+pytestmark = pytest.mark.slow
+
 TURNS = int(os.environ.get("SPRIG_TEST_TURNS", "8"))  # of each family
 WILD = {"temperature": 1.5, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 CHOICES = ("auto", "required", "none", "plan")

@@ -16,6 +16,8 @@ from pipeline import quantize
 from tests.fixtures.disk import small_disk
 from tests.fixtures.random_llama import SMALL, write_checkpoint
 
+pytestmark = pytest.mark.slow
+
 FINISHED = b"a file that an earlier run finished"
 
 

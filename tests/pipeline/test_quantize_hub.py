@@ -19,6 +19,8 @@ from tests.fixtures.random_llama import SMALL, write_checkpoint
 from tests.fixtures.safetensors_edit import copy_tensor
 from tests.pipeline.test_faults import run_and_kill
 
+pytestmark = pytest.mark.slow
+
 REPO = "sprig-test/tiny-llama"
 CARD = "---\nlicense: apache-2.0\nlanguage:\n- en\ntags:\n- tiny\n---\n# Tiny\n"
 

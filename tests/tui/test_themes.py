@@ -20,6 +20,8 @@ from agent.settings.kinds import SettingsError
 from tui import themes
 from tui.settings.values import OWN_THEMES, ScreenSettings, chat_settings
 
+pytestmark = pytest.mark.slow
+
 parse = chat_settings(Path("settings.toml")).parse
 
 _SHADES = [f"{name}-{way}-{n}" for name in ("background", "surface", "panel") for way in ("lighten", "darken") for n in (1, 2)]

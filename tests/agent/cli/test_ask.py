@@ -35,6 +35,8 @@ from tui.plain import chat_plainly
 from tui.settings.values import chat_settings
 from tui.talk.setup import Setup
 
+pytestmark = pytest.mark.slow
+
 Done = subprocess.CompletedProcess[str]
 FEW = ["--max-tokens", "24", "--seed", "5", "--threads", "1", "-c", "2048"]
 

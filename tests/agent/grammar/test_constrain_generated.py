@@ -20,6 +20,8 @@ from agent.messages import ToolCall, ToolSpec
 from tests.agent.grammar import schemas
 from tests.fixtures.generated import runs
 
+pytestmark = pytest.mark.slow
+
 SEEDS = st.integers(0, 2**60)
 NAMES = sorted(DIALECTS)
 

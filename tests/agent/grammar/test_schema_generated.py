@@ -6,6 +6,7 @@ import json
 import random
 
 import jsonschema
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ from agent.grammar.schema.validate import validate
 from agent.grammar.syntax import Gemma, Python
 from tests.agent.grammar import schemas
 from tests.fixtures.generated import runs
+
+pytestmark = pytest.mark.slow
 
 SEEDS = st.integers(0, 2**60)
 

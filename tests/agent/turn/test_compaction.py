@@ -22,7 +22,7 @@ from tests.fixtures.chat_ggufs import chat_model
 from tests.fixtures.fake_engine import FakeEngine, call_text
 from tests.fixtures.generated import runs
 
-pytestmark = pytest.mark.usefixtures("module_home", "kept_templates")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("module_home", "kept_templates")]
 
 SYSTEM = Message("system", "Be brief.")
 LONG = "result " * 100

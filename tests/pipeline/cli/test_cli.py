@@ -23,6 +23,8 @@ from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.paths import ROOT
 from tests.fixtures.random_llama import SMALL, LlamaShape, write_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -26,6 +26,8 @@ from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.paths import ROOT
 from tests.fixtures.small_checkpoints import NEEDED, shard_name, write_checkpoint
 
+pytestmark = pytest.mark.slow
+
 REPO = "org/small"
 FIRST, SECOND = shard_name(0, 2), shard_name(1, 2)
 

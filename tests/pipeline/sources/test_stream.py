@@ -25,6 +25,8 @@ from tests.fixtures.generated import runs
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.small_checkpoints import ROWS, shard_name, write_checkpoint
 
+pytestmark = pytest.mark.slow
+
 REPO = "org/small"
 FIRST, SECOND = shard_name(0, 2), shard_name(1, 2)
 STEP = 32

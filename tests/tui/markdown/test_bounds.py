@@ -13,6 +13,8 @@ from tui.markdown.inline import References, parse
 from tui.markdown.reader import BlockReader
 from tui.markdown.rows import RowPiece
 
+pytestmark = pytest.mark.slow
+
 N = 100_000
 BOMBS = {
     "one line of 1 MB": "x" * 1_000_000,

@@ -35,6 +35,7 @@ from tui.serve.place import Close, Place
 from tui.serve.server import serve
 from tui.serve.web import make_app
 
+pytestmark = pytest.mark.slow
 SECONDS = 20.0
 TOKEN = "a-token-for-the-tests"
 APP = """

@@ -11,6 +11,8 @@ from textual.widgets import Static
 from tests.fixtures.terminal import assert_safe, hostile, leaks, output_of, towers
 from tui.widgets.messages.answer_text import AnswerText
 
+pytestmark = pytest.mark.slow
+
 
 def entities(text: str) -> str:
     return "".join(c if c.isalnum() or c == "\n" else f"&#{ord(c)};" for c in text)

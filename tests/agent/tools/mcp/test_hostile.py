@@ -22,7 +22,7 @@ from agent.tools.mcp.servers import MCPServers, ServerConfig
 from tests.fixtures.mcp_servers import hostile_http, raw
 from tests.fixtures.paths import ROOT
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("home")]
 
 HEADROOM = 1.5  # seconds that a deadline may be missed by
 PLENTY = 50.0  # where something else ends a call, on a machine that has other work too
