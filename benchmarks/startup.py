@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, help="another checkout, measured in pairs with this one")
     parser.add_argument("--runs", type=int, default=RUNS)
     given = parser.parse_args()
+    sys.path[0] = str(ROOT)  # beside this file lies one that is called agent.py too
     from agent.models.demo import demo_model
 
     model = str(demo_model())
