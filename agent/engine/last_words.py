@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from agent.children.launch import cause
-from agent.text import display
+from agent.text import display, shortened
 
 # From the most telling to the least.
 _TELLING = (
@@ -31,5 +31,4 @@ def last_words(status: int, log: str, failed: object = None) -> str:
             said = found[-1].group(found[-1].lastindex or 0)
             break
     parts = [p for p in (cause(status), said or (lines[-1] if lines and not failed else "")) if p] or [str(failed or "no reason")]
-    shown = display(" ".join("; ".join(parts).split()))
-    return shown if len(shown) <= 300 else shown[:299] + "\u2026"
+    return shortened(display(" ".join("; ".join(parts).split())), 300)

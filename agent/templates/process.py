@@ -17,7 +17,7 @@ from agent.children.launch import cause, launch, tail
 from agent.children.wire import Wire, frame
 from agent.errors import TemplateError
 from agent.templates.limits import CPU_SECONDS, MAX_OUTPUT, MAX_TEMPLATE_BYTES, MEMORY_BYTES, WALL_SECONDS
-from agent.text import display
+from agent.text import display, shortened
 
 _MAX_FRAME = 8 * MAX_OUTPUT  # bytes; a character takes four at most, six as an escape
 # A template has no business with anything else that stands in an environment.
@@ -135,8 +135,7 @@ def _as_json(job: RenderJob) -> dict[str, Any]:
 
 def one_line(text: object) -> str:
     """What a template says, in one line that is safe to show, of 300 characters at most."""
-    shown = display(" ".join(str(text).split()))
-    return shown if len(shown) <= 300 else shown[:299] + "\u2026"
+    return shortened(display(" ".join(str(text).split())), 300)
 
 
 class _Child:

@@ -28,6 +28,7 @@ from agent.sessions.store import Store
 from agent.settings.file import agent_settings
 from agent.text import display
 from tests.fixtures.chat_ggufs import chat_model
+from tests.fixtures.command import only_json
 from tests.fixtures.fake_engine import FakeEngine, call_text
 from tests.fixtures.paths import ROOT
 from tui.cli import chat_app
@@ -67,13 +68,6 @@ def ask(*args: str | Path, home: Path, stdin: str | None = None, **env: str) -> 
         [sys.executable, "-m", "sprig", "ask", *map(str, args)], env=environment(home, **env), cwd=ROOT, capture_output=True,
         text=True, timeout=120, start_new_session=True, **given,
     )  # fmt: skip
-
-
-def only_json(done: Done) -> dict[str, Any]:
-    assert done.stdout.count("\n") == 1, done.stdout
-    found = json.loads(done.stdout)
-    assert isinstance(found, dict)
-    return found
 
 
 def one_line(done: Done, status: int = 1) -> str:
