@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
+from threading import Lock
+from typing import Any
+
 from textual import events, messages
 from textual.drivers.web_driver import WebDriver
 
@@ -11,6 +16,19 @@ _MODES = "\x1b[?1049h\x1b[?1000h\x1b[?1003h\x1b[?1015h\x1b[?1006h\x1b[?25l\x1b[?
 
 class ServedDriver(WebDriver):
     """Used when TEXTUAL_DRIVER names it, as the server does for its child."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # The app draws in one thread and hands out files in another. Their packets must not run into each other.
+        self._writing = Lock()
+        self._write = partial(self._write_whole)
+
+    def _write_whole(self, packet: bytes) -> int:
+        with self._writing:
+            left = memoryview(packet)
+            while left:  # a signal may cut a write short
+                left = left[os.write(self.fileno, left) :]
+        return len(packet)
 
     def start_application_mode(self) -> None:
         super().start_application_mode()

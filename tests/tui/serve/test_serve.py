@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,12 @@ pytest.importorskip("textual_serve", reason="the serve extra is not installed")
 
 import aiohttp
 from aiohttp import WSMsgType, web
+from textual.app import App
 
 from agent.errors import SprigError
 from tests.fixtures.browser import MISSING, Browser, Page, find_chromium
 from tui.serve import child as serve_child
+from tui.serve.driver import ServedDriver
 from tui.serve.gate import TokenGate, check_token, make_token
 from tui.serve.place import Close, Place
 from tui.serve.server import serve
@@ -369,6 +372,24 @@ async def test_an_export_is_downloaded_once_and_never_shown_as_a_page_of_ours(pa
             assert "sandbox" in answer.headers["Content-Security-Policy"]
         async with site.get(f"/download/{key}") as answer:
             assert answer.status == 404
+
+
+async def test_packets_of_two_threads_do_not_run_into_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app draws in one thread and hands out files in another, and a packet is more than the pipe takes in one go."""
+    reading, writing = os.pipe()
+    with open(writing, "w") as output, open(reading, "rb") as stream:
+        monkeypatch.setattr(sys, "__stdout__", output)
+        monkeypatch.setattr(sys, "__stdin__", stream)  # a driver must find one that can be waited for
+        driver = ServedDriver(App())
+        halves = [[letter * 100_000] * 20 for letter in "ab"]
+        threads = [threading.Thread(target=lambda half=half: [*map(driver.write, half)]) for half in halves]
+        for thread in threads:
+            thread.start()
+        data = stream.read(2 * 20 * (5 + 100_000))
+        for thread in threads:
+            thread.join()
+    packets = [data[at : at + 100_005] for at in range(0, len(data), 100_005)]
+    assert sorted(packets) == [b"D" + (100_000).to_bytes(4, "big") + text.encode() for half in halves for text in half]
 
 
 async def test_what_is_no_message_is_ignored_and_what_is_no_link_is_not_offered(parrot: Path) -> None:
