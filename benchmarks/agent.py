@@ -120,7 +120,7 @@ sys.path.insert(0, {str(ROOT)!r})
 from agent.engine.llama import Context, ContextSettings, LlamaModel
 from agent.engine.sampling import Sampler, Sampling
 model = LlamaModel({str(model)!r}, repack=True, on_progress=lambda part: None)
-context = Context(model, ContextSettings(2048, 1, 256, {len(os.sched_getaffinity(0))}, "f16", True))
+context = Context(model, ContextSettings(2048, 1, 256, *[{len(os.sched_getaffinity(0))}] * 2, "f16", True))
 sampler = Sampler(model, Sampling(temperature=0, seed=1))
 prompt = {prompt!r}
 for line in sys.stdin:
@@ -190,7 +190,7 @@ def bare_tiny(path: Path, prompt: list[int], count: int) -> float:
     from agent.engine.sampling import Sampler
 
     model = LlamaModel(str(path), repack=False, on_progress=lambda part: None)
-    context, sampler = Context(model, ContextSettings(1024, 1, 64, 1, "f16", True)), Sampler(model, GREEDY)
+    context, sampler = Context(model, ContextSettings(1024, 1, 64, 1, 1, "f16", True)), Sampler(model, GREEDY)
     for i, token in enumerate(prompt):
         place = context.add(token, i, 0, logits=i == len(prompt) - 1)
     context.decode()

@@ -16,7 +16,8 @@ from typing import Any, TypedDict
 
 from gguf import Keys
 
-from agent.device.machine import available_memory, cores
+from agent.device.machine import available_memory
+from agent.device.processor import cores
 from agent.errors import OutputError, RecipeError, SourceError
 from agent.files import free_disk, human_size
 from agent.home import models

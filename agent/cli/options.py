@@ -53,7 +53,7 @@ class AgentOptions:
     root: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder that file tools and commands are kept to.")] = None
     context: Annotated[int | None, typer.Option("-c", "--context", min=256, metavar="N", help="Tokens of context.")] = None
     cache: Annotated[str | None, typer.Option(metavar="TYPE", help="K/V cache: f16, or q8_0 in half the memory.")] = None
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default one for each big core.")] = None
     temperature: Annotated[float | None, typer.Option(metavar="T", help="0 for the likeliest words; by default the model's.")] = (
         None
     )

@@ -1,4 +1,4 @@
-"""What this machine can do and how it is: memory, cores, load, temperature, throttling, battery.
+"""What this machine can do and how it is: memory, load, temperature, throttling, battery.
 
 What a sensor does not say, or says in nonsense, is None and never 0.
 """
@@ -13,13 +13,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-
-def cores() -> int:
-    """Cores that this process may run on, at least 1 (a container or taskset may give it fewer than there are)."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except (AttributeError, OSError):
-        return os.cpu_count() or 1
+from agent.device.kernel import group_folders, number, text
 
 
 def available_memory(root: Path = Path("/")) -> int:
@@ -34,7 +28,7 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def _kernel_available(root: Path) -> int:
-    found = re.search(r"^MemAvailable:\s*(\d+)", _text(root / "proc/meminfo"), re.MULTILINE)
+    found = re.search(r"^MemAvailable:\s*(\d+)", text(root / "proc/meminfo"), re.MULTILINE)
     if found:
         return int(found[1]) * 1024
     try:
@@ -46,29 +40,17 @@ def _kernel_available(root: Path) -> int:
 def _cgroup_rooms(root: Path) -> list[int]:
     """What each enclosing memory cgroup still allows. Always one element at least, so that min() has something."""
     rooms = [1 << 62]
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        if controllers == "":
-            base, limit, usage, cache = root / "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            base, limit, usage = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-            cache = "total_inactive_file"
-        else:
-            continue
-        place = base / path.lstrip("/")
-        # Inside a container the path is the host's, and only the top of the tree is mounted.
-        for folder in (place, *place.parents) if place.is_relative_to(base) else (base,):
-            rooms.append(_room(folder, limit, usage, cache))
-            if folder == base:
-                break
+    for folder in group_folders(root, "memory"):
+        rooms.append(_room(folder, "memory.max", "memory.current", "inactive_file"))
+        rooms.append(_room(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))
     return rooms
 
 
 def _room(folder: Path, limit: str, usage: str, cache: str) -> int:
-    most, used = _number(folder / limit), _number(folder / usage)
+    most, used = number(folder / limit), number(folder / usage)
     if most is None or used is None:
-        return 1 << 62  # "max", or no such group
-    reclaimable = re.search(rf"^{cache} (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
+        return 1 << 62  # "max", no such group, or one of the other version
+    reclaimable = re.search(rf"^{cache} (\d+)$", text(folder / "memory.stat"), re.MULTILINE)
     return most - used + (int(reclaimable[1]) if reclaimable else 0)
 
 
@@ -95,7 +77,7 @@ class Battery:
 def load(root: Path = Path("/")) -> Load | None:
     """The load averages (proc(5)); None where the system does not tell, as on Android."""
     try:
-        one, five, fifteen = map(float, _text(root / "proc/loadavg").split()[:3])
+        one, five, fifteen = map(float, text(root / "proc/loadavg").split()[:3])
     except ValueError:
         return None
     return Load(one, five, fifteen)
@@ -112,7 +94,7 @@ def temperature(root: Path = Path("/")) -> float | None:
     """
     found: list[tuple[bool, float]] = []
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        kind, degrees = _text(zone / "type").lower(), (_number(zone / "temp") or 0) / 1000
+        kind, degrees = text(zone / "type").lower(), (number(zone / "temp") or 0) / 1000
         if kind and 1 <= degrees < 130:
             found.append((kind.startswith(_PROCESSOR_ZONES) or "cpu" in kind, degrees))
     return max(found)[1] if found else None
@@ -129,12 +111,12 @@ def throttling(root: Path = Path("/")) -> tuple[str, ...] | None:
     (the kernel's sysfs-class-thermal document).
     """
     for place in sorted((root / "sys/devices/platform").glob("soc*/soc*firmware/get_throttled")):
-        bits = _number(place, 16)
+        bits = number(place, 16)
         if bits is not None:
             return tuple(name for bit, name in _THROTTLED if bits & bit)
     devices = (root / "sys/class/thermal").glob("cooling_device*")
-    coolers = [d for d in devices if "cpu" in (kind := _text(d / "type").lower()) or kind == "processor"]
-    states = [state for d in coolers if (state := _number(d / "cur_state")) is not None]
+    coolers = [d for d in devices if "cpu" in (kind := text(d / "type").lower()) or kind == "processor"]
+    states = [state for d in coolers if (state := number(d / "cur_state")) is not None]
     return (("slowed by heat",) if max(states) > 0 else ()) if states else None
 
 
@@ -144,27 +126,12 @@ def battery(root: Path = Path("/")) -> Battery | None:
     Android hides these files from apps; there ``termux-battery-status`` tells, where Termux:API is installed.
     """
     for supply in sorted((root / "sys/class/power_supply").glob("*")):
-        if _text(supply / "type") != "Battery" or _text(supply / "scope") == "Device":  # of a mouse or a keyboard
+        if text(supply / "type") != "Battery" or text(supply / "scope") == "Device":  # of a mouse or a keyboard
             continue
-        percent = _number(supply / "capacity")
+        percent = number(supply / "capacity")
         if percent is not None and 0 <= percent <= 100:
-            return Battery(percent, _text(supply / "status").replace("Unknown", ""))
+            return Battery(percent, text(supply / "status").replace("Unknown", ""))
     return _termux_battery() if root == Path("/") else None
-
-
-def _text(path: Path) -> str:
-    """What a file of the kernel's says, stripped; empty where it says nothing (a sensor that sleeps fails)."""
-    try:
-        return path.read_text().strip()
-    except (OSError, ValueError):
-        return ""
-
-
-def _number(path: Path, base: int = 10) -> int | None:
-    try:
-        return int(_text(path), base)
-    except ValueError:
-        return None
 
 
 def _termux_battery() -> Battery | None:

@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from agent.device.machine import available_memory, cores
+from agent.device.machine import available_memory
+from agent.device.processor import choose_threads
 from agent.engine.connection import Request, WorkerConnection
 from agent.engine.sampling import Sampling
 from agent.errors import EngineError, SprigError
@@ -70,13 +71,14 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         model: a GGUF, or the name of one in the store.
         context: tokens that all conversations may hold together; by default what is usual, as far as it fits.
         cache: type of K and V, "f16" or "q8_0" (half the memory, slower on some CPUs).
-        threads: of the computation; by default the cores that this process may use.
+        threads: of the computation; by default one for each big core that this process may use, see ``choose_threads``.
         conversations: how many can lie in the cache at once; the one used longest ago makes room for another.
         batch: tokens computed at once at most.
         repack: hold the weights in the order that this CPU computes fastest, as a copy; by default where there is memory for it.
         keep_prefix: keep the state of fixed prefixes on disk for the next start.
         memory: bytes that may be used; by default what the machine has free.
-        nice: how far the computation stands back behind other programs, from 0 to 19 (nice(2)), where the system allows it.
+        nice: how far the computation stands back behind other programs, from 0 to 19 (nice(2)), where the system allows it;
+            from 1 on a core is left to them.
 
     Raises:
         SprigError: there is no such model, llama.cpp would abort over it, or it does not fit the memory.
@@ -119,11 +121,13 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
             )  # fmt: skip
             if repack is None:
                 repack = self.need.total + self.file.repacked < _REPACK_PART * free
+            self.threads = choose_threads(wanted=threads, spare=nice > 0)
+            log.info("threads: %d to write, %d to read; %s", self.threads.decode, self.threads.prefill, self.threads.why)
             self._load_message: dict[str, Any] = {
-                "op": "load", "path": str(path), "repack": repack,
+                "op": "load", "path": str(path), "repack": repack, "cores": self.threads.cores,
                 "context": {
-                    "n_ctx": size, "n_seq": conversations, "n_batch": min(batch, size), "threads": threads or cores(),
-                    "cache": cache, "flash": flash_attention(cache),
+                    "n_ctx": size, "n_seq": conversations, "n_batch": min(batch, size), "cache": cache,
+                    "flash": flash_attention(cache), "threads": self.threads.decode, "prefill_threads": self.threads.prefill,
                 },
                 "prefix_folder": str(home() / "cache" / "prefix") if keep_prefix else None,
                 "identity": f"{self.file.identity} {cache} {_library()}",

@@ -35,7 +35,8 @@ class ContextSettings:
     n_ctx: int  # tokens of all sequences together
     n_seq: int
     n_batch: int  # tokens of one decode
-    threads: int
+    threads: int  # that compute one token
+    prefill_threads: int  # that compute several at once
     cache: str  # "f16" or "q8_0", the type of K and V
     flash: bool  # compute attention in one pass, without keeping its scores; quantized V needs it
     embeddings: bool = False  # compute these, not logits
@@ -234,7 +235,7 @@ class Context:
         params.n_batch = params.n_ubatch = settings.n_batch
         params.n_outputs_max = settings.n_outputs or settings.n_seq  # logits are asked for once per sequence
         params.embeddings = settings.embeddings
-        params.n_threads = params.n_threads_batch = settings.threads
+        params.n_threads, params.n_threads_batch = settings.threads, settings.prefill_threads
         params.offload_kqv = params.op_offload = params.swa_full = False
         params.kv_unified = True  # one pool of cells: a lone conversation may use all of them
         params.no_perf = True

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.children.launch import run_module
-from agent.device.machine import cores
+from agent.device.processor import cores
 from agent.engine.last_words import last_words
 from agent.errors import GGUFError, SprigError
 

@@ -30,7 +30,7 @@ class _Trial:
         self.model = model
         self.embeds = model.key(f"{model.key('general.architecture')}.attention.causal") == "false"
         settings = ContextSettings(
-            _CONTEXT, 1, _BATCH, threads, cache="f16", flash=False, embeddings=self.embeds, n_outputs=_BATCH
+            _CONTEXT, 1, _BATCH, threads, threads, cache="f16", flash=False, embeddings=self.embeds, n_outputs=_BATCH
         )  # fmt: skip
         self.context = Context(model, settings)
 

@@ -102,6 +102,9 @@ class Worker:
                 self._told = time.monotonic()
                 self.wire.send({"id": message["id"], "event": "progress", "part": part})
 
+        if message["cores"]:
+            with contextlib.suppress(OSError, AttributeError):  # the system may have taken some away meanwhile
+                os.sched_setaffinity(0, message["cores"])  # ggml's threads inherit it
         self.model = LlamaModel(message["path"], repack=message["repack"], on_progress=told)
         settings = ContextSettings(**message["context"])
         self.context = Context(self.model, settings)

@@ -103,7 +103,7 @@ class EngineSettings:
     cache: Literal["f16", "q8_0"] = setting(
         WordKind(("f16", "q8_0")), "f16", '"q8_0" keeps the context in half the memory of "f16"; slower on some processors.'
     )
-    threads: int | None = setting(_auto(1, 1024, whole=True), None, '"auto" takes every core there is.')
+    threads: int | None = setting(_auto(1, 1024, whole=True), None, '"auto" takes the big cores.')
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from agent.sessions.store import Session, Store
 
 _STOPPED = "the question was taken back"
-_FEW_CORES = 3  # up to so many the model gets them all; of more, one stays free for the screen
 
 
 class Talk:
@@ -329,12 +328,9 @@ class Talk:
 
 def _engine(setup: Setup) -> Engine:
     """Load the model with a lower priority than the screen: a key press comes first."""
-    from agent.device.machine import cores
     from agent.engine.handle import Engine
 
-    n = cores()
-    threads = setup.threads or (n - 1 if n > _FEW_CORES else n)
-    return Engine(setup.model, context=setup.context, cache=setup.cache, threads=threads, nice=5)
+    return Engine(setup.model, context=setup.context, cache=setup.cache, threads=setup.threads, nice=5)
 
 
 def _facts_of(agent: Agent, problems: Sequence[str]) -> AgentFacts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.device import machine
+from agent.device import machine, processor
 from agent.errors import SprigError
 from agent.files import free_disk, human_size
 
@@ -17,7 +17,7 @@ class DeviceTool:
 
     def device_status(self) -> str:
         """Get this device's memory, load, temperature, battery and disk."""
-        lines = [f"cores: {machine.cores()}", f"memory free: {human_size(machine.available_memory())}"]
+        lines = [f"cores: {processor.cores()}", f"memory free: {human_size(machine.available_memory())}"]
         load, heat, slowed, battery = machine.load(), machine.temperature(), machine.throttling(), machine.battery()
         lines.append(f"load: {load.one:.2f}, {load.five:.2f}, {load.fifteen:.2f}" if load else "load: unavailable")
         lines.append(f"temperature: {heat:.0f} °C" if heat is not None else "temperature: unavailable")

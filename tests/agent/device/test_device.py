@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.device import machine
-from agent.device.machine import Battery, Load, available_memory, cores
+from agent.device.machine import Battery, Load, available_memory
+from agent.device.processor import cores
 
 GB = 1 << 30
 COOLER = "sys/class/thermal/cooling_device0"
