@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,17 @@ def human_size(n: float) -> str:
             value = n / factor
             return f"{value:.2f} {unit}" if abs(value) < 9.995 and factor >= 1e9 else f"{value:.0f} {unit}"
     return "1 byte" if n == 1 else f"{n:.0f} bytes"
+
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
+
+
+def parse_size(text: str) -> int:
+    """Bytes that a person means: "1.5 GB", "700M", "2GiB", "123456". ValueError when it is no size."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)?(?:b|bytes?)?", text.strip().lower())
+    if found is None:
+        raise ValueError(text)
+    return int(float(found[1]) * _UNITS[found[2] or ""])
 
 
 def free_disk(path: Path) -> int:

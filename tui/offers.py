@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.device import machine
 from agent.errors import SprigError
 from agent.models.choices import ModelChoice, list_models, look_at
 from agent.models.last_used import recall
@@ -43,7 +42,7 @@ def _last(store: Callable[[], Store], session: str, models: Sequence[ModelChoice
     try:
         info = store().open(session).info
         known = next((m for m in models if info.model and str(m.path) == info.model), None)
-        model = known or (look_at(Path(info.model), machine.available_memory()) if info.model else None)
+        model = known or (look_at(Path(info.model)) if info.model else None)
     except (SprigError, OSError, ValueError):
         return None
     return LastTalk(info.id, info.title, model) if model is not None and model.fits else None
@@ -74,7 +73,7 @@ def _usable(text: str, *, is_file: bool) -> ModelChoice:
             raise SprigError(f"{path} is a folder; the name of the file is missing")
         if is_file and not path.is_file():
             raise SprigError(f"there is no file {path}")
-        found = look_at(find_model(text), machine.available_memory())
+        found = look_at(find_model(text))
     except (OSError, ValueError, RuntimeError) as e:
         raise SprigError(f"{text[:40]} cannot be read: {getattr(e, 'strerror', None) or e}") from None
     if not found.fits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from agent.errors import SprigError
 from agent.files import human_size
 from agent.models import store
 from agent.text import display
+
+if TYPE_CHECKING:
+    from agent.models.memory import MemoryBudget
 
 models_app = typer.Typer(**SETTINGS, invoke_without_command=True, help="List, show and remove the models in the store.")
 
@@ -30,10 +33,10 @@ def models(ctx: typer.Context, json: Json = False, verbose: Verbose = False) -> 
 def models_list(json: Json = False, verbose: Verbose = False) -> None:
     """List the models: size, recipe, architecture, context, whether one fits this machine's memory, source."""
     with console.command(json=json, verbose=verbose) as out:
-        from agent.device import machine
+        from agent.models.memory import MemoryBudget
 
-        free = machine.available_memory()
-        rows = [_facts(model, free) for model in store.stored_models()]
+        budget = MemoryBudget.of(None)
+        rows = [_facts(model, budget) for model in store.stored_models()]
         out.result({"folder": str(home.models()), "models": rows}, _table(rows))
 
 
@@ -46,11 +49,11 @@ def models_show(
     """Show one model: its files, and what `sprig inspect` tells of it."""
     with console.command(json=json, verbose=verbose) as out:
         from agent.cli.inspect_text import report
-        from agent.device import machine
         from agent.gguf.inspection import inspect_gguf
+        from agent.models.memory import MemoryBudget
 
         model = store.stored_model(name)
-        data = {**_facts(model, machine.available_memory()), "files": [str(path) for path in model.files]}
+        data = {**_facts(model, MemoryBudget.of(None)), "files": [str(path) for path in model.files]}
         text = f"{display(model.name)} is not finished: `sprig quantize … --resume` goes on with it"
         if model.finished:
             found = inspect_gguf(model.path)
@@ -81,13 +84,13 @@ def models_remove(
         out.result(data, f"removed {', '.join(display(model.name) for model in found)}; {human_size(freed)} are free again")
 
 
-def _facts(model: store.StoredModel, available: int) -> dict[str, Any]:
+def _facts(model: store.StoredModel, budget: MemoryBudget) -> dict[str, Any]:
     """What the list says of a model. ``problem`` is None when all is well; ``needs`` and ``fits`` are None for what is no
     model to chat with."""
     from agent.models.choices import look_at
 
     try:
-        choice = look_at(model.path if model.finished else model.part, available)
+        choice = look_at(model.path if model.finished else model.part, budget)
         file, why, needs, fits = choice.file, choice.why, choice.need or None, choice.fits if choice.need else None
     except OSError:  # removed meanwhile, or a journal without its output
         file, why, needs, fits = None, "not finished: its output is gone; remove it", None, None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from agent.errors import SprigError
+from agent.files import parse_size
 
 if TYPE_CHECKING:
     from agent.sessions.store import Session, Store
@@ -27,6 +28,13 @@ SETTINGS: dict[str, Any] = {
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show log lines, and the traceback of an error.")]
 S = TypeVar("S", bound="Settings")
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no size; 1.5GB and 700M are") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +61,10 @@ class AgentOptions:
     root: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder that file tools and commands are kept to.")] = None
     context: Annotated[int | None, typer.Option("-c", "--context", min=256, metavar="N", help="Tokens of context.")] = None
     cache: Annotated[str | None, typer.Option(metavar="TYPE", help="K/V cache: f16, or q8_0 in half the memory.")] = None
+    memory: Annotated[
+        int | None,
+        typer.Option(parser=_size, metavar="SIZE", help="What the model may take, as 1.5GB; by default 70 % of what is free."),
+    ] = None
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default one for each big core.")] = None
     temperature: Annotated[float | None, typer.Option(metavar="T", help="0 for the likeliest words; by default the model's.")] = (
         None
@@ -93,7 +105,9 @@ class AgentOptions:
                 settings.sampling, **_given(temperature=self.temperature, seed=self.seed, max_tokens=self.max_tokens)
             ),
             limits=replace(settings.limits, **_given(rounds=self.rounds, seconds=self.seconds)),
-            engine=replace(settings.engine, **_given(context=self.context, cache=self.cache, threads=self.threads)),
+            engine=replace(
+                settings.engine, **_given(context=self.context, cache=self.cache, threads=self.threads, memory=self.memory)
+            ),
         )
 
 

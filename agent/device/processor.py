@@ -127,7 +127,7 @@ def ranges(numbers: Sequence[int]) -> str:
 
 def _told(root: Path, numbers: Sequence[int], name: str) -> list[float]:
     """What a file says of each core; empty unless it says something of all."""
-    told = [float(number(root / _SYSTEM / f"cpu{n}" / name) or 0) for n in numbers]
+    told = [float(max(0, number(root / _SYSTEM / f"cpu{n}" / name) or 0)) for n in numbers]
     return told if all(told) else []
 
 

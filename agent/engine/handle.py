@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from agent.device.machine import available_memory
 from agent.device.processor import choose_threads
 from agent.engine.connection import Request, WorkerConnection
 from agent.engine.sampling import Sampling
@@ -22,13 +21,12 @@ from agent.events import Prefill
 from agent.home import home
 from agent.messages import Segment
 from agent.models.file import ModelFile, read_model
-from agent.models.memory import BATCH, CACHE, CONVERSATIONS, Need, choose_context, flash_attention
+from agent.models.memory import BATCH, CONVERSATIONS, Cache, MemoryBudget, Need, flash_attention, plan_load
 from agent.models.store import find_model
 
 log = logging.getLogger(__name__)
 
 _STALLED = 300.0  # seconds without a word from a worker that computes; the longest batch on the slowest board is far below
-_REPACK_PART = 0.6  # of the free memory that a model with repacked weights may take
 _RANGES = {"context": (1, 1 << 30), "threads": (1, 1024), "conversations": (1, 64), "batch": (8, 4096), "nice": (0, 19)}
 
 
@@ -70,13 +68,15 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
     Args:
         model: a GGUF, or the name of one in the store.
         context: tokens that all conversations may hold together; by default what is usual, as far as it fits.
-        cache: type of K and V, "f16" or "q8_0" (half the memory, slower on some CPUs).
+        cache: type of K and V, "f16" or "q8_0" (half the memory, slower on some CPUs); by default f16, but q8_0 where only a
+            short context would fit otherwise.
         threads: of the computation; by default one for each big core that this process may use, see ``choose_threads``.
         conversations: how many can lie in the cache at once; the one used longest ago makes room for another.
         batch: tokens computed at once at most.
-        repack: hold the weights in the order that this CPU computes fastest, as a copy; by default where there is memory for it.
+        repack: hold the weights in the order that this CPU computes fastest, instead of mapped from the file; by default
+            where there is memory for it.
         keep_prefix: keep the state of fixed prefixes on disk for the next start.
-        memory: bytes that may be used; by default what the machine has free.
+        memory: bytes that may be used; by default 70 % of what the machine has free.
         nice: how far the computation stands back behind other programs, from 0 to 19 (nice(2)), where the system allows it;
             from 1 on a core is left to them.
 
@@ -89,7 +89,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         model: str | Path,
         *,
         context: int | None = None,
-        cache: str = CACHE,
+        cache: Cache | None = None,
         threads: int | None = None,
         conversations: int = CONVERSATIONS,
         batch: int = BATCH,
@@ -98,7 +98,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         memory: int | None = None,
         nice: int = 0,
     ) -> None:
-        if cache not in ("f16", "q8_0"):
+        if cache not in (None, "f16", "q8_0"):
             raise SprigError(f"the cache can be f16 or q8_0, not {cache!r}")
         _check(context=context, threads=threads, conversations=conversations, batch=batch, nice=nice)
         path = find_model(model)
@@ -115,22 +115,22 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
             self.file: ModelFile = read_model(path)
             if not self.file.causal:
                 raise SprigError(f"{self.file.name} is an embedding model and writes no text; take a chat model")
-            free = memory if memory is not None else available_memory()
-            size, self.need = choose_context(
-                self.file, context, free, sequences=conversations, batch=batch, cache=cache
+            budget = MemoryBudget.of(memory)
+            plan = plan_load(
+                self.file, budget, context=context, cache=cache, repack=repack, sequences=conversations, batch=batch
             )  # fmt: skip
-            if repack is None:
-                repack = self.need.total + self.file.repacked < _REPACK_PART * free
+            self.need = plan.need
+            log.info("%s; planned: %s", budget.words, plan.words)
             self.threads = choose_threads(wanted=threads, spare=nice > 0)
             log.info("threads: %d to write, %d to read; %s", self.threads.decode, self.threads.prefill, self.threads.why)
             self._load_message: dict[str, Any] = {
-                "op": "load", "path": str(path), "repack": repack, "cores": self.threads.cores,
+                "op": "load", "path": str(path), "repack": plan.repack, "cores": self.threads.cores,
                 "context": {
-                    "n_ctx": size, "n_seq": conversations, "n_batch": min(batch, size), "cache": cache,
-                    "flash": flash_attention(cache), "threads": self.threads.decode, "prefill_threads": self.threads.prefill,
+                    "n_ctx": plan.context, "n_seq": conversations, "n_batch": min(batch, plan.context), "cache": plan.cache,
+                    "flash": flash_attention(plan.cache), "threads": self.threads.decode, "prefill_threads": self.threads.prefill,
                 },
                 "prefix_folder": str(home() / "cache" / "prefix") if keep_prefix else None,
-                "identity": f"{self.file.identity} {cache} {_library()}",
+                "identity": f"{self.file.identity} {plan.cache} {_library()}",
             }  # fmt: skip
             self._load: Request = self._connection.ask(self._load_message)
         except BaseException:

@@ -87,4 +87,4 @@ BF16 = TYPES_BY_NAME["BF16"]
 Q8_0 = TYPES_BY_NAME["Q8_0"]
 
 # Types whose matrix products ggml repacks for ARM's NEON kernels (ggml-cpu/repack.cpp); the others run slower.
-ARM_REPACKED = frozenset({"Q4_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "Q8_0", "MXFP4"})
+ARM_REPACKED = frozenset({"Q1_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "Q8_0", "MXFP4"})

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.device import machine
 from agent.errors import SprigError
 from agent.files import human_size
 from agent.home import models
@@ -16,7 +15,7 @@ from agent.models.demo import NAME as DEMO
 from agent.models.demo import TITLE, demo_model
 from agent.models.file import ModelFile, read_model
 from agent.models.last_used import recall
-from agent.models.memory import BATCH, CACHE, CONVERSATIONS, LEAST_CONTEXT, choose_context, need
+from agent.models.memory import BATCH, CONVERSATIONS, LEAST_CONTEXT, MemoryBudget, need, plan_load
 from agent.models.store import stored_models
 
 _LATER_PART = re.compile(r"-(?!00001-)\d{5}-of-\d{5}\.gguf")  # of a model in several files; the first stands for all
@@ -78,15 +77,15 @@ def list_models(available: int | None = None) -> list[ModelChoice]:
     A file that cannot be used is listed with the reason, and none makes this fail.
 
     Args:
-        available: bytes of memory that may be used; by default what the machine has free.
+        available: bytes of memory that may be used; by default 70 % of what the machine has free.
     """
-    free = machine.available_memory() if available is None else available
+    budget = MemoryBudget.of(available)
     last = recall().model
     found: list[ModelChoice] = []
     for path, name, demo in _places(last):
         try:
             used = bool(last) and last in (name, f"{name}.gguf", str(path))
-            found.append(look_at(path, free, name=name, demo=demo, last=used))
+            found.append(look_at(path, budget, name=name, demo=demo, last=used))
         except OSError:
             continue  # it was removed meanwhile
     return sorted(found, key=lambda c: (not c.fits, not c.need, not c.last, c.demo, -c.modified, c.name))
@@ -115,13 +114,15 @@ def _name(path: Path) -> str:
     return path.name.removesuffix(".part").removesuffix(".gguf")
 
 
-def look_at(path: Path, available: int, *, name: str = "", demo: bool = False, last: bool = False) -> ModelChoice:
-    """One file as a choice, with so many bytes of memory. OSError when it is not there."""
+def look_at(
+    path: Path, budget: MemoryBudget | None = None, *, name: str = "", demo: bool = False, last: bool = False
+) -> ModelChoice:
+    """One file as a choice, within a budget or what this machine allows. OSError when it is not there."""
     status = path.stat()
     file, why = _read(path)
     context, total = 0, 0
     if file is not None and not why:
-        context, total, why = _fit(file, available)
+        context, total, why = _fit(file, budget or MemoryBudget.of(None))
     return ModelChoice(path, name or _name(path), file, status.st_size, context, total, why, demo, last, status.st_mtime)
 
 
@@ -138,12 +139,12 @@ def _read(path: Path) -> tuple[ModelFile | None, str]:
     return file, "" if file.causal else "an embedding model; it writes no text"
 
 
-def _fit(file: ModelFile, free: int) -> tuple[int, int, str]:
+def _fit(file: ModelFile, budget: MemoryBudget) -> tuple[int, int, str]:
     """Context and bytes as agent.engine.handle.Engine would have them; or no context, the least bytes, and why."""
     try:
-        context, wants = choose_context(file, None, free, sequences=CONVERSATIONS, batch=BATCH, cache=CACHE)
-        return context, wants.total, ""
+        plan = plan_load(file, budget)
+        return plan.context, plan.need.total, ""
     except SprigError:
         least = min(LEAST_CONTEXT, file.n_ctx_train)
-        total = need(file, context=least, sequences=CONVERSATIONS, batch=BATCH, cache=CACHE).total
-        return 0, total, f"needs {human_size(total)} of memory, {human_size(free)} are free"
+        total = need(file, context=least, sequences=CONVERSATIONS, batch=BATCH, cache="q8_0").total
+        return 0, total, f"needs {human_size(total)} of memory, {human_size(budget.size)} may be taken"

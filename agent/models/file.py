@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION = 2  # of what is remembered
-_REPACKED = ("Q4_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4", "Q2_K")  # types for which some CPU has packed kernels
+_VERSION = 3  # of what is remembered
+_EMBEDDING = "token_embd.weight"  # looked up, not multiplied with
 # llama.cpp's default where a file with a sliding window does not say which layers have it: every n-th sees all.
 _WINDOW_PATTERN = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "llama4": 4, "exaone4": 4}
 
@@ -37,7 +38,8 @@ class ModelFile:
         identity: changes when the file does (device, inode, size, time of change).
         architecture, name, type: as the file's keys and its largest tensors have them.
         weights: bytes of all tensors.
-        repacked: bytes of tensors that a CPU with the right kernels would hold in another order.
+        matrices: bytes of the weights that are multiplied with, by type.
+        tied: the type and bytes of an embedding that is the output too; llama.cpp holds it twice when it repacks that type.
         n_layer, n_vocab, n_embd, n_ff, n_head, n_ctx_train: hyperparameters; n_head the largest of all layers.
         cache_width: numbers of K and V per token in all layers that see the whole context.
         window_width, window: the same for layers with a sliding window, and its length in tokens.
@@ -56,7 +58,8 @@ class ModelFile:
     name: str
     type: str
     weights: int
-    repacked: int
+    matrices: Mapping[str, int]
+    tied: Mapping[str, int]
     n_layer: int
     n_vocab: int
     n_embd: int
@@ -125,9 +128,14 @@ def _facts(header: Header, path: Path, status: os.stat_result, identity: str) ->
         at = keys.get(f"tokenizer.ggml.{name}_token_id")
         return tokens[at] if isinstance(at, int) and 0 <= at < len(tokens) else ""
 
-    kinds: dict[str, int] = {}
-    for entry in header.tensors.values():
-        kinds[entry.type.name] = kinds.get(entry.type.name, 0) + entry.nbytes
+    kinds: Counter[str] = Counter()
+    matrices: Counter[str] = Counter()
+    for tensor, entry in header.tensors.items():
+        kinds[entry.type.name] += entry.nbytes
+        if len(entry.shape) > 1 and tensor != _EMBEDDING:
+            matrices[entry.type.name] += entry.nbytes
+    embedding = header.tensors.get(_EMBEDDING)
+    tied = {embedding.type.name: embedding.nbytes} if embedding and "output.weight" not in header.tensors else {}
     full, windowed, window = _cache_widths(keys, arch, number)
     sampling = {k: float(v) for k, v in keys.items() if k.startswith("general.sampling.") and isinstance(v, int | float)}
     template = keys.get("tokenizer.chat_template.tool_use") or keys.get("tokenizer.chat_template") or ""
@@ -139,7 +147,8 @@ def _facts(header: Header, path: Path, status: os.stat_result, identity: str) ->
         name=str(keys.get("general.name") or path.stem),
         type=str(keys.get("sprig.recipe") or max(kinds, key=lambda k: kinds[k])),
         weights=sum(kinds.values()),
-        repacked=sum(size for kind, size in kinds.items() if kind in _REPACKED),
+        matrices=dict(matrices),
+        tied=tied,
         n_layer=number("block_count"),
         n_vocab=len(tokens) or number("vocab_size"),
         n_embd=number("embedding_length"),

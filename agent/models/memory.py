@@ -1,22 +1,30 @@
-"""How much memory a model will take, and the context that fits this machine: estimates, checked against real loads."""
+"""How much memory a model will take, and how it is loaded to fit: estimates, checked against ggml's own log of its buffers."""
 
 from __future__ import annotations
 
 import functools
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
+from agent.device.features import repacked_types
+from agent.device.machine import available_memory
 from agent.errors import SprigError
 from agent.files import human_size
 from agent.models.file import ModelFile
 
+Cache = Literal["f16", "q8_0"]
+
 STEP = 256  # llama.cpp pads a context to this
 LEAST_CONTEXT = 1024
-CONVERSATIONS, BATCH, CACHE = 4, 256, "f16"  # an engine's own, where it is not told
+CONVERSATIONS, BATCH = 4, 256  # an engine's own, where it is not told
 USUAL_CONTEXT = 8192  # where nothing is asked for: enough for an agent, and a cache that a board can hold
+_SHORT_CONTEXT = 4096  # what is shorter is no room for an agent: better a quantized cache
 _BYTES = {"f16": 2.0, "q8_0": 1.0625}
 _PROCESS = 30_000_000  # Python and llama.cpp in the child
-_MARGIN = 1.1
+_MARGIN = 1.05  # how far the estimate may be off
+_PART = 0.7  # of the free memory: the rest is for what other programs, and this one's screen and tools, will want
 
 
 def flash_attention(cache: str) -> bool:
@@ -48,65 +56,138 @@ class Need:
         return self.weights + self.cache + self.compute + self.process
 
 
-def need(file: ModelFile, *, context: int, sequences: int, batch: int, cache: str) -> Need:
+@dataclass(frozen=True, slots=True)
+class MemoryBudget:
+    """Bytes that may be taken, and where the number comes from, in words."""
+
+    size: int
+    words: str
+
+    @classmethod
+    def of(cls, memory: int | None) -> MemoryBudget:
+        """What a person allowed; else a part of what this machine has free."""
+        if memory is not None:
+            return cls(memory, f"{human_size(memory)} may be taken")
+        size = int(_PART * available_memory())
+        return cls(
+            size, f"{human_size(size)} may be taken, {_PART * 100:.0f} % of what is free (--memory or memory= allows more)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """How a model is loaded.
+
+    Attributes:
+        context: tokens of all sequences together.
+        cache: type of K and V.
+        repack: whether the weights are held in the order that this processor computes fastest, instead of mapped from the file.
+        need: what that takes.
+    """
+
+    context: int
+    cache: Cache
+    repack: bool
+    need: Need
+
+    @property
+    def words(self) -> str:
+        """For a log: what was chosen, and what it takes."""
+        weights = "repacked for this processor" if self.repack else "mapped from the file"
+        need, size = self.need, human_size
+        return (
+            f"context {self.context} in {self.cache}, weights {weights}; {size(need.total)}: weights {size(need.weights)}, "
+            f"cache {size(need.cache)}, computation {size(need.compute)}, process {size(need.process)}"
+        )
+
+
+def need(file: ModelFile, *, context: int, sequences: int, batch: int, cache: Cache, repacked: Collection[str] = ()) -> Need:
     """Memory of a model with a context of so many tokens in all.
 
-    The cache holds 2 or 1.0625 bytes for each number (F16, Q8_0); without flash attention the scores of one batch are kept for
-    all heads in 32 bits. Source: llama.cpp's llama-kv-cache.cpp and llama-graph.cpp.
+    The cache holds 2 or 1.0625 bytes for each number (F16, Q8_0). Of one batch, ggml keeps the widest stretch of a layer: that of
+    the feed-forward part, or, without flash attention, the scores of all heads in 32 bits.
+    Source: llama-kv-cache.cpp and llama-graph.cpp of llama.cpp, and its log for models of four shapes.
+
+    Args:
+        repacked: types of weights that are held in another order. An embedding of such a type that is the output
+            too is held twice.
     """
     per = _BYTES[cache]
     window = min(context, -(-(file.window * sequences + batch) // STEP) * STEP) if file.window else 0
     kv = int(per * (file.cache_width * context + file.window_width * window)) + file.state * sequences
-    scores = 0 if flash_attention(cache) else 4 * batch * file.n_head * context
     wide = 4 * batch * (4 * file.n_embd + 3 * file.n_ff)
-    logits = 2 * 4 * sequences * file.n_vocab
-    mask = 4 * batch * context
-    return Need(file.weights, kv, scores + wide + logits + mask)
+    if flash_attention(cache):
+        compute = wide + 2 * batch * context
+    else:
+        compute = max(wide, 4 * batch * (file.n_head * context + 11 * file.n_embd // 2)) + 4 * batch * context
+    logits = 4 * sequences * file.n_vocab
+    again = sum(size for kind, size in file.tied.items() if kind in repacked)
+    return Need(file.weights + again, kv, compute + logits)
 
 
 class ContextTooLarge(SprigError):
     """The context that was asked for cannot be had; a smaller one can."""
 
 
-def choose_context(
-    file: ModelFile, wanted: int | None, available: int, *, sequences: int, batch: int, cache: str
-) -> tuple[int, Need]:
-    """The context to make, in tokens, and what it needs.
+def plan_load(
+    file: ModelFile,
+    budget: MemoryBudget,
+    *,
+    context: int | None = None,
+    cache: Cache | None = None,
+    repack: bool | None = None,
+    sequences: int = CONVERSATIONS,
+    batch: int = BATCH,
+) -> LoadPlan:
+    """How to load a model within a budget; what is None is chosen.
 
     Args:
         file: the model.
-        wanted: what was asked for; None takes what is usual, as far as the model was trained for it and it fits.
-        available: bytes that may be used.
-        sequences, batch, cache: as in ``need``.
+        budget: what it may take.
+        context: tokens; by default what is usual, as far as the model was trained for it and it fits.
+        cache: by default F16, but Q8_0 before the context has to fall below 4096 tokens.
+        repack: by default where this processor has kernels for it, and there is memory for what is then held twice.
+        sequences, batch: as in ``need``.
 
     Raises:
         ContextTooLarge: so much context does not fit, or the model was not trained for it; says what would fit.
         SprigError: no context fits.
     """
-    needs = functools.partial(need, file, sequences=sequences, batch=batch, cache=cache)
+    longest = -(-file.n_ctx_train // STEP) * STEP
+    if context is not None and context > longest:
+        raise ContextTooLarge(f"{file.name} was trained for {file.n_ctx_train} tokens of context, and {context} were asked for")
+    target = -(-(context if context is not None else min(USUAL_CONTEXT, longest)) // STEP) * STEP
+    kinds = repacked_types().intersection({**file.matrices, **file.tied})
+    needs = functools.partial(need, file, sequences=sequences, batch=batch, repacked=kinds if repack else ())
+    caches: tuple[Cache, ...] = (cache,) if cache else ("f16", "q8_0")
+    enough = target if context is not None else min(_SHORT_CONTEXT, target)
+    found = {kind: _longest(functools.partial(needs, cache=kind), target, budget.size) for kind in caches}
+    chosen = next((kind for kind in caches if found[kind] >= enough), caches[-1])
+    best, least = found[chosen], min(LEAST_CONTEXT, longest)
+    if best < (target if context is not None else least):
+        short = target if context is not None else least
+        wanted = human_size(needs(context=short, cache=chosen).total)
+        said = f"{file.name} with a context of {short} needs {wanted} of memory, and {budget.words}; "
+        if best >= least:
+            raise ContextTooLarge(f"{said}a context of {best} would fit: context={best} or -c {best}")
+        raise SprigError(f"{said}take a smaller model or quantization, or close other programs")
+    if repack is None:
+        packed = need(file, context=best, cache=chosen, sequences=sequences, batch=batch, repacked=kinds)
+        repack = bool(kinds) and packed.total * _MARGIN <= budget.size
+        return LoadPlan(best, chosen, repack, packed if repack else needs(context=best, cache=chosen))
+    return LoadPlan(best, chosen, repack, needs(context=best, cache=chosen))
+
+
+def _longest(needs: functools.partial[Need], target: int, available: int) -> int:
+    """The longest context up to ``target`` that fits, in tokens; 0 when none does."""
 
     def fits(context: int) -> bool:
         return needs(context=context).total * _MARGIN <= available
 
-    longest = -(-file.n_ctx_train // STEP) * STEP
-    target = -(-(wanted if wanted is not None else min(USUAL_CONTEXT, longest)) // STEP) * STEP
-    if target > longest and wanted is not None:
-        raise ContextTooLarge(f"{file.name} was trained for {file.n_ctx_train} tokens of context, and {wanted} were asked for")
     if fits(target):
-        return target, needs(context=target)
+        return target
     low, high = 0, target // STEP
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle * STEP) else (low, middle)
-    best = low * STEP
-    least = min(LEAST_CONTEXT, longest)
-    if wanted is None and best >= least:
-        return best, needs(context=best)
-    short = target if wanted is not None else least
-    said = (
-        f"{file.name} with a context of {short} needs {human_size(needs(context=short).total)} of memory and "
-        f"{human_size(available)} are free; "
-    )
-    if best >= least:
-        raise ContextTooLarge(f"{said}a context of {best} would fit: context={best} or -c {best}")
-    raise SprigError(f"{said}take a smaller model or quantization, or close other programs")
+    return low * STEP

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import SprigError
+from agent.files import parse_size
 from agent.text import display
 from agent.text.nearest import nearest
 
@@ -117,16 +118,35 @@ class NumberKind(Kind):
         return self.word if value is None else value
 
 
+class SizeKind(Kind):
+    """A number of bytes, as a text like "1.5 GB"; "auto" stands for None."""
+
+    def read(self, value: Any, where: Where) -> int | None:
+        if value == "auto":
+            return None
+        try:
+            return parse_size(value)
+        except (ValueError, AttributeError):
+            raise WrongSetting(where, f'{name(where)} is {_shown(value)}; it is a size like "1.5 GB", or is "auto"') from None
+
+    def write(self, value: int | None) -> str:
+        return "auto" if value is None else f"{value} bytes"
+
+
 @dataclass(frozen=True, slots=True)
 class WordKind(Kind):
-    """One of a few words."""
+    """One of a few words; one more, ``word``, stands for None."""
 
     words: tuple[str, ...]
+    word: str | None = None
 
-    def read(self, value: Any, where: Where) -> str:
-        *others, last = (f'"{word}"' for word in self.words)
-        check(value in self.words, where, value, f"is {', '.join(others)} or {last}")
-        return str(value)
+    def read(self, value: Any, where: Where) -> str | None:
+        *others, last = (f'"{word}"' for word in (*self.words, self.word) if word is not None)
+        check(value in self.words or value == self.word, where, value, f"is {', '.join(others)} or {last}")
+        return None if value == self.word else str(value)
+
+    def write(self, value: str | None) -> str | None:
+        return self.word if value is None else value
 
 
 @dataclass(frozen=True, slots=True)

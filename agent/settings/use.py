@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def agent_arguments(settings: Settings) -> dict[str, Any]:
     from agent.approval.policy import Policy
     from agent.limits import Limits
 
-    limits, engine = settings.limits, settings.engine
+    limits = settings.limits
     return {
         "tools": settings.tools,
         "mcp": settings.mcp,
@@ -39,7 +39,7 @@ def agent_arguments(settings: Settings) -> dict[str, Any]:
         "thinking": settings.think,
         "limits": Limits(rounds=limits.rounds, tokens=settings.sampling.max_tokens, seconds=limits.seconds),
         "sampling": settings.sampling.chosen(),
-        "engine": {"context": engine.context, "cache": engine.cache, "threads": engine.threads},
+        "engine": asdict(settings.engine),
     }
 
 

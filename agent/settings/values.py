@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from agent.settings.declare import section, setting, table
-from agent.settings.kinds import ListKind, NameKind, NumberKind, RulesKind, ServersKind, SwitchKind, TextKind, WordKind
+from agent.settings.kinds import ListKind, NameKind, NumberKind, RulesKind, ServersKind, SizeKind, SwitchKind, TextKind, WordKind
 
 if TYPE_CHECKING:
     from agent.approval.policy import Rule
@@ -100,10 +100,14 @@ class EngineSettings:
         None,
         'Tokens that a conversation may hold; more take more memory. "auto" takes what is usual, as far as it fits.',
     )
-    cache: Literal["f16", "q8_0"] = setting(
-        WordKind(("f16", "q8_0")), "f16", '"q8_0" keeps the context in half the memory of "f16"; slower on some processors.'
+    cache: Literal["f16", "q8_0"] | None = setting(
+        WordKind(("f16", "q8_0"), word="auto"),
+        None,
+        '"q8_0" keeps the context in half the memory of "f16", and is slower on some processors. "auto" takes it when only a\n'
+        "short context would fit otherwise.",
     )
     threads: int | None = setting(_auto(1, 1024, whole=True), None, '"auto" takes the big cores.')
+    memory: int | None = setting(SizeKind(), None, 'What the model may take, such as "1.5 GB". "auto" is 70 % of what is free.')
 
 
 @dataclass(frozen=True, slots=True)

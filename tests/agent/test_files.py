@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent.errors import OutputError
-from agent.files import atomic_write, exclusive, free_disk, human_size, publish, reserve
+from agent.files import atomic_write, exclusive, free_disk, human_size, parse_size, publish, reserve
 from tests.fixtures.disk import small_disk
 from tests.fixtures.paths import ROOT
 
@@ -46,6 +47,28 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 )  # fmt: skip
 def test_sizes_read_well(n: float, shown: str) -> None:
     assert human_size(n) == shown
+
+
+SIZES = [
+    ("0", 0),
+    ("1234", 1234),
+    ("700M", 7 * 10**8),
+    ("1.5 GB", 15 * 10**8),
+    ("2GiB", 2 << 30),
+    (" 3 bytes ", 3),
+    ("4kb", 4000),
+]
+
+
+@pytest.mark.parametrize(("said", "size"), SIZES)
+def test_a_size_is_read_as_people_write_it(said: str, size: int) -> None:
+    assert parse_size(said) == size
+
+
+@pytest.mark.parametrize("said", [" ", "GB", "-1", "1e9", "1,5GB", "1.5 GBB", "nan", "٣", "1 2"])
+def test_what_is_no_size_is_refused(said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        parse_size(said)
 
 
 def test_a_file_is_written_and_written_over(tmp_path: Path) -> None:

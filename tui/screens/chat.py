@@ -141,7 +141,7 @@ class ChatScreen(ChatView):
             case "open":
                 self.change(self.setup)
             case "smaller":
-                self.change(replace(self.setup, context=None))
+                self.change(replace(self.setup, engine=replace(self.setup.engine, context=None)))
             case "new":
                 self.action_new()
             case "model":

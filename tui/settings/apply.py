@@ -6,11 +6,12 @@ from dataclasses import fields, replace
 from typing import Any
 
 from agent.settings.declare import by_key
+from agent.settings.values import EngineSettings
 from tui.settings.values import ChatSettings
 from tui.talk.setup import Setup
 
 # What is decided when the chat starts.
-_LATER = ("model", "root", "engine.context", "engine.cache", "engine.threads", "screen.mouse", "screen.line_mode")
+_LATER = ("model", "root", *(f"engine.{f.name}" for f in fields(EngineSettings)), "screen.mouse", "screen.line_mode")
 
 
 def differences(before: ChatSettings, after: ChatSettings) -> tuple[list[str], list[str]]:
@@ -29,7 +30,7 @@ def with_settings(setup: Setup, before: ChatSettings, after: ChatSettings) -> Se
         "mcp": [server for server in setup.mcp if server not in old.mcp and server.name not in names],
         "rules": [rule for rule in setup.rules if rule not in old.rules],
     }
-    at_once = {one.name for one in fields(setup)} - {key.rpartition(".")[2] for key in _LATER}
+    at_once = {one.name for one in fields(setup)} - {key.partition(".")[0] for key in _LATER}
     new: dict[str, Any] = {name: value for name in at_once if (value := getattr(now, name)) != getattr(old, name)}
     for name in own.keys() & new.keys():
         new[name] = (*new[name], *own[name])

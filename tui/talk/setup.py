@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.settings.values import EngineSettings
+
 if TYPE_CHECKING:
     from agent.approval.policy import Rule
     from agent.settings.values import Settings
@@ -25,7 +27,7 @@ class Setup:
         thinking: switched on or off; None leaves it as the model has it.
         sampling: as ``Agent(sampling=...)`` takes it.
         max_tokens, rounds, seconds: limits of a run.
-        context, cache, threads: of the engine; None for what fits this machine.
+        engine: how the model is loaded.
         root: the folder of file tools and commands.
         rules, unconfined: the approval policy.
     """
@@ -39,9 +41,7 @@ class Setup:
     max_tokens: int = 2048
     rounds: int = 20
     seconds: float | None = None
-    context: int | None = None
-    cache: str = "f16"
-    threads: int | None = None
+    engine: EngineSettings = field(default_factory=EngineSettings)
     root: Path = field(default_factory=Path.cwd)
     rules: tuple[Rule, ...] = ()
     unconfined: bool = False
@@ -59,18 +59,16 @@ class Setup:
             max_tokens=settings.sampling.max_tokens,
             rounds=settings.limits.rounds,
             seconds=settings.limits.seconds,
-            context=settings.engine.context,
-            cache=settings.engine.cache,
-            threads=settings.engine.threads,
+            engine=settings.engine,
             root=root,
             rules=settings.rules,
             unconfined=settings.unconfined,
         )
 
     @property
-    def engine(self) -> tuple[Any, ...]:
+    def load(self) -> tuple[str, EngineSettings]:
         """What the model must be loaded again for when it changes."""
-        return (str(self.model), self.context, self.cache, self.threads)
+        return str(self.model), self.engine
 
     @property
     def tool_names(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import itertools
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import SprigError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from agent.engine.handle import Engine
     from agent.models.file import ModelFile
     from agent.sessions.store import Session, Store
+    from agent.settings.values import EngineSettings
 
 _STOPPED = "the question was taken back"
 
@@ -61,7 +62,7 @@ class Talk:
         self._closing = False
         self._agent: Agent | None = None
         self._engine: Engine | None = None
-        self._engine_of: tuple[Any, ...] = ()
+        self._engine_of: tuple[str, EngineSettings] | None = None
         self._servers: Any = None
         self._servers_of: tuple[Any, ...] = ()
         self._session: Session | None = None
@@ -189,7 +190,7 @@ class Talk:
         return tuple(self._servers.errors.values()) if self._servers is not None else ()
 
     def _load_engine(self, setup: Setup) -> Engine:
-        if self._engine is None or self._engine_of != setup.engine:
+        if self._engine is None or self._engine_of != setup.load:
             self._close_agent()
             if self._engine is not None:  # two models at once may not fit
                 self._engine.close()
@@ -203,7 +204,7 @@ class Talk:
             except BaseException:
                 engine.close()
                 raise
-            self._engine, self._engine_of = engine, setup.engine
+            self._engine, self._engine_of = engine, setup.load
         return self._engine
 
     def _make_agent(self, setup: Setup, engine: Engine) -> None:
@@ -330,7 +331,7 @@ def _engine(setup: Setup) -> Engine:
     """Load the model with a lower priority than the screen: a key press comes first."""
     from agent.engine.handle import Engine
 
-    return Engine(setup.model, context=setup.context, cache=setup.cache, threads=setup.threads, nice=5)
+    return Engine(setup.model, **asdict(setup.engine), nice=5)
 
 
 def _facts_of(agent: Agent, problems: Sequence[str]) -> AgentFacts:

@@ -126,7 +126,7 @@ def test_the_list_says_what_fits_this_machines_memory(home: Path, here: Here, mo
         return line.split()[-2], listed["small"]["fits"], listed["small"]["needs"] > 1_000_000
 
     assert fits() == ("yes", True, True)
-    monkeypatch.setattr("agent.device.machine.available_memory", lambda: 1000)
+    monkeypatch.setattr("agent.models.memory.available_memory", lambda: 1000)
     assert fits() == ("no", False, True)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.device.features import features, repacked_types
 from agent.device.processor import Threads, choose_threads, cores, ranges
 from agent.engine.handle import EndStep, Engine
 from agent.engine.sampling import Sampling
+from agent.gguf.types import ARM_REPACKED
 from tests.agent.device.boards import BOARDS, board, write
 from tests.fixtures.chat_ggufs import chat_model
 
@@ -124,6 +127,33 @@ def test_nonsense_in_these_files_is_one_core_at_least(tmp_path_factory: pytest.T
     found = choose_threads(write(tmp_path_factory.mktemp("root"), files))
     assert found.decode >= 1
     assert found.prefill >= 1
+
+
+def auxv(root: Path, hwcap: int, hwcap2: int = 0) -> Path:
+    root.joinpath("proc/self").mkdir(parents=True)
+    root.joinpath("proc/self/auxv").write_bytes(struct.pack("=8Q", 16, hwcap, 26, hwcap2, 6, 4096, 0, 0) + b"odd")
+    return root
+
+
+def test_what_arm_processors_say_of_themselves_decides_what_is_repacked(tmp_path: Path) -> None:
+    old, middle, new = (
+        auxv(tmp_path / "a72", 0x8FF),
+        auxv(tmp_path / "a76", 1 << 20 | 1 << 10),
+        auxv(tmp_path / "sd", 1 << 20, 1 << 13),
+    )
+    assert features(old, "aarch64") == repacked_types(old, "aarch64") == frozenset()
+    assert features(middle, "aarch64") == {"dotprod", "fp16"}
+    assert features(new, "arm64") == {"dotprod", "i8mm"}
+    assert repacked_types(middle, "aarch64") == repacked_types(new, "aarch64") == ARM_REPACKED
+    assert features(tmp_path / "nowhere", "aarch64") == frozenset()
+
+
+def test_what_x86_processors_say_of_themselves_decides_what_is_repacked(tmp_path: Path) -> None:
+    new = write(tmp_path / "new", {"proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu sse2 avx avx2 avx512f\nbugs\t\t: spectre\n"})
+    assert features(new, "x86_64") == {"avx", "avx2", "avx512f"}
+    assert repacked_types(new, "x86_64") == {"Q4_0", "Q4_K", "IQ4_NL", "MXFP4", "Q2_K"}
+    old = write(tmp_path / "old", {"proc/cpuinfo": "flags\t\t: fpu sse2 avx\n"})
+    assert repacked_types(old, "x86_64") == frozenset()
 
 
 def test_numbers_are_written_as_the_kernel_writes_them() -> None:

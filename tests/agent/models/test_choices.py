@@ -72,7 +72,7 @@ def test_what_is_offered_is_what_the_engine_then_does(store: Path, tiny: bytes) 
 def test_little_memory_makes_the_context_smaller_and_then_says_what_is_missing(store: Path, tiny: bytes) -> None:
     put(store / "small.gguf", tiny)
     whole = by_name()["small"]
-    tight = by_name(int(whole.need * 1.1) - 1)["small"]
+    tight = by_name(int(whole.need * 0.99))["small"]  # most of it is the process itself
     assert tight.fits
     assert LEAST_CONTEXT <= tight.context < whole.context
     assert tight.need < whole.need
@@ -80,7 +80,7 @@ def test_little_memory_makes_the_context_smaller_and_then_says_what_is_missing(s
     assert (none.fits, none.context) == (False, 0)
     assert 1000 < none.need <= tight.need
     assert none.why.startswith("needs ")
-    assert none.why.endswith("1 kB are free")
+    assert none.why.endswith("1 kB may be taken")
 
 
 @pytest.mark.usefixtures("no_demo")

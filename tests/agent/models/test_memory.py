@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 from agent.engine.handle import EndStep, Engine
 from agent.engine.sampling import Sampling
 from agent.errors import SprigError
-from agent.models.file import ModelFile
-from agent.models.memory import LEAST_CONTEXT, STEP, USUAL_CONTEXT, choose_context, need
+from agent.gguf.types import ARM_REPACKED
+from agent.models.file import ModelFile, read_model
+from agent.models.memory import LEAST_CONTEXT, STEP, USUAL_CONTEXT, Cache, MemoryBudget, need, plan_load
 from pipeline import quantize
 from tests.fixtures.fake_engine import model_file
 from tests.fixtures.generated import runs
+from tests.fixtures.ggml_buffers import ggml_buffers
 from tests.fixtures.random_llama import LlamaShape, write_checkpoint
 
+CACHES: tuple[Cache, ...] = ("f16", "q8_0")
 GREEDY = Sampling(temperature=0, seed=1)
 SMALL = replace(
     model_file(""), weights=90_000_000, n_vocab=49152, n_embd=576, n_ff=1536, n_head=9, n_ctx_train=8192,
@@ -27,13 +30,15 @@ SMALL = replace(
 )  # fmt: skip
 
 
-def chosen(
-    file: ModelFile, wanted: int | None, available: int, *, sequences: int = 4, batch: int = 256, cache: str = "f16"
-) -> int:
-    context, found = choose_context(file, wanted, available, sequences=sequences, batch=batch, cache=cache)
-    assert found == need(file, context=context, sequences=sequences, batch=batch, cache=cache)
-    assert found.total <= available
-    return context
+def budget(size: int) -> MemoryBudget:
+    return MemoryBudget(size, "so much may be taken")
+
+
+def chosen(file: ModelFile, wanted: int | None, available: int, *, sequences: int = 4, cache: Cache | None = "f16") -> int:
+    plan = plan_load(file, budget(available), context=wanted, cache=cache, sequences=sequences)
+    assert plan.need == need(file, context=plan.context, sequences=sequences, batch=256, cache=plan.cache)
+    assert plan.need.total <= available
+    return plan.context
 
 
 def test_the_usual_context_where_it_fits() -> None:
@@ -45,10 +50,10 @@ def test_the_usual_context_where_it_fits() -> None:
 @settings(max_examples=runs(200), deadline=None, derandomize=True)
 @given(
     available=st.integers(10**6, 2 * 10**9), more=st.integers(0, 10**9), sequences=st.integers(1, 8),
-    cache=st.sampled_from(["f16", "q8_0"]), window=st.sampled_from([0, 512]), state=st.sampled_from([0, 10**6]),
+    cache=st.sampled_from(CACHES), window=st.sampled_from([0, 512]), state=st.sampled_from([0, 10**6]),
 )  # fmt: skip
 def test_it_never_takes_more_than_there_is_and_grows_with_it(
-    available: int, more: int, sequences: int, cache: str, window: int, state: int
+    available: int, more: int, sequences: int, cache: Cache, window: int, state: int
 ) -> None:
     file = replace(SMALL, window=window, window_width=1000 if window else 0, state=state)
     try:
@@ -56,7 +61,7 @@ def test_it_never_takes_more_than_there_is_and_grows_with_it(
     except SprigError as error:
         assert "\n" not in str(error)  # noqa: PT017
         least = need(file, context=LEAST_CONTEXT, sequences=sequences, batch=256, cache=cache)
-        assert least.total * 1.1 > available
+        assert least.total * 1.05 > available
         return
     assert context % STEP == 0
     assert LEAST_CONTEXT <= context <= USUAL_CONTEXT
@@ -65,23 +70,56 @@ def test_it_never_takes_more_than_there_is_and_grows_with_it(
 
 
 @settings(max_examples=runs(100), deadline=None, derandomize=True)
-@given(a=st.integers(1, 32), b=st.integers(1, 32), cache=st.sampled_from(["f16", "q8_0"]))
-def test_a_longer_context_needs_more(a: int, b: int, cache: str) -> None:
+@given(a=st.integers(1, 32), b=st.integers(1, 32), cache=st.sampled_from(CACHES))
+def test_a_longer_context_needs_more(a: int, b: int, cache: Cache) -> None:
     short, long = (need(SMALL, context=n * STEP, sequences=2, batch=128, cache=cache) for n in sorted((a, b)))
     assert short.total <= long.total
     assert short.weights == long.weights
 
 
 def test_a_quantized_cache_needs_half() -> None:
-    wide, narrow = (need(SMALL, context=4096, sequences=1, batch=128, cache=cache).cache for cache in ("f16", "q8_0"))
+    wide, narrow = (plan_load(SMALL, budget(10**10), context=4096, cache=cache).need.cache for cache in CACHES)
     assert narrow / wide == pytest.approx(17 / 32)
 
 
 def test_a_refusal_names_a_context_that_fits() -> None:
     with pytest.raises(SprigError, match=r"a context of \d+ would fit") as error:
-        choose_context(SMALL, 8192, 300_000_000, sequences=4, batch=256, cache="f16")
+        plan_load(SMALL, budget(300_000_000), context=8192, cache="f16")
     fitting = int(str(error.value).split("context=")[1].split()[0])
     assert chosen(SMALL, fitting, 300_000_000) == fitting
+
+
+def test_a_quantized_cache_is_taken_before_the_context_gets_short() -> None:
+    def planned(size: int) -> tuple[int, str]:
+        plan = plan_load(SMALL, budget(size))
+        return plan.context, plan.cache
+
+    enough = need(SMALL, context=4096, sequences=4, batch=256, cache="f16").total * 21 // 20 + 1
+    assert planned(10**10) == (8192, "f16")
+    assert planned(enough) == (4096, "f16")
+    assert planned(enough - 10**6) > (4096, "q8_0")
+    assert planned(190_000_000)[1] == "q8_0"
+    assert planned(190_000_000)[0] < 4096
+
+
+def test_a_tied_embedding_that_is_repacked_counts_twice_and_only_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Q4_0 of SmolLM2: 114.5 MiB on a Cortex-A76, 85.8 on a Cortex-A72 that has no packed kernels."""
+    file = replace(SMALL, matrices={"Q4_0": 60_000_000}, tied={"Q8_0": 30_000_000})
+    for types, repack, weights in ((ARM_REPACKED, True, 120_000_000), ({"Q4_0"}, True, 90_000_000), (set(), False, 90_000_000)):
+        monkeypatch.setattr("agent.models.memory.repacked_types", lambda types=types: frozenset(types))
+        plan = plan_load(file, budget(10**10))
+        assert (plan.repack, plan.need.weights) == (repack, weights)
+    monkeypatch.setattr("agent.models.memory.repacked_types", lambda: ARM_REPACKED)
+    tight = plan_load(file, budget(plan_load(file, budget(10**10)).need.total))  # no room for what is held twice
+    assert (tight.repack, tight.context) == (False, 8192)
+
+
+def test_seven_tenths_of_what_is_free_are_planned_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.models.memory.available_memory", lambda: 10**9)
+    assert MemoryBudget.of(None) == MemoryBudget(
+        7 * 10**8, "700 MB may be taken, 70 % of what is free (--memory or memory= allows more)"
+    )
+    assert MemoryBudget.of(5) == MemoryBudget(5, "5 bytes may be taken")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +134,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("context", "cache"), [(1024, "f16"), (2048, "f16"), (2048, "q8_0")])
 def test_what_is_said_is_what_is_taken(
-    model: Path, context: int, cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, context: int, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPRIG_HOME", str(tmp_path))
     with Engine(model, context=context, cache=cache, repack=False, threads=2, conversations=1, keep_prefix=False) as engine:
@@ -105,3 +143,31 @@ def test_what_is_said_is_what_is_taken(
         *_, end = engine.generate("a", tokens, sampling=GREEDY, max_tokens=4)  # every page is touched now
     assert isinstance(end, EndStep)
     assert end.resident == pytest.approx(engine.need.total, rel=0.25)
+
+
+SHAPES = {"tied": LlamaShape(576, 1536, 3, 9, 3, 16384, tied=True), "untied": LlamaShape(512, 1536, 3, 8, 2, 8192)}
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose weights are all of types that this processor repacks, and its embedding too."""
+    folder = tmp_path_factory.mktemp("packed")
+    write_checkpoint(folder / "checkpoint", SHAPES[request.param])
+    config = folder / "checkpoint" / "config.json"
+    config.write_text(config.read_text().replace('"max_position_embeddings": 512', '"max_position_embeddings": 8192'))
+    tensor_types = [("token_embd", "Q4_0"), ("output", "Q4_0")]
+    return quantize(str(folder / "checkpoint"), "Q4_0", folder / "m.gguf", tensor_types=tensor_types).path
+
+
+@pytest.mark.parametrize("context", [1024, 8192])
+@pytest.mark.parametrize(("cache", "flash"), [("f16", True), ("f16", False), ("q8_0", True)])
+@pytest.mark.parametrize("repack", [True, False])
+def test_the_estimate_is_what_ggml_says_of_its_buffers(
+    packed: Path, repack: bool, cache: Cache, flash: bool, context: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.models.memory.flash_attention", lambda cache: flash)  # off where the processor is an ARM
+    plan = plan_load(read_model(packed), budget(10**10), context=context, cache=cache, repack=repack)
+    said = ggml_buffers(packed, repack=repack, context=context, cache=cache, flash=flash)
+    assert plan.need.weights == pytest.approx(said["weights"], rel=0.01)
+    assert plan.need.cache == pytest.approx(said["cache"], rel=0.01)
+    assert plan.need.total - plan.need.process == pytest.approx(sum(said.values()), rel=0.05)

@@ -48,7 +48,7 @@ def test_everything_in_the_file_is_what_the_agent_has(home: Path, tmp_path: Path
     )
     models = opened(monkeypatch)
     with Agent.from_settings() as agent:
-        assert models == [("mine", {"context": 4096, "cache": "q8_0", "threads": 2})]
+        assert models == [("mine", {"context": 4096, "cache": "q8_0", "threads": 2, "memory": None})]
         assert agent.system == "Be brief."
         assert [t.name for t in agent.tools] == ["clock", "read_file"]
         assert (agent.gate.policy.rules, agent.gate.policy.unconfined) == ((Rule("deny", "clock"),), True)

@@ -62,7 +62,9 @@ def test_without_a_file_everything_is_at_its_default(path: Path) -> None:
         ("system = '''\na\nb'''\nroot = 'here'", 4, "begins with / or ~"),
         ("model = 'a\\u0000'\nsystem = \"a\\u0000\"", 2, "holds no NUL"),
         ('model = """a\nb"""', 1, "it is one line"),
-        ("engine = { threads = 4, cache = 'q4' }", 1, 'it is "f16" or "q8_0"'),
+        ("engine.memory = 'much'", 1, 'it is a size like "1.5 GB", or is "auto"'),
+        ("engine.memory = 7", 1, 'it is a size like "1.5 GB", or is "auto"'),
+        ("engine = { threads = 4, cache = 'q4' }", 1, 'it is "f16", "q8_0" or "auto"'),
         ("[[rules]]\naction = 'ask'\n\n[[rules]]\ntool = 'x'\naction = 'alow'", 6, "rules.action"),
         ("[[rules]]\naction = 'ask'\n\n[[rules]]\ntool = 'x'", 4, "a rule needs an action"),
         ("[[rules]]\naction = 'ask'\npattern = 'x'", 1, "names no argument"),
@@ -309,7 +311,8 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "limits.rounds": st.integers(1, 1000),
     "limits.seconds": st.none() | st.floats(1, 604_800),
     "engine.context": st.none() | st.integers(256, 16_777_216),
-    "engine.cache": st.sampled_from(["f16", "q8_0"]),
+    "engine.cache": st.sampled_from([None, "f16", "q8_0"]),
+    "engine.memory": st.none() | st.integers(0, 10**12),
 }
 _CHANGES = st.lists(st.sampled_from(sorted(_VALUES)).flatmap(lambda k: st.tuples(st.just(k), _VALUES[k])), max_size=5)
 _MINE = [
