@@ -13,8 +13,9 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,21 +32,67 @@ def modules(*packages: str) -> dict[str, Path]:
     return {".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): f for f in files}
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
-    """What a file imports, anywhere in it: modules, and names that may be modules."""
-    for node in ast.walk(tree):
+@dataclass(frozen=True, slots=True)
+class Import:
+    """An import, wherever it stands in a file.
+
+    Attributes:
+        module: what is imported, or from where; with its dots if that is relative.
+        names: what is imported from it; they may be modules.
+        typing: it stands under TYPE_CHECKING, and costs nothing.
+        later: it stands in a function.
+    """
+
+    module: str
+    names: tuple[str, ...]
+    typing: bool
+    later: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is asked about a file. ``functions`` and their lines, those in others too; ``classes`` on top."""
+
+    docstring: str
+    lines: int
+    imports: tuple[Import, ...]
+    functions: tuple[tuple[str, int], ...]
+    classes: tuple[str, ...]
+
+
+@cache
+def source(file: Path) -> Source:
+    """A file is parsed once, and only its statements are looked at: expressions are most of a tree, and import nothing."""
+    text = file.read_text()
+    tree = ast.parse(text)
+    imports: list[Import] = []
+    functions: list[tuple[str, int]] = []
+
+    def look(node: ast.AST, typing: bool, later: bool) -> None:
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            imports.extend(Import(alias.name, (), typing, later) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = tuple(alias.name for alias in node.names)
+            imports.append(Import("." * node.level + (node.module or ""), names, typing, later))
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            later = True
+            functions.append((node.name, (node.end_lineno or node.lineno) - node.lineno + 1))
+        checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            for part in getattr(node, field, ()):
+                look(part, typing or (checking and field == "body"), later)
+
+    look(tree, False, False)
+    classes = tuple(node.name for node in tree.body if isinstance(node, ast.ClassDef))
+    return Source(ast.get_docstring(tree) or "", len(text.splitlines()), tuple(imports), tuple(functions), classes)
 
 
 def module_graph(files: Mapping[str, Path]) -> Graph:
     """Which module imports which; a package's own `__init__` is left out where one of its modules is meant."""
     graph: Graph = {}
     for name, file in files.items():
-        found = {target for target in imports(ast.parse(file.read_text())) if target in files and target != name}
+        named = {n for i in source(file).imports for n in (i.module, *(f"{i.module}.{part}" for part in i.names))}
+        found = {target for target in named if target in files and target != name}
         public = {"agent", "pipeline"}  # their names are looked up when they are used, so an import of them says nothing
         graph[name] = {t for t in found if t not in public and not any(other.startswith(f"{t}.") for other in found)}
     return graph
@@ -163,7 +210,7 @@ def house_map() -> str:
 
 def about(file: Path) -> str:
     """The first sentence of a module's docstring."""
-    first = " ".join((ast.get_docstring(ast.parse(file.read_text())) or "").split("\n\n")[0].split())
+    first = " ".join(source(file).docstring.split("\n\n")[0].split())
     return re.split(r"(?<=[.?!]) (?=[A-Z])", first)[0].replace("|", "\\|")
 
 

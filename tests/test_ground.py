@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -16,7 +14,18 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.fixtures.paths import ROOT
-from tests.house import ARCHITECTURE, MAP_BEGINS, PACKAGES, circles, house_map, module_graph, modules, room_graph, structure
+from tests.house import (
+    ARCHITECTURE,
+    MAP_BEGINS,
+    PACKAGES,
+    circles,
+    house_map,
+    module_graph,
+    modules,
+    room_graph,
+    source,
+    structure,
+)
 
 HEAVY = {"agent", "pipeline", "tui", "llama_cpp", "numpy", "huggingface_hub", "tokenizers", "textual", "rich", "torch"}
 EXTRAS = ["huggingface_hub", "tokenizers", "sentencepiece", "yaml", "torch", "transformers", "safetensors", "gguf", "requests"]
@@ -30,26 +39,16 @@ def python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *args], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
-def imports(path: Path, *, at_once: bool = False) -> Iterator[str]:
-    """The modules that a file imports, anywhere in it or, ``at_once``, when it is imported itself; those under TYPE_CHECKING
+def imports(path: Path, *, at_once: bool = False) -> set[str]:
+    """The packages that a file imports, anywhere in it or, ``at_once``, when it is imported itself; those under TYPE_CHECKING
     cost nothing and are left out."""
-    pending: list[ast.AST] = [ast.parse(path.read_text())]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield node.module or ""
-        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            pending += node.orelse
-        elif not (at_once and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
-            pending += ast.iter_child_nodes(node)
+    found = [i for i in source(path).imports if not i.typing and not (at_once and i.later)]
+    assert not [i for i in found if i.module.startswith(".")], f"{path}: relative import"
+    return {i.module.partition(".")[0] for i in found}
 
 
 def roots(package: str) -> dict[str, set[str]]:
-    files = {str(f.relative_to(ROOT)): f for f in sorted((ROOT / package).rglob("*.py"))}
-    return {name: {module.partition(".")[0] for module in imports(f)} for name, f in files.items()}
+    return {str(f.relative_to(ROOT)): imports(f) for f in sorted((ROOT / package).rglob("*.py"))}
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["-h"], ["nonsense"]])
@@ -87,7 +86,7 @@ def test_the_agent_stands_on_what_a_phone_has() -> None:
     }
     assert strangers == {}
     for name in (n for n in roots("agent") if "/mcp" in n):
-        assert not {m.partition(".")[0] for m in imports(ROOT / name, at_once=True)} & mcp, f"{name} needs the extra at import"
+        assert not imports(ROOT / name, at_once=True) & mcp, f"{name} needs the extra at import"
 
 
 def test_pipeline_and_tui_do_not_know_each_other() -> None:
@@ -102,8 +101,7 @@ def test_the_pipeline_never_runs_a_models_code() -> None:
     torch = {name for name, modules in found.items() if "torch" in modules}
     assert torch <= {"pipeline/sources/torch_bin.py"}
     for name in torch:
-        at_once = {m.partition(".")[0] for m in imports(ROOT / name, at_once=True)}
-        assert "torch" not in at_once, "torch would be loaded for every model"
+        assert "torch" not in imports(ROOT / name, at_once=True), "torch would be loaded for every model"
 
 
 def test_the_agent_runs_without_the_pipelines_dependencies() -> None:
@@ -155,17 +153,16 @@ def test_the_base_install_has_nothing_a_phone_lacks() -> None:
 
 
 FILES = modules(*PACKAGES)
-GRAPH = module_graph(FILES)
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    assert circles(GRAPH) == []
+    assert circles(module_graph(FILES)) == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_rooms_stand_on_floors(package: str) -> None:
     """Every arrow between the files and folders of a package runs down."""
-    assert structure(room_graph(GRAPH, package)).back == ()
+    assert structure(room_graph(module_graph(FILES), package)).back == ()
 
 
 def test_a_folder_can_be_taken_in_at_a_glance() -> None:
@@ -175,16 +172,8 @@ def test_a_folder_can_be_taken_in_at_a_glance() -> None:
 
 
 def test_no_file_and_no_function_is_too_long_to_read() -> None:
-    long = {}
-    for name, file in FILES.items():
-        text = file.read_text()
-        if (n := len(text.splitlines())) > 450:
-            long[name] = n
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                end = node.end_lineno or node.lineno
-                if end - node.lineno + 1 > 60:
-                    long[f"{name}.{node.name}"] = end - node.lineno + 1
+    long = {name: n for name, file in FILES.items() if (n := source(file).lines) > 450}
+    long |= {f"{name}.{function}": n for name, file in FILES.items() for function, n in source(file).functions if n > 60}
     assert long == {}
 
 
@@ -198,9 +187,9 @@ def test_one_word_means_one_thing() -> None:
     """No two public classes of the house share a name."""
     homes: dict[str, list[str]] = {}
     for name, file in FILES.items():
-        for node in ast.parse(file.read_text()).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                homes.setdefault(node.name, []).append(name)
+        for word in source(file).classes:
+            if not word.startswith("_"):
+                homes.setdefault(word, []).append(name)
     assert {word: where for word, where in homes.items() if len(where) > 1} == {}
 
 

@@ -31,7 +31,7 @@ def _words(dfas: Sequence[Dfa]) -> Node:
     return PlainText(reduce(both, dfas), loose=True, phase="text")
 
 
-def _talk(dialect: Dialect, calls: Sequence[tuple[str, Node]], marks: Sequence[str], not_first: Sequence[Dfa]) -> Node:
+def _talk(dialect: Dialect, calls: Sequence[tuple[str, Node]], marks: tuple[str, ...], not_first: Sequence[Dfa]) -> Node:
     """Words that do not begin as ``not_first`` says and in which none of ``marks`` is ever whole, then perhaps ``calls``."""
     if dialect.only_at_start:
         return Alt(_words([*not_first, not_starting(marks, BLANK)]), *(Seq(_blank(None), node) for _, node in calls))

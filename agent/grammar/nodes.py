@@ -170,7 +170,7 @@ def settle(root: Node) -> Node:
     order: list[Node] = []
     seen = {id(root)}
     stack = [(root, iter(root.parts()))]
-    while stack:  # parts before wholes, so that one round is mostly enough
+    while stack:  # parts before wholes, so that one round is enough but for what is around itself
         node, parts = stack[-1]
         part = next(parts, None)
         if part is None:
@@ -179,6 +179,7 @@ def settle(root: Node) -> Node:
         elif id(part) not in seen:
             seen.add(id(part))
             stack.append((part, iter(part.parts())))
+    circular = any(isinstance(node, Ref) for node in order)  # else all parts of a whole stand before it
     changed = True
     while changed:
         changed = False
@@ -186,7 +187,7 @@ def settle(root: Node) -> Node:
             height, nullable = node.measure()
             if height < node.height or nullable != node.nullable:
                 node.height, node.nullable = height, nullable
-                changed = True
+                changed = circular
     if any(isinstance(node, Repeat) and node.item.nullable for node in order):
         raise ValueError("a grammar repeats what may be empty")
     return root

@@ -33,7 +33,6 @@ class FreeForm:
     mark: str = ""
 
 
-_joined = lru_cache(maxsize=256)(both)
 _other = lru_cache(maxsize=1)(negate)
 
 
@@ -41,7 +40,7 @@ def word_forms(leaf: Callable[[PlainText], Quoted | PlainText], guard: Dfa | Non
     """Words without quotes; any other text as ``leaf`` reads it, as far as ``guard`` accepts it."""
     word = compile_pattern(WORD, whole=True)
     other = _other(word)
-    return FreeForm(word), FreeForm(other if guard is None else _joined(guard, other), leaf, mark)
+    return FreeForm(word), FreeForm(other if guard is None else both(guard, other), leaf, mark)
 
 
 def restrict(text: PlainText, dfa: Dfa | None) -> PlainText:
@@ -52,10 +51,9 @@ def restrict(text: PlainText, dfa: Dfa | None) -> PlainText:
     """
     if dfa is None:
         return text
-    return PlainText(dfa if text.dfa is None else _joined(text.dfa, dfa), text.low, text.high)
+    return PlainText(dfa if text.dfa is None else both(text.dfa, dfa), text.low, text.high)
 
 
-@lru_cache(maxsize=64)
 def without(mark: str) -> Dfa:
     """Texts that ``mark`` ends where it first is whole."""
     return avoiding((mark,), mark)

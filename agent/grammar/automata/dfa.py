@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 Ranges = tuple[tuple[int, int], ...]  # code points, both ends included, sorted, apart
@@ -233,6 +234,7 @@ def build(alphabet: Alphabet, start: Key, step: Callable[[Key, int], Key | None]
     return Dfa(alphabet, table, [ends(key) for key in order])
 
 
+@lru_cache(maxsize=256)
 def both(a: Dfa, b: Dfa) -> Dfa:
     """What ``a`` and ``b`` accept both.
 
@@ -309,7 +311,8 @@ def _searcher(marks: Sequence[str]) -> Callable[[str, str], str]:
     return step
 
 
-def avoiding(marks: Sequence[str], closing: str = "") -> Dfa:
+@lru_cache(maxsize=64)
+def avoiding(marks: tuple[str, ...], closing: str = "") -> Dfa:
     """Texts without any of ``marks``; with ``closing`` behind them, no mark is whole before the end of ``closing``.
 
     Args:
@@ -339,7 +342,8 @@ def avoiding(marks: Sequence[str], closing: str = "") -> Dfa:
     return build(alphabet, "", move, ends)
 
 
-def not_starting(marks: Sequence[str], blank: str) -> Dfa:
+@lru_cache(maxsize=64)
+def not_starting(marks: tuple[str, ...], blank: str) -> Dfa:
     """Texts that do not begin, after any of the ``blank`` characters, with one of ``marks``."""
     alphabet, name = _letters([*marks, blank])
     other = "".join(marks) + "x"  # what has begun otherwise; longer than any mark

@@ -7,6 +7,7 @@ has been written so far stands for a window of such integers, and may be gone on
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -126,7 +127,7 @@ class Number(Leaf):
         ValueError: a step with more than 40 decimals.
     """
 
-    __slots__ = ("_any", "_decimals", "_integer", "_places", "_wholes")
+    __slots__ = ("_any", "_decimals", "_integer", "_places", "_shortest", "_wholes")
 
     def __init__(self, bounds: Interval, integer: bool) -> None:
         super().__init__()
@@ -146,8 +147,11 @@ class Number(Leaf):
         self._places = places
         self._wholes = _sides(bounds, 1, whole_step)
         self._decimals: tuple[_Side, _Side] | None = None
+        least = [side.low for side in self._wholes]
         if not integer and places:
             self._decimals = _sides(_for_floats(_for_floats(bounds).negated()).negated(), unit, unit_step)
+            least = [min(low, side.low // unit) for low, side in zip(least, self._decimals, strict=True)]
+        self._shortest = [bisect_right(_POWERS, low) for low in least]  # digits before the point, by sign
 
     def start(self) -> Any:
         return (False, 0, 0, -1)
@@ -202,22 +206,24 @@ class Number(Leaf):
         return self._whole_alive(negative, value, before)
 
     def _whole_alive(self, negative: bool, value: int, before: int) -> bool:
-        whole, decimal = self._wholes[negative], self._decimals[negative] if self._decimals else None
-        # Zero takes no more digits; a sign alone takes any number of them.
-        most = 0 if before and not value else MAX_DIGITS - before
-        for more in range(most + 1):
+        if not before:  # a sign alone takes any number of digits
+            return self._meets(negative, 0, _POWERS[MAX_DIGITS] - 1)
+        high = self._wholes[negative].high
+        # Zero takes no more digits; anything else at least as many as make it as long as the least that is allowed.
+        for more in range(1) if not value else range(max(0, self._shortest[negative] - before), MAX_DIGITS - before + 1):
             first = value * _POWERS[more]
-            last = (value + 1) * _POWERS[more] - 1
-            if not before:
-                last = _POWERS[most] - 1
-            if whole.meets(first, last):
+            if self._meets(negative, first, first + _POWERS[more] - 1):
                 return True
-            unit = _POWERS[self._places]
-            if decimal is not None and decimal.meets(first * unit, (last + 1) * unit - 1):
-                return True
-            if not before or (whole.high is not None and first > whole.high):
+            if high is not None and first > high:
                 return False
         return False
+
+    def _meets(self, negative: bool, first: int, last: int) -> bool:
+        """Whether the whole numbers from ``first`` to ``last``, or what is written from them on, may be."""
+        if self._wholes[negative].meets(first, last):
+            return True
+        unit = _POWERS[self._places]
+        return self._decimals is not None and self._decimals[negative].meets(first * unit, (last + 1) * unit - 1)
 
     def first(self, state: Any) -> frozenset[str] | None:
         return frozenset(char for char in "-.0123456789" if self.step(state, char) is not None)

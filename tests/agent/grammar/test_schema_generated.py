@@ -25,7 +25,7 @@ SEEDS = st.integers(0, 2**60)
 
 
 @given(SEEDS)
-@settings(max_examples=runs(2500), deadline=None, derandomize=True)
+@settings(max_examples=runs(1250), deadline=None, derandomize=True)
 def test_a_random_way_through_a_schema_ends_in_a_value_that_fulfils_it(seed: int) -> None:
     r = random.Random(seed)
     schema = schemas.schema(r)
@@ -43,7 +43,7 @@ def test_a_random_way_through_a_schema_ends_in_a_value_that_fulfils_it(seed: int
 
 
 @given(SEEDS)
-@settings(max_examples=runs(2500), deadline=None, derandomize=True)
+@settings(max_examples=runs(1250), deadline=None, derandomize=True)
 def test_every_value_that_fulfils_a_schema_can_be_written(seed: int) -> None:
     r = random.Random(seed)
     schema = schemas.schema(r)
@@ -59,7 +59,7 @@ def test_every_value_that_fulfils_a_schema_can_be_written(seed: int) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=runs(2500), deadline=None, derandomize=True)
+@settings(max_examples=runs(1250), deadline=None, derandomize=True)
 def test_the_check_afterwards_agrees_with_jsonschema_on_values_of_other_schemas(seed: int) -> None:
     r = random.Random(seed)
     schema, other = schemas.schema(r), schemas.schema(r)
@@ -74,7 +74,7 @@ def test_the_check_afterwards_agrees_with_jsonschema_on_values_of_other_schemas(
 
 
 @given(SEEDS)
-@settings(max_examples=runs(1500), deadline=None, derandomize=True)
+@settings(max_examples=runs(750), deadline=None, derandomize=True)
 def test_a_value_that_does_not_fulfil_a_schema_cannot_be_written(seed: int) -> None:
     r = random.Random(seed)
     schema, other = schemas.schema(r), schemas.schema(r)
