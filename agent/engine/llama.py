@@ -78,6 +78,7 @@ class LlamaModel:
         )
         self._pieces: dict[int, bytes] = {}
         self._attributes: dict[int, int] = {}
+        self._ends: dict[int, bool] = {}
         self.tokenize = Tokenizer(self).tokenize
 
     def key(self, name: str) -> str:
@@ -120,7 +121,10 @@ class LlamaModel:
         return bool(found & (_CONTROL | _USER_DEFINED))
 
     def ends(self, token: int) -> bool:
-        return bool(self.lib.llama_vocab_is_eog(self.vocab, token))
+        found = self._ends.get(token)
+        if found is None:
+            found = self._ends[token] = bool(self.lib.llama_vocab_is_eog(self.vocab, token))
+        return found
 
     def starting_with(self, characters: frozenset[str]) -> Any:
         """The tokens, as an array of int64, whose text begins with the first byte of one of these characters."""

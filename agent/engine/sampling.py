@@ -146,18 +146,19 @@ class Sampler:
         if hint is not None:
             # Few characters may come: look at every token that starts with one, however unlikely, and at no other.
             places = model.starting_with(hint)
-            for token in places[np.argsort(-logits[places], kind="stable")].tolist():
-                yield token, float(logits[token])
+            order = places[np.argsort(-logits[places], kind="stable")]
+            yield from zip(order.tolist(), logits[order].tolist(), strict=True)
             return
         tried: set[int] = set()
         size = 64
         while size < 2 * model.n_vocab:
             count = min(size, model.n_vocab)
             part = np.argpartition(-logits, count - 1)[:count] if count < model.n_vocab else np.arange(count)
-            for token in part[np.argsort(-logits[part], kind="stable")].tolist():
+            order = part[np.argsort(-logits[part], kind="stable")]
+            for token, logit in zip(order.tolist(), logits[order].tolist(), strict=True):
                 if token not in tried:
                     tried.add(token)
-                    yield token, float(logits[token])
+                    yield token, logit
             size *= 8
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from tests.fixtures.chat_templates import TEMPLATES
 from tests.fixtures.fake_engine import FakeEngine, Say, call_text
 from tests.fixtures.mcp_servers import raw
 
-pytestmark = pytest.mark.usefixtures("module_home")
+pytestmark = pytest.mark.usefixtures("module_home", "kept_templates")
 
 
 ESCAPES = "\x1b]0;title\x07\x1b[2J\x1b[31mred\x1b[0m\x9b31m\x08\x00\x7f\u202eabc\u2066"

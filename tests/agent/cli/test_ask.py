@@ -1,4 +1,5 @@
-"""``sprig ask`` as a person or a script meets it: real processes, a tiny model that says anything at all."""
+"""``sprig ask`` as a person or a script meets it: in real processes where streams or signals matter, with a tiny model that says
+anything at all."""
 
 from __future__ import annotations
 
@@ -16,7 +17,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -28,7 +28,7 @@ from agent.sessions.store import Store
 from agent.settings.file import agent_settings
 from agent.text import display
 from tests.fixtures.chat_ggufs import chat_model
-from tests.fixtures.command import only_json
+from tests.fixtures.command import Done, one_line, only_json, sprig
 from tests.fixtures.fake_engine import FakeEngine, call_text
 from tests.fixtures.paths import ROOT
 from tui.cli import chat_app
@@ -38,7 +38,6 @@ from tui.talk.setup import Setup
 
 pytestmark = pytest.mark.slow
 
-Done = subprocess.CompletedProcess[str]
 FEW = ["--max-tokens", "24", "--seed", "5", "--threads", "1", "-c", "2048"]
 
 
@@ -59,23 +58,24 @@ def home(tmp_path: Path) -> Path:
 
 
 def environment(home: Path, **env: str) -> dict[str, str]:
-    return {**{k: v for k, v in os.environ.items() if k != "SPRIG_MODEL"}, "SPRIG_HOME": str(home), "COLUMNS": "80", **env}
+    return {**os.environ, "SPRIG_HOME": str(home), "COLUMNS": "80", **env}
 
 
-def ask(*args: str | Path, home: Path, stdin: str | None = None, **env: str) -> Done:
-    given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+def process(*args: str | Path, home: Path, stdin: str = "") -> Done:
     return subprocess.run(
-        [sys.executable, "-m", "sprig", "ask", *map(str, args)], env=environment(home, **env), cwd=ROOT, capture_output=True,
-        text=True, timeout=120, start_new_session=True, **given,
+        [sys.executable, "-m", "sprig", "ask", *map(str, args)], env=environment(home), cwd=ROOT, capture_output=True,
+        text=True, timeout=120, start_new_session=True, input=stdin,
     )  # fmt: skip
 
 
-def one_line(done: Done, status: int = 1) -> str:
-    assert done.returncode == status, (done.stdout, done.stderr)
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("sprig: ")
-    return lines[0]
+def ask(*args: str | Path, home: Path, **given: str) -> Done:
+    """The same in this process, with a worker and a template in processes of their own as ever."""
+    return sprig("ask", *args, home=home, **given)
+
+
+@pytest.fixture(autouse=True)
+def no_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPRIG_MODEL", raising=False)
 
 
 SCHEMA = {
@@ -87,7 +87,7 @@ SCHEMA = {
 def test_an_object_on_standard_output_is_all_there_is(model: Path, shared_home: Path, tmp_path: Path) -> None:
     schema = tmp_path / "schema.json"
     schema.write_text(json.dumps(SCHEMA))
-    done = ask("Well?", "-m", model, "--schema", schema, "--json", *FEW, home=shared_home)
+    done = process("Well?", "-m", model, "--schema", schema, "--json", *FEW, home=shared_home)
     assert done.returncode == 0, done.stderr
     told = only_json(done)
     assert told["reason"] == "done"
@@ -116,25 +116,26 @@ def test_an_answer_that_was_cut_off_is_status_one_and_says_so(model: Path, share
 def test_nothing_that_a_model_says_reaches_the_terminal_raw(model: Path, shared_home: Path) -> None:
     """Random weights say every byte, escapes among them."""
     wild = ["--temperature", "3", "--max-tokens", "600", "--threads", "1", "--seed"]
-    shown = "".join(ask("Well?", "-m", model, *wild, str(seed), home=shared_home).stdout for seed in range(2))
+    shown = "".join(process("Well?", "-m", model, *wild, str(seed), home=shared_home).stdout for seed in range(2))
     assert len(shown) > 300
     assert not any((ord(c) < 32 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 for c in shown)
 
 
 @pytest.mark.slow
 def test_what_is_piped_in_is_added_to_the_question(model: Path, shared_home: Path) -> None:
-    def prompt(*args: str, stdin: str | None) -> int:
-        done = ask(*args, "-m", model, "--max-tokens", "1", "--threads", "1", "--json", home=shared_home, stdin=stdin)
+    few = ("-m", model, "--max-tokens", "1", "--threads", "1", "--json")
+
+    def prompt(done: Done) -> int:
         return int(only_json(done)["usage"]["prompt_tokens"])
 
-    alone = prompt("Well?", stdin="")
-    assert prompt("Well?", stdin="abcdefgh") >= alone + 8
-    assert prompt(stdin="Well?") == alone
+    alone = prompt(ask("Well?", *few, home=shared_home))
+    assert prompt(process("Well?", *few, home=shared_home, stdin="abcdefgh")) >= alone + 8
+    assert prompt(ask(*few, home=shared_home, piped="Well?")) == alone
 
 
 @pytest.mark.real
 def test_the_demo_model_answers_by_its_name(home: Path) -> None:
-    done = ask("Say hello.", "-m", "demo", "--max-tokens", "8", "--json", "-c", "512", home=home)
+    done = ask("Say hello.", "-m", "demo", "--max-tokens", "8", "--threads", "1", "--json", "-c", "512", home=home)
     told = only_json(done)
     assert told["text"]
     assert Path(told["model"]).name.startswith("SmolLM2-135M-Instruct")

@@ -19,6 +19,7 @@ import pytest
 
 from agent.cli import logs
 from agent.text import display
+from tests.fixtures import command
 from tests.fixtures.chat_ggufs import chat_model
 from tests.fixtures.paths import ROOT
 
@@ -37,8 +38,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def sprig(*args: str, home: Path, said: str = "", **env: str) -> Done:
     given = {**os.environ, "SPRIG_HOME": str(home), "COLUMNS": "80", **env}
-    command = [sys.executable, "-m", "sprig", *args]
-    return subprocess.run(command, env=given, cwd=ROOT, capture_output=True, text=True, timeout=120, input=said)
+    called = [sys.executable, "-m", "sprig", *args]
+    return subprocess.run(called, env=given, cwd=ROOT, capture_output=True, text=True, timeout=120, input=said)
 
 
 def test_ask_tells_with_v_what_happened_and_nothing_without(home: Path) -> None:
@@ -53,7 +54,7 @@ def test_ask_tells_with_v_what_happened_and_nothing_without(home: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ask", "chat", "sessions", "quantize", "inspect", "models"])
 def test_every_command_has_the_option_in_the_same_words(name: str, home: Path) -> None:
-    assert "-v, --verbose" in (told := sprig(name, "--help", home=home, COLUMNS="200").stdout)
+    assert "-v, --verbose" in (told := command.sprig(name, "--help", home=home, COLUMNS="200").stdout)
     assert "Show log lines, and the traceback of an error." in told
 
 
@@ -70,7 +71,7 @@ def test_models_and_sessions_tell_what_they_read(tmp_path: Path) -> None:
 
 def test_v_before_the_command_of_a_group_is_refused_and_not_ignored(home: Path) -> None:
     for group, called in (("models", "list"), ("sessions", "delete")):
-        done = sprig(group, "-v", called, "x", home=home)
+        done = command.sprig(group, "-v", called, "x", home=home)
         assert done.returncode == 2
         assert f"sprig {group} {called} --json" in " ".join(done.stderr.split())
 
@@ -100,12 +101,12 @@ def test_the_chats_file_tells_what_happened_and_not_what_was_said(home: Path) ->
 
 def test_on_the_screen_v_writes_to_the_file_alone(home: Path, tmp_path: Path) -> None:
     (tmp_path / "models").symlink_to(home / "models")
-    command = [sys.executable, "-m", "sprig", "chat", "-v", "-m", "tiny", "--tool", "none", "--seed", "5", "Grow beetroots"]
+    called = [sys.executable, "-m", "sprig", "chat", "-v", "-m", "tiny", "--tool", "none", "--seed", "5", "Grow beetroots"]
     ours, theirs = pty.openpty()
     env = {**os.environ, "SPRIG_HOME": str(tmp_path), "TERM": "xterm-256color"}
     log = tmp_path / "logs" / "chat.log"
     painted = bytearray()
-    with subprocess.Popen(command, env=env, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as chat:
+    with subprocess.Popen(called, env=env, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as chat:
         os.close(theirs)
         end = time.monotonic() + 100
         while time.monotonic() < end and not (log.is_file() and "run ended (" in log.read_text()):
@@ -140,8 +141,8 @@ def loggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[logging
 
 def test_the_chats_file_is_small_private_and_turned_over(loggers: logging.Logger, tmp_path: Path) -> None:
     logs.to_file("chat", screen=True)
-    for n in range(9000):
-        loggers.info("line %d of %s with a token=abcdefgh", n, EVIL)
+    for n in range(900):
+        loggers.info("line %d of %s with a token=abcdefgh and %s", n, EVIL, "." * 1000)
     folder = tmp_path / "logs"
     assert {f.name for f in folder.iterdir()} == {"chat.log", "chat.log.1", "chat.log.2"}
     for file in folder.iterdir():
@@ -150,7 +151,7 @@ def test_the_chats_file_is_small_private_and_turned_over(loggers: logging.Logger
         text = file.read_text()
         assert "\x1b" not in text
         assert "abcdefgh" not in text
-    assert "INFO agent.some.module: line 8999 of evil" in (folder / "chat.log").read_text()
+    assert "INFO agent.some.module: line 899 of evil" in (folder / "chat.log").read_text()
 
 
 def test_nothing_reaches_the_terminal_while_a_screen_has_it(

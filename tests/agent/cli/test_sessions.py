@@ -6,8 +6,6 @@ import json
 import os
 import random
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +15,8 @@ import pytest
 from agent.errors import SprigError
 from agent.messages import Message, ToolCall
 from agent.sessions.store import Store
-from tests.fixtures.paths import ROOT
+from tests.fixtures import command
+from tests.fixtures.command import Done
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +33,8 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         return session.id
 
 
-def sprig(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sprig", "sessions", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+def sprig(*arguments: str) -> Done:
+    return command.sprig("sessions", *arguments, home=Path(os.environ["SPRIG_HOME"]))
 
 
 def test_they_are_listed_with_their_first_words_the_newest_first(kept: str) -> None:
@@ -74,9 +72,9 @@ def test_they_are_renamed_and_deleted(kept: str) -> None:
     assert kept not in sprig().stdout
 
 
-@pytest.mark.parametrize("command", ["show", "delete"])
-def test_one_that_is_not_there_is_one_line(command: str) -> None:
-    done = sprig(command, "zzzzzz")
+@pytest.mark.parametrize("name", ["show", "delete"])
+def test_one_that_is_not_there_is_one_line(name: str) -> None:
+    done = sprig(name, "zzzzzz")
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
@@ -180,7 +178,8 @@ def test_a_store_that_a_chat_uses_is_not_taken_from_under_it(tmp_path: Path) -> 
     path = tmp_path / "sessions.db"
     with Store() as store:
         overwritten(path)
-        assert "sound" not in (first := sprig("repair")).stdout
+        first = command.process("sessions", "repair", home=tmp_path)
+        assert "sound" not in first.stdout
         assert first.returncode == 1
         assert "in use by another process" in first.stderr
         assert store.path.exists()

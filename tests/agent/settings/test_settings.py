@@ -208,7 +208,7 @@ def test_everything_that_tomllib_reads_is_found_in_the_statement_that_brings_it(
     assert first <= line_of(text, way) <= last
 
 
-@settings(max_examples=runs(200), deadline=None)
+@settings(max_examples=runs(100), deadline=None)
 @given(st.lists(st.tuples(_VALUE, _NEWLINES.filter(lambda s: "\n" in s)), min_size=1, max_size=6), st.data())
 def test_each_key_is_on_the_line_where_it_was_written(pairs: list[tuple[str, str]], data: st.DataObject) -> None:
     text, expected = "", {}

@@ -206,7 +206,7 @@ def test_a_hostile_template_is_one_error_and_its_process_is_replaced(source: str
         ChatTemplate("{% if messages[0].content == 'x' %}" + source + "{% endif %}hello{{ messages[0].content }}")
     ) as template:
         try:
-            error = str(template._process.render([RenderJob([{"role": "user", "content": "x"}])])[0].error)
+            error = str(template._process.render([RenderJob([{"role": "user", "content": "x"}])], cpu_seconds=1)[0].error)
         except TemplateError as e:
             error = str(e)
         assert says in error
