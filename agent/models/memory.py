@@ -157,7 +157,7 @@ def plan_load(
     if context is not None and context > longest:
         raise ContextTooLarge(f"{file.name} was trained for {file.n_ctx_train} tokens of context, and {context} were asked for")
     target = -(-(context if context is not None else min(USUAL_CONTEXT, longest)) // STEP) * STEP
-    kinds = repacked_types().intersection({**file.matrices, **file.tied})
+    kinds = repacked_types() & (file.matrices.keys() | file.tied.keys())
     needs = functools.partial(need, file, sequences=sequences, batch=batch, repacked=kinds if repack else ())
     caches: tuple[Cache, ...] = (cache,) if cache else ("f16", "q8_0")
     enough = target if context is not None else min(_SHORT_CONTEXT, target)
