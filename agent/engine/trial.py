@@ -59,8 +59,8 @@ def trial(
         "probes": list(probes),
         "threads": threads or min(_MAX_THREADS, cores()),
     }
-    # Without the first, an abort starts a debugger to print its stack.
-    environment = {"GGML_NO_BACKTRACE": "1", "OMP_NUM_THREADS": str(job["threads"])}
+    # Without the first, an abort starts a debugger to print its stack; with the last, threads do not wait at full speed.
+    environment = {"GGML_NO_BACKTRACE": "1", "OMP_NUM_THREADS": str(job["threads"]), "OMP_WAIT_POLICY": "passive"}
     ended = run_module("agent.engine.trial_child", [str(path.absolute())], json.dumps(job).encode(), timeout, environment)
     if ended.timed_out:
         raise GGUFError(f"{path} did not load and decode within {timeout:g} s in llama.cpp; it may be broken")

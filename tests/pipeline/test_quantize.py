@@ -27,6 +27,8 @@ from tests.fixtures.ggufs import SHAPES, importance, write_bf16
 from tests.fixtures.random_llama import SMALL, LlamaShape, write_checkpoint
 from tests.fixtures.safetensors_edit import copy_tensor, edit_tensor
 
+FEW_LAYERS = replace(SHAPES[0], layers=3)
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -111,7 +113,7 @@ def test_narrow_rows_are_named_before_the_work_and_a_better_choice_with_them(tmp
 
 
 def test_an_imatrix_is_used_and_recorded_and_one_of_another_model_refused(tmp_path: Path) -> None:
-    shape = SHAPES[0]
+    shape = FEW_LAYERS
     source = write_bf16(tmp_path / "bf16.gguf", shape)
     sums, counts = importance(shape)
     matrix = tmp_path / "imatrix.gguf"
@@ -121,7 +123,7 @@ def test_an_imatrix_is_used_and_recorded_and_one_of_another_model_refused(tmp_pa
     assert keys["quantize.imatrix.dataset"] == "wiki.txt"
     assert keys["quantize.imatrix.entries_count"] == len(sums)
     assert len(keys["sprig.imatrix.sha256"]) == 64
-    other = write_bf16(tmp_path / "other.gguf", SHAPES[2])
+    other = write_bf16(tmp_path / "other.gguf", replace(SHAPES[2], layers=3))
     with pytest.raises(RecipeError, match="another model"):
         quantize(str(other), "Q4_K_M", tmp_path / "no.gguf", imatrix=matrix)
     with pytest.raises(RecipeError, match="not an imatrix"):
@@ -129,7 +131,7 @@ def test_an_imatrix_is_used_and_recorded_and_one_of_another_model_refused(tmp_pa
 
 
 def test_an_imatrix_of_zeros_makes_no_nan(tmp_path: Path) -> None:
-    shape = replace(SHAPES[0], layers=3)
+    shape = FEW_LAYERS
     source = write_bf16(tmp_path / "bf16.gguf", shape)
     sums, counts = importance(shape)
     zeros = {n: np.where(np.arange(s.shape[-1]) % 512 < 256, 0, s).astype(np.float32) for n, s in sums.items()}
@@ -213,7 +215,7 @@ def test_double_precision_and_mixed_types_are_read(tmp_path: Path) -> None:
 
 
 def test_the_output_cannot_be_the_source(tmp_path: Path) -> None:
-    source = write_bf16(tmp_path / "bf16.gguf", SHAPES[0])
+    source = write_bf16(tmp_path / "bf16.gguf", FEW_LAYERS)
     before = source.read_bytes()
     with pytest.raises(OutputError, match="is the source itself"):
         quantize(str(source), "Q4_0", source)
@@ -222,7 +224,7 @@ def test_the_output_cannot_be_the_source(tmp_path: Path) -> None:
 
 def test_a_source_of_another_alignment_is_laid_out_anew(tmp_path: Path) -> None:
     """general.alignment says how the source lies, not how the output does."""
-    bf16 = write_bf16(tmp_path / "bf16.gguf", SHAPES[0])
+    bf16 = write_bf16(tmp_path / "bf16.gguf", FEW_LAYERS)
     header = read_header(bf16)
     for filler in range(4):  # whatever multiple of 32 the header's length is
         keys: dict[str, Value] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any, ClassVar, Literal
 
@@ -229,7 +230,7 @@ class Architecture:
     def n_heads(self) -> int:
         return self.integer("num_attention_heads")
 
-    @property
+    @cached_property  # it is asked for once a tensor
     def n_layers(self) -> int:
         n = self.integer("num_hidden_layers")
         if n > 512:

@@ -50,7 +50,7 @@ def test_v_tells_the_stages_and_without_it_there_is_no_log_line(checkpoint: Path
 
 
 def test_a_folder_becomes_a_file_in_the_store(checkpoint: Path, home: Path) -> None:
-    done = process("quantize", checkpoint, "-q", "Q8_0", home=home)
+    done = sprig("quantize", checkpoint, "-q", "Q8_0", home=home)
     assert done.returncode == 0, done.stderr
     made = home / "models" / "tiny-Q8_0.gguf"
     assert str(made) in done.stdout
@@ -100,7 +100,7 @@ def test_every_option_of_the_mixture_reaches_the_file(checkpoint: Path, home: Pa
 def test_a_hub_model_at_a_revision(checkpoint: Path, home: Path, tmp_path: Path) -> None:
     with LoopbackHub({"org/tiny": checkpoint}) as hub:
         online = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
-        done = process("quantize", "org/tiny@main", "-q", "Q8_0", "--json", home=home, **online)
+        done = sprig("quantize", "org/tiny@main", "-q", "Q8_0", "--json", home=home, **online)
         assert done.returncode == 0, done.stderr
         told = only_json(done)
         assert len(told["commit"]) == 40

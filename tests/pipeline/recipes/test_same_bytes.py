@@ -21,7 +21,7 @@ from tests.fixtures.ggufs import SHAPES, Shape, importance, write_bf16
 from tests.fixtures.llama_quantize import llama_quantize
 from tests.fixtures.shared import shared
 
-ROWS = 32  # of each matrix; what is chosen and computed depends on names, the length of rows and the number of layers
+ROWS = 8  # of each matrix; what is chosen and computed depends on names, the length of rows and the number of layers
 
 
 @pytest.fixture(scope="module")
