@@ -9,8 +9,10 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 QUANT ?= Q4_K_M
 TESTS ?= tests
-# Workers begin at different ends and help each other out, so that what a file has set up is rarely set up twice.
-PYTEST := python -m pytest -n auto --dist worksteal
+# One worker more than there are cores: while a test waits for something, another one computes. Workers begin at different ends and help
+# each other out, so that what a file has set up is rarely set up twice.
+WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+PYTEST := python -m pytest -n $(WORKERS) --dist worksteal
 KIND   ?= dev# of environment; `test` is one without torch, for .ci/pythons
 QUICK  := not real and not browser and not slow and not screen
 DEMO_MODEL := .demo/SmolLM2-135M-Instruct-Q8_0.gguf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,3 +44,10 @@ def group_folders(root: Path, controller: str) -> Iterator[Path]:
             yield folder
             if folder == base:
                 break
+
+
+def model_name(root: Path) -> str:
+    """What the device tree calls the board, or else /proc/cpuinfo the processor; empty where neither does."""
+    board = text(root / "proc/device-tree/model").rstrip("\0")
+    found = re.search(r"^(?:model name|Hardware)\s*:\s*(.+)$", text(root / "proc/cpuinfo"), re.MULTILINE)
+    return board or (found[1].strip() if found else "")

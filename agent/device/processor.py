@@ -86,7 +86,7 @@ def choose_threads(
     decode, prefill = sum(core.thread == 0 for core in big), len(big)
     if decode < prefill:
         said += f", {decode} of them physical"
-    if mixed and decode >= 4 and (_android() if phone is None else phone):
+    if mixed and decode >= 4 and (is_android() if phone is None else phone):
         decode -= 1  # Android's own threads interrupt one, and all wait for it (the same report)
         said += ", one left to other apps while tokens are written"
     elif spare and not mixed and decode > _FEW:
@@ -178,7 +178,8 @@ def _listed(text: str) -> set[int]:
     return numbers
 
 
-def _android() -> bool:
+def is_android() -> bool:
+    """Whether this is Android: Termux, or a Linux inside it."""
     return sys.platform == "android" or "ANDROID_ROOT" in os.environ
 
 

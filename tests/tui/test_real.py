@@ -16,6 +16,7 @@ from textual.pilot import Pilot
 from agent.models.demo import demo_model
 from agent.sessions.records import StoredMessage
 from agent.sessions.store import Store
+from agent.settings.values import EngineSettings
 from tests.agent.engine.test_trial import bert
 from tests.fixtures.screens import STILL, say, text_of, until
 from tui.app import SprigApp
@@ -42,9 +43,10 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def chatting(**setup: Any) -> AsyncIterator[tuple[SprigApp, Pilot[None]]]:
+async def chatting(context: int = 1024, **setup: Any) -> AsyncIterator[tuple[SprigApp, Pilot[None]]]:
     """The chat as a person starts it. One thread: two that wait for each other starve when the machine has other work."""
-    usual = {"model": str(MODEL), "context": 1024, "threads": 1, "sampling": {"temperature": 0}, "max_tokens": 24}
+    engine = EngineSettings(context=context, threads=1)
+    usual = {"model": str(MODEL), "engine": engine, "sampling": {"temperature": 0}, "max_tokens": 24}
     app = SprigApp(ChatSettings(screen=STILL), Setup(**{**usual, **setup}))
     async with app.run_test(size=(160, 50), notifications=True) as pilot:
         yield app, pilot
@@ -220,7 +222,7 @@ async def test_a_model_that_cannot_be_used(make: Callable[[Path], Path], words: 
 
 
 async def test_a_model_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.engine.handle.available_memory", lambda: 90_000_000)
+    monkeypatch.setattr("agent.models.memory.available_memory", lambda: 90_000_000)
     async with chatting(max_tokens=8) as (app, pilot):
         await wait(pilot, lambda: notices(app))
         assert len(notices(app)) == 1
@@ -230,7 +232,7 @@ async def test_a_model_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_a_context_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.engine.handle.available_memory", lambda: 200_000_000)
+    monkeypatch.setattr("agent.models.memory.available_memory", lambda: 300_000_000)
     async with chatting(context=8192) as (app, pilot):
         await wait(pilot, lambda: notices(app))
         assert len(notices(app)) == 1
