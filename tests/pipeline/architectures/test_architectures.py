@@ -98,11 +98,10 @@ def test_no_name_out_of_config_json_reaches_another_module(model_type: object) -
 
 @pytest.mark.parametrize("model_type", sorted({t for t, _ in CASES.values()}))
 def test_what_config_json_leaves_out_is_what_transformers_assumes(model_type: str) -> None:
-    from transformers import AutoConfig
-
+    transformers = pytest.importorskip("transformers")
     others = {"shared_intermediate_size": 256} if model_type == "granitemoeshared" else {}
     others |= {"norm_topk_prob": True} if model_type == "qwen3_moe" else {}
-    config = AutoConfig.for_model(model_type, **others)
+    config = transformers.AutoConfig.for_model(model_type, **others)
     full = json.loads(config.to_json_string(use_diff=False))
     assert full.get("hidden_size", full.get("dim")), "the full form is full"
     sparse = {"model_type": model_type, **others}
@@ -212,7 +211,7 @@ HUB_ROPES = {
 
 @pytest.mark.parametrize("model", HUB_ROPES)
 def test_real_ropes_turn_as_fast_as_in_transformers(model: str) -> None:
-    import torch
+    torch = pytest.importorskip("torch")
     from transformers import AutoConfig
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
