@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import fcntl
 import logging
+import os
 import re
 import stat
-import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -27,7 +29,6 @@ S = TypeVar("S", bound=Settings)
 MOST_BYTES = 1_000_000
 _BOM = "\ufeff"
 _RULES = "rules"  # the one key to whose value something is added
-_WRITING = threading.Lock()  # between reading the file and writing it, no other thread of ours does the same
 _PLACE = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
 
 
@@ -106,7 +107,7 @@ class SettingsFile(Generic[S]):
         """Change the tables, check them, find a text that holds just these, and put it in the place of the old one."""
         from agent.settings.edit import changed, default_text
 
-        with _WRITING:
+        with _alone(self.path.resolve().parent):
             found = read_text(self.path)
             whole = default_text(self.form) if found is None else found
             before = self.parse(whole)
@@ -140,6 +141,22 @@ class SettingsFile(Generic[S]):
         except (OSError, OutputError) as e:
             why = f"{real}: {e.strerror or e}" if isinstance(e, OSError) else e
             raise SettingsError(f"the settings were not saved: {why}") from None
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Between reading a file of this folder and writing it, no other thread and no other process of ours does the same."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as e:
+        raise SettingsError(f"the settings were not saved: {folder}: {e.strerror}") from None
+    try:
+        with contextlib.suppress(OSError):  # some network file systems know no locks
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _set(data: dict[str, Any], where: list[str], value: Any) -> None:

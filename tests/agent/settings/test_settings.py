@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +24,7 @@ from agent.settings.lines import line_of
 from agent.settings.values import LimitSettings, Settings
 from agent.tools.builtin.catalogue import BUILTIN_NAMES
 from tests.fixtures.generated import runs
+from tests.fixtures.paths import ROOT
 
 
 @pytest.fixture
@@ -278,6 +281,18 @@ def test_changes_of_several_threads_are_all_kept(path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: agent_settings(path).add_rule(Rule("allow", f"tool_{n}")), range(8)))
     assert {rule.tool for rule in agent_settings(path).load().rules} == {f"tool_{n}" for n in range(8)}
+
+
+def test_changes_of_several_processes_are_all_kept(path: Path) -> None:
+    """An "always" in the chat and one in `sprig ask`, at the same time."""
+    code = (
+        "import sys; from pathlib import Path; from agent.approval.policy import Rule; "
+        "from agent.settings.file import agent_settings\n"
+        "for n in range(12): agent_settings(Path(sys.argv[1])).add_rule(Rule('allow', f'tool_{sys.argv[2]}_{n}'))"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path), str(who)], cwd=ROOT) for who in range(3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert len(agent_settings(path).load().rules) == 36
 
 
 @settings(max_examples=runs(60), deadline=None)
