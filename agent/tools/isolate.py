@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from agent.children import sandbox, supervisor
 from agent.tools.result import ToolResult, failure, failure_of, to_result
 
+_FORKING = threading.Lock()  # what watches forks refuses two at a time: filelock, which huggingface_hub brings
 _GRACE = 0.2
 _POLL = 0.02
 _MAX_ANSWER = 1 << 24
@@ -37,10 +38,10 @@ def run_isolated(
     lifeline_end, lifeline = os.pipe()
     ours, theirs = (answer, status, lifeline), (answer_end, status_end, lifeline_end)
     try:
-        with warnings.catch_warnings():
+        with _FORKING, warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside threads: the child only runs the function
             child = os.fork()
-    except OSError as e:
+    except (OSError, RuntimeError) as e:
         for fd in (*ours, *theirs):
             os.close(fd)
         return failure_of(e)

@@ -7,6 +7,7 @@ import contextvars
 import faulthandler
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import pytest
 
 from agent.tools.define import as_tool, tool
 from agent.tools.result import ToolContext, ToolError
+from tests.fixtures.paths import ROOT
 
 
 def alive(pid: int) -> bool:
@@ -280,3 +282,32 @@ def test_calls_from_many_threads_at_once() -> None:
     for thread in threads:
         thread.join(20)
     assert results == {n: str(n * n) for n in range(8)}
+
+
+WATCHED = """
+import os, sys, threading, time
+from agent import tool
+
+forking = []
+os.register_at_fork(before=lambda: (forking.append(1), time.sleep(0.05)), after_in_parent=forking.pop, after_in_child=forking.pop)
+
+def one_at_a_time(event, arguments):
+    if event == "os.fork" and forking:
+        raise RuntimeError("os.fork is unsafe now")
+
+sys.addaudithook(one_at_a_time)
+
+@tool(isolate=True)
+def square(n: int) -> int:
+    return n * n
+
+threads = [threading.Thread(target=lambda n=n: print(square.invoke({"n": n}).text)) for n in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_calls_beside_a_library_that_refuses_two_forks_at_once() -> None:
+    """As filelock does, which whoever imports huggingface_hub has."""
+    done = subprocess.run([sys.executable, "-c", WATCHED], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert sorted(done.stdout.split()) == ["0", "1", "4", "9"], done.stderr
