@@ -37,6 +37,14 @@ def _size(text: str) -> int:
         raise typer.BadParameter(f"{text!r} is no size; 1.5GB and 700M are") from None
 
 
+Cache = Annotated[str | None, typer.Option(metavar="TYPE", help="K/V cache: f16, or q8_0 in half the memory.")]
+Memory = Annotated[
+    int | None,
+    typer.Option(parser=_size, metavar="SIZE", help="What the model may take, as 1.5GB; by default 70 % of what is free."),
+]
+Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default one for each big core.")]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOptions:
     """The model, its tools and its limits. What is None is as the settings file has it."""
@@ -60,12 +68,9 @@ class AgentOptions:
     ] = None
     root: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder that file tools and commands are kept to.")] = None
     context: Annotated[int | None, typer.Option("-c", "--context", min=256, metavar="N", help="Tokens of context.")] = None
-    cache: Annotated[str | None, typer.Option(metavar="TYPE", help="K/V cache: f16, or q8_0 in half the memory.")] = None
-    memory: Annotated[
-        int | None,
-        typer.Option(parser=_size, metavar="SIZE", help="What the model may take, as 1.5GB; by default 70 % of what is free."),
-    ] = None
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default one for each big core.")] = None
+    cache: Cache = None
+    memory: Memory = None
+    threads: Threads = None
     temperature: Annotated[float | None, typer.Option(metavar="T", help="0 for the likeliest words; by default the model's.")] = (
         None
     )

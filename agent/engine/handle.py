@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from agent.device.processor import choose_threads
+from agent.device.processor import Threads, choose_threads
 from agent.engine.connection import Request, WorkerConnection
 from agent.engine.sampling import Sampling
 from agent.errors import EngineError, SprigError
@@ -21,8 +21,9 @@ from agent.events import Prefill
 from agent.home import home
 from agent.messages import Segment
 from agent.models.file import ModelFile, read_model
-from agent.models.memory import BATCH, CONVERSATIONS, Cache, MemoryBudget, Need, flash_attention, plan_load
+from agent.models.memory import BATCH, CONVERSATIONS, MemoryBudget, Need, flash_attention, plan_load
 from agent.models.store import find_model
+from agent.models.tuned import recall_tuned
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +71,10 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         context: tokens that all conversations may hold together; by default what is usual, as far as it fits.
         cache: type of K and V, "f16" or "q8_0" (half the memory, slower on some CPUs); by default f16, but q8_0 where only a
             short context would fit otherwise.
-        threads: of the computation; by default one for each big core that this process may use, see ``choose_threads``.
+        threads: of the computation; by default what ``sprig bench --tune`` found, else one for each big core that this
+            process may use, see ``choose_threads``.
         conversations: how many can lie in the cache at once; the one used longest ago makes room for another.
-        batch: tokens computed at once at most.
+        batch: tokens computed at once at most; by default 256, or what ``sprig bench --tune`` found.
         repack: hold the weights in the order that this CPU computes fastest, instead of mapped from the file; by default
             where there is memory for it.
         keep_prefix: keep the state of fixed prefixes on disk for the next start.
@@ -89,17 +91,15 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         model: str | Path,
         *,
         context: int | None = None,
-        cache: Cache | None = None,
+        cache: str | None = None,
         threads: int | None = None,
         conversations: int = CONVERSATIONS,
-        batch: int = BATCH,
+        batch: int | None = None,
         repack: bool | None = None,
         keep_prefix: bool = True,
         memory: int | None = None,
         nice: int = 0,
     ) -> None:
-        if cache not in (None, "f16", "q8_0"):
-            raise SprigError(f"the cache can be f16 or q8_0, not {cache!r}")
         _check(context=context, threads=threads, conversations=conversations, batch=batch, nice=nice)
         path = find_model(model)
         log.info("model %s is %s", model, path)
@@ -115,13 +115,18 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
             self.file: ModelFile = read_model(path)
             if not self.file.causal:
                 raise SprigError(f"{self.file.name} is an embedding model and writes no text; take a chat model")
+            tuned = recall_tuned(self.file.identity) if threads is None else None
+            batch = batch or (tuned.batch if tuned else BATCH)
             budget = MemoryBudget.of(memory)
             plan = plan_load(
                 self.file, budget, context=context, cache=cache, repack=repack, sequences=conversations, batch=batch
             )  # fmt: skip
             self.need = plan.need
             log.info("%s; planned: %s", budget.words, plan.words)
-            self.threads = choose_threads(wanted=threads, spare=nice > 0)
+            if tuned:
+                self.threads = Threads(tuned.decode, tuned.prefill, tuned.cores, "as sprig bench --tune found it")
+            else:
+                self.threads = choose_threads(wanted=threads, spare=nice > 0)
             log.info("threads: %d to write, %d to read; %s", self.threads.decode, self.threads.prefill, self.threads.why)
             self._load_message: dict[str, Any] = {
                 "op": "load", "path": str(path), "repack": plan.repack, "cores": self.threads.cores,

@@ -21,6 +21,7 @@ LEAST_CONTEXT = 1024
 CONVERSATIONS, BATCH = 4, 256  # an engine's own, where it is not told
 USUAL_CONTEXT = 8192  # where nothing is asked for: enough for an agent, and a cache that a board can hold
 _SHORT_CONTEXT = 4096  # what is shorter is no room for an agent: better a quantized cache
+_CACHES: tuple[Cache, ...] = ("f16", "q8_0")
 _BYTES = {"f16": 2.0, "q8_0": 1.0625}
 _PROCESS = 30_000_000  # Python and llama.cpp in the child
 _MARGIN = 1.05  # how far the estimate may be off
@@ -134,7 +135,7 @@ def plan_load(
     budget: MemoryBudget,
     *,
     context: int | None = None,
-    cache: Cache | None = None,
+    cache: str | None = None,
     repack: bool | None = None,
     sequences: int = CONVERSATIONS,
     batch: int = BATCH,
@@ -153,13 +154,15 @@ def plan_load(
         ContextTooLarge: so much context does not fit, or the model was not trained for it; says what would fit.
         SprigError: no context fits.
     """
+    caches: tuple[Cache, ...] = tuple(kind for kind in _CACHES if cache in (None, kind))
+    if not caches:
+        raise SprigError(f"the cache can be f16 or q8_0, not {cache!r}")
     longest = -(-file.n_ctx_train // STEP) * STEP
     if context is not None and context > longest:
         raise ContextTooLarge(f"{file.name} was trained for {file.n_ctx_train} tokens of context, and {context} were asked for")
     target = -(-(context if context is not None else min(USUAL_CONTEXT, longest)) // STEP) * STEP
     kinds = repacked_types() & (file.matrices.keys() | file.tied.keys())
     needs = functools.partial(need, file, sequences=sequences, batch=batch, repacked=kinds if repack else ())
-    caches: tuple[Cache, ...] = (cache,) if cache else ("f16", "q8_0")
     enough = target if context is not None else min(_SHORT_CONTEXT, target)
     found = {kind: _longest(functools.partial(needs, cache=kind), target, budget.size) for kind in caches}
     chosen = next((kind for kind in caches if found[kind] >= enough), caches[-1])

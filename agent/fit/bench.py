@@ -1,0 +1,158 @@
+"""How fast a model reads and writes here, measured as llama-bench does; and the way to compute in which it is fastest."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+
+from agent.children.launch import cause, run_module
+from agent.device.processor import Threads, choose_threads, ranges, read_cores
+from agent.errors import SprigError
+from agent.models.file import ModelFile
+from agent.models.memory import BATCH, Cache, MemoryBudget, flash_attention, plan_load
+from agent.models.tuned import Tuned
+
+PROMPT, GENERATE, REPEAT = 512, 128, 3  # llama-bench's own, but for the repeats
+_SECONDS = 3600.0
+_LITTLE_PROMPT, _LITTLE_GENERATE = 64, 16  # tokens that show which of two ways is faster
+_LEAST_SECONDS = 0.5  # of a run: a shorter one may fall between the turns of another program
+_BATCHES = (64, 128, 256, 512)
+_AS_GOOD = 0.97  # of the best speed: what a smaller number reaches is taken
+_NO_USE = 0.7  # of the best speed: once more threads fall below, still more are not tried
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a model is computed: threads and their cores, tokens at once, type of K and V, whether the weights are repacked."""
+
+    threads: Threads
+    batch: int
+    cache: Cache
+    repack: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """Tokens a second of each run, seconds to load, and bytes that the process then held."""
+
+    prefill: tuple[float, ...]
+    decode: tuple[float, ...]
+    load: float
+    resident: int
+
+    @property
+    def reads(self) -> float:
+        return statistics.fmean(self.prefill) if self.prefill else 0.0
+
+    @property
+    def writes(self) -> float:
+        return statistics.fmean(self.decode) if self.decode else 0.0
+
+
+def usual_way(
+    file: ModelFile,
+    *,
+    threads: int | None = None,
+    cache: str | None = None,
+    memory: int | None = None,
+    tuned: Tuned | None = None,
+) -> Way:
+    """How the agent computes this model when nothing else is said; what is given is taken. SprigError when it does not fit."""
+    if tuned is not None and threads is None:
+        chosen = Threads(tuned.decode, tuned.prefill, tuned.cores, "as `sprig bench --tune` found it")
+    else:
+        chosen = choose_threads(wanted=threads)
+    plan = plan_load(file, MemoryBudget.of(memory), context=min(1024, file.n_ctx_train), cache=cache)
+    return Way(chosen, tuned.batch if tuned is not None else BATCH, plan.cache, plan.repack)
+
+
+def bench(
+    file: ModelFile, way: Way, *, prompt: int = PROMPT, generate: int = GENERATE, repeat: int = REPEAT, least: float = 0.0
+) -> BenchResult:
+    """Measure how fast a model reads ``prompt`` tokens and writes ``generate``, each from an empty context, in a child process.
+
+    A run that takes less than ``least`` seconds is done again until they have passed.
+
+    SprigError in one line when llama.cpp refuses or dies.
+    """
+    context = {
+        "n_ctx": max(256, -(-max(prompt, generate) // 256) * 256), "n_seq": 1, "n_batch": way.batch, "cache": way.cache,
+        "flash": flash_attention(way.cache), "threads": way.threads.decode, "prefill_threads": way.threads.prefill,
+    }  # fmt: skip
+    job = {
+        "path": file.path, "repack": way.repack, "cores": way.threads.cores, "context": context,
+        "prompt": prompt, "generate": generate, "repeat": repeat, "least": least,
+    }  # fmt: skip
+    ended = run_module("agent.fit.bench_child", [], json.dumps(job).encode(), _SECONDS)
+    try:
+        said = json.loads(ended.output)
+    except ValueError:
+        raise SprigError(f"{file.name} could not be measured: {cause(ended.status) or 'llama.cpp ended'}") from None
+    if "failed" in said:
+        raise SprigError(f"{file.name} could not be measured: {said['failed']}")
+    return BenchResult(tuple(said["prefill"]), tuple(said["decode"]), said["load"], said["resident"])
+
+
+def tune(file: ModelFile, way: Way, on_step: Callable[[str], None]) -> Tuned:
+    """Find the threads, the cores and the batch with which this model is fastest here. Takes some tens of short runs.
+
+    The speed of each core is measured alone first: one that is slow, whatever the reason, keeps all the others waiting.
+
+    Args:
+        way: how it is computed now.
+        on_step: takes one line for each thing that was tried.
+    """
+
+    def tried(threads: Threads, batch: int, what: str, prompt: int = 0, generate: int = 0) -> float:
+        found = bench(
+            file, replace(way, threads=threads, batch=batch), prompt=prompt, generate=generate, repeat=1, least=_LEAST_SECONDS
+        )
+        rate = found.reads or found.writes
+        on_step(f"{what}: {rate:.1f} tokens/s")
+        return rate
+
+    cores = [core.number for core in read_cores()]
+    alone = {
+        core: tried(Threads(1, 1, (core,), ""), way.batch, f"writes on core {core} alone", generate=_LITTLE_GENERATE)
+        for core in cores
+    }
+    order = sorted(cores, key=lambda core: -alone[core])
+
+    def most(what: str, prompt: int, generate: int) -> int:
+        rates: dict[int, float] = {}
+        for count in _counts(len(order)):
+            chosen = tuple(sorted(order[:count]))
+            said = f"{what} on {ranges(chosen)}"
+            rates[count] = tried(Threads(count, count, chosen, ""), way.batch, said, prompt, generate)
+            if rates[count] < _NO_USE * max(rates.values()):
+                break
+        return _least(rates)
+
+    decode = most("writes", 0, _LITTLE_GENERATE) if len(cores) > 1 else 1
+    prefill = most("reads", _LITTLE_PROMPT, 0) if len(cores) > 1 else 1
+    count = max(decode, prefill)
+    held = tuple(sorted(order[:count])) if count < len(cores) else ()
+    threads = Threads(decode, prefill, held, "")
+    batches = {n: tried(threads, n, f"reads {n} at once", prompt=max(_BATCHES)) for n in _BATCHES}
+    return Tuned(decode, prefill, held, _least(batches))
+
+
+def _counts(most: int) -> Iterable[int]:
+    """Numbers of threads worth a try: each up to eight, then every other one."""
+    return [n for n in range(1, most + 1) if n <= 8 or n % 2 == 0 or n == most]
+
+
+def _least(rates: dict[int, float]) -> int:
+    """The smallest number that is as good as the best one."""
+    return min(n for n, rate in rates.items() if rate >= _AS_GOOD * max(rates.values()))
+
+
+def to_dict(file: ModelFile, way: Way, found: BenchResult) -> dict[str, object]:
+    """For a script: the model, the way, and what was measured."""
+    return {
+        "model": file.path, "name": file.name, "type": file.type, "size": file.size,
+        "way": {**asdict(way), "threads": {k: v for k, v in asdict(way.threads).items() if k != "why"}},
+        "prefill": list(found.prefill), "decode": list(found.decode), "load": found.load, "resident": found.resident,
+    }  # fmt: skip

@@ -1,0 +1,71 @@
+"""The child process of agent.fit.bench: one model, one way to compute, the seconds of each run.
+
+Reads a JSON object from standard input and writes one to standard output: {"prefill": [tokens/s ...], "decode": [...], "load": s,
+"resident": bytes}, or {"failed": why}. Everything that llama.cpp prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import sys
+import time
+from typing import Any
+
+from agent.engine.llama import Context, ContextSettings, LlamaModel
+from agent.engine.worker import resident
+from agent.errors import SprigError
+
+
+def _measure(job: dict[str, Any]) -> dict[str, Any]:
+    start = time.monotonic()
+    model = LlamaModel(job["path"], repack=job["repack"])
+    context = Context(model, ContextSettings(**job["context"]))
+    load = time.monotonic() - start
+    draw = random.Random(1)
+    tokens = [draw.randrange(model.n_vocab) for _ in range(max(job["prompt"], job["generate"], 1))]
+    rates: dict[str, list[float]] = {"prefill": [], "decode": []}
+    for turn in range(job["repeat"] + 1):  # the first one only wakes everything up
+        for what, count, at_once in (("prefill", job["prompt"], context.settings.n_batch), ("decode", job["generate"], 1)):
+            if count:
+                done, seconds = 0, 0.0
+                while not done or (turn and seconds < job["least"]):
+                    seconds += _run(context, tokens[:count] if turn else tokens[:8], at_once)
+                    done += count
+                rates[what] += [done / seconds] if turn else []
+    return {**rates, "load": load, "resident": resident()}
+
+
+def _run(context: Context, tokens: list[int], at_once: int) -> float:
+    """Seconds to compute tokens from the start, so many at once."""
+    context.remove(0, 0)
+    start = time.monotonic()
+    for at in range(0, len(tokens), at_once):
+        context.clear_batch()
+        part = tokens[at : at + at_once]
+        for i, token in enumerate(part):
+            context.add(token, at + i, 0, logits=i == len(part) - 1)
+        if status := context.decode():
+            raise SprigError(f"llama.cpp ended a batch with status {status}")
+    return time.monotonic() - start
+
+
+def main() -> None:
+    job = json.load(sys.stdin)
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    if job["cores"]:
+        with contextlib.suppress(OSError, AttributeError):
+            os.sched_setaffinity(0, job["cores"])  # ggml's threads inherit it
+    try:
+        found = _measure(job)
+    except Exception as e:
+        found = {"failed": " ".join(str(e).split()) or type(e).__name__}
+    json.dump(found, out)
+    out.close()
+
+
+if __name__ == "__main__":
+    main()
