@@ -83,7 +83,7 @@ def choose_threads(
         pinned = numbers if mixed and wanted <= len(big) else ()
         return Threads(wanted, wanted, pinned, f"{_count(wanted, 'thread')} as asked; {said}")
     # Memory is what limits the writing of tokens: a second thread of one physical core adds nothing there.
-    decode, prefill = sum(core.thread == 0 for core in big), len(big)
+    decode, prefill = max(1, sum(core.thread == 0 for core in big)), len(big)
     if decode < prefill:
         said += f", {decode} of them physical"
     if mixed and decode >= 4 and (is_android() if phone is None else phone):
