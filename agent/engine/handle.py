@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from agent.device.processor import Threads, choose_threads
+from agent.device.processor import choose_threads
 from agent.engine.connection import Request, WorkerConnection
 from agent.engine.sampling import Sampling
 from agent.errors import EngineError, SprigError
@@ -123,10 +123,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
             )  # fmt: skip
             self.need = plan.need
             log.info("%s; planned: %s", budget.words, plan.words)
-            if tuned:
-                self.threads = Threads(tuned.decode, tuned.prefill, tuned.cores, "as sprig bench --tune found it")
-            else:
-                self.threads = choose_threads(wanted=threads, spare=nice > 0)
+            self.threads = tuned.threads if tuned else choose_threads(wanted=threads, spare=nice > 0)
             log.info("threads: %d to write, %d to read; %s", self.threads.decode, self.threads.prefill, self.threads.why)
             self._load_message: dict[str, Any] = {
                 "op": "load", "path": str(path), "repack": plan.repack, "cores": self.threads.cores,

@@ -60,12 +60,11 @@ def usual_way(
     tuned: Tuned | None = None,
 ) -> Way:
     """How the agent computes this model when nothing else is said; what is given is taken. SprigError when it does not fit."""
-    if tuned is not None and threads is None:
-        chosen = Threads(tuned.decode, tuned.prefill, tuned.cores, "as `sprig bench --tune` found it")
-    else:
-        chosen = choose_threads(wanted=threads)
-    plan = plan_load(file, MemoryBudget.of(memory), context=min(1024, file.n_ctx_train), cache=cache)
-    return Way(chosen, tuned.batch if tuned is not None else BATCH, plan.cache, plan.repack)
+    if threads is not None:
+        tuned = None  # as the engine does: what is said comes first
+    batch = tuned.batch if tuned else BATCH
+    plan = plan_load(file, MemoryBudget.of(memory), cache=cache, batch=batch)
+    return Way(tuned.threads if tuned else choose_threads(wanted=threads), batch, plan.cache, plan.repack)
 
 
 def bench(

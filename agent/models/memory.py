@@ -175,10 +175,9 @@ def plan_load(
             raise ContextTooLarge(f"{said}a context of {best} would fit: context={best} or -c {best}")
         raise SprigError(f"{said}take a smaller model or quantization, or close other programs")
     if repack is None:
-        packed = need(file, context=best, cache=chosen, sequences=sequences, batch=batch, repacked=kinds)
+        packed = needs(context=best, cache=chosen, repacked=kinds)
         repack = bool(kinds) and packed.total * _MARGIN <= budget.size
-        return LoadPlan(best, chosen, repack, packed if repack else needs(context=best, cache=chosen))
-    return LoadPlan(best, chosen, repack, needs(context=best, cache=chosen))
+    return LoadPlan(best, chosen, repack, needs(context=best, cache=chosen, repacked=kinds if repack else ()))
 
 
 def _longest(needs: functools.partial[Need], target: int, available: int) -> int:

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from agent.device.processor import read_cores
+from agent.device.processor import Threads, read_cores
 from agent.errors import SprigError
 from agent.files import atomic_write
 from agent.home import home
@@ -29,6 +29,10 @@ class Tuned:
     prefill: int
     cores: tuple[int, ...]
     batch: int
+
+    @property
+    def threads(self) -> Threads:
+        return Threads(self.decode, self.prefill, self.cores, "as sprig bench --tune found it")
 
 
 def _place(identity: str) -> Path:
