@@ -403,6 +403,6 @@ async def test_a_fault_of_ours_is_one_line_and_no_traceback(capsys: pytest.Captu
     with contextlib.suppress(ZeroDivisionError):  # which the test's frame raises again
         async with chatting() as (app, pilot):
             app.call_later(lambda: 1 / 0)
-            await until(pilot, lambda: app._exit)
+            await until(pilot, lambda: app.fault)
     assert isinstance(app.fault, ZeroDivisionError)
     assert capsys.readouterr().err == ""
