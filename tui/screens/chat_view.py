@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from agent.text import display
 from tui.talk.setup import Setup
 from tui.terminal.compositor import RowCompositor
 from tui.widgets.conversation import Conversation
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.prompt.prompt import Prompt
 from tui.widgets.status_line import StatusLine
 from tui.widgets.welcome import Welcome
@@ -88,7 +89,7 @@ class ChatView(Screen[None]):
             with Vertical(id="bottom"):
                 yield Prompt(commands=self.sprig.commands, root=self.sprig.root)
         yield StatusLine()
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one("#queue").display = False
