@@ -9,6 +9,7 @@ import typer
 
 from agent.cli import console
 from agent.cli.options import SETTINGS, Cache, Json, Memory, Threads, Verbose
+from agent.errors import SprigError
 from agent.files import human_size
 from agent.text import display
 
@@ -24,12 +25,16 @@ def bench(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="GGUF file, name in the store, or demo.")],
     prompt: Annotated[int, typer.Option("-p", "--prompt", min=0, max=65536, metavar="N", help="Tokens to read.")] = 512,
     generate: Annotated[int, typer.Option("-n", "--generate", min=0, max=65536, metavar="N", help="Tokens to write.")] = 128,
+    depth: Annotated[
+        int, typer.Option("-d", "--depth", min=0, max=65536, metavar="N", help="Tokens that are in the cache before each run.")
+    ] = 0,
     repeat: Annotated[int, typer.Option("-r", "--repeat", min=1, max=1000, metavar="N", help="Times to measure each.")] = 3,
     threads: Threads = None,
     cache: Cache = None,
     memory: Memory = None,
     tune: Annotated[
-        bool, typer.Option("--tune", help="Find the fastest threads, cores and batch, and use them for this model from now on.")
+        bool,
+        typer.Option("--tune", help="Find the fastest threads, cores, batch and cache, and use them for this model from now on."),
     ] = False,
     forget: Annotated[bool, typer.Option("--forget", help="Forget what --tune found for this model, then measure.")] = False,
     json: Json = False,
@@ -45,14 +50,20 @@ def bench(
         from agent.models.tuned import forget_tuned, recall_tuned, remember_tuned
 
         file = read_model(find_model(model))
+        if depth + max(prompt, generate) > file.n_ctx_train:
+            raise SprigError(
+                f"{display(file.name)} was trained for {file.n_ctx_train} tokens of context: take fewer with -p, -n or -d"
+            )
+        if not (prompt or generate or tune or forget):
+            raise SprigError("there is nothing to measure: -p or -n must be more than 0")
         if forget:
             forget_tuned(file.identity)
         if tune:
             way = usual_way(file, threads=threads, cache=cache, memory=memory)
             remember_tuned(file.identity, find_best(file, way, out.say))
         way = usual_way(file, threads=threads, cache=cache, memory=memory, tuned=recall_tuned(file.identity))
-        found = measure(file, way, prompt=prompt, generate=generate, repeat=repeat)
-        lines = [_title(file, way)]
+        found = measure(file, way, prompt=prompt, generate=generate, repeat=repeat, depth=depth)
+        lines = [_title(file, way) + (f"; after {depth} tokens" if depth else "")]
         for what, count, rates in (("reads", prompt, found.prefill), ("writes", generate, found.decode)):
             if rates:
                 spread = f" ± {statistics.stdev(rates):.1f}" if len(rates) > 1 else ""

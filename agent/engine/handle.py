@@ -118,6 +118,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
             tuned = recall_tuned(self.file.identity) if threads is None else None
             batch = batch or (tuned.batch if tuned else BATCH)
             budget = MemoryBudget.of(memory)
+            cache = cache or (tuned.cache if tuned else None)
             plan = plan_load(
                 self.file, budget, context=context, cache=cache, repack=repack, sequences=conversations, batch=batch
             )  # fmt: skip

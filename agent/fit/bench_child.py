@@ -26,30 +26,37 @@ def _measure(job: dict[str, Any]) -> dict[str, Any]:
     load = time.monotonic() - start
     draw = random.Random(1)
     tokens = [draw.randrange(model.n_vocab) for _ in range(max(job["prompt"], job["generate"], 1))]
+    before = [draw.randrange(model.n_vocab) for _ in range(job["depth"])]
     rates: dict[str, list[float]] = {"prefill": [], "decode": []}
     for turn in range(job["repeat"] + 1):  # the first one only wakes everything up
         for what, count, at_once in (("prefill", job["prompt"], context.settings.n_batch), ("decode", job["generate"], 1)):
             if count:
                 done, seconds = 0, 0.0
                 while not done or (turn and seconds < job["least"]):
-                    seconds += _run(context, tokens[:count] if turn else tokens[:8], at_once)
+                    seconds += _run(context, before, tokens[:count] if turn else tokens[:8], at_once)
                     done += count
                 rates[what] += [done / seconds] if turn else []
     return {**rates, "load": load, "resident": resident()}
 
 
-def _run(context: Context, tokens: list[int], at_once: int) -> float:
-    """Seconds to compute tokens from the start, so many at once."""
-    context.remove(0, 0)
+def _run(context: Context, before: list[int], tokens: list[int], at_once: int) -> float:
+    """Seconds to compute tokens after others, so many at once."""
+    if context.position_max(0) < len(before) or not context.remove(0, len(before)):
+        context.remove(0, 0)
+        _compute(context, before, 0, context.settings.n_batch)
     start = time.monotonic()
+    _compute(context, tokens, len(before), at_once)
+    return time.monotonic() - start
+
+
+def _compute(context: Context, tokens: list[int], first: int, at_once: int) -> None:
     for at in range(0, len(tokens), at_once):
         context.clear_batch()
         part = tokens[at : at + at_once]
         for i, token in enumerate(part):
-            context.add(token, at + i, 0, logits=i == len(part) - 1)
+            context.add(token, first + at + i, 0, logits=i == len(part) - 1)
         if status := context.decode():
             raise SprigError(f"llama.cpp ended a batch with status {status}")
-    return time.monotonic() - start
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from agent.device.processor import Threads, read_cores
 from agent.errors import SprigError
 from agent.files import atomic_write
 from agent.home import home
+from agent.models.memory import Cache
 
 _MOST_BYTES = 1 << 16
 
@@ -23,12 +24,14 @@ class Tuned:
         decode, prefill: threads for one token at a time, and for a prompt.
         cores: those to stay on; empty for all.
         batch: tokens computed at once.
+        cache: type of K and V; None where memory decides.
     """
 
     decode: int
     prefill: int
     cores: tuple[int, ...]
     batch: int
+    cache: Cache | None = None
 
     @property
     def threads(self) -> Threads:
@@ -46,7 +49,9 @@ def recall_tuned(identity: str) -> Tuned | None:
     try:
         with _place(identity).open("rb") as f:
             data = json.loads(f.read(_MOST_BYTES))
-        found = Tuned(int(data["decode"]), int(data["prefill"]), tuple(int(core) for core in data["cores"]), int(data["batch"]))
+        cores = tuple(int(core) for core in data["cores"])
+        cache: Cache | None = "q8_0" if data.get("cache") == "q8_0" else None
+        found = Tuned(int(data["decode"]), int(data["prefill"]), cores, int(data["batch"]), cache)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     right = 1 <= found.decode <= 1024 and 1 <= found.prefill <= 1024 and 8 <= found.batch <= 4096

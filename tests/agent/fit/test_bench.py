@@ -38,6 +38,9 @@ def test_reading_and_writing_are_measured(file: ModelFile) -> None:
     assert min(*found.prefill, *found.decode) > 0
     assert found.reads > found.writes, "many at once are quicker than one after another"
     assert found.resident > 10_000_000
+    deep = bench(file, way, prompt=0, generate=8, repeat=2, depth=200)
+    assert len(deep.decode) == 2
+    assert deep.resident >= found.resident // 2
     only_reads = bench(file, way, prompt=32, generate=0, repeat=1)
     assert (only_reads.decode, only_reads.writes) == ((), 0.0)
 
@@ -59,6 +62,8 @@ def test_the_command_says_it_to_a_person_and_to_a_script(file: ModelFile, home: 
         "f16",
     )
     assert "there is no" in one_line(sprig("bench", "nothing.gguf", home=home))
+    assert "trained for" in one_line(sprig("bench", file.path, "-d", "60000", home=home))
+    assert "nothing to measure" in one_line(sprig("bench", file.path, "-p", "0", "-n", "0", home=home))
     assert "the cache can be f16 or q8_0" in one_line(sprig(*few, "--cache", "q4", home=home))
 
 
@@ -71,12 +76,14 @@ def test_a_model_that_kills_llama_cpp_is_one_line(file: ModelFile, tmp_path: Pat
 
 
 def test_what_was_tuned_is_how_the_agent_computes_from_then_on(file: ModelFile) -> None:
-    remember_tuned(file.identity, Tuned(1, 2, (CORES[-1],), 64))
-    assert recall_tuned(file.identity) == Tuned(1, 2, (CORES[-1],), 64)
+    remember_tuned(file.identity, Tuned(1, 2, (CORES[-1],), 64, "q8_0"))
+    assert recall_tuned(file.identity) == Tuned(1, 2, (CORES[-1],), 64, "q8_0")
     assert usual_way(file, tuned=recall_tuned(file.identity)).batch == 64
     with Engine(Path(file.path), context=512) as engine:
         assert engine.threads == Threads(1, 2, (CORES[-1],), "as sprig bench --tune found it")
-        assert engine._load_message["context"]["n_batch"] == 64
+        assert (engine._load_message["context"]["n_batch"], engine._load_message["context"]["cache"]) == (64, "q8_0")
+    with Engine(Path(file.path), context=512, cache="f16") as engine:
+        assert engine._load_message["context"]["cache"] == "f16"
     with Engine(Path(file.path), context=512, threads=1, batch=32) as engine:  # what is said comes first
         assert (engine.threads.prefill, engine._load_message["context"]["n_batch"]) == (1, 32)
 
@@ -99,7 +106,7 @@ def test_the_smallest_number_that_is_as_good_is_taken() -> None:
 def loaded_core() -> Iterator[int]:
     """The first core, on which other programs compute, so that it is slow: it stands in for a little one."""
     loop = f"import os; os.sched_setaffinity(0, {{{CORES[0]}}})\nwhile True: pass"
-    busy = [subprocess.Popen([sys.executable, "-c", loop]) for _ in range(8)]
+    busy = [subprocess.Popen([sys.executable, "-c", loop]) for _ in range(24)]  # more than run on the other cores
     time.sleep(0.5)
     yield CORES[0]
     for one in busy:
@@ -115,3 +122,6 @@ def test_tuning_avoids_a_core_that_is_slow(file: ModelFile, loaded_core: int) ->
     assert 1 <= found.decode <= len(CORES) - 1
     assert found.batch in (64, 128, 256, 512)
     assert any(line.startswith(f"writes on core {loaded_core} alone: ") for line in said)
+    assert [line.rpartition(": ")[0] for line in said[-2:]] == [
+        f"writes after 512 tokens, cache in {cache}" for cache in ("f16", "q8_0")
+    ]
