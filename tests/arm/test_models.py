@@ -28,7 +28,7 @@ NEAR = 0.5  # of log-probabilities on the two processors
 LIBRARIES = {
     "cortex-a72": "libggml-cpu-armv8.0_1.so",
     "cortex-a76": "libggml-cpu-armv8.2_2.so",
-    "i8mm": "libggml-cpu-armv8.6_1.so",
+    "i8mm": "libggml-cpu-armv8.6_0.so",
 }
 RUNS = [("cortex-a72", "Q4_0"), ("cortex-a76", "Q4_0"), ("i8mm", "Q4_0"), ("cortex-a76", "Q8_0"), ("cortex-a76", "Q4_K_M")]
 
