@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,10 @@ def near(found: Any) -> None:
 def test_models_of_other_shapes_take_what_was_planned(processor: str, tmp_path: Path) -> None:
     """Tied and untied, of types that ARM repacks and x86 does not, without and with packed kernels."""
     loads = []
-    for shape, quantization in (("tied", "Q4_0"), ("tied", "Q8_0"), ("untied", "Q4_0"), ("untied", "Q4_K_M")):
+    for shape, quantization in itertools.product(SHAPES, ("Q4_0", "Q8_0", "Q4_K_M")):
+        if quantization == "Q4_K_M" and SHAPES[shape].width % 256:
+            continue  # its rows are no whole number of blocks
         path = packed_model(tmp_path / f"{shape}-{quantization}", SHAPES[shape], quantization)
-        loads += [
-            {"path": str(path), "context": n, "cache": cache} for n, cache in ((1024, "f16"), (8192, "f16"), (8192, "q8_0"))
-        ]
+        loads += [{"path": str(path), "context": n, "cache": cache} for n, cache in ((1024, "f16"), (8192, "q8_0"))]
     for found in answer(processor, "-m", "tests.arm.read_model", json.dumps(["memory", loads]), home=tmp_path):
         near(found)
