@@ -14,7 +14,7 @@ from tests.arm.emulation import PARTS, answer, needs_llama, needs_python, python
 from tests.fixtures.chat_ggufs import chat_model
 from tests.fixtures.shared import shared
 
-pytestmark = [pytest.mark.arm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.arm, pytest.mark.timeout(1200)]
 
 # What each has that ggml asks about, and what its library uses of that.
 PROCESSORS = {

@@ -15,7 +15,7 @@ from tests.fixtures import smollm2
 from tests.fixtures.packed_models import SHAPES, packed_model
 from tests.fixtures.shared import shared
 
-pytestmark = [pytest.mark.arm, pytest.mark.timeout(600), needs_llama]
+pytestmark = [pytest.mark.arm, pytest.mark.timeout(1200), needs_llama]
 
 # Prompts whose continuation is clear: the second best token is far behind, so that rounding does not choose.
 CAT = "The cat sat on the mat, and the dog lay down beside the fire."
@@ -25,7 +25,8 @@ PROMPTS = {
     "Q4_K_M": "1, 2, 3, 4, 5, 6, 7,",
 }
 CLEAR = 1.5  # difference of the two best logits
-NEAR = 0.5  # of log-probabilities on the two processors
+# How far log-probabilities on the two processors may be apart: of the token that is written, and of all of the likeliest.
+NEAR_BEST, NEAR = 0.1, 1.0
 LIBRARIES = {
     "cortex-a72": "libggml-cpu-armv8.0_1.so",
     "cortex-a76": "libggml-cpu-armv8.2_2.so",
@@ -59,10 +60,11 @@ def test_sixteen_tokens_are_those_of_this_machine(processor: str, quantization: 
     assert there["machine"] == "aarch64"
     assert there["tokens"] == here["tokens"]
     assert len(there["tokens"]) == 16
-    for mine, theirs in zip(here["steps"], there["steps"], strict=True):
-        both = mine.keys() & theirs.keys()
-        assert len(both) >= len(mine) // 2
-        assert max(abs(mine[token] - theirs[token]) for token in both) < NEAR
+    for token, mine, theirs in zip(map(str, here["tokens"]), here["steps"], there["steps"], strict=True):
+        apart = {one: abs(mine[one] - theirs[one]) for one in mine.keys() & theirs.keys()}
+        assert len(apart) >= len(mine) - 4  # the last of the likeliest change places
+        assert apart[token] < NEAR_BEST
+        assert max(apart.values()) < NEAR
 
 
 @pytest.mark.parametrize(("processor", "quantization"), RUNS)
