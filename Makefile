@@ -1,6 +1,6 @@
 # `make` tells what there is. Everything happens in .venv, which is built when it is needed and kept while pyproject.toml stays the same.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo chat quantize ask screenshots test fast coverage test-pythons lint bench clean
+.PHONY: help setup demo chat quantize ask screenshots test fast coverage test-pythons test-arm lint bench clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -14,7 +14,7 @@ TESTS ?= tests
 WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 PYTEST := python -m pytest -n $(WORKERS) --dist worksteal
 KIND   ?= dev# of environment; `test` is one without torch, for .ci/pythons
-QUICK  := not real and not browser and not slow and not screen
+QUICK  := not real and not browser and not slow and not screen and not arm
 DEMO_MODEL := .demo/SmolLM2-135M-Instruct-Q8_0.gguf
 
 help: ## this list
@@ -47,6 +47,10 @@ coverage: $(VENV)/.dev ## all tests, and which lines none of them runs; pages in
 
 test-pythons: ## make fast on every Python from 3.11 to 3.14 that is found, each in a .venv-3.x of its own
 	@bash .ci/pythons
+
+test-arm: $(VENV)/.$(KIND) ## the agent on emulated ARM processors, with the llama.cpp of `make wheels` [PARTS=python: without it]
+	@$(LOCK) bash .ci/arm $(VENV) $${PARTS:-}
+	@$(BIN)/$(PYTEST) --durations=15 -m arm tests/arm
 
 lint: $(VENV)/.dev ## ruff (rules and format) and mypy --strict
 	@$(BIN)/ruff check .
@@ -81,7 +85,7 @@ clean: ## remove what the demo made; .venv stays
 unexport PYTHONDONTWRITEBYTECODE
 
 # Make exports these to the recipes, where the shell quotes them: a path may hold any character.
-export MODEL QUANT OUT Q
+export MODEL QUANT OUT Q PARTS
 
 # One setup at a time in one checkout, where the system has flock.
 LOCK := $(shell command -v flock >/dev/null && echo "flock .setup.lock")

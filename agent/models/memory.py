@@ -22,6 +22,7 @@ CONVERSATIONS, BATCH = 4, 256  # an engine's own, where it is not told
 USUAL_CONTEXT = 8192  # where nothing is asked for: enough for an agent, and a cache that a board can hold
 _SHORT_CONTEXT = 4096  # what is shorter is no room for an agent: better a quantized cache
 _CACHES: tuple[Cache, ...] = ("f16", "q8_0")
+_PACKED_ROWS = 4  # that ggml takes together, or 8; it repacks no matrix with a row left over, as that of Granite's 49155 words
 _BYTES = {"f16": 2.0, "q8_0": 1.0625}
 _PROCESS = 30_000_000  # Python and llama.cpp in the child
 _MARGIN = 1.05  # how far the estimate may be off
@@ -122,7 +123,7 @@ def need(file: ModelFile, *, context: int, sequences: int, batch: int, cache: Ca
     else:
         compute = max(wide, 4 * batch * (file.n_head * context + 11 * file.n_embd // 2)) + 4 * batch * context
     logits = 4 * sequences * file.n_vocab
-    again = sum(size for kind, size in file.tied.items() if kind in repacked)
+    again = sum(size for kind, size in file.tied.items() if kind in repacked and file.n_vocab % _PACKED_ROWS == 0)
     return Need(file.weights + again, kv, compute + logits)
 
 

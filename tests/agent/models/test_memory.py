@@ -20,6 +20,7 @@ from pipeline import quantize
 from tests.fixtures.fake_engine import model_file
 from tests.fixtures.generated import runs
 from tests.fixtures.ggml_buffers import ggml_buffers
+from tests.fixtures.packed_models import SHAPES, packed_model
 from tests.fixtures.random_llama import LlamaShape, write_checkpoint
 
 CACHES: tuple[Cache, ...] = ("f16", "q8_0")
@@ -145,18 +146,9 @@ def test_what_is_said_is_what_is_taken(
     assert end.resident == pytest.approx(engine.need.total, rel=0.25)
 
 
-SHAPES = {"tied": LlamaShape(576, 1536, 3, 9, 3, 16384, tied=True), "untied": LlamaShape(512, 1536, 3, 8, 2, 8192)}
-
-
 @pytest.fixture(scope="module", params=SHAPES)
 def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose weights are all of types that this processor repacks, and its embedding too."""
-    folder = tmp_path_factory.mktemp("packed")
-    write_checkpoint(folder / "checkpoint", SHAPES[request.param])
-    config = folder / "checkpoint" / "config.json"
-    config.write_text(config.read_text().replace('"max_position_embeddings": 512', '"max_position_embeddings": 8192'))
-    tensor_types = [("token_embd", "Q4_0"), ("output", "Q4_0")]
-    return quantize(str(folder / "checkpoint"), "Q4_0", folder / "m.gguf", tensor_types=tensor_types).path
+    return packed_model(tmp_path_factory.mktemp("packed"), SHAPES[request.param])
 
 
 @pytest.mark.parametrize("context", [1024, 8192])
