@@ -1,0 +1,55 @@
+"""`sprig deploy`, thin: arguments in, a call, the result for a person or a script."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent.cli import console
+from agent.cli.options import SETTINGS, Json, Verbose
+from agent.files import human_size
+from agent.text import display
+
+if TYPE_CHECKING:
+    from pipeline.deploy.deploy import Deployed
+
+deploy_app = typer.Typer(**SETTINGS)
+
+
+@deploy_app.command()
+def deploy(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="GGUF file, name in the store, or demo.")],
+    host: Annotated[
+        str | None, typer.Argument(metavar="[USER@]HOST", help="What `ssh` takes; port and key are for its own configuration.")
+    ] = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Bring a model to a device: sent, checked and tried there, and only then given its name."""
+    with console.command(json=json, verbose=verbose) as out:
+        from agent.models.store import find_model
+        from pipeline.cli.progress import Bars
+        from pipeline.deploy.deploy import deploy as run
+
+        with Bars() as bars:
+            result = run(find_model(model), host, on_progress=bars.show, say=out.say)
+        out.result(result.to_dict(), _summary(result))
+
+
+def _summary(result: Deployed) -> str:
+    sent = f"{human_size(result.sent)} sent" if result.sent else "there already"
+    rows = [
+        ("model", f"{display(result.host)}:{display(result.path)}"),
+        ("size", f"{human_size(result.size)}, {sent}; its SHA-256 was checked there"),
+        ("old one", "replaced" if result.replaced else ""),
+    ]
+    if result.trial is not None:
+        t = result.trial
+        rows += [
+            ("answer", display(" ".join(t.answer.split()))),
+            ("speed", f"reads {t.reads:.1f}, writes {t.writes:.1f} tokens/s; {human_size(t.memory)} of memory"),
+        ]
+    else:
+        rows += [("not tried", result.untried)]
+    return "\n".join(f"{label:<11}{text}" for label, text in rows if text)

@@ -1,0 +1,115 @@
+# What `sprig deploy` runs on a device: sh -c "$(this file)" sprig MARK STEP ARGUMENT...
+# It needs a POSIX shell, cat, ls, mkdir, mv, rm, rmdir, sha256sum and sleep: any busybox, toybox or coreutils has them.
+# Every line of an answer begins with MARK, so that nothing that a login script prints can be taken for one.
+set -fu
+LC_ALL=C
+export LC_ALL
+mark=$1 step=$2
+shift 2
+
+say() { printf '%s %s\n' "$mark" "$*"; }
+size() { # of a file; wc -c would read all of it
+  file=$(ls -dln "$1") && set -- $file && printf '%s' "$5"
+}
+hash() { sha256sum <"$1" | { read -r sum _ && printf '%s' "$sum"; }; }
+mine() { # whether the lock is still that of this run
+  { read -r owner <"$1/lock/owner"; } 2>/dev/null && [ "$owner" = "$mark" ] || {
+    say lost
+    exit 3
+  }
+}
+to_disk() { sync "$1" 2>/dev/null || sync 2>/dev/null || :; }
+
+# take FOLDER SECONDS: one run at a time works in a folder. Its holder writes a beat every second, and the part; who has written
+# neither for so many seconds is gone: its process died, its machine, or the network between.
+take() {
+  waited=0
+  until mkdir "$1/lock" 2>/dev/null; do
+    [ -d "$1/lock" ] || mkdir "$1/lock" || return
+    [ "$waited" -gt 0 ] || : >"$1/lock/seen" || return
+    for file in "$1/lock/beat" "$1/$name"; do
+      if [ "$file" -nt "$1/lock/seen" ]; then
+        say busy
+        exit 3
+      fi
+    done
+    [ "$waited" -lt "$2" ] || rm -rf "$1/lock"
+    waited=$((waited + 1))
+    sleep 1
+  done
+  printf '%s\n' "$mark" >"$1/lock/owner"
+}
+let_go() {
+  if { read -r owner <"$1/lock/owner"; } 2>/dev/null && [ "$owner" = "$mark" ]; then rm -rf "$1/lock"; fi
+  rmdir "$1" 2>/dev/null # only when no part lies there
+}
+
+find_sprig() {
+  for program in "$1/venv/bin/sprig" "$(command -v sprig)" "$HOME/.local/bin/sprig"; do
+    if [ -n "$program" ] && [ -x "$program" ]; then
+      say sprig "$program"
+      return
+    fi
+  done
+}
+
+case $step in
+hold) # NAME SECONDS: tell how things are, and hold the lock until standard input ends
+  name=$1
+  for tool in cat ls mkdir mv rm rmdir sha256sum sleep; do
+    command -v "$tool" >/dev/null 2>&1 || {
+      say lacks "$tool"
+      exit 3
+    }
+  done
+  home=${SPRIG_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/sprig}
+  work=$home/models/.$name.deploy
+  mkdir -p "$work" && take "$work" "$2" || exit 3
+  trap 'let_go "$work"' EXIT
+  trap 'exit 3' HUP INT PIPE TERM
+  say home "$home"
+  say machine "$(uname -m 2>/dev/null)"
+  say user "$(id -u 2>/dev/null)"
+  df -Pk "$work" 2>/dev/null | { read -r _ && read -r _ _ _ free _ && say free "$free"; }
+  find_sprig "$home"
+  say ready
+  while read -r _; do : >"$work/lock/beat"; done
+  ;;
+look) # FOLDER NAME PLACE SIZE: what is there of it
+  if [ -f "$3" ]; then
+    say old
+    [ "$(size "$3")" != "$4" ] || say same "$(hash "$3")"
+  fi
+  if [ -f "$1/$2" ]; then say part "$(size "$1/$2")" "$(hash "$1/$2")"; fi
+  ;;
+anew) # FOLDER NAME: write standard input into the part
+  mine "$1"
+  cat >"$1/$2" || exit 3
+  ;;
+append) # FOLDER NAME: write standard input behind the part
+  mine "$1"
+  cat >>"$1/$2" || exit 3
+  ;;
+hash) # FOLDER NAME
+  to_disk "$1/$2"
+  say hash "$(size "$1/$2")" "$(hash "$1/$2")"
+  ;;
+drop) # FOLDER NAME
+  mine "$1"
+  rm -f "$1/$2"
+  ;;
+try) # FOLDER SPRIG FILE QUESTION: load it and let it answer, with no tool, and without the settings of whoever lives there
+  : >"$1/lock/settings.toml" || exit 3
+  status=0
+  "$2" ask --json --settings "$1/lock/settings.toml" --tool none --temperature 0 --max-tokens 32 -m "$3" -- "$4" </dev/null || status=$?
+  printf '\n'
+  say status "$status"
+  ;;
+switch) # FOLDER NAME PLACE
+  mine "$1"
+  mv -f "$1/$2" "$3" || exit 3
+  to_disk "$3"
+  ;;
+*) exit 3 ;;
+esac
+say done
