@@ -148,6 +148,7 @@ def _send(source: Source, part: Part, device: Device, say: Callable[[str], None]
         )
     try:
         device.step("append" if good else "anew", device.work, device.name, stdin=source.rest())
+        source.arrived()
         say(f"Checking it on {device.shown}")
         found = device.step("hash", device.work, device.name, seconds=_hashing(source.size), done="hash").said["hash"]
     except ConnectionLostError as e:

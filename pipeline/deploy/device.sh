@@ -1,5 +1,5 @@
 # What `sprig deploy` runs on a device: sh -c "$(this file)" sprig MARK STEP ARGUMENT...
-# It needs a POSIX shell, cat, ls, mkdir, mv, rm, rmdir, sha256sum and sleep: any busybox, toybox or coreutils has them.
+# It needs a POSIX shell, cat, ls, mkdir, mv, printf, rm, rmdir, sha256sum and sleep: any busybox, toybox or coreutils has them.
 # Every line of an answer begins with MARK, so that nothing that a login script prints can be taken for one.
 set -fu
 LC_ALL=C
@@ -56,7 +56,7 @@ find_sprig() {
 case $step in
 hold) # NAME SECONDS: tell how things are, and hold the lock until standard input ends
   name=$1
-  for tool in cat ls mkdir mv rm rmdir sha256sum sleep; do
+  for tool in cat ls mkdir mv printf rm rmdir sha256sum sleep; do
     command -v "$tool" >/dev/null 2>&1 || {
       say lacks "$tool"
       exit 3

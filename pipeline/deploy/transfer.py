@@ -77,6 +77,10 @@ class Source:
         if (now.st_size, now.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
             raise OutputError(f"{self._path} was changed while it was sent; run it again")
 
+    def arrived(self) -> None:
+        """All of it is at the other end."""
+        self._on_progress(Transfer("send", self.size, self.size))
+
     @property
     def sha256(self) -> str:
         """Of what is sent, in hexadecimal."""
@@ -91,4 +95,5 @@ class Source:
                 raise OutputError(f"{self._path} became shorter while it was read; run it again")
             yield piece
             done += len(piece)
-            self._on_progress(Transfer(stage, begin + done, total))
+            if stage == "check" or done < count:  # what was sent to the end has not arrived for that
+                self._on_progress(Transfer(stage, begin + done, total))

@@ -19,7 +19,7 @@ import pytest
 from agent.errors import SprigError
 from pipeline.deploy.deploy import Deployed, deploy
 from pipeline.deploy.device import ConnectionLostError, DeviceError, word
-from tests.fixtures.board import Board, Line
+from tests.fixtures.board import Board, Line, unpacked
 from tests.fixtures.command import one_line, only_json, sprig
 from tests.fixtures.paths import ROOT
 
@@ -210,14 +210,44 @@ def test_a_sprig_there_that_says_nonsense_is_no_test(board: Board, old: Path, mo
     assert old.read_bytes() == OLD
 
 
+TOOLBOX = ("sh", "cat", "ls", "mkdir", "mv", "printf", "rm", "rmdir", "sleep")
+
+
 def test_a_device_without_sha256sum_is_told_of(board: Board, model: Path) -> None:
-    tools = board.home / "tools"
-    tools.mkdir()
-    for tool in ("sh", "cat", "ls", "mkdir", "mv", "rm", "rmdir", "sleep"):
-        (tools / tool).symlink_to(str(shutil.which(tool)))
-    board.configure(path=str(tools))
+    board.configure(path=str(toolbox(board, {tool: str(shutil.which(tool)) for tool in TOOLBOX})))
     with pytest.raises(DeviceError, match="board has no sha256sum command"):
         deploy(model, "board")
+
+
+@pytest.mark.parametrize(("box", "shell"), [("busybox", "busybox"), ("toybox", "mksh")])
+def test_what_small_devices_have_is_enough(board: Board, old: Path, model: Path, box: str, shell: str) -> None:
+    """busybox is all that many boards have; Android's own are toybox and mksh."""
+    programs = {name: unpacked(name) for name in (box, shell)}
+    if None in programs.values():
+        pytest.skip(f"no {box} or no {shell} on this machine")
+    board.fake_sprig()
+    tools = dict.fromkeys((*TOOLBOX, "sha256sum", "df", "uname", "id", "sync"), str(programs[box])) | {"sh": str(programs[shell])}
+    board.configure(path=str(toolbox(board, tools | {"head": str(shutil.which("head"))})))
+    with Line(board.server.port, 700_000) as line, pytest.raises(ConnectionLostError):
+        deploy(model, line.host)
+    found = deploy(model, "board")
+    assert found.sent < found.size
+    assert found.trial is not None
+    assert old.read_bytes() == model.read_bytes()
+    assert board.left() == [model.name]
+    lock = board.part(model.name).parent / "lock"
+    lock.mkdir(parents=True)
+    deploy(model, "board", stale=1)
+    assert [p.name for p in board.models.iterdir()] == [model.name]
+
+
+def toolbox(board: Board, tools: dict[str, str]) -> Path:
+    """A folder with these commands and no other."""
+    folder = board.home / "tools"
+    folder.mkdir()
+    for name, program in tools.items():
+        (folder / name).symlink_to(program)
+    return folder
 
 
 @pytest.mark.parametrize("home", ["relative", "/proc/nowhere"])
