@@ -11,7 +11,7 @@ say() { printf '%s %s\n' "$mark" "$*"; }
 size() { # of a file; wc -c would read all of it
   file=$(ls -dln "$1") && set -- $file && printf '%s' "$5"
 }
-hash() { sha256sum <"$1" | { read -r sum _ && printf '%s' "$sum"; }; }
+digest() { sha256sum <"$1" | { read -r sum _ && printf '%s' "$sum"; }; }
 mine() { # whether the lock is still that of this run
   { read -r owner <"$1/lock/owner"; } 2>/dev/null && [ "$owner" = "$mark" ] || {
     say lost
@@ -78,9 +78,9 @@ hold) # NAME SECONDS: tell how things are, and hold the lock until standard inpu
 look) # FOLDER NAME PLACE SIZE: what is there of it
   if [ -f "$3" ]; then
     say old
-    [ "$(size "$3")" != "$4" ] || say same "$(hash "$3")"
+    [ "$(size "$3")" != "$4" ] || say same "$(digest "$3")"
   fi
-  if [ -f "$1/$2" ]; then say part "$(size "$1/$2")" "$(hash "$1/$2")"; fi
+  if [ -f "$1/$2" ]; then say part "$(size "$1/$2")" "$(digest "$1/$2")"; fi
   ;;
 anew) # FOLDER NAME: write standard input into the part
   mine "$1"
@@ -92,7 +92,7 @@ append) # FOLDER NAME: write standard input behind the part
   ;;
 hash) # FOLDER NAME
   to_disk "$1/$2"
-  say hash "$(size "$1/$2")" "$(hash "$1/$2")"
+  say hash "$(size "$1/$2")" "$(digest "$1/$2")"
   ;;
 drop) # FOLDER NAME
   mine "$1"
