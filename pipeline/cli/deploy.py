@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,24 +24,38 @@ def deploy(
     host: Annotated[
         str | None, typer.Argument(metavar="[USER@]HOST", help="What `ssh` takes; port and key are for its own configuration.")
     ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Instead of a host: a folder of models, or a SPRIG_HOME, on a mounted card."),
+    ] = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Bring a model to a device: sent, checked and tried there, and only then given its name."""
+    if (host is None) == (to is None):
+        raise typer.BadParameter("say where it goes: user@host, or --to DIR")
     with console.command(json=json, verbose=verbose) as out:
         from agent.models.store import find_model
         from pipeline.cli.progress import Bars
-        from pipeline.deploy.deploy import deploy as run
 
+        file = find_model(model)
         with Bars() as bars:
-            result = run(find_model(model), host, on_progress=bars.show, say=out.say)
+            if host is not None:
+                from pipeline.deploy.deploy import deploy as over_ssh
+
+                result = over_ssh(file, host, on_progress=bars.show, say=out.say)
+            elif to is not None:
+                from pipeline.deploy.card import deploy_to_folder
+
+                result = deploy_to_folder(file, to, on_progress=bars.show, say=out.say)
         out.result(result.to_dict(), _summary(result))
 
 
 def _summary(result: Deployed) -> str:
     sent = f"{human_size(result.sent)} sent" if result.sent else "there already"
+    where = f"{display(result.host)}:" if result.host else ""
     rows = [
-        ("model", f"{display(result.host)}:{display(result.path)}"),
+        ("model", where + display(result.path)),
         ("size", f"{human_size(result.size)}, {sent}; its SHA-256 was checked there"),
         ("old one", "replaced" if result.replaced else ""),
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from agent.errors import SprigError
 from agent.text import display, shortened
 
 _MOST_ANSWER = 500  # characters
+_MOST_NUMBER = 1e15  # NaN and infinity are no numbers of anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,9 @@ def _trial(found: dict[str, Any]) -> Trial:
 
     def number(name: str) -> float:
         value = usage.get(name)
-        fit = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-        return float(value) if fit else 0.0
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return 0.0
+        return float(value) if 0 <= value < _MOST_NUMBER else 0.0
 
     def rate(tokens: str, seconds: str) -> float:
         return number(tokens) / number(seconds) if number(seconds) else 0.0
