@@ -14,6 +14,7 @@ from agent.text import display
 
 if TYPE_CHECKING:
     from pipeline.deploy.deploy import Deployed
+    from pipeline.deploy.device import Device
 
 deploy_app = typer.Typer(**SETTINGS)
 
@@ -28,12 +29,22 @@ def deploy(
         Path | None,
         typer.Option(metavar="DIR", help="Instead of a host: a folder of models, or a SPRIG_HOME, on a mounted card."),
     ] = None,
+    install: Annotated[
+        bool,
+        typer.Option("--install", help="Bring Sprig too, or bring it up to date: from wheels, so no network is needed there."),
+    ] = False,
+    wheelhouse: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Wheels for --install; by default those of `make wheels`, dist/wheelhouse-MACHINE."),
+    ] = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Bring a model to a device: sent, checked and tried there, and only then given its name."""
     if (host is None) == (to is None):
         raise typer.BadParameter("say where it goes: user@host, or --to DIR")
+    if host is None and install:
+        raise typer.BadParameter("--install is for a device that is reached over SSH")
     with console.command(json=json, verbose=verbose) as out:
         from agent.models.store import find_model
         from pipeline.cli.progress import Bars
@@ -43,7 +54,14 @@ def deploy(
             if host is not None:
                 from pipeline.deploy.deploy import deploy as over_ssh
 
-                result = over_ssh(file, host, on_progress=bars.show, say=out.say)
+                def prepare(device: Device) -> str:
+                    from pipeline.deploy.install import install as bring_sprig
+
+                    return bring_sprig(device, wheelhouse, on_progress=bars.show, say=out.say)
+
+                result = over_ssh(
+                    file, host, prepare=prepare if install or wheelhouse else None, on_progress=bars.show, say=out.say
+                )
             elif to is not None:
                 from pipeline.deploy.card import deploy_to_folder
 

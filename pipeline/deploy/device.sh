@@ -110,6 +110,45 @@ switch) # FOLDER NAME PLACE
   mv -f "$1/$2" "$3" || exit 3
   to_disk "$3"
   ;;
+python) # SCRIPT: what Python there is
+  command -v python3 >/dev/null && say python "$(python3 -c "$1")"
+  ;;
+wheels) # FOLDER: which files lie there, by their SHA-256
+  mkdir -p "$1" || exit 3
+  set +f
+  for file in "$1"/*.whl; do
+    [ ! -f "$file" ] || say "$(digest "$file")" "${file##*/}"
+  done
+  ;;
+put) # FOLDER NAME PLACE SHA256: a small file, whole or not at all
+  mine "$1"
+  cat >"$1/$2" || exit 3
+  to_disk "$1/$2"
+  if [ "$(digest "$1/$2")" != "$4" ]; then
+    rm -f "$1/$2"
+    echo "$2 did not arrive as it was sent" >&2
+    exit 3
+  fi
+  mv -f "$1/$2" "$3" || exit 3
+  ;;
+install) # HOME, then "again" if Sprig's own wheel is new, then what pip is to install
+  venv=$1/venv again=$2 fresh=
+  if [ ! -x "$venv/bin/python" ]; then
+    fresh=yes
+    python3 -m venv "$venv" >&2 || { rm -rf "$venv" && exit 3; }
+  fi
+  pip() { "$venv/bin/python" -m pip --disable-pip-version-check install -q --no-index --find-links "$1/wheels" "$2" $3 >&2; }
+  # A wheel of the same version that is another one is not taken by pip itself.
+  if pip "$1" "$3" "" && { [ -z "$again" ] || pip "$1" sprig-llm "--no-deps --force-reinstall"; }; then
+    say version "$("$venv/bin/sprig" --version)"
+  else
+    [ -z "$fresh" ] || rm -rf "$venv"
+    exit 3
+  fi
+  if [ ! -e "$HOME/.local/bin/sprig" ]; then
+    { mkdir -p "$HOME/.local/bin" && ln -s "$venv/bin/sprig" "$HOME/.local/bin/sprig"; } 2>/dev/null
+  fi
+  ;;
 *) exit 3 ;;
 esac
 say done
