@@ -15,6 +15,7 @@ from agent.text import display
 if TYPE_CHECKING:
     from pipeline.deploy.deploy import Deployed
     from pipeline.deploy.device import Device
+    from pipeline.deploy.service import Service
 
 deploy_app = typer.Typer(**SETTINGS)
 
@@ -37,14 +38,18 @@ def deploy(
         Path | None,
         typer.Option(metavar="DIR", help="Wheels for --install; by default those of `make wheels`, dist/wheelhouse-MACHINE."),
     ] = None,
+    service: Annotated[
+        bool,
+        typer.Option("--service", help="Serve it from now on, for browsers through an SSH tunnel: a systemd service, sandboxed."),
+    ] = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Bring a model to a device: sent, checked and tried there, and only then given its name."""
     if (host is None) == (to is None):
         raise typer.BadParameter("say where it goes: user@host, or --to DIR")
-    if host is None and install:
-        raise typer.BadParameter("--install is for a device that is reached over SSH")
+    if host is None and (install or wheelhouse or service):
+        raise typer.BadParameter("--install and --service are for a device that is reached over SSH")
     with console.command(json=json, verbose=verbose) as out:
         from agent.models.store import find_model
         from pipeline.cli.progress import Bars
@@ -60,7 +65,12 @@ def deploy(
                     return bring_sprig(device, wheelhouse, on_progress=bars.show, say=out.say)
 
                 result = over_ssh(
-                    file, host, prepare=prepare if install or wheelhouse else None, on_progress=bars.show, say=out.say
+                    file,
+                    host,
+                    prepare=prepare if install or wheelhouse else None,
+                    service=service,
+                    on_progress=bars.show,
+                    say=out.say,
                 )
             elif to is not None:
                 from pipeline.deploy.card import deploy_to_folder
@@ -77,12 +87,32 @@ def _summary(result: Deployed) -> str:
         ("size", f"{human_size(result.size)}, {sent}; its SHA-256 was checked there"),
         ("old one", "replaced" if result.replaced else ""),
     ]
-    if result.trial is not None:
-        t = result.trial
+    if result.smoke_test is not None:
+        t = result.smoke_test
         rows += [
             ("answer", display(" ".join(t.answer.split()))),
             ("speed", f"reads {t.reads:.1f}, writes {t.writes:.1f} tokens/s; {human_size(t.memory)} of memory"),
         ]
     else:
         rows += [("not tried", result.untried)]
-    return "\n".join(f"{label:<11}{text}" for label, text in rows if text)
+    lines = [f"{label:<11}{text}" for label, text in rows if text]
+    if result.service is not None:
+        lines += _served(result.host, result.service)
+    return "\n".join(lines)
+
+
+def _served(host: str, service: Service) -> list[str]:
+    from pipeline.deploy.service import PORT
+
+    if service.running:
+        return [
+            "service    sprig.service runs, on the device's own loopback only",
+            f"           ssh -L {PORT}:127.0.0.1:{PORT} {display(host)}",
+            "           then open the address that this shows there: sudo journalctl -u sprig -o cat -n 20",
+        ]
+    return [
+        "service    does not run yet: that takes root's rights there. On the device:",
+        *(f"           {display(command)}" for command in service.commands),
+        "",
+        display(service.unit, lines=True),
+    ]

@@ -17,7 +17,7 @@ from agent.errors import OutputError
 from agent.files import exclusive, free_disk, human_size, publish
 from agent.gguf.check import check
 from pipeline.deploy.deploy import Deployed, stored_name
-from pipeline.deploy.transfer import OnProgress, Part, Source, Transfer
+from pipeline.deploy.transfer import OnProgress, Part, SentFile, Transfer
 
 _PIECE = 1 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -53,7 +53,7 @@ def deploy_to_folder(
             raise OutputError(f"{place} is the model itself")
     part = place.with_name(f".{place.name}.part")
     with model.open("rb") as file:
-        source = Source(file, model, on_progress)
+        source = SentFile(file, model, on_progress)
         replaced, same = place.exists(), False
         if place.is_file() and place.stat().st_size == source.size:
             same = source.begins_with(_read_back(place, lambda step: None))
@@ -66,7 +66,7 @@ def deploy_to_folder(
     return Deployed("", str(place), source.size, source.sha256, sent, replaced and not same, seconds, None, untried)
 
 
-def _write(source: Source, part: Path, place: Path, on_progress: OnProgress, say: Callable[[str], None]) -> int:
+def _write(source: SentFile, part: Path, place: Path, on_progress: OnProgress, say: Callable[[str], None]) -> int:
     """Write what is missing, read all of it back, and give it its name; returns the bytes that were there already."""
     with exclusive(part) as fd:
         good = source.begins_with(_read_back(part, lambda step: None))

@@ -16,12 +16,13 @@ from agent.files import human_size
 from agent.gguf.check import check
 from agent.text import display
 from pipeline.deploy.device import SILENCE, STALE, ConnectionLostError, Device, DeviceError
-from pipeline.deploy.transfer import OnProgress, Part, Source
-from pipeline.deploy.trial import Trial, read_trial
+from pipeline.deploy.service import Service, serve_model
+from pipeline.deploy.smoke_test import SmokeTest, read_smoke_test
+from pipeline.deploy.transfer import OnProgress, Part, SentFile
 
 QUESTION = "What is the capital of France?"
 _HASH_RATE = 2_000_000  # bytes per second that the slowest device reads and hashes
-_TRIAL_SECONDS = 1200
+_TEST_SECONDS = 1200
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,9 @@ class Deployed:
         sent: bytes that went over the line; 0 when the model was there already.
         replaced: whether an older file of this name was there.
         seconds: all of it.
-        trial: how it did there; None when it was not tried.
+        smoke_test: how it did there; None when it was not tried.
         untried: why it was not tried; empty when it was.
+        service: what serves it there; None when none was asked for.
     """
 
     host: str
@@ -47,8 +49,9 @@ class Deployed:
     sent: int
     replaced: bool
     seconds: float
-    trial: Trial | None
+    smoke_test: SmokeTest | None
     untried: str
+    service: Service | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -68,6 +71,7 @@ def deploy(
     host: str,
     *,
     prepare: Callable[[Device], str] | None = None,
+    service: bool = False,
     on_progress: OnProgress = lambda step: None,
     say: Callable[[str], None] = lambda line: None,
     stale: int = STALE,
@@ -79,6 +83,7 @@ def deploy(
         model: the file.
         host: what the ssh command takes.
         prepare: is done first on the device; gives the path of the sprig command there.
+        service: whether a service of the device is to serve it afterwards.
         on_progress: takes how far the bytes are.
         say: takes one line for each stage without bytes.
         stale, silence: see Device.
@@ -94,7 +99,7 @@ def deploy(
     writes = header.keys.get(f"{header.keys['general.architecture']}.attention.causal", True) is not False
     with Device(host, stored_name(model), stale=stale, silence=silence) as device, model.open("rb") as file:
         sprig = prepare(device) if prepare is not None else device.sprig
-        source = Source(file, model, on_progress)
+        source = SentFile(file, model, on_progress)
         found = device.step("look", device.work, device.name, device.place, str(source.size), seconds=_hashing(source.size)).said
         same = _is_same(source, found)
         replaced = "old" in found and not same
@@ -102,19 +107,23 @@ def deploy(
         if not same:
             kept = _send(source, _part(found), device, say)
         path = device.place if same else f"{device.work}/{device.name}"
-        trial, untried = None, ""
+        smoke_test, untried = None, ""
         if not writes:
             untried = "an embedding model; it writes no text"
         elif not sprig:
             untried = f"{device.shown} has no Sprig"
         else:
             say(f"Trying it on {device.shown}")
-            trial = _try(device, sprig, path, same)
+            smoke_test = _try(device, sprig, path, same)
         if not same:
             device.step("switch", device.work, device.name, device.place)
+        served = None
+        if service:
+            say(f"Starting the service on {device.shown}")
+            served = _serve(device, sprig)
     sent = 0 if same else source.size - kept
     seconds = time.monotonic() - began
-    return Deployed(host, device.place, source.size, source.sha256, sent, replaced, seconds, trial, untried)
+    return Deployed(host, device.place, source.size, source.sha256, sent, replaced, seconds, smoke_test, untried, served)
 
 
 def _hashing(size: int) -> float:
@@ -127,12 +136,12 @@ def _part(found: dict[str, str]) -> Part:
     return Part(int(size), digest) if size.isascii() and size.isdigit() and len(size) < 20 else Part()
 
 
-def _is_same(source: Source, found: dict[str, str]) -> bool:
+def _is_same(source: SentFile, found: dict[str, str]) -> bool:
     """Whether the device has this very file already."""
     return "same" in found and source.begins_with(Part(source.size, found["same"]))
 
 
-def _send(source: Source, part: Part, device: Device, say: Callable[[str], None]) -> int:
+def _send(source: SentFile, part: Part, device: Device, say: Callable[[str], None]) -> int:
     """Send what is missing and have all of it checked; returns the bytes that were there already."""
     good = source.begins_with(part)
     kept = source.sent
@@ -161,10 +170,10 @@ def _send(source: Source, part: Part, device: Device, say: Callable[[str], None]
     return kept
 
 
-def _try(device: Device, sprig: str, path: str, same: bool) -> Trial:
-    answer = device.step("try", device.work, sprig, path, QUESTION, seconds=_TRIAL_SECONDS)
+def _try(device: Device, sprig: str, path: str, same: bool) -> SmokeTest:
+    answer = device.step("try", device.work, sprig, path, QUESTION, seconds=_TEST_SECONDS)
     try:
-        return read_trial(answer.other, answer.complaint)
+        return read_smoke_test(answer.other, answer.complaint)
     except SprigError as e:
         if same:
             raise DeviceError(f"{display(device.name)} does not work on {device.shown}: {e}") from None
@@ -172,3 +181,12 @@ def _try(device: Device, sprig: str, path: str, same: bool) -> Trial:
         raise DeviceError(
             f"{display(device.name)} did not pass its test on {device.shown} and was removed there; nothing else was changed: {e}"
         ) from None
+
+
+def _serve(device: Device, sprig: str) -> Service:
+    try:
+        return serve_model(device, sprig, device.place)
+    except ConnectionLostError:
+        raise
+    except DeviceError as e:
+        raise DeviceError(f"the model is in its place on {device.shown}, but has no service: {e}") from None

@@ -47,7 +47,7 @@ class ConnectionLostError(DeviceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What a step said: the words behind each key; what stood in lines without the mark, which may be anything; and the last line
     of its complaints, fit to be shown."""
 
@@ -154,7 +154,7 @@ class Device(AbstractContextManager["Device"]):
 
     def step(
         self, step: str, *arguments: str, stdin: Iterable[bytes] = (), seconds: float = _STEP_SECONDS, done: str = "done"
-    ) -> Answer:
+    ) -> Reply:
         """Run one step of device.sh there.
 
         Args:
@@ -200,7 +200,7 @@ class Device(AbstractContextManager["Device"]):
         except ValueError:
             raise DeviceError(f"{self.host!r} is no host: it holds a zero byte") from None
 
-    def _read(self, process: subprocess.Popen[bytes], complaints: IO[bytes], seconds: float, until: str = "") -> Answer:
+    def _read(self, process: subprocess.Popen[bytes], complaints: IO[bytes], seconds: float, until: str = "") -> Reply:
         """What a process says until it ends, or until it has said this."""
         said: dict[str, str] = {}
         other: list[str] = []
@@ -213,15 +213,15 @@ class Device(AbstractContextManager["Device"]):
             else:
                 other.append(line)
             if until and until in said:
-                return Answer(said, "", "")
+                return Reply(said, "", "")
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        return Answer(said, "\n".join(other), _last_line(complaints))
+        return Reply(said, "\n".join(other), _last_line(complaints))
 
-    def _refused(self, answer: Answer) -> DeviceError:
+    def _refused(self, answer: Reply) -> DeviceError:
         assert self._holder is not None
         complaint, status = answer.complaint, self._holder.returncode
         if "busy" in answer.said:

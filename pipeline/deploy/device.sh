@@ -149,6 +149,57 @@ install) # HOME, then "again" if Sprig's own wheel is new, then what pip is to i
     { mkdir -p "$HOME/.local/bin" && ln -s "$venv/bin/sprig" "$HOME/.local/bin/sprig"; } 2>/dev/null
   fi
   ;;
+about) # SPRIG SCRIPT: what the Python of a sprig command says to a script
+  read -r python <"$1" || exit 3
+  case $python in
+  '#!'*python*) python=${python#'#!'} ;;
+  *) python=${1%/*}/python ;; # the path was too long for a first line
+  esac
+  say about "$("$python" -P -c "$2")"
+  ;;
+service) # UNIT SECONDS: standard input becomes a unit of systemd and is started; what was there comes back when it does not run
+  as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+  command -v systemctl >/dev/null || {
+    say none
+    say done
+    exit 0
+  }
+  as_root true 2>/dev/null || {
+    say unprivileged
+    say done
+    exit 0
+  }
+  name=${1##*/}
+  as_root sh -c 'cat >"$1.new"' sh "$1" || exit 3
+  if [ -f "$1" ]; then as_root mv -f "$1" "$1.old"; fi
+  as_root mv -f "$1.new" "$1"
+  run=
+  if as_root systemctl daemon-reload && as_root systemctl enable -q "$name" && as_root systemctl restart "$name"; then
+    run=$(systemctl show -p InvocationID --value "$name")
+    left=$2
+    while [ "$left" -gt 0 ] && systemctl is-active -q "$name"; do
+      told=$(as_root journalctl -q -o cat "_SYSTEMD_INVOCATION_ID=$run" 2>/dev/null)
+      case $told in
+      *'Open http'*)
+        as_root rm -f "$1.old"
+        say running
+        say done
+        exit 0
+        ;;
+      esac
+      left=$((left - 1))
+      sleep 1
+    done
+  fi
+  [ -z "$run" ] || as_root journalctl -q -o cat -n 1 "_SYSTEMD_INVOCATION_ID=$run" >&2
+  if [ -f "$1.old" ]; then
+    as_root mv -f "$1.old" "$1" && as_root systemctl daemon-reload && as_root systemctl restart "$name" 2>/dev/null
+  else
+    as_root systemctl disable -q --now "$name" 2>/dev/null
+    as_root rm -f "$1" && as_root systemctl daemon-reload 2>/dev/null
+  fi
+  exit 3
+  ;;
 *) exit 3 ;;
 esac
 say done

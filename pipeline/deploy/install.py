@@ -11,7 +11,7 @@ from agent.errors import SprigError
 from agent.text import display
 from pipeline.deploy.device import Device, DeviceError
 from pipeline.deploy.transfer import OnProgress, Transfer
-from pipeline.deploy.wheelhouse import Target, chosen_wheels
+from pipeline.deploy.wheelhouse import DevicePython, chosen_wheels
 
 _ROOT = Path(__file__).resolve().parents[2]
 _INSTALL_SECONDS = 1200
@@ -69,7 +69,7 @@ def install(
     return f"{device.home}/venv/bin/sprig"
 
 
-def _target(device: Device) -> Target:
+def _target(device: Device) -> DevicePython:
     """What the device's Python is. DeviceError when no wheelhouse can help it."""
     told = device.step("python", _ABOUT).said.get("python", "")
     here = f"Sprig cannot be installed on {device.shown}:"
@@ -80,7 +80,7 @@ def _target(device: Device) -> Target:
         (major, minor), libc = found["version"], found["libc"]
         machine, platform = str(found["machine"]), str(found["platform"])
         glibc = tuple(int(n) for n in libc[1].split(".")[:2]) if libc[0] == "glibc" else (0, 0)
-        target = Target(int(minor), machine, (glibc[0], glibc[1]))
+        target = DevicePython(int(minor), machine, (glibc[0], glibc[1]))
     except (ValueError, TypeError, KeyError, IndexError, RecursionError):
         raise DeviceError(f"{here} its python3 says {display(told[:200])!r}") from None
     if platform == "android":

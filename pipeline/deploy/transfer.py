@@ -34,7 +34,7 @@ class Part:
     sha256: str = hashlib.sha256().hexdigest()
 
 
-class Source:
+class SentFile:
     """A file that is sent. Its SHA-256 is taken of the bytes as they are sent.
 
     Args:

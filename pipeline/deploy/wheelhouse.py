@@ -16,7 +16,7 @@ _OLD_NAMES = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class DevicePython:
     """A CPython 3 on a device.
 
     Attributes:
@@ -30,7 +30,7 @@ class Target:
     glibc: tuple[int, int]
 
 
-def chosen_wheels(folder: Path, target: Target) -> list[Path]:
+def chosen_wheels(folder: Path, target: DevicePython) -> list[Path]:
     """The wheels of a folder that fit a device, at least one of each project.
 
     Raises:
@@ -67,7 +67,7 @@ def _tags(wheel: str) -> list[list[str]]:
     return [part.split(".") for part in wheel.removesuffix(".whl").rsplit("-", 3)[-3:]]
 
 
-def _fits(wheel: str, target: Target) -> bool:
+def _fits(wheel: str, target: DevicePython) -> bool:
     if wheel.count("-") < 4:
         return False
     pythons, abis, places = _tags(wheel)
@@ -84,7 +84,7 @@ def _python_fits(python: str, abis: list[str], minor: int) -> bool:
     return exact or (int(found[1]) <= minor and "abi3" in abis)
 
 
-def _place_fits(place: str, target: Target) -> bool:
+def _place_fits(place: str, target: DevicePython) -> bool:
     if place == "any":
         return True
     for least in _least_glibc(place, target.machine):

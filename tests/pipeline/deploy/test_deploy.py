@@ -46,7 +46,7 @@ def test_a_model_arrives_and_is_tried_before_it_gets_its_name(board: Board, mode
         assert told in done.stdout
     assert "Trying it on board" in done.stderr
     again = only_json(sprig("deploy", model, "board", "--json", home=home))
-    assert (again["sent"], again["replaced"], again["trial"]["writes"]) == (0, False, 32.0)
+    assert (again["sent"], again["replaced"], again["smoke_test"]["writes"]) == (0, False, 32.0)
 
 
 def test_without_sprig_there_it_says_what_was_checked(board: Board, model: Path, home: Path) -> None:
@@ -54,15 +54,15 @@ def test_without_sprig_there_it_says_what_was_checked(board: Board, model: Path,
     assert done.returncode == 0, done.stderr
     assert "not tried  board has no Sprig" in done.stdout
     told = only_json(sprig("deploy", model, "board", "--json", home=home))
-    assert told["trial"] is None
+    assert told["smoke_test"] is None
     assert told["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
 
 
 def test_the_real_sprig_answers_there(board: Board, model: Path) -> None:
     board.command("sprig", f'PYTHONPATH={ROOT} exec {sys.executable} -m sprig "$@"')
     found = deploy(model, "board")
-    assert found.trial is not None
-    assert found.trial.writes > 0
+    assert found.smoke_test is not None
+    assert found.smoke_test.writes > 0
 
 
 # The way there breaks.
@@ -232,7 +232,7 @@ def test_what_small_devices_have_is_enough(board: Board, old: Path, model: Path,
         deploy(model, line.host)
     found = deploy(model, "board")
     assert found.sent < found.size
-    assert found.trial is not None
+    assert found.smoke_test is not None
     assert old.read_bytes() == model.read_bytes()
     assert board.left() == [model.name]
     lock = board.part(model.name).parent / "lock"

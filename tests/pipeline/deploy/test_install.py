@@ -16,11 +16,11 @@ from agent.errors import SprigError
 from pipeline.deploy.deploy import deploy
 from pipeline.deploy.device import Device, DeviceError
 from pipeline.deploy.install import install
-from pipeline.deploy.wheelhouse import Target, chosen_wheels
+from pipeline.deploy.wheelhouse import DevicePython, chosen_wheels
 from tests.fixtures.board import Board
 from tests.fixtures.command import one_line, sprig
 
-PI = Target(11, "aarch64", (2, 36))
+PI = DevicePython(11, "aarch64", (2, 36))
 WHEELS = (
     "sprig_llm-0.1.0-py3-none-any.whl",
     "llama_cpp_python-0.3.36-py3-none-manylinux_2_28_aarch64.whl",
@@ -42,23 +42,23 @@ def house(folder: Path, names: Iterable[str] = WHEELS) -> Path:
 def test_of_a_wheelhouse_only_what_fits_is_taken(tmp_path: Path) -> None:
     chosen = {w.name for w in chosen_wheels(house(tmp_path), PI)}
     assert chosen == {name for name in WHEELS if "cp313" not in name}
-    assert len(chosen_wheels(tmp_path, Target(13, "aarch64", (2, 41)))) == 5
+    assert len(chosen_wheels(tmp_path, DevicePython(13, "aarch64", (2, 41)))) == 5
 
 
 @pytest.mark.parametrize(
     ("target", "why"),
     [
-        (Target(11, "x86_64", (2, 36)), "is for aarch64, and the device is Python 3.11 on x86_64"),
+        (DevicePython(11, "x86_64", (2, 36)), "is for aarch64, and the device is Python 3.11 on x86_64"),
         (
-            Target(12, "aarch64", (2, 36)),
+            DevicePython(12, "aarch64", (2, 36)),
             "is for Python 3.11, 3.13, and the device has Python 3.12 on aarch64: markupsafe would not fit",
         ),
-        (Target(11, "aarch64", (2, 19)), "llama_cpp_python of .* needs a newer glibc than the device has .2.19."),
-        (Target(11, "aarch64", (0, 0)), "needs a newer glibc than the device has .none."),
-        (Target(9, "aarch64", (2, 31)), "its Python is 3.9, and Sprig needs 3.11 or newer"),
+        (DevicePython(11, "aarch64", (2, 19)), "llama_cpp_python of .* needs a newer glibc than the device has .2.19."),
+        (DevicePython(11, "aarch64", (0, 0)), "needs a newer glibc than the device has .none."),
+        (DevicePython(9, "aarch64", (2, 31)), "its Python is 3.9, and Sprig needs 3.11 or newer"),
     ],
 )
-def test_a_wheelhouse_for_something_else_is_one_line(tmp_path: Path, target: Target, why: str) -> None:
+def test_a_wheelhouse_for_something_else_is_one_line(tmp_path: Path, target: DevicePython, why: str) -> None:
     with pytest.raises(SprigError, match=why):
         chosen_wheels(house(tmp_path), target)
 
@@ -118,7 +118,7 @@ def test_sprig_is_installed_and_answers_and_the_next_time_nothing_is_sent(
     assert "the second" in done.stdout, "the same version, and yet another wheel"
     now = {w.name: w.stat().st_mtime_ns for w in (place / "wheels").iterdir()}
     assert {name for name in now if now[name] != sent[name]} == {"sprig_llm-0.1.0-py3-none-any.whl"}
-    assert deploy(model, "board").trial is not None, "it is found there from now on"
+    assert deploy(model, "board").smoke_test is not None, "it is found there from now on"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ _MOST_NUMBER = 1e15  # NaN and infinity are no numbers of anything
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SmokeTest:
     """An answer of the model on the device.
 
     Attributes:
@@ -31,7 +31,7 @@ class Trial:
     memory: int
 
 
-def read_trial(text: str, complaint: str = "") -> Trial:
+def read_smoke_test(text: str, complaint: str = "") -> SmokeTest:
     """What `sprig ask --json` printed, among what else stands there. SprigError when the model gave no answer.
 
     ``complaint`` is the last line of its standard error.
@@ -42,11 +42,11 @@ def read_trial(text: str, complaint: str = "") -> Trial:
                 found = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            return _trial(found)
+            return _smoke_test(found)
     raise SprigError(f"its sprig command gave no answer{f': {complaint}' if complaint else ''}")
 
 
-def _trial(found: dict[str, Any]) -> Trial:
+def _smoke_test(found: dict[str, Any]) -> SmokeTest:
     error, usage = found.get("error"), found.get("usage")
     if isinstance(error, dict):
         error = error.get("message")
@@ -65,7 +65,7 @@ def _trial(found: dict[str, Any]) -> Trial:
     if not number("generated_tokens"):
         raise SprigError("it wrote nothing")
     answer = found.get("text")
-    return Trial(
+    return SmokeTest(
         shortened(answer, _MOST_ANSWER) if isinstance(answer, str) else "",
         rate("prefill_tokens", "prefill_seconds"),
         rate("generated_tokens", "decode_seconds"),
