@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import shlex
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -80,22 +81,24 @@ def deploy(
 
 
 def _summary(result: Deployed) -> str:
-    sent = f"{human_size(result.sent)} sent" if result.sent else "there already"
+    sent = "all of it sent" if result.sent == result.size else f"{human_size(result.sent)} of it sent, the rest was there"
     where = f"{display(result.host)}:" if result.host else ""
     rows = [
         ("model", where + display(result.path)),
-        ("size", f"{human_size(result.size)}, {sent}; its SHA-256 was checked there"),
+        ("size", f"{human_size(result.size)}, {sent if result.sent else 'there already'}; its SHA-256 was checked there"),
         ("old one", "replaced" if result.replaced else ""),
     ]
     if result.smoke_test is not None:
         t = result.smoke_test
+        there = shlex.join([result.sprig, "chat", "-m", PurePosixPath(result.path).stem])
         rows += [
             ("answer", display(" ".join(t.answer.split()))),
             ("speed", f"reads {t.reads:.1f}, writes {t.writes:.1f} tokens/s; {human_size(t.memory)} of memory"),
+            ("talk to it", display(shlex.join(["ssh", "-t", result.host, there]))),
         ]
     else:
         rows += [("not tried", result.untried)]
-    lines = [f"{label:<11}{text}" for label, text in rows if text]
+    lines = [f"{label:<12}{text}" for label, text in rows if text]
     if result.service is not None:
         lines += _served(result.host, result.service)
     return "\n".join(lines)
@@ -106,13 +109,13 @@ def _served(host: str, service: Service) -> list[str]:
 
     if service.running:
         return [
-            "service    sprig.service runs, on the device's own loopback only",
-            f"           ssh -L {PORT}:127.0.0.1:{PORT} {display(host)}",
-            "           then open the address that this shows there: sudo journalctl -u sprig -o cat -n 20",
+            "service     sprig.service runs, on the device's own loopback only",
+            f"            ssh -L {PORT}:127.0.0.1:{PORT} {display(host)}",
+            "            then open the address that this shows there: sudo journalctl -u sprig -o cat -n 20",
         ]
     return [
-        "service    does not run yet: that takes root's rights there. On the device:",
-        *(f"           {display(command)}" for command in service.commands),
+        "service     does not run yet: that takes root's rights there. On the device:",
+        *(f"            {display(command)}" for command in service.commands),
         "",
         display(service.unit, lines=True),
     ]

@@ -6,7 +6,8 @@ The old model answers under its name until the new one has passed its test; noth
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Deployed:
         seconds: all of it.
         smoke_test: how it did there; None when it was not tried.
         untried: why it was not tried; empty when it was.
+        sprig: the sprig command there; empty when there is none.
         service: what serves it there; None when none was asked for.
     """
 
@@ -51,6 +53,7 @@ class Deployed:
     seconds: float
     smoke_test: SmokeTest | None
     untried: str
+    sprig: str = ""
     service: Service | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,16 +100,12 @@ def deploy(
     began = time.monotonic()
     header = check(model)
     writes = header.keys.get(f"{header.keys['general.architecture']}.attention.causal", True) is not False
-    with Device(host, stored_name(model), stale=stale, silence=silence) as device, model.open("rb") as file:
+    with Device(host, stored_name(model), stale=stale, silence=silence) as device, model.open("rb") as file, _may_be_resumed():
         sprig = prepare(device) if prepare is not None else device.sprig
         source = SentFile(file, model, on_progress)
         found = device.step("look", device.work, device.name, device.place, str(source.size), seconds=_hashing(source.size)).said
         same = _is_same(source, found)
-        replaced = "old" in found and not same
-        kept = 0
-        if not same:
-            kept = _send(source, _part(found), device, say)
-        path = device.place if same else f"{device.work}/{device.name}"
+        kept = source.size if same else _send(source, _part(found), device, say)
         smoke_test, untried = None, ""
         if not writes:
             untried = "an embedding model; it writes no text"
@@ -114,16 +113,28 @@ def deploy(
             untried = f"{device.shown} has no Sprig"
         else:
             say(f"Trying it on {device.shown}")
-            smoke_test = _try(device, sprig, path, same)
+            smoke_test = _try(device, sprig, device.place if same else f"{device.work}/{device.name}", same)
         if not same:
             device.step("switch", device.work, device.name, device.place)
         served = None
         if service:
             say(f"Starting the service on {device.shown}")
             served = _serve(device, sprig)
-    sent = 0 if same else source.size - kept
-    seconds = time.monotonic() - began
-    return Deployed(host, device.place, source.size, source.sha256, sent, replaced, seconds, smoke_test, untried, served)
+    replaced, seconds = "old" in found and not same, time.monotonic() - began
+    return Deployed(
+        host, device.place, source.size, source.sha256, source.size - kept, replaced, seconds, smoke_test, untried, sprig, served
+    )
+
+
+@contextmanager
+def _may_be_resumed() -> Iterator[None]:
+    """What breaks off the work inside says that a next run goes on."""
+    try:
+        yield
+    except ConnectionLostError as e:
+        raise ConnectionLostError(f"{e}; the same command goes on from where it was") from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("what has arrived is kept, and the same command goes on from there") from None
 
 
 def _hashing(size: int) -> float:
@@ -145,7 +156,9 @@ def _send(source: SentFile, part: Part, device: Device, say: Callable[[str], Non
     """Send what is missing and have all of it checked; returns the bytes that were there already."""
     good = source.begins_with(part)
     kept = source.sent
-    if good and kept:
+    if kept == source.size:
+        say(f"All of it is on {device.shown} already")
+    elif kept:
         say(f"{human_size(kept)} of {human_size(source.size)} are on {device.shown} already; going on from there")
     elif part.size:
         say(f"What {device.shown} has of it is damaged or of another file; it is sent anew")
@@ -155,15 +168,10 @@ def _send(source: SentFile, part: Part, device: Device, say: Callable[[str], Non
             f"no room on {device.shown}: {human_size(missing)} are missing, {human_size(device.free)} free at "
             f"{display(device.home)}/models; make some there (sprig models rm NAME) and run it again"
         )
-    try:
-        device.step("append" if good else "anew", device.work, device.name, stdin=source.rest())
-        source.arrived()
-        say(f"Checking it on {device.shown}")
-        found = device.step("hash", device.work, device.name, seconds=_hashing(source.size), done="hash").said["hash"]
-    except ConnectionLostError as e:
-        raise ConnectionLostError(f"{e}; the same command goes on from where it was") from None
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("what has arrived is kept, and the same command goes on from there") from None
+    device.step("append" if good else "anew", device.work, device.name, stdin=source.rest())
+    source.arrived()
+    say(f"Checking it on {device.shown}")
+    found = device.step("hash", device.work, device.name, seconds=_hashing(source.size), done="hash").said["hash"]
     if found != f"{source.size} {source.sha256}":
         device.step("drop", device.work, device.name)
         raise DeviceError(f"what arrived on {device.shown} is not what was sent, and was removed there; is its disk sound?")

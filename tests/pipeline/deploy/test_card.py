@@ -21,7 +21,7 @@ def test_a_folder_of_models_or_a_sprig_home(model: Path, tmp_path: Path, home: P
     done = sprig("deploy", model, "--to", tmp_path / "card", home=home)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "card" / model.name).read_bytes() == model.read_bytes()
-    assert "not tried  this is not the device" in done.stdout
+    assert "not tried   this is not the device" in done.stdout
     (tmp_path / "sprig" / "models").mkdir(parents=True)
     told = only_json(sprig("deploy", model, "--to", tmp_path / "sprig", "--json", home=home))
     assert told["path"] == str(tmp_path / "sprig" / "models" / model.name)

@@ -52,7 +52,7 @@ def test_a_model_arrives_and_is_tried_before_it_gets_its_name(board: Board, mode
 def test_without_sprig_there_it_says_what_was_checked(board: Board, model: Path, home: Path) -> None:
     done = sprig("deploy", model, "board", home=home)
     assert done.returncode == 0, done.stderr
-    assert "not tried  board has no Sprig" in done.stdout
+    assert "not tried   board has no Sprig" in done.stdout
     told = only_json(sprig("deploy", model, "board", "--json", home=home))
     assert told["smoke_test"] is None
     assert told["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
