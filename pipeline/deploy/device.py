@@ -150,7 +150,7 @@ class Device(AbstractContextManager["Device"]):
     def free(self) -> int | None:
         """Bytes free where models lie; None when that is not known."""
         told = self._facts.get("free", "")
-        return int(told) * 1024 if told.isascii() and told.isdigit() else None
+        return int(told) * 1024 if told.isascii() and told.isdigit() and len(told) < 20 else None
 
     def step(
         self, step: str, *arguments: str, stdin: Iterable[bytes] = (), seconds: float = _STEP_SECONDS, done: str = "done"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pipeline.deploy.transfer import OnProgress, Transfer
 from pipeline.deploy.wheelhouse import DevicePython, chosen_wheels
 
 _ROOT = Path(__file__).resolve().parents[2]
-_INSTALL_SECONDS = 1200
+_INSTALL_SECONDS = 1800
 _ABOUT = """
 import importlib.util, json, platform, sys
 print(json.dumps({
@@ -80,8 +81,10 @@ def _target(device: Device) -> DevicePython:
         (major, minor), libc = found["version"], found["libc"]
         machine, platform = str(found["machine"]), str(found["platform"])
         glibc = tuple(int(n) for n in libc[1].split(".")[:2]) if libc[0] == "glibc" else (0, 0)
+        if re.fullmatch(r"[a-z0-9_]{1,40}", machine) is None:  # it becomes part of a folder's name
+            raise ValueError(machine)
         target = DevicePython(int(minor), machine, (glibc[0], glibc[1]))
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         raise DeviceError(f"{here} its python3 says {display(told[:200])!r}") from None
     if platform == "android":
         raise DeviceError(

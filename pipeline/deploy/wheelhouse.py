@@ -96,7 +96,9 @@ def _least_glibc(place: str, machine: str) -> Iterator[tuple[int, int]]:
     prefix = place.removesuffix(f"_{machine}")
     if prefix == place:
         return
-    if prefix in _OLD_NAMES:
+    if prefix == "linux":  # built on such a machine
+        yield 0, 0
+    elif prefix in _OLD_NAMES:
         yield _OLD_NAMES[prefix]
     elif found := re.fullmatch(r"manylinux_(\d+)_(\d+)", prefix):
         yield int(found[1]), int(found[2])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from pipeline.deploy import card
 from pipeline.deploy.card import deploy_to_folder
 from tests.fixtures.command import one_line, only_json, sprig
 from tests.fixtures.disk import small_disk
+from tests.fixtures.paths import ROOT
 
 OLD = b"the old one"
 
@@ -29,6 +32,13 @@ def test_a_folder_of_models_or_a_sprig_home(model: Path, tmp_path: Path, home: P
     again = only_json(sprig("deploy", model, "--to", tmp_path / "sprig", "--json", home=home))
     assert (again["sent"], again["replaced"]) == (0, False)
     assert [p.name for p in (tmp_path / "sprig" / "models").iterdir()] == [model.name]
+
+
+def test_it_needs_none_of_the_pipelines_libraries(model: Path, tmp_path: Path) -> None:
+    lost = ("gguf", "huggingface_hub", "sentencepiece", "tokenizers", "yaml", "torch")
+    code = f"import sys\nfor name in {lost!r}: sys.modules[name] = None\nimport sprig\nsprig.main()"
+    subprocess.run([sys.executable, "-c", code, "deploy", model, "--to", tmp_path], cwd=ROOT, check=True, capture_output=True)
+    assert (tmp_path / model.name).is_file()
 
 
 def test_ctrl_c_leaves_a_part_for_the_next_run(model: Path, tmp_path: Path) -> None:

@@ -42,6 +42,9 @@ def house(folder: Path, names: Iterable[str] = WHEELS) -> Path:
 def test_of_a_wheelhouse_only_what_fits_is_taken(tmp_path: Path) -> None:
     chosen = {w.name for w in chosen_wheels(house(tmp_path), PI)}
     assert chosen == {name for name in WHEELS if "cp313" not in name}
+    house(tmp_path, ["built_here-1-cp311-cp311-linux_aarch64.whl"])
+    assert len(chosen_wheels(tmp_path, PI)) == 6
+    (tmp_path / "built_here-1-cp311-cp311-linux_aarch64.whl").unlink()
     assert len(chosen_wheels(tmp_path, DevicePython(13, "aarch64", (2, 41)))) == 5
 
 
@@ -130,6 +133,9 @@ def test_sprig_is_installed_and_answers_and_the_next_time_nothing_is_sent(
         ("{platform: android}", "Termux takes no wheels of Linux; install/termux.sh installs Sprig on a phone"),
         ("{version: [3, 9]}", "its Python is 3.9, and Sprig needs 3.11 or newer"),
         ("{machine: riscv64}", "is for aarch64, and the device is Python 3.13 on riscv64"),
+        ("{machine: ../../x}", "its python3 says"),
+        ("{libc: [1, 2]}", "needs a newer glibc than the device has (none)"),
+        ('{version: ["a", {}]}', "its python3 says"),
         ("nonsense", "its python3 says"),
     ],
 )
