@@ -179,7 +179,7 @@ def _send(source: SentFile, part: Part, device: Device, say: Callable[[str], Non
 
 
 def _try(device: Device, sprig: str, path: str, same: bool) -> SmokeTest:
-    answer = device.step("try", device.work, sprig, path, QUESTION, seconds=_TEST_SECONDS)
+    answer = device.step("try", device.work, sprig, path, QUESTION, seconds=_TEST_SECONDS, attended=True)
     try:
         return read_smoke_test(answer.other, answer.complaint)
     except SprigError as e:

@@ -153,7 +153,13 @@ class Device(AbstractContextManager["Device"]):
         return int(told) * 1024 if told.isascii() and told.isdigit() and len(told) < 20 else None
 
     def step(
-        self, step: str, *arguments: str, stdin: Iterable[bytes] = (), seconds: float = _STEP_SECONDS, done: str = "done"
+        self,
+        step: str,
+        *arguments: str,
+        stdin: Iterable[bytes] = (),
+        seconds: float = _STEP_SECONDS,
+        done: str = "done",
+        attended: bool = False,
     ) -> Reply:
         """Run one step of device.sh there.
 
@@ -161,6 +167,7 @@ class Device(AbstractContextManager["Device"]):
             stdin: what it reads.
             seconds: how long it may take, when all of ``stdin`` is there.
             done: the key that its answer must have.
+            attended: whether what it reads ends only with its answer, or with this process.
 
         Raises:
             ConnectionLostError: the connection broke, or no answer came in time.
@@ -171,9 +178,11 @@ class Device(AbstractContextManager["Device"]):
             process = self._start([], step, *arguments, stdin=subprocess.PIPE, log=complaints)
             try:
                 assert process.stdin is not None
-                with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it ended early; its last words say why
+                with contextlib.suppress(BrokenPipeError):  # it ended early; its last words say why
                     for piece in stdin:
-                        pipe.write(piece)
+                        process.stdin.write(piece)
+                    if not attended:
+                        process.stdin.close()
                 answer = self._read(process, complaints, seconds)
             finally:
                 _end(process)

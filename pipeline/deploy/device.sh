@@ -100,8 +100,12 @@ drop) # FOLDER NAME
   ;;
 try) # FOLDER SPRIG FILE QUESTION: load it and let it answer, with no tool, and without the settings of whoever lives there
   : >"$1/lock/settings.toml" || exit 3
+  exec 3<&0
+  "$2" ask --json --settings "$1/lock/settings.toml" --tool none --temperature 0 --max-tokens 32 -m "$3" -- "$4" </dev/null 3<&- &
+  asked=$!
+  { cat <&3 && kill "$asked"; } >/dev/null 2>&1 & # standard input ends with the connection: nobody waits for it any more
   status=0
-  "$2" ask --json --settings "$1/lock/settings.toml" --tool none --temperature 0 --max-tokens 32 -m "$3" -- "$4" </dev/null || status=$?
+  wait "$asked" || status=$?
   printf '\n'
   say status "$status"
   ;;

@@ -321,18 +321,19 @@ def test_a_run_that_lost_its_lock_changes_nothing(board: Board, old: Path, model
     assert owner.exists(), "the lock is not its own any more"
 
 
-def test_a_killed_run_leaves_no_lock(board: Board, old: Path, model: Path, home: Path) -> None:
-    board.fake_sprig(seconds=60)
-    lock = board.part(model.name).parent / "lock"
+def test_a_killed_run_leaves_neither_lock_nor_process(board: Board, old: Path, model: Path, home: Path) -> None:
+    board.command("sprig", f"echo $$ >{board.home}/pid; exec sleep 60")
     command = [sys.executable, "-m", "sprig", "deploy", str(model), "board"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as run:
-        while not (lock / "settings.toml").exists():
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as run:
+        while not (board.home / "pid").exists() or not (number := (board.home / "pid").read_text().strip()):
             time.sleep(0.05)
         run.send_signal(signal.SIGKILL)
+    lock = board.part(model.name).parent / "lock"
     end = time.monotonic() + 20
-    while lock.exists() and time.monotonic() < end:
+    while (lock.exists() or Path(f"/proc/{number}").exists()) and time.monotonic() < end:
         time.sleep(0.05)
     assert not lock.exists()
+    assert not Path(f"/proc/{number}").exists()
     assert old.read_bytes() == OLD
 
 
