@@ -83,10 +83,10 @@ class Device(AbstractContextManager["Device"]):
         self._folder = Path(tempfile.mkdtemp(prefix="sprig-", dir=_short_folder()))
         self._options = [
             "-T", "-x", "-a", "-S", str(self._folder / "ssh"),
-            *(word for option in (
+            *(part for option in (
                 f"ConnectTimeout={_CONNECT_SECONDS}", f"ServerAliveInterval={silence}", "ServerAliveCountMax=4", "LogLevel=ERROR",
                 "ClearAllForwardings=yes", "RemoteCommand=none", "PermitLocalCommand=no",
-            ) for word in ("-o", option)),
+            ) for part in ("-o", option)),
         ]  # fmt: skip
         self._stop = threading.Event()
         self._log: IO[bytes] = (self._folder / "log").open("w+b")
@@ -130,16 +130,6 @@ class Device(AbstractContextManager["Device"]):
     def place(self) -> str:
         """The path there of the finished model."""
         return f"{self.home}/models/{self.name}"
-
-    @property
-    def machine(self) -> str:
-        """What it is, as ``uname -m`` says: "aarch64"."""
-        return self._facts.get("machine", "")
-
-    @property
-    def root(self) -> bool:
-        """Whether the login is root's."""
-        return self._facts.get("user") == "0"
 
     @property
     def sprig(self) -> str:
@@ -191,7 +181,9 @@ class Device(AbstractContextManager["Device"]):
         complaint = answer.complaint
         if "lost" in answer.said:
             raise DeviceError(f"another run has taken over {display(self.name)} on {self.shown}; nothing was changed by this one")
-        if process.returncode == _LOST or process.returncode < 0:
+        if process.returncode < 0:
+            raise ConnectionLostError(f"the answer of {self.shown} was too late or too long")
+        if process.returncode == _LOST:
             raise ConnectionLostError(f"the connection to {self.shown} broke{f': {complaint}' if complaint else ''}")
         if any(sign in complaint for sign in _FULL):
             raise DeviceError(f"no room on {self.shown}: {complaint}; make some there (sprig models rm NAME) and run it again")
@@ -309,4 +301,4 @@ def _last_line(complaints: IO[bytes]) -> str:
     size = os.fstat(complaints.fileno()).st_size
     text = os.pread(complaints.fileno(), 4096, max(0, size - 4096)).decode("utf-8", "replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return display(shortened(lines[-1].rstrip("."), 300)) if lines else ""
+    return display(shortened(lines[-1].removeprefix("ssh: ").rstrip("."), 300)) if lines else ""

@@ -68,8 +68,6 @@ hold) # NAME SECONDS: tell how things are, and hold the lock until standard inpu
   trap 'let_go "$work"' EXIT
   trap 'exit 3' HUP INT PIPE TERM
   say home "$home"
-  say machine "$(uname -m 2>/dev/null)"
-  say user "$(id -u 2>/dev/null)"
   df -Pk "$work" 2>/dev/null | { read -r _ && read -r _ _ _ free _ && say free "$free"; }
   find_sprig "$home"
   say ready
