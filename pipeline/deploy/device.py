@@ -89,7 +89,7 @@ class Device(AbstractContextManager["Device"]):
             ) for part in ("-o", option)),
         ]  # fmt: skip
         self._stop = threading.Event()
-        self._log: IO[bytes] = (self._folder / "log").open("w+b")
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._holder: subprocess.Popen[bytes] | None = None
         self._beats = threading.Thread(target=self._beat, daemon=True)
         try:

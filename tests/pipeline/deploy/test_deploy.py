@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -346,7 +347,10 @@ def test_a_run_that_lost_its_lock_changes_nothing(board: Board, old: Path, model
 def test_a_killed_run_leaves_neither_lock_nor_process(board: Board, old: Path, model: Path, home: Path) -> None:
     board.command("sprig", f"echo $$ >{board.home}/pid; exec sleep 60")
     command = [sys.executable, "-m", "sprig", "deploy", str(model), "board"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as run:
+    with (
+        tempfile.TemporaryDirectory() as short,
+        subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env={**os.environ, "TMPDIR": short}) as run,
+    ):
         while not (board.home / "pid").exists() or not (number := (board.home / "pid").read_text().strip()):
             time.sleep(0.05)
         run.send_signal(signal.SIGKILL)
