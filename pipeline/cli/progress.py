@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from agent.files import human_size
 
@@ -15,13 +15,22 @@ if TYPE_CHECKING:
     import rich.progress
     from rich.progress import TaskID
 
-    from pipeline.quantize import Progress
-
 _SECONDS_BETWEEN_LINES = 5.0
 
 
+class Step(Protocol):
+    """How far a stage is, in bytes."""
+
+    @property
+    def stage(self) -> str: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+
+
 class Bars:
-    """Shows the progress of a job; ``show`` may be called from any thread."""
+    """Shows the progress of a job; ``show`` may be called from any thread. The terminal is left alone until its first call."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -31,9 +40,6 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            self._bars = _bars_on_terminal()
-            self._bars.start()
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -41,16 +47,19 @@ class Bars:
             if self._bars is not None:
                 self._bars.stop()
 
-    def show(self, step: Progress) -> None:
+    def show(self, step: Step) -> None:
         with self._lock, suppress(OSError):  # the job outlives the terminal that it was started from
-            if self._bars is None:
+            if not sys.stderr.isatty():
                 self._line(step)
                 return
+            if self._bars is None:
+                self._bars = _bars_on_terminal()
+                self._bars.start()
             if step.stage not in self._tasks:
                 self._tasks[step.stage] = self._bars.add_task(step.stage, total=step.total)
             self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total)
 
-    def _line(self, step: Progress) -> None:
+    def _line(self, step: Step) -> None:
         """A line every few seconds, and one when the stage has ended."""
         now = time.monotonic()
         first = step.stage not in self._began
