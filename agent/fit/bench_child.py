@@ -12,6 +12,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from agent.engine.llama import Context, ContextSettings, LlamaModel
@@ -26,22 +27,23 @@ def _measure(job: dict[str, Any]) -> dict[str, Any]:
     load = time.monotonic() - start
     draw = random.Random(1)
     tokens = [draw.randrange(model.n_vocab) for _ in range(max(job["prompt"], job["generate"], 1))]
+    clock = time.thread_time if job["own_time"] else time.monotonic
     rates: dict[str, list[float]] = {"prefill": [], "decode": []}
     for turn in range(job["repeat"] + 1):  # the first one only wakes everything up
         for what, count, at_once in (("prefill", job["prompt"], context.settings.n_batch), ("decode", job["generate"], 1)):
             if count:
                 done, seconds = 0, 0.0
                 while not done or (turn and seconds < job["least"]):
-                    seconds += _run(context, tokens[:count] if turn else tokens[:8], at_once)
+                    seconds += _run(context, tokens[:count] if turn else tokens[:8], at_once, clock)
                     done += count
                 rates[what] += [done / seconds] if turn else []
     return {**rates, "load": load, "resident": resident()}
 
 
-def _run(context: Context, tokens: list[int], at_once: int) -> float:
+def _run(context: Context, tokens: list[int], at_once: int, clock: Callable[[], float]) -> float:
     """Seconds to compute tokens from the start, so many at once."""
     context.remove(0, 0)
-    start = time.monotonic()
+    start = clock()
     for at in range(0, len(tokens), at_once):
         context.clear_batch()
         part = tokens[at : at + at_once]
@@ -49,7 +51,7 @@ def _run(context: Context, tokens: list[int], at_once: int) -> float:
             context.add(token, at + i, 0, logits=i == len(part) - 1)
         if status := context.decode():
             raise SprigError(f"llama.cpp ended a batch with status {status}")
-    return time.monotonic() - start
+    return clock() - start
 
 
 def main() -> None:
