@@ -13,30 +13,32 @@ from agent.text import display
 _WIDTH = 80
 
 
-def report(found: Fit, model: str, verify: str) -> str:
+def report(found: Fit, verify: str) -> str:
     """The whole report.
 
     Args:
-        model: as a person named it.
         verify: the commands that measure what is only predicted here.
     """
     device, chosen = found.device, found.chosen
+    name = found.estimates[0].file.name
+    title = f"{device.title} with {human_size(device.memory)}" if device.name else f"this machine ({device.title})"
     lines = [
-        *_fold(f"{display(model)} on {display(device.title)}: {display(found.budget.words)}", "", ""),
+        *_fold(f"{display(name)} on {display(title)}: {display(found.budget.words)}.", "", ""),
         "", *_recipes(found), "",
     ]  # fmt: skip
     if chosen:
-        said = f"Take {chosen.recipe}: {found.why}." if len(found.estimates) > 1 else "It fits."
+        said = (
+            f"Take {chosen.recipe}: {found.why}." if len(found.estimates) > 1 else f"It fits, with a context of {_room(chosen)}."
+        )
         lines += [*_fold(said, "", ""), "", *_contexts(chosen, found), ""]
     else:
         lines += [*_fold(f"It does not fit: {found.why}.", "", ""), ""]
     lines += _basis(found)
-    return "\n".join([*lines, *_fold(verify, "measure it     ", " " * 15)])
+    return "\n".join([*lines, *_fold(verify, "On the device, this measures it: ", "  ")])
 
 
 def _recipes(found: Fit) -> list[str]:
-    yes = "with a context of"
-    lines = [f"  {'recipe':<9}{'file':>8}{'memory':>9}{'reads':>9}{'writes':>9}   {yes}"]
+    lines = [f"  {'recipe':<9}{'file':>8}{'memory':>9}{'reads':>9}{'writes':>9}   with a context of"]
     for one in found.estimates:
         speeds = f"{_rate(one.speed.reads):>7}/s{_rate(one.speed.writes):>7}/s"
         memory = human_size(one.plan.need.total if one.plan else one.least)
@@ -59,16 +61,17 @@ def _short(one: Estimate) -> str:
 def _contexts(one: Estimate, found: Fit) -> list[str]:
     """Memory of one recipe, context by context."""
     what = "repacked" if one.plan and one.plan.repack else "as in the file"
-    head = f"{'K/V f16':>10}{'q8_0':>9}{'computing':>11}{'in all f16':>12}{'q8_0':>9}"
     need = one.contexts[0].f16
     lines = [
         f"Memory of {one.recipe}: weights {human_size(need.weights)} ({what}), the program {human_size(need.process)}, and",
-        f"{'context':>9}{head}",
+        f"{'context':>9}{'K/V in f16':>13}{'computing':>11}{'in all':>10}{'K/V in q8_0':>14}{'computing':>11}{'in all':>10}",
     ]
     for row in one.contexts:
-        f16, q8_0 = (human_size(n.total) + " !" * (n.total > found.budget.size) for n in (row.f16, row.q8_0))
-        parts = f"{human_size(row.f16.cache):>10}{human_size(row.q8_0.cache):>9}{human_size(row.f16.compute):>11}"
-        lines.append(f"{row.context:>9,}{parts}{f16:>12}{q8_0:>9}")
+        line = f"{row.context:>9,}"
+        for n, width in ((row.f16, 13), (row.q8_0, 14)):
+            total = human_size(n.total) + " !" * (n.total > found.budget.size)
+            line += f"{human_size(n.cache):>{width}}{human_size(n.compute):>11}{total:>10}"
+        lines.append(line)
     if any(n.total > found.budget.size for row in one.contexts for n in (row.f16, row.q8_0)):
         lines.append("  ! more than a model may take")
     return lines
@@ -78,26 +81,29 @@ def _basis(found: Fit) -> list[str]:
     """Where the estimates are from, and how far they may be off."""
     device = found.device
     shown = found.chosen or min(found.estimates, key=lambda e: e.least)
-    lines = [
-        f"These are estimates: memory within {MEMORY_ERROR} %, writes (the first 128 tokens) within {device.decode.error} %,",
-        f"reads (512 tokens) within {device.prefill.error} %. They are made of",
-    ]
+    lines = _fold(
+        f"Estimates: memory within {MEMORY_ERROR} %, writes (the first 128 tokens) within {device.decode.error} %, reads (a "
+        f"prompt of 512) within {device.prefill.error} %. The speeds of {shown.recipe} are made of", "", "",
+    )  # fmt: skip
+    behind: dict[tuple[str, str], list[str]] = {}
     for what, unit, figure in basis(device, shown):
-        lines += _fold(f"{figure.value:g} {unit}, {figure.basis}: {display(figure.source)}", f"  {what:<21}", " " * 23)
+        behind.setdefault((figure.basis, figure.source), []).append(f"{figure.value:g} {unit} {what}")
+    for (kind, source), figures in behind.items():
+        lines += _fold(f"{', '.join(figures)}; {kind}: {display(source)}", "  ", "    ")
     return [*lines, ""]
 
 
 def devices_table(found: Iterable[DeviceProfile | ProfileError]) -> str:
     """A line a device."""
-    lines = [f"{'name':<22}{'memory':<20}{'writes 1 GB at':>15}  device"]
+    lines = [f"{'name':<22}{'memory':<20}{'1 GB writes':>13}  device"]
     for one in found:
         if isinstance(one, ProfileError):
             lines += _fold(f"! {display(str(one))}", "", "  ")
             continue
-        sizes = ", ".join(sized("", size)[1:].upper().replace("GB", "") for size in one.sizes)
-        memory = f"{sizes} GB" if "MB" not in sizes else sizes
-        rate = f"{one.decode.bandwidth.value:.1f} t/s"
-        lines.append(f"{display(one.name):<22}{memory:<20}{rate:>15}  {display(one.title)}")
+        sizes = [sized("", size)[1:-2] for size in one.sizes]
+        memory = f"{', '.join(sizes)} {human_size(one.sizes[-1])[-2:]}"
+        rate = f"{one.decode.bandwidth.value:.1f}/s"
+        lines.append(f"{display(one.name):<22}{memory:<20}{rate:>13}  {display(one.title)}")
     return "\n".join(lines)
 
 

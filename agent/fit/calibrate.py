@@ -1,25 +1,19 @@
-"""The profile of this machine: measured once with small stand-ins, one for each type of weights, then remembered."""
+"""How fast this machine reads and writes, measured with small stand-ins, one for each type of weights."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import platform
-import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-
-import tomlkit
 
 from agent.device import features, kernel, machine, processor
 from agent.errors import SprigError
-from agent.files import atomic_write
 from agent.fit.bench import BenchResult, Way, bench_file
-from agent.fit.profile import DecodeSpeed, DeviceProfile, Figure, PrefillSpeed, ProfileError, read_profile, user_profiles
+from agent.fit.profile import DecodeSpeed, DeviceProfile, Figure, PrefillSpeed
 from agent.fit.stand_in import StandIn
 from agent.home import home
 from agent.models.memory import BATCH, Processor
@@ -29,44 +23,7 @@ _WIDE = StandIn("Q8_0", width=1024, ffn=2816, layers=6, vocab=1024)  # most of i
 _DEEP = StandIn("Q8_0", width=256, ffn=512, layers=24, vocab=256)  # most of its time goes to all that is between them
 _PROMPT, _LONG_PROMPT, _GENERATE, _REPEAT = 64, 768, 16, 3
 _DECODE_ERROR, _PREFILL_ERROR = 15, 25  # per cent; benchmarks/fit.py measures them
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,40}")
 _LEAST = 1e-9  # of a time that noise has made negative
-
-
-def recall_machine() -> DeviceProfile | None:
-    """The profile of this machine as it was measured; None when it never was, or it cannot be read."""
-    try:
-        return read_profile(_place())
-    except ProfileError:
-        return None
-
-
-def remember_machine(profile: DeviceProfile) -> None:
-    """Keep it for the next time. SprigError when it cannot be written."""
-    _write(profile, _place())
-
-
-def save_profile(profile: DeviceProfile, name: str) -> Path:
-    """Write a profile to a user's own devices, where another machine that gets the file finds it. Returns its path.
-
-    SprigError for a name that is none, or when it cannot be written.
-    """
-    if not _NAME.fullmatch(name):
-        raise SprigError(f"{name!r} cannot be the name of a device: small letters, digits, dots and dashes can")
-    path = user_profiles() / f"{name}.toml"
-    _write(profile, path)
-    return path
-
-
-def _place() -> Path:
-    """One file for these cores, these features and this llama.cpp."""
-    try:
-        library = version("llama-cpp-python")
-    except PackageNotFoundError:
-        library = ""
-    numbers = [core.number for core in processor.read_cores()]
-    stamp = f"1 {platform.machine()} {sorted(features.features())} {numbers} {kernel.model_name(Path('/'))} {library}"
-    return home() / "cache" / "machine" / f"{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.toml"
 
 
 def measure_machine(on_step: Callable[[str], None], *, own_time: bool = False) -> DeviceProfile:
@@ -174,27 +131,3 @@ def _profile(
             figure(1 / each / 1e9) if each > 0 else None, _PREFILL_ERROR,
         ),
     )  # fmt: skip
-
-
-def _write(profile: DeviceProfile, path: Path) -> None:
-    """As TOML, as profile.py reads it."""
-
-    def figure(one: Figure) -> tomlkit.items.InlineTable:
-        table = tomlkit.inline_table()
-        table.update({"value": one.value, "basis": one.basis, "source": one.source})
-        return table
-
-    decode, prefill = profile.decode, profile.prefill
-    document = tomlkit.document()
-    document.update({
-        "title": profile.title, "memory": [str(profile.memory)], "system": str(profile.system), "cores": profile.cores,
-        "machine": profile.processor.machine, "features": sorted(profile.processor.features),
-        "decode": {"layer": figure(decode.layer), "bandwidth": figure(decode.bandwidth)}
-        | {kind: figure(one) for kind, one in decode.types.items()} | {"error": decode.error},
-        "prefill": {kind: figure(one) for kind, one in prefill.types.items()}
-        | {"repacked": figure(prefill.repacked), "plain": figure(prefill.plain), "attention": figure(prefill.attention)}
-        | ({"elementwise": figure(prefill.elementwise)} if prefill.elementwise else {}) | {"error": prefill.error},
-    })  # fmt: skip
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, tomlkit.dumps(document))

@@ -14,7 +14,6 @@ from agent.gguf.types import TYPES_BY_NAME
 from agent.models.file import ModelFile
 from agent.models.memory import BATCH, CONVERSATIONS, LEAST_CONTEXT, STEP, Cache, LoadPlan, MemoryBudget, Need, need, plan_load
 
-CACHES: tuple[Cache, ...] = ("f16", "q8_0")
 MEMORY_ERROR = 5  # per cent, against ggml's own log of its buffers (tests/agent/models/test_memory.py)
 _LONGEST = 32768  # tokens; what is longer no small device can hold
 _WANTED_CONTEXT = 4096  # tokens an agent needs to work with
@@ -94,8 +93,8 @@ def device_budget(device: DeviceProfile, memory: int | None) -> MemoryBudget:
     """What a model may take on a device: what a person says, or a part of what its system leaves."""
     if memory is not None:
         return MemoryBudget.of(memory)
-    free = device.memory - device.system
-    return MemoryBudget(device.budget, f"{human_size(device.budget)} may be taken, 70 % of the {human_size(free)} that are free")
+    free = human_size(device.memory - device.system)
+    return MemoryBudget(device.budget, f"{human_size(device.budget)} may be taken, 70 % of the {free} that its system leaves")
 
 
 def fit(candidates: Iterable[Candidate], device: DeviceProfile, budget: MemoryBudget, context: int | None = None) -> Fit:
@@ -130,7 +129,7 @@ def _estimate(candidate: Candidate, device: DeviceProfile, budget: MemoryBudget,
         return need(file, context=tokens, sequences=CONVERSATIONS, batch=BATCH, cache=cache, repacked=held, processor=processor)
 
     shortest = context or min(LEAST_CONTEXT, -(-file.n_ctx_train // STEP) * STEP)
-    rows = tuple(ContextNeed(n, *(needs(n, cache) for cache in CACHES)) for n in _contexts(file, context))
+    rows = tuple(ContextNeed(n, needs(n, "f16"), needs(n, "q8_0")) for n in _contexts(file, context))
     least = need(file, context=shortest, sequences=CONVERSATIONS, batch=BATCH, cache="q8_0", processor=processor).total
     speed = predict(
         file, device, context=plan.context if plan else shortest, cache=plan.cache if plan else "q8_0",
@@ -192,13 +191,13 @@ def basis(device: DeviceProfile, estimate: Estimate) -> list[tuple[str, str, Fig
     """The figures behind the speeds of one estimate: what each is, its unit, and itself."""
     decode, prefill, types = device.decode, device.prefill, bytes_per_token(estimate.file)
     used = sorted((k for k in types if types[k] >= _SLOW_PART * sum(types.values())), key=lambda k: -types[k])
-    found = [("writes, each layer", "ms", decode.layer)]
-    found += [(f"writes, {kind}", "GB/s", decode.types[kind]) for kind in used if kind in decode.types]
+    found = [("a layer", "ms", decode.layer)]
+    found += [(f"of {kind}", "GB/s", decode.types[kind]) for kind in used if kind in decode.types]
     if any(kind not in decode.types for kind in used):
-        found.append(("writes, memory", "GB/s", decode.bandwidth))
+        found.append(("of memory", "GB/s", decode.bandwidth))
     repack = estimate.plan.repack if estimate.plan else True
-    found += [(f"reads, {kind}", "GFLOP/s", kernel(device, kind, repack)) for kind in used]
-    return [*found, ("reads, attention", "GFLOP/s", prefill.attention)]
+    found += [(f"with {kind}", "GFLOP/s", kernel(device, kind, repack)) for kind in used]
+    return [*found, ("in attention", "GFLOP/s", prefill.attention)]
 
 
 def to_dict(found: Fit, model: str) -> dict[str, Any]:
@@ -233,11 +232,10 @@ def _recipe(one: Estimate, budget: MemoryBudget) -> dict[str, Any]:
         "slow": round(one.slow, 3),
         "slow_types": list(one.slow_types),
         "contexts": [
-            {"context": row.context}
-            | {
-                c: {**asdict(n), "total": n.total, "fits": n.total <= budget.size}
-                for c, n in (("f16", row.f16), ("q8_0", row.q8_0))
-            }
-            for row in one.contexts
+            {"context": row.context, "f16": _need(row.f16, budget), "q8_0": _need(row.q8_0, budget)} for row in one.contexts
         ],
     }
+
+
+def _need(one: Need, budget: MemoryBudget) -> dict[str, Any]:
+    return {**asdict(one), "total": one.total, "fits": one.total <= budget.size}

@@ -45,7 +45,7 @@ def fit(
             _list(out)
             return
         if save_profile is not None:
-            from agent.fit.calibrate import save_profile as save
+            from agent.fit.machine import save_profile as save
 
             path = save(_this_machine(out, measure), save_profile)
             said = f"{path}\ncopy it to SPRIG_HOME/devices of another machine; there --device {save_profile} means this one"
@@ -65,16 +65,18 @@ def fit(
         where = target or _this_machine(out, measure)
         found = estimate(forms, where, device_budget(target, memory) if target else MemoryBudget.of(memory), context)
         verify = _verify(model, found, device)
-        out.result({**to_dict(found, model), "verify": verify}, report(found, model, " && ".join(verify)))
+        out.result({**to_dict(found, model), "verify": verify}, report(found, " && ".join(verify)))
 
 
 def _this_machine(out: console.Console, anew: bool) -> DeviceProfile:
     """Its profile, measured when it never was."""
-    from agent.fit.calibrate import measure_machine, recall_machine, remember_machine
+    from agent.fit.machine import recall_machine, remember_machine
 
     known = None if anew else recall_machine()
     if known:
         return known
+    from agent.fit.calibrate import measure_machine
+
     out.say("measuring this machine, which takes half a minute and is done once ...")
     remember_machine(measure_machine(out.say))
     found = recall_machine()
