@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/fit.py [--own-time] [--profile FILE]
 
-First the machine is measured with the stand-ins of agent/fit/calibrate.py, as `sprig fit --measure` does; none of the files below is
-used for that. ``--own-time``: one thread, and the processor's time that it takes, for a machine that other programs keep busy.
+First the machine is measured with the stand-ins of agent/fit/calibrate.py, as `sprig fit --measure` does; none of the files below
+is used for that. ``--own-time``: one thread, and the processor's time that it takes, for a machine that other programs keep busy.
 ``--profile``: figures that were kept before, instead of measuring them.
 """
 

@@ -21,7 +21,7 @@ def report(found: Fit, verify: str) -> str:
     """
     device, chosen = found.device, found.chosen
     name = found.estimates[0].file.name
-    title = f"{device.title} with {human_size(device.memory)}" if device.name else f"this machine ({device.title})"
+    title = device.words if device.name else f"this machine ({device.title})"
     lines = [
         *_fold(f"{display(name)} on {display(title)}: {display(found.budget.words)}.", "", ""),
         "", *_recipes(found), "",

@@ -25,7 +25,7 @@ _FLOATS = frozenset({"F32", "F16", "BF16"})
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ModelForm:
     """One form of a model: a file that is there, or one that a recipe would make."""
 
     recipe: str
@@ -97,24 +97,24 @@ def device_budget(device: DeviceProfile, memory: int | None) -> MemoryBudget:
     return MemoryBudget(device.budget, f"{human_size(device.budget)} may be taken, 70 % of the {free} that its system leaves")
 
 
-def fit(candidates: Iterable[Candidate], device: DeviceProfile, budget: MemoryBudget, context: int | None = None) -> Fit:
+def fit(forms: Iterable[ModelForm], device: DeviceProfile, budget: MemoryBudget, context: int | None = None) -> Fit:
     """Estimate every form of a model on a device, and choose one.
 
     Args:
-        candidates: in the order of quality, the best first.
+        forms: in the order of quality, the best first.
         budget: what a model may take there.
         context: tokens that are wanted; by default what would be chosen when it is loaded.
 
     Raises:
         SprigError: the model was not trained for so much context, or it writes no text.
     """
-    estimates = tuple(_estimate(one, device, budget, context) for one in candidates)
+    estimates = tuple(_estimate(one, device, budget, context) for one in forms)
     chosen, why = choose(estimates, budget, context)
     return Fit(device, budget, estimates, chosen, why)
 
 
-def _estimate(candidate: Candidate, device: DeviceProfile, budget: MemoryBudget, context: int | None) -> Estimate:
-    file, processor = candidate.file, device.processor
+def _estimate(form: ModelForm, device: DeviceProfile, budget: MemoryBudget, context: int | None) -> Estimate:
+    file, processor = form.file, device.processor
     if not file.causal:
         raise SprigError(f"{file.name} is an embedding model; it writes no text, and only models that do are fitted")
     if context is not None and context > -(-file.n_ctx_train // STEP) * STEP:
@@ -140,7 +140,7 @@ def _estimate(candidate: Candidate, device: DeviceProfile, budget: MemoryBudget,
     slow = sum(types[k] for k in plain) / max(1, sum(types.values()))
     weights = sum(8 * size / TYPES_BY_NAME[k].bits_per_weight for k, size in types.items())
     bits = 8 * sum(types.values()) / max(1.0, weights)
-    return Estimate(candidate.recipe, file, plan, least, rows, speed, bits, slow, tuple(plain))
+    return Estimate(form.recipe, file, plan, least, rows, speed, bits, slow, tuple(plain))
 
 
 def _held(file: ModelFile, device: DeviceProfile) -> frozenset[str]:
@@ -207,7 +207,7 @@ def to_dict(found: Fit, model: str) -> dict[str, Any]:
     return {
         "model": model,
         "device": {
-            "name": device.full_name, "title": device.title, "memory": device.memory, "cores": device.cores,
+            "name": device.full_name or "this machine", "title": device.title, "memory": device.memory, "cores": device.cores,
             "features": sorted(device.processor.features), "budget": found.budget.size,
         },
         "recipes": [_recipe(one, found.budget) for one in found.estimates],

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import platform
 import re
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,40}")
 def recall_machine() -> DeviceProfile | None:
     """The profile of this machine as it was measured; None when it never was, or it cannot be read."""
     try:
-        return read_profile(_place())
+        return replace(read_profile(_place()), name="")
     except ProfileError:
         return None
 

@@ -106,6 +106,11 @@ class DeviceProfile:
     prefill: PrefillSpeed
 
     @property
+    def words(self) -> str:
+        """What it is and how much memory it has, for a person."""
+        return f"{self.title} with {human_size(self.memory).replace('.00', '')}"
+
+    @property
     def full_name(self) -> str:
         """With its size, where there are several."""
         return sized(self.name, self.memory) if len(self.sizes) > 1 else self.name

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -155,15 +155,8 @@ def model_facts(
         at = keys.get(f"tokenizer.ggml.{name}_token_id")
         return tokens[at] if isinstance(at, int) and 0 <= at < len(tokens) else ""
 
-    kinds: Counter[str] = Counter()
-    matrices: Counter[str] = Counter()
-    experts: Counter[str] = Counter()
-    for tensor, entry in tensors.items():
-        kinds[entry.type.name] += entry.nbytes
-        if len(entry.shape) > 1 and tensor not in _LOOKED_UP:
-            matrices[entry.type.name] += entry.nbytes
-            if "_exps." in tensor:
-                experts[entry.type.name] += entry.nbytes
+    kinds = _bytes(tensors.values())
+    multiplied = {name: entry for name, entry in tensors.items() if len(entry.shape) > 1 and name not in _LOOKED_UP}
     embedding, head = tensors.get(_EMBEDDING), tensors.get(_HEAD)
     tied = {embedding.type.name: embedding.nbytes} if embedding and not head else {}
     n_experts, n_used = number("expert_count"), number("expert_used_count")
@@ -178,10 +171,10 @@ def model_facts(
         name=str(keys.get("general.name") or path.stem),
         type=str(keys.get("sprig.recipe") or max(kinds, key=lambda k: kinds[k])),
         weights=sum(kinds.values()),
-        matrices=dict(matrices),
+        matrices=_bytes(multiplied.values()),
         tied=tied,
         head={head.type.name: head.nbytes} if head else tied,
-        experts=dict(experts),
+        experts=_bytes(entry for name, entry in multiplied.items() if "_exps." in name),
         expert_share=min(1.0, n_used / n_experts) if n_experts and n_used else 1.0,
         n_layer=number("block_count"),
         n_vocab=len(tokens) or number("vocab_size"),
@@ -203,6 +196,14 @@ def model_facts(
         source=str(keys.get("sprig.source.name") or ""),
         commit=str(keys.get("sprig.source.commit") or ""),
     )
+
+
+def _bytes(tensors: Iterable[TensorFacts]) -> dict[str, int]:
+    """Bytes of tensors by their type."""
+    found: Counter[str] = Counter()
+    for entry in tensors:
+        found[entry.type.name] += entry.nbytes
+    return dict(found)
 
 
 def _cache_widths(keys: Mapping[str, Any], arch: str, number: Callable[..., int]) -> tuple[int, int, int]:

@@ -58,10 +58,10 @@ def fit(
         from agent.fit.fit import fit as estimate
         from agent.fit.profile import find_profile
         from agent.models.memory import MemoryBudget
-        from pipeline.fit import candidates
+        from pipeline.fit import model_forms
 
         target = find_profile(device) if device else None
-        forms = candidates(model, revision=revision, token=token, offline=offline)
+        forms = model_forms(model, revision=revision, token=token, offline=offline)
         where = target or _this_machine(out, measure)
         found = estimate(forms, where, device_budget(target, memory) if target else MemoryBudget.of(memory), context)
         verify = _verify(model, found, device)
