@@ -20,7 +20,8 @@ _WANTED_CONTEXT = 4096  # tokens an agent needs to work with
 _COMFORTABLE = 10.0  # tokens a second: as fast as a person reads
 _ALMOST = 0.9  # of the best speed: what is so fast and better is taken
 _FEWEST_BITS = 4.2  # of a weight; below, small models lose their sense
-_SLOW_PART = 0.1  # of the weights, in types that the processor has no packed kernels for
+_SLOW_PART = 0.1  # of the weights, in types that the processor reads slowly
+_SLOW_RATE = 0.65  # of the speed with types that are repacked
 _FLOATS = frozenset({"F32", "F16", "BF16"})
 
 
@@ -51,8 +52,7 @@ class Estimate:
         contexts: memory at each context, whether it fits or not.
         speed: as it would be loaded, or with the shortest context.
         bits: of a weight, on average.
-        slow: the part of the weights in types that the processor repacks others than, and those types; nothing is slow where
-            nothing is repacked.
+        slow, slow_types: the part of the weights that the processor reads much slower than what it repacks, and its types.
     """
 
     recipe: str
@@ -136,7 +136,8 @@ def _estimate(form: ModelForm, device: DeviceProfile, budget: MemoryBudget, cont
         repack=plan.repack if plan else True,
     )  # fmt: skip
     types = bytes_per_token(file)
-    plain = sorted((k for k in types if processor.repacked and k not in processor.repacked | _FLOATS), key=lambda k: -types[k])
+    quick = _SLOW_RATE * device.prefill.repacked.value
+    plain = sorted((k for k in types if k not in _FLOATS and kernel(device, k).value < quick), key=lambda k: -types[k])
     slow = sum(types[k] for k in plain) / max(1, sum(types.values()))
     weights = sum(8 * size / TYPES_BY_NAME[k].bits_per_weight for k, size in types.items())
     bits = 8 * sum(types.values()) / max(1.0, weights)

@@ -75,8 +75,13 @@ def _this_machine(out: console.Console, anew: bool) -> DeviceProfile:
     known = None if anew else recall_machine()
     if known:
         return known
+    from agent.device.machine import load
+    from agent.device.processor import cores
     from agent.fit.calibrate import measure_machine
 
+    busy = load()
+    if busy and busy.one > 0.5 * cores():
+        out.say(f"other programs keep this machine busy (load {busy.one:.1f}): measure it again when it is quiet, with --measure")
     out.say("measuring this machine, which takes half a minute and is done once ...")
     remember_machine(measure_machine(out.say))
     found = recall_machine()

@@ -8,8 +8,8 @@ import pytest
 
 from agent.errors import SprigError
 from agent.fit.fit import Estimate, ModelForm, device_budget, fit
-from agent.fit.profile import find_profile
-from agent.models.memory import MemoryBudget, plan_load
+from agent.fit.profile import Figure, find_profile
+from agent.models.memory import MemoryBudget, Processor, plan_load
 from tests.fixtures.fake_engine import model_file
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -64,6 +64,21 @@ def test_types_that_the_processor_reads_slowly_are_left_out_where_others_are_qui
     assert on_pi4 is not None
     assert on_pi4.hazard == ""
     assert on_pi4.recipe == "Q4_0"  # the smaller is the faster
+
+
+def test_on_a_pc_only_what_was_measured_to_be_slow_is_slow() -> None:
+    """x86 repacks few types, and is as quick with most of the others."""
+    pi5 = find_profile("pi5")
+    rates = {"Q8_0": 24.0, "Q4_0": 30.0, "Q5_0": 16.0}
+    figures = {kind: Figure(rate, "measured", "a test") for kind, rate in rates.items()}
+    pc = replace(
+        pi5, processor=Processor("x86_64", frozenset({"avx2"})),
+        prefill=replace(pi5.prefill, types=figures, repacked=figures["Q4_0"], plain=figures["Q5_0"]),
+    )  # fmt: skip
+    found = fit(forms(135e6, "Q8_0", "Q5_0", "Q4_0"), pc, device_budget(pc, None))
+    assert [one.slow for one in found.estimates] == [0, 1, 0]
+    assert found.chosen is not None
+    assert found.chosen.recipe == "Q8_0"
 
 
 def test_what_is_planned_is_what_the_agent_would_load_there() -> None:
