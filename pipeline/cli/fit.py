@@ -69,7 +69,7 @@ def fit(
 
 
 def _this_machine(out: console.Console, anew: bool) -> DeviceProfile:
-    """Its profile, measured when it never was."""
+    """Its profile, measured when it never was. What was measured while other programs were busy is not kept, unless asked for."""
     from agent.fit.machine import recall_machine, remember_machine
 
     known = None if anew else recall_machine()
@@ -79,14 +79,15 @@ def _this_machine(out: console.Console, anew: bool) -> DeviceProfile:
     from agent.device.processor import cores
     from agent.fit.calibrate import measure_machine
 
-    busy = load()
-    if busy and busy.one > 0.5 * cores():
-        out.say(f"other programs keep this machine busy (load {busy.one:.1f}): measure it again when it is quiet, with --measure")
+    now = load()
+    busy = now is not None and now.one > 0.5 * cores()
     out.say("measuring this machine, which takes half a minute and is done once ...")
-    remember_machine(measure_machine(out.say))
-    found = recall_machine()
-    if found is None:
-        raise SprigError("what was measured cannot be read again; -v shows more")
+    if now and busy:
+        kept = "" if anew else "; what is measured now is not kept"
+        out.say(f"other programs keep it busy (load {now.one:.1f} on {cores()} cores) and make it seem slower than it is{kept}")
+    found = measure_machine(out.say)
+    if anew or not busy:
+        remember_machine(found)
     return found
 
 

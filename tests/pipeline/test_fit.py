@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.device import machine
+from agent.device.machine import Load
 from agent.errors import SprigError
-from agent.fit.machine import remember_machine
+from agent.fit import calibrate
+from agent.fit.machine import recall_machine, remember_machine
 from agent.fit.profile import find_profile
 from agent.models.file import read_model
 from agent.models.memory import plan_load
@@ -140,19 +143,23 @@ def test_what_fits_nowhere_is_told_with_what_it_needs(folder: Path, home: Path) 
 
 
 @pytest.mark.usefixtures("home")
-def test_this_machine_is_measured_once(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agent.fit import calibrate
-
+def test_this_machine_is_measured_once_when_it_is_quiet(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[str] = []
     profile = dataclasses.replace(find_profile("pi5"), name="", title="a desk", sizes=(8_000_000_000,))
     monkeypatch.setattr(calibrate, "measure_machine", lambda say: measured.append("once") or profile)
+    monkeypatch.setattr(machine, "load", lambda: Load(99, 99, 99))
+    busy = sprig("fit", folder, home=home)
+    assert busy.returncode == 0, busy.stderr
+    assert "other programs keep it busy (load 99.0" in busy.stderr
+    assert recall_machine() is None
+    monkeypatch.setattr(machine, "load", lambda: Load(0, 99, 99))
     for _ in range(2):
         done = sprig("fit", folder, home=home)
         assert done.returncode == 0, done.stderr
         assert "on this machine (a desk)" in done.stdout
-    assert measured == ["once"]
-    assert sprig("fit", folder, "--measure", home=home).returncode == 0
     assert measured == ["once", "once"]
+    assert sprig("fit", folder, "--measure", home=home).returncode == 0
+    assert measured == ["once", "once", "once"]
     saved = sprig("fit", "--save-profile", "desk", home=home)
     assert saved.returncode == 0
     assert str(home / "devices" / "desk.toml") in saved.stdout
