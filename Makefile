@@ -67,6 +67,7 @@ bench: $(VENV)/.dev ## start-up, quantizing beside llama.cpp's own two passes, t
 	@$(BIN)/python benchmarks/quantize.py
 	@$(BIN)/python benchmarks/agent.py
 	@$(BIN)/python benchmarks/tool_calls.py
+	@$(BIN)/python benchmarks/fit.py
 	@$(BIN)/python benchmarks/chat.py
 
 structure: ## rooms, floors, arrows and circles of the packages

@@ -27,6 +27,7 @@ COMMANDS = {
     "inspect": Command(
         "pipeline.cli.inspect", "inspect_app", "Show what is in a GGUF or a model: keys, tensors, vocabulary, template."
     ),
+    "fit": Command("pipeline.cli.fit", "fit_app", "Say which form of a model fits a device, how fast it will be, and why."),
     "deploy": Command("pipeline.cli.deploy", "deploy_app", "Bring a model to a device over SSH, or onto a card; tried there."),
     "bench": Command("agent.cli.bench", "bench_app", "Measure how fast a model reads and writes here, and find its best way."),
     "doctor": Command("agent.cli.doctor", "doctor_app", "Look at this machine: what Sprig makes of it, and what mends it."),

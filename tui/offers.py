@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import SprigError
+from agent.fit.machine import recall_machine
+from agent.fit.speed import predict
 from agent.models.choices import ModelChoice, list_models, look_at
 from agent.models.last_used import recall
 from agent.models.store import find_model
@@ -32,10 +34,18 @@ def look(store: Callable[[], Store] | None, session: str | None = None) -> list[
         store: opens the sessions; None leaves conversations out.
         session: id of the conversation to offer; by default the last one.
     """
-    models = list_models()
+    models = [_with_speed(model) for model in list_models()]
     wanted = session or recall().session
     last = _last(store, wanted, models) if store is not None and wanted else None
     return [last, *models] if last is not None else [*models]
+
+
+def _with_speed(model: ModelChoice) -> ModelChoice:
+    """A model with the speed that is expected of it, where `sprig fit` has measured this machine; nothing is measured now."""
+    machine = recall_machine()
+    if machine is None or model.file is None or not model.context:
+        return model
+    return replace(model, writes=predict(model.file, machine, context=model.context).writes)
 
 
 def _last(store: Callable[[], Store], session: str, models: Sequence[ModelChoice]) -> LastTalk | None:

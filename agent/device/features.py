@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import struct
+from collections.abc import Collection
 from pathlib import Path
 
 from agent.device.kernel import text
@@ -31,8 +32,12 @@ def features(root: Path = Path("/"), machine: str = "") -> frozenset[str]:
 
 
 def repacked_types(root: Path = Path("/"), machine: str = "") -> frozenset[str]:
-    """Types of weights for which ggml has packed kernels on this processor (ggml-cpu/repack.cpp of llama.cpp)."""
-    here = features(root, machine)
+    """Types of weights for which ggml has packed kernels on this processor."""
+    return repacked_by(features(root, machine))
+
+
+def repacked_by(here: Collection[str]) -> frozenset[str]:
+    """Types of weights for which ggml has packed kernels on a processor with these features (its ggml-cpu/repack.cpp)."""
     found: set[str] = set()
     if "dotprod" in here:
         found |= ARM_REPACKED

@@ -27,6 +27,13 @@ def available_memory(root: Path = Path("/")) -> int:
     return max(0, min(_kernel_available(root), *_cgroup_rooms(root)))
 
 
+def total_memory(root: Path = Path("/")) -> int:
+    """Bytes of memory that this machine has, or that a cgroup allows its processes."""
+    found = re.search(r"^MemTotal:\s*(\d+)", text(root / "proc/meminfo"), re.MULTILINE)
+    limits = [number(f / name) for f in group_folders(root, "memory") for name in ("memory.max", "memory.limit_in_bytes")]
+    return min([int(found[1]) * 1024 if found else _kernel_available(root), *(limit for limit in limits if limit)])
+
+
 def _kernel_available(root: Path) -> int:
     found = re.search(r"^MemAvailable:\s*(\d+)", text(root / "proc/meminfo"), re.MULTILINE)
     if found:

@@ -86,21 +86,40 @@ def bench(
 
     SprigError in one line when llama.cpp refuses or dies.
     """
+    return bench_file(file.path, file.name, way, prompt=prompt, generate=generate, repeat=repeat, depth=depth, least=least)
+
+
+def bench_file(
+    path: str,
+    name: str,
+    way: Way,
+    *,
+    prompt: int,
+    generate: int,
+    repeat: int,
+    depth: int = 0,
+    least: float = 0.0,
+    own_time: bool = False,
+) -> BenchResult:
+    """The same for a file of which only its path and what to call it are known.
+
+    ``own_time``: count the processor's time of the one thread, which leaves out what other programs take.
+    """
     context = {
         "n_ctx": max(256, -(-(depth + max(prompt, generate)) // 256) * 256), "n_seq": 1, "n_batch": way.batch, "cache": way.cache,
         "flash": flash_attention(way.cache), "threads": way.threads.decode, "prefill_threads": way.threads.prefill,
     }  # fmt: skip
     job = {
-        "path": file.path, "repack": way.repack, "cores": way.threads.cores, "context": context,
-        "prompt": prompt, "generate": generate, "repeat": repeat, "depth": depth, "least": least,
+        "path": path, "repack": way.repack, "cores": way.threads.cores, "context": context, "prompt": prompt,
+        "generate": generate, "repeat": repeat, "depth": depth, "least": least, "own_time": own_time,
     }  # fmt: skip
     ended = run_module("agent.fit.bench_child", [], json.dumps(job).encode(), _SECONDS)
     try:
         said = json.loads(ended.output)
     except ValueError:
-        raise SprigError(f"{file.name} could not be measured: {cause(ended.status) or 'llama.cpp ended'}") from None
+        raise SprigError(f"{name} could not be measured: {cause(ended.status) or 'llama.cpp ended'}") from None
     if "failed" in said:
-        raise SprigError(f"{file.name} could not be measured: {said['failed']}")
+        raise SprigError(f"{name} could not be measured: {said['failed']}")
     return BenchResult(tuple(said["prefill"]), tuple(said["decode"]), said["load"], said["resident"])
 
 

@@ -12,6 +12,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from agent.engine.llama import Context, ContextSettings, LlamaModel
@@ -27,26 +28,27 @@ def _measure(job: dict[str, Any]) -> dict[str, Any]:
     draw = random.Random(1)
     tokens = [draw.randrange(model.n_vocab) for _ in range(max(job["prompt"], job["generate"], 1))]
     before = [draw.randrange(model.n_vocab) for _ in range(job["depth"])]
+    clock = time.thread_time if job["own_time"] else time.monotonic
     rates: dict[str, list[float]] = {"prefill": [], "decode": []}
     for turn in range(job["repeat"] + 1):  # the first one only wakes everything up
         for what, count, at_once in (("prefill", job["prompt"], context.settings.n_batch), ("decode", job["generate"], 1)):
             if count:
                 done, seconds = 0, 0.0
                 while not done or (turn and seconds < job["least"]):
-                    seconds += _run(context, before, tokens[:count] if turn else tokens[:8], at_once)
+                    seconds += _run(context, before, tokens[:count] if turn else tokens[:8], at_once, clock)
                     done += count
                 rates[what] += [done / seconds] if turn else []
     return {**rates, "load": load, "resident": resident()}
 
 
-def _run(context: Context, before: list[int], tokens: list[int], at_once: int) -> float:
+def _run(context: Context, before: list[int], tokens: list[int], at_once: int, clock: Callable[[], float]) -> float:
     """Seconds to compute tokens after others, so many at once."""
     if context.position_max(0) < len(before) or not context.remove(0, len(before)):
         context.remove(0, 0)
         _compute(context, before, 0, context.settings.n_batch)
-    start = time.monotonic()
+    start = clock()
     _compute(context, tokens, len(before), at_once)
-    return time.monotonic() - start
+    return clock() - start
 
 
 def _compute(context: Context, tokens: list[int], first: int, at_once: int) -> None:

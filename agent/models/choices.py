@@ -37,6 +37,7 @@ class ModelChoice:
         demo: whether it is the bundled demo model.
         last: whether it was used last.
         modified: when the file was written, in seconds since 1970.
+        writes: tokens a second that it is expected to write here; 0 where this machine was not measured.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class ModelChoice:
     demo: bool
     last: bool
     modified: float
+    writes: float = 0.0
 
     @property
     def fits(self) -> bool:

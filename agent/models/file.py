@@ -6,24 +6,25 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.errors import GGUFError, SprigError
 from agent.files import atomic_write
 from agent.home import home
 
 if TYPE_CHECKING:
-    from agent.gguf.reader import Header
+    from agent.gguf.types import GGMLType
 
 log = logging.getLogger(__name__)
 
-_VERSION = 3  # of what is remembered
-_EMBEDDING = "token_embd.weight"  # looked up, not multiplied with
+_VERSION = 4  # of what is remembered
+_EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
+# Of these, a token takes a row or two; they are not multiplied with.
+_LOOKED_UP = frozenset({_EMBEDDING, "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
 # llama.cpp's default where a file with a sliding window does not say which layers have it: every n-th sees all.
 _WINDOW_PATTERN = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "llama4": 4, "exaone4": 4}
 
@@ -40,7 +41,11 @@ class ModelFile:
         weights: bytes of all tensors.
         matrices: bytes of the weights that are multiplied with, by type.
         tied: the type and bytes of an embedding that is the output too; llama.cpp holds it twice when it repacks that type.
+        head: the type and bytes of what computes the scores of all tokens: the output, or the tied embedding.
+        experts: bytes of the weights that belong to experts, by type; they are counted in ``matrices`` too.
+        expert_share: the part of the experts that a token goes through; 1 without experts.
         n_layer, n_vocab, n_embd, n_ff, n_head, n_ctx_train: hyperparameters; n_head the largest of all layers.
+        query_width: numbers of Q per token in all layers with attention.
         cache_width: numbers of K and V per token in all layers that see the whole context.
         window_width, window: the same for layers with a sliding window, and its length in tokens.
         state: bytes of recurrent state of one sequence, an estimate.
@@ -60,12 +65,16 @@ class ModelFile:
     weights: int
     matrices: Mapping[str, int]
     tied: Mapping[str, int]
+    head: Mapping[str, int]
+    experts: Mapping[str, int]
+    expert_share: float
     n_layer: int
     n_vocab: int
     n_embd: int
     n_ff: int
     n_head: int
     n_ctx_train: int
+    query_width: int
     cache_width: int
     window_width: int
     window: int
@@ -98,7 +107,8 @@ def read_model(path: Path) -> ModelFile:
         from agent.gguf.check import check  # NumPy; not needed for a file that is known
 
         log.info("%s is new or was changed: its header is checked", path)
-        facts = _facts(check(path), path, status, identity)
+        header = check(path)
+        facts = model_facts(header.keys, header.tensors, path=path, size=status.st_size, identity=identity)
         with contextlib.suppress(OSError, SprigError):
             remembered.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(remembered, json.dumps(asdict(facts)))
@@ -115,46 +125,64 @@ def _recall(remembered: Path, path: Path, identity: str) -> ModelFile | None:
         return None
 
 
-def _facts(header: Header, path: Path, status: os.stat_result, identity: str) -> ModelFile:
-    keys = header.keys
+class TensorFacts(Protocol):
+    """What must be known of a tensor, of a file that is there or of one that could be made."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def type(self) -> GGMLType: ...
+    @property
+    def nbytes(self) -> int: ...
+
+
+def model_facts(
+    keys: Mapping[str, Any], tensors: Mapping[str, TensorFacts], *, path: Path, size: int, identity: str
+) -> ModelFile:
+    """Facts of a file with these keys and tensors, which need not be written yet.
+
+    Args:
+        path, size, identity: as the file has them, or would.
+    """
     arch = str(keys["general.architecture"])
     tokens = keys.get("tokenizer.ggml.tokens") or []
 
     def number(name: str, default: int = 0) -> int:
         value = keys.get(f"{arch}.{name}", default)
-        return int(value.max()) if hasattr(value, "max") else int(value)
+        return int(max(value)) if hasattr(value, "__len__") else int(value)
 
     def token(name: str) -> str:
         at = keys.get(f"tokenizer.ggml.{name}_token_id")
         return tokens[at] if isinstance(at, int) and 0 <= at < len(tokens) else ""
 
-    kinds: Counter[str] = Counter()
-    matrices: Counter[str] = Counter()
-    for tensor, entry in header.tensors.items():
-        kinds[entry.type.name] += entry.nbytes
-        if len(entry.shape) > 1 and tensor != _EMBEDDING:
-            matrices[entry.type.name] += entry.nbytes
-    embedding = header.tensors.get(_EMBEDDING)
-    tied = {embedding.type.name: embedding.nbytes} if embedding and "output.weight" not in header.tensors else {}
+    kinds = _bytes(tensors.values())
+    multiplied = {name: entry for name, entry in tensors.items() if len(entry.shape) > 1 and name not in _LOOKED_UP}
+    embedding, head = tensors.get(_EMBEDDING), tensors.get(_HEAD)
+    tied = {embedding.type.name: embedding.nbytes} if embedding and not head else {}
+    n_experts, n_used = number("expert_count"), number("expert_used_count")
     full, windowed, window = _cache_widths(keys, arch, number)
     sampling = {k: float(v) for k, v in keys.items() if k.startswith("general.sampling.") and isinstance(v, int | float)}
     template = keys.get("tokenizer.chat_template.tool_use") or keys.get("tokenizer.chat_template") or ""
     return ModelFile(
         path=str(path),
-        size=status.st_size,
+        size=size,
         identity=identity,
         architecture=arch,
         name=str(keys.get("general.name") or path.stem),
         type=str(keys.get("sprig.recipe") or max(kinds, key=lambda k: kinds[k])),
         weights=sum(kinds.values()),
-        matrices=dict(matrices),
+        matrices=_bytes(multiplied.values()),
         tied=tied,
+        head={head.type.name: head.nbytes} if head else tied,
+        experts=_bytes(entry for name, entry in multiplied.items() if "_exps." in name),
+        expert_share=min(1.0, n_used / n_experts) if n_experts and n_used else 1.0,
         n_layer=number("block_count"),
         n_vocab=len(tokens) or number("vocab_size"),
         n_embd=number("embedding_length"),
         n_ff=number("feed_forward_length"),
         n_head=number("attention.head_count", 1),
         n_ctx_train=number("context_length"),
+        query_width=_query_width(keys, arch, number),
         cache_width=full,
         window_width=windowed,
         window=window,
@@ -168,6 +196,14 @@ def _facts(header: Header, path: Path, status: os.stat_result, identity: str) ->
         source=str(keys.get("sprig.source.name") or ""),
         commit=str(keys.get("sprig.source.commit") or ""),
     )
+
+
+def _bytes(tensors: Iterable[TensorFacts]) -> dict[str, int]:
+    """Bytes of tensors by their type."""
+    found: Counter[str] = Counter()
+    for entry in tensors:
+        found[entry.type.name] += entry.nbytes
+    return dict(found)
 
 
 def _cache_widths(keys: Mapping[str, Any], arch: str, number: Callable[..., int]) -> tuple[int, int, int]:
@@ -191,6 +227,17 @@ def _cache_widths(keys: Mapping[str, Any], arch: str, number: Callable[..., int]
     pairs = list(zip(counts, narrow, strict=False))
     full = sum(n for n, is_narrow in pairs if not is_narrow) * per_head
     return full, sum(n for n, is_narrow in pairs if is_narrow) * per_head, window
+
+
+def _query_width(keys: Mapping[str, Any], arch: str, number: Callable[..., int]) -> int:
+    """Numbers of Q per token in all layers with attention."""
+    heads, layers = number("attention.head_count", 1), number("block_count")
+    kv = keys.get(f"{arch}.attention.head_count_kv", heads)
+    if hasattr(kv, "__len__"):
+        layers = sum(1 for n in kv if n)
+    elif (interval := number("full_attention_interval")) > 1:
+        layers //= interval
+    return layers * heads * number("attention.key_length", number("embedding_length") // max(1, heads))
 
 
 def _state(keys: Mapping[str, Any], arch: str, number: Callable[..., int]) -> int:

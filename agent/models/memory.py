@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.device.features import repacked_types
+from agent.device.features import repacked_by, repacked_types
 from agent.device.machine import available_memory
 from agent.errors import SprigError
 from agent.files import human_size
@@ -29,12 +29,34 @@ _MARGIN = 1.05  # how far the estimate may be off
 _PART = 0.7  # of the free memory: the rest is for what other programs, and this one's screen and tools, will want
 
 
-def flash_attention(cache: str) -> bool:
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """Another machine's processor, as far as it decides how a model is loaded.
+
+    Attributes:
+        machine: as ``platform.machine()`` there.
+        features: as agent.device.features names them.
+    """
+
+    machine: str
+    features: frozenset[str]
+
+    @property
+    def repacked(self) -> frozenset[str]:
+        """Types of weights that ggml holds in another order there."""
+        return repacked_by(self.features)
+
+
+def flash_attention(cache: str, processor: Processor | None = None) -> bool:
     """Whether attention is computed in one pass: always for a quantized cache, which needs it, and else where it is faster.
 
     On the big ARM cores it is slower by a half and more (llama.cpp #27086); on x86 a prompt is computed an eighth faster.
+
+    Args:
+        processor: by default that of this machine.
     """
-    return cache == "q8_0" or not platform.machine().lower().startswith(("arm", "aarch64"))
+    machine = processor.machine if processor else platform.machine()
+    return cache == "q8_0" or not machine.lower().startswith(("arm", "aarch64"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +125,16 @@ class LoadPlan:
         )
 
 
-def need(file: ModelFile, *, context: int, sequences: int, batch: int, cache: Cache, repacked: Collection[str] = ()) -> Need:
+def need(
+    file: ModelFile,
+    *,
+    context: int,
+    sequences: int,
+    batch: int,
+    cache: Cache,
+    repacked: Collection[str] = (),
+    processor: Processor | None = None,
+) -> Need:
     """Memory of a model with a context of so many tokens in all.
 
     The cache holds 2 or 1.0625 bytes for each number (F16, Q8_0). Of one batch, ggml keeps the widest stretch of a layer: that of
@@ -113,12 +144,13 @@ def need(file: ModelFile, *, context: int, sequences: int, batch: int, cache: Ca
     Args:
         repacked: types of weights that are held in another order. An embedding of such a type that is the output
             too is held twice.
+        processor: by default that of this machine.
     """
     per = _BYTES[cache]
     window = min(context, -(-(file.window * sequences + batch) // STEP) * STEP) if file.window else 0
     kv = int(per * (file.cache_width * context + file.window_width * window)) + file.state * sequences
     wide = 4 * batch * (4 * file.n_embd + 3 * file.n_ff)
-    if flash_attention(cache):
+    if flash_attention(cache, processor) if processor else flash_attention(cache):
         compute = wide + 2 * batch * context
     else:
         compute = max(wide, 4 * batch * (file.n_head * context + 11 * file.n_embd // 2)) + 4 * batch * context
@@ -140,6 +172,7 @@ def plan_load(
     repack: bool | None = None,
     sequences: int = CONVERSATIONS,
     batch: int = BATCH,
+    processor: Processor | None = None,
 ) -> LoadPlan:
     """How to load a model within a budget; what is None is chosen.
 
@@ -149,7 +182,7 @@ def plan_load(
         context: tokens; by default what is usual, as far as the model was trained for it and it fits.
         cache: by default F16, but Q8_0 before the context has to fall below 4096 tokens.
         repack: by default where this processor has kernels for it, and there is memory for what is then held twice.
-        sequences, batch: as in ``need``.
+        sequences, batch, processor: as in ``need``.
 
     Raises:
         ContextTooLarge: so much context does not fit, or the model was not trained for it; says what would fit.
@@ -162,8 +195,8 @@ def plan_load(
     if context is not None and context > longest:
         raise ContextTooLarge(f"{file.name} was trained for {file.n_ctx_train} tokens of context, and {context} were asked for")
     target = -(-(context if context is not None else min(USUAL_CONTEXT, longest)) // STEP) * STEP
-    kinds = repacked_types() & (file.matrices.keys() | file.tied.keys())
-    needs = functools.partial(need, file, sequences=sequences, batch=batch, repacked=kinds if repack else ())
+    kinds = (processor.repacked if processor else repacked_types()) & (file.matrices.keys() | file.tied.keys())
+    needs = functools.partial(need, file, sequences=sequences, batch=batch, repacked=kinds if repack else (), processor=processor)
     enough = target if context is not None else min(_SHORT_CONTEXT, target)
     found = {kind: _longest(functools.partial(needs, cache=kind), target, budget.size) for kind in caches}
     chosen = next((kind for kind in caches if found[kind] >= enough), caches[-1])

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from pipeline.quantize import QuantizeResult
 
 quantize_app = typer.Typer(**SETTINGS)
+_USUAL = "Q4_K_M"
 
 
-def _recipe(name: str) -> str:
+def _recipe(name: str | None) -> str | None:
     try:
-        return find_recipe(name).name
+        return find_recipe(name).name if name is not None else None
     except RecipeError as e:
         raise typer.BadParameter(str(e)) from None
 
@@ -41,12 +42,21 @@ def _pairs(values: list[str]) -> tuple[tuple[str, str], ...]:
     return tuple((pattern, kind) for pattern, _, kind in pairs)
 
 
+_RecipeOption = Annotated[
+    str | None,
+    typer.Option("-q", "--recipe", metavar="RECIPE", callback=_recipe, help=f"One of {', '.join(RECIPES)}; usually {_USUAL}."),
+]
+_DeviceOption = Annotated[
+    str | None,
+    typer.Option("-d", "--device", metavar="NAME", help="Choose the recipe for it, as for pi5; see sprig fit --devices."),
+]
+
+
 @quantize_app.command()
 def quantize(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id (owner/name or owner/name@revision), folder, or GGUF.")],
-    recipe: Annotated[
-        str, typer.Option("-q", "--recipe", metavar="RECIPE", callback=_recipe, help=f"One of {', '.join(RECIPES)}.")
-    ] = "Q4_K_M",
+    recipe: _RecipeOption = None,
+    device: _DeviceOption = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where to write; by default into the store.")
     ] = None,
@@ -82,6 +92,12 @@ def quantize(
     }  # fmt: skip
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()
+        if device is not None:
+            from pipeline.fit import recipe_for
+
+            recipe, why = recipe_for(model, device, recipe, revision=revision, token=token, offline=offline)
+            out_of.say(display(why))
+        recipe = recipe or _USUAL
         if dry_run:
             from pipeline.quantize import dry_run as plan_of
 

@@ -9,7 +9,12 @@ from agent.errors import SprigError
 _LIBRARIES = ("gguf", "huggingface_hub", "sentencepiece", "tokenizers", "yaml")
 
 
+def missing_extra() -> list[str]:
+    """Those of the libraries that are not installed."""
+    return [name for name in _LIBRARIES if find_spec(name) is None]
+
+
 def need_pipeline_extra() -> None:
     """Raises SprigError, with what to install, when one of the libraries is missing."""
-    if lost := [name for name in _LIBRARIES if find_spec(name) is None]:
+    if lost := missing_extra():
         raise SprigError(f"this needs the pipeline extra ({', '.join(lost)} not found): pip install 'sprig-llm[pipeline]'")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agent.sessions.store import Store
 
 PickerRow = LastTalk | ModelChoice | None  # None stands for a file elsewhere
-_ONE_LINE = 96  # columns from which a model takes one line
+_ONE_LINE = 104  # columns from which a model takes one line
 _FEW = 60  # columns below which words are left out
 _NAME_MOST = 200
 _NOTHING = f"""\
@@ -200,13 +200,13 @@ def _row_content(row: PickerRow, width: int) -> Content:
         return _last(row, width)
     shade = "" if row.fits else "dim"
     name = Content.assemble("  ", (_shown_name(row), shade or "bold"), (_notes(row), shade))
-    verdict, kind, size, context, need = _facts(row)
+    verdict, kind, size, context, need, speed = _facts(row)
     if width < _FEW:
         return Content("\n").join([name, Content.styled(f"  {_short_facts(row)}", shade)])
     if width < _ONE_LINE:
-        facts = " · ".join(part for part in (verdict, kind, size, context, need) if part)
+        facts = " · ".join(part for part in (verdict, kind, size, context, need, speed) if part)
         return Content("\n").join([name, Content.styled(f"  {facts}", shade)])
-    table = f"{kind[:8]:<8} {size:>9}  {context:<13} {need:<15} {verdict:<12}"
+    table = f"{kind[:8]:<8} {size:>9}  {context:<13} {need:<15} {speed:<9} {verdict:<12}"
     return Content.assemble(name.truncate(width - len(table) - 2, ellipsis=True, pad=True), "  ", (table, shade))
 
 
@@ -220,20 +220,26 @@ def _last(row: LastTalk, width: int) -> Content:
     return Content.assemble("  ", first, f" · {model}")
 
 
-def _facts(model: ModelChoice) -> tuple[str, str, str, str, str]:
-    """Verdict, quantization, size, context, memory; "" for what is not known."""
+def _facts(model: ModelChoice) -> tuple[str, str, str, str, str, str]:
+    """Verdict, quantization, size, context, memory, speed; "" for what is not known."""
     verdict = "✓ fits" if model.fits else "✗ too large" if model.need else "✗ not usable"
     context = _tokens(model.context or model.trained)
     need = f"{human_size(model.need)} memory" if model.need else ""
-    return verdict, model.type, human_size(model.size), f"{context} context" if context else "", need
+    return verdict, model.type, human_size(model.size), f"{context} context" if context else "", need, _speed(model)
 
 
 def _short_facts(model: ModelChoice) -> str:
     """The same without the words, for a phone; what it means stands below the list."""
-    verdict, kind, size, _, _ = _facts(model)
+    verdict, kind, size, _, _, speed = _facts(model)
     if not model.fits:
         return " · ".join(part for part in (verdict, kind, size) if part)
-    return f"✓ {kind} · {size} · {_tokens(model.context)} · {human_size(model.need)} RAM"
+    room = f"✓ {kind} · {size} · {_tokens(model.context)} · {human_size(model.need)} RAM"
+    return f"{room} · {speed}" if speed else room
+
+
+def _speed(model: ModelChoice) -> str:
+    """Tokens a second, where they can be told."""
+    return "" if not model.writes else f"~{model.writes:.0f}/s" if model.writes >= 9.5 else f"~{model.writes:.1f}/s"
 
 
 def _tokens(n: int) -> str:
@@ -259,7 +265,8 @@ def _about(row: PickerRow) -> str:
     if not row.fits:
         return f"{_shown_name(row)}: {display(why_not(row))}"
     title = f"{display(row.title[:_NAME_MOST])}: " if row.title else ""
-    return f"{title}takes {human_size(row.need)} of memory with a context of {row.context:,} tokens."
+    fast = f" It writes about {_speed(row)[1:-2]} tokens a second." if row.writes else ""
+    return f"{title}takes {human_size(row.need)} of memory with a context of {row.context:,} tokens.{fast}"
 
 
 def _searched(row: PickerRow) -> str:

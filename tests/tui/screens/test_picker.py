@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
+from agent.fit.machine import remember_machine
+from agent.fit.profile import find_profile
 from agent.messages import Message
 from agent.models import choices as model_list
 from agent.models import demo as demo_model
+from agent.models.choices import ModelChoice
 from agent.models.file import ModelFile
 from agent.models.last_used import remember
 from agent.sessions.store import Store
@@ -213,3 +217,15 @@ async def test_the_list_follows_the_width_of_the_screen(store: Path) -> None:
         await pilot.resize_terminal(40, 15)
         await until(pilot, lambda: "MB RAM" in shown(app))
         assert not any("mint" in line and "RAM" in line for line in text_of(app).splitlines())
+
+
+async def test_the_speed_is_told_where_this_machine_was_measured(store: Path) -> None:
+    chat_model(store / "quick.gguf", "hermes")
+    remember_machine(replace(find_profile("pi5"), name="", sizes=(8_000_000_000,)))
+    async with chatting(size=(120, 30), model="") as (app, pilot):
+        await looked(app, pilot)
+        (row,) = [row for row in picker(app)._rows if row is not None]
+        assert isinstance(row, ModelChoice)
+        assert row.writes > 10
+        assert f"~{row.writes:.0f}/s" in shown(app)
+        assert f"writes about {row.writes:.0f} tokens a second" in shown(app)
