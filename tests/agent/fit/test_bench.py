@@ -106,7 +106,8 @@ def test_the_smallest_number_that_is_as_good_is_taken() -> None:
 def loaded_core() -> Iterator[int]:
     """The first core, on which other programs compute, so that it is slow: it stands in for a little one."""
     loop = f"import os; os.sched_setaffinity(0, {{{CORES[0]}}})\nwhile True: pass"
-    busy = [subprocess.Popen([sys.executable, "-c", loop]) for _ in range(24)]  # more than run on the other cores
+    # Each in a session of its own: Linux shares a core among sessions, however many processes one has.
+    busy = [subprocess.Popen([sys.executable, "-c", loop], start_new_session=True) for _ in range(12)]
     time.sleep(0.5)
     yield CORES[0]
     for one in busy:
