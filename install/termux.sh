@@ -59,8 +59,10 @@ if ! "$home/bin/python" -c 'import importlib.util, sys; sys.exit(importlib.util.
   if features asimddp && features i8mm; then arch=$arch+i8mm; fi
   say "Building llama.cpp for $arch with $jobs compilers at a time: about ten minutes. Keep the phone awake (termux-wake-lock)"
   pip install -q 'scikit-build-core>=0.9.2' || fail "pip could not install scikit-build-core: is there a network?"
-  off="-DLLAVA_BUILD=OFF -DGGML_OPENMP=OFF -DGGML_NATIVE=OFF -DGGML_CPU_ARM_ARCH=$arch"
-  CMAKE_BUILD_PARALLEL_LEVEL=$jobs CMAKE_ARGS="$off" \
+  # Half of the source is for programs that are not used (install/only_used.cmake says more).
+  printf 'set(%s)\n' 'LLAMA_BUILD_COMMON OFF' 'LLAVA_BUILD OFF' 'CMAKE_PLATFORM_NO_VERSIONED_SONAME ON' >"$home/only_used.cmake"
+  switches="-DGGML_OPENMP=OFF -DGGML_NATIVE=OFF -DGGML_CPU_ARM_ARCH=$arch"
+  CMAKE_BUILD_PARALLEL_LEVEL=$jobs CMAKE_ARGS="$switches -DCMAKE_PROJECT_llama_cpp_INCLUDE=$home/only_used.cmake" \
     pip install --no-deps --no-build-isolation --no-binary llama-cpp-python 'llama-cpp-python>=0.3.36,<0.4' ||
     fail "llama.cpp could not be built; what stands above says why. Less memory: close other apps and run this again"
 fi

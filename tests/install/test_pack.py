@@ -129,7 +129,7 @@ def test_the_same_input_gives_the_same_bytes(source: Path, tmp_path: Path) -> No
 def test_a_library_that_a_device_could_not_load_is_refused(
     machine: str, wrong: dict[str, str], said: str, source: Path, tmp_path: Path
 ) -> None:
-    libraries = build(tmp_path / "bin", libllama=library(machine, **wrong))  # type: ignore[arg-type]
+    libraries = build(tmp_path / "bin", libllama=library(machine, **wrong))
     with pytest.raises(SprigError, match=r"libllama\.so") as refused:
         pack(source, libraries, "aarch64", tmp_path / "out")
     assert said in str(refused.value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -13,11 +12,10 @@ import pytest
 
 from agent.errors import OutputError, SprigError
 from install import wheelhouse
-from install.check_wheelhouse import Here, here, wrong_with
+from install.check_wheelhouse import Here, wrong_with
 from install.wheelhouse import PYTHONS, Gathered, dependencies, gather, platforms, publish, selection
 from install.wheels import main
 from install.workshop import Workshop, cause
-from tests.fixtures.paths import ROOT
 
 PI = Here(11, "aarch64", (2, 36))
 LLAMA = "llama_cpp_python-0.3.36+sprig-py3-none-manylinux_2_28_aarch64.whl"
@@ -34,9 +32,9 @@ class FakeShop(Workshop):
         object.__setattr__(self, "asked", [])
 
     def pip(self, arguments: Sequence[str | Path], log: str, environment: Mapping[str, str] | None = None) -> None:
-        self.asked.append(log)  # type: ignore[attr-defined]
+        self.asked.append(log)
         python = next(str(a).partition("=")[2] for a in arguments if str(a).startswith("--python-version"))
-        if re.fullmatch(self.without, python):  # type: ignore[attr-defined]
+        if re.fullmatch(self.without, python):
             raise SprigError(f"{log}: No matching distribution found for numpy>=1.26")
         folder = Path(arguments[list(arguments).index("-d") + 1])
         folder.mkdir(parents=True)
@@ -79,7 +77,7 @@ def test_a_python_without_all_wheels_is_told_and_the_others_are_served(tmp_path:
     assert NUMPY.format(13) in gathered.wheels
     shop = FakeShop(tmp_path / "shop")
     assert gather(shop, "aarch64", own).missing == {}
-    assert shop.asked == ["fetch-aarch64-3.14"]  # type: ignore[attr-defined]
+    assert shop.asked == ["fetch-aarch64-3.14"]
 
 
 def test_without_a_registry_there_is_no_wheelhouse(tmp_path: Path, own: list[Path]) -> None:
@@ -134,29 +132,6 @@ def test_what_is_no_wheelhouse_is_told(tmp_path: Path, house: Path) -> None:
     assert "there is no folder" in str(wrong_with(tmp_path / "none", PI))
     (house / LLAMA).unlink()
     assert "no wheel of llama-cpp-python" in str(wrong_with(house, PI))
-
-
-def setup(tmp_path: Path, wheels: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", ".ci/setup", tmp_path / "venv", "chat"],
-        env={**os.environ, "WHEELHOUSE": str(wheels), "PYTHON": sys.executable},
-        cwd=ROOT, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-
-
-def test_setup_refuses_a_wheelhouse_before_it_makes_anything(tmp_path: Path, house: Path) -> None:
-    for wheel in house.glob("llama*"):
-        wheel.rename(house / f"llama_cpp_python-0.3.36-py3-none-manylinux_2_28_{'s390x'}.whl")
-    done = setup(tmp_path, house)
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"WHEELHOUSE: {house} is for s390x, this machine is {here().machine}: take dist/wheelhouse-{here().machine}\n"
-    )
-    done = setup(tmp_path, tmp_path / "none")
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"WHEELHOUSE: there is no folder {tmp_path / 'none'}")
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "venv").exists()
 
 
 def test_only_known_machines_are_built_for(capsys: pytest.CaptureFixture[str]) -> None:
