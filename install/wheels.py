@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from agent.errors import SprigError
-from agent.files import human_size
+from agent.files import exclusive, human_size
 from install import library, wheelhouse
 from install.workshop import ROOT, Workshop
 
@@ -36,7 +36,7 @@ def make(shop: Workshop, machine: str, sprig: Path, out: Path) -> None:
     wheelhouse.publish(gathered, folder)
 
     sizes = {wheel.name: wheel.stat().st_size for wheel in sorted(folder.iterdir())}
-    print(f"\n{packed.path.name}: {human_size(packed.size)}, glibc {'.'.join(map(str, packed.glibc))}, {built:.0f} s")
+    print(f"\n{packed.path.name}: {packed.size / 1e6:.2f} MB, glibc {'.'.join(map(str, packed.glibc))}, {built:.0f} s")
     print(f"  {len(packed.variants)} kinds of processor: {', '.join(packed.variants)}")
     print(f"{folder}: {len(sizes)} wheels, {human_size(sum(sizes.values()))}, {time.monotonic() - started:.0f} s in all")
     for name, size in sizes.items():
@@ -52,10 +52,11 @@ def main(arguments: list[str]) -> int:
         return 2
     shop = Workshop(ROOT / "build" / "wheels")
     try:
-        _ = shop.python
-        sprig = wheelhouse.own_wheel(shop)
-        for machine in arguments or MACHINES:
-            make(shop, machine, sprig, ROOT / "dist")
+        shop.folder.mkdir(parents=True, exist_ok=True)
+        with exclusive(shop.folder / "lock"):
+            sprig = wheelhouse.own_wheel(shop)
+            for machine in arguments or MACHINES:
+                make(shop, machine, sprig, ROOT / "dist")
     except SprigError as e:
         print(f"make wheels: {e}", file=sys.stderr)
         return 1
