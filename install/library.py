@@ -119,11 +119,8 @@ def build(shop: Workshop, machine: str) -> Path:
     tree = source(shop)
     work = shop.folder / machine
     stamp = work / "stamp"
-    # The names of source files are in the messages of failed assertions; they begin at llama.cpp, wherever it was built.
-    flags = f'-g0 "-ffile-prefix-map={tree / "vendor/llama.cpp"}=."'
-    options = {**OPTIONS, "SPRIG_PROCESSOR": machine, "CMAKE_C_FLAGS": flags, "CMAKE_CXX_FLAGS": flags}
     inputs = [TOOLS.read_bytes(), *(f.read_bytes() for f in sorted(ZIG.iterdir())), (shop.folder / "source.stamp").read_bytes()]
-    mark = digest(*inputs, *(f"{name}={value}".encode() for name, value in options.items()))
+    mark = digest(*inputs, *(f"{name}={value}".encode() for name, value in OPTIONS.items()))
     if stamp.exists() and stamp.read_text() == mark:
         return work / "bin"
     tools = shop.python.parent
@@ -136,7 +133,10 @@ def build(shop: Workshop, machine: str) -> Path:
     }
     print(f"Compiling llama.cpp for {machine}", flush=True)
     shutil.rmtree(work, ignore_errors=True)
-    options["CMAKE_TOOLCHAIN_FILE"] = str(ZIG / "toolchain.cmake")
+    # The names of source files are in the messages of failed assertions; they begin at llama.cpp, wherever it was built.
+    flags = f'-g0 "-ffile-prefix-map={tree / "vendor/llama.cpp"}=."'
+    toolchain = {"CMAKE_TOOLCHAIN_FILE": str(ZIG / "toolchain.cmake"), "SPRIG_PROCESSOR": machine}
+    options = {**OPTIONS, **toolchain, "CMAKE_C_FLAGS": flags, "CMAKE_CXX_FLAGS": flags}
     switches = [f"-D{name}={value}" for name, value in options.items()]
     configure = ["cmake", "-S", str(tree / "vendor/llama.cpp"), "-B", str(work), "-G", "Ninja", *switches]
     shop.run(configure, f"configure-{machine}", environment)
