@@ -120,14 +120,15 @@ def build(shop: Workshop, machine: str) -> Path:
     work = shop.folder / machine
     stamp = work / "stamp"
     inputs = [TOOLS.read_bytes(), *(f.read_bytes() for f in sorted(ZIG.iterdir())), (shop.folder / "source.stamp").read_bytes()]
-    mark = digest(*inputs, *(f"{name}={value}".encode() for name, value in OPTIONS.items()))
+    target = f"{machine}-linux-gnu.{GLIBC}"
+    mark = digest(*inputs, target.encode(), *(f"{name}={value}".encode() for name, value in OPTIONS.items()))
     if stamp.exists() and stamp.read_text() == mark:
         return work / "bin"
     tools = shop.python.parent
     environment = {
         "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "SPRIG_ZIG": str(next(tools.parent.glob("lib/python*/site-packages/ziglang/zig"))),
-        "SPRIG_ZIG_TARGET": f"{machine}-linux-gnu.{GLIBC}",
+        "SPRIG_ZIG_TARGET": target,
         "ZIG_GLOBAL_CACHE_DIR": str(shop.folder / "zig"),
         "ZIG_LOCAL_CACHE_DIR": str(shop.folder / "zig"),
     }
