@@ -35,7 +35,6 @@ quantize: $(VENV)/.run ## MODEL=<Hub id | folder | GGUF> [QUANT=Q4_K_M] [OUT=fil
 	@test -n "$${MODEL:-}" || { echo 'make quantize needs a model: make quantize MODEL=<Hub id | folder | GGUF> [QUANT=Q4_K_M] [OUT=file.gguf]' >&2; exit 2; }
 	@$(BIN)/sprig quantize "$$MODEL" -q "$$QUANT" $${OUT:+-o "$$OUT"}
 
-.PHONY: wheels
 wheels: ## [ARCH=aarch64|x86_64]: llama.cpp for a board or a PC as one wheel, and all that an install there needs, in dist/
 	@$${PYTHON:-python3} -m install.wheels $${ARCH:+"$$ARCH"}
 
@@ -85,10 +84,13 @@ clean: ## remove what the demo made; .venv stays
 unexport PYTHONDONTWRITEBYTECODE
 
 # Make exports these to the recipes, where the shell quotes them: a path may hold any character.
-export MODEL QUANT OUT Q ARCH PYTHON WHEELHOUSE
+export MODEL QUANT OUT Q
 
 # One setup at a time in one checkout, where the system has flock.
 LOCK := $(shell command -v flock >/dev/null && echo "flock .setup.lock")
+
+.PHONY: wheels
+export ARCH PYTHON WHEELHOUSE
 
 $(VENV)/.chat: pyproject.toml .ci/setup
 	@$(LOCK) bash .ci/setup $(VENV) chat
