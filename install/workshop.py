@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -91,8 +90,3 @@ def cause(log: str) -> str:
 def digest(*parts: bytes) -> str:
     """One name for all that something was made from."""
     return sha256(b"\0".join(sha256(part).digest() for part in parts)).hexdigest()
-
-
-def python_version() -> str:
-    """Of the Python that runs this."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
