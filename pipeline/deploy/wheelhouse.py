@@ -37,9 +37,11 @@ def chosen_wheels(folder: Path, target: DevicePython) -> list[Path]:
         SprigError: the folder is no wheelhouse of Sprig, or is one for another machine or another Python.
     """
     if target.minor < _LEAST:
-        raise SprigError(f"its Python is 3.{target.minor}, and Sprig needs 3.{_LEAST} or newer")
+        raise SprigError(f"Sprig needs Python 3.{_LEAST} or newer, not 3.{target.minor}")
     if not folder.is_dir():
-        raise SprigError(f"there is no wheelhouse {display(str(folder))}: `make wheels` makes it, or name one with --wheelhouse")
+        raise SprigError(
+            f"there is no wheelhouse {display(str(folder))}: `make wheels` makes dist/wheelhouse-{display(target.machine)}"
+        )
     projects: dict[str, list[Path]] = {}
     for wheel in sorted(folder.glob("*.whl")):
         projects.setdefault(wheel.name.partition("-")[0], []).append(wheel)
@@ -53,13 +55,13 @@ def chosen_wheels(folder: Path, target: DevicePython) -> list[Path]:
     machines = {re.sub(r"^(manylinux_\d+_\d+|[a-z0-9]+)_", "", place) for _, _, places in tags for place in places}
     where = f"Python 3.{target.minor} on {display(target.machine)}"
     if target.machine not in machines:
-        raise SprigError(f"{display(str(folder))} is for {', '.join(sorted(machines))}, and the device is {where}")
+        raise SprigError(f"{display(str(folder))} is for {', '.join(sorted(machines))}, not for {where}")
     pythons = sorted({int(n) for pythons, _, _ in tags for python in pythons for n in re.findall(r"^cp3(\d+)$", python)})
     if target.minor not in pythons and pythons:
         known = ", ".join(f"3.{n}" for n in pythons)
-        raise SprigError(f"{display(str(folder))} is for Python {known}, and the device has {where}: {unfit[0]} would not fit")
+        raise SprigError(f"{display(str(folder))} is for Python {known}, not for {where}: {unfit[0]} would not fit")
     glibc = ".".join(map(str, target.glibc)) if any(target.glibc) else "none"
-    raise SprigError(f"{unfit[0]} of {display(str(folder))} needs a newer glibc than the device has ({glibc})")
+    raise SprigError(f"{unfit[0]} of {display(str(folder))} needs a newer glibc than there is ({glibc})")
 
 
 def _tags(wheel: str) -> list[list[str]]:

@@ -119,5 +119,5 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 def test_make_tells_of_the_chat() -> None:
     text = (ROOT / "Makefile").read_text()
-    assert re.search(r'^chat: \$\(VENV\)/\.run ## .*\n\t@\$\(BIN\)/sprig chat -m "\$\$\{MODEL:-demo\}"$', text, re.MULTILINE)
+    assert re.search(r'^chat: \$\(VENV\)/\.chat ## .*\n\t@\$\(BIN\)/sprig chat -m "\$\$\{MODEL:-demo\}"$', text, re.MULTILINE)
     assert re.search(r"^screenshots: \$\(VENV\)/\.dev ## .*\n\t@\$\(BIN\)/python docs/screenshots\.py$", text, re.MULTILINE)

@@ -51,14 +51,14 @@ def test_of_a_wheelhouse_only_what_fits_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "why"),
     [
-        (DevicePython(11, "x86_64", (2, 36)), "is for aarch64, and the device is Python 3.11 on x86_64"),
+        (DevicePython(11, "x86_64", (2, 36)), "is for aarch64, not for Python 3.11 on x86_64"),
         (
             DevicePython(12, "aarch64", (2, 36)),
-            "is for Python 3.11, 3.13, and the device has Python 3.12 on aarch64: markupsafe would not fit",
+            "is for Python 3.11, 3.13, not for Python 3.12 on aarch64: markupsafe would not fit",
         ),
-        (DevicePython(11, "aarch64", (2, 19)), "llama_cpp_python of .* needs a newer glibc than the device has .2.19."),
-        (DevicePython(11, "aarch64", (0, 0)), "needs a newer glibc than the device has .none."),
-        (DevicePython(9, "aarch64", (2, 31)), "its Python is 3.9, and Sprig needs 3.11 or newer"),
+        (DevicePython(11, "aarch64", (2, 19)), "llama_cpp_python of .* needs a newer glibc than there is .2.19."),
+        (DevicePython(11, "aarch64", (0, 0)), "needs a newer glibc than there is .none."),
+        (DevicePython(9, "aarch64", (2, 31)), "Sprig needs Python 3.11 or newer, not 3.9"),
     ],
 )
 def test_a_wheelhouse_for_something_else_is_one_line(tmp_path: Path, target: DevicePython, why: str) -> None:
@@ -69,7 +69,7 @@ def test_a_wheelhouse_for_something_else_is_one_line(tmp_path: Path, target: Dev
 def test_what_is_no_wheelhouse_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SprigError, match="has no wheel of llama_cpp_python"):
         chosen_wheels(house(tmp_path, ["sprig_llm-0.1.0-py3-none-any.whl", "odd.whl"]), PI)
-    with pytest.raises(SprigError, match=r"there is no wheelhouse .*`make wheels` makes it"):
+    with pytest.raises(SprigError, match=r"there is no wheelhouse .*`make wheels` makes dist/wheelhouse-aarch64"):
         chosen_wheels(tmp_path / "none", PI)
 
 
@@ -131,10 +131,10 @@ def test_sprig_is_installed_and_answers_and_the_next_time_nothing_is_sent(
         ("{venv: false}", "its Python has no venv; on Debian and its kin: apt install python3-venv"),
         ("{wide: false}", "its system is a 32-bit one"),
         ("{platform: android}", "Termux takes no wheels of Linux; install/termux.sh installs Sprig on a phone"),
-        ("{version: [3, 9]}", "its Python is 3.9, and Sprig needs 3.11 or newer"),
-        ("{machine: riscv64}", "is for aarch64, and the device is Python 3.13 on riscv64"),
+        ("{version: [3, 9]}", "Sprig needs Python 3.11 or newer, not 3.9"),
+        ("{machine: riscv64}", "is for aarch64, not for Python 3.13 on riscv64"),
         ("{machine: ../../x}", "its python3 says"),
-        ("{libc: [1, 2]}", "needs a newer glibc than the device has (none)"),
+        ("{libc: [1, 2]}", "needs a newer glibc than there is (none)"),
         ('{version: ["a", {}]}', "its python3 says"),
         ("nonsense", "its python3 says"),
     ],

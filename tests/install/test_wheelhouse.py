@@ -1,0 +1,144 @@
+"""What an install needs is gathered for several Pythons; a wheelhouse for another Python or machine is told in one line."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from agent.errors import OutputError, SprigError
+from install import wheelhouse
+from install.wheelhouse import PYTHONS, Gathered, dependencies, gather, platforms, publish, selection
+from install.wheels import main
+from install.workshop import Workshop, cause
+
+NUMPY = "numpy-2.4.6-cp3{0}-cp3{0}-manylinux_2_27_aarch64.manylinux_2_28_aarch64.whl"
+OWN = ("sprig_llm-0.1.0-py3-none-any.whl", "llama_cpp_python-0.3.36+sprig-py3-none-manylinux_2_28_aarch64.whl")
+
+
+class FakeShop(Workshop):
+    """A workshop whose pip puts one wheel for the asked Python into the folder, or fails."""
+
+    def __init__(self, folder: Path, without: str = "") -> None:
+        super().__init__(folder)
+        object.__setattr__(self, "without", without)
+        object.__setattr__(self, "asked", [])
+
+    def pip(self, arguments: Sequence[str | Path], log: str, environment: Mapping[str, str] | None = None) -> None:
+        self.asked.append(log)
+        python = next(str(a).partition("=")[2] for a in arguments if str(a).startswith("--python-version"))
+        if re.fullmatch(self.without, python):
+            raise SprigError(f"{log}: No matching distribution found for numpy>=1.26")
+        folder = Path(arguments[list(arguments).index("-d") + 1])
+        folder.mkdir(parents=True)
+        (folder / NUMPY.format(python.partition(".")[2])).write_text(python)
+        (folder / "textual-8.2-py3-none-any.whl").write_text("textual")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> list[Path]:
+    wheels = [tmp_path / "own" / name for name in OWN]
+    wheels[0].parent.mkdir()
+    for wheel in wheels:
+        wheel.write_text(wheel.name)
+    return wheels
+
+
+def test_wheels_of_all_pythons_are_gathered_once(tmp_path: Path, own: list[Path]) -> None:
+    shop = FakeShop(tmp_path / "shop")
+    gathered = gather(shop, "aarch64", own)
+    assert gathered.missing == {}
+    assert gathered.wheels.keys() == {NUMPY.format(minor) for minor in (11, 12, 13, 14)} | {
+        "textual-8.2-py3-none-any.whl",
+        *OWN,
+    }
+    assert gather(FakeShop(tmp_path / "shop", without=".*"), "aarch64", own) == gathered, "what is there is not fetched again"
+
+
+def test_a_python_without_all_wheels_is_told_and_the_others_are_served(tmp_path: Path, own: list[Path]) -> None:
+    gathered = gather(FakeShop(tmp_path / "shop", without=r"3\.14"), "aarch64", own)
+    assert gathered.missing == {"3.14": "fetch-aarch64-3.14: No matching distribution found for numpy>=1.26"}
+    assert NUMPY.format(13) in gathered.wheels
+    shop = FakeShop(tmp_path / "shop")
+    assert gather(shop, "aarch64", own).missing == {}
+    assert shop.asked == ["fetch-aarch64-3.14"]
+
+
+def test_without_a_registry_there_is_no_wheelhouse(tmp_path: Path, own: list[Path]) -> None:
+    with pytest.raises(SprigError, match=r"no wheelhouse for aarch64: .*: No matching"):
+        gather(FakeShop(tmp_path / "shop", without=".*"), "aarch64", own)
+
+
+def test_a_wheelhouse_is_replaced_whole_or_not_at_all(tmp_path: Path, own: list[Path]) -> None:
+    folder = tmp_path / "dist" / "wheelhouse-aarch64"
+    publish(Gathered({wheel.name: wheel for wheel in own}, {}), folder)
+    assert {f.name for f in folder.iterdir()} == {*OWN}
+    with pytest.raises(OutputError, match="cannot be written"):
+        publish(Gathered({"first.whl": own[0], "second.whl": tmp_path / "not there"}, {}), folder)
+    assert {f.name for f in folder.iterdir()} == {*OWN}
+    publish(Gathered({"new.whl": own[0]}, {}), folder)
+    assert [f.name for f in folder.iterdir()] == ["new.whl"]
+    assert [f.name for f in folder.parent.iterdir()] == ["wheelhouse-aarch64"]
+
+
+def test_only_known_machines_are_built_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["armv7l"]) == 2
+    assert capsys.readouterr().err == "make wheels knows ARCH=aarch64 and ARCH=x86_64, not 'armv7l'\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (
+            "WARNING: Retrying after NewConnectionError: ...\nERROR: No matching distribution found for x\n",
+            "registry cannot be reached",
+        ),
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n", "the disk is full"),
+        (
+            "ERROR: Could not find a version\nERROR: No matching distribution found for x\n",
+            "No matching distribution found for x",
+        ),
+        ("[1/9] building\nsrc/a.cpp:3:1: error: expected ';'\nninja: build stopped\n", "src/a.cpp:3:1: error: expected ';'"),
+        ("", "said nothing"),
+    ],
+)
+def test_the_cause_of_a_failure_is_one_line(log: str, said: str) -> None:
+    assert said in cause(log)
+    assert "\n" not in cause(log)
+
+
+def test_a_program_that_fails_names_its_log(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path)
+    with pytest.raises(SprigError, match=r"try: error: it broke \(all of it: .*/logs/try\.log\)"):
+        shop.run(["sh", "-c", "echo begin; echo 'error: it broke'; exit 3"], "try")
+    assert (tmp_path / "logs" / "try.log").read_text() == "begin\nerror: it broke\n"
+    with pytest.raises(SprigError, match="no-such-program cannot be run"):
+        shop.run(["no-such-program"], "none")
+
+
+def test_no_room_is_told_before_anything_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("install.workshop.free_disk", lambda path: 10**8)
+    with pytest.raises(SprigError, match="100 MB are free"):
+        _ = Workshop(tmp_path / "shop").python
+    assert not (tmp_path / "shop").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("python", ["3.11", "3.13", "3.14"])
+def test_the_base_install_is_wheels_alone_on_aarch64(python: str, tmp_path: Path) -> None:
+    """pip is asked, of the registry. llama-cpp-python has no wheel there; `make wheels` makes it."""
+    assert python in PYTHONS
+    wanted = [line for line in dependencies() if not line.startswith("llama-cpp-python")] + ["diskcache>=5.6.1"]
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--retries", "1", "--target", tmp_path]
+    done = subprocess.run([*command, *selection(python, "aarch64"), *wanted], capture_output=True, text=True, timeout=280)
+    if done.returncode and "cannot be reached" in cause(done.stdout + done.stderr):
+        pytest.skip("the package registry cannot be reached")
+    assert done.returncode == 0, cause(done.stderr)
+    assert re.search(r"Would install .*numpy-", done.stdout)
+    assert platforms("aarch64")[0] == "manylinux_2_28_aarch64"
+    assert wheelhouse.GLIBC[0] == 28
