@@ -41,7 +41,7 @@ def turn(path: str) -> dict[str, Any]:
     with Store() as store:
         session = store.create(title="lamps")
         with Agent(session=session, **settings) as agent:
-            result = agent.run("Light, please", tool_choice="lamp", limits=Limits(rounds=2, tokens=60 if path else 500))
+            result = agent.run("Light, please", tool_choice="lamp", limits=Limits(rounds=2, tokens=200))
             commands = children()
     with Store() as store:
         kept = [asdict(stored.message) for stored in store.open(session.id).messages()]
