@@ -35,7 +35,7 @@ def turn(path: str) -> dict[str, Any]:
     """The turn is kept in a session, which is read back. Without a file, the model speaks from a script."""
     settings: dict[str, Any] = {"tools": [lamp], "sampling": {"temperature": 0}}
     if path:
-        settings |= {"model": path, "engine": {"threads": 1, "context": 1024}}
+        settings |= {"model": path, "engine": {"threads": 1, "context": 2048}}
     else:
         settings |= {"model": FakeEngine([call_text("lamp", ARGUMENTS), "It is on."])}
     with Store() as store:
