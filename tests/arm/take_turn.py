@@ -35,13 +35,13 @@ def turn(path: str) -> dict[str, Any]:
     """The turn is kept in a session, which is read back. Without a file, the model speaks from a script."""
     settings: dict[str, Any] = {"tools": [lamp], "sampling": {"temperature": 0}}
     if path:
-        settings |= {"model": path, "engine": {"threads": 1, "context": 1024}}
+        settings |= {"model": path, "engine": {"threads": 1, "context": 2048}}
     else:
         settings |= {"model": FakeEngine([call_text("lamp", ARGUMENTS), "It is on."])}
     with Store() as store:
         session = store.create(title="lamps")
         with Agent(session=session, **settings) as agent:
-            result = agent.run("Light, please", tool_choice="lamp", limits=Limits(rounds=2, tokens=60 if path else 500))
+            result = agent.run("Light, please", tool_choice="lamp", limits=Limits(rounds=2, tokens=200))
             commands = children()
     with Store() as store:
         kept = [asdict(stored.message) for stored in store.open(session.id).messages()]
