@@ -12,7 +12,19 @@ from agent.fit.profile import DeviceProfile, Figure
 from agent.fit.speed import Prediction, bytes_per_token, kernel, predict
 from agent.gguf.types import TYPES_BY_NAME
 from agent.models.file import ModelFile
-from agent.models.memory import BATCH, CONVERSATIONS, LEAST_CONTEXT, STEP, Cache, LoadPlan, MemoryBudget, Need, need, plan_load
+from agent.models.memory import (
+    BATCH,
+    CONVERSATIONS,
+    FREE_PART,
+    LEAST_CONTEXT,
+    STEP,
+    Cache,
+    LoadPlan,
+    MemoryBudget,
+    Need,
+    need,
+    plan_load,
+)
 
 MEMORY_ERROR = 5  # per cent, against ggml's own log of its buffers (tests/agent/models/test_memory.py)
 _LONGEST = 32768  # tokens; what is longer no small device can hold
@@ -94,7 +106,9 @@ def device_budget(device: DeviceProfile, memory: int | None) -> MemoryBudget:
     if memory is not None:
         return MemoryBudget.of(memory)
     free = human_size(device.memory - device.system)
-    return MemoryBudget(device.budget, f"{human_size(device.budget)} may be taken, 70 % of the {free} that its system leaves")
+    return MemoryBudget(
+        device.budget, f"{human_size(device.budget)} may be taken, {100 * FREE_PART:.0f} % of the {free} that its system leaves"
+    )
 
 
 def fit(forms: Iterable[ModelForm], device: DeviceProfile, budget: MemoryBudget, context: int | None = None) -> Fit:

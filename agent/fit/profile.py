@@ -15,10 +15,9 @@ from agent.errors import SprigError
 from agent.files import human_size, parse_size
 from agent.gguf.types import TYPES_BY_NAME
 from agent.home import home
-from agent.models.memory import Processor
+from agent.models.memory import FREE_PART, Processor
 
 BASES = ("measured", "published", "derived")
-_FREE_PART = 0.7  # of the free memory: as on this machine (agent.models.memory)
 _OWN_ENDING = ".toml"
 _SIZED = re.compile(r"(.+?)-(\d+(?:\.\d+)?[mg]b)")
 
@@ -280,4 +279,4 @@ class _Reader:
 
 
 def _with_memory(profile: DeviceProfile, memory: int) -> DeviceProfile:
-    return replace(profile, memory=memory, budget=int(_FREE_PART * (memory - profile.system)))
+    return replace(profile, memory=memory, budget=int(FREE_PART * (memory - profile.system)))

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from agent.fit.profile import DeviceProfile, Figure
 from agent.gguf.types import TYPES_BY_NAME
 from agent.models.file import ModelFile
+from agent.models.memory import CACHE_BYTES
 
 PROMPT, GENERATE = 512, 128  # tokens, as `sprig bench` measures
-_K_AND_V = {"f16": 2.0, "q8_0": 1.0625}  # bytes of a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def decode_seconds(file: ModelFile, device: DeviceProfile, *, depth: int, cache:
     speed = device.decode
     rates = {kind: speed.types.get(kind, speed.bandwidth).value * 1e9 for kind in bytes_per_token(file)}
     weights = sum(size / rates[kind] for kind, size in bytes_per_token(file).items())
-    kept = _K_AND_V[cache] * (file.cache_width * depth + file.window_width * min(depth, file.window or depth)) + file.state
+    kept = CACHE_BYTES[cache] * (file.cache_width * depth + file.window_width * min(depth, file.window or depth)) + file.state
     return file.n_layer * speed.layer.value / 1e3 + weights + kept / (speed.bandwidth.value * 1e9)
 
 

@@ -23,10 +23,10 @@ USUAL_CONTEXT = 8192  # where nothing is asked for: enough for an agent, and a c
 _SHORT_CONTEXT = 4096  # what is shorter is no room for an agent: better a quantized cache
 _CACHES: tuple[Cache, ...] = ("f16", "q8_0")
 _PACKED_ROWS = 4  # that ggml takes together, or 8; it repacks no matrix with a row left over, as that of Granite's 49155 words
-_BYTES = {"f16": 2.0, "q8_0": 1.0625}
+CACHE_BYTES = {"f16": 2.0, "q8_0": 1.0625}
 _PROCESS = 30_000_000  # Python and llama.cpp in the child
 _MARGIN = 1.05  # how far the estimate may be off
-_PART = 0.7  # of the free memory: the rest is for what other programs, and this one's screen and tools, will want
+FREE_PART = 0.7  # of the free memory: the rest is for what other programs, and this one's screen and tools, will want
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +92,9 @@ class MemoryBudget:
         """What a person allowed; else a part of what this machine has free."""
         if memory is not None:
             return cls(memory, f"{human_size(memory)} may be taken")
-        size = int(_PART * available_memory())
+        size = int(FREE_PART * available_memory())
         return cls(
-            size, f"{human_size(size)} may be taken, {_PART * 100:.0f} % of what is free (--memory or memory= allows more)"
+            size, f"{human_size(size)} may be taken, {FREE_PART * 100:.0f} % of what is free (--memory or memory= allows more)"
         )
 
 
@@ -146,7 +146,7 @@ def need(
             too is held twice.
         processor: by default that of this machine.
     """
-    per = _BYTES[cache]
+    per = CACHE_BYTES[cache]
     window = min(context, -(-(file.window * sequences + batch) // STEP) * STEP) if file.window else 0
     kv = int(per * (file.cache_width * context + file.window_width * window)) + file.state * sequences
     wide = 4 * batch * (4 * file.n_embd + 3 * file.n_ff)
