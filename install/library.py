@@ -6,12 +6,12 @@ import os
 import re
 import shutil
 import tarfile
-import tomllib
 from pathlib import Path, PurePosixPath
 
 from agent.errors import SprigError
 from agent.files import atomic_write
-from install.workshop import ROOT, TOOLS, Workshop, digest
+from install.wheelhouse import dependencies
+from install.workshop import TOOLS, Workshop, digest
 
 ZIG = Path(__file__).with_name("zig")
 GLIBC = "2.28"  # of Debian 10, RHEL 8 and later; the wheel's tag says the same
@@ -47,9 +47,7 @@ VARIANTS = (
 
 def requirement() -> str:
     """What pyproject.toml asks for of llama-cpp-python."""
-    with (ROOT / "pyproject.toml").open("rb") as f:
-        needed = tomllib.load(f)["project"]["dependencies"]
-    return str(next(line for line in needed if line.startswith("llama-cpp-python")))
+    return next(line for line in dependencies() if line.startswith("llama-cpp-python"))
 
 
 def source(shop: Workshop) -> Path:

@@ -204,3 +204,16 @@ def test_the_files_that_a_page_names_are_there(page: str) -> None:
     named = set(re.findall(r"`((?:agent|pipeline|tui|tests|docs|examples|benchmarks|\.ci)/[\w./-]*)`", prose))
     assert len(named) >= 3
     assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
+def test_a_command_with_its_argument_that_a_message_names_is_there() -> None:
+    from agent.cli.models import models_app
+    from agent.cli.sessions import sessions_app
+
+    groups = {"models": models_app, "sessions": sessions_app}
+    for group, app in groups.items():
+        known = {command.name or str(command.callback.__name__) for command in app.registered_commands if command.callback}
+        for package in ("agent", "pipeline", "tui", "install"):
+            for path in sorted((ROOT / package).rglob("*.py")):
+                for named in re.findall(rf"\bsprig {group} ([a-z]+) [A-Z]{{2}}", path.read_text()):
+                    assert named in known, f"{path.relative_to(ROOT)}: sprig {group} {named}"

@@ -150,7 +150,7 @@ def need(
     window = min(context, -(-(file.window * sequences + batch) // STEP) * STEP) if file.window else 0
     kv = int(per * (file.cache_width * context + file.window_width * window)) + file.state * sequences
     wide = 4 * batch * (4 * file.n_embd + 3 * file.n_ff)
-    if flash_attention(cache, processor) if processor else flash_attention(cache):
+    if flash_attention(cache, processor):
         compute = wide + 2 * batch * context
     else:
         compute = max(wide, 4 * batch * (file.n_head * context + 11 * file.n_embd // 2)) + 4 * batch * context

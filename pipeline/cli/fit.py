@@ -10,6 +10,7 @@ import typer
 from agent.cli import console
 from agent.cli.options import SETTINGS, Json, Memory, Verbose
 from agent.errors import SprigError
+from pipeline.cli.options import Offline, Revision, Token
 
 if TYPE_CHECKING:
     from agent.fit.fit import Fit
@@ -33,9 +34,9 @@ def fit(
     save_profile: Annotated[
         str | None, typer.Option(metavar="NAME", help="Keep this machine as a device for --device, here or elsewhere.")
     ] = None,
-    revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the Hub.")] = None,
-    token: Annotated[str | None, typer.Option(metavar="TOKEN", help="Hub token for gated models.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Use only what is in the Hub cache already.")] = False,
+    revision: Revision = None,
+    token: Token = None,
+    offline: Offline = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:

@@ -10,6 +10,7 @@ from agent.cli import console
 from agent.cli.options import SETTINGS, Json, Verbose
 from agent.errors import SprigError
 from agent.text import display
+from pipeline.cli.options import Offline, Revision, Token
 
 inspect_app = typer.Typer(**SETTINGS)
 
@@ -19,9 +20,9 @@ def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="GGUF file, name in the store, checkpoint folder, or Hub id.")],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
     template: Annotated[bool, typer.Option("--template", help="Print the chat template whole, and nothing else.")] = False,
-    revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the Hub.")] = None,
-    token: Annotated[str | None, typer.Option(metavar="TOKEN", help="Hub token for gated models.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Use only what is in the Hub cache already.")] = False,
+    revision: Revision = None,
+    token: Token = None,
+    offline: Offline = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:

@@ -16,6 +16,7 @@ from agent.cli.options import SETTINGS, Json, Verbose
 from agent.errors import RecipeError
 from agent.files import human_size
 from agent.text import display
+from pipeline.cli.options import Offline, Revision, Token
 from pipeline.recipes.mixtures import RECIPES, find_recipe
 from pipeline.sources.extra import need_pipeline_extra
 
@@ -60,11 +61,9 @@ def quantize(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where to write; by default into the store.")
     ] = None,
-    revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the Hub.")] = None,
-    token: Annotated[
-        str | None, typer.Option(metavar="TOKEN", help="Hub token for gated models; by default HF_TOKEN or the saved login.")
-    ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Use only what is in the Hub cache already.")] = False,
+    revision: Revision = None,
+    token: Token = None,
+    offline: Offline = False,
     imatrix: Annotated[Path | None, typer.Option(metavar="FILE", help="Importance matrix (llama.cpp's GGUF format).")] = None,
     tensor_type: Annotated[
         list[str] | None, typer.Option(metavar="REGEX=TYPE", help="Type for tensors whose name matches; may be repeated.")

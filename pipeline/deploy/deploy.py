@@ -166,7 +166,7 @@ def _send(source: SentFile, part: Part, device: Device, say: Callable[[str], Non
     if device.free is not None and missing > device.free + (0 if good else part.size):
         raise DeviceError(
             f"no room on {device.shown}: {human_size(missing)} are missing, {human_size(device.free)} free at "
-            f"{display(device.home)}/models; make some there (sprig models rm NAME) and run it again"
+            f"{display(device.home)}/models; make some there (sprig models remove NAME) and run it again"
         )
     device.step("append" if good else "anew", device.work, device.name, stdin=source.rest())
     source.arrived()

@@ -186,7 +186,9 @@ class Device(AbstractContextManager["Device"]):
         if process.returncode == _LOST:
             raise ConnectionLostError(f"the connection to {self.shown} broke{f': {complaint}' if complaint else ''}")
         if any(sign in complaint for sign in _FULL):
-            raise DeviceError(f"no room on {self.shown}: {complaint}; make some there (sprig models rm NAME) and run it again")
+            raise DeviceError(
+                f"no room on {self.shown}: {complaint}; make some there (sprig models remove NAME) and run it again"
+            )
         raise DeviceError(f"{step} failed on {self.shown}: {complaint or f'status {process.returncode}'}")
 
     def _start(self, options: list[str], step: str, *arguments: str, stdin: int, log: IO[bytes]) -> subprocess.Popen[bytes]:

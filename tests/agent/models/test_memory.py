@@ -157,7 +157,9 @@ def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_the_estimate_is_what_ggml_says_of_its_buffers(
     packed: Path, repack: bool, cache: Cache, flash: bool, context: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.models.memory.flash_attention", lambda cache: flash)  # off where the processor is an ARM
+    monkeypatch.setattr(
+        "agent.models.memory.flash_attention", lambda cache, processor: flash
+    )  # off where the processor is an ARM
     plan = plan_load(read_model(packed), budget(10**10), context=context, cache=cache, repack=repack)
     said = ggml_buffers(packed, repack=repack, context=context, cache=cache, flash=flash)
     assert plan.need.weights == pytest.approx(said["weights"], rel=0.01)
