@@ -24,6 +24,7 @@ from pipeline.architectures.shared.base import Architecture
 from pipeline.architectures.shared.rope import read_rope, rope_keys, rope_tensors
 from pipeline.format.gguf_file import pack_value
 from pipeline.sources.checkpoint import TensorInfo, read_safetensors_header
+from tests.fixtures import cases_dense, cases_encoders, cases_experts
 from tests.fixtures.checkpoints import CASES, save
 from tests.fixtures.generated import runs
 from tests.fixtures.paths import ROOT
@@ -309,7 +310,7 @@ def test_a_config_that_does_not_fit_its_weights_is_a_broken_checkpoint(lie: str)
 
 EACH = (
     "llama-tied-biases", "gemma3", "phi3", "granitemoeshared", "olmo3", "lfm2", "qwen3-moe", "qwen3.5", "gemma4",
-    "gemma4-experts", "bert",
+    "gemma4-experts", "bert", *cases_dense.EACH, *cases_experts.EACH, *cases_encoders.EACH,
 )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from pipeline.architectures.shared.base import Architecture, Tensor
 from pipeline.architectures.shared.decoder import Decoder
 from pipeline.architectures.shared.moe import MixtureOfExperts
 from pipeline.inspect_model import inspect_model
+from tests.fixtures import cases_dense, cases_encoders, cases_experts
 from tests.fixtures.checkpoints import CASES, ENCODERS, WRAPPERS, build, save, use_ggml_gelu, wrapper
 from tests.fixtures.tokenizers import make_tokenizer
 
@@ -45,7 +46,7 @@ TOLERANCE = 1e-3
 # Against the original's own GELU the table itself shows (up to 5.6e-3), and may even choose
 # another expert.
 TABLE_TOLERANCE, GELU_TOLERANCE = 4e-3, 1e-2
-GELU = ("gemma2", "gemma3", "gemma4", "bert", "distilbert")
+GELU = ("gemma2", "gemma3", "gemma4", "bert", "distilbert", *cases_dense.GELU, *cases_experts.GELU, *cases_encoders.GELU)
 
 
 @pytest.fixture(scope="module", autouse=True)
