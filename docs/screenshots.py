@@ -143,7 +143,7 @@ async def chatting(
     size: tuple[int, int], *, model: str = "demo", theme: str = "sprig", session: str | None = None, tools: Sequence[str] = ()
 ) -> AsyncIterator[tuple[Any, Any]]:
     """The chat, ready to be spoken to. ``size`` is columns and lines."""
-    from agent.models.store import find_model
+    from agent.models.find import find_model
     from tui.app import SprigApp
     from tui.settings.values import ChatSettings, ScreenSettings
     from tui.talk.setup import Setup

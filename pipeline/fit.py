@@ -15,7 +15,7 @@ from agent.files import human_size
 from agent.fit.fit import ModelForm, device_budget, fit
 from agent.fit.profile import find_profile
 from agent.models.file import model_facts, read_model
-from agent.models.store import find_model
+from agent.models.find import find_model, needs_pipeline
 from pipeline.sources.extra import missing_extra, need_pipeline_extra
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ def model_forms(model: str, *, revision: str | None = None, token: str | None = 
     Raises:
         SprigError: there is no such model, it cannot be reached, or it is broken or not known.
     """
-    path = Path(model).expanduser()
-    if path.is_file() or (path.suffix == ".gguf" and "/" in model) or ("/" not in model and not path.is_dir()):
+    if not needs_pipeline(model):
         return _of_file(find_model(model))
     need_pipeline_extra()
     return _of_source(model, _BY_QUALITY, revision=revision, token=token, offline=offline)

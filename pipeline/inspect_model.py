@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from agent.errors import UnsupportedError
 from agent.gguf.inspection import Inspection, TensorLine, inspect_gguf, is_template, plain, vocabulary_facts
-from agent.models.store import find_model
+from agent.models.find import find_model, needs_pipeline
 from pipeline.sources.extra import need_pipeline_extra
 
 
@@ -17,10 +16,7 @@ def inspect_model(model: str, *, revision: str | None = None, token: str | None 
     Raises:
         SprigError: there is no such model, it cannot be reached, or it is broken.
     """
-    path = Path(model).expanduser()
-    if path.is_file() or (path.suffix == ".gguf" and "/" in model):
-        return inspect_gguf(path)
-    if "/" not in model and not path.is_dir():
+    if not needs_pipeline(model):
         return inspect_gguf(find_model(model))
     need_pipeline_extra()
     return _inspect_checkpoint(model, revision, token, offline)

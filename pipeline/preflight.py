@@ -230,18 +230,25 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
 
 def output_folder(out: Path | str | None) -> Path:
     """The folder of the output."""
-    return Path(out).expanduser().parent if out else models()
+    if not out:
+        return models()
+    path = Path(out).expanduser()
+    return path if _is_folder(out) else path.parent
+
+
+def _is_folder(out: Path | str) -> bool:
+    """Whether an output names a folder: one that is there, or one to be made, with a slash at its end."""
+    return str(out).endswith("/") or Path(out).expanduser().is_dir()
 
 
 def _output(source: Source, recipe: Recipe, out: Path | str | None) -> Path:
-    if out is None:
+    if not out or _is_folder(out):
         short = re.sub(r"[^\w.-]+", "-", source.name.rsplit("/", 1)[-1]).strip(".-") or "model"
-        return models() / f"{short.removesuffix('.gguf')}-{recipe.name}.gguf"
-    path = Path(out).expanduser()
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; give the name of a file in it with -o")
-    if path.suffix != ".gguf":
-        raise OutputError(f"{path.name} does not end in .gguf; name the output so that other programs know it")
+        path = output_folder(out) / f"{short.removesuffix('.gguf')}-{recipe.name}.gguf"
+    else:
+        path = Path(out).expanduser()
+        if path.suffix != ".gguf":
+            path = path.with_name(f"{path.name}.gguf")  # the name by which other programs know such a file
     if source.path is not None and path.resolve() == source.path.resolve():
         raise OutputError(f"{path} is the source itself; give another name with -o")
     return path

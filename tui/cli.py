@@ -98,7 +98,7 @@ def _setup(settings: ChatSettings) -> Setup:
 
     setup = Setup.of(settings, root_of(settings))
     if setup.model:
-        from agent.models.store import find_model
+        from agent.models.find import find_model
 
         setup = replace(setup, model=str(find_model(setup.model)))
     return setup

@@ -11,8 +11,8 @@ from agent.errors import SprigError
 from agent.fit.machine import recall_machine
 from agent.fit.speed import predict
 from agent.models.choices import ModelChoice, list_models, look_at
+from agent.models.find import find_model
 from agent.models.last_used import recall
-from agent.models.store import find_model
 
 if TYPE_CHECKING:
     from agent.sessions.store import Store

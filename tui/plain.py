@@ -173,7 +173,7 @@ class PlainChat:
         self._tell_last()
 
     def _model(self, rest: str) -> None:
-        from agent.models.store import find_model
+        from agent.models.find import find_model
 
         self._setup = replace(self._setup, model=str(find_model(rest)) if rest else self._choose())
         self._open()

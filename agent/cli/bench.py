@@ -46,7 +46,7 @@ def bench(
         from agent.fit.bench import to_dict, usual_way
         from agent.fit.bench import tune as find_best
         from agent.models.file import read_model
-        from agent.models.store import find_model
+        from agent.models.find import find_model
         from agent.models.tuned import forget_tuned, recall_tuned, remember_tuned
 
         file = read_model(find_model(model))

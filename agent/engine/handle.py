@@ -21,8 +21,8 @@ from agent.events import Prefill
 from agent.home import home
 from agent.messages import Segment
 from agent.models.file import ModelFile, read_model
+from agent.models.find import find_model
 from agent.models.memory import BATCH, CONVERSATIONS, MemoryBudget, Need, flash_attention, plan_load
-from agent.models.store import find_model
 from agent.models.tuned import recall_tuned
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,8 @@ from agent.models.demo import TITLE, demo_model
 from agent.models.file import ModelFile, read_model
 from agent.models.last_used import recall
 from agent.models.memory import BATCH, CONVERSATIONS, LEAST_CONTEXT, MemoryBudget, need, plan_load
-from agent.models.store import stored_models
+from agent.models.store import is_later_part, stored_models
 
-_LATER_PART = re.compile(r"-(?!00001-)\d{5}-of-\d{5}\.gguf")  # of a model in several files; the first stands for all
 _UNFINISHED = ".gguf.part"
 
 
@@ -98,7 +96,7 @@ def _places(last: str) -> Iterator[tuple[Path, str, bool]]:
     seen: set[Path] = set()
     for model in stored_models():
         path = model.path if model.finished else model.part
-        if (model.finished and not _LATER_PART.search(path.name)) or path in model.companions:
+        if (model.finished and not is_later_part(path.name)) or path in model.companions:
             seen.add(path)
             yield path, model.name, False
     demo = demo_model()

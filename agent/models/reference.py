@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 _HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co", "hf-mirror.com"})
 _REPO = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 _SCHEME = re.compile(r"(?:hf|huggingface):(?://)?(?:models/)?", re.IGNORECASE)
+_CACHED, _COMMIT = re.compile(r"models--(.+)"), re.compile(r"[0-9a-f]{40}")
 _VIEWS = frozenset({"tree", "blob", "resolve", "raw", "commit"})  # what stands before a revision in a browser's address
 
 
@@ -73,3 +76,35 @@ def _made(repo_id: str, revision: str, selector: str) -> HubReference | None:
     if not _REPO.fullmatch(repo_id) or repo_id.endswith((".gguf", ".git")) or "--" in repo_id or ".." in repo_id:
         return None
     return HubReference(repo_id, revision or None, selector or None)
+
+
+@dataclass(frozen=True, slots=True)
+class CachedSnapshot:
+    """A model in the Hub's cache: its name, the commit, and the folder that holds that commit's files."""
+
+    repo_id: str
+    commit: str
+    path: Path
+
+
+def cached_snapshot(folder: Path) -> CachedSnapshot | None:
+    """The model that a folder of the Hub's cache holds: ``models--org--name``, or a snapshot in it. None for any other folder.
+
+    Of a ``models--org--name`` it is the commit that ``main`` names, or the only one there is.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow links out of the cache
+    if folder.parent.name == "snapshots" and (match := _CACHED.fullmatch(folder.parent.parent.name)):
+        return CachedSnapshot(_repo(match), folder.name, folder) if _COMMIT.fullmatch(folder.name) else None
+    match = _CACHED.fullmatch(folder.name)
+    if match is None:
+        return None
+    commit = ""
+    with suppress(OSError, UnicodeDecodeError):
+        commit = (folder / "refs" / "main").read_text().strip()
+    snapshots = [p for p in folder.glob("snapshots/*") if p.is_dir() and _COMMIT.fullmatch(p.name)]
+    chosen = [p for p in snapshots if p.name == commit] or snapshots
+    return CachedSnapshot(_repo(match), chosen[0].name, chosen[0]) if len(chosen) == 1 else None
+
+
+def _repo(match: re.Match[str]) -> str:
+    return match[1].replace("--", "/", 1)  # a name holds no "--"; the oldest models have no organization

@@ -10,13 +10,17 @@ from pathlib import Path
 from agent.errors import SprigError
 from agent.files import exclusive
 from agent.home import models
-from agent.models.demo import HOW_TO_GET, demo_model
-from agent.models.demo import NAME as DEMO
 
 # What a run that was killed may leave beside its output (pipeline/quantize.py), and the card that a finished one leaves.
 _COMPANIONS = (".md", ".gguf.md", ".gguf.part", ".gguf.part.journal")
 _OWN_FILE = re.compile(r"(.+?)\.gguf(?:\.part(?:\.journal)?)?", re.DOTALL)
+_LATER_PART = re.compile(r"-(?!00001-)\d{5}-of-\d{5}\.gguf")
 CARD_MARK = "Made by Sprig"  # every card says so, and no file that lacks it is touched
+
+
+def is_later_part(name: str) -> bool:
+    """Whether a file is the second or a later part of a model in several files; the first stands for all."""
+    return _LATER_PART.search(name) is not None
 
 
 def card_path(model: Path) -> Path:
@@ -108,27 +112,6 @@ def stored_model(name: str) -> StoredModel:
     if found is None:
         raise StoreError(f"there is no model {name!r} in {models()}; `sprig models` lists them")
     return found
-
-
-def find_model(model: str | Path) -> Path:
-    """The file that a person means: a path, the name of a model in the store with or without ``.gguf``, or "demo".
-
-    Raises:
-        SprigError: no model is found.
-    """
-    text = str(model)
-    path = Path(text).expanduser()
-    if path.is_file():
-        return path.absolute()
-    stored = (_look_up(text) or _look_up(text.removesuffix(".gguf"))) if _may_be_a_name(text) else None
-    if stored is not None and stored.finished:
-        return stored.path
-    if text == DEMO:
-        bundled = demo_model()
-        if bundled is None:
-            raise SprigError(f"the demo model is not installed; `{HOW_TO_GET}` brings it")
-        return bundled
-    raise SprigError(f"there is no model {text!r}: neither a file nor a name in {models()}; `sprig models` lists what is there")
 
 
 def remove_model(model: StoredModel) -> int:

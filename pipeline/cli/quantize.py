@@ -59,7 +59,7 @@ def quantize(
     recipe: _RecipeOption = None,
     device: _DeviceOption = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where to write; by default into the store.")
+        str | None, typer.Option("-o", "--out", metavar="FILE", help="File or folder to write; by default the store.")
     ] = None,
     revision: Revision = None,
     token: Token = None,

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from agent.errors import CheckpointError, SourceError, UnsupportedError
+from agent.models.find import expanded, find_model
+from agent.models.reference import cached_snapshot, hub_reference
 from pipeline.sources.cache import OnBytes, RepoCache, obtain, safe_name, silent
 from pipeline.sources.checkpoint import (
     MAX_HEADER_BYTES,
@@ -42,7 +44,7 @@ MAX_SMALL_BYTES = 200_000_000
 FIRST_READ_BYTES = 128 * 1024  # holds the header of most shards
 CONNECTIONS = 4
 
-_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+?)(?:@(.+))?", re.ASCII)
+_TRAINER = re.compile(r"checkpoint-\d+")
 _REVISION = re.compile(r"(?!-)(?!.*(?:\.\.|//|@\{))[\w./+#-]{1,200}(?<![/.])", re.ASCII)
 _SERIES = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")
 _LOOKED_FOR = "model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json"
@@ -87,7 +89,8 @@ def open_source(model: str, *, revision: str | None = None, token: str | None = 
     """Find a model and read its small files. No weight is fetched.
 
     Args:
-        model: an existing folder, an existing .gguf file, or "org/name" with an optional "@revision" on the Hub.
+        model: a folder (one of the Hub's cache, too), a .gguf file, a model of the Hub as ``agent.models.reference`` reads it, or
+            a name in the store.
         revision: branch, tag or commit; the same as behind the "@".
         token: for the Hub, instead of HF_TOKEN or the stored one.
         offline: use nothing but the local cache (as with HF_HUB_OFFLINE).
@@ -97,20 +100,20 @@ def open_source(model: str, *, revision: str | None = None, token: str | None = 
     """
     if not model.strip() or "\0" in model:
         raise SourceError("no model was named: give a folder, a .gguf file, or the id of a Hub model such as org/name")
-    if (local := _open_local(model, revision)) is not None:
+    if (local := _open_local(model.strip(), revision)) is not None:
         return local
-    match = _HUB_ID.fullmatch(model)
-    if match is None or model.endswith(".gguf") or match[1].startswith("."):
-        raise SourceError(
-            f"{one_line(repr(model))} was not found: it is no folder, no .gguf file, and no Hub id such as org/name"
-        )
-    behind = match[2]
+    reference = hub_reference(model)
+    if reference is None:
+        if revision is not None:
+            raise SourceError(f"{one_line(repr(model))} is no model of the Hub, so it has no revision {revision!r}")
+        return _open_file(find_model(model))
+    behind = reference.revision
     if behind is not None and revision is not None and behind != revision:
         raise SourceError(f"two revisions were asked for, {behind!r} and {revision!r}; give one")
     revision = behind or revision
     if revision is not None and not _REVISION.fullmatch(revision):
         raise SourceError(f"{one_line(repr(revision))} cannot be a revision: give a branch, a tag or a commit")
-    return _open_hub(match[1], revision, token, offline or is_offline())
+    return _open_hub(reference.repo_id, revision, token, offline or is_offline())
 
 
 def read_config(source: Source) -> dict[str, Any]:
@@ -196,14 +199,14 @@ def open_checkpoint(source: Source, *, stream: bool = False, on_progress: OnByte
 def _open_local(model: str, revision: str | None) -> Source | None:
     """The model at a path, or None when there is nothing at it."""
     try:
-        path = Path(model).expanduser()
+        path = expanded(model)
         if not path.is_dir() and not path.is_file():
             return None
         if revision is not None:
             raise SourceError(f"{model} is a local path, which has no revision {revision!r}; leave the revision out")
         return _open_folder(path) if path.is_dir() else _open_file(path)
-    except (OSError, RuntimeError) as e:  # RuntimeError: no such user behind "~"
-        raise SourceError(f"cannot read {one_line(model)}: {getattr(e, 'strerror', None) or one_line(e)}") from None
+    except OSError as e:
+        raise SourceError(f"cannot read {one_line(model)}: {e.strerror or one_line(e)}") from None
 
 
 def _open_file(path: Path) -> Source:
@@ -215,7 +218,8 @@ def _open_file(path: Path) -> Source:
 
 
 def _open_folder(folder: Path) -> Source:
-    name = folder.resolve().name
+    snapshot = cached_snapshot(folder)
+    folder, name = (snapshot.path, snapshot.repo_id) if snapshot else (folder, _name_of(folder))
     inside = [p for p in (*folder.glob("*"), *folder.glob("*/*")) if p.is_file()]
     listed = [WeightFile(p.relative_to(folder).as_posix(), p.stat().st_size, None, None) for p in inside]
     kind, files, weights, index = _contents(listed, name, str(folder), lambda file: (folder / file.name).read_bytes())
@@ -224,7 +228,14 @@ def _open_folder(folder: Path) -> Source:
             return _open_file(folder / weights[0].name)
         some = _some([w.name for w in weights])
         raise SourceError(f"{folder} holds {len(weights)} GGUF files and no checkpoint; name one of them: {some}")
-    return Source("folder", name, None, None, None, None, folder, kind, files, weights, index)
+    repo, commit = (snapshot.repo_id, snapshot.commit) if snapshot else (None, None)
+    return Source("folder", name, repo, None, commit, None, folder, kind, files, weights, index)
+
+
+def _name_of(folder: Path) -> str:
+    """A folder's name; for what a Trainer saves now and then, like ``checkpoint-500``, with the name of the folder around it."""
+    folder = folder.resolve()
+    return f"{folder.parent.name}-{folder.name}" if _TRAINER.fullmatch(folder.name) and folder.parent.name else folder.name
 
 
 def _folder_paths(source: Source) -> dict[str, Path]:
@@ -256,7 +267,7 @@ def _open_hub(repo_id: str, revision: str | None, token: str | None, offline: bo
     )
     if kind == "gguf":
         some = _some([w.name for w in weights])
-        raise SourceError(f"{repo_id} holds only GGUF files ({some}): download one in F16, BF16 or Q8_0 and give its path")
+        raise SourceError(f"{repo_id} holds only GGUF files ({some}): `sprig pull {repo_id}` brings one")
     return Source("hub", repo_id, repo_id, revision, commit, hub.endpoint, None, kind, files, weights, index, token, offline)
 
 

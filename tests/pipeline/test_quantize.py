@@ -222,6 +222,18 @@ def test_the_output_cannot_be_the_source(tmp_path: Path) -> None:
     assert source.read_bytes() == before
 
 
+def test_an_output_is_a_folder_or_a_name_with_or_without_its_end(checkpoint: Path, tmp_path: Path) -> None:
+    def out(text: str) -> Path:
+        return dry_run(str(checkpoint), "Q8_0", text).out
+
+    assert out(str(tmp_path)) == tmp_path / "tiny-llama-Q8_0.gguf"
+    assert out(f"{tmp_path}/new/deep/") == tmp_path / "new" / "deep" / "tiny-llama-Q8_0.gguf"
+    assert out(f"{tmp_path}/tiny-v1.5") == tmp_path / "tiny-v1.5.gguf"
+    assert out(f"{tmp_path}/new/x.gguf") == tmp_path / "new" / "x.gguf"
+    assert list(tmp_path.iterdir()) == []
+    assert quantize(str(checkpoint), "Q8_0", f"{tmp_path}/new/deep/").path.is_file()
+
+
 def test_a_source_of_another_alignment_is_laid_out_anew(tmp_path: Path) -> None:
     """general.alignment says how the source lies, not how the output does."""
     bf16 = write_bf16(tmp_path / "bf16.gguf", FEW_LAYERS)

@@ -25,8 +25,8 @@ from agent.errors import EngineError, GGUFError, SprigError
 from agent.events import Prefill
 from agent.messages import Segment
 from agent.models.file import read_model
+from agent.models.find import find_model
 from agent.models.memory import need
-from agent.models.store import find_model
 from tests.fixtures.chat_ggufs import chat_model, marks_of
 from tests.fixtures.chat_templates import TEMPLATES
 from tests.fixtures.generated import runs

@@ -15,9 +15,9 @@ from agent.models import demo as demo_model
 from agent.models import file as model_file
 from agent.models import last_used
 from agent.models.choices import ModelChoice, list_models
+from agent.models.find import find_model
 from agent.models.last_used import LastUsed
 from agent.models.memory import LEAST_CONTEXT
-from agent.models.store import find_model
 from tests.fixtures.chat_ggufs import chat_model
 
 pytestmark = pytest.mark.usefixtures("home")

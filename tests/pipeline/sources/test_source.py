@@ -94,18 +94,46 @@ def test_a_folder_is_read_with_its_small_files_and_its_shards(model: Path) -> No
 
 
 def test_what_is_not_there_is_said_with_what_was_looked_for(tmp_path: Path) -> None:
-    assert "no folder, no .gguf file, and no Hub id" in refusal("smollm")
-    assert "no folder" in refusal(tmp_path / "gone")
-    assert "no folder" in refusal("./org/name")
-    assert "no folder" in refusal("../name")
-    assert "no folder" in refusal("org/gone.gguf")
+    for name in ("smollm", str(tmp_path / "gone"), "./org/name", "../name", "org/gone.gguf", "~nobody-of-this-name/model"):
+        assert "no file, no name in" in refusal(name)
     assert "cannot read" in refusal("x" * 5000)
-    assert "cannot read" in refusal("~nobody-of-this-name/model")
     assert "no model was named" in refusal(" ")
     assert "no model was named" in refusal("a\0b")
     (tmp_path / "empty").mkdir()
     assert "looked for model.safetensors" in refusal(tmp_path / "empty")
     assert "no revision 'main'" in refusal(tmp_path, revision="main")
+
+
+def test_a_folder_of_the_hubs_cache_is_the_model_and_not_a_hash(server: LoopbackHub, model: Path, tmp_path: Path) -> None:
+    fetch(open_source(REPO))
+    commit = server.commit(REPO)
+    root = tmp_path / "hf" / "hub" / "models--org--small"
+    for folder in (root, root / "snapshots" / commit):
+        source = open_source(str(folder))
+        assert (source.kind, source.name, source.repo_id, source.commit) == ("folder", REPO, REPO, commit)
+        assert same_weights(source, fetch(source), model)
+
+
+def test_what_a_trainer_saved_is_named_after_the_folder_around_it(model: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "my-assistant" / "checkpoint-500"
+    shutil.copytree(model, saved)
+    for file in ("optimizer.pt", "rng_state.pth", "scheduler.pt", "training_args.bin"):
+        (saved / file).write_bytes(b"x")
+    source = open_source(f"{saved}/")
+    assert source.name == "my-assistant-checkpoint-500"
+    assert [w.name for w in source.weights] == [FIRST, SECOND]
+
+
+def test_a_pasted_address_is_the_model_at_it(server: LoopbackHub) -> None:
+    for text in (f"{server.url}/{REPO}/tree/main", f" {REPO}/ ", f"hf:{REPO}", f"hf.co/{REPO}", f"https://huggingface.co/{REPO}"):
+        assert open_source(text).repo_id == REPO
+
+
+def test_a_name_in_the_store_is_a_source_too(tmp_path: Path) -> None:
+    (tmp_path / "sprig" / "models").mkdir(parents=True)
+    (tmp_path / "sprig" / "models" / "Small-F16.gguf").write_bytes(b"GGUF")
+    assert open_source("small-f16").path == tmp_path / "sprig" / "models" / "Small-F16.gguf"
+    assert "no revision 'v1'" in refusal("small-f16", revision="v1")
 
 
 def test_a_gguf_file_is_known_by_its_first_bytes(tmp_path: Path) -> None:

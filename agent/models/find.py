@@ -1,0 +1,149 @@
+"""The model that a person means: a file, a folder with one, or the name of one in the store, whole or in part."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+
+from agent.errors import SprigError
+from agent.home import models
+from agent.models.demo import HOW_TO_GET, demo_model
+from agent.models.demo import NAME as DEMO
+from agent.models.reference import HubReference, cached_snapshot, hub_reference
+from agent.models.store import StoredModel, is_later_part, stored_models
+
+_NAMED = 6  # so many names a message holds
+
+
+def find_model(model: str | Path) -> Path:
+    """The file that a person means.
+
+    Args:
+        model: a path of a GGUF, or of a folder that holds one; the name of a model in the store, without case and suffix, or a
+            beginning or part that only one has; "demo"; or a name of the Hub, if a model of the store came from it.
+
+    Raises:
+        SprigError: no model is found, with the nearest names and the command that would bring it; or several are.
+    """
+    text = str(model).strip()
+    if not text:
+        raise SprigError("there is no model without a name; `sprig models` lists what is there")
+    path = expanded(text)
+    if os.path.isfile(path):  # noqa: PTH113 - a name that no file can have is no error to it
+        return path.absolute()
+    if os.path.isdir(path):  # noqa: PTH112
+        return _in_folder(path)
+    stored = [m for m in stored_models() if m.finished and not is_later_part(m.path.name)]
+    name = text.removesuffix(".gguf")
+    exact = next((m for m in stored if m.name in (text, name)), None)
+    if exact is not None:
+        return exact.path
+    if text.casefold() == DEMO:
+        return _demo()
+    reference = hub_reference(text)
+    if reference is not None:
+        return _one(text, [m for m in stored if _is_of(m, reference)], lambda: _not_here(reference, stored))
+    if "/" not in text and (key := name.casefold()):
+        for fits in (str.__eq__, str.startswith, str.__contains__):
+            found = [m for m in stored if fits(m.name.casefold(), key)]
+            if found:
+                return _one(text, found, lambda: "")
+    raise SprigError(_not_found(text, stored))
+
+
+def needs_pipeline(model: str) -> bool:
+    """Whether a text names a checkpoint: a folder of one, or a model of the Hub. Nothing is looked up on the Hub."""
+    path = expanded(model.strip())
+    if os.path.isdir(path):  # noqa: PTH112
+        return cached_snapshot(path) is not None or not any(path.glob("*.gguf"))
+    return not os.path.isfile(path) and hub_reference(model) is not None  # noqa: PTH113
+
+
+def nearest(text: str, names: Iterable[str]) -> list[str]:
+    """The names that a mistyped one may have meant, the nearest first."""
+    known = {name.casefold(): name for name in names}
+    return [known[key] for key in get_close_matches(text.casefold(), known, n=3, cutoff=0.6)]
+
+
+def expanded(text: str) -> Path:
+    """The path that a text means; "~" is the home where there is such a user."""
+    with suppress(RuntimeError):
+        return Path(text).expanduser()
+    return Path(text)
+
+
+def _in_folder(folder: Path) -> Path:
+    snapshot = cached_snapshot(folder)
+    inside = sorted((snapshot.path if snapshot else folder).glob("*.gguf"))
+    whole = [p for p in inside if not is_later_part(p.name)]
+    if len(whole) == 1:
+        return whole[0].absolute()
+    if whole:
+        raise SprigError(f"{folder} holds {len(whole)} models; name one of them: {_listed([p.name for p in whole])}")
+    if (folder / "config.json").is_file() or snapshot:
+        raise SprigError(f"{folder} is a checkpoint, not a GGUF; `sprig quantize {folder}` makes one of it")
+    raise SprigError(f"there is no model in the folder {folder}: it holds no GGUF and no checkpoint")
+
+
+def _demo() -> Path:
+    bundled = demo_model()
+    if bundled is None:
+        raise SprigError(f"the demo model is not installed; `{HOW_TO_GET}` brings it")
+    return bundled
+
+
+def _is_of(model: StoredModel, reference: HubReference) -> bool:
+    """Whether a model of the store was made of, or pulled from, what a reference names."""
+    from agent.models.file import read_model
+
+    try:
+        file = read_model(model.path)
+    except SprigError:
+        return False
+    if file.source.casefold() != reference.repo_id.casefold():
+        return False
+    if reference.revision and not file.commit.startswith(reference.revision) and reference.revision != "main":
+        return False
+    wanted = (reference.selector or "").casefold()
+    return not wanted or wanted in (file.recipe.casefold(), file.type.casefold(), model.path.name.casefold())
+
+
+def _one(text: str, found: Sequence[StoredModel], none: Callable[[], str]) -> Path:
+    if len(found) == 1:
+        return found[0].path
+    if not found:
+        raise SprigError(none())
+    raise SprigError(f"{text!r} may mean {_listed([m.name for m in found])}; name one of them")
+
+
+def _not_here(reference: HubReference, stored: Sequence[StoredModel]) -> str:
+    repo = reference.repo_id
+    behind = f":{reference.selector}" if reference.selector else ""
+    short = repo.partition("/")[2]
+    ways = f"`sprig pull {repo}{behind}` brings it"
+    if "gguf" not in short.casefold():
+        ways = (
+            f"`sprig quantize {repo}` makes a GGUF of it, `sprig pull {repo}-GGUF{behind}` brings a ready one where there is one"
+        )
+    return f"there is no model of {repo} on this machine{_like(short, stored)}; {ways}"
+
+
+def _not_found(text: str, stored: Sequence[StoredModel]) -> str:
+    shown = repr(text if len(text) <= 200 else f"{text[:200]}...")
+    places = f"no file, no name in {models()}{_like(text, stored)}, and no name of the Hub such as org/name"
+    return f"there is no model {shown}: {places}; `sprig models` lists what is there"
+
+
+def _like(text: str, stored: Sequence[StoredModel]) -> str:
+    key = text.casefold().removesuffix(".gguf").removesuffix("-gguf")
+    names = [m.name for m in stored]
+    like = [n for n in names if n.casefold().startswith(key)] or nearest(key, [*names, DEMO])
+    return f" (there is {_listed(like)})" if like else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [*names[:_NAMED], f"{len(names) - _NAMED} more"] if len(names) > _NAMED else list(names)
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
