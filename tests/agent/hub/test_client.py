@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import SourceError
-from pipeline.sources import hub as hub_module
-from pipeline.sources.hub import Hub, WeightFile
+from agent.hub import client as hub_module
+from agent.hub.client import Hub, WeightFile
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.small_checkpoints import write_checkpoint
 
@@ -218,7 +218,7 @@ def test_a_file_that_is_missing_or_too_short_is_named(server: LoopbackHub) -> No
 
 
 def test_offline_no_request_is_made(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "unset HF_HUB_OFFLINE" in refusal(Hub(REPO, server.url))
     with pytest.raises(SourceError, match="unset HF_HUB_OFFLINE"):
         Hub(REPO, server.url).read("0" * 40, WeightFile("model.safetensors", 10, None, None))
