@@ -124,7 +124,7 @@ def look_at(
     file, why = _read(path)
     context, total = 0, 0
     if file is not None and not why:
-        context, total, why = _fit(file, budget or MemoryBudget.of(None))
+        context, total, why = context_here(file, budget or MemoryBudget.of(None))
     return ModelChoice(path, name or _name(path), file, status.st_size, context, total, why, demo, last, status.st_mtime)
 
 
@@ -141,7 +141,7 @@ def _read(path: Path) -> tuple[ModelFile | None, str]:
     return file, "" if file.causal else "an embedding model; it writes no text"
 
 
-def _fit(file: ModelFile, budget: MemoryBudget) -> tuple[int, int, str]:
+def context_here(file: ModelFile, budget: MemoryBudget) -> tuple[int, int, str]:
     """Context and bytes as agent.engine.handle.Engine would have them; or no context, the least bytes, and why."""
     try:
         plan = plan_load(file, budget)

@@ -60,14 +60,14 @@ async def write(pilot: Pilot[Any], text: str) -> None:
 
 
 def too_large(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    real = model_list._fit
+    real = model_list.context_here
 
     def fit(file: ModelFile, free: int) -> tuple[int, int, str]:
         if Path(file.path).stem == name:
             return 0, 5_100_000_000, "needs 5.10 GB of memory, 3.20 GB are free"
         return real(file, free)
 
-    monkeypatch.setattr(model_list, "_fit", fit)
+    monkeypatch.setattr(model_list, "context_here", fit)
 
 
 @small_and_wide
