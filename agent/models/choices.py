@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from agent.models.demo import TITLE, demo_model
 from agent.models.file import ModelFile, read_model
 from agent.models.last_used import recall
 from agent.models.memory import BATCH, CONVERSATIONS, LEAST_CONTEXT, MemoryBudget, need, plan_load
+from agent.models.origin import how_to_finish
+from agent.models.selector import split_part
 from agent.models.store import stored_models
 
-_LATER_PART = re.compile(r"-(?!00001-)\d{5}-of-\d{5}\.gguf")  # of a model in several files; the first stands for all
 _UNFINISHED = ".gguf.part"
 
 
@@ -98,7 +98,8 @@ def _places(last: str) -> Iterator[tuple[Path, str, bool]]:
     seen: set[Path] = set()
     for model in stored_models():
         path = model.path if model.finished else model.part
-        if (model.finished and not _LATER_PART.search(path.name)) or path in model.companions:
+        part = split_part(path.name)  # of a model in several files the first stands for all
+        if (model.finished and (part is None or part[1] == 1)) or path in model.companions:
             seen.add(path)
             yield path, model.name, False
     demo = demo_model()
@@ -131,7 +132,7 @@ def look_at(
 def _read(path: Path) -> tuple[ModelFile | None, str]:
     """Facts of a file if it can be read, and why nobody can chat with it; empty if one can."""
     if path.name.endswith(_UNFINISHED):
-        return None, "not finished: the same `sprig quantize` with --resume goes on"
+        return None, f"not finished: {how_to_finish(path)}"
     try:
         file = read_model(path)
     except SprigError as e:

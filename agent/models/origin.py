@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent.files import atomic_write
 from agent.home import models
 from agent.models.reference import HubReference
-from agent.models.selector import select
+from agent.models.selector import select, stem
 
 SUFFIX = ".origin"
 _MOST_BYTES = 1 << 20
@@ -67,6 +68,16 @@ def read_origin(path: Path) -> Origin | None:
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     return origin if whole and files and len(files) == len(hashes) else None
+
+
+def how_to_finish(part: Path) -> str:
+    """The command that goes on with an unfinished model: that of its pull, or the quantization that it must be."""
+    origin, name = read_origin(part), part.name.removesuffix(".part").removesuffix(".gguf")
+    if origin is None:
+        return "the same `sprig quantize` with --resume goes on"
+    other = "" if name == stem(origin.files[0]) else f" --name {shlex.quote(name)}"
+    revision = "" if origin.revision == "main" else f" --revision {shlex.quote(origin.revision)}"
+    return f"`sprig pull {shlex.quote(origin.reference)}{revision}{other}` goes on"
 
 
 def by_origin(reference: HubReference) -> list[Path]:
