@@ -12,6 +12,8 @@ from agent.fit.machine import recall_machine
 from agent.fit.speed import predict
 from agent.models.choices import ModelChoice, list_models, look_at
 from agent.models.last_used import recall
+from agent.models.origin import by_origin
+from agent.models.reference import HubReference, hub_reference
 from agent.models.store import find_model
 
 if TYPE_CHECKING:
@@ -58,12 +60,30 @@ def _last(store: Callable[[], Store], session: str, models: Sequence[ModelChoice
     return LastTalk(info.id, info.title, model) if model is not None and model.fits else None
 
 
+def on_the_hub(text: str) -> HubReference | None:
+    """The model of the Hub that a typed text means; None when it means a file, or a model that was pulled already."""
+    reference = _reference(text.strip().strip("'\""))
+    return None if reference is None or by_origin(reference) else reference
+
+
+def _reference(text: str) -> HubReference | None:
+    try:
+        return None if Path(text).expanduser().exists() else hub_reference(text)
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
 def at_path(text: str) -> ModelChoice:
     """The model that a typed path means. SprigError says why it cannot be used."""
     text = text.strip().strip("'\"")
     if not text:
-        raise SprigError("type the path of a GGUF file")
-    return _usable(text, is_file=True)
+        raise SprigError("type the path of a GGUF file, or org/name of a model on the Hub")
+    reference = _reference(text)
+    pulled = by_origin(reference) if reference else []
+    if len(pulled) > 1:
+        names = ", ".join(path.stem for path in pulled)
+        raise SprigError(f"several of {text} are here: {names}")
+    return _usable(str(pulled[0]) if pulled else text, is_file=True)
 
 
 def named(text: str) -> ModelChoice:
