@@ -34,19 +34,16 @@ _ONE_LINE = 104  # columns from which a model takes one line
 _FEW = 60  # columns below which words are left out
 _NAME_MOST = 200
 _NOTHING = f"""\
-No model is here yet. Type the name of one on the Hub, as
-
+No model is here yet. Type the name of one on the Hub, and it is pulled:
   Qwen/Qwen3-0.6B-GGUF
 
-and it is pulled; or where a GGUF file is. This makes one, here or on a larger machine:
-
+Or make one, here or on a larger machine:
   sprig quantize HuggingFaceTB/SmolLM2-360M-Instruct -q Q4_0
 
 A small demo model comes with:
-
   {HOW_TO_GET}
 
-Then press Ctrl+R to look again."""
+Then press Ctrl+R to look again. Or type where a GGUF file is."""
 
 
 @dataclass(frozen=True, slots=True)
