@@ -32,7 +32,7 @@ RETRIES = 4  # failures in a row, without progress between them, before a transf
 BACKOFF_SECONDS = 0.5  # first pause; it doubles each time
 LONGEST_WAIT_SECONDS = 90.0  # a server that asks for more is not waited for
 PROGRESS_BYTES = 64 * 1024  # an attempt that brought this much was not a failure
-READ_SECONDS = 30.0
+READ_SECONDS = 20.0
 STALL_SECONDS, STALL_BYTES = 60.0, 64 * 1024  # slower than this is a cut, so that a trickle cannot hold a run for ever
 MOST_LISTING_BYTES = 64_000_000  # the largest repositories are listed in a few
 
@@ -40,6 +40,7 @@ _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _HOPELESS = (WrongAddressError, InvalidURL, ValueError)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _REPO_ID = re.compile(r"(?:[\w.-]+/)?[\w.-]{1,96}", re.ASCII)
+_SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 _AGENT = "sprig"
 _PIECE = 1 << 16
 _ONE_LINE = 300
@@ -148,7 +149,7 @@ class Hub:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             what = f"{self.endpoint} does not answer like a Hub when asked for {self.repo_id}"
             raise SourceError(f"{what} ({one_line(e)}); check HF_ENDPOINT") from None
-        if not re.fullmatch(r"[0-9a-f]{40}", commit):
+        if not _SHA1.fullmatch(commit):
             raise SourceError(f"{self.endpoint} names no commit for {self.repo_id}, as a Hub would; check HF_ENDPOINT")
         log.info("Hub: %s at %s has %d files", self.repo_id, commit, len(files))
         return commit, files
@@ -257,6 +258,9 @@ def _listed(sibling: Mapping[str, Any]) -> WeightFile:
     """A file of the Hub's answer. KeyError, TypeError or ValueError when it is not told as the Hub does."""
     lfs, blob = sibling.get("lfs") or {}, sibling.get("blobId")
     size, sha = int(lfs["size"] if lfs else sibling.get("size") or 0), lfs.get("sha256")
+    for value, pattern in ((sha, _SHA256), (blob, _SHA1)):  # caches name files by them
+        if value and not pattern.fullmatch(str(value)):
+            raise ValueError(f"{value!r} is no hash")
     if size < 0:
         raise ValueError(f"a file of {size} bytes")
     return WeightFile(str(sibling["rfilename"]), size, str(sha) if sha else None, str(blob) if blob else None)

@@ -23,7 +23,7 @@ from agent.home import models
 from agent.hub.client import WeightFile
 from agent.hub.download import Digest, fetch_into, git_sha1, wrong_hash
 from agent.models.origin import Origin, origin_path, read_origin, write_origin
-from agent.models.remote import RemoteModel, Repository
+from agent.models.remote import RemoteModel, Repository, forget_headers
 from agent.models.store import StoreError, may_be_a_name
 
 
@@ -107,6 +107,7 @@ def pull(
     if there is not None:
         return Pulled(name, final, there.size, there, new=False)
     plan = _plan(repository, model, where)
+    forget_headers()
     origin = Origin(
         repository.hub.repo_id, repository.revision, repository.commit, tuple(file.name for file in model.files),
         tuple(str(file.etag) for file in model.files), plan.size,

@@ -132,6 +132,11 @@ def _header(hub: Hub, commit: str, file: WeightFile) -> tuple[Header, bytes]:
     return header, bytes(data[:end])
 
 
+def forget_headers() -> None:
+    """Let the memory go that the last headers take: a large vocabulary is tens of megabytes."""
+    _header.cache_clear()
+
+
 def open_repository(reference: HubReference, token: str | None = None) -> Repository:
     """Look a repository up.
 

@@ -42,11 +42,14 @@ def stem(name: str) -> str:
 def select(models: Iterable[T], selector: str, name_of: Callable[[T], str]) -> list[T]:
     """The models that a selector means: the file of this name; else all whose name ends in it, or has it in its middle."""
     models, wanted = list(models), _bare(selector.strip()).lower()
+    if not wanted:
+        return []
+    before = rf"(?:^|[-./{'_' if quantization(wanted) else ''}]){re.escape(wanted)}"  # "K_M" is no word of "Q4_K_M"
     tiers: tuple[Callable[[str], bool], ...] = (
         lambda name: name == wanted,
         lambda name: name.rpartition("/")[2] == wanted,
-        lambda name: bool(re.search(rf"(?:^|[-._/]){re.escape(wanted)}$", name)) or wanted in name.split("/")[:-1],
-        lambda name: bool(re.search(rf"(?:^|[-._/]){re.escape(wanted)}[-._/]", name)),
+        lambda name: bool(re.search(f"{before}$", name)) or wanted in name.split("/")[:-1],
+        lambda name: bool(re.search(f"{before}[-._/]", name)),
     )
     for fits in tiers:
         if found := [model for model in models if fits(_bare(name_of(model)).lower())]:

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     monkeypatch.setattr(client, "BACKOFF_SECONDS", 0.001)
-    remote._header.cache_clear()
+    remote.forget_headers()
     with LoopbackHub({REPO: folder}) as hub:
         yield hub
 
@@ -110,6 +110,16 @@ def test_a_cut_pull_says_how_to_go_on(here: Here, hub: LoopbackHub) -> None:
     assert f"not finished: `{command}` goes on" in only_json(here("models", "--json"))["models"][0]["problem"]
     hub.heal()
     assert here("pull", f"{REPO}:basil-Q4_K_M.gguf", "--name", "my basil").returncode == 0
+
+
+def test_an_interrupted_pull_says_how_to_go_on(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agent.models.pull.fetch_into", interrupted)
+    done = here("pull", f"{REPO}:Q4_K_M")
+    assert done.returncode == 130
+    assert done.stderr == "sprig: interrupted; the same command goes on where it was\n"
 
 
 def test_what_will_not_work_here_is_said_before_it_is_pulled(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "none"))
     for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    remote._header.cache_clear()
+    remote.forget_headers()
     return tmp_path / "home" / "models"
 
 
