@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -127,6 +128,6 @@ def _summary(done: Pulled) -> str:
         ("model", display(done.name) if done.new else f"{display(done.name)}, which was there already"),
         ("file", f"{display(str(done.path))}, {human_size(done.size)}"),
         ("from", display(f"{origin.repo_id}:{origin.files[0]} at {origin.commit[:8]}, proved by its SHA-256")),
-        ("chat", display(f"sprig chat -m {done.name}")),
+        ("chat", display(f"sprig chat -m {shlex.quote(done.name)}")),
     ]
     return "\n".join(f"{label:<7}{value}" for label, value in rows)

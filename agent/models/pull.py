@@ -95,7 +95,7 @@ def pull(
         OutputError: there is no room for it, or it cannot be written.
         StoreError: it cannot have this name in the store.
     """
-    name = name or model.name
+    name = (name or model.name).removesuffix(".gguf")
     final = _place(name)
     where = f"{model.files[0].name} of {repository.hub.repo_id}"
     if any(file.etag is None for file in model.files):
@@ -132,7 +132,7 @@ def pull(
 def _place(name: str) -> Path:
     if not may_be_a_name(name) or not name.isprintable():
         raise StoreError(f"{name!r} cannot be the name of a stored model; give another one with --name")
-    return models().absolute() / f"{name.removesuffix('.gguf')}.gguf"
+    return models().absolute() / f"{name}.gguf"
 
 
 def _there(final: Path, repository: Repository, model: RemoteModel) -> Origin | None:
