@@ -24,6 +24,7 @@ COMMANDS = {
     "ask": Command("agent.cli.ask", "ask_app", "Ask a model, with tools: one question, or text piped in."),
     "sessions": Command("agent.cli.sessions", "sessions_app", "List, search, export, remove and repair kept conversations."),
     "quantize": Command("pipeline.cli.quantize", "quantize_app", "Make a small GGUF of a Hugging Face model."),
+    "pull": Command("agent.cli.pull", "pull_app", "Bring a ready GGUF from the Hub into the store."),
     "inspect": Command(
         "pipeline.cli.inspect", "inspect_app", "Show what is in a GGUF or a model: keys, tensors, vocabulary, template."
     ),

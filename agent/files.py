@@ -68,7 +68,7 @@ def reserve(fd: int, size: int, path: Path) -> None:
         if not _allocate(fd, size, before, path) and before < size:
             os.ftruncate(fd, size)
     except OSError as e:
-        raise _failure(e, path, size) from None
+        raise write_error(e, path, size) from None
 
 
 def _allocate(fd: int, size: int, before: int, path: Path) -> bool:
@@ -94,7 +94,8 @@ def _no_room(size: int, path: Path) -> OutputError:
     )
 
 
-def _failure(e: OSError, path: Path, size: int | None = None) -> OutputError:
+def write_error(e: OSError, path: Path, size: int | None = None) -> OutputError:
+    """What an error of the system while ``path`` was written means for a person; ``size`` is what it was to hold."""
     if e.errno in _FULL:
         if size is not None:
             return _no_room(size, path)
@@ -124,7 +125,7 @@ def _open_locked(part: Path) -> int:
         try:
             fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except OSError as e:
-            raise _failure(e, part) from None
+            raise write_error(e, part) from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
@@ -136,7 +137,7 @@ def _open_locked(part: Path) -> int:
                     "wait for it, or name another output"
                 ) from None
             if e.errno not in _CANNOT:
-                raise _failure(e, part) from None
+                raise write_error(e, part) from None
             return os.open(part, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         # Between open and lock the run before us may have published the file: then what we hold is no longer the part.
         with contextlib.suppress(FileNotFoundError):
@@ -170,14 +171,14 @@ def publish(part: Path, final: Path) -> None:
     try:
         fd = os.open(part, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as e:
-        raise _failure(e, part) from None
+        raise write_error(e, part) from None
     try:
         os.fsync(fd)
     except OSError as e:
         with contextlib.suppress(OSError):
             part.unlink()
         if e.errno in _FULL:
-            raise _failure(e, final) from None
+            raise write_error(e, final) from None
         raise OutputError(
             f"{final} was not written: the disk did not take it ({e.strerror}); check the disk before you run it again"
         ) from None
@@ -187,7 +188,7 @@ def publish(part: Path, final: Path) -> None:
         part.replace(final)
         _sync_folder(final.absolute().parent)
     except OSError as e:
-        raise _failure(e, final) from None
+        raise write_error(e, final) from None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -216,7 +217,7 @@ def atomic_write(path: Path, data: bytes | str, *, mode: int | None = None) -> N
             f.write(raw)
         publish(part, path)
     except OSError as e:
-        raise _failure(e, path) from None
+        raise write_error(e, path) from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink()

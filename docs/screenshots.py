@@ -122,7 +122,7 @@ async def models() -> None:
 
     for age, model in enumerate(STORE):
         write_hollow(store() / f"{model.name}.gguf", model, age)
-    with patch("agent.device.machine.available_memory", lambda: FREE):
+    with patch("agent.models.memory.available_memory", lambda: FREE):
         async with chatting((90, 30), model="") as (app, pilot):
             await until(pilot, lambda: isinstance(app.screen, PickerScreen) and len(app.screen._rows) > len(STORE))
             keep(app, "models")

@@ -21,13 +21,13 @@ from agent.device.processor import cores
 from agent.errors import OutputError, RecipeError, SourceError
 from agent.files import free_disk, human_size
 from agent.home import models
+from agent.hub.environment import cache_root
 from pipeline.architectures.shared.base import Tensor
 from pipeline.card import provenance_keys
 from pipeline.format.gguf_file import Layout, TensorSpec, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
 from pipeline.model import Model, from_checkpoint, from_gguf
 from pipeline.recipes.mixtures import Overrides, Recipe, TypeChoice, Weight, block_order, choose_types, fallback_note, find_recipe
-from pipeline.sources.cache import cache_root
 from pipeline.sources.source import Source, cached_bytes, open_source
 
 _MARGIN = 64 << 20  # disk kept free, and what a card and a journal take

@@ -24,6 +24,7 @@ from agent.errors import BrokenOffError, CheckpointError, OutputError, SourceErr
 from agent.files import exclusive, publish, reserve
 from agent.gguf.check import check
 from agent.gguf.reader import Header
+from agent.hub.download import OnBytes
 from agent.models.store import card_path
 from pipeline.card import model_card, sprig_version
 from pipeline.model import heads_equal
@@ -31,7 +32,6 @@ from pipeline.onepass.journal import Journal
 from pipeline.onepass.order import CHUNK
 from pipeline.onepass.tensors import write_tensors
 from pipeline.preflight import PlanOptions, Preflight, Wishes, find_source, output_folder, plan_for, read_wishes
-from pipeline.sources.cache import OnBytes
 from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint
 from pipeline.sources.foreign import Detour, find_detour
 from pipeline.sources.source import Source, open_checkpoint, open_source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from agent.errors import SprigError
 from agent.fit.machine import recall_machine
 from agent.fit.speed import predict
 from agent.models.choices import ModelChoice, list_models, look_at
-from agent.models.find import find_model
+from agent.models.find import expanded, find_model, models_of
 from agent.models.last_used import recall
+from agent.models.reference import HubReference, hub_reference
 
 if TYPE_CHECKING:
     from agent.sessions.store import Store
@@ -58,34 +60,32 @@ def _last(store: Callable[[], Store], session: str, models: Sequence[ModelChoice
     return LastTalk(info.id, info.title, model) if model is not None and model.fits else None
 
 
-def at_path(text: str) -> ModelChoice:
-    """The model that a typed path means. SprigError says why it cannot be used."""
-    text = text.strip().strip("'\"")
-    if not text:
-        raise SprigError("type the path of a GGUF file")
-    return _usable(text, is_file=True)
+def on_the_hub(text: str) -> HubReference | None:
+    """The model of the Hub that a typed text means; None when it means a file, or a model that is here already."""
+    text = _bare(text)
+    reference = None if os.path.exists(expanded(text)) else hub_reference(text)  # noqa: PTH110 - any text may be typed
+    return None if reference is None or models_of(reference) else reference
+
+
+def _bare(text: str) -> str:
+    """What is typed or dropped on the terminal, without the quotes around a path."""
+    return text.strip().strip("'\"")
 
 
 def named(text: str) -> ModelChoice:
-    """The model with this name or path. SprigError says why it cannot be used."""
-    return _usable(text, is_file=False)
+    """The model that a typed name or path means. SprigError says why it cannot be used."""
+    text = _bare(text)
+    if not text:
+        raise SprigError("type the name or path of a model, or org/name of one on the Hub")
+    try:
+        found = look_at(find_model(text))
+    except OSError as e:
+        raise SprigError(f"{text[:40]} cannot be read: {e.strerror or e}") from None
+    if not found.fits:
+        raise SprigError(f"{found.name}: {why_not(found)}")
+    return found
 
 
 def why_not(model: ModelChoice) -> str:
     """Why a model cannot be used here, in one line."""
     return f"too large: {model.why}" if model.need else model.why
-
-
-def _usable(text: str, *, is_file: bool) -> ModelChoice:
-    try:
-        path = Path(text).expanduser()
-        if path.is_dir():
-            raise SprigError(f"{path} is a folder; the name of the file is missing")
-        if is_file and not path.is_file():
-            raise SprigError(f"there is no file {path}")
-        found = look_at(find_model(text))
-    except (OSError, ValueError, RuntimeError) as e:
-        raise SprigError(f"{text[:40]} cannot be read: {getattr(e, 'strerror', None) or e}") from None
-    if not found.fits:
-        raise SprigError(f"{found.name}: {why_not(found)}")
-    return found

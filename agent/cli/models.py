@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,30 +15,47 @@ from agent.cli.options import SETTINGS, Json, Verbose, leave_to
 from agent.errors import SprigError
 from agent.files import human_size
 from agent.models import store
+from agent.models.origin import how_to_finish, read_origin
 from agent.text import display
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.models.elsewhere import ForeignModel
     from agent.models.memory import MemoryBudget
 
 models_app = typer.Typer(**SETTINGS, invoke_without_command=True, help="List, show and remove the models in the store.")
 
 
+_Everywhere = Annotated[
+    bool, typer.Option("--everywhere", help="List the GGUFs of the Hub's cache, Ollama and LM Studio on this machine too.")
+]
+
+
 @models_app.callback()
-def models(ctx: typer.Context, json: Json = False, verbose: Verbose = False) -> None:
+def models(ctx: typer.Context, everywhere: _Everywhere = False, json: Json = False, verbose: Verbose = False) -> None:
     """List, show and remove the models in the store (SPRIG_HOME/models)."""
-    if not leave_to(ctx, json, verbose):
-        models_list(json, verbose)
+    if not leave_to(ctx, json or everywhere, verbose):
+        models_list(everywhere, json, verbose)
 
 
 @models_app.command("list")
-def models_list(json: Json = False, verbose: Verbose = False) -> None:
+def models_list(everywhere: _Everywhere = False, json: Json = False, verbose: Verbose = False) -> None:
     """List the models: size, recipe, architecture, context, whether one fits this machine's memory, source."""
     with console.command(json=json, verbose=verbose) as out:
         from agent.models.memory import MemoryBudget
 
         budget = MemoryBudget.of(None)
         rows = [_facts(model, budget) for model in store.stored_models()]
-        out.result({"folder": str(home.models()), "models": rows}, _table(rows))
+        data, text = {"folder": str(home.models()), "models": rows}, _table(rows)
+        if everywhere:
+            from agent.models.elsewhere import foreign_models
+
+            others = [_foreign_facts(model, budget) for model in foreign_models()]
+            data |= {"elsewhere": others}
+            more = _table(others, widest=100) if others else "no GGUF in the Hub's cache, of Ollama or of LM Studio"
+            text = f"{text}\n\n{more}"
+        out.result(data, text)
 
 
 @models_app.command("show")
@@ -54,10 +72,13 @@ def models_show(
 
         model = store.stored_model(name)
         data = {**_facts(model, MemoryBudget.of(None)), "files": [str(path) for path in model.files]}
-        text = f"{display(model.name)} is not finished: `sprig quantize … --resume` goes on with it"
+        text = display(f"{model.name} is not finished: {how_to_finish(model.part)}")
         if model.finished:
             found = inspect_gguf(model.path)
             data["inspection"], text = found.to_dict(), report(found)
+            if origin := read_origin(model.path):
+                files = ", ".join(origin.files)
+                text += display(f"\n\npulled from {origin.repo_id} at {origin.commit}: {files}", lines=True)
         out.result(data, "\n".join([text, "", "files", *(f"  {display(path)}" for path in data["files"])]))
 
 
@@ -85,45 +106,67 @@ def models_remove(
 
 
 def _facts(model: store.StoredModel, budget: MemoryBudget) -> dict[str, Any]:
-    """What the list says of a model. ``problem`` is None when all is well; ``needs`` and ``fits`` are None for what is no
-    model to chat with."""
-    from agent.models.choices import look_at
-
+    """What the list says of a model of the store."""
+    origin = read_origin(model.path)
     try:
-        choice = look_at(model.path if model.finished else model.part, budget)
-        file, why, needs, fits = choice.file, choice.why, choice.need or None, choice.fits if choice.need else None
+        facts = _file_facts(model.path if model.finished else model.part, budget)
     except OSError:  # removed meanwhile, or a journal without its output
-        file, why, needs, fits = None, "not finished: its output is gone; remove it", None, None
+        facts = _file_facts(None, budget)
+    if origin is not None:  # what was pulled as it is may name a source of its own: what it was made of
+        facts |= {"source": facts["source"] or origin.repo_id, "commit": facts["commit"] or origin.commit}
     return {
         "name": model.name,
         "path": str(model.path),
         "size": model.size,
         "finished": model.finished,
+        "origin": asdict(origin) if origin else None,
+        **facts,
+    }
+
+
+def _foreign_facts(model: ForeignModel, budget: MemoryBudget) -> dict[str, Any]:
+    """What the list says of a model of another program."""
+    try:
+        facts, size = _file_facts(model.path, budget), model.path.stat().st_size
+    except OSError:
+        facts, size = _file_facts(None, budget), 0
+    return {"name": model.name, "path": str(model.path), "size": size, **facts, "source": model.place}
+
+
+def _file_facts(path: Path | None, budget: MemoryBudget) -> dict[str, Any]:
+    """What a file tells. ``problem`` is None when all is well; ``needs`` and ``fits`` are None for what is no model to chat
+    with. OSError when it is not there; None stands for one that is gone."""
+    from agent.models.choices import look_at
+
+    choice = look_at(path, budget) if path is not None else None
+    file = choice.file if choice else None
+    return {
         "recipe": (file and file.recipe) or None,
+        "type": file and file.type,
         "architecture": file and file.architecture,
         "context": file and file.n_ctx_train,
         "source": (file and file.source) or None,
         "commit": (file and file.commit) or None,
-        "problem": None if file else why,
-        "needs": needs,
-        "fits": fits,
+        "problem": None if file else choice.why if choice else "not finished: its output is gone; remove it",
+        "needs": (choice and choice.need) or None,
+        "fits": choice.fits if choice and choice.need else None,
     }
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+def _table(rows: Sequence[Mapping[str, Any]], widest: int = 40) -> str:
     """A line a model; what cannot be read or is not finished says so."""
     from agent.cli.inspect_text import fit
 
     if not rows:
-        return f"no models in {home.models()}; `sprig quantize MODEL` makes one"
-    names = max(4, min(40, max(len(str(row["name"])) for row in rows)))
+        return f"no models in {home.models()}; `sprig pull org/name-GGUF` brings one, `sprig quantize org/name` makes one"
+    names = max(4, min(widest, max(len(str(row["name"])) for row in rows)))
     lines = [f"{'name':<{names}}  {'size':>8}  {'recipe':<7} {'arch':<10} {'context':>8}  {'fits':<4}  source"]
     for row in rows:
         head = f"{fit(row['name'], names):<{names}}  {human_size(row['size']):>8}"
         if row["problem"]:
             lines.append(f"{head}  {fit(row['problem'], 60)}")
             continue
-        facts = f"{fit(row['recipe'] or '-', 7):<7} {fit(row['architecture'], 10):<10} {row['context']:>8,}"
+        facts = f"{fit(row['type'], 7):<7} {fit(row['architecture'], 10):<10} {row['context']:>8,}"
         fits = {True: "yes", False: "no"}.get(row["fits"], "-")
         lines.append(f"{head}  {facts}  {fits:<4}  {fit(row['source'] or '-', 60)}")
     return "\n".join(lines)

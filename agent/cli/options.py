@@ -181,5 +181,5 @@ def leave_to(ctx: typer.Context, json: bool, verbose: bool) -> bool:
     """Whether a group's own callback leaves the work to a command behind it; that one takes the options."""
     called = ctx.invoked_subcommand
     if called is not None and (json or verbose):
-        raise typer.BadParameter(f"--json and -v go behind {called!r}: {ctx.command_path} {called} --json")
+        raise typer.BadParameter(f"options go behind {called!r}: {ctx.command_path} {called} --json")
     return called is not None

@@ -55,12 +55,17 @@ def check(path: Path, *, data: bool = False) -> Header:
         GGUFError: the file is broken, or llama.cpp would abort over it or run with nonsense; says what is wrong.
     """
     header = read_header(path)
-    for rule in _RULES:
-        for fault in rule(header):
-            raise GGUFError(f"{path} must not be loaded: {display(fault)}; get or make another one")
+    check_header(header, path)
     if data:
         check_data(path, header)
     return header
+
+
+def check_header(header: Header, name: Path | str) -> None:
+    """GGUFError when llama.cpp must not be given the file of this name; its weights are not looked at."""
+    for rule in _RULES:
+        for fault in rule(header):
+            raise GGUFError(f"{name} must not be loaded: {display(fault)}; get or make another one")
 
 
 def _architecture(header: Header) -> Iterator[str]:

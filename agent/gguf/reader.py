@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -37,6 +37,8 @@ _SCALARS: Mapping[int, tuple[str, struct.Struct]] = {
     )
 }  # fmt: skip
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+
+ReadAt = Callable[[int, int], bytes]  # start, stop -> the bytes between them, fewer at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,8 @@ class Header:
 class _Cursor:
     """A position in the file's head, of which no more is read than was asked for, in chunks."""
 
-    def __init__(self, fd: int, path: Path, size: int) -> None:
-        self.fd, self.path, self.size = fd, path, size
+    def __init__(self, read: ReadAt, path: Path | str, size: int) -> None:
+        self.read, self.path, self.size = read, path, size
         self.data, self.position = b"", 0
         self.strings = 0
 
@@ -107,11 +109,7 @@ class _Cursor:
             raise self.fail(f"its header is larger than {MAX_HEADER_BYTES // 1_000_000} MB")
         # Doubling keeps the copies linear in the header's length.
         wanted = min(self.size, max(end, _CHUNK, 2 * len(self.data)))
-        try:
-            more = os.pread(self.fd, wanted - len(self.data), len(self.data))
-        except OSError as e:
-            raise GGUFError(f"cannot read {self.path}: {e.strerror}") from None
-        self.data += more
+        self.data += self.read(len(self.data), wanted)
         if len(self.data) < end:
             raise self.fail(f"{what} could not be read: the file changed while it was read")
 
@@ -167,12 +165,25 @@ def read_header(path: Path) -> Header:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise GGUFError(f"cannot read {path}: it is not a regular file")
-        return _read(_Cursor(fd, path, status.st_size))
+        return parse_header(lambda start, stop: os.pread(fd, stop - start, start), path, status.st_size)
+    except OSError as e:
+        raise GGUFError(f"cannot read {path}: {e.strerror}") from None
     finally:
         os.close(fd)
 
 
-def _read(cursor: _Cursor) -> Header:
+def parse_header(read: ReadAt, name: Path | str, size: int) -> Header:
+    """Keys and tensor table of a GGUF file that need not lie on this disk.
+
+    Args:
+        read: gives the bytes [start, stop) of the file; what it raises passes through.
+        name: of the file, for an error.
+        size: bytes of the whole file.
+
+    Raises:
+        GGUFError: as ``read_header`` does.
+    """
+    cursor = _Cursor(read, name, size)
     if cursor.size < 24:
         raise cursor.fail(f"it has {cursor.size} bytes")
     magic = cursor.take(4, "its magic")

@@ -15,7 +15,9 @@ from agent.models.demo import TITLE, demo_model
 from agent.models.file import ModelFile, read_model
 from agent.models.last_used import recall
 from agent.models.memory import BATCH, CONVERSATIONS, LEAST_CONTEXT, MemoryBudget, need, plan_load
-from agent.models.store import is_later_part, stored_models
+from agent.models.origin import how_to_finish
+from agent.models.selector import split_part
+from agent.models.store import stored_models
 
 _UNFINISHED = ".gguf.part"
 
@@ -96,7 +98,8 @@ def _places(last: str) -> Iterator[tuple[Path, str, bool]]:
     seen: set[Path] = set()
     for model in stored_models():
         path = model.path if model.finished else model.part
-        if (model.finished and not is_later_part(path.name)) or path in model.companions:
+        part = split_part(path.name)  # of a model in several files the first stands for all
+        if (model.finished and (part is None or part[1] == 1)) or path in model.companions:
             seen.add(path)
             yield path, model.name, False
     demo = demo_model()
@@ -122,14 +125,14 @@ def look_at(
     file, why = _read(path)
     context, total = 0, 0
     if file is not None and not why:
-        context, total, why = _fit(file, budget or MemoryBudget.of(None))
+        context, total, why = context_here(file, budget or MemoryBudget.of(None))
     return ModelChoice(path, name or _name(path), file, status.st_size, context, total, why, demo, last, status.st_mtime)
 
 
 def _read(path: Path) -> tuple[ModelFile | None, str]:
     """Facts of a file if it can be read, and why nobody can chat with it; empty if one can."""
     if path.name.endswith(_UNFINISHED):
-        return None, "not finished: the same `sprig quantize` with --resume goes on"
+        return None, f"not finished: {how_to_finish(path)}"
     try:
         file = read_model(path)
     except SprigError as e:
@@ -139,7 +142,7 @@ def _read(path: Path) -> tuple[ModelFile | None, str]:
     return file, "" if file.causal else "an embedding model; it writes no text"
 
 
-def _fit(file: ModelFile, budget: MemoryBudget) -> tuple[int, int, str]:
+def context_here(file: ModelFile, budget: MemoryBudget) -> tuple[int, int, str]:
     """Context and bytes as agent.engine.handle.Engine would have them; or no context, the least bytes, and why."""
     try:
         plan = plan_load(file, budget)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NoReturn
 
 from agent.errors import SourceError, SprigError
 from agent.home import models
 from agent.models.demo import HOW_TO_GET, demo_model
 from agent.models.demo import NAME as DEMO
+from agent.models.elsewhere import find_elsewhere, in_hub_cache
+from agent.models.origin import by_origin
 from agent.models.reference import HubReference, cached_snapshot, hub_reference
-from agent.models.store import StoredModel, is_later_part, stored_models
+from agent.models.selector import is_model, split_part
+from agent.models.store import StoredModel, stored_models
 
 _NAMED = 6  # so many names a message holds
 
@@ -36,7 +40,7 @@ def find_model(model: str | Path) -> Path:
         return path.absolute()
     if os.path.isdir(path):  # noqa: PTH112
         return _in_folder(path)
-    stored = [m for m in stored_models() if m.finished and not is_later_part(m.path.name)]
+    stored = [m for m in stored_models() if m.finished and _is_first(m.path)]
     name = text.removesuffix(".gguf")
     exact = next((m for m in stored if m.name in (text, name)), None)
     if exact is not None:
@@ -45,13 +49,22 @@ def find_model(model: str | Path) -> Path:
         return _demo()
     reference = hub_reference(text)
     if reference is not None:
-        return _one(text, [m for m in stored if _is_of(m, reference)], lambda: _not_here(reference, stored))
-    if "/" not in text and (key := name.casefold()):
-        for fits in (str.__eq__, str.startswith, str.__contains__):
-            found = [m for m in stored if fits(m.name.casefold(), key)]
-            if found:
-                return _one(text, found, lambda: "")
-    raise SourceError(_not_found(text, stored))
+        return _one(text, models_of(reference)) or _absent(_not_here(reference, stored))
+    foreign = find_elsewhere(text) if ":" in text else None
+    if foreign is not None:
+        return foreign
+    key = "" if "/" in text else name.casefold()
+    for fits in (str.__eq__, str.startswith, str.__contains__) if key else ():
+        found = _one(text, [m.path for m in stored if fits(m.name.casefold(), key)])
+        if found is not None:
+            return found
+    return _absent(_not_found(text, stored))
+
+
+def models_of(reference: HubReference) -> list[Path]:
+    """The GGUFs on this machine that a reference means: pulled into the store or made there of it, else in the Hub's cache."""
+    made = [m.path for m in stored_models() if m.finished and _is_made_of(m, reference)]
+    return list(dict.fromkeys([*by_origin(reference), *made])) or in_hub_cache(reference)
 
 
 def needs_pipeline(model: str) -> bool:
@@ -78,7 +91,7 @@ def expanded(text: str) -> Path:
 def _in_folder(folder: Path) -> Path:
     snapshot = cached_snapshot(folder)
     inside = sorted((snapshot.path if snapshot else folder).glob("*.gguf"))
-    whole = [p for p in inside if not is_later_part(p.name)]
+    whole = [p for p in inside if is_model(p.name) and _is_first(p)]
     if len(whole) == 1:
         return whole[0].absolute()
     if whole:
@@ -95,8 +108,13 @@ def _demo() -> Path:
     return bundled
 
 
-def _is_of(model: StoredModel, reference: HubReference) -> bool:
-    """Whether a model of the store was made of, or pulled from, what a reference names."""
+def _is_first(path: Path) -> bool:
+    """Whether a file stands for its model: of one in several parts the first does."""
+    part = split_part(path.name)
+    return part is None or part[1] == 1
+
+
+def _is_made_of(model: StoredModel, reference: HubReference) -> bool:
     from agent.models.file import read_model
 
     try:
@@ -105,18 +123,21 @@ def _is_of(model: StoredModel, reference: HubReference) -> bool:
         return False
     if file.source.casefold() != reference.repo_id.casefold():
         return False
-    if reference.revision and not file.commit.startswith(reference.revision) and reference.revision != "main":
+    if reference.revision not in (None, "main", file.commit):
         return False
     wanted = (reference.selector or "").casefold()
     return not wanted or wanted in (file.recipe.casefold(), file.type.casefold(), model.path.name.casefold())
 
 
-def _one(text: str, found: Sequence[StoredModel], none: Callable[[], str]) -> Path:
-    if len(found) == 1:
-        return found[0].path
-    if not found:
-        raise SourceError(none())
-    raise SourceError(f"{text!r} may mean {_listed([m.name for m in found])}; name one of them")
+def _one(text: str, found: Sequence[Path]) -> Path | None:
+    """The one that was found, or None. SourceError where several were."""
+    if len(found) > 1:
+        raise SourceError(f"{text!r} may mean {_listed([p.name.removesuffix('.gguf') for p in found])}; name one of them")
+    return found[0] if found else None
+
+
+def _absent(message: str) -> NoReturn:
+    raise SourceError(message)
 
 
 def _not_here(reference: HubReference, stored: Sequence[StoredModel]) -> str:

@@ -11,16 +11,11 @@ from agent.errors import SprigError
 from agent.files import exclusive
 from agent.home import models
 
-# What a run that was killed may leave beside its output (pipeline/quantize.py), and the card that a finished one leaves.
-_COMPANIONS = (".md", ".gguf.md", ".gguf.part", ".gguf.part.journal")
-_OWN_FILE = re.compile(r"(.+?)\.gguf(?:\.part(?:\.journal)?)?", re.DOTALL)
-_LATER_PART = re.compile(r"-(?!00001-)\d{5}-of-\d{5}\.gguf")
+# What a run that was killed may leave beside its output (pipeline/quantize.py, agent/models/pull.py), and the card and the
+# origin that a finished one leaves.
+_COMPANIONS = (".md", ".gguf.md", ".gguf.origin", ".gguf.part", ".gguf.part.journal", ".gguf.part.origin")
+_OWN_FILE = re.compile(r"(.+?)\.gguf(?:\.part(?:\.journal|\.origin)?)?", re.DOTALL)
 CARD_MARK = "Made by Sprig"  # every card says so, and no file that lacks it is touched
-
-
-def is_later_part(name: str) -> bool:
-    """Whether a file is the second or a later part of a model in several files; the first stands for all."""
-    return _LATER_PART.search(name) is not None
 
 
 def card_path(model: Path) -> Path:
@@ -49,7 +44,7 @@ class StoredModel:
     Attributes:
         name: what `sprig models` calls it: the file's name without ``.gguf``.
         path: the GGUF; it does not exist when only the leftovers of a killed run do.
-        companions: the files that belong to it: card, unfinished output, journal.
+        companions: the files that belong to it: card, origin, unfinished output, journal.
         size: bytes of the GGUF, or of the unfinished output.
         finished: whether the GGUF itself is there.
     """
@@ -76,9 +71,9 @@ def _look_up(name: str) -> StoredModel | None:
     beside = (path.with_name(f"{name}{suffix}") for suffix in _COMPANIONS)
     companions = tuple(c for c in beside if c.is_file() and (c.suffix != ".md" or _is_card(c)))
     finished = path.is_file()
-    if not finished and all(c.suffix == ".md" for c in companions):
-        return None
     part = Path(f"{path}.part")
+    if not finished and not any(c.name.startswith(part.name) for c in companions):
+        return None
     size = path.stat().st_size if finished else part.stat().st_size if part.is_file() else 0
     return StoredModel(name, path, companions, size, finished)
 
@@ -93,7 +88,8 @@ def stored_models() -> list[StoredModel]:
     return [found for name in sorted(names, key=str.casefold) if (found := _look_up(name))]
 
 
-def _may_be_a_name(text: str) -> bool:
+def may_be_a_name(text: str) -> bool:
+    """Whether a model of the store can be called so; such a name leads nowhere else."""
     return bool(text.removesuffix(".gguf")) and not text.startswith(".") and not any(c in text for c in "/\\\0")
 
 
@@ -103,7 +99,7 @@ def stored_model(name: str) -> StoredModel:
     Raises:
         StoreError: no model has this name, or it is a path or cannot be a file's name.
     """
-    if not _may_be_a_name(name):
+    if not may_be_a_name(name):
         raise StoreError(f"{name!r} cannot be the name of a stored model; `sprig models` lists them")
     try:
         found = _look_up(name) or _look_up(name.removesuffix(".gguf"))

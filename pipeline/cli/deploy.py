@@ -52,8 +52,8 @@ def deploy(
     if host is None and (install or wheelhouse or service):
         raise typer.BadParameter("--install and --service are for a device that is reached over SSH")
     with console.command(json=json, verbose=verbose) as out:
+        from agent.cli.progress import Bars
         from agent.models.find import find_model
-        from pipeline.cli.progress import Bars
 
         file = find_model(model)
         with Bars() as bars:

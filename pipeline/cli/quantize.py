@@ -103,7 +103,7 @@ def quantize(
             plan = plan_of(model, recipe, out, **options)
             out_of.result(plan.to_dict(), "\n".join(plan.lines()))
             return
-        from pipeline.cli.progress import Bars
+        from agent.cli.progress import Bars
         from pipeline.quantize import quantize as run
 
         with Bars() as bars:

@@ -9,12 +9,13 @@ import numpy as np
 
 from agent.errors import OutputError
 from agent.gguf.types import F32
+from agent.hub.download import OnBytes
 from pipeline.onepass.journal import Journal
 from pipeline.onepass.order import Streamed, Unit, mapped, units_of
 from pipeline.onepass.part_file import PartFile
 from pipeline.onepass.rows import SlabJob, convert
 from pipeline.preflight import Preflight
-from pipeline.sources.cache import OnBytes, silent
+from pipeline.sources.cache import silent
 from pipeline.sources.checkpoint import SOURCE_TYPES, Checkpoint, RawRows
 from pipeline.sources.stream import StreamCheckpoint
 

@@ -10,22 +10,22 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from agent.errors import OutputError, SourceError
 from agent.files import atomic_write, free_disk, human_size, publish
 from agent.home import home
-from pipeline.sources.digest import Digest, git_sha1, sha256
-from pipeline.sources.hub import Hub, WeightFile, one_line
+from agent.hub.client import Hub, WeightFile, one_line
+from agent.hub.download import Digest, OnBytes, fetch_into, git_sha1, safe_name, wrong_hash
+from agent.hub.environment import cache_root
+from pipeline.sources.digest import sha256
 
-OnBytes = Callable[[str, int, int], None]  # a file or tensor, bytes so far, bytes in all
 _STEP = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
@@ -33,29 +33,6 @@ _SHA1 = re.compile(r"[0-9a-f]{40}")
 
 def silent(name: str, done: int, total: int) -> None:
     """For whoever need not know."""
-
-
-def cache_root() -> Path:
-    """Hugging Face's cache: HF_HUB_CACHE or HF_HOME as they are now, or huggingface_hub's default."""
-    chosen = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    if chosen:
-        return Path(os.path.expandvars(chosen)).expanduser()
-    if top := os.environ.get("HF_HOME"):
-        return Path(os.path.expandvars(top)).expanduser() / "hub"
-    return Path(constants.HF_HUB_CACHE)
-
-
-def safe_name(name: str, where: str) -> str:
-    """``name`` if it can only mean a file below the folder it is joined to.
-
-    Raises:
-        SourceError: absolute, climbing, with a backslash or control character, or longer than a file system takes.
-    """
-    parts = name.split("/")
-    good = all(p not in ("", ".", "..") and len(p.encode("utf-8", "replace")) <= 255 for p in parts)
-    if not good or len(name) > 1000 or "\\" in name or ":" in name or not name.isprintable():
-        raise SourceError(f"{where} names the file {one_line(repr(name))}, which no honest model does; do not use it")
-    return name
 
 
 def fresh_digest(file: WeightFile) -> Digest:
@@ -182,7 +159,7 @@ def _obtain(cache: RepoCache, hub: Hub, commit: str, file: WeightFile, offline: 
             on_progress(file.name, file.size, file.size)
             return cache.link(commit, file)
         if offline:
-            raise _wrong(f"{file.name} in the cache ({here})", file, got, "go online to get it again")
+            raise wrong_hash(f"{file.name} in the cache ({here})", file, got, "go online to get it again")
         if here.resolve().is_relative_to(cache_root().resolve()):  # a link may lead to somebody's own file
             here.resolve().unlink(missing_ok=True)
         here.unlink(missing_ok=True)
@@ -194,7 +171,7 @@ def _obtain(cache: RepoCache, hub: Hub, commit: str, file: WeightFile, offline: 
             break
         cache.part(file).unlink(missing_ok=True)
     else:
-        raise _wrong(f"{file.name} from {hub.endpoint}/{hub.repo_id}", file, got, "it was deleted; try again later")
+        raise wrong_hash(f"{file.name} from {hub.endpoint}/{hub.repo_id}", file, got, "it was deleted; try again later")
     publish(cache.part(file), cache.blob(file))
     path = cache.link(commit, file)
     _record(path, file, got)
@@ -203,7 +180,7 @@ def _obtain(cache: RepoCache, hub: Hub, commit: str, file: WeightFile, offline: 
 
 def _download(cache: RepoCache, hub: Hub, commit: str, file: WeightFile, on_progress: OnBytes) -> str:
     """Complete the part file from where an earlier run left it; its hash as it is then."""
-    part, digest, done = cache.part(file), fresh_digest(file), 0
+    part = cache.part(file)
     part.parent.mkdir(parents=True, exist_ok=True)
     with part.open("ab+") as out:
         if out.tell() > file.size:
@@ -212,25 +189,7 @@ def _download(cache: RepoCache, hub: Hub, commit: str, file: WeightFile, on_prog
         if need > free:
             what = f"{file.name} needs {human_size(need)} in {part.parent}, where {human_size(free)} are free"
             raise SourceError(f"{what}; make room there or set HF_HOME")
-        out.seek(0)
-        while block := out.read(_STEP):
-            digest.update(block)
-            done += len(block)
-        on_progress(file.name, done, file.size)
-        told = done
-        for chunk in hub.chunks(commit, file, done):
-            out.write(chunk)
-            digest.update(chunk)
-            done += len(chunk)
-            if done - told >= _STEP or done == file.size:
-                on_progress(file.name, done, file.size)
-                told = done
-    return digest.hexdigest()
-
-
-def _wrong(what: str, file: WeightFile, got: str, then: str) -> SourceError:
-    kind = "SHA-256" if file.sha256 else "git SHA-1"
-    return SourceError(f"{what} is not what the Hub lists: expected {kind} {file.etag}, got {got}; {then}")
+        return fetch_into(out, hub, commit, file, fresh_digest(file), lambda done: on_progress(file.name, done, file.size))
 
 
 # Files that were hashed once: path -> [size, mtime in ns, inode, hash]. A changed file has another stamp.

@@ -14,18 +14,12 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from functools import cache
-from typing import Protocol, Self
+from typing import Self
+
+from agent.hub.download import Digest
 
 _CONTEXT_BYTES = 112
 _KIND = f"openssl-{sys.byteorder}"
-
-
-class Digest(Protocol):
-    """A hash under way."""
-
-    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
-    def copy(self) -> Digest: ...
-    def hexdigest(self) -> str: ...
 
 
 class _Resumable:
@@ -57,11 +51,6 @@ def sha256() -> Digest:
     """A fresh SHA-256, resumable where OpenSSL can be bound."""
     library = _openssl()
     return _Resumable(library) if library is not None else hashlib.sha256()
-
-
-def git_sha1(size: int) -> Digest:
-    """The hash that git gives a blob of ``size`` bytes: SHA-1 over a short header and the content."""
-    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
 
 def save(digest: Digest) -> str | None:

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from agent.errors import CheckpointError, SourceError, UnsupportedError
+from agent.hub.client import Hub, WeightFile, one_line
+from agent.hub.download import OnBytes, safe_name
+from agent.hub.environment import current_endpoint, is_offline
 from agent.models.find import expanded, find_model
 from agent.models.reference import cached_snapshot, hub_reference
-from pipeline.sources.cache import OnBytes, RepoCache, obtain, safe_name, silent
+from pipeline.sources.cache import RepoCache, obtain, silent
 from pipeline.sources.checkpoint import (
     MAX_HEADER_BYTES,
     Checkpoint,
@@ -28,7 +31,6 @@ from pipeline.sources.checkpoint import (
     parse_safetensors_header,
     read_safetensors_header,
 )
-from pipeline.sources.hub import Hub, WeightFile, current_endpoint, is_offline, one_line
 from pipeline.sources.stream import StreamCheckpoint
 from pipeline.sources.torch_bin import TorchCheckpoint
 

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from agent.errors import BrokenOffError, SourceError
+from agent.hub.client import Chunks, Hub, WeightFile
+from agent.hub.download import Digest
 from pipeline.sources.cache import fresh_digest
 from pipeline.sources.checkpoint import Checkpoint, RawRows, TensorInfo
-from pipeline.sources.digest import Digest, resume, save
-from pipeline.sources.hub import Chunks, Hub, WeightFile
+from pipeline.sources.digest import resume, save
 
 PIECE_BYTES = 1 << 20
 READ_AHEAD_PIECES = 64

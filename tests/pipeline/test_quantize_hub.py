@@ -121,7 +121,7 @@ def test_a_connection_cut_in_mid_file_is_taken_up_again(
 def test_a_stream_that_breaks_off_for_good_can_be_taken_up_by_a_later_run(
     hub: LoopbackHub, unbroken: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.sources.hub.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("agent.hub.client.time.sleep", lambda seconds: None)
     out = tmp_path / "out.gguf"
     hub.fail("*model-00003*.safetensors", skip=4, status=503, times=1000)
     with pytest.raises(BrokenOffError, match=r"--resume goes on") as caught:
@@ -150,7 +150,7 @@ def test_weights_that_are_not_what_the_hub_lists_are_never_used(stream: bool, hu
 def test_a_hub_that_refuses_ends_in_one_clear_line(
     status: int, stream: bool, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.sources.hub.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("agent.hub.client.time.sleep", lambda seconds: None)
     hub.fail("*", status=status, times=1000)
     with pytest.raises(SprigError) as caught:
         quantize(REPO, "Q4_K_M", tmp_path / "out.gguf", stream=stream)

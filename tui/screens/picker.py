@@ -1,4 +1,4 @@
-"""Which model? A list of what there is and whether it fits, the last conversation first; or the path of another file."""
+"""Which model? A list of what there is and whether it fits, the last conversation first; or another file, or one of the Hub."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ from agent.files import human_size
 from agent.models.choices import ModelChoice
 from agent.models.demo import HOW_TO_GET, TITLE
 from agent.text import display
-from tui.offers import LastTalk, at_path, look, why_not
+from tui.offers import LastTalk, look, named, on_the_hub, why_not
 from tui.screens.dialog import BACK, Dialog, KeyHint
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.models.reference import HubReference
     from agent.sessions.store import Store
 
-PickerRow = LastTalk | ModelChoice | None  # None stands for a file elsewhere
+PickerRow = LastTalk | ModelChoice | None  # None stands for a file elsewhere, or on the Hub
 _ONE_LINE = 104  # columns from which a model takes one line
 _FEW = 60  # columns below which words are left out
 _NAME_MOST = 200
 _NOTHING = f"""\
-No model is here yet. This makes one, here or on a larger machine:
+No model is here yet. Type the name of one on the Hub, and it is pulled:
+  Qwen/Qwen3-0.6B-GGUF
 
+Or make one, here or on a larger machine:
   sprig quantize HuggingFaceTB/SmolLM2-360M-Instruct -q Q4_0
 
 A small demo model comes with:
-
   {HOW_TO_GET}
 
-Then press Ctrl+R to look again. Or type where a GGUF file is:"""
+Then press Ctrl+R to look again. Or type where a GGUF file is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Picked:
 
 
 class PickerScreen(Dialog[Picked]):
-    """Asks which model. The keys go to one of two lines: a filter over the list, or the path of a file."""
+    """Asks which model. The keys go to one of two lines: a filter over the list, or a file's path or name on the Hub."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move('cursor_up')", "Up", show=False),
@@ -81,7 +85,7 @@ class PickerScreen(Dialog[Picked]):
         yield options
         with VerticalScroll(id="nothing", can_focus=False):
             yield Static(_NOTHING, markup=False)
-        yield Input(placeholder="path of a GGUF file", id="path", compact=True)
+        yield Input(placeholder="path of a GGUF file, or org/name", id="path", compact=True)
         yield Static("looking …", id="about", markup=False)
 
     def on_mount(self) -> None:
@@ -153,12 +157,25 @@ class PickerScreen(Dialog[Picked]):
     @work(exclusive=True, group="check")
     async def _check(self, text: str) -> None:
         self.say("looking at it …")
+        if (reference := await asyncio.to_thread(on_the_hub, text)) is not None:
+            self._pull(reference)
+            return
         try:
-            found = await asyncio.to_thread(at_path, text)
+            found = await asyncio.to_thread(named, text)
         except SprigError as e:
             self.say(display(str(e)), wrong=True)
         else:
             self.dismiss(Picked(str(found.path)))
+
+    def _pull(self, reference: HubReference) -> None:
+        from tui.screens.pull import PullScreen
+
+        def pulled(path: Path | None) -> None:
+            self.say("")
+            if path is not None:
+                self._check(str(path))
+
+        self.app.push_screen(PullScreen(reference), pulled)
 
     @on(Input.Changed, "#path")
     def _typed(self) -> None:
@@ -195,7 +212,7 @@ class PickerScreen(Dialog[Picked]):
 def _row_content(row: PickerRow, width: int) -> Content:
     """A row for so many columns: one line, or two where they are few."""
     if row is None:
-        return Content("  Another file …")
+        return Content("  Another file, or one of the Hub …")
     if isinstance(row, LastTalk):
         return _last(row, width)
     shade = "" if row.fits else "dim"
@@ -259,7 +276,7 @@ def _shown_name(model: ModelChoice) -> str:
 def _about(row: PickerRow) -> str:
     """All about a row in a sentence or two, safe to show."""
     if row is None:
-        return "Type the path of a GGUF file."
+        return "Type the path of a GGUF file, or a name on the Hub: org/name-GGUF, or org/name-GGUF:Q4_K_M."
     if isinstance(row, LastTalk):
         return f"Opens this conversation again, with {_shown_name(row.model)}."
     if not row.fits:

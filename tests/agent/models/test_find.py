@@ -112,3 +112,20 @@ def test_only_a_checkpoint_needs_the_pipeline(tmp_path: Path, store: Path) -> No
     assert not needs_pipeline(str(tmp_path / "ggufs"))
     assert not needs_pipeline(str(store / "Qwen3-0.6B-Q8_0.gguf"))
     assert not needs_pipeline("Qwen3-0.6B-Q8_0")
+
+
+@pytest.mark.usefixtures("store")
+def test_models_of_other_programs_are_used_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    cached = tmp_path / "hub" / "models--org--basil-GGUF" / "snapshots" / ("ab" * 20)
+    studio = tmp_path / ".lmstudio" / "models" / "org" / "thyme-GGUF"
+    for folder in (cached, studio):
+        folder.mkdir(parents=True)
+    tiny.llama(cached / "basil-Q4_0.gguf")
+    tiny.llama(cached / "basil-Q8_0.gguf")
+    tiny.llama(studio / "thyme-Q4_0.gguf")
+    assert find_model("org/basil-GGUF:Q8_0") == cached / "basil-Q8_0.gguf"
+    assert "may mean basil-Q4_0 and basil-Q8_0" in refusal("hf.co/org/basil-GGUF")
+    assert find_model("lmstudio:org/thyme-GGUF/thyme-Q4_0.gguf") == studio / "thyme-Q4_0.gguf"
+    assert "holds 2 models" in refusal(cached)

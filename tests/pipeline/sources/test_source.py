@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from agent.errors import CheckpointError, SourceError, SprigError
+from agent.hub import client as hub_module
+from agent.hub.client import WeightFile
+from agent.hub.download import Digest
 from pipeline.sources import cache as source_cache
-from pipeline.sources import hub as hub_module
 from pipeline.sources.checkpoint import read_safetensors_header
-from pipeline.sources.digest import Digest
-from pipeline.sources.hub import WeightFile
 from pipeline.sources.source import Source, cached_bytes, fetch, headers, open_checkpoint, open_source
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.paths import ROOT
@@ -68,7 +68,7 @@ def blobs(tmp_path: Path) -> list[Path]:
 
 def in_child(code: str) -> subprocess.Popen[str]:
     """Another process with the same home, cache and Hub."""
-    first = "from pipeline.sources.source import *\nfrom pipeline.sources import hub\nhub.BACKOFF_SECONDS = 0.01\n"
+    first = "from pipeline.sources.source import *\nfrom agent.hub import client\nclient.BACKOFF_SECONDS = 0.01\n"
     return subprocess.Popen(
         [sys.executable, "-c", first + code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

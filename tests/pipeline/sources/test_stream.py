@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.errors import SourceError
+from agent.hub import client as hub_module
 from pipeline.sources import digest as source_hash
-from pipeline.sources import hub as hub_module
 from pipeline.sources import stream
 from pipeline.sources.checkpoint import RawRows
 from pipeline.sources.source import Source, open_checkpoint, open_source

@@ -60,14 +60,14 @@ async def write(pilot: Pilot[Any], text: str) -> None:
 
 
 def too_large(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    real = model_list._fit
+    real = model_list.context_here
 
     def fit(file: ModelFile, free: int) -> tuple[int, int, str]:
         if Path(file.path).stem == name:
             return 0, 5_100_000_000, "needs 5.10 GB of memory, 3.20 GB are free"
         return real(file, free)
 
-    monkeypatch.setattr(model_list, "_fit", fit)
+    monkeypatch.setattr(model_list, "context_here", fit)
 
 
 @small_and_wide
@@ -153,11 +153,11 @@ async def test_where_there_is_nothing_it_says_how_to_get_a_model_and_takes_a_pat
         field = app.screen.focused
         assert isinstance(field, Input)
         for wrong, why in (
-            ("", "type the path"),
-            (str(tmp_path / "gone.gguf"), "there is no file"),
-            (str(tmp_path), "is a folder"),
+            ("", "type the name or path"),
+            (str(tmp_path / "gone.gguf"), "there is no model"),
+            (str(store.parent), "holds no GGUF"),
             (__file__, "is not a GGUF file"),
-            ("x" * 5000, "cannot be read"),
+            ("x" * 5000, "there is no model"),
         ):
             field.value = wrong
             await pilot.press("enter")

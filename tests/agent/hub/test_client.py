@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.error import URLError
 
 import pytest
 
 from agent.errors import SourceError
-from pipeline.sources import hub as hub_module
-from pipeline.sources.hub import Hub, WeightFile
+from agent.hub import client as hub_module
+from agent.hub.client import Hub, WeightFile
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.small_checkpoints import write_checkpoint
 
@@ -79,6 +82,44 @@ def test_the_token_goes_to_the_hub_and_never_to_its_cdn(server: LoopbackHub) -> 
     assert {r.token for r in server.requests if r.origin == "hub"} == {server.token}
     assert {r.token for r in server.requests if r.origin == "cdn"} == {None}
     assert server.token not in repr(hub)
+
+
+def test_a_model_that_was_renamed_is_followed_with_the_token(server: LoopbackHub) -> None:
+    """The Hub answers the old name with a redirect on itself; to another host the token does not go, whatever its name."""
+    for elsewhere in ("", server.cdn_url):
+        server.fail("/api/models/org/old", status=307, headers={"Location": f"{elsewhere}/api/models/{REPO}?blobs=true"})
+        assert Hub("org/old", server.url, server.token).listing(None)[0] == server.commit(REPO)
+        assert [r.token for r in server.requests[-2:]] == [server.token, None if elsewhere else server.token]
+
+
+@pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher:x"])
+def test_a_redirect_to_what_is_no_web_address_is_refused(server: LoopbackHub, where: str) -> None:
+    server.fail("*", status=302, headers={"Location": where})
+    assert "check HF_ENDPOINT" in refusal(Hub(REPO, server.url))
+
+
+def test_a_certificate_that_cannot_be_proved_is_not_tried_again(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_message = "certificate is not yet valid"
+    asked = []
+
+    def get(*args: object) -> None:
+        asked.append(args)
+        raise URLError(error)
+
+    monkeypatch.setattr(hub_module, "get", get)
+    message = refusal(Hub(REPO, server.url))
+    assert "cannot prove who it is (certificate is not yet valid); look at this machine's clock" in message
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("sibling", [
+    {"rfilename": "a.gguf", "size": 1, "lfs": {"size": 1, "sha256": "../../x"}}, {"rfilename": "a.gguf", "blobId": "../x"},
+    {"rfilename": "a", "size": -1}, {"size": 1}, "a.gguf", {"rfilename": "a", "lfs": 3}, {"rfilename": "a", "size": {"a": 1}},
+])  # fmt: skip
+def test_a_listing_that_no_hub_would_give_is_refused(server: LoopbackHub, sibling: Any) -> None:
+    server.extra_files[REPO] = [sibling]
+    assert "does not answer like a Hub" in refusal(Hub(REPO, server.url))
 
 
 def test_the_stored_environment_token_is_used_when_none_is_given(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +259,7 @@ def test_a_file_that_is_missing_or_too_short_is_named(server: LoopbackHub) -> No
 
 
 def test_offline_no_request_is_made(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "unset HF_HUB_OFFLINE" in refusal(Hub(REPO, server.url))
     with pytest.raises(SourceError, match="unset HF_HUB_OFFLINE"):
         Hub(REPO, server.url).read("0" * 40, WeightFile("model.safetensors", 10, None, None))
