@@ -61,6 +61,9 @@ def quantize(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where to write; by default into the store.")
     ] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Of an adapter (LoRA): the model to merge it into; by default its own.")
+    ] = None,
     revision: Revision = None,
     token: Token = None,
     offline: Offline = False,
@@ -85,16 +88,16 @@ def quantize(
 ) -> None:
     """Make a small GGUF of a Hugging Face model, in one pass: download, check, convert, quantize."""
     options: dict[str, Any] = {
-        "revision": revision, "token": token, "offline": offline, "imatrix": imatrix, "tensor_types": _pairs(tensor_type or []),
-        "pure": pure, "output_type": output_type, "embedding_type": embedding_type, "stream": stream, "threads": threads,
-        "llama_cpp": llama_cpp,
+        "base": base, "revision": revision, "token": token, "offline": offline, "imatrix": imatrix,
+        "tensor_types": _pairs(tensor_type or []), "pure": pure, "output_type": output_type, "embedding_type": embedding_type,
+        "stream": stream, "threads": threads, "llama_cpp": llama_cpp,
     }  # fmt: skip
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()
         if device is not None:
             from pipeline.fit import recipe_for
 
-            recipe, why = recipe_for(model, device, recipe, revision=revision, token=token, offline=offline)
+            recipe, why = recipe_for(model, device, recipe, base=base, revision=revision, token=token, offline=offline)
             out_of.say(display(why))
         recipe = recipe or _USUAL
         if dry_run:
