@@ -83,7 +83,7 @@ def origin_keys(source: Source) -> dict[str, Value]:
     if source.adapter is not None:  # the base's licence holds where the adapter's card names none
         licence = {name: facts[name] for name in _LICENCE if name in facts}
         source = source.adapter
-        facts = licence | read_facts(source.files.get("README.md"))
+        facts = licence | _without_places(read_facts(source.files.get("README.md")))
     organization, _, short = source.name.rpartition("/")
     optional: dict[str, Value | None] = {
         Keys.General.NAME: short,
@@ -105,6 +105,12 @@ def origin_keys(source: Source) -> dict[str, Value]:
             Keys.General.BASE_MODEL_REPO_URL.format(id=i): _HUB + base if _REPO.fullmatch(base) else None,
         }
     return {k: v for k, v in optional.items() if v is not None}
+
+
+def _without_places(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts of an adapter's card, but for the folder of the base model on the machine where it was trained (PEFT writes it)."""
+    bases = [base for base in _texts(facts.get("base_model")) if _REPO.fullmatch(base)]
+    return facts | {"base_model": bases, "tags": [t for t in _texts(facts.get("tags")) if not t.startswith("base_model:")]}
 
 
 def quantization_keys(recipe: Recipe) -> dict[str, Value]:

@@ -17,10 +17,11 @@ import numpy as np
 from gguf import Keys
 
 from agent.errors import CheckpointError, OutputError, RecipeError, SourceError, UnsupportedError
-from agent.files import atomic_write
-from agent.gguf.adapter import EMBEDDING, HEAD, check_adapter
+from agent.files import atomic_write, human_size
+from agent.gguf.adapter import EMBEDDING, HEAD, check_adapter, passed_over
 from agent.gguf.types import TYPES_BY_NAME, GGMLType
 from agent.home import adapters
+from agent.text import display
 from pipeline.architectures.find import find_architecture
 from pipeline.architectures.shared.base import Architecture, Slice, Tensor, short
 from pipeline.card import origin_keys, provenance_keys, quantization_keys
@@ -59,6 +60,16 @@ class AdapterResult:
     base: str
     tensors: int
     notes: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """The result for people, a line each."""
+        return [
+            f"adapter       {display(self.model)}",
+            f"for           {display(self.base)}, of which it changes {self.tensors} tensors",
+            f"output        {display(str(self.path))}",
+            f"size          {self.size:,} bytes ({human_size(self.size)}), {self.recipe}",
+            *(f"note          {display(note)}" for note in self.notes),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
@@ -165,6 +176,8 @@ def _wanted(architecture: Architecture, changes: Mapping[str, Change], where: st
     wanted = [t for t in tensors if any(piece.source in changes for piece in t.sources)]
     if one and any(t.name == EMBEDDING for t in wanted):
         raise UnsupportedError(f"{where} changes an embedding that is the head too, over which llama.cpp would abort; {_MERGE}")
+    if (deaf := next((t.name for t in wanted if passed_over(architecture.gguf, t.name)), None)) is not None:
+        raise UnsupportedError(f"{where} changes {deaf}, where llama.cpp computes with the model's own weights; {_MERGE}")
     return wanted
 
 

@@ -8,6 +8,7 @@ llama.cpp's source (llama-adapter.cpp, llama-graph.cpp).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 _A, _B = ".lora_a", ".lora_b"
 # What is a number and can be multiplied with; the integer types and F64 cannot.
 _NOT_WEIGHTS = frozenset({"I8", "I16", "I32", "I64", "F64", "Q8_K", "Q8_1"})
+# Tensors that llama.cpp's graphs (src/models) multiply with, or look up in, without a look at an adapter.
+_PASSED_OVER = re.compile(
+    r"per_layer_(?:model_proj|token_embd)\.|(?:.*\.)?altup_(?:proj|unembd_proj|router)\.|blk\.\d+\.attn_(?:q_a|q_b|kv_a_mqa|kv_b)\."
+)
 _MAX_NAME = 63  # GGML_MAX_NAME, less its zero byte
 
 
@@ -34,6 +39,11 @@ class Pair:
 def is_adapter(header: Header) -> bool:
     """Whether the file says that it is an adapter."""
     return _text(header, "general.type") == "adapter"
+
+
+def passed_over(architecture: str, name: str) -> bool:
+    """Whether llama.cpp computes with this tensor of a model as it is, whatever an adapter says."""
+    return architecture != "deepseek4" and _PASSED_OVER.match(name) is not None
 
 
 def check_adapter(path: Path) -> tuple[Header, dict[str, Pair]]:
@@ -73,10 +83,15 @@ def check_fits(path: Path, header: Header, pairs: dict[str, Pair], model: Header
         tensor = model.tensors.get(base)
         if tensor is None:
             raise GGUFError(f"{path} changes {_short(base)}, which {display(name)} does not have; it is for another model")
+        if passed_over(ours, base):
+            raise GGUFError(
+                f"{path} changes {_short(base)}, where llama.cpp computes with the model's own weights; merge the adapter "
+                "into its base instead (sprig quantize)"
+            )
         if base == EMBEDDING and HEAD not in model.tensors:
             raise GGUFError(
-                f"{path} changes the token embedding, which is the output of {display(name)} too, and llama.cpp cannot do that; "
-                "merge the adapter into its base instead (sprig quantize)"
+                f"{path} changes the token embedding, which is the output of {display(name)} too, over which llama.cpp would "
+                "abort; merge the adapter into its base instead (sprig quantize)"
             )
         if not _fits(base, pair, tensor):
             shapes = f"{list(pair.a.shape)} and {list(pair.b.shape)}"
