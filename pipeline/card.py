@@ -108,7 +108,7 @@ def origin_keys(source: Source) -> dict[str, Value]:
 
 
 def _without_places(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts of an adapter's card, but for the folder of the base model on the machine where it was trained (PEFT writes it)."""
+    """The facts of an adapter's card without the base model's folder on the machine of the training, which PEFT writes there."""
     bases = [base for base in _texts(facts.get("base_model")) if _REPO.fullmatch(base)]
     return facts | {"base_model": bases, "tags": [t for t in _texts(facts.get("tags")) if not t.startswith("base_model:")]}
 
