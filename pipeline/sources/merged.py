@@ -67,8 +67,10 @@ _TILE_ROWS, _TILE = 8, 1 << 18  # rows, and multiplications: as many as OpenBLAS
 
 
 def _product(left: Floats, right: Floats) -> Floats:
-    """``left @ right`` in tiles so small that BLAS starts no threads for them, which would fight with the quantizer's for the cores
-    (measured on two busy cores: seven times as long)."""
+    """``left @ right`` in tiles so small that BLAS starts no threads for them.
+
+    Those would fight with the quantizer's for the cores (measured on two busy ones: seven times as long).
+    """
     out = np.empty((len(left), right.shape[1]), np.float32)
     wide = max(1, _TILE // (_TILE_ROWS * max(1, len(right))))
     for row in range(0, len(left), _TILE_ROWS):
