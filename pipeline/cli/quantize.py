@@ -101,31 +101,41 @@ def quantize(
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()
         if lora:
-            from pipeline.lora import write_adapter
-
-            made = write_adapter(
-                model, recipe or "F16", out, base=base, revision=revision, token=token, offline=offline, dry_run=dry_run
-            )
-            out_of.result(made.to_dict(), "\n".join(made.lines()))
+            _write_adapter(out_of, model, recipe, out, base, revision, token, offline, dry_run)
             return
         if device is not None:
             from pipeline.fit import recipe_for
 
             recipe, why = recipe_for(model, device, recipe, base=base, revision=revision, token=token, offline=offline)
             out_of.say(display(why))
-        recipe = recipe or _USUAL
-        if dry_run:
-            from pipeline.quantize import dry_run as plan_of
+        _make(out_of, model, recipe or _USUAL, out, resume, dry_run, options)
 
-            plan = plan_of(model, recipe, out, **options)
-            out_of.result(plan.to_dict(), "\n".join(plan.lines()))
-            return
-        from pipeline.cli.progress import Bars
-        from pipeline.quantize import quantize as run
 
-        with Bars() as bars:
-            result = run(model, recipe, out, resume=resume, on_progress=bars.show, **options)
-        out_of.result(result.to_dict(), _summary(result))
+def _make(
+    out_of: console.Console, model: str, recipe: str, out: Path | None, resume: bool, dry_run: bool, options: dict[str, Any]
+) -> None:  # fmt: skip
+    if dry_run:
+        from pipeline.quantize import dry_run as plan_of
+
+        plan = plan_of(model, recipe, out, **options)
+        out_of.result(plan.to_dict(), "\n".join(plan.lines()))
+        return
+    from pipeline.cli.progress import Bars
+    from pipeline.quantize import quantize as run
+
+    with Bars() as bars:
+        result = run(model, recipe, out, resume=resume, on_progress=bars.show, **options)
+    out_of.result(result.to_dict(), _summary(result))
+
+
+def _write_adapter(
+    out_of: console.Console, model: str, recipe: str | None, out: Path | None, base: str | None, revision: str | None,
+    token: str | None, offline: bool, dry_run: bool,
+) -> None:  # fmt: skip
+    from pipeline.lora import write_adapter
+
+    made = write_adapter(model, recipe or "F16", out, base=base, revision=revision, token=token, offline=offline, dry_run=dry_run)
+    out_of.result(made.to_dict(), "\n".join(made.lines()))
 
 
 _WITH_LORA = {"model", "recipe", "out", "base", "lora", "revision", "token", "offline", "dry_run", "json", "verbose"}
