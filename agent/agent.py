@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from agent.events import Done, Event, Loading, Problem, Result
 from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message
+from agent.models.adapter import Lora
 from agent.sessions.session import Session
 from agent.sessions.store import Store
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
@@ -46,6 +47,7 @@ class Agent(AbstractContextManager["Agent"]):
         template_options: further variables for the chat template.
         constrain: hold calls to their tools' schemas while they are written.
         limits: see agent.limits.Limits; what a run may use.
+        lora: LoRA adapters (GGUF) that the model is loaded with: files, "FILE=SCALE", or (file, scale).
         sampling: temperature, top_k, top_p, min_p, repeat_penalty, seed; what is not given is the model's own.
         engine: context, cache, threads, ... for the Engine that is made of ``model``.
 
@@ -68,9 +70,12 @@ class Agent(AbstractContextManager["Agent"]):
         template_options: Mapping[str, Any] | None = None,
         constrain: bool = True,
         limits: Limits | None = None,
+        lora: Sequence[Lora] = (),
         sampling: Mapping[str, Any] | None = None,
         engine: Mapping[str, Any] | None = None,
     ) -> None:
+        if lora and isinstance(model, Engine):
+            raise SprigError("this engine is loaded already; give the adapters to it: Engine(model, lora=[...])")
         self.tools = _tools(tools, Path(root) if root is not None else Path.cwd())
         self.system = system
         self.gate = Gate(policy if policy is not None else Policy(), approve)
@@ -85,7 +90,7 @@ class Agent(AbstractContextManager["Agent"]):
         self.notes: list[str] = []
         with ExitStack() as opened:
             self.session = opened.enter_context(Store()).open(session) if isinstance(session, str) else session
-            self.engine = model if isinstance(model, Engine) else opened.enter_context(Engine(model, **dict(engine or {})))
+            self.engine = model if isinstance(model, Engine) else opened.enter_context(_engine(model, lora, engine))
             self.conversation = self.engine.conversation()
             if self.engine is model:
                 opened.callback(lambda: self.engine.forget(self.conversation))
@@ -290,6 +295,10 @@ class Agent(AbstractContextManager["Agent"]):
             note = f"the model's chat template cannot be used ({why}); ChatML stands in for it"
         self.notes.append(note)
         return ChatTemplate(CHATML_FALLBACK, bos=file.bos, eos=file.eos, cache=cache)
+
+
+def _engine(model: str | Path, lora: Sequence[Lora], options: Mapping[str, Any] | None) -> Engine:
+    return Engine(model, **{**(options or {}), **({"lora": lora} if lora else {})})
 
 
 def _tools(wanted: Iterable[Any], root: Path) -> tuple[Tool, ...]:

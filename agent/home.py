@@ -17,3 +17,8 @@ def home() -> Path:
 def models() -> Path:
     """The folder of the models that ``sprig models`` lists."""
     return home() / "models"
+
+
+def adapters() -> Path:
+    """The folder of the GGUF adapters (LoRA) that are found by name."""
+    return home() / "adapters"

@@ -75,9 +75,15 @@ def general_keys(source: Source, architecture: str, n_weights: int, recipe: Reci
 def origin_keys(source: Source) -> dict[str, Value]:
     """The ``general.*`` keys that say where a checkpoint comes from: name, licence, base models.
 
-    The base model of a conversion is the repository that was converted; of a local folder, what its own card names.
+    The base model of a conversion is the repository that was converted, of a merged adapter its own too; of a local folder, what
+    its own card names.
     """
     facts = read_facts(source.files.get("README.md"))
+    repos = [one for one in (source.adapter, source) if one is not None and one.repo_id]
+    if source.adapter is not None:  # the base's licence holds where the adapter's card names none
+        licence = {name: facts[name] for name in _LICENCE if name in facts}
+        source = source.adapter
+        facts = licence | _without_places(read_facts(source.files.get("README.md")))
     organization, _, short = source.name.rpartition("/")
     optional: dict[str, Value | None] = {
         Keys.General.NAME: short,
@@ -88,17 +94,23 @@ def origin_keys(source: Source) -> dict[str, Value]:
     }
     if source.repo_id:
         optional |= {Keys.General.SOURCE_URL: _HUB + source.repo_id, Keys.General.SOURCE_REPO_URL: _HUB + source.repo_id}
-    bases = [source.repo_id] if source.repo_id else _texts(facts.get("base_model"))
+    bases = [(one.name, one.commit) for one in repos] or [(base, None) for base in _texts(facts.get("base_model"))]
     optional[Keys.General.BASE_MODEL_COUNT] = len(bases) or None
-    for i, base in enumerate(bases):
+    for i, (base, commit) in enumerate(bases):
         organization, _, short = base.rpartition("/")
         optional |= {
             Keys.General.BASE_MODEL_NAME.format(id=i): short,
             Keys.General.BASE_MODEL_ORGANIZATION.format(id=i): organization or None,
-            Keys.General.BASE_MODEL_VERSION.format(id=i): source.commit,
+            Keys.General.BASE_MODEL_VERSION.format(id=i): commit,
             Keys.General.BASE_MODEL_REPO_URL.format(id=i): _HUB + base if _REPO.fullmatch(base) else None,
         }
     return {k: v for k, v in optional.items() if v is not None}
+
+
+def _without_places(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts of an adapter's card without the base model's folder on the machine of the training, which PEFT writes there."""
+    bases = [base for base in _texts(facts.get("base_model")) if _REPO.fullmatch(base)]
+    return facts | {"base_model": bases, "tags": [t for t in _texts(facts.get("tags")) if not t.startswith("base_model:")]}
 
 
 def quantization_keys(recipe: Recipe) -> dict[str, Value]:
@@ -110,9 +122,11 @@ def provenance_keys(
 ) -> dict[str, Value]:
     """Who made the file, from what, and how. The same inputs give the same keys, so they hold no date and no path."""
     keys: dict[str, Value] = {"sprig.version": sprig_version(), "sprig.recipe": recipe.name}
-    keys["sprig.source.name"] = source.name
-    if source.commit:
-        keys["sprig.source.commit"] = source.commit
+    for role, one in (("source", source.named), ("base", source if source.adapter else None)):
+        if one is not None:
+            keys[f"sprig.{role}.name"] = one.name
+            if one.commit:
+                keys[f"sprig.{role}.commit"] = one.commit
     if overrides:
         keys["sprig.overrides"] = list(overrides)
     if imatrix:
@@ -132,6 +146,12 @@ def _base_models(keys: Mapping[str, Any]) -> list[str]:
     """The Hub ids among a file's base models."""
     urls = [_text(keys.get(Keys.General.BASE_MODEL_REPO_URL.format(id=i))) or "" for i in range(100)]
     return [name for url in urls if _REPO.fullmatch(name := url.removeprefix(_HUB))]
+
+
+def _mentioned(source: Source) -> str:
+    """The name of a source in a card, with its page and commit."""
+    name = f"[{source.repo_id}](https://huggingface.co/{source.repo_id})" if source.repo_id else f"`{source.name}`"
+    return name + (f" at commit `{source.commit}`" if source.commit else "")
 
 
 def model_card(
@@ -155,15 +175,16 @@ def model_card(
     """
     n_weights = sum(prod(s) for s in shapes)
     front: dict[str, Any] = {"library_name": "gguf", "tags": ["gguf", "sprig", recipe.name.lower()]}
-    if source.repo_id:
+    if source.adapter is not None and (repos := [one.repo_id for one in (source.adapter, source) if one.repo_id]):
+        front |= {"base_model": repos, "base_model_relation": "merge"}
+    elif source.repo_id and source.adapter is None:
         front |= {"base_model": source.repo_id, "base_model_relation": "quantized"}
     elif bases := _base_models(keys):
         front["base_model"] = bases
     front |= {name: display(value) for name, key in _LICENCE.items() if (value := _text(keys.get(key)))}
     if languages := _texts(keys.get(Keys.General.LANGUAGES)):
         front["language"] = [display(language) for language in languages]
-    origin = f"[{source.repo_id}](https://huggingface.co/{source.repo_id})" if source.repo_id else f"`{source.name}`"
-    at = f" at commit `{source.commit}`" if source.commit else ""
+    origin = _mentioned(source) if source.adapter is None else f"{_mentioned(source.adapter)} merged into {_mentioned(source)}"
     weights = "that file" if source.kind == "gguf" else "the original weights"
     lines = [
         "---",
@@ -172,7 +193,7 @@ def model_card(
         "",
         f"# {file}",
         "",
-        f"{origin}{at}, as {recipe.name} for llama.cpp. {CARD_MARK} {sprig_version()} in one pass from {weights}.",
+        f"{origin}, as {recipe.name} for llama.cpp. {CARD_MARK} {sprig_version()} in one pass from {weights}.",
         "",
         "| | |",
         "|---|---|",

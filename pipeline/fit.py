@@ -50,6 +50,7 @@ def recipe_for(
     device: str,
     wanted: str | None = None,
     *,
+    base: str | None = None,
     revision: str | None = None,
     token: str | None = None,
     offline: bool = False,
@@ -60,6 +61,7 @@ def recipe_for(
         model: a Hub id, a checkpoint folder, or a GGUF that can be quantized.
         device: the name of a profile.
         wanted: a recipe; None chooses one.
+        base: the model of an adapter, in the place of the one that it names.
 
     Raises:
         SprigError: there is no such device, or what is wanted, or everything, is too large for it.
@@ -67,7 +69,8 @@ def recipe_for(
     profile = find_profile(device)
     recipes = _BY_QUALITY if wanted is None or wanted in _BY_QUALITY else (wanted, *_BY_QUALITY)
     budget = device_budget(profile, None)
-    found = fit(_of_source(model, recipes, revision=revision, token=token, offline=offline), profile, budget)
+    forms = _of_source(model, recipes, base=base, revision=revision, token=token, offline=offline)
+    found = fit(forms, profile, budget)
     title = profile.words
     if found.chosen is None:
         raise SprigError(f"{model} does not fit a {title}: {found.why}")
@@ -100,16 +103,17 @@ def _of_file(path: Path) -> list[ModelForm]:
 
 
 def _of_source(
-    model: str, recipes: Sequence[str], *, revision: str | None = None, token: str | None = None, offline: bool = False
-) -> list[ModelForm]:
+    model: str, recipes: Sequence[str], *, base: str | None = None, revision: str | None = None, token: str | None = None,
+    offline: bool = False,
+) -> list[ModelForm]:  # fmt: skip
     from agent.gguf.check import check
     from pipeline.card import provenance_keys
     from pipeline.format.gguf_file import TensorSpec, lay_out
     from pipeline.model import from_checkpoint, from_gguf
     from pipeline.recipes.mixtures import Weight, find_recipe
-    from pipeline.sources.source import open_source
+    from pipeline.sources.base_model import open_model
 
-    source = open_source(model, revision=revision, token=token, offline=offline)
+    source = open_model(model, base=base, revision=revision, token=token, offline=offline)
     first = find_recipe("Q8_0")  # which one it is only changes a word in the header
     read = from_gguf(source, first) if source.kind == "gguf" else from_checkpoint(source, first)
     written = {**read.keys, **provenance_keys(source, first, [], None)}

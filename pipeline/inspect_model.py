@@ -25,17 +25,19 @@ def inspect_model(model: str, *, revision: str | None = None, token: str | None 
 def _inspect_checkpoint(model: str, revision: str | None, token: str | None, offline: bool) -> Inspection:
     from pipeline.architectures.find import find_architecture
     from pipeline.card import origin_keys
-    from pipeline.sources.source import headers, open_source, read_config
+    from pipeline.sources.base_model import open_model
+    from pipeline.sources.source import headers, read_config
     from pipeline.vocab.vocabulary import load_vocabulary
 
-    source = open_source(model, revision=revision, token=token, offline=offline)
+    source = open_model(model, revision=revision, token=token, offline=offline)
     if source.path is not None and source.kind == "gguf":
         return inspect_gguf(source.path)
     infos = headers(source)
     tensors = tuple(TensorLine(t.name, t.shape, t.dtype, t.nbytes) for t in infos.values())
     size = sum(t.nbytes for t in tensors)
     config = read_config(source)
-    name = f"{source.name}@{source.commit}" if source.commit else source.name
+    named = source.named
+    name = f"{named.name}@{named.commit}" if named.commit else named.name
     keys: dict[str, Any] = dict(origin_keys(source))
     try:
         architecture = find_architecture(config)(config, infos)

@@ -28,7 +28,8 @@ from pipeline.format.gguf_file import Layout, TensorSpec, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
 from pipeline.model import Model, from_checkpoint, from_gguf
 from pipeline.recipes.mixtures import Overrides, Recipe, TypeChoice, Weight, block_order, choose_types, fallback_note, find_recipe
-from pipeline.sources.source import Source, cached_bytes, open_source
+from pipeline.sources.base_model import open_model
+from pipeline.sources.source import Source, cached_bytes
 
 _MARGIN = 64 << 20  # disk kept free, and what a card and a journal take
 # Measured: Python and its libraries, each token of a vocabulary while it is read, the slabs of a thread.
@@ -86,9 +87,10 @@ class Preflight:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
         return {
-            "model": self.origin.name,
-            "kind": self.origin.kind,
-            "commit": self.origin.commit,
+            "model": self.origin.named.name,
+            "kind": self.origin.named.kind,
+            "commit": self.origin.named.commit,
+            "base": self.origin.name if self.origin.adapter else None,
             "architecture": self.model.architecture,
             "recipe": self.recipe.name,
             "out": str(self.out),
@@ -108,10 +110,11 @@ class Preflight:
 
     def lines(self) -> list[str]:
         """The plan for people, a line each."""
-        commit = f" @ {self.origin.commit[:12]}" if self.origin.commit else ""
+        named, bases = self.origin.named, [self.origin] if self.origin.adapter else []
         kinds = ", ".join(f"{n} {t}" for t, n in self.types.items())
         lines = [
-            f"model         {self.origin.name}{commit}",
+            f"model         {_at_commit(named)}",
+            *(f"base          {_at_commit(base)}, into which the adapter is merged" for base in bases),
             f"architecture  {self.model.architecture}, {self.n_weights / 1e6:,.1f} M weights in {len(self.tensors)} tensors",
             f"recipe        {self.recipe.name}: {kinds}",
             f"output        {self.out}",
@@ -127,11 +130,16 @@ class Preflight:
         return lines + [f"note          {note}" for note in self.notes]
 
 
+def _at_commit(source: Source) -> str:
+    return source.name + (f" @ {source.commit[:12]}" if source.commit else "")
+
+
 class PlanOptions(TypedDict, total=False):
     """Options of ``quantize`` and ``dry_run``. Each may be left out.
 
     Attributes:
         revision: branch, tag or commit on the Hub.
+        base: the model of an adapter, in the place of the one that it names.
         token: for the Hub; by default HF_TOKEN or the stored login.
         offline: use nothing but the Hub cache.
         imatrix: a file of ``llama-imatrix`` in GGUF format.
@@ -143,6 +151,7 @@ class PlanOptions(TypedDict, total=False):
     """
 
     revision: str | None
+    base: str | None
     token: str | None
     offline: bool
     imatrix: Path | None
@@ -178,7 +187,10 @@ def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
 
 def find_source(model: str, options: PlanOptions) -> Source:
     """Find the model. Raises SourceError."""
-    return open_source(model, revision=options.get("revision"), token=options.get("token"), offline=options.get("offline", False))
+    return open_model(
+        model, base=options.get("base"), revision=options.get("revision"), token=options.get("token"),
+        offline=options.get("offline", False),
+    )  # fmt: skip
 
 
 def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: Source | None = None) -> Preflight:
@@ -192,22 +204,22 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
     """
     if wishes.stream and source.kind != "hub":
         raise SourceError(f"--stream reads from the Hub, {source.name} is on this disk; leave it out")
-    recipe, imatrix = wishes.recipe, wishes.imatrix
+    recipe, imatrix, origin = wishes.recipe, wishes.imatrix, origin or source
     model = from_gguf(source, recipe) if source.kind == "gguf" else from_checkpoint(source, recipe)
     ordered = sorted(model.tensors, key=lambda t: block_order(t.name))
     weights = [Weight(t.name, t.shape, model.stored[t.name]) for t in ordered]
     choices = choose_types(weights, recipe, model.facts, wishes.overrides, has_imatrix=imatrix is not None)
     if imatrix and all(imatrix.of(t.name, t.shape) is None for t in ordered):
         raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")
-    keys = {**model.keys, **provenance_keys(origin or source, recipe, wishes.overrides.words(), imatrix)}
+    keys = {**model.keys, **provenance_keys(origin, recipe, wishes.overrides.words(), imatrix)}
     layout = lay_out(keys, [TensorSpec(t.name, t.shape, choices[t.name].type) for t in ordered])
     fallback = fallback_note(choices, weights, recipe)
-    target = _output(source, recipe, out)
-    download = max(sum(w.size for w in source.weights) - (0 if wishes.stream else cached_bytes(source)), 0)
+    target = _output(origin, recipe, out)
+    download = _download(source, wishes.stream)
     shared = bool(download) and not wishes.stream and _same_disk(target.parent, cache_root())
     plan = Preflight(
         source=source,
-        origin=origin or source,
+        origin=origin,
         recipe=recipe,
         out=target,
         model=model,
@@ -241,9 +253,15 @@ def _is_folder(out: Path | str) -> bool:
     return str(out).endswith("/") or Path(out).expanduser().is_dir()
 
 
+def _download(source: Source, stream: bool) -> int:
+    """Bytes of weights that are not on this disk; those of a stream always come."""
+    missing = max(sum(w.size for w in source.weights) - (0 if stream else cached_bytes(source)), 0)
+    return missing + (_download(source.adapter, stream=False) if source.adapter is not None else 0)
+
+
 def _output(source: Source, recipe: Recipe, out: Path | str | None) -> Path:
     if not out or _is_folder(out):
-        short = re.sub(r"[^\w.-]+", "-", source.name.rsplit("/", 1)[-1]).strip(".-") or "model"
+        short = re.sub(r"[^\w.-]+", "-", source.named.name.rsplit("/", 1)[-1]).strip(".-") or "model"
         path = output_folder(out) / f"{short.removesuffix('.gguf')}-{recipe.name}.gguf"
     else:
         path = Path(out).expanduser()

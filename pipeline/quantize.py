@@ -32,6 +32,7 @@ from pipeline.onepass.journal import Journal
 from pipeline.onepass.order import CHUNK
 from pipeline.onepass.tensors import write_tensors
 from pipeline.preflight import PlanOptions, Preflight, Wishes, find_source, output_folder, plan_for, read_wishes
+from pipeline.sources.adapter import CONFIG
 from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint
 from pipeline.sources.foreign import Detour, find_detour
 from pipeline.sources.source import Source, open_checkpoint, open_source
@@ -160,7 +161,7 @@ def _plan_or_detour(source: Source, wishes: Wishes, out: Path | str | None, llam
     try:
         return plan_for(source, wishes, out)
     except UnsupportedError as e:
-        if llama_cpp is None or source.kind == "gguf":
+        if llama_cpp is None or source.kind == "gguf" or source.adapter is not None:
             raise
         if wishes.stream:
             raise SourceError("--llama-cpp needs the whole model on this disk; leave --stream out") from None
@@ -253,14 +254,21 @@ def _fill(work: _Work, fd: int, part: Path, journal: Journal) -> None:
 def _fingerprint(plan: Preflight) -> str:
     """A hash of all that determines the bytes: the header for the plan, the source for the weights."""
     digest = hashlib.sha256(plan.layout.header)
-    source = plan.source
-    identity: list[Any] = [sprig_version(), source.kind, source.commit, [(w.name, w.size, w.sha256) for w in source.weights]]
-    if source.kind != "hub" and source.path is not None:
-        paths = [source.path] if source.kind == "gguf" else [source.path / w.name for w in source.weights]
-        identity += [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+    identity: list[Any] = [sprig_version(), *_identity(plan.source)]
+    if plan.source.adapter is not None:
+        identity += [*_identity(plan.source.adapter), hashlib.sha256(plan.source.adapter.files.get(CONFIG, b"")).hexdigest()]
     identity += [plan.imatrix.sha256 if plan.imatrix else None, plan.stream, CHUNK]
     digest.update(json.dumps(identity).encode())
     return f"sprig journal 1 {digest.hexdigest()}"
+
+
+def _identity(source: Source) -> list[Any]:
+    """What changes when the weights of a source do."""
+    identity: list[Any] = [source.kind, source.commit, [(w.name, w.size, w.sha256) for w in source.weights]]
+    if source.kind != "hub" and source.path is not None:
+        paths = [source.path] if source.kind == "gguf" else [source.path / w.name for w in source.weights]
+        identity += [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+    return identity
 
 
 def _unchanged(plan: Preflight, fingerprint: str) -> bool:

@@ -268,7 +268,7 @@ class SprigApp(App[None]):
                 return
             if choice.session:
                 self.talk.load(choice.session)
-            self.chat.change(replace(self.chat.setup, model=choice.model))
+            self.chat.change(self.chat.setup.on(choice.model))
             if self.chat.busy:
                 self.chat.tell("The model is changed after this answer.")
 

@@ -175,7 +175,7 @@ class PlainChat:
     def _model(self, rest: str) -> None:
         from agent.models.find import find_model
 
-        self._setup = replace(self._setup, model=str(find_model(rest)) if rest else self._choose())
+        self._setup = self._setup.on(str(find_model(rest)) if rest else self._choose())
         self._open()
 
     def _think(self, rest: str) -> None:

@@ -71,6 +71,9 @@ class AgentOptions:
     cache: Cache = None
     memory: Memory = None
     threads: Threads = None
+    lora: Annotated[
+        list[str] | None, typer.Option("--lora", metavar="FILE[=SCALE]", help="LoRA adapter (GGUF) for the model; repeat it.")
+    ] = None
     temperature: Annotated[float | None, typer.Option(metavar="T", help="0 for the likeliest words; by default the model's.")] = (
         None
     )
@@ -111,7 +114,14 @@ class AgentOptions:
             ),
             limits=replace(settings.limits, **_given(rounds=self.rounds, seconds=self.seconds)),
             engine=replace(
-                settings.engine, **_given(context=self.context, cache=self.cache, threads=self.threads, memory=self.memory)
+                settings.engine,
+                **_given(
+                    context=self.context,
+                    cache=self.cache,
+                    threads=self.threads,
+                    memory=self.memory,
+                    lora=tuple(self.lora) if self.lora else None,
+                ),
             ),
         )
 

@@ -20,6 +20,7 @@ from agent.errors import EngineError, SprigError
 from agent.events import Prefill
 from agent.home import home
 from agent.messages import Segment
+from agent.models.adapter import Lora, read_adapters, with_adapters
 from agent.models.file import ModelFile, read_model
 from agent.models.find import find_model
 from agent.models.memory import BATCH, CONVERSATIONS, MemoryBudget, Need, flash_attention, plan_load
@@ -79,6 +80,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
             where there is memory for it.
         keep_prefix: keep the state of fixed prefixes on disk for the next start.
         memory: bytes that may be used; by default 70 % of what the machine has free.
+        lora: LoRA adapters (GGUF) to compute with: files, "FILE=SCALE", or (file, scale).
         nice: how far the computation stands back behind other programs, from 0 to 19 (nice(2)), where the system allows it;
             from 1 on a core is left to them.
 
@@ -98,6 +100,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         repack: bool | None = None,
         keep_prefix: bool = True,
         memory: int | None = None,
+        lora: Sequence[Lora] = (),
         nice: int = 0,
     ) -> None:
         _check(context=context, threads=threads, conversations=conversations, batch=batch, nice=nice)
@@ -116,6 +119,8 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
             if not self.file.causal:
                 raise SprigError(f"{self.file.name} is an embedding model and writes no text; take a chat model")
             tuned = recall_tuned(self.file.identity) if threads is None else None
+            adapters = read_adapters(lora, self.file)
+            self.file = with_adapters(self.file, adapters)
             batch = batch or (tuned.batch if tuned else BATCH)
             budget = MemoryBudget.of(memory)
             cache = cache or (tuned.cache if tuned else None)
@@ -128,6 +133,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
             log.info("threads: %d to write, %d to read; %s", self.threads.decode, self.threads.prefill, self.threads.why)
             self._load_message: dict[str, Any] = {
                 "op": "load", "path": str(path), "repack": plan.repack, "cores": self.threads.cores,
+                "lora": [[one.path, one.scale] for one in adapters],
                 "context": {
                     "n_ctx": plan.context, "n_seq": conversations, "n_batch": min(batch, plan.context), "cache": plan.cache,
                     "flash": flash_attention(plan.cache), "threads": self.threads.decode, "prefill_threads": self.threads.prefill,

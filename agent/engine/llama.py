@@ -81,6 +81,13 @@ class LlamaModel:
         self._ends: dict[int, bool] = {}
         self.tokenize = Tokenizer(self).tokenize
 
+    def load_adapter(self, path: str) -> Any:
+        """A LoRA adapter for this model, to be given to its contexts; before the first of these is made."""
+        adapter = self.lib.llama_adapter_lora_init(self.handle, os.fsencode(path))
+        if not adapter:
+            raise LlamaError(f"llama.cpp did not load the adapter {path}")
+        return adapter
+
     def key(self, name: str) -> str:
         """A metadata value as text; empty when there is none."""
         size = 256
@@ -261,6 +268,13 @@ class Context:
         callback = self.lib.ggml_abort_callback(lambda _: wanted()) if wanted else self.lib.ggml_abort_callback()
         self.lib.llama_set_abort_callback(self.handle, callback, None)
         self._abort = callback  # llama.cpp holds only its address
+
+    def use_adapters(self, adapters: Sequence[tuple[Any, float]]) -> None:
+        """Compute with these adapters, each as much as its scale says."""
+        handles = (self.lib.llama_adapter_lora_p_ctypes * len(adapters))(*(handle for handle, _ in adapters))
+        scales = (ctypes.c_float * len(adapters))(*(scale for _, scale in adapters))
+        if self.lib.llama_set_adapters_lora(self.handle, handles, len(adapters), scales):
+            raise LlamaError("llama.cpp did not take the adapters")
 
     def clear_batch(self) -> None:
         self.count = 0

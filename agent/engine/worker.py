@@ -107,7 +107,10 @@ class Worker:
                 os.sched_setaffinity(0, message["cores"])  # ggml's threads inherit it
         self.model = LlamaModel(message["path"], repack=message["repack"], on_progress=told)
         settings = ContextSettings(**message["context"])
+        adapters = [(self.model.load_adapter(path), scale) for path, scale in message["lora"]]
         self.context = Context(self.model, settings)
+        if adapters:
+            self.context.use_adapters(adapters)
         folder = message.get("prefix_folder")
         store = PrefixStore(Path(folder), message["identity"]) if folder else None
         self.sequences = Sequences(self.context, store)

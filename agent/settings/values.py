@@ -108,6 +108,11 @@ class EngineSettings:
     )
     threads: int | None = setting(_auto(1, 1024, whole=True), None, '"auto" takes the big cores.')
     memory: int | None = setting(SizeKind(), None, 'What the model may take, such as "1.5 GB". "auto" is 70 % of what is free.')
+    lora: tuple[str, ...] = setting(
+        ListKind(TextKind(), once=True),
+        (),
+        'LoRA adapters (GGUF) for the model above: files, or "FILE=SCALE" such as "~/pirate.gguf=0.5".',
+    )
 
 
 @dataclass(frozen=True, slots=True)

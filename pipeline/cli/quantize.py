@@ -55,12 +55,19 @@ _DeviceOption = Annotated[
 
 @quantize_app.command()
 def quantize(
+    ctx: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id (owner/name or owner/name@revision), folder, or GGUF.")],
     recipe: _RecipeOption = None,
     device: _DeviceOption = None,
     out: Annotated[
         str | None, typer.Option("-o", "--out", metavar="FILE", help="File or folder to write; by default the store.")
     ] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Of an adapter (LoRA): the model to merge it into; by default its own.")
+    ] = None,
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Write an adapter by itself, as a GGUF adapter: F32, F16 (usual), BF16 or Q8_0.")
+    ] = False,
     revision: Revision = None,
     token: Token = None,
     offline: Offline = False,
@@ -84,31 +91,62 @@ def quantize(
     verbose: Verbose = False,
 ) -> None:
     """Make a small GGUF of a Hugging Face model, in one pass: download, check, convert, quantize."""
+    if lora:
+        _refuse_beside_lora(ctx)
     options: dict[str, Any] = {
-        "revision": revision, "token": token, "offline": offline, "imatrix": imatrix, "tensor_types": _pairs(tensor_type or []),
-        "pure": pure, "output_type": output_type, "embedding_type": embedding_type, "stream": stream, "threads": threads,
-        "llama_cpp": llama_cpp,
+        "base": base, "revision": revision, "token": token, "offline": offline, "imatrix": imatrix,
+        "tensor_types": _pairs(tensor_type or []), "pure": pure, "output_type": output_type, "embedding_type": embedding_type,
+        "stream": stream, "threads": threads, "llama_cpp": llama_cpp,
     }  # fmt: skip
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()
+        if lora:
+            _write_adapter(out_of, model, recipe, out, base, revision, token, offline, dry_run)
+            return
         if device is not None:
             from pipeline.fit import recipe_for
 
-            recipe, why = recipe_for(model, device, recipe, revision=revision, token=token, offline=offline)
+            recipe, why = recipe_for(model, device, recipe, base=base, revision=revision, token=token, offline=offline)
             out_of.say(display(why))
-        recipe = recipe or _USUAL
-        if dry_run:
-            from pipeline.quantize import dry_run as plan_of
+        _make(out_of, model, recipe or _USUAL, out, resume, dry_run, options)
 
-            plan = plan_of(model, recipe, out, **options)
-            out_of.result(plan.to_dict(), "\n".join(plan.lines()))
-            return
-        from agent.cli.progress import Bars
-        from pipeline.quantize import quantize as run
 
-        with Bars() as bars:
-            result = run(model, recipe, out, resume=resume, on_progress=bars.show, **options)
-        out_of.result(result.to_dict(), _summary(result))
+def _make(
+    out_of: console.Console, model: str, recipe: str, out: str | None, resume: bool, dry_run: bool, options: dict[str, Any]
+) -> None:  # fmt: skip
+    if dry_run:
+        from pipeline.quantize import dry_run as plan_of
+
+        plan = plan_of(model, recipe, out, **options)
+        out_of.result(plan.to_dict(), "\n".join(plan.lines()))
+        return
+    from agent.cli.progress import Bars
+    from pipeline.quantize import quantize as run
+
+    with Bars() as bars:
+        result = run(model, recipe, out, resume=resume, on_progress=bars.show, **options)
+    out_of.result(result.to_dict(), _summary(result))
+
+
+def _write_adapter(
+    out_of: console.Console, model: str, recipe: str | None, out: str | None, base: str | None, revision: str | None,
+    token: str | None, offline: bool, dry_run: bool,
+) -> None:  # fmt: skip
+    from pipeline.lora import write_adapter
+
+    made = write_adapter(model, recipe or "F16", out, base=base, revision=revision, token=token, offline=offline, dry_run=dry_run)
+    out_of.result(made.to_dict(), "\n".join(made.lines()))
+
+
+_WITH_LORA = {"model", "recipe", "out", "base", "lora", "revision", "token", "offline", "dry_run", "json", "verbose"}
+
+
+def _refuse_beside_lora(ctx: typer.Context) -> None:
+    """Options that say how a whole model is made say nothing of an adapter."""
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(parameter.name or "")
+        if parameter.name not in _WITH_LORA and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{parameter.opts[0]} is for a whole model, and --lora writes an adapter", ctx)
 
 
 def _summary(result: QuantizeResult) -> str:

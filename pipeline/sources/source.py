@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,6 +21,7 @@ from agent.hub.download import OnBytes, safe_name
 from agent.hub.environment import current_endpoint, is_offline
 from agent.models.find import expanded, find_model
 from agent.models.reference import cached_snapshot, hub_reference
+from pipeline.sources.adapter import CONFIG, STEM, Change, find_changes, merged_tensors, read_lora_config
 from pipeline.sources.cache import RepoCache, obtain, silent
 from pipeline.sources.checkpoint import (
     MAX_HEADER_BYTES,
@@ -31,16 +32,17 @@ from pipeline.sources.checkpoint import (
     parse_safetensors_header,
     read_safetensors_header,
 )
+from pipeline.sources.merged import MergedCheckpoint, MergedStream
 from pipeline.sources.stream import StreamCheckpoint
 from pipeline.sources.torch_bin import TorchCheckpoint
 
 __all__ = ["Source", "WeightFile", "cached_bytes", "fetch", "headers", "open_checkpoint", "open_source"]
 
-# Everything that a conversion reads beside the weights. The last three say how an embedding model pools.
+# Everything that a conversion reads beside the weights. Three of the last say how an embedding model pools.
 SMALL_FILES = (
     "config.json", "generation_config.json", "tokenizer*.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.*", "merges.txt", "chat_template.*", "additional_chat_templates/*", "README.md",
-    "modules.json", "sentence_bert_config.json", "*_Pooling/config.json",
+    "modules.json", "sentence_bert_config.json", "*_Pooling/config.json", CONFIG,
 )  # fmt: skip
 MAX_SMALL_BYTES = 200_000_000
 FIRST_READ_BYTES = 128 * 1024  # holds the header of most shards
@@ -70,6 +72,8 @@ class Source:
         weights: the weight files that are needed, sorted by name; sizes in bytes. Empty for a GGUF.
         index: tensor -> weight file, from the checkpoint's index when it is sharded.
         token, offline: how to reach the Hub. The token is never shown.
+        adapter: the LoRA adapter that is merged into this model when its weights are read; its files and weights are its own,
+            but for a tokenizer, which is among ``files`` already.
     """
 
     kind: Literal["hub", "folder", "gguf"]
@@ -85,10 +89,21 @@ class Source:
     index: Mapping[str, str] | None
     token: str | None = field(default=None, repr=False, compare=False)
     offline: bool = field(default=False, compare=False)
+    adapter: Source | None = None
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the weights are those of an adapter and no model."""
+        return any(w.name.startswith(f"{STEM}.") for w in self.weights)
+
+    @property
+    def named(self) -> Source:
+        """What a file made of this is called after: the adapter, where there is one."""
+        return self.adapter or self
 
 
 def open_source(model: str, *, revision: str | None = None, token: str | None = None, offline: bool = False) -> Source:
-    """Find a model and read its small files. No weight is fetched.
+    """Find a model, or an adapter by itself, and read its small files. No weight is fetched.
 
     Args:
         model: a folder (one of the Hub's cache, too), a .gguf file, a model of the Hub as ``agent.models.reference`` reads it, or
@@ -140,6 +155,9 @@ def headers(source: Source) -> dict[str, TensorInfo]:
         CheckpointError: a header is broken, or the shards do not hold what the index promises.
     """
     _refuse_gguf(source)
+    if source.adapter is not None:
+        base, adapter = headers(replace(source, adapter=None)), headers(source.adapter)
+        return merged_tensors(base, adapter, _changes(source.adapter, adapter, base))
     if source.format == "bin":
         with TorchCheckpoint(fetch(source), source.index) as checkpoint:
             return dict(checkpoint.tensors)
@@ -189,10 +207,18 @@ def open_checkpoint(source: Source, *, stream: bool = False, on_progress: OnByte
     _refuse_gguf(source)
     if stream:
         return _open_stream(source)
+    if source.adapter is not None:
+        base = open_checkpoint(replace(source, adapter=None), on_progress=on_progress)
+        adapter = open_checkpoint(source.adapter, on_progress=on_progress)
+        return MergedCheckpoint(base, adapter, _changes(source.adapter, adapter.tensors, base.tensors))
     paths = fetch(source, on_progress)
     if source.format == "bin":
         return TorchCheckpoint(paths, source.index)
     return MappedCheckpoint(Path(), _local_headers(source, paths), paths)
+
+
+def _changes(adapter: Source, theirs: Mapping[str, TensorInfo], base: Mapping[str, TensorInfo]) -> dict[str, Change]:
+    return find_changes(read_lora_config(adapter.files.get(CONFIG), adapter.name), theirs, base, adapter.name)
 
 
 # Local files.
@@ -312,7 +338,11 @@ def _open_stream(source: Source) -> StreamCheckpoint:
     _, commit, hub = _places(source)
     heads = _heads(source, source.weights)
     tensors = merge_headers(_tables(source, heads), source.index)
-    return StreamCheckpoint(hub, commit, source.weights, heads, tensors)
+    if source.adapter is None:
+        return StreamCheckpoint(hub, commit, source.weights, heads, tensors)
+    adapter = open_checkpoint(source.adapter)
+    changes = _changes(source.adapter, adapter.tensors, tensors)
+    return MergedStream(hub, commit, source.weights, heads, tensors, adapter, changes)
 
 
 # Which files.
@@ -364,11 +394,12 @@ def _choose(names: Iterable[str], where: str, read: Callable[[str], bytes]) -> t
             return kind, _complete(shards, there, where, suffix), index
         if series := _series(there, stem, suffix):
             return kind, _complete(series, there, where, suffix), None
+    for kind, _, suffix in kinds:
+        if f"{STEM}{suffix}" in there:
+            return kind, [f"{STEM}{suffix}"], None
     root = sorted(n for n in there if "/" not in n)
     if ggufs := [n for n in root if n.lower().endswith(".gguf")]:
         return "gguf", ggufs, None
-    if any(n.startswith("adapter_model.") for n in root):
-        raise SourceError(f"{where} holds an adapter (LoRA), not a model; merge it into its base model first")
     raise SourceError(f"{where} holds no checkpoint; looked for {_LOOKED_FOR}")
 
 

@@ -35,7 +35,7 @@ async def model(chat: ChatScreen, arguments: str) -> None:
         chat.sprig.action_pick_model()
         return
     found = await asyncio.to_thread(named, arguments)
-    chat.change(replace(chat.setup, model=str(found.path)))
+    chat.change(chat.setup.on(str(found.path)))
     when = "after this answer" if chat.busy else "now"
     chat.tell(f"{found.name} is opened {when}; the conversation goes on with it.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,11 @@ class Setup:
             rules=settings.rules,
             unconfined=settings.unconfined,
         )
+
+    def on(self, model: str) -> Setup:
+        """The same with another model. Adapters are for the one that they were named with, so they stay with that."""
+        kept = self.engine if str(self.model) in ("", model) else replace(self.engine, lora=())
+        return replace(self, model=model, engine=kept)
 
     @property
     def load(self) -> tuple[str, EngineSettings]:

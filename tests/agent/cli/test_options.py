@@ -36,13 +36,13 @@ def test_without_options_everything_is_as_the_settings_have_it() -> None:
 def test_each_option_comes_before_the_settings(tmp_path: Path) -> None:
     found = AgentOptions(
         model="m", system="", root=tmp_path, tool=["read_file"], think=False, allow=["git__*"], mcp=["b=npx b"], context=512,
-        cache="f16", threads=2, memory=7, temperature=0.0, seed=7, max_tokens=5, rounds=4, seconds=6.0,
+        cache="f16", threads=2, memory=7, lora=["a.gguf=0.5"], temperature=0.0, seed=7, max_tokens=5, rounds=4, seconds=6.0,
     ).over(FILE)  # fmt: skip
     assert found == Settings(
         model="m", system="", root=str(tmp_path), tools=("read_file",), thinking="off",
         rules=(*FILE.rules, Rule("allow", "git__*")), mcp=(*FILE.mcp, ServerConfig("b", command=("npx", "b"))),
         sampling=SamplingSettings(temperature=0.0, seed=7, max_tokens=5), limits=LimitSettings(rounds=4, seconds=6.0),
-        engine=EngineSettings(context=512, cache="f16", threads=2, memory=7),
+        engine=EngineSettings(context=512, cache="f16", threads=2, memory=7, lora=("a.gguf=0.5",)),
     )  # fmt: skip
 
 

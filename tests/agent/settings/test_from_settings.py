@@ -43,12 +43,13 @@ def test_everything_in_the_file_is_what_the_agent_has(home: Path, tmp_path: Path
         f"model = 'mine'\nsystem = 'Be brief.'\nroot = '{tmp_path / 'garden'}'\n"
         "tools = ['clock', 'read_file']\nunconfined = true\n"
         "sampling = { temperature = 0.25, seed = 7, max_tokens = 99 }\nlimits = { rounds = 3, seconds = 60 }\n"
-        "engine = { context = 4096, cache = 'q8_0', threads = 2 }\n[[rules]]\naction = 'deny'\ntool = 'clock'\n"
+        "engine = { context = 4096, cache = 'q8_0', threads = 2, lora = ['a.gguf=0.5'] }\n"
+        "[[rules]]\naction = 'deny'\ntool = 'clock'\n"
         "[screen]\ntheme = 'what the chat alone knows'\n[keys]\nx = 'y'\n"
     )
     models = opened(monkeypatch)
     with Agent.from_settings() as agent:
-        assert models == [("mine", {"context": 4096, "cache": "q8_0", "threads": 2, "memory": None})]
+        assert models == [("mine", {"context": 4096, "cache": "q8_0", "threads": 2, "memory": None, "lora": ("a.gguf=0.5",)})]
         assert agent.system == "Be brief."
         assert [t.name for t in agent.tools] == ["clock", "read_file"]
         assert (agent.gate.policy.rules, agent.gate.policy.unconfined) == ((Rule("deny", "clock"),), True)

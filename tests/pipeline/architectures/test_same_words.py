@@ -91,8 +91,8 @@ def in_transformers(model: transformers.PreTrainedModel) -> Floats:
     return log_softmax(out.logits[0].numpy()) if "logits" in out else out.last_hidden_state[0].double().numpy()
 
 
-def in_llama_cpp(path: Path, encoder: bool = False) -> Floats:
-    """The same from llama.cpp: one thread, no flash attention, keys and values kept as F32."""
+def in_llama_cpp(path: Path, encoder: bool = False, adapter: Path | None = None) -> Floats:
+    """The same from llama.cpp, with a LoRA adapter or without: one thread, no flash attention, keys and values kept as F32."""
     lib = llama_cpp.llama_cpp
     quiet = lib.llama_log_callback(lambda level, text, data: None)
     lib.llama_log_set(quiet, ctypes.c_void_p(0))
@@ -105,7 +105,11 @@ def in_llama_cpp(path: Path, encoder: bool = False) -> Floats:
     params.flash_attn_type = 0
     params.embeddings = encoder
     params.pooling_type = 0 if encoder else -1
+    lora = lib.llama_adapter_lora_init(model, str(adapter).encode()) if adapter else None
+    assert lora or not adapter, f"llama.cpp does not load {adapter}"
     context = lib.llama_init_from_model(model, params)
+    if lora:
+        lib.llama_set_adapters_lora(context, (lib.llama_adapter_lora_p_ctypes * 1)(lora), 1, (ctypes.c_float * 1)(1.0))
     batch = lib.llama_batch_init(POSITIONS, 0, 1)
     try:
         batch.n_tokens = POSITIONS

@@ -160,9 +160,12 @@ def test_safetensors_come_before_bin_and_bin_before_gguf(tmp_path: Path) -> None
     assert open_source(str(tmp_path)).kind == "gguf"
 
 
-def test_an_adapter_is_not_a_model(tmp_path: Path) -> None:
+def test_an_adapter_is_found_by_itself_and_comes_before_a_gguf_but_not_before_a_model(tmp_path: Path) -> None:
     (tmp_path / "adapter_model.safetensors").write_bytes(b"")
-    assert "adapter (LoRA)" in refusal(tmp_path)
+    (tmp_path / "adapter.gguf").write_bytes(b"GGUF")
+    assert open_source(str(tmp_path)).is_adapter
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert not open_source(str(tmp_path)).is_adapter
 
 
 def test_a_missing_shard_is_named_before_anything_is_read(model: Path) -> None:

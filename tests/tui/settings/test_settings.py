@@ -150,6 +150,7 @@ def test_every_setting_can_be_changed_and_lands_in_its_own_place(path: Path) -> 
         "sampling.temperature": 0.5, "sampling.top_k": 3, "sampling.top_p": 0.5, "sampling.min_p": 0.1,
         "sampling.repeat_penalty": 1.1, "sampling.seed": 7, "sampling.max_tokens": 9, "limits.rounds": 3, "limits.seconds": 60.0,
         "engine.context": 4096, "engine.cache": "q8_0", "engine.threads": 2, "engine.memory": 10**9,
+        "engine.lora": ("a.gguf", "b.gguf=0.5"),
         "screen.theme": "sprig-light", "screen.reduced_motion": True, "screen.mouse": False, "screen.line_mode": True,
         "screen.fold_results": 3, "screen.approval_grace": 1.0, "screen.bell": False,
     }  # fmt: skip
