@@ -22,7 +22,7 @@ from pipeline.architectures.find import find_architecture
 from pipeline.architectures.shared.base import Slice, Tensor
 from pipeline.card import general_keys, quantization_keys
 from pipeline.format.gguf_file import Raw, Value
-from pipeline.recipes.mixtures import Recipe
+from pipeline.recipes.names import Recipe
 from pipeline.recipes.rules import ModelFacts
 from pipeline.sources.checkpoint import SOURCE_TYPES, Checkpoint, TensorInfo
 from pipeline.sources.source import Source, cached_bytes, headers, open_checkpoint, read_config

@@ -17,7 +17,7 @@ from agent.errors import RecipeError
 from agent.files import human_size
 from agent.text import display
 from pipeline.cli.options import Offline, Revision, Token
-from pipeline.recipes.mixtures import RECIPES, find_recipe
+from pipeline.recipes.names import RECIPES, find_recipe
 from pipeline.sources.extra import need_pipeline_extra
 
 if TYPE_CHECKING:
@@ -28,10 +28,13 @@ _USUAL = "Q4_K_M"
 
 
 def _recipe(name: str | None) -> str | None:
+    """The name as it was said, when there is such a recipe: the plan notes what it was taken as."""
     try:
-        return find_recipe(name).name if name is not None else None
+        if name is not None:
+            find_recipe(name)
     except RecipeError as e:
         raise typer.BadParameter(str(e)) from None
+    return name
 
 
 def _pairs(values: list[str]) -> tuple[tuple[str, str], ...]:

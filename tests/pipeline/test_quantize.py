@@ -21,7 +21,7 @@ from pipeline import Progress, quantize
 from pipeline.format.gguf_file import Raw, TensorSpec, Value, lay_out, pack_value, padded
 from pipeline.format.imatrix import write_imatrix
 from pipeline.quantize import dry_run
-from pipeline.recipes.mixtures import RECIPES
+from pipeline.recipes.names import RECIPES
 from pipeline.sources.checkpoint import read_safetensors_header
 from tests.fixtures.ggufs import SHAPES, importance, write_bf16
 from tests.fixtures.random_llama import SMALL, LlamaShape, write_checkpoint

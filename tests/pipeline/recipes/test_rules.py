@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from agent.gguf.types import BF16, TYPES_BY_NAME
-from pipeline.recipes.mixtures import RECIPES, Weight, choose_types
+from pipeline.recipes.mixtures import Weight, choose_types
+from pipeline.recipes.names import RECIPES
 from pipeline.recipes.rules import CONDITIONS, RULES, ModelFacts, role_of
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.errors import RecipeError
 from agent.gguf.reader import read_header
 from pipeline.format.imatrix import write_imatrix
 from pipeline.onepass.journal import Journal
 from pipeline.onepass.tensors import write_tensors
 from pipeline.quantize import dry_run
-from pipeline.recipes.mixtures import RECIPES
+from pipeline.recipes.names import RECIPES
 from pipeline.sources.checkpoint import MappedCheckpoint
 from tests.fixtures.ggufs import SHAPES, Shape, importance, write_bf16
 from tests.fixtures.llama_quantize import llama_quantize
@@ -40,7 +41,7 @@ def models() -> dict[str, tuple[Path, Path]]:
 
 
 def sprig_quantize(source: Path, out: Path, recipe: str, matrix: Path | None, **more: object) -> None:
-    """The pass alone, without the trial of each file: there are 130 of them."""
+    """The pass alone, without the trial of each file: there are 300 of them."""
     plan = dry_run(str(source), recipe, out, imatrix=matrix, **more)  # type: ignore[arg-type]
     with out.open("wb+") as f, ThreadPoolExecutor(2) as pool, MappedCheckpoint(source.parent, plan.model.infos) as checkpoint:
         f.truncate(plan.size)
@@ -72,7 +73,11 @@ def test_types_and_data_are_those_of_llama_quantize(
 ) -> None:
     source, matrix = models[shape.name]
     used = matrix if with_imatrix else None
-    llama_quantize(source, tmp_path / "theirs.gguf", RECIPES[recipe].ftype, used)
+    if not llama_quantize(source, tmp_path / "theirs.gguf", RECIPES[recipe].ftype, used):
+        assert not with_imatrix
+        with pytest.raises(RecipeError, match="needs an importance matrix"):
+            sprig_quantize(source, tmp_path / "ours.gguf", recipe, used)
+        return
     sprig_quantize(source, tmp_path / "ours.gguf", recipe, used)
     assert_same(tmp_path / "ours.gguf", tmp_path / "theirs.gguf")
 
