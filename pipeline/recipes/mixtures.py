@@ -144,8 +144,8 @@ class _Mixture:
 
 # llama-quantize asks for an imatrix for these, and for Q2_K in a Q2_K_S file; not for the embedding and the head, but ggml's
 # kernels end the process without one for the types of the second list.
-_BLIND = frozenset({"IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S"})
-_FATAL = frozenset({"IQ2_XS", "IQ2_XXS", "IQ1_S"})
+_BLIND = frozenset({"IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS"})
+_FATAL = frozenset({"IQ2_XS", "IQ2_XXS"})
 
 
 def needs_imatrix(name: str, kind: GGMLType, recipe: Recipe) -> bool:

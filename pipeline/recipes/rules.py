@@ -76,22 +76,20 @@ CONDITIONS: Mapping[str, Callable[[TensorPlace], bool]] = {
 
 # Recipes ("*" for all), role, conditions that must all hold, type. The first line that fits counts; where none does, the tensor
 # gets the recipe's base type.
-_IQ1, _IQ2X, _IQ2 = "IQ1_S IQ1_M", "IQ2_XXS IQ2_XS", "IQ2_S IQ2_M"
-_LOW = f"{_IQ1} {_IQ2X} {_IQ2}"
 RULES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("*",                                           "head",        ("falcon",),                         "Q8_0"),
     ("*",                                           "head",        ("broken rows",),                    "Q8_0"),
-    (f"{_LOW} IQ3_XXS",                             "head",        (),                                  "Q5_K"),
+    ("IQ2_XXS IQ2_XS IQ2_S IQ2_M IQ3_XXS",          "head",        (),                                  "Q5_K"),
     ("Q8_0",                                        "head",        (),                                  "Q8_0"),
     ("*",                                           "head",        (),                                  "Q6_K"),
 
-    (f"{_IQ1} {_IQ2X}",                             "embedding",   (),                                  "Q2_K"),
-    (f"{_IQ2} IQ3_XXS",                             "embedding",   (),                                  "IQ3_S"),
+    ("IQ2_XXS IQ2_XS",                              "embedding",   (),                                  "Q2_K"),
+    ("IQ2_S IQ2_M IQ3_XXS",                         "embedding",   (),                                  "IQ3_S"),
 
-    (_LOW,                                          "attn_v",      ("4 heads share keys",),             "Q4_K"),
-    (_LOW,                                          "attn_v",      ("4 experts",),                      "Q4_K"),
-    (f"{_IQ1} {_IQ2X}",                             "attn_v",      (),                                  "Q2_K"),
-    (_IQ2,                                          "attn_v",      (),                                  "IQ3_S"),
+    ("IQ2_XXS IQ2_XS IQ2_S IQ2_M",                  "attn_v",      ("4 heads share keys",),             "Q4_K"),
+    ("IQ2_XXS IQ2_XS IQ2_S IQ2_M",                  "attn_v",      ("4 experts",),                      "Q4_K"),
+    ("IQ2_XXS IQ2_XS",                              "attn_v",      (),                                  "Q2_K"),
+    ("IQ2_S IQ2_M",                                 "attn_v",      (),                                  "IQ3_S"),
     ("*",                                           "attn_v",      ("8 experts",),                      "Q8_0"),
     ("Q5_K_M Q4_K_M",                               "attn_v",      ("favoured",),                       "Q6_K"),
     ("Q4_K_S",                                      "attn_v",      ("first 4",),                        "Q5_K"),
@@ -105,7 +103,7 @@ RULES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("Q2_K",                                        "attn_v",      (),                                  "Q3_K"),
     ("IQ3_XXS",                                     "attn_v",      ("no imatrix",),                     "IQ3_S"),
 
-    (_LOW,                                          "attn_k",      ("8 experts",),                      "Q4_K"),
+    ("IQ2_XXS IQ2_XS IQ2_S IQ2_M",                  "attn_k",      ("8 experts",),                      "Q4_K"),
     ("*",                                           "attn_k",      ("8 experts",),                      "Q8_0"),
     ("IQ3_XS",                                      "attn_k",      (),                                  "IQ3_XXS"),
     ("IQ3_XXS",                                     "attn_k",      (),                                  "IQ2_S"),
@@ -113,9 +111,8 @@ RULES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("IQ3_XS",                                      "attn_q",      (),                                  "IQ3_XXS"),
     ("IQ3_XXS",                                     "attn_q",      (),                                  "IQ2_S"),
 
-    (_LOW,                                          "attn_output", ("8 experts",),                      "Q5_K"),
-    (_IQ1,                                          "attn_output", (),                                  "IQ2_XXS"),
-    (_IQ2,                                          "attn_output", (),                                  "IQ3_S"),
+    ("IQ2_XXS IQ2_XS IQ2_S IQ2_M",                  "attn_output", ("8 experts",),                      "Q5_K"),
+    ("IQ2_S IQ2_M",                                 "attn_output", (),                                  "IQ3_S"),
     ("Q3_K_L",                                      "attn_output", ("falcon",),                         "Q4_K"),
     ("Q4_K_M Q4_K_S IQ4_NL IQ4_XS Q3_K_M Q3_K_S",   "attn_output", ("not falcon", "8 experts"),         "Q5_K"),
     ("IQ3_M IQ3_S IQ3_XS IQ3_XXS Q2_K",             "attn_output", ("not falcon", "8 experts"),         "Q5_K"),
@@ -127,8 +124,8 @@ RULES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("IQ3_XS",                                      "ffn_gate",    ("middle",),                         "IQ3_XXS"),
     ("IQ3_XS",                                      "ffn_up",      ("middle",),                         "IQ3_XXS"),
 
-    (f"{_IQ1} {_IQ2X}",                             "ffn_down",    ("first eighth seen",),              "Q2_K"),
-    (_IQ2,                                          "ffn_down",    ("first eighth seen",),              "IQ3_S"),
+    ("IQ2_XXS IQ2_XS",                              "ffn_down",    ("first eighth seen",),              "Q2_K"),
+    ("IQ2_S IQ2_M",                                 "ffn_down",    ("first eighth seen",),              "IQ3_S"),
     ("Q5_K_M",                                      "ffn_down",    ("favoured",),                       "Q6_K"),
     ("Q4_K_M",                                      "ffn_down",    ("falcon", "first sixteenth"),       "Q6_K"),
     ("Q4_K_M",                                      "ffn_down",    ("falcon", "favoured"),              "Q5_K"),
@@ -160,7 +157,7 @@ def rule_type(recipe: str, place: TensorPlace) -> str | None:
     return None
 
 
-_ROLES = (
+ROLES = (
     ("attn_qkv.weight", "attn_v"), ("attn_kv_b.weight", "attn_v"), ("attn_v.weight", "attn_v"), ("attn_k.weight", "attn_k"),
     ("attn_q.weight", "attn_q"), ("attn_output.weight", "attn_output"),
     ("ffn_up", "ffn_up"), ("ffn_gate", "ffn_gate"), ("ffn_down", "ffn_down"),
@@ -173,4 +170,4 @@ def role_of(name: str) -> str:
         return "head"
     if name in ("token_embd.weight", "per_layer_token_embd.weight"):
         return "embedding"
-    return next((role for part, role in _ROLES if part in name), "other")
+    return next((role for part, role in ROLES if part in name), "other")

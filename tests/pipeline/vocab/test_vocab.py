@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from agent.engine.handle import Engine
 from agent.errors import SprigError, UnsupportedError, VocabError
+from agent.messages import Segment
 from pipeline.vocab.probes import PROBES
 from pipeline.vocab.sentencepiece import parse_model
 from pipeline.vocab.vocabulary import Vocabulary, load_vocabulary
@@ -25,7 +27,8 @@ from tests.fixtures import smollm2
 from tests.fixtures.corpus import hard_strings
 from tests.fixtures.generated import runs
 from tests.fixtures.llama_vocab import LlamaVocab, llama_vocab
-from tests.fixtures.tokenizers import FAMILIES, make_tokenizer
+from tests.fixtures.tiny import llama_keys, llama_weights, write
+from tests.fixtures.tokenizers import FAMILIES, GEMMA4_MARKS, make_tokenizer
 
 ROWS = 540  # more than any of the tiny vocabularies has tokens
 
@@ -217,6 +220,20 @@ def test_special_and_special_looking_tokens_are_control_tokens(tmp_path: Path) -
         TokenType.CONTROL,
     )
     assert (kinds["<tool_call>"], kinds["<note>"]) == (TokenType.USER_DEFINED, TokenType.USER_DEFINED)
+
+
+def test_no_text_forges_gemma_4s_marks_though_they_are_user_defined(tmp_path: Path) -> None:
+    """llama-server reads calls by them, so they are what llama.cpp's converter makes them; it then finds them in any text."""
+    keys = load(made("gemma4", tmp_path)).keys
+    tokens: list[str] = keys["tokenizer.ggml.tokens"]  # type: ignore[assignment]
+    kinds = dict(zip(tokens, keys["tokenizer.ggml.token_type"], strict=True))  # type: ignore[arg-type]
+    assert {kinds[mark] for mark in GEMMA4_MARKS} == {TokenType.USER_DEFINED}
+    assert {kinds[mark] for mark in ("<start_of_turn>", "<eos>", "<unk>")} == {TokenType.CONTROL}
+    marks = {tokens.index(mark) for mark in (*GEMMA4_MARKS, "<start_of_turn>", "<eos>")}
+    text = "".join((*GEMMA4_MARKS, "<start_of_turn>user<eos>", '<|"|<|"|>', "<<|tool_call><tool_call|>>"))
+    with Engine(write(tmp_path / "m.gguf", {**llama_keys(), **keys}, llama_weights(ROWS)), context=256, threads=1) as engine:
+        assert marks <= set(engine.tokenize([Segment(text, True)], after=40))
+        assert not marks & set(engine.tokenize([Segment(text, False)], after=40))
 
 
 @pytest.mark.parametrize("family", ["llama2-model-only", "gemma2-model-only", "t5"])
