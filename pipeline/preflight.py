@@ -25,7 +25,7 @@ from pipeline.architectures.shared.base import Tensor
 from pipeline.card import provenance_keys
 from pipeline.format.gguf_file import Layout, TensorSpec, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
-from pipeline.model import Model, from_checkpoint, from_gguf
+from pipeline.model import Changes, Model, from_checkpoint, from_gguf
 from pipeline.recipes.mixtures import Overrides, TypeChoice, Weight, block_order, choose_types, fallback_note, needs_imatrix
 from pipeline.recipes.names import Recipe, find_recipe, taken_note
 from pipeline.sources.cache import cache_root
@@ -139,6 +139,8 @@ class PlanOptions(TypedDict, total=False):
         tensor_types: (regular expression, type) pairs; the first that matches a tensor's name wins.
         pure: the recipe's base type for every tensor that can have it.
         output_type, embedding_type: types of head and embedding.
+        context_length: tokens that the file says it was trained for; by default what the source says.
+        chat_template: a file whose chat template takes the place of the source's.
         stream: read the weights over HTTP, keep none.
         threads: how many will work; by default the cores of this machine.
     """
@@ -151,20 +153,23 @@ class PlanOptions(TypedDict, total=False):
     pure: bool
     output_type: str | None
     embedding_type: str | None
+    context_length: int | None
+    chat_template: Path | None
     stream: bool
     threads: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """The options after reading: the recipe and a note on its name, its overrides, the importance matrix, and how to work."""
+    """The options after reading: recipe and overrides, importance matrix, how to work, and a note on the recipe's name."""
 
     recipe: Recipe
     overrides: Overrides
     imatrix: ImportanceMatrix | None
     stream: bool
     threads: int
-    note: str | None = None
+    changes: Changes
+    note: str | None
 
 
 def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
@@ -175,7 +180,9 @@ def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
     overrides = Overrides(types, options.get("pure", False), options.get("output_type"), options.get("embedding_type"))
     chosen, file = find_recipe(recipe), options.get("imatrix")
     imatrix = read_imatrix(file) if file else None
-    return Wishes(chosen, overrides, imatrix, options.get("stream", False), options.get("threads") or cores(), taken_note(recipe))
+    changes = Changes(options.get("context_length"), options.get("chat_template"))
+    threads = options.get("threads") or cores()
+    return Wishes(chosen, overrides, imatrix, options.get("stream", False), threads, changes, taken_note(recipe))
 
 
 def find_source(model: str, options: PlanOptions) -> Source:
@@ -195,7 +202,8 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
     if wishes.stream and source.kind != "hub":
         raise SourceError(f"--stream reads from the Hub, {source.name} is on this disk; leave it out")
     recipe, imatrix = wishes.recipe, wishes.imatrix
-    model = from_gguf(source, recipe) if source.kind == "gguf" else from_checkpoint(source, recipe)
+    read = from_gguf if source.kind == "gguf" else from_checkpoint
+    model = read(source, recipe, wishes.changes)
     ordered = sorted(model.tensors, key=lambda t: block_order(t.name))
     weights = [Weight(t.name, t.shape, model.stored[t.name]) for t in ordered]
     choices = choose_types(weights, recipe, model.facts, wishes.overrides, has_imatrix=imatrix is not None)

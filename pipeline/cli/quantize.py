@@ -74,6 +74,12 @@ def quantize(
     pure: Annotated[bool, typer.Option("--pure", help="One type for all weights, no mixture.")] = False,
     output_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the output head.")] = None,
     embedding_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the token embedding.")] = None,
+    context_length: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Tokens that the file says it was trained for, instead of the model's.")
+    ] = None,
+    chat_template: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Chat template (Jinja) instead of the model's.")
+    ] = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Read weights straight from the Hub; only the output is stored.")
     ] = False,
@@ -89,8 +95,8 @@ def quantize(
     """Make a small GGUF of a Hugging Face model, in one pass: download, check, convert, quantize."""
     options: dict[str, Any] = {
         "revision": revision, "token": token, "offline": offline, "imatrix": imatrix, "tensor_types": _pairs(tensor_type or []),
-        "pure": pure, "output_type": output_type, "embedding_type": embedding_type, "stream": stream, "threads": threads,
-        "llama_cpp": llama_cpp,
+        "pure": pure, "output_type": output_type, "embedding_type": embedding_type, "context_length": context_length,
+        "chat_template": chat_template, "stream": stream, "threads": threads, "llama_cpp": llama_cpp,
     }  # fmt: skip
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()

@@ -58,7 +58,7 @@ def draft_raw_bpe(
     check_bytes({token.text for token in tokens.values()}, source.origin)
     mark = next((t.content for t in added.values() if t.special), "")
     # Where a space is put first only in some places, a model that chats needs it right behind a special token.
-    vital = [mark + text for text in PROBES] if mark and chat_templates(files) else list(PROBES)
+    vital = [mark + text for text in PROBES] if mark and chat_templates(files)[0] else list(PROBES)
     wanted = _encode_all(source, dict.fromkeys((*vital, *PROBES)))
     chosen, missed = _choose(_writings(source, files, config, tokens, added, merges), wanted, vital)
     lost = [text for text in vital if text in missed]

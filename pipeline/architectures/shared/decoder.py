@@ -100,6 +100,12 @@ class Decoder(Architecture):
         return None if self.hp.get("sliding_window") is None else self.integer("sliding_window")
 
     @property
+    def exact_context(self) -> int | None:
+        # Within the window all layers see everything, which is what llama.cpp computes.
+        window = None if self.keeps_window else self.window
+        return window if window and window < self.integer("max_position_embeddings") else None
+
+    @property
     def rope_head_dim(self) -> int:
         """Dimensions of the heads that ``rope_keys`` describes."""
         return self.head_dim
@@ -132,9 +138,8 @@ class Decoder(Architecture):
 
     def keys(self) -> dict[str, Value]:
         keys = super().keys()
-        if self.window and not self.keeps_window:
-            # Within the window all layers see everything, which is what llama.cpp computes: that far the model is exact.
-            keys[Keys.LLM.CONTEXT_LENGTH] = min(self.integer("max_position_embeddings"), self.window)
+        if self.exact_context:
+            keys[Keys.LLM.CONTEXT_LENGTH] = self.exact_context
         keys |= {
             Keys.Attention.HEAD_COUNT_KV: self.n_kv_heads,
             Keys.Attention.LAYERNORM_RMS_EPS: self.number("rms_norm_eps", "norm_eps"),

@@ -22,6 +22,7 @@ from agent.errors import SprigError, UnsupportedError, VocabError
 from agent.messages import Segment
 from pipeline.vocab.probes import PROBES
 from pipeline.vocab.sentencepiece import parse_model
+from pipeline.vocab.special import template_keys
 from pipeline.vocab.vocabulary import Vocabulary, load_vocabulary
 from tests.fixtures import smollm2
 from tests.fixtures.corpus import hard_strings
@@ -302,11 +303,16 @@ def test_templates_by_name_and_where_they_come_from(tmp_path: Path) -> None:
     files |= {"chat_template.jinja": b"new", "additional_chat_templates/rag.jinja": b"rag"}
     vocabulary = load(files)
     assert vocabulary.templates == {"default": "new", "tool use": "tools", "rag": "rag"}
-    assert vocabulary.keys["tokenizer.chat_template"] == "new"
-    assert vocabulary.keys["tokenizer.chat_template.tool_use"] == "tools"
-    assert vocabulary.keys["tokenizer.chat_templates"] == ["rag", "tool_use"]
+    assert template_keys(vocabulary.templates) == {
+        "tokenizer.chat_template": "new", "tokenizer.chat_template.tool_use": "tools", "tokenizer.chat_template.rag": "rag",
+        "tokenizer.chat_templates": ["rag", "tool_use"],
+    }  # fmt: skip
     del files["chat_template.jinja"]
-    assert load(files).keys["tokenizer.chat_template"] == "old"
+    assert load(files).templates["default"] == "old"
+    files |= {"chat_template.jinja": b"\xff", "additional_chat_templates/rag.jinja": b"x" * 2_000_000}
+    vocabulary = load(files)
+    assert vocabulary.templates == {"default": "old", "tool use": "tools"}
+    assert len([note for note in vocabulary.notes if "chat template is left out" in note]) == 2
 
 
 def test_generation_defaults_only_when_the_model_is_sampled(tmp_path: Path) -> None:
@@ -370,8 +376,6 @@ def broken(files: dict[str, bytes]) -> Iterator[tuple[str, dict[str, bytes]]]:
             edit(files, "tokenizer.json", normalizer={"type": "Replace", "pattern": {"Regex": pattern}, "content": "x"}),
         )
     yield "config is a list", {**files, "tokenizer_config.json": b"[]"}
-    yield "template is not UTF-8", {**files, "chat_template.jinja": b"\xff"}
-    yield "template of 20 MB", {**files, "chat_template.jinja": b"x" * 20_000_000}
     yield "added_tokens_decoder", edit(files, "tokenizer_config.json", added_tokens_decoder={"x": {"content": "y"}})
     yield "disagreeing files", edit(files, "tokenizer_config.json", added_tokens_decoder={"535": {"content": "<new>"}})
 
