@@ -55,6 +55,11 @@ _DeviceOption = Annotated[
     typer.Option("-d", "--device", metavar="NAME", help="Choose the recipe for it, as for pi5; see sprig fit --devices."),
 ]
 
+_ContextLength = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Tokens that the file says it was trained for, instead of the model's.")
+]
+_ChatTemplate = Annotated[Path | None, typer.Option(metavar="FILE", help="Chat template (Jinja) instead of the model's.")]
+
 
 @quantize_app.command()
 def quantize(
@@ -74,12 +79,8 @@ def quantize(
     pure: Annotated[bool, typer.Option("--pure", help="One type for all weights, no mixture.")] = False,
     output_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the output head.")] = None,
     embedding_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the token embedding.")] = None,
-    context_length: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Tokens that the file says it was trained for, instead of the model's.")
-    ] = None,
-    chat_template: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Chat template (Jinja) instead of the model's.")
-    ] = None,
+    context_length: _ContextLength = None,
+    chat_template: _ChatTemplate = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Read weights straight from the Hub; only the output is stored.")
     ] = False,

@@ -151,6 +151,16 @@ def test_an_unknown_recipe_is_wrong_usage_and_lists_the_known(checkpoint: Path, 
         assert word in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("args", "meant"),
+    [("chta", "chat"), ("quantize x --dryrun", "--dry-run"), ("quantize x -q Q4_KM", "Q4_K_M"), ("models remov", "remove")],
+)
+def test_what_is_mistyped_gets_the_nearest(args: str, meant: str, home: Path) -> None:
+    done = sprig(*args.split(), home=home)
+    assert done.returncode == 2
+    assert meant in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("args", ["", "--nonsense", "x --tensor-type Q4_0", "x --tensor-type =Q4_0", "x --threads 0"])
 def test_wrong_usage_is_status_two(args: str, home: Path) -> None:
     done = sprig("quantize", *args.split(), home=home)

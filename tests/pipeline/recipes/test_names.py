@@ -39,7 +39,8 @@ def test_what_people_say_is_taken_with_a_word(name: str, recipe: str) -> None:
     ("name", "hint"),
     [
         ("Q4_KM", "did you mean Q4_K_M?"), ("q4_k_l", "did you mean"), ("IQ4", "did you mean IQ4_"),
-        ("Q40", "did you mean Q4_0?"), ("", "choose one of F32, "), ("awq", "choose one of"), ("7bit", "choose one of"), ("4", "choose one of"),
+        ("Q40", "did you mean Q4_0?"),
+        ("", "choose one of F32, "), ("awq", "choose one of"), ("7bit", "choose one of"), ("4", "choose one of"),
     ],
 )  # fmt: skip
 def test_a_wrong_name_gets_the_nearest(name: str, hint: str) -> None:
