@@ -83,6 +83,7 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("tekken", (_TEKKEN,), ignore_merges=True, fragile=True, really=(_cased(_NOT_LOWER, _NOT_UPPER, "", r"\p{N}"),)),
     Candidate("minicpm5", (r"\p{N}{1,3}", _LLAMA3.replace("{1,3}", "+")), ignore_merges=True, clean_up=True, fragile=True),
     Candidate("deepseek-v3", (r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+", _DEEPSEEK3), fragile=True),
+    Candidate("deepseek-coder", (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", DIGITS), fragile=True),
     Candidate("falcon", (FALCON,), clean_up=True, fragile=True),
     Candidate("ufakzeka", (QWEN2.removeprefix(f"{_CONTRACTION}|"),), fragile=True),
     Candidate("seed-coder", (_SEED_CODER,), fragile=True),

@@ -145,8 +145,8 @@ def _explain(source: TokenizerSource, pieces: dict[str, list[str]]) -> str:
     nearest = min(CANDIDATES, key=lambda c: len(list(_differences(c, pieces))))
     text = min(_differences(nearest, pieces), key=lambda t: (not t.isascii(), len(t)))
     return (
-        f"{source.origin}: llama.cpp has no pre-tokenizer that splits like this one; {text!r} becomes {_show(pieces[text])} "
-        f"here and {_show(splitter(nearest.steps)(text))} in the nearest, {nearest.pre!r}"
+        f"{source.origin}: none of llama.cpp's pre-tokenizers that Sprig knows splits like this one; {text!r} becomes "
+        f"{_show(pieces[text])} here and {_show(splitter(nearest.steps)(text))} in the nearest, {nearest.pre!r}"
     )
 
 

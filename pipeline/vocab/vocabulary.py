@@ -94,7 +94,7 @@ def _draft(files: Mapping[str, bytes], n_rows: int, config: Mapping[str, Any]) -
         return draft_unigram(source)
     if kind == "WordPiece":
         return draft_wordpiece(source)
-    raise UnsupportedError(f"{source.origin} holds a {str(kind)[:40]!r} model; llama.cpp knows BPE, Unigram and WordPiece")
+    raise UnsupportedError(f"{source.origin} holds a {str(kind)[:40]!r} model; BPE, Unigram and WordPiece are supported")
 
 
 def _probes(draft: VocabularyDraft) -> list[str]:

@@ -292,7 +292,7 @@ class Architecture:
                     unknown.append(name)
         if unknown:
             raise UnsupportedError(
-                f"the checkpoint has tensors that llama.cpp's {self.gguf} does not have "
+                f"the checkpoint has tensors that Sprig does not know in a {self.gguf} "
                 f"({len(unknown)}, first {short(unknown[0])}); it is another model than its "
                 "config.json says, or carries an adapter or quantized weights"
             )

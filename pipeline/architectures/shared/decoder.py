@@ -123,15 +123,15 @@ class Decoder(Architecture):
             raise UnsupportedError(f"llama.cpp's {self.gguf} needs head_dim = hidden_size / heads; here it is {self.head_dim}")
         for flag in ("attention_bias", "mlp_bias"):
             if self.flag(flag) and flag not in self.bias_flags:
-                raise UnsupportedError(f"config.json sets {flag}; llama.cpp's {self.gguf} has no such biases")
+                raise UnsupportedError(f"config.json sets {flag}; a {self.gguf} with such biases is not supported")
         self._check_rope()
 
     def _check_rope(self) -> None:
         rope = read_rope(self.hp, self.rope_head_dim)
         if rope.kind not in self.rope_kinds:
-            raise UnsupportedError(f"llama.cpp's {self.gguf} does not compute RoPE of type {rope.kind}")
+            raise UnsupportedError(f"RoPE of type {rope.kind} is not supported for {self.gguf}")
         if rope.rotated != self.rope_head_dim and not self.partial_rope:
-            raise UnsupportedError(f"llama.cpp's {self.gguf} rotates whole heads; partial_rotary_factor is not supported")
+            raise UnsupportedError(f"partial_rotary_factor is not supported for {self.gguf}")
         if rope.kind == "yarn" and rope.beta != (32.0, 1.0) and self.gguf != "mistral3":
             beta = " and ".join(f"{b:g}" for b in rope.beta)
             raise UnsupportedError(f"llama.cpp's {self.gguf} computes YaRN with beta 32 and 1 only, not {beta}")
