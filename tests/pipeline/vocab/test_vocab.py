@@ -37,6 +37,7 @@ ROWS = 540  # more than any of the tiny vocabularies has tokens
 DIFFER = {
     "qwen2": (180, "the original composes Unicode (NFC); most of these strings hold loose combining marks"),
     "qwen35": (180, "the same"),
+    "deepseek-coder": (10, "a rare space (U+2028) belongs to the word behind it"),
     "phi4-mini": (15, "upper case beyond ASCII, as in ΑβΓδ, does not start a new piece"),
     "tekken": (130, "the same, and a combining mark ends a piece"),
     "mistral-v0.3": (2000, "a text that does not start with a special token lacks its first space"),
