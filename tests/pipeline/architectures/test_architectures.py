@@ -259,7 +259,7 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
     "wide heads in phi3": ("phi3", {"head_dim": 96}, "head_dim"),
     "full layers of two sizes": ("gemma4", {"per_layer_config": {"1": {"head_dim": 32}}}, "head_dim"),
     "layers of many widths": (
-        "gemma4", {"per_layer_config": {"1": {"intermediate_size": 32}, "3": {}, "5": {}}}, "only head_dim and num_key_value_heads are supported",
+        "gemma4", {"per_layer_config": {"1": {"intermediate_size": 32}, "3": {}, "5": {}}}, "of per_layer_config only",
     ),
     "layers of another kind": ("gemma3", {"layer_types": ["chunked_attention"] * 7}, "chunked_attention"),
 }  # fmt: skip
