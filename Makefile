@@ -1,6 +1,6 @@
 # `make` tells what there is. Everything happens in .venv, which is built when it is needed and kept while pyproject.toml stays the same.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo chat quantize ask screenshots test fast coverage test-pythons test-arm lint bench clean
+.PHONY: help setup check-vocab demo chat quantize ask screenshots test fast coverage test-pythons test-arm lint bench clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -55,6 +55,9 @@ test-arm: $(VENV)/.$(KIND) ## the agent on emulated ARM processors, with the lla
 	@$(LOCK) bash .ci/arm $(VENV) $${PARTS:-}
 	@$(BIN)/$(PYTEST) --durations=15 -m arm tests/arm
 
+check-vocab: $(VENV)/.dev ## [LLAMA_CPP=folder of its source]: the real vocabularies in llama.cpp's source, converted and compared
+	@$(BIN)/python -m tests.pipeline.vocab.check_vocab
+
 lint: $(VENV)/.dev ## ruff (rules and format) and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { echo 'some files are not formatted: $(BIN)/ruff format .' >&2; exit 1; }
@@ -89,7 +92,7 @@ clean: ## remove what the demo made; .venv stays
 unexport PYTHONDONTWRITEBYTECODE
 
 # Make exports these to the recipes, where the shell quotes them: a path may hold any character.
-export MODEL QUANT OUT Q PARTS
+export MODEL QUANT OUT Q PARTS LLAMA_CPP
 
 # One setup at a time in one checkout, where the system has flock.
 LOCK := $(shell command -v flock >/dev/null && echo "flock .setup.lock")

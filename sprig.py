@@ -45,6 +45,10 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         found = COMMANDS.get(cmd_name)
         if found is None:
+            from difflib import get_close_matches  # only a mistake needs it
+
+            if (meant := get_close_matches(cmd_name.lower(), COMMANDS, 1)) and not ctx.resilient_parsing:
+                ctx.fail(f"There is no command {cmd_name!r}; did you mean {meant[0]}?")
             return None
         command = typer.main.get_command(getattr(import_module(found.module), found.app))
         command.name = cmd_name

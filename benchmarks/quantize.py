@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from agent.gguf.reader import read_header
 from pipeline.format import ggml
-from pipeline.recipes.mixtures import RECIPES
+from pipeline.recipes.names import RECIPES
 from tests.fixtures.random_llama import TINYLLAMA, write_checkpoint
 
 THREADS = len(os.sched_getaffinity(0))

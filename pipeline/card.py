@@ -15,7 +15,7 @@ from agent.models.store import CARD_MARK
 from agent.text import display
 from pipeline.format.gguf_file import Value
 from pipeline.format.imatrix import ImportanceMatrix
-from pipeline.recipes.mixtures import Recipe
+from pipeline.recipes.names import Recipe
 from pipeline.sources.source import Source
 
 _HUB = "https://huggingface.co/"

@@ -16,6 +16,7 @@ from agent.fit.fit import ModelForm, device_budget, fit
 from agent.fit.profile import find_profile
 from agent.models.file import model_facts, read_model
 from agent.models.find import find_model, needs_pipeline
+from pipeline.recipes.names import find_recipe
 from pipeline.sources.extra import missing_extra, need_pipeline_extra
 
 if TYPE_CHECKING:
@@ -60,14 +61,15 @@ def recipe_for(
     Args:
         model: a Hub id, a checkpoint folder, or a GGUF that can be quantized.
         device: the name of a profile.
-        wanted: a recipe; None chooses one.
+        wanted: a recipe, as a person says it; it is given back so. None chooses one.
         base: the model of an adapter, in the place of the one that it names.
 
     Raises:
-        SprigError: there is no such device, or what is wanted, or everything, is too large for it.
+        SprigError: there is no such device or recipe, or what is wanted, or everything, is too large for it.
     """
     profile = find_profile(device)
-    recipes = _BY_QUALITY if wanted is None or wanted in _BY_QUALITY else (wanted, *_BY_QUALITY)
+    named = None if wanted is None else find_recipe(wanted).name
+    recipes = _BY_QUALITY if named is None or named in _BY_QUALITY else (named, *_BY_QUALITY)
     budget = device_budget(profile, None)
     forms = _of_source(model, recipes, base=base, revision=revision, token=token, offline=offline)
     found = fit(forms, profile, budget)
@@ -77,15 +79,15 @@ def recipe_for(
     if wanted is None:
         speed = f"about {found.chosen.speed.writes:.3g} tokens a second"
         return found.chosen.recipe, f"{found.chosen.recipe} for a {title} ({speed}): {found.why}"
-    one = next(e for e in found.estimates if e.recipe == wanted)
+    one = next(e for e in found.estimates if e.recipe == named)
     if one.plan is None:
         raise SprigError(
-            f"{wanted} needs {human_size(one.least)} with the shortest context on a {title}, and {budget.words}; "
+            f"{named} needs {human_size(one.least)} with the shortest context on a {title}, and {budget.words}; "
             f"{found.chosen.recipe} fits"
         )
-    said = f"{wanted} on a {title}: about {one.speed.writes:.3g} tokens a second"
-    better = f"; {found.chosen.recipe} would be better" if found.chosen.recipe != wanted else ""
-    return wanted, f"{said}; {one.hazard}{better}" if one.hazard else said
+    why = f"{named} on a {title}: about {one.speed.writes:.3g} tokens a second"
+    better = f"; {found.chosen.recipe} would be better" if found.chosen.recipe != named else ""
+    return wanted, f"{why}; {one.hazard}{better}" if one.hazard else why
 
 
 def _of_file(path: Path) -> list[ModelForm]:
@@ -110,7 +112,7 @@ def _of_source(
     from pipeline.card import provenance_keys
     from pipeline.format.gguf_file import TensorSpec, lay_out
     from pipeline.model import from_checkpoint, from_gguf
-    from pipeline.recipes.mixtures import Weight, find_recipe
+    from pipeline.recipes.mixtures import Weight
     from pipeline.sources.base_model import open_model
 
     source = open_model(model, base=base, revision=revision, token=token, offline=offline)
@@ -133,7 +135,7 @@ def recipe_forms(
         header: bytes before the first tensor.
     """
     from pipeline.format.gguf_file import TensorSpec, padded
-    from pipeline.recipes.mixtures import choose_types, find_recipe
+    from pipeline.recipes.mixtures import choose_types
 
     found: list[ModelForm] = []
     for name in recipes:

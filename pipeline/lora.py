@@ -28,7 +28,7 @@ from pipeline.card import origin_keys, provenance_keys, quantization_keys
 from pipeline.format import ggml
 from pipeline.format.ggml import Floats
 from pipeline.format.gguf_file import TensorSpec, Value, lay_out
-from pipeline.recipes.mixtures import Recipe, find_recipe
+from pipeline.recipes.names import Recipe, find_recipe
 from pipeline.sources.adapter import CONFIG, Change, find_changes, read_lora_config
 from pipeline.sources.base_model import open_model
 from pipeline.sources.checkpoint import Checkpoint, TensorInfo

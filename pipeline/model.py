@@ -9,24 +9,25 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gguf import Keys
 
-from agent.errors import GGUFError, UnsupportedError, VocabError
+from agent.errors import GGUFError, UnsupportedError
 from agent.gguf.check import check
 from agent.gguf.types import F32, TYPES_BY_NAME, GGMLType
-from agent.templates.probe import check_template
 from pipeline.architectures.find import find_architecture
-from pipeline.architectures.shared.base import Slice, Tensor
+from pipeline.architectures.shared.base import Architecture, Slice, Tensor
 from pipeline.card import general_keys, quantization_keys
 from pipeline.format.gguf_file import Raw, Value
-from pipeline.recipes.mixtures import Recipe
+from pipeline.recipes.names import Recipe
 from pipeline.recipes.rules import ModelFacts
 from pipeline.sources.checkpoint import SOURCE_TYPES, Checkpoint, TensorInfo
 from pipeline.sources.source import Source, cached_bytes, headers, open_checkpoint, read_config
-from pipeline.vocab.vocabulary import Vocabulary, load_vocabulary
+from pipeline.vocab.template import choose_template
+from pipeline.vocab.vocabulary import load_vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,20 @@ class Model:
     tied_head: TiedHead | None = None
 
 
-def from_checkpoint(source: Source, recipe: Recipe) -> Model:
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a person wants otherwise than the source has it.
+
+    Attributes:
+        context_length: tokens that the file says it was trained for.
+        chat_template: a file with another chat template.
+    """
+
+    context_length: int | None = None
+    chat_template: Path | None = None
+
+
+def from_checkpoint(source: Source, recipe: Recipe, changes: Changes = Changes()) -> Model:
     """Read a Hugging Face checkpoint on the Hub or in a folder. Raises SprigError if it cannot be converted."""
     config = read_config(source)
     found = find_architecture(config)
@@ -75,7 +89,10 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
     keys = arch.gguf_keys(source.files)
     tensors = arch.tensors()
     stored = {t.name: _stored(t, infos) for t in tensors}
-    notes: list[str] = []
+    notes = arch.notes()
+    if changes.context_length:
+        keys[Keys.LLM.CONTEXT_LENGTH.format(arch=arch.gguf)] = changes.context_length
+    notes += _context_note(arch, changes.context_length)
     tied_head = None
     head = next((t for t in tensors if t.name == "output.weight"), None)
     embedding = next((t for t in tensors if t.name == "token_embd.weight"), None)
@@ -87,7 +104,7 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
         else:
             notes.append(f"config.json ties the head to the embedding, but {pair.head} differs from it; both are written")
     vocabulary = load_vocabulary(source.files, arch.vocab_rows, config)
-    template = _template(vocabulary)
+    template = choose_template(vocabulary.templates, vocabulary.keys, changes.chat_template)
     n_weights = sum(prod(t.shape) for t in tensors)
     general = general_keys(source, arch.gguf, n_weights, recipe)
     facts = _facts(arch.gguf, keys)
@@ -96,12 +113,24 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
         general[Keys.General.NAME] = f"{name} ({vocabulary.name_needs})"
     elif not vocabulary.name_needs:  # and would give it to every other that is called so, or refuse its tokens
         general[Keys.General.NAME] = re.sub(r"(phi)-?(?=3)", r"\1 ", name, flags=re.IGNORECASE)
-    all_keys: dict[str, Value] = {**general, **keys, **vocabulary.keys}
+    all_keys: dict[str, Value] = {**general, **keys, **vocabulary.keys, **template.keys}
     probes = {p: vocabulary.encode(p) for p in vocabulary.probes}
     return Model(
-        arch.gguf, all_keys, tensors, infos, stored, facts, template, probes,
-        (*notes, *vocabulary.notes), tied_head,
+        arch.gguf, all_keys, tensors, infos, stored, facts, template.words, probes,
+        (*notes, *vocabulary.notes, *template.notes), tied_head,
     )  # fmt: skip
+
+
+def _context_note(arch: Architecture, wanted: int | None) -> list[str]:
+    """A line where llama.cpp computes what the original does only up to the window of its attention."""
+    window = arch.exact_context
+    if window is None or (wanted is not None and wanted <= window):
+        return []
+    said = f"llama.cpp's {arch.gguf} has no sliding window, and computes what the original does only up to it"
+    if wanted is not None:
+        return [f"context_length is {wanted:,} as asked for, the window {window:,} tokens: {said}"]
+    trained = arch.integer("max_position_embeddings")
+    return [f"context_length is {window:,}, the window, not {trained:,}: {said}; --context-length gives another"]
 
 
 def _stored(tensor: Tensor, infos: Mapping[str, TensorInfo]) -> GGMLType:
@@ -125,22 +154,6 @@ def _facts(architecture: str, keys: Mapping[str, Any]) -> ModelFacts:
     heads = first(Keys.Attention.HEAD_COUNT, 1)
     kv_heads = first(Keys.Attention.HEAD_COUNT_KV, heads)
     return ModelFacts(architecture, first(Keys.LLM.BLOCK_COUNT), heads, kv_heads, first(Keys.LLM.EXPERT_COUNT))
-
-
-def _template(vocabulary: Vocabulary) -> str:
-    """One phrase about the chat template. Raises VocabError if the template does not render."""
-    template = vocabulary.templates.get("default")
-    if template is None:
-        return "none"
-    keys: Mapping[str, Any] = vocabulary.keys
-    bos, eos = (keys[Keys.Tokenizer.LIST][keys[k]] if k in keys else "" for k in (Keys.Tokenizer.BOS_ID, Keys.Tokenizer.EOS_ID))
-    report = check_template(template, bos=bos, eos=eos)
-    if not report.renders:
-        raise VocabError(
-            f"the chat template does not render: {report.error}; correct it in the checkpoint or take another revision"
-        )
-    can = [word for word, yes in (("system", report.supports_system), ("tools", report.supports_tools)) if yes]
-    return f"renders ({', '.join(can) or 'no system, no tools'})"
 
 
 def heads_equal(checkpoint: Checkpoint, pair: TiedHead, sample: int | None = None) -> bool:
@@ -167,7 +180,7 @@ _OWN_KEYS = re.compile(r"^(general\.(quantization_version|file_type|alignment)$|
 _READABLE = ("F32", "F16", "BF16", "Q8_0")
 
 
-def from_gguf(source: Source, recipe: Recipe) -> Model:
+def from_gguf(source: Source, recipe: Recipe, changes: Changes = Changes()) -> Model:
     """Read a GGUF in plain floats or Q8_0. Raises GGUFError or UnsupportedError."""
     assert source.path is not None
     header = check(source.path)
@@ -193,6 +206,12 @@ def from_gguf(source: Source, recipe: Recipe) -> Model:
     twice = recipe.quantized and TYPES_BY_NAME["Q8_0"] in stored.values()
     notes = ("the source is Q8_0 already: what its rounding lost stays lost",) if twice else ()
     template = "as in the source" if Keys.Tokenizer.CHAT_TEMPLATE in header.keys else "none"
+    if changes.context_length:
+        keys[Keys.LLM.CONTEXT_LENGTH.format(arch=architecture)] = changes.context_length
+    if changes.chat_template:
+        chosen = choose_template({}, header.keys, changes.chat_template)
+        keys = {k: v for k, v in keys.items() if not k.startswith("tokenizer.chat_template")} | chosen.keys
+        template = chosen.words
     return Model(
         architecture, keys | quantization_keys(recipe), tensors, infos, stored, _facts(architecture, header.keys),
         template, notes=notes,

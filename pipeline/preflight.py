@@ -26,8 +26,9 @@ from pipeline.architectures.shared.base import Tensor
 from pipeline.card import provenance_keys
 from pipeline.format.gguf_file import Layout, TensorSpec, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
-from pipeline.model import Model, from_checkpoint, from_gguf
-from pipeline.recipes.mixtures import Overrides, Recipe, TypeChoice, Weight, block_order, choose_types, fallback_note, find_recipe
+from pipeline.model import Changes, Model, from_checkpoint, from_gguf
+from pipeline.recipes.mixtures import Overrides, TypeChoice, Weight, block_order, choose_types, fallback_note, needs_imatrix
+from pipeline.recipes.names import Recipe, find_recipe, taken_note
 from pipeline.sources.base_model import open_model
 from pipeline.sources.source import Source, cached_bytes
 
@@ -146,6 +147,8 @@ class PlanOptions(TypedDict, total=False):
         tensor_types: (regular expression, type) pairs; the first that matches a tensor's name wins.
         pure: the recipe's base type for every tensor that can have it.
         output_type, embedding_type: types of head and embedding.
+        context_length: tokens that the file says it was trained for; by default what the source says.
+        chat_template: a file whose chat template takes the place of the source's.
         stream: read the weights over HTTP, keep none.
         threads: how many will work; by default the cores of this machine.
     """
@@ -159,19 +162,23 @@ class PlanOptions(TypedDict, total=False):
     pure: bool
     output_type: str | None
     embedding_type: str | None
+    context_length: int | None
+    chat_template: Path | None
     stream: bool
     threads: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """The options after reading: the recipe, its overrides, the importance matrix, and how to work."""
+    """The options after reading: recipe and overrides, importance matrix, how to work, and a note on the recipe's name."""
 
     recipe: Recipe
     overrides: Overrides
     imatrix: ImportanceMatrix | None
     stream: bool
     threads: int
+    changes: Changes
+    note: str | None
 
 
 def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
@@ -182,7 +189,9 @@ def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
     overrides = Overrides(types, options.get("pure", False), options.get("output_type"), options.get("embedding_type"))
     chosen, file = find_recipe(recipe), options.get("imatrix")
     imatrix = read_imatrix(file) if file else None
-    return Wishes(chosen, overrides, imatrix, options.get("stream", False), options.get("threads") or cores())
+    changes = Changes(options.get("context_length"), options.get("chat_template"))
+    threads = options.get("threads") or cores()
+    return Wishes(chosen, overrides, imatrix, options.get("stream", False), threads, changes, taken_note(recipe))
 
 
 def find_source(model: str, options: PlanOptions) -> Source:
@@ -205,12 +214,14 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
     if wishes.stream and source.kind != "hub":
         raise SourceError(f"--stream reads from the Hub, {source.name} is on this disk; leave it out")
     recipe, imatrix, origin = wishes.recipe, wishes.imatrix, origin or source
-    model = from_gguf(source, recipe) if source.kind == "gguf" else from_checkpoint(source, recipe)
+    read = from_gguf if source.kind == "gguf" else from_checkpoint
+    model = read(source, recipe, wishes.changes)
     ordered = sorted(model.tensors, key=lambda t: block_order(t.name))
     weights = [Weight(t.name, t.shape, model.stored[t.name]) for t in ordered]
     choices = choose_types(weights, recipe, model.facts, wishes.overrides, has_imatrix=imatrix is not None)
     if imatrix and all(imatrix.of(t.name, t.shape) is None for t in ordered):
         raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")
+    _refuse_blind(ordered, choices, recipe, imatrix)
     keys = {**model.keys, **provenance_keys(origin, recipe, wishes.overrides.words(), imatrix)}
     layout = lay_out(keys, [TensorSpec(t.name, t.shape, choices[t.name].type) for t in ordered])
     fallback = fallback_note(choices, weights, recipe)
@@ -230,11 +241,31 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
         download=download,
         disk=layout.size + _MARGIN + (download if shared else 0),
         memory=_memory(ordered, layout, model, wishes.threads),
-        notes=(*model.notes, *([fallback] if fallback else [])),
+        notes=(*([wishes.note] if wishes.note else []), *model.notes, *([fallback] if fallback else [])),
         stream=wishes.stream,
     )
     _refuse_shortage(plan, shared)
     return plan
+
+
+def _refuse_blind(
+    tensors: Sequence[Tensor], choices: Mapping[str, TypeChoice], recipe: Recipe, imatrix: ImportanceMatrix | None
+) -> None:
+    """Raise RecipeError for the first tensor whose type needs an importance matrix that has nothing for it."""
+    for tensor in tensors:
+        kind = choices[tensor.name].type
+        if not needs_imatrix(tensor.name, kind, recipe):
+            continue
+        if imatrix is None:
+            raise RecipeError(
+                f"{kind.name} (for {tensor.name}) needs an importance matrix: run llama.cpp's llama-imatrix on the model in F16 "
+                "and give its file with --imatrix, or take a recipe of four bits"
+            )
+        if imatrix.of(tensor.name, tensor.shape) is None:
+            raise RecipeError(
+                f"--imatrix: {imatrix.file} has no values for {tensor.name}, and {kind.name} needs them; "
+                f"name another type: --tensor-type '{tensor.name}=Q4_K'"
+            )
 
 
 # What the machine must have.

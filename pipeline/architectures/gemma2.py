@@ -37,7 +37,7 @@ class Gemma2(Windowed):
     def check(self) -> None:
         super().check()
         if self.flag("use_bidirectional_attention"):
-            raise UnsupportedError(f"config.json sets use_bidirectional_attention; llama.cpp's {self.gguf} looks back only")
+            raise UnsupportedError(f"config.json sets use_bidirectional_attention, which is not supported for {self.gguf}")
         scalar = self.number("query_pre_attn_scalar")
         built_in = self.integer("hidden_size") // self.n_heads if self.n_layers == self.deepest else self.head_dim
         if scalar != built_in:
@@ -48,7 +48,7 @@ class Gemma2(Windowed):
         """Base of the frequencies in the layers with a window, which must be plain. Raises UnsupportedError."""
         rope = read_rope(hp, self.head_dim, "sliding_attention")
         if rope.kind != "default" or rope.rotated != self.head_dim:
-            raise UnsupportedError(f"llama.cpp's {self.gguf} does not scale the RoPE of sliding layers; config.json does")
+            raise UnsupportedError(f"config.json scales the RoPE of sliding layers, which is not supported for {self.gguf}")
         return rope.theta
 
     def check_head(self) -> None:

@@ -64,9 +64,9 @@ class Gemma4(Gemma2):
             raise CheckpointError("config.json: per_layer_config must give an object for numbers of layers")
         full = {i for i, sliding in enumerate(self.is_sliding()) if not sliding}
         if {int(i) for i, entry in per_layer.items() if key in entry} not in (full, set()):  # transformers pads: "05"
-            raise UnsupportedError(f"llama.cpp's gemma4 has one {key} for all layers with full attention; here it is not so")
+            raise UnsupportedError(f"config.json: per_layer_config must give {key} to all layers with full attention or to none")
         if any(set(entry) - {"head_dim", "num_key_value_heads"} for entry in per_layer.values()):
-            raise UnsupportedError("config.json: per_layer_config says more than llama.cpp's gemma4 can hold")
+            raise UnsupportedError("config.json: of per_layer_config only head_dim and num_key_value_heads are supported")
         found = [entry[key] for entry in per_layer.values() if key in entry]
         if any(type(n) is not int or not 1 <= n < 2**31 or n != found[0] for n in found):
             raise CheckpointError(f"config.json: {key} in per_layer_config must be one whole number")
@@ -106,7 +106,7 @@ class Gemma4(Gemma2):
     def check(self) -> None:
         Decoder.check(self)
         if self.hp.get("use_bidirectional_attention") not in (None, False, "vision"):
-            raise UnsupportedError("config.json sets use_bidirectional_attention; llama.cpp's gemma4 looks back only")
+            raise UnsupportedError("config.json sets use_bidirectional_attention for text, which is not supported for gemma4")
         if self.n_heads % self.full_kv_heads:
             raise CheckpointError(f"config.json: {self.n_heads} heads cannot share {self.full_kv_heads} key-value heads")
         sliding = self.is_sliding()

@@ -17,7 +17,7 @@ from agent.errors import RecipeError
 from agent.files import human_size
 from agent.text import display
 from pipeline.cli.options import Offline, Revision, Token
-from pipeline.recipes.mixtures import RECIPES, find_recipe
+from pipeline.recipes.names import RECIPES, find_recipe
 from pipeline.sources.extra import need_pipeline_extra
 
 if TYPE_CHECKING:
@@ -28,10 +28,13 @@ _USUAL = "Q4_K_M"
 
 
 def _recipe(name: str | None) -> str | None:
+    """The name as it was said, when there is such a recipe: the plan notes what it was taken as."""
     try:
-        return find_recipe(name).name if name is not None else None
+        if name is not None:
+            find_recipe(name)
     except RecipeError as e:
         raise typer.BadParameter(str(e)) from None
+    return name
 
 
 def _pairs(values: list[str]) -> tuple[tuple[str, str], ...]:
@@ -51,6 +54,11 @@ _DeviceOption = Annotated[
     str | None,
     typer.Option("-d", "--device", metavar="NAME", help="Choose the recipe for it, as for pi5; see sprig fit --devices."),
 ]
+
+_ContextLength = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Tokens that the file says it was trained for, instead of the model's.")
+]
+_ChatTemplate = Annotated[Path | None, typer.Option(metavar="FILE", help="Chat template (Jinja) instead of the model's.")]
 
 
 @quantize_app.command()
@@ -78,6 +86,8 @@ def quantize(
     pure: Annotated[bool, typer.Option("--pure", help="One type for all weights, no mixture.")] = False,
     output_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the output head.")] = None,
     embedding_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the token embedding.")] = None,
+    context_length: _ContextLength = None,
+    chat_template: _ChatTemplate = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Read weights straight from the Hub; only the output is stored.")
     ] = False,
@@ -96,7 +106,8 @@ def quantize(
     options: dict[str, Any] = {
         "base": base, "revision": revision, "token": token, "offline": offline, "imatrix": imatrix,
         "tensor_types": _pairs(tensor_type or []), "pure": pure, "output_type": output_type, "embedding_type": embedding_type,
-        "stream": stream, "threads": threads, "llama_cpp": llama_cpp,
+        "context_length": context_length, "chat_template": chat_template, "stream": stream, "threads": threads,
+        "llama_cpp": llama_cpp,
     }  # fmt: skip
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()

@@ -13,40 +13,8 @@ from dataclasses import dataclass
 
 from agent.errors import RecipeError
 from agent.gguf.types import ARM_REPACKED, TYPES_BY_NAME, GGMLType
+from pipeline.recipes.names import Recipe, find_type
 from pipeline.recipes.rules import ModelFacts, TensorPlace, role_of, rule_type
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """A named mixture. ``base`` is the type of most tensors."""
-
-    name: str
-    base: GGMLType
-
-    @property
-    def ftype(self) -> int:
-        """The number that ``general.file_type`` carries."""
-        from gguf import LlamaFileType  # help lists the recipes, and must not wait for gguf
-
-        return int(LlamaFileType["ALL_F32" if self.name == "F32" else f"MOSTLY_{self.name}"])
-
-    @property
-    def quantized(self) -> bool:
-        return self.base.block > 1
-
-
-RECIPES: dict[str, Recipe] = {
-    name: Recipe(name, TYPES_BY_NAME[re.sub("_[MS]$", "", name)])  # medium or small: how many tensors get a better type
-    for name in (
-        "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q4_0", "IQ4_NL", "IQ4_XS", "Q3_K_M",
-    )
-}  # fmt: skip
-
-# The types that --tensor-type, --output-type and --embedding-type may name: what ggml can write without an imatrix.
-WRITABLE = (
-    "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "Q5_0", "Q5_1", "Q4_0", "Q4_1", "IQ4_NL", "IQ4_XS",
-    "IQ3_S",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +57,6 @@ class TypeChoice:
     wanted: GGMLType
 
 
-def find_recipe(name: str) -> Recipe:
-    """The recipe of this name, in any case. Raises RecipeError with the list."""
-    recipe = RECIPES.get(name.upper().replace("-", "_"))
-    if recipe is None:
-        raise RecipeError(f"{name!r} is not a recipe; choose one of {', '.join(RECIPES)}")
-    return recipe
-
-
-def find_type(name: str, where: str) -> GGMLType:
-    """The ggml type of this name. ``where`` is the option that named it. Raises RecipeError."""
-    if name.upper() not in WRITABLE:
-        raise RecipeError(f"{where}: {name!r} is not a type that can be written; choose one of {', '.join(WRITABLE)}")
-    return TYPES_BY_NAME[name.upper()]
-
-
 def block_order(name: str) -> tuple[int, str]:
     """llama.cpp's order of tensors: those outside the blocks first, then by block number, then by name."""
     match = re.match(r"blk\.(\d+)\.", name)
@@ -127,16 +80,14 @@ def quantizable(weight: Weight) -> bool:
     return dims >= 2 and weight.name.endswith("weight") and not _KEPT.search(weight.name)
 
 
-_FALLBACK = {
-    "IQ4_XS": "IQ4_NL", "IQ3_S": "IQ4_NL", "Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0",
-}  # fmt: skip
+_FALLBACK = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}  # and IQ4_NL for every other
 
 
 def fit(kind: GGMLType, row_length: int) -> GGMLType:
     """``kind``, or what llama.cpp takes instead when its blocks do not divide the row."""
     if row_length % kind.block == 0:
         return kind
-    smaller = TYPES_BY_NAME[_FALLBACK.get(kind.name, kind.name)]
+    smaller = TYPES_BY_NAME[_FALLBACK.get(kind.name, "IQ4_NL" if kind.block == 256 else kind.name)]
     return smaller if row_length % smaller.block == 0 else TYPES_BY_NAME["F16"]
 
 
@@ -181,13 +132,27 @@ class _Mixture:
                 return self.output_type
         i, n = self.seen[role], self.count[role]
         self.seen[role] += 1
-        if role == "ffn_down":
+        seen = i
+        if role.startswith("ffn_"):
             n = self.facts.n_layers
             if self.facts.n_experts > 1:  # experts need not come in the order of the blocks, so the block's own number counts
                 i = block_order(weight.name)[0]
         whole_rows = weight.shape[-1] % self.recipe.base.block == 0
-        kind = rule_type(self.recipe.name, TensorPlace(self.facts, role, i, n, whole_rows, self.has_imatrix))
+        kind = rule_type(self.recipe.name, TensorPlace(self.facts, role, i, seen, n, whole_rows, self.has_imatrix))
         return TYPES_BY_NAME[kind] if kind else self.recipe.base
+
+
+# llama-quantize asks for an imatrix for these, and for Q2_K in a Q2_K_S file; not for the embedding and the head, but ggml's
+# kernels end the process without one for the types of the second list.
+_BLIND = frozenset({"IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS"})
+_FATAL = frozenset({"IQ2_XS", "IQ2_XXS"})
+
+
+def needs_imatrix(name: str, kind: GGMLType, recipe: Recipe) -> bool:
+    """Whether a tensor of this name can only be quantized to ``kind`` with the values of an importance matrix."""
+    if role_of(name) in ("head", "embedding"):
+        return kind.name in _FATAL
+    return kind.name in _BLIND or (kind.name == "Q2_K" and recipe.name == "Q2_K_S")
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

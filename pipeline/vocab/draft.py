@@ -64,9 +64,13 @@ class VocabularyDraft:
 _LOOKS_SPECIAL = re.compile(r"<\|(.*\|)?>|<｜(.*｜)?>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL)
 
 
+def looks_special(text: str) -> bool:
+    return bool(_LOOKS_SPECIAL.fullmatch(text))
+
+
 def added_type(token: AddedToken) -> int:
     """llama.cpp's type of an added token."""
-    return int(TokenType.CONTROL if token.special or _LOOKS_SPECIAL.fullmatch(token.content) else TokenType.USER_DEFINED)
+    return int(TokenType.CONTROL if token.special or looks_special(token.content) else TokenType.USER_DEFINED)
 
 
 def lay_out_tokens(draft: VocabularyDraft, n_rows: int) -> tuple[dict[str, Value], list[str]]:

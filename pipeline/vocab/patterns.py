@@ -43,6 +43,12 @@ _DEEPSEEK3 = (
 )
 _SEED_CODER = QWEN2.replace(_REST, r" ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+")
 
+_WIDE = "[一-龥ࠀ-一가-퟿]"  # DeepSeek Coder's, for Chinese and what lies near; U+2028 and U+3000 are in it
+
+
+def _deepseek_coder(wide: str) -> Steps:
+    return (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", f"{wide}+", DIGITS)
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -54,6 +60,7 @@ class Candidate:
         ignore_merges: a piece that is a token is taken whole, in llama.cpp.
         clean_up: llama.cpp removes the space before punctuation when it turns ids into text.
         really: what llama.cpp does, when it only approximates ``steps``.
+        differs: what that does, where it is not about upper and lower case.
         fragile: llama.cpp matches with std::regex, whose recursion overflows the stack on long runs.
     """
 
@@ -62,6 +69,7 @@ class Candidate:
     ignore_merges: bool = False
     clean_up: bool = False
     really: Steps | None = None
+    differs: str = ""
     fragile: bool = False
 
 
@@ -83,6 +91,10 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("tekken", (_TEKKEN,), ignore_merges=True, fragile=True, really=(_cased(_NOT_LOWER, _NOT_UPPER, "", r"\p{N}"),)),
     Candidate("minicpm5", (r"\p{N}{1,3}", _LLAMA3.replace("{1,3}", "+")), ignore_merges=True, clean_up=True, fragile=True),
     Candidate("deepseek-v3", (r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+", _DEEPSEEK3), fragile=True),
+    Candidate(
+        "deepseek-coder", _deepseek_coder(_WIDE), fragile=True, really=_deepseek_coder(rf"(?:(?!\s){_WIDE})"),
+        differs="leaves rare spaces (U+2028, U+3000) at the word behind them",
+    ),
     Candidate("falcon", (FALCON,), clean_up=True, fragile=True),
     Candidate("ufakzeka", (QWEN2.removeprefix(f"{_CONTRACTION}|"),), fragile=True),
     Candidate("seed-coder", (_SEED_CODER,), fragile=True),

@@ -96,10 +96,11 @@ def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merg
     if best.really is not None:
         original, real = splitter(best.steps), splitter(best.really)
         conditions.append(lambda text: original(text) == real(text))
+        marks = "" if "M" in best.really[0] else " and splits before combining marks"
+        case = f"knows upper and lower case only in ASCII{marks}"
         notes.append(
-            f"llama.cpp's {best.pre!r} pre-tokenizer knows upper and lower case only in ASCII"
-            + ("" if "M" in best.really[0] else " and splits before combining marks")
-            + ": some words in other scripts get other, equally readable, tokens"
+            f"llama.cpp's {best.pre!r} pre-tokenizer {best.differs or case}"
+            ": some words in other scripts get other, equally readable, tokens"
         )
     if best.fragile:
         notes.append("llama.cpp's tokenizer crashes on ten thousand or more characters without a break for this pre-tokenizer")
@@ -145,8 +146,8 @@ def _explain(source: TokenizerSource, pieces: dict[str, list[str]]) -> str:
     nearest = min(CANDIDATES, key=lambda c: len(list(_differences(c, pieces))))
     text = min(_differences(nearest, pieces), key=lambda t: (not t.isascii(), len(t)))
     return (
-        f"{source.origin}: llama.cpp has no pre-tokenizer that splits like this one; {text!r} becomes {_show(pieces[text])} "
-        f"here and {_show(splitter(nearest.steps)(text))} in the nearest, {nearest.pre!r}"
+        f"{source.origin}: none of llama.cpp's pre-tokenizers that Sprig knows splits like this one; {text!r} becomes "
+        f"{_show(pieces[text])} here and {_show(splitter(nearest.steps)(text))} in the nearest, {nearest.pre!r}"
     )
 
 

@@ -26,6 +26,11 @@ from pipeline.vocab.special import chat_templates
 from pipeline.vocab.tokenizer_json import PHI3, all_tokens, encoder, frame, stripping_notes
 
 MAX_DEVIATION = 0.25  # share of probes that a vocabulary may get wrong before it is refused
+# Gemma 4's marks of calls and thoughts. Programs that show no control token (llama-server) read its calls by them, so llama.cpp's
+# converter makes them user-defined.
+_GEMMA4_VISIBLE = frozenset(
+    {"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>'}
+)
 _NEVER_GREEDY = frozenset({"<unk>", "<s>", "<|endoftext|>"})  # specials of Phi-3 that leave the white space behind them
 
 
@@ -53,7 +58,7 @@ def draft_raw_bpe(
     check_bytes({token.text for token in tokens.values()}, source.origin)
     mark = next((t.content for t in added.values() if t.special), "")
     # Where a space is put first only in some places, a model that chats needs it right behind a special token.
-    vital = [mark + text for text in PROBES] if mark and chat_templates(files) else list(PROBES)
+    vital = [mark + text for text in PROBES] if mark and chat_templates(files)[0] else list(PROBES)
     wanted = _encode_all(source, dict.fromkeys((*vital, *PROBES)))
     chosen, missed = _choose(_writings(source, files, config, tokens, added, merges), wanted, vital)
     lost = [text for text in vital if text in missed]
@@ -131,7 +136,7 @@ def _writings(
     ways = [*((scores, False) for scores in tables), (tables[-1], True)]
     for prefix in (False, True):
         for scores, by_merges in reversed(ways) if gemma4 else ways:
-            for spelled in _spellings(_typed(source, tokens, added, scores)):
+            for spelled in _spellings(_typed(source, tokens, added, scores, gemma4)):
                 if not by_merges:  # the token with the best score is merged first
                     priority = by_score({token.text: token.score for token in spelled.values()})
                     form = _form(spelled, greedy, priority, prefix=prefix)
@@ -165,7 +170,7 @@ def _score_tables(files: Mapping[str, bytes], tokens: Tokens, merges: Merges) ->
 
 
 def _typed(
-    source: TokenizerSource, tokens: Tokens, added: Mapping[int, AddedToken], scores: Mapping[str, float]
+    source: TokenizerSource, tokens: Tokens, added: Mapping[int, AddedToken], scores: Mapping[str, float], gemma4: bool
 ) -> dict[int, VocabularyToken]:
     """The tokens with their scores; byte tokens and the unknown token get their types."""
     unknown = source.spec["model"].get("unk_token")
@@ -174,7 +179,9 @@ def _typed(
         text, kind = token.text, token.type
         if len(text) == 6 and text.startswith("<0x") and text.endswith(">") and number not in added:
             kind = TokenType.BYTE
-        elif text == unknown:
+        elif gemma4 and text in _GEMMA4_VISIBLE:
+            kind = TokenType.USER_DEFINED
+        elif text == unknown and not (gemma4 and number in added):  # Gemma 4's is a control token to llama.cpp's converter
             kind = TokenType.UNKNOWN
         typed[number] = VocabularyToken(text, kind, scores.get(text, 0.0))
     return typed

@@ -158,24 +158,40 @@ def _other_ends(others: Sequence[int], draft: VocabularyDraft, notes: list[str])
     return keys
 
 
-def chat_templates(files: Mapping[str, bytes]) -> dict[str, str]:
-    """The model's chat templates by name, "default" the one that is used when none is named. Raises VocabError."""
+def chat_templates(files: Mapping[str, bytes]) -> tuple[dict[str, str], list[str]]:
+    """The model's chat templates by name, "default" the one that is used when none is named, and notes on those left out.
+
+    Raises:
+        VocabError: a broken JSON file.
+    """
     found: dict[str, str] = {}
     for name in ("tokenizer_config.json", "chat_template.json"):
         found |= _declared(parse_json(files, name).get("chat_template"))
+    notes: list[str] = []
     for path in sorted(files):
         named = re.fullmatch(r"additional_chat_templates/([^/]+)\.jinja", path)
         if path == "chat_template.jinja" or named:
             try:
-                found[named[1] if named else "default"] = files[path].decode("utf-8")
-            except UnicodeDecodeError:
-                raise VocabError(f"{path} is not UTF-8 text; download it again") from None
-    for name, template in found.items():
-        if len(template.encode("utf-8", "surrogatepass")) > MAX_TEMPLATE_BYTES:
-            raise VocabError(f"the chat template {name!r} is longer than {MAX_TEMPLATE_BYTES} bytes")
-        if any("\ud800" <= c <= "\udfff" for c in template):
-            raise VocabError(f"the chat template {name!r} is not valid Unicode")
-    return found
+                found[named[1] if named else "default"] = template_text(files[path], path)
+            except VocabError as e:
+                notes.append(f"a chat template is left out: {e}")
+    for name, template in list(found.items()):
+        try:
+            template_text(template.encode("utf-8", "surrogatepass"), f"the template {name!r}")
+        except VocabError as e:
+            del found[name]
+            notes.append(f"a chat template is left out: {e}")
+    return found, notes
+
+
+def template_text(raw: bytes, origin: str) -> str:
+    """A template as it may be written. ``origin`` is what a message calls it. Raises VocabError."""
+    if len(raw) > MAX_TEMPLATE_BYTES:
+        raise VocabError(f"{origin} is longer than {MAX_TEMPLATE_BYTES} bytes")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise VocabError(f"{origin} is not UTF-8 text") from None
 
 
 def _declared(value: Any) -> dict[str, str]:

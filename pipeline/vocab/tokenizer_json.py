@@ -67,7 +67,7 @@ def stripping_notes(added: Iterable[AddedToken]) -> list[str]:
     notes = []
     for flag, what, where in (
         ("rstrip", "swallow the white space behind them", only_phi3),
-        ("lstrip", "swallow the white space before them", ", not in llama.cpp"),
+        ("lstrip", "swallow the white space before them", "; llama.cpp does that only for a few others"),
         ("single_word", "match whole words only", ", not in llama.cpp"),
     ):
         if found := [token.content for token in tokens if getattr(token, flag)]:

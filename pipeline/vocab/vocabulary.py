@@ -15,7 +15,7 @@ from pipeline.vocab.draft import VocabularyDraft, lay_out_tokens
 from pipeline.vocab.files import MAX_ROWS, read_source
 from pipeline.vocab.probes import PROBES
 from pipeline.vocab.sentencepiece import draft_sentencepiece
-from pipeline.vocab.special import chat_templates, mistaken_ends, sampling_keys, special_keys, template_keys
+from pipeline.vocab.special import chat_templates, mistaken_ends, sampling_keys, special_keys
 from pipeline.vocab.unigram_wordpiece import draft_unigram, draft_wordpiece
 
 
@@ -24,7 +24,7 @@ class Vocabulary:
     """What a GGUF says about its tokens.
 
     Attributes:
-        keys: all tokenizer.* keys, and the generation defaults general.sampling.*.
+        keys: all tokenizer.* keys but those of templates, and the generation defaults general.sampling.*.
         templates: the chat templates by name, "default" the one used when none is named.
         notes: what the user should know, a line each.
         encode: text -> ids that the original tokenizer gives, without added BOS and EOS, special tokens in the text
@@ -52,7 +52,7 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
         config: the parsed config.json.
 
     Raises:
-        VocabError: a tokenizer, a template or a JSON file is broken, or does not fit the embedding.
+        VocabError: a tokenizer or a JSON file is broken, or does not fit the embedding.
         UnsupportedError: a tokenizer that llama.cpp cannot reproduce.
     """
     if not 0 < n_rows <= MAX_ROWS:
@@ -60,7 +60,7 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
     draft = _draft(files, n_rows, config)
     tokens, token_notes = lay_out_tokens(draft, n_rows)
     special, special_notes = special_keys(files, config, draft, n_rows)
-    templates = chat_templates(files)
+    templates, template_notes = chat_templates(files)
     mistaken = mistaken_ends(draft)
 
     def exact(text: str) -> bool:
@@ -69,11 +69,11 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
     keys: dict[str, Value] = {Keys.Tokenizer.MODEL: draft.model}
     if draft.pre is not None:
         keys[Keys.Tokenizer.PRE] = draft.pre
-    keys |= {**tokens, **draft.keys, **special, **template_keys(templates), **sampling_keys(files)}
+    keys |= {**tokens, **draft.keys, **special, **sampling_keys(files)}
     return Vocabulary(
         keys=keys,
         templates=templates,
-        notes=(*draft.notes, *token_notes, *special_notes),
+        notes=(*draft.notes, *token_notes, *special_notes, *template_notes),
         encode=draft.encode,
         name_needs=draft.name_needs,
         exact=exact,
@@ -94,7 +94,7 @@ def _draft(files: Mapping[str, bytes], n_rows: int, config: Mapping[str, Any]) -
         return draft_unigram(source)
     if kind == "WordPiece":
         return draft_wordpiece(source)
-    raise UnsupportedError(f"{source.origin} holds a {str(kind)[:40]!r} model; llama.cpp knows BPE, Unigram and WordPiece")
+    raise UnsupportedError(f"{source.origin} holds a {str(kind)[:40]!r} model; BPE, Unigram and WordPiece are supported")
 
 
 def _probes(draft: VocabularyDraft) -> list[str]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from agent.errors import OutputError, SprigError
+from agent.errors import OutputError, SprigError, VocabError
 from pipeline import quantize
+from pipeline.quantize import dry_run
 from tests.fixtures.disk import small_disk
 from tests.fixtures.random_llama import SMALL, write_checkpoint
 
@@ -213,13 +214,6 @@ def test_ctrl_c_keeps_what_was_done_for_a_resumed_run(checkpoint: Path, unbroken
         ("config.json", b'{"model_type": "brand_new"}', "'brand_new' is not supported.*supported: .*llama.*--llama-cpp"),
         ("tokenizer.json", b'{"model": {"type": "BPE", "vocab"', "tokenizer.json"),
         ("tokenizer.json", b"{}", "tokenizer"),
-        ("chat_template.jinja", b"{% for m in messages %}{{ m }", "chat template"),
-        (
-            "chat_template.jinja",
-            b"{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}",
-            "chat template",
-        ),
-        ("chat_template.jinja", b"{{ raise_exception('no thanks') }}", "chat template"),
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
         ("model.safetensors", b"", "model.safetensors"),
         ("model.safetensors", (10**6).to_bytes(8, "little") + b"{}", "model.safetensors"),
@@ -236,6 +230,39 @@ def test_a_broken_file_ends_in_one_clear_line(file: str, content: bytes, says: s
     assert len(str(caught.value)) < 600
     assert out.read_bytes() == FINISHED
     assert sorted(p.name for p in tmp_path.iterdir()) == ["hf", "out.gguf"]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        b"{% for m in messages %}{{ m }",
+        b"{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}",
+        b"{{ raise_exception('no thanks') }}",
+        b"\xff",
+        b"x" * 2_000_000,
+    ],
+    ids=["syntax", "endless", "raises", "no UTF-8", "large"],
+)
+def test_a_broken_chat_template_is_left_out_or_replaced(template: bytes, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "hf", SMALL)
+    (folder / "chat_template.jinja").write_bytes(template)
+    plan = dry_run(str(folder), "Q4_0", tmp_path / "out.gguf")
+    assert not any(key.startswith("tokenizer.chat_template") for key in plan.model.keys)
+    assert plan.model.template.startswith("none")
+    assert len([note for note in plan.notes if "chat template" in note and "left out" in note]) == 1
+    good, bad = tmp_path / "good.jinja", tmp_path / "bad.jinja"
+    good.write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    bad.write_bytes(template)
+    plan = dry_run(str(folder), "Q4_0", tmp_path / "out.gguf", chat_template=good)
+    assert plan.model.keys["tokenizer.chat_template"] == good.read_text()
+    with pytest.raises(VocabError, match=r"--chat-template: .*bad\.jinja does not render"):
+        dry_run(str(folder), "Q4_0", tmp_path / "out.gguf", chat_template=bad)
+
+
+def test_a_chat_template_that_is_not_there_is_named(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "hf", SMALL)
+    with pytest.raises(VocabError, match=r"--chat-template: .*none\.jinja cannot be read"):
+        dry_run(str(folder), "Q4_0", tmp_path / "out.gguf", chat_template=tmp_path / "none.jinja")
 
 
 @pytest.mark.parametrize(

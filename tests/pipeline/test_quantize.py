@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -20,8 +21,9 @@ from agent.gguf.reader import read_header
 from pipeline import Progress, quantize
 from pipeline.format.gguf_file import Raw, TensorSpec, Value, lay_out, pack_value, padded
 from pipeline.format.imatrix import write_imatrix
+from pipeline.preflight import Preflight
 from pipeline.quantize import dry_run
-from pipeline.recipes.mixtures import RECIPES
+from pipeline.recipes.names import RECIPES
 from pipeline.sources.checkpoint import read_safetensors_header
 from tests.fixtures.ggufs import SHAPES, importance, write_bf16
 from tests.fixtures.random_llama import SMALL, LlamaShape, write_checkpoint
@@ -57,6 +59,44 @@ def test_the_preflight_knows_the_size_to_the_byte_and_writes_nothing(checkpoint:
         assert quantize(str(checkpoint), recipe, tmp_path / "out.gguf").size == plan.size
         (tmp_path / "out.gguf").unlink()
         (tmp_path / "out.md").unlink()
+
+
+def test_a_context_cut_to_a_window_is_said_and_may_be_overridden(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mistral"
+    shutil.copytree(checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    trained = config["max_position_embeddings"]
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "mistral", "sliding_window": trained // 2}))
+
+    def context(**more: int) -> tuple[object, list[str]]:
+        plan = dry_run(str(folder), "Q8_0", tmp_path / "out.gguf", **more)  # type: ignore[arg-type]
+        return plan.model.keys["llama.context_length"], [note for note in plan.notes if "context_length" in note]  # type: ignore[union-attr]
+
+    found, (note,) = context()
+    assert found == trained // 2
+    assert f"not {trained:,}" in note
+    assert "--context-length" in note
+    found, (note,) = context(context_length=trained)
+    assert found == trained
+    assert f"{trained:,} as asked for" in note
+    assert context(context_length=64) == (64, [])
+
+
+def test_a_gguf_may_get_another_context_and_another_template(tmp_path: Path) -> None:
+    source = write_bf16(tmp_path / "a.gguf", FEW_LAYERS)
+    template = tmp_path / "t.jinja"
+    template.write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    keys = quantize(str(source), "Q8_0", tmp_path / "b.gguf", context_length=128, chat_template=template).preflight.model.keys
+    assert keys["llama.context_length"] == 128
+    assert keys["tokenizer.chat_template"] == template.read_text()
+
+
+def test_recipes_are_named_as_people_say_them(checkpoint: Path, tmp_path: Path) -> None:
+    plan = dry_run(str(checkpoint), "int8", tmp_path / "out.gguf")
+    assert isinstance(plan, Preflight)
+    assert plan.recipe.name == "Q8_0"
+    assert plan.notes[0] == "'int8' was taken as Q8_0"
+    assert not any("taken" in note for note in dry_run(str(checkpoint), "q8-0", tmp_path / "out.gguf").notes)  # type: ignore[union-attr]
 
 
 def test_two_runs_and_any_executor_give_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:

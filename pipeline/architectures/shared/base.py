@@ -177,6 +177,15 @@ class Architecture:
         """The hook for layout. It gets each mapped tensor, whose shape is right, and returns what is written for it."""
         return tensor
 
+    def notes(self) -> list[str]:
+        """What a person should know about the conversion, a line each."""
+        return []
+
+    @property
+    def exact_context(self) -> int | None:
+        """Tokens up to which llama.cpp computes what the original does, where a window limits them; None where nothing does."""
+        return None
+
     # What they stand on.
 
     def integer(self, *names: str, default: int | None = None, least: int = 1) -> int:
@@ -283,7 +292,7 @@ class Architecture:
                     unknown.append(name)
         if unknown:
             raise UnsupportedError(
-                f"the checkpoint has tensors that llama.cpp's {self.gguf} does not have "
+                f"the checkpoint has tensors that Sprig does not know in a {self.gguf} "
                 f"({len(unknown)}, first {short(unknown[0])}); it is another model than its "
                 "config.json says, or carries an adapter or quantized weights"
             )

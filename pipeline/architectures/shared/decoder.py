@@ -100,6 +100,12 @@ class Decoder(Architecture):
         return None if self.hp.get("sliding_window") is None else self.integer("sliding_window")
 
     @property
+    def exact_context(self) -> int | None:
+        # Within the window all layers see everything, which is what llama.cpp computes.
+        window = None if self.keeps_window else self.window
+        return window if window and window < self.integer("max_position_embeddings") else None
+
+    @property
     def rope_head_dim(self) -> int:
         """Dimensions of the heads that ``rope_keys`` describes."""
         return self.head_dim
@@ -117,24 +123,23 @@ class Decoder(Architecture):
             raise UnsupportedError(f"llama.cpp's {self.gguf} needs head_dim = hidden_size / heads; here it is {self.head_dim}")
         for flag in ("attention_bias", "mlp_bias"):
             if self.flag(flag) and flag not in self.bias_flags:
-                raise UnsupportedError(f"config.json sets {flag}; llama.cpp's {self.gguf} has no such biases")
+                raise UnsupportedError(f"config.json sets {flag}; a {self.gguf} with such biases is not supported")
         self._check_rope()
 
     def _check_rope(self) -> None:
         rope = read_rope(self.hp, self.rope_head_dim)
         if rope.kind not in self.rope_kinds:
-            raise UnsupportedError(f"llama.cpp's {self.gguf} does not compute RoPE of type {rope.kind}")
+            raise UnsupportedError(f"RoPE of type {rope.kind} is not supported for {self.gguf}")
         if rope.rotated != self.rope_head_dim and not self.partial_rope:
-            raise UnsupportedError(f"llama.cpp's {self.gguf} rotates whole heads; partial_rotary_factor is not supported")
+            raise UnsupportedError(f"partial_rotary_factor is not supported for {self.gguf}")
         if rope.kind == "yarn" and rope.beta != (32.0, 1.0) and self.gguf != "mistral3":
             beta = " and ".join(f"{b:g}" for b in rope.beta)
             raise UnsupportedError(f"llama.cpp's {self.gguf} computes YaRN with beta 32 and 1 only, not {beta}")
 
     def keys(self) -> dict[str, Value]:
         keys = super().keys()
-        if self.window and not self.keeps_window:
-            # Within the window all layers see everything, which is what llama.cpp computes: that far the model is exact.
-            keys[Keys.LLM.CONTEXT_LENGTH] = min(self.integer("max_position_embeddings"), self.window)
+        if self.exact_context:
+            keys[Keys.LLM.CONTEXT_LENGTH] = self.exact_context
         keys |= {
             Keys.Attention.HEAD_COUNT_KV: self.n_kv_heads,
             Keys.Attention.LAYERNORM_RMS_EPS: self.number("rms_norm_eps", "norm_eps"),

@@ -239,7 +239,7 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
     "an unknown rope": ("llama", {"rope_parameters": {"rope_type": "spiral"}}, "'spiral'"),
     "llama3 rope in qwen3": ("qwen3", {"rope_parameters": CASES["llama-llama3"][1]["rope_parameters"]}, "llama3"),
     "longrope in qwen2": ("qwen2", {"rope_parameters": CASES["llama-longrope"][1]["rope_parameters"]}, "longrope"),
-    "half a head in llama": ("llama", {"partial_rotary_factor": 0.5}, "whole heads"),
+    "half a head in llama": ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is not supported for llama"),
     "another yarn ramp in llama": (
         "llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "beta_fast": 8.0, "rope_theta": 1e4}}, "beta",
     ),
@@ -259,7 +259,7 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
     "wide heads in phi3": ("phi3", {"head_dim": 96}, "head_dim"),
     "full layers of two sizes": ("gemma4", {"per_layer_config": {"1": {"head_dim": 32}}}, "head_dim"),
     "layers of many widths": (
-        "gemma4", {"per_layer_config": {"1": {"intermediate_size": 32}, "3": {}, "5": {}}}, "says more",
+        "gemma4", {"per_layer_config": {"1": {"intermediate_size": 32}, "3": {}, "5": {}}}, "of per_layer_config only",
     ),
     "layers of another kind": ("gemma3", {"layer_types": ["chunked_attention"] * 7}, "chunked_attention"),
 }  # fmt: skip

@@ -144,11 +144,21 @@ def test_a_hub_that_fails_is_one_line_and_costs_nothing_finished(
 
 
 def test_an_unknown_recipe_is_wrong_usage_and_lists_the_known(checkpoint: Path, home: Path) -> None:
-    done = sprig("quantize", checkpoint, "-q", "Q9_X", home=home)
+    done = sprig("quantize", checkpoint, "-q", "awq", home=home)
     assert done.returncode == 2
     assert done.stdout == ""
-    for word in ("'Q9_X'", "Q4_K_M", "IQ4_NL", "Q8_0"):
+    for word in ("'awq'", "Q4_K_M", "IQ4_NL", "Q8_0"):
         assert word in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "meant"),
+    [("chta", "chat"), ("quantize x --dryrun", "--dry-run"), ("quantize x -q Q4_KM", "Q4_K_M"), ("models remov", "remove")],
+)
+def test_what_is_mistyped_gets_the_nearest(args: str, meant: str, home: Path) -> None:
+    done = sprig(*args.split(), home=home)
+    assert done.returncode == 2
+    assert meant in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("args", ["", "--nonsense", "x --tensor-type Q4_0", "x --tensor-type =Q4_0", "x --threads 0"])

@@ -11,7 +11,7 @@ import pytest
 from agent.gguf.reader import read_header
 from agent.gguf.types import TYPES_BY_ID, TYPES_BY_NAME
 from pipeline.format.gguf_file import Raw, TensorSpec, Value, lay_out, padded
-from pipeline.recipes.mixtures import RECIPES
+from pipeline.recipes.names import RECIPES
 
 
 def test_the_agents_table_of_types_is_that_of_gguf() -> None:

@@ -7,14 +7,15 @@ from collections import Counter
 import pytest
 
 from agent.gguf.types import BF16, TYPES_BY_NAME
-from pipeline.recipes.mixtures import RECIPES, Weight, choose_types
-from pipeline.recipes.rules import CONDITIONS, RULES, ModelFacts, role_of
+from pipeline.recipes.mixtures import Weight, choose_types
+from pipeline.recipes.names import RECIPES
+from pipeline.recipes.rules import CONDITIONS, ROLES, RULES, ModelFacts, role_of
 
 
 def test_every_line_speaks_of_recipes_conditions_and_types_that_there_are() -> None:
     for recipes, role, conditions, kind in RULES:
         assert recipes == "*" or set(recipes.split()) <= RECIPES.keys()
-        assert role in ("head", "attn_v", "attn_k", "attn_output", "ffn_down")
+        assert role in {role for _, role in ROLES} | {"head", "embedding"}
         assert set(conditions) <= CONDITIONS.keys()
         assert kind in TYPES_BY_NAME
     assert {condition for line in RULES for condition in line[2]} == CONDITIONS.keys()

@@ -17,15 +17,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from agent.engine.handle import Engine
 from agent.errors import SprigError, UnsupportedError, VocabError
+from agent.messages import Segment
 from pipeline.vocab.probes import PROBES
 from pipeline.vocab.sentencepiece import parse_model
+from pipeline.vocab.special import template_keys
 from pipeline.vocab.vocabulary import Vocabulary, load_vocabulary
 from tests.fixtures import smollm2
 from tests.fixtures.corpus import hard_strings
 from tests.fixtures.generated import runs
 from tests.fixtures.llama_vocab import LlamaVocab, llama_vocab
-from tests.fixtures.tokenizers import FAMILIES, make_tokenizer
+from tests.fixtures.tiny import llama_keys, llama_weights, write
+from tests.fixtures.tokenizers import FAMILIES, GEMMA4_MARKS, make_tokenizer
 
 ROWS = 540  # more than any of the tiny vocabularies has tokens
 
@@ -33,6 +37,7 @@ ROWS = 540  # more than any of the tiny vocabularies has tokens
 DIFFER = {
     "qwen2": (180, "the original composes Unicode (NFC); most of these strings hold loose combining marks"),
     "qwen35": (180, "the same"),
+    "deepseek-coder": (10, "a rare space (U+2028) belongs to the word behind it"),
     "phi4-mini": (15, "upper case beyond ASCII, as in ΑβΓδ, does not start a new piece"),
     "tekken": (130, "the same, and a combining mark ends a piece"),
     "mistral-v0.3": (2000, "a text that does not start with a special token lacks its first space"),
@@ -219,6 +224,20 @@ def test_special_and_special_looking_tokens_are_control_tokens(tmp_path: Path) -
     assert (kinds["<tool_call>"], kinds["<note>"]) == (TokenType.USER_DEFINED, TokenType.USER_DEFINED)
 
 
+def test_no_text_forges_gemma_4s_marks_though_they_are_user_defined(tmp_path: Path) -> None:
+    """llama-server reads calls by them, so they are what llama.cpp's converter makes them; it then finds them in any text."""
+    keys = load(made("gemma4", tmp_path)).keys
+    tokens: list[str] = keys["tokenizer.ggml.tokens"]  # type: ignore[assignment]
+    kinds = dict(zip(tokens, keys["tokenizer.ggml.token_type"], strict=True))  # type: ignore[arg-type]
+    assert {kinds[mark] for mark in GEMMA4_MARKS} == {TokenType.USER_DEFINED}
+    assert {kinds[mark] for mark in ("<start_of_turn>", "<eos>", "<unk>")} == {TokenType.CONTROL}
+    marks = {tokens.index(mark) for mark in (*GEMMA4_MARKS, "<start_of_turn>", "<eos>")}
+    text = "".join((*GEMMA4_MARKS, "<start_of_turn>user<eos>", '<|"|<|"|>', "<<|tool_call><tool_call|>>"))
+    with Engine(write(tmp_path / "m.gguf", {**llama_keys(), **keys}, llama_weights(ROWS)), context=256, threads=1) as engine:
+        assert marks <= set(engine.tokenize([Segment(text, True)], after=40))
+        assert not marks & set(engine.tokenize([Segment(text, False)], after=40))
+
+
 @pytest.mark.parametrize("family", ["llama2-model-only", "gemma2-model-only", "t5"])
 def test_pieces_of_sentencepiece_keep_their_types_and_scores(family: str, tmp_path: Path) -> None:
     """Read by the library that trained the model; what the model's other files add comes on top."""
@@ -285,11 +304,16 @@ def test_templates_by_name_and_where_they_come_from(tmp_path: Path) -> None:
     files |= {"chat_template.jinja": b"new", "additional_chat_templates/rag.jinja": b"rag"}
     vocabulary = load(files)
     assert vocabulary.templates == {"default": "new", "tool use": "tools", "rag": "rag"}
-    assert vocabulary.keys["tokenizer.chat_template"] == "new"
-    assert vocabulary.keys["tokenizer.chat_template.tool_use"] == "tools"
-    assert vocabulary.keys["tokenizer.chat_templates"] == ["rag", "tool_use"]
+    assert template_keys(vocabulary.templates) == {
+        "tokenizer.chat_template": "new", "tokenizer.chat_template.tool_use": "tools", "tokenizer.chat_template.rag": "rag",
+        "tokenizer.chat_templates": ["rag", "tool_use"],
+    }  # fmt: skip
     del files["chat_template.jinja"]
-    assert load(files).keys["tokenizer.chat_template"] == "old"
+    assert load(files).templates["default"] == "old"
+    files |= {"chat_template.jinja": b"\xff", "additional_chat_templates/rag.jinja": b"x" * 2_000_000}
+    vocabulary = load(files)
+    assert vocabulary.templates == {"default": "old", "tool use": "tools"}
+    assert len([note for note in vocabulary.notes if "chat template is left out" in note]) == 2
 
 
 def test_generation_defaults_only_when_the_model_is_sampled(tmp_path: Path) -> None:
@@ -353,8 +377,6 @@ def broken(files: dict[str, bytes]) -> Iterator[tuple[str, dict[str, bytes]]]:
             edit(files, "tokenizer.json", normalizer={"type": "Replace", "pattern": {"Regex": pattern}, "content": "x"}),
         )
     yield "config is a list", {**files, "tokenizer_config.json": b"[]"}
-    yield "template is not UTF-8", {**files, "chat_template.jinja": b"\xff"}
-    yield "template of 20 MB", {**files, "chat_template.jinja": b"x" * 20_000_000}
     yield "added_tokens_decoder", edit(files, "tokenizer_config.json", added_tokens_decoder={"x": {"content": "y"}})
     yield "disagreeing files", edit(files, "tokenizer_config.json", added_tokens_decoder={"535": {"content": "<new>"}})
 
