@@ -140,6 +140,7 @@ class PlanOptions(TypedDict, total=False):
         output_type, embedding_type: types of head and embedding.
         stream: read the weights over HTTP, keep none.
         threads: how many will work; by default the cores of this machine.
+        allow_requantize: take a GGUF that is quantized already, beyond Q8_0; what was lost stays lost, and more is.
     """
 
     revision: str | None
@@ -152,6 +153,7 @@ class PlanOptions(TypedDict, total=False):
     embedding_type: str | None
     stream: bool
     threads: int | None
+    allow_requantize: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,7 @@ class Wishes:
     imatrix: ImportanceMatrix | None
     stream: bool
     threads: int
+    allow_requantize: bool
 
 
 def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
@@ -173,7 +176,12 @@ def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
     overrides = Overrides(types, options.get("pure", False), options.get("output_type"), options.get("embedding_type"))
     chosen, file = find_recipe(recipe), options.get("imatrix")
     imatrix = read_imatrix(file) if file else None
-    return Wishes(chosen, overrides, imatrix, options.get("stream", False), options.get("threads") or cores())
+    stream, threads, again = (
+        options.get("stream", False),
+        options.get("threads") or cores(),
+        options.get("allow_requantize", False),
+    )
+    return Wishes(chosen, overrides, imatrix, stream, threads, again)
 
 
 def find_source(model: str, options: PlanOptions) -> Source:
@@ -193,7 +201,15 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
     if wishes.stream and source.kind != "hub":
         raise SourceError(f"--stream reads from the Hub, {source.name} is on this disk; leave it out")
     recipe, imatrix = wishes.recipe, wishes.imatrix
-    model = from_gguf(source, recipe) if source.kind == "gguf" else from_checkpoint(source, recipe)
+    if source.kind == "gguf":
+        model = from_gguf(source, recipe, allow_requantize=wishes.allow_requantize)
+    else:
+        model = from_checkpoint(source, recipe)
+    packed = next((info.packed for info in model.infos.values() if info.packed), None)
+    if wishes.stream and packed:
+        raise SourceError(
+            f"{source.name} is {packed}, whose parts lie apart in its files and cannot be streamed; leave --stream out"
+        )
     ordered = sorted(model.tensors, key=lambda t: block_order(t.name))
     weights = [Weight(t.name, t.shape, model.stored[t.name]) for t in ordered]
     choices = choose_types(weights, recipe, model.facts, wishes.overrides, has_imatrix=imatrix is not None)

@@ -102,7 +102,7 @@ def quantize(
     """Make a GGUF of a model in one pass.
 
     Args:
-        model: a Hub id with optional @revision, a folder, or a GGUF in F32, F16, BF16 or Q8_0.
+        model: a Hub id with optional @revision, a folder, or a GGUF in F32, F16, BF16 or Q8_0 (any with ``allow_requantize``).
         recipe: a name of ``pipeline.recipes.mixtures.RECIPES``.
         out: the file to make; None puts it into the store.
         resume: keep what a killed run of the same job has written.

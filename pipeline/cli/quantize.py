@@ -74,6 +74,9 @@ def quantize(
     stream: Annotated[
         bool, typer.Option("--stream", help="Read weights straight from the Hub; only the output is stored.")
     ] = False,
+    allow_requantize: Annotated[
+        bool, typer.Option("--allow-requantize", help="Take a GGUF that is quantized already, though that loses twice.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run was.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None,
     llama_cpp: Annotated[
@@ -87,7 +90,7 @@ def quantize(
     options: dict[str, Any] = {
         "revision": revision, "token": token, "offline": offline, "imatrix": imatrix, "tensor_types": _pairs(tensor_type or []),
         "pure": pure, "output_type": output_type, "embedding_type": embedding_type, "stream": stream, "threads": threads,
-        "llama_cpp": llama_cpp,
+        "llama_cpp": llama_cpp, "allow_requantize": allow_requantize,
     }  # fmt: skip
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()

@@ -10,8 +10,10 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -25,10 +27,14 @@ from pipeline.sources.checkpoint import (
     merge_headers,
     parse_safetensors_header,
     read_safetensors_header,
+    refuse_pointer,
 )
 from pipeline.sources.hub import Hub, WeightFile, current_endpoint, is_offline, one_line
+from pipeline.sources.packed.find import SETTINGS_FILES, find_packing
+from pipeline.sources.packed.shared.view import Packing, UnpackedCheckpoint
 from pipeline.sources.stream import StreamCheckpoint
 from pipeline.sources.torch_bin import TorchCheckpoint
+from pipeline.sources.unread import no_checkpoint
 
 __all__ = ["Source", "WeightFile", "cached_bytes", "fetch", "headers", "open_checkpoint", "open_source"]
 
@@ -36,7 +42,7 @@ __all__ = ["Source", "WeightFile", "cached_bytes", "fetch", "headers", "open_che
 SMALL_FILES = (
     "config.json", "generation_config.json", "tokenizer*.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.*", "merges.txt", "chat_template.*", "additional_chat_templates/*", "README.md",
-    "modules.json", "sentence_bert_config.json", "*_Pooling/config.json",
+    "modules.json", "sentence_bert_config.json", "*_Pooling/config.json", *SETTINGS_FILES,
 )  # fmt: skip
 MAX_SMALL_BYTES = 200_000_000
 FIRST_READ_BYTES = 128 * 1024  # holds the header of most shards
@@ -45,7 +51,6 @@ CONNECTIONS = 4
 _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+?)(?:@(.+))?", re.ASCII)
 _REVISION = re.compile(r"(?!-)(?!.*(?:\.\.|//|@\{))[\w./+#-]{1,200}(?<![/.])", re.ASCII)
 _SERIES = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")
-_LOOKED_FOR = "model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json"
 
 Format = Literal["safetensors", "bin", "gguf"]
 T = TypeVar("T")
@@ -128,12 +133,21 @@ def read_config(source: Source) -> dict[str, Any]:
 
 
 def headers(source: Source) -> dict[str, TensorInfo]:
-    """Every tensor of a checkpoint, from the files' headers alone (a .bin checkpoint has none, so it is fetched whole).
+    """Every tensor of a checkpoint, from the files' headers alone; packed weights as the plain ones that they stand for.
+
+    What headers do not say is fetched with the weights: all of a .bin checkpoint, and shapes packed by bitsandbytes in 4 bits.
 
     Raises:
         SourceError: a header cannot be read from the Hub.
         CheckpointError: a header is broken, or the shards do not hold what the index promises.
+        UnsupportedError: the weights are packed in a way that Sprig does not read.
     """
+    stored = _stored_headers(source)
+    packing = _packing(source, stored)
+    return packing.shown(stored) if packing else stored
+
+
+def _stored_headers(source: Source) -> dict[str, TensorInfo]:
     _refuse_gguf(source)
     if source.format == "bin":
         with TorchCheckpoint(fetch(source), source.index) as checkpoint:
@@ -182,12 +196,28 @@ def open_checkpoint(source: Source, *, stream: bool = False, on_progress: OnByte
         SourceError, CheckpointError, UnsupportedError: as for ``fetch`` and ``headers``.
     """
     _refuse_gguf(source)
-    if stream:
-        return _open_stream(source)
+    stored = _open_stream(source) if stream else _open_stored(source, on_progress)
+    packing = _packing(source, stored.tensors)
+    return UnpackedCheckpoint(stored, packing) if packing else stored
+
+
+def _open_stored(source: Source, on_progress: OnBytes = silent) -> Checkpoint:
+    """The tensors as the files have them."""
     paths = fetch(source, on_progress)
     if source.format == "bin":
         return TorchCheckpoint(paths, source.index)
     return MappedCheckpoint(Path(), _local_headers(source, paths), paths)
+
+
+def _packing(source: Source, stored: Mapping[str, TensorInfo]) -> Packing | None:
+    """How the weights are packed, or None when they are plain."""
+    if "config.json" not in source.files:
+        return None
+
+    with ExitStack() as stack:
+        opened = cache(lambda: stack.enter_context(_open_stored(source)))
+        content = lambda name: opened().rows(name, 0, opened().tensors[name].n_rows).tobytes()  # noqa: E731
+        return find_packing(read_config(source), source.files, stored, content)
 
 
 # Local files.
@@ -208,8 +238,9 @@ def _open_local(model: str, revision: str | None) -> Source | None:
 
 def _open_file(path: Path) -> Source:
     with path.open("rb") as f:
-        magic = f.read(4)
-    if magic != b"GGUF":
+        head = f.read(64)
+    refuse_pointer(str(path), head)
+    if not head.startswith(b"GGUF"):
         raise SourceError(f"{path} is not a GGUF file; for a checkpoint give the folder that it lies in")
     return Source("gguf", path.name, None, None, None, None, path, "gguf", {}, (), None)
 
@@ -323,7 +354,9 @@ def _contents(
         if by_name[name].size > MAX_SMALL_BYTES:
             what = f"{name} has {by_name[name].size} bytes, which is no honest size for such a file"
             raise SourceError(f"{what}; do not use this model")
-        return read(by_name[name])
+        raw = read(by_name[name])
+        refuse_pointer(f"{name} of {where}", raw)
+        return raw
 
     kind, weights, index_name = _choose(by_name, where, read_small)
     small = [] if kind == "gguf" else [n for n in sorted(by_name) if _is_small(n)] + ([index_name] if index_name else [])
@@ -356,7 +389,7 @@ def _choose(names: Iterable[str], where: str, read: Callable[[str], bytes]) -> t
         return "gguf", ggufs, None
     if any(n.startswith("adapter_model.") for n in root):
         raise SourceError(f"{where} holds an adapter (LoRA), not a model; merge it into its base model first")
-    raise SourceError(f"{where} holds no checkpoint; looked for {_LOOKED_FOR}")
+    raise no_checkpoint(there, where)
 
 
 def _series(there: set[str], stem: str, suffix: str) -> list[str]:
