@@ -90,8 +90,8 @@ def _gptq(source: PackedSource, module: str, less_one: bool) -> Gptq:
     if bits not in _BITS:
         raise UnsupportedError(f"{module!r} is GPTQ of {bits} bits; Sprig reads 2, 3, 4 and 8")
     words, out = packed.shape if len(packed.shape) == 2 else (0, 0)
-    length = words * 32 // bits
-    if packed.dtype != "I32" or not words or words * 32 % bits or (index is not None and index.shape != (length,)):
+    length = index.row_length if index is not None else words * 32 // bits
+    if packed.dtype != "I32" or not words or words != -(-length * bits // 32):
         raise misfit(packed, f"a weight of {bits} bits" + (f" and its g_idx of {list(index.shape)}" if index else ""))
     if index is not None and index.dtype not in ("I32", "I64"):
         raise misfit(index, "a table of groups")

@@ -15,11 +15,11 @@ import numpy as np
 
 from agent.errors import UnsupportedError
 from pipeline.sources.checkpoint import Checkpoint
-from pipeline.sources.packed.shared.bits import E2M1, E4M3, E8M0, matrix, numbers, unpack
+from pipeline.sources.packed.shared.bits import matrix, numbers, unpack
+from pipeline.sources.packed.shared.microscaled import Microscaled, microscaled
 from pipeline.sources.packed.shared.view import Floats, PackedSource, PackedWeight, Packing, misfit
 
-# mode -> bits, group, what a code means, what a scale means
-_FLOATS = {"mxfp4": (4, 32, E2M1, E8M0), "nvfp4": (4, 16, E2M1, E4M3), "mxfp8": (8, 32, E4M3, E8M0)}
+_FLOATS = {"mxfp4": (4, 32), "nvfp4": (4, 16), "mxfp8": (8, 32)}  # mode -> bits, group
 
 
 @dataclass(frozen=True)
@@ -30,27 +30,20 @@ class Mlx(PackedWeight):
         module: what the names of its tensors begin with.
         bits: of a code.
         group: columns with one scale.
-        mode: "affine" (code * scale + bias), or a kind of small floats.
     """
 
     module: str
     bits: int
     group: int
-    mode: str
 
     def rows(self, stored: Checkpoint, start: int, stop: int) -> Floats:
         length = self.shape[-1]
         groups = length // self.group
         words = matrix(stored, self.name, start, stop, stored.tensors[self.name].row_length)
         codes = unpack(np.ascontiguousarray(words), self.bits).reshape(stop - start, groups, self.group)
-        if self.mode == "affine":
-            scales, biases = (
-                numbers(stored, f"{self.module}.{part}", start, stop, groups)[:, :, None] for part in ("scales", "biases")
-            )
-            return (codes * scales + biases).reshape(stop - start, length)
-        _, _, floats, scale = _FLOATS[self.mode]
-        scales = scale[matrix(stored, f"{self.module}.scales", start, stop, groups)]
-        return (floats[codes] * scales[:, :, None]).reshape(stop - start, length)
+        scales = numbers(stored, f"{self.module}.scales", start, stop, groups)[:, :, None]
+        biases = numbers(stored, f"{self.module}.biases", start, stop, groups)[:, :, None]
+        return (codes * scales + biases).reshape(stop - start, length)
 
 
 def read(source: PackedSource) -> Packing:
@@ -66,25 +59,23 @@ def read(source: PackedSource) -> Packing:
     return Packing(f"MLX {bits} bit", weights, frozenset(hidden))
 
 
-def _mlx(source: PackedSource, module: str) -> Mlx:
+def _mlx(source: PackedSource, module: str) -> Mlx | Microscaled:
     packed, scales = source.tensor(f"{module}.weight", module), source.tensor(f"{module}.scales", module)
     # A module may have settings of its own, under its name.
     own = source.settings.get(module)
     merged: Mapping[str, Any] = {**source.settings, **own} if isinstance(own, dict) else source.settings
     settings = PackedSource(merged, source.tensors, source.content)
     mode = str(merged.get("mode", "affine"))
-    if mode != "affine" and mode not in _FLOATS:
-        raise UnsupportedError(f"{module!r} is packed by MLX in the mode {mode[:40]!r}, which Sprig does not read")
-    usual_bits, usual_group = (4, 64) if mode == "affine" else _FLOATS[mode][:2]
-    bits, group = settings.integer("bits", default=usual_bits), settings.integer("group_size", default=usual_group)
-    if bits > 8 or (mode != "affine" and bits != usual_bits):
-        raise UnsupportedError(f"{module!r} is packed by MLX in {bits} bits ({mode}), which Sprig does not read")
+    if mode in _FLOATS:
+        return microscaled(packed, scales, *_FLOATS[mode])
+    bits, group = settings.integer("bits"), settings.integer("group_size", default=64)
+    if mode != "affine" or bits > 8:
+        raise UnsupportedError(f"{module!r} is packed by MLX in {bits} bits ({mode[:40]!r}), which Sprig does not read")
     length = packed.row_length * 32 // bits
     if len(packed.shape) < 2 or packed.row_length * 32 % bits or not prod(packed.shape):
         raise misfit(packed, f"a weight of {bits} bits")
-    tables = [scales] if mode != "affine" else [scales, source.tensor(f"{module}.biases", module)]
-    for table in tables:
-        known = table.dtype in ("F16", "BF16", "F32") if mode == "affine" else table.dtype == "U8"
+    for table in (scales, source.tensor(f"{module}.biases", module)):
+        known = table.dtype in ("F16", "BF16", "F32")
         if not known or length % group or table.shape != (*packed.shape[:-1], length // group):
             raise misfit(table, f"groups of {group} in a packed weight of shape {list(packed.shape)} in {bits} bits")
-    return Mlx(packed.name, (*packed.shape[:-1], length), module, bits, group, mode)
+    return Mlx(packed.name, (*packed.shape[:-1], length), module, bits, group)
