@@ -119,6 +119,5 @@ class PackedSource:
 
 def misfit(info: TensorInfo, to: str) -> CheckpointError:
     """A packed tensor whose shape cannot be."""
-    return CheckpointError(
-        f"tensor {info.name!r} of shape {list(info.shape)} ({info.dtype}) does not fit {to}; download it again"
-    )
+    what = f"tensor {info.name[:100]!r} ({info.dtype}, shape {list(info.shape)})"
+    return CheckpointError(f"{what} does not fit {to}; download it again or take the full-precision checkpoint")
