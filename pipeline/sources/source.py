@@ -32,6 +32,7 @@ from pipeline.sources.checkpoint import (
 from pipeline.sources.hub import Hub, WeightFile, current_endpoint, is_offline, one_line
 from pipeline.sources.packed.find import SETTINGS_FILES, find_packing
 from pipeline.sources.packed.shared.view import Packing, UnpackedCheckpoint
+from pipeline.sources.shards import complete, series, some, weight_map
 from pipeline.sources.stream import StreamCheckpoint
 from pipeline.sources.torch_bin import TorchCheckpoint
 from pipeline.sources.unread import no_checkpoint
@@ -50,7 +51,6 @@ CONNECTIONS = 4
 
 _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+?)(?:@(.+))?", re.ASCII)
 _REVISION = re.compile(r"(?!-)(?!.*(?:\.\.|//|@\{))[\w./+#-]{1,200}(?<![/.])", re.ASCII)
-_SERIES = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")
 
 Format = Literal["safetensors", "bin", "gguf"]
 T = TypeVar("T")
@@ -253,8 +253,8 @@ def _open_folder(folder: Path) -> Source:
     if kind == "gguf":
         if len(weights) == 1:
             return _open_file(folder / weights[0].name)
-        some = _some([w.name for w in weights])
-        raise SourceError(f"{folder} holds {len(weights)} GGUF files and no checkpoint; name one of them: {some}")
+        names = some([w.name for w in weights])
+        raise SourceError(f"{folder} holds {len(weights)} GGUF files and no checkpoint; name one of them: {names}")
     return Source("folder", name, None, None, None, None, folder, kind, files, weights, index)
 
 
@@ -286,8 +286,8 @@ def _open_hub(repo_id: str, revision: str | None, token: str | None, offline: bo
         listed, repo_id, where, lambda file: obtain(hub, pinned, file, offline=offline).read_bytes()
     )
     if kind == "gguf":
-        some = _some([w.name for w in weights])
-        raise SourceError(f"{repo_id} holds only GGUF files ({some}): download one in F16, BF16 or Q8_0 and give its path")
+        names = some([w.name for w in weights])
+        raise SourceError(f"{repo_id} holds only GGUF files ({names}): download one in F16, BF16 or Q8_0 and give its path")
     return Source("hub", repo_id, repo_id, revision, commit, hub.endpoint, None, kind, files, weights, index, token, offline)
 
 
@@ -359,9 +359,12 @@ def _contents(
         return raw
 
     kind, weights, index_name = _choose(by_name, where, read_small)
-    small = [] if kind == "gguf" else [n for n in sorted(by_name) if _is_small(n)] + ([index_name] if index_name else [])
+    wanted = [n for n in sorted(by_name) if _is_small(n)] + ([index_name] if index_name else [])
+    if "tokenizer.json" not in by_name and "tekken.json" in by_name:
+        wanted.append("tekken.json")  # Sprig does not read it, but says so, and llama.cpp's script does
+    small = [] if kind == "gguf" else wanted
     files = dict(zip(small, _at_once(read_small, small), strict=True))
-    index = _weight_map(files[index_name], index_name, name) if index_name else None
+    index = weight_map(files[index_name], index_name, name) if index_name else None
     return kind, files, tuple(by_name[n] for n in weights), index
 
 
@@ -380,10 +383,10 @@ def _choose(names: Iterable[str], where: str, read: Callable[[str], bytes]) -> t
         if f"{stem}{suffix}" in there:
             return kind, [f"{stem}{suffix}"], None
         if index in there:
-            shards = sorted(set(_weight_map(read(index), index, where).values()))
-            return kind, _complete(shards, there, where, suffix), index
-        if series := _series(there, stem, suffix):
-            return kind, _complete(series, there, where, suffix), None
+            shards = sorted(set(weight_map(read(index), index, where).values()))
+            return kind, complete(shards, there, where, suffix), index
+        if shards := series(there, stem, suffix):
+            return kind, complete(shards, there, where, suffix), None
     root = sorted(n for n in there if "/" not in n)
     if ggufs := [n for n in root if n.lower().endswith(".gguf")]:
         return "gguf", ggufs, None
@@ -392,39 +395,9 @@ def _choose(names: Iterable[str], where: str, read: Callable[[str], bytes]) -> t
     raise no_checkpoint(there, where)
 
 
-def _series(there: set[str], stem: str, suffix: str) -> list[str]:
-    """All shards of the largest series ``stem-00001-of-0000N``, those that are not there included."""
-    counts = [int(m[3]) for m in map(_SERIES.fullmatch, there) if m and m[1] == stem and m[4] == suffix]
-    return [f"{stem}-{i:05}-of-{max(counts):05}{suffix}" for i in range(1, max(counts) + 1)] if counts else []
-
-
-def _complete(shards: list[str], there: set[str], where: str, suffix: str) -> list[str]:
-    for shard in shards:
-        if not safe_name(shard, where).endswith(suffix):
-            raise SourceError(f"the index of {where} names {one_line(repr(shard))} as a weight file; do not use this model")
-    lost = [s for s in shards if s not in there]
-    if lost:
-        raise SourceError(f"{where} lacks {len(lost)} of its {len(shards)} weight files: {_some(lost)}; download it again")
-    return shards
-
-
-def _weight_map(raw: bytes, name: str, where: str) -> dict[str, str]:
-    try:
-        table = json.loads(raw)["weight_map"]
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise CheckpointError(f"{name} of {where} is not an index of weights ({one_line(e)}); download it again") from None
-    if not isinstance(table, dict) or not table or not all(isinstance(file, str) for file in table.values()):
-        raise CheckpointError(f"{name} of {where} is not an index of weights; download it again")
-    return table
-
-
 def _refuse_gguf(source: Source) -> None:
     if source.format == "gguf":
         raise UnsupportedError(f"{source.name} is a GGUF file, not a checkpoint")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _at_once(function: Callable[[T], R], items: Iterable[T]) -> list[R]:

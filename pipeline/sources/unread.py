@@ -16,7 +16,7 @@ def no_checkpoint(names: Iterable[str], where: str) -> SourceError:
         names: all files, relative to the top.
         where: folder or repository.
     """
-    root = sorted(n for n in names if "/" not in n)
+    root = sorted(n[:100] for n in names if "/" not in n and n.isprintable())
     own = [n for n in root if n.startswith("consolidated.") and n.endswith((".safetensors", ".pth", ".pt"))]
     pickles = [n for n in root if n.endswith((".pth", ".pt", ".ckpt"))]
     if own and own[0].endswith(".safetensors"):

@@ -251,7 +251,7 @@ def test_a_broken_file_ends_in_one_clear_line(file: str, content: bytes, says: s
         ({"vocab_size": 10**12}, ""),
         ({"rms_norm_eps": "nan"}, "rms_norm_eps"),
         ({"hidden_act": "relu6"}, "relu6"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "gptq"),
+        ({"quantization_config": {"quant_method": "aqlm"}}, "aqlm"),
         ({"rope_scaling": {"rope_type": "wobbly", "factor": 2}}, "wobbly"),
     ],
 )

@@ -72,6 +72,9 @@ class Tensor:
 _ALWAYS_F32 = re.compile(r"_norm\.weight$|ffn_gate_inp|ssm_conv1d|shortconv\.conv|^position_embd|^token_types")
 
 
+_ADAPTER = (".lora_", ".base_layer.", ".modules_to_save.", ".original_module.")  # what PEFT wraps weights in
+
+
 class Architecture:
     """Base of all architectures. A subclass names its keys and its tensors.
 
@@ -284,7 +287,7 @@ class Architecture:
             else:
                 if not any(p.search(name) for p in ignored):
                     unknown.append(name)
-        if adapter := next((name for name in unknown if ".lora_" in name or ".base_layer." in name), None):
+        if adapter := next((name for name in unknown if any(mark in name for mark in _ADAPTER)), None):
             raise UnsupportedError(
                 f"the checkpoint carries a LoRA adapter that is not merged ({short(adapter)}); merge it "
                 "(peft's merge_and_unload) and save the model again"
