@@ -14,7 +14,7 @@ import numpy as np
 from agent.errors import UnsupportedError
 from pipeline.sources.checkpoint import Checkpoint
 from pipeline.sources.packed.shared.bits import Codes, columns, turned
-from pipeline.sources.packed.shared.grouped import even_groups, grouped
+from pipeline.sources.packed.shared.grouped import grouped
 from pipeline.sources.packed.shared.view import Floats, PackedSource, PackedWeight, Packing, misfit
 
 _ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # field i of a word holds this one of the eight
@@ -38,17 +38,18 @@ class Awq(PackedWeight):
         codes = _columns(stored, self.name, start, stop)
         zeros = _columns(stored, f"{self.module}.qzeros", start, stop)
         scales = turned(stored, f"{self.module}.scales", start, stop)
-        return grouped(codes, zeros, scales, even_groups(self.shape[1], self.group))
+        return grouped(codes, zeros, scales, self.group)
 
 
 def _columns(stored: Checkpoint, name: str, start: int, stop: int) -> Codes:
     """Columns [start, stop) of the unpacked matrix, as uint8 [stop - start, rows of the matrix]."""
     first = start // 8
-    words = np.ascontiguousarray(columns(stored, name, first, -(-stop // 8))).view("<u4")[:, :, 0].T
-    codes = np.empty((len(words), 8, words.shape[1]), np.uint8)
+    raw = columns(stored, name, first, -(-stop // 8)).view(np.uint8).reshape(-(-stop // 8) - first, -1, 4)
+    codes = np.empty((len(raw), 8, raw.shape[1]), np.uint8)
     for field, place in enumerate(_ORDER):
-        codes[:, place] = (words >> np.uint32(4 * field)) & np.uint32(15)
-    return codes.reshape(-1, words.shape[1])[start - 8 * first : stop - 8 * first]
+        half = raw[:, :, field // 2]  # two fields a byte
+        codes[:, place] = half >> 4 if field % 2 else half & 15
+    return codes.reshape(-1, raw.shape[1])[start - 8 * first : stop - 8 * first]
 
 
 def read(source: PackedSource) -> Packing:

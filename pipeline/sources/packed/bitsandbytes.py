@@ -14,7 +14,7 @@ import numpy as np
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.sources.checkpoint import Checkpoint
-from pipeline.sources.packed.shared.bits import matrix, numbers
+from pipeline.sources.packed.shared.bits import look_up, matrix, numbers
 from pipeline.sources.packed.shared.scaled import Scaled, parts, scaled
 from pipeline.sources.packed.shared.view import Floats, PackedSource, PackedWeight, Packing, misfit
 
@@ -39,14 +39,12 @@ class FourBit(PackedWeight):
     def rows(self, stored: Checkpoint, start: int, stop: int) -> Floats:
         length = self.shape[-1]
         first, last = start * length, stop * length
-        raw = matrix(stored, self.name, first // 2, -(-last // 2), 1).ravel()
-        codes = np.stack([raw >> 4, raw & 15], axis=1).ravel()[first % 2 :][: last - first]
+        raw = np.ascontiguousarray(matrix(stored, self.name, first // 2, -(-last // 2), 1)).reshape(1, -1)
         table = numbers(stored, f"{self.name}.quant_map", 0, 1, 16)[0]
+        weights = look_up(raw, 4, table, high_first=True)[0, first % 2 :][: last - first]
         low, high = first // self.block, -(-last // self.block)
-        scales = self._scales(stored, low, high)
-        block_of = np.arange(first, last) // self.block - low
-        weights: Floats = (table[codes] * scales[block_of]).reshape(stop - start, length)
-        return weights
+        weights *= np.repeat(self._scales(stored, low, high), self.block)[first - low * self.block :][: last - first]
+        return weights.reshape(stop - start, length)
 
     def _scales(self, stored: Checkpoint, low: int, high: int) -> Floats:
         name = f"{self.name}.absmax"

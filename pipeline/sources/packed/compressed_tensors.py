@@ -17,8 +17,8 @@ import numpy as np
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.sources.checkpoint import Checkpoint, RawRows, TensorInfo
-from pipeline.sources.packed.shared.bits import Codes, matrix, numbers, unpack, unpack_words
-from pipeline.sources.packed.shared.grouped import even_groups, grouped, stored_groups
+from pipeline.sources.packed.shared.bits import CODES, Codes, look_up, matrix, numbers, unpack, unpack_words
+from pipeline.sources.packed.shared.grouped import grouped, stored_groups
 from pipeline.sources.packed.shared.microscaled import Microscaled, microscaled
 from pipeline.sources.packed.shared.scaled import FP8, for_activations, parts, scaled_weights
 from pipeline.sources.packed.shared.view import Floats, PackedSource, PackedWeight, Packing, misfit
@@ -49,13 +49,14 @@ class Packed(PackedWeight):
 
     def rows(self, stored: Checkpoint, start: int, stop: int) -> Floats:
         length = self.shape[1]
-        codes = self._unpacked(matrix(stored, self.name, start, stop, stored.tensors[self.name].row_length))[:, :length]
+        raw = np.ascontiguousarray(matrix(stored, self.name, start, stop, stored.tensors[self.name].row_length))
+        codes = (self._unpacked(raw) if self.gaps else look_up(raw, self.bits, CODES))[:, :length]
+        zeros = self._zeros(stored, start, stop)
         scales = numbers(stored, f"{self.weight}_scale", start, stop, self.groups)
         if self.group is None:
-            group_of = stored_groups(stored, f"{self.weight}_g_idx", self.groups)
-        else:
-            group_of = even_groups(length, self.group)
-        return grouped(codes, self._zeros(stored, start, stop), scales, group_of)
+            index = stored_groups(stored, f"{self.weight}_g_idx", self.groups)
+            return grouped(codes, zeros, scales, index)
+        return grouped(codes, zeros, scales, self.group)
 
     def _zeros(self, stored: Checkpoint, start: int, stop: int) -> Floats | int:
         name, half = f"{self.weight}_zero_point", 1 << (self.bits - 1)

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.sources.checkpoint import Checkpoint
-from pipeline.sources.packed.shared.bits import Codes, columns, turned, unpack
-from pipeline.sources.packed.shared.grouped import even_groups, grouped, stored_groups
+from pipeline.sources.packed.shared.bits import CODES, Codes, columns, look_up, turned, unpack
+from pipeline.sources.packed.shared.grouped import grouped, stored_groups
 from pipeline.sources.packed.shared.view import Floats, PackedSource, PackedWeight, Packing, misfit
 
 _BITS = (2, 3, 4, 8)
@@ -45,30 +44,23 @@ class Gptq(PackedWeight):
 
     def rows(self, stored: Checkpoint, start: int, stop: int) -> Floats:
         length = self.shape[1]
-        codes = unpack(_down(columns(stored, self.name, start, stop)), self.bits)[:, :length]
+        codes = look_up(columns(stored, self.name, start, stop).view(np.uint8), self.bits, CODES)[:, :length]
         scales = turned(stored, f"{self.module}.scales", start, stop)
         zeros = self._zeros(stored, start, stop)
         if self.group is None:
-            group_of = stored_groups(stored, f"{self.module}.g_idx", self.groups)
-        else:
-            group_of = even_groups(length, self.group)
-        return grouped(codes, zeros, scales, group_of)
+            index = stored_groups(stored, f"{self.module}.g_idx", self.groups)
+            return grouped(codes, zeros, scales, index)
+        return grouped(codes, zeros, scales, self.group)
 
     def _zeros(self, stored: Checkpoint, start: int, stop: int) -> Codes:
         """uint8 [rows, groups]. 32 codes always fill ``bits`` words."""
         name = f"{self.module}.qzeros"
         before = start // 32
         last = min(-(-stop // 32) * self.bits, stored.tensors[name].row_length)
-        words = columns(stored, name, before * self.bits, last)
-        across = np.ascontiguousarray(words).reshape(len(words), -1)
+        across = np.ascontiguousarray(columns(stored, name, before * self.bits, last).T).view(np.uint8)
         zeros = unpack(across, self.bits)[:, start - 32 * before : stop - 32 * before].T
         # Stored less one, a zero of 0 has wrapped around to the largest code.
         return (zeros + np.uint8(1)) & np.uint8(2**self.bits - 1) if self.less_one else zeros
-
-
-def _down(words: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The words of each column one behind the other: [words, columns, 4] -> [columns, bytes]."""
-    return np.ascontiguousarray(words.transpose(1, 0, 2)).reshape(words.shape[1], -1)
 
 
 def read(source: PackedSource) -> Packing:

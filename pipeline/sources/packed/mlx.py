@@ -15,7 +15,7 @@ import numpy as np
 
 from agent.errors import UnsupportedError
 from pipeline.sources.checkpoint import Checkpoint
-from pipeline.sources.packed.shared.bits import matrix, numbers, unpack
+from pipeline.sources.packed.shared.bits import CODES, look_up, matrix, numbers
 from pipeline.sources.packed.shared.microscaled import Microscaled, microscaled
 from pipeline.sources.packed.shared.view import Floats, PackedSource, PackedWeight, Packing, misfit
 
@@ -40,10 +40,10 @@ class Mlx(PackedWeight):
         length = self.shape[-1]
         groups = length // self.group
         words = matrix(stored, self.name, start, stop, stored.tensors[self.name].row_length)
-        codes = unpack(np.ascontiguousarray(words), self.bits).reshape(stop - start, groups, self.group)
-        scales = numbers(stored, f"{self.module}.scales", start, stop, groups)[:, :, None]
-        biases = numbers(stored, f"{self.module}.biases", start, stop, groups)[:, :, None]
-        return (codes * scales + biases).reshape(stop - start, length)
+        weights = look_up(np.ascontiguousarray(words), self.bits, CODES).reshape(stop - start, groups, self.group)
+        weights *= numbers(stored, f"{self.module}.scales", start, stop, groups)[:, :, None]
+        weights += numbers(stored, f"{self.module}.biases", start, stop, groups)[:, :, None]
+        return weights.reshape(stop - start, length)
 
 
 def read(source: PackedSource) -> Packing:

@@ -5,6 +5,8 @@ Formats: OCP 8-bit floating point (E4M3, E5M2) and OCP Microscaling (E2M1, E8M0)
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,6 +31,7 @@ E4M3 = _e4m3()
 E5M2: Floats = (np.arange(256, dtype=np.uint16) << 8).view(np.float16).astype(np.float32)
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 E8M0 = np.append(np.ldexp(np.float32(1), np.arange(-127, 128)), np.nan).astype(np.float32)
+CODES: Floats = np.arange(256, dtype=np.float32)  # a code that means itself
 _SMALL_FLOATS = {"F8_E4M3": E4M3, "F8_E5M2": E5M2}
 
 
@@ -36,7 +39,7 @@ def decode(raw: npt.NDArray[np.uint8], dtype: str) -> Floats:
     """Raw rows, uint8 [rows, bytes], as float32 [rows, numbers]. Raises UnsupportedError for a type that holds no numbers."""
     raw = np.ascontiguousarray(raw)
     if dtype in _SMALL_FLOATS:
-        return _SMALL_FLOATS[dtype][raw]
+        return np.take(_SMALL_FLOATS[dtype], raw)
     if dtype == "BF16":
         return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
     if dtype in ("F16", "F32", "F64"):
@@ -61,17 +64,16 @@ def numbers(stored: Checkpoint, name: str, start: int, stop: int, length: int) -
     return decode(matrix(stored, name, start, stop, length), stored.tensors[name].dtype)
 
 
-def columns(stored: Checkpoint, name: str, start: int, stop: int) -> npt.NDArray[np.uint8]:
-    """Columns [start, stop) of a stored matrix, as uint8 [rows of the matrix, stop - start, bytes of an element]."""
+def columns(stored: Checkpoint, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+    """Columns [start, stop) of a stored matrix, turned: [stop - start, rows of the matrix], as unsigned integers of that size."""
     info = stored.tensors[name]
-    whole = stored.rows(name, 0, info.n_rows)
-    return whole.reshape(info.n_rows, info.row_length, -1)[:, start:stop]
+    elements = stored.rows(name, 0, info.n_rows).view(f"<u{DTYPE_BYTES[info.dtype]}")
+    return np.ascontiguousarray(elements[:, start:stop].T)
 
 
 def turned(stored: Checkpoint, name: str, start: int, stop: int) -> Floats:
-    """Columns [start, stop) of a stored matrix, as float32 [stop - start, rows of the matrix]."""
-    found = columns(stored, name, start, stop)
-    return decode(np.ascontiguousarray(found.transpose(1, 0, 2)).reshape(stop - start, -1), stored.tensors[name].dtype)
+    """The same as float32."""
+    return decode(columns(stored, name, start, stop).view(np.uint8), stored.tensors[name].dtype)
 
 
 def unpack(raw: npt.NDArray[np.uint8], bits: int) -> Codes:
@@ -94,6 +96,24 @@ def unpack(raw: npt.NDArray[np.uint8], bits: int) -> Codes:
         fields = np.packbits(single, axis=2, bitorder="little")
     codes: Codes = (fields & np.uint8(2**bits - 1)).reshape(rows, -1)
     return codes
+
+
+def look_up(raw: npt.NDArray[np.uint8], bits: int, table: Floats, *, high_first: bool = False) -> Floats:
+    """What the fields of ``unpack`` mean.
+
+    Args:
+        table: float32, what each code means.
+        high_first: the first of two fields of 4 bits lies in the high half of a byte.
+
+    Returns:
+        float32 [rows, bytes * 8 // bits].
+    """
+    if bits not in (2, 4):
+        return np.take(table, unpack(raw, bits))
+    shifts = np.arange(0, 8, bits)[:: -1 if high_first else 1]
+    of_byte = table[np.arange(256)[:, None] >> shifts & (2**bits - 1)]  # all fields of a byte at once, as one wide number
+    wide = of_byte.view(np.complex64 if bits == 4 else np.complex128).ravel()
+    return np.take(wide, raw).view(np.float32).reshape(len(raw), -1)
 
 
 def unpack_words(words: Words, bits: int) -> Codes:

@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 
 from pipeline.sources.checkpoint import Checkpoint, RawRows, TensorInfo
-from pipeline.sources.packed.shared.bits import E2M1, E4M3, E8M0, matrix, numbers, unpack
+from pipeline.sources.packed.shared.bits import E2M1, E4M3, E8M0, look_up, matrix, numbers
 from pipeline.sources.packed.shared.view import Floats, PackedWeight, misfit
 
 
@@ -39,12 +39,12 @@ class Microscaled(PackedWeight):
         length = self.shape[-1]
         width = stored.tensors[self.name].nbytes // prod(self.shape[:-1])  # bytes of a row, in whatever type they are
         raw = np.ascontiguousarray(_row_bytes(stored, self.name, start, stop, width))
-        codes = (E2M1 if self.bits == 4 else E4M3)[unpack(raw, self.bits)]
+        weights = look_up(raw, self.bits, E2M1 if self.bits == 4 else E4M3).reshape(stop - start, -1, self.group)
         scales = (E8M0 if self.powers else E4M3)[_row_bytes(stored, self.scales, start, stop, length // self.group)]
         if self.whole is not None:
             whole = numbers(stored, self.whole, 0, 1, 1)[0, 0]
             scales = scales / whole if self.divides else scales * whole
-        weights: Floats = codes.reshape(stop - start, -1, self.group) * scales[:, :, None]
+        weights *= scales[:, :, None]
         return weights.reshape(stop - start, length)
 
 

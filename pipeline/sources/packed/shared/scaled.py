@@ -52,8 +52,8 @@ class Scaled(PackedWeight):
 
         weights = numbers(stored, self.name, start, stop, length)
         if self.zero is not None:
-            weights = weights - spread(self.zero)
-        weights = weights * spread(self.scale)
+            weights -= spread(self.zero)
+        weights *= spread(self.scale)
         return weights if self.factor == 1.0 else weights * np.float32(self.factor)
 
 
