@@ -81,6 +81,8 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
     tied_head = None
     head = next((t for t in tensors if t.name == "output.weight"), None)
     embedding = next((t for t in tensors if t.name == "token_embd.weight"), None)
+    if head is None and arch.bare and not arch.tied and "output.weight" in arch.names.values():
+        notes.append("the checkpoint is a bare backbone, without its head: it is good for embeddings, not for text")
     if head and embedding and arch.tied:
         pair = TiedHead(head.sources[0].source, embedding.sources[0].source)
         if _equal(source, pair):

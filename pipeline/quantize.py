@@ -260,6 +260,7 @@ def _fingerprint(plan: Preflight) -> str:
         identity += [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
     identity += [plan.imatrix.sha256 if plan.imatrix else None, plan.stream, CHUNK]
     digest.update(json.dumps(identity).encode())
+    digest.update(plan.source.files.get("config.json", b""))  # it says how packed weights are read
     return f"sprig journal 1 {digest.hexdigest()}"
 
 

@@ -26,7 +26,7 @@ RawRows = npt.NDArray[np.uint8]
 # Bytes per element of the safetensors dtypes.
 DTYPE_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
-    "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+    "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
 }  # fmt: skip
 # The dtypes that hold weights: plain floats, and ggml's blocks when the checkpoint is a GGUF (two serve activations only).
 PLAIN_TYPES = ("F64", "F32", "F16", "BF16")

@@ -135,7 +135,7 @@ def read_config(source: Source) -> dict[str, Any]:
 def headers(source: Source) -> dict[str, TensorInfo]:
     """Every tensor of a checkpoint, from the files' headers alone; packed weights as the plain ones that they stand for.
 
-    What headers do not say is fetched with the weights: all of a .bin checkpoint, and shapes packed by bitsandbytes in 4 bits.
+    What headers do not say is fetched with the weights: all of a .bin checkpoint, and the shapes of bitsandbytes.
 
     Raises:
         SourceError: a header cannot be read from the Hub.

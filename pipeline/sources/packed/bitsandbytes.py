@@ -68,7 +68,12 @@ def read(source: PackedSource) -> Packing:
         module = name.removesuffix(".weight")
         if name.endswith(".weight") and f"{module}.SCB" in source.tensors and info.dtype == "I8":
             eight[name] = scaled(info, source.tensor(f"{module}.SCB", name), None, factor=_TO_127)
-            hidden.add(f"{module}.weight_format")
+            form = f"{module}.weight_format"
+            if form in source.tensors and any(source.content(form)):
+                raise UnsupportedError(
+                    f"{name!r} is packed by bitsandbytes in the order of one kind of GPU; save the model again"
+                )
+            hidden.add(form)
         elif _STATE in name:
             weight, _, kind = name.partition(_STATE)
             if kind not in ("nf4", "fp4"):

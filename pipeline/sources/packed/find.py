@@ -60,15 +60,12 @@ def _settings(config: Mapping[str, Any], files: Mapping[str, bytes], tensors: Te
     for place in (config, text if isinstance(text, dict) else {}):
         for key in ("quantization_config", "compression_config", "quantization"):
             settings = place.get(key)
-            if not settings:
-                continue
-            if not isinstance(settings, dict):
-                raise CheckpointError(f"config.json: {key} is no table of settings; download it again")
-            if "quant_method" in settings:
+            if isinstance(settings, dict) and "quant_method" in settings:
                 return str(settings["quant_method"]), settings
-            if "bits" in settings or "mode" in settings:
+            if isinstance(settings, dict) and ("bits" in settings or "mode" in settings):
                 return "mlx", settings  # it names no method
-            return "unknown", settings
+            if settings and key != "quantization":
+                return "unknown", {}
     if any(name.endswith(".qweight") for name in tensors):
         for file, method in SETTINGS_FILES.items():
             if file in files:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agent.errors import UnsupportedError
 from pipeline.architectures.find import find_architecture
+from pipeline.quantize import dry_run
 from pipeline.sources.checkpoint import TensorInfo
+from tests.fixtures.packed_forms import Stored, write_safetensors
+from tests.fixtures.random_llama import LlamaShape, write_small_files
 from tests.pipeline.architectures.test_architectures import config_of, infos_of, keys_of, read
 
 PREFIXES = ["_orig_mod.", "base_model.model.", "_orig_mod.base_model.model.", "base_model.model._orig_mod.", "module._orig_mod."]
@@ -34,6 +39,18 @@ def test_a_bare_backbone_lacks_the_first_word_of_each_name(name: str) -> None:
     found = {t.name: t.shape for t in read(config_of(name), bare).tensors()}
     want = {t.name: t.shape for t in read(config_of(name), whole).tensors() if t.name != "output.weight"}
     assert found == want
+
+
+def test_a_backbone_without_its_own_head_says_what_it_is_good_for(tmp_path: Path) -> None:
+    shape = LlamaShape(64, 96, 1, 4, 2, 320)
+    write_small_files(tmp_path / "hf", shape)
+    bare = {
+        n.removeprefix("model."): Stored("F32", np.ones(s, "<f4")) for n, s in shape.shapes().items() if n != "lm_head.weight"
+    }
+    write_safetensors(tmp_path / "hf" / "model.safetensors", bare)
+    plan = dry_run(str(tmp_path / "hf"), "Q8_0", tmp_path / "out.gguf")
+    assert "output.weight" not in plan.choices
+    assert any("bare backbone, without its head" in note for note in plan.notes)
 
 
 @pytest.mark.parametrize("left", ["lora_A.weight", "lora_B.default.weight", "base_layer.weight"])

@@ -32,7 +32,7 @@ E5M2: Floats = (np.arange(256, dtype=np.uint16) << 8).view(np.float16).astype(np
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 E8M0 = np.append(np.ldexp(np.float32(1), np.arange(-127, 128)), np.nan).astype(np.float32)
 CODES: Floats = np.arange(256, dtype=np.float32)  # a code that means itself
-_SMALL_FLOATS = {"F8_E4M3": E4M3, "F8_E5M2": E5M2}
+_SMALL_FLOATS = {"F8_E4M3": E4M3, "F8_E5M2": E5M2, "F8_E8M0": E8M0}
 
 
 def decode(raw: npt.NDArray[np.uint8], dtype: str) -> Floats:
