@@ -112,9 +112,11 @@ class Architecture:
             if plain in self.infos:
                 raise _twice(self.infos[plain].name, name)
             self.infos[plain] = info
-        self.bare = not any(name.startswith("model.") for name in self.infos)
+        # The word before the layers of a whole model: "model" in most families, "transformer" or "backbone" in some.
+        word = next((theirs.split(".")[0] for theirs in self.names if "{i}" in theirs), "model")
+        self.bare = not any(name.startswith(f"{word}.") for name in self.infos)
         if self.bare:
-            self.infos = {self._within_model(name): info for name, info in self.infos.items()}
+            self.infos = {self._within(word, name): info for name, info in self.infos.items()}
         self.check()
 
     # What a subclass may say.
@@ -130,9 +132,9 @@ class Architecture:
                 return new + name[len(old) :]
         return name
 
-    def _within_model(self, name: str) -> str:
+    def _within(self, word: str, name: str) -> str:
         """The name that a tensor of a bare backbone (``AutoModel.save_pretrained``) has in the whole model."""
-        inside = self.normalize(f"model.{name}")
+        inside = self.normalize(f"{word}.{name}")
         known = [_pattern(theirs) for theirs in self.names]
         fits = any(p.fullmatch(inside) for p in known) and not any(p.fullmatch(name) for p in known)
         return inside if fits else name
