@@ -216,6 +216,7 @@ def test_what_is_not_read_is_named_with_what_is(tmp_path: Path) -> None:
         ({"quant_method": "../../os"}, "'../../os'"),
         ({"quant_method": "find"}, "'find'"),
         ({"quant_method": "awq", "version": "gemv"}, "'gemv'"),
+        ({"quant_method": "auto-round", "packing_format": "auto_round:tomorrow"}, "'auto_round:tomorrow'"),
         ({"quant_method": "gptq", "checkpoint_format": "marlin"}, "'marlin'"),
         ({"quant_method": "compressed-tensors", "format": "marlin-24"}, "'marlin-24'"),
         ({"quant_method": "compressed-tensors", "format": "pack-quantized", "transform_config": {"a": 1}}, "rotations"),
