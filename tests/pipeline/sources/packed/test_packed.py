@@ -23,7 +23,7 @@ from pipeline.onepass.tensors import write_tensors
 from pipeline.quantize import dry_run
 from pipeline.sources.checkpoint import Checkpoint, TensorInfo
 from pipeline.sources.packed.find import find_packing, readable
-from pipeline.sources.packed.shared.bits import E4M3, E5M2, unpack, unpack_words
+from pipeline.sources.packed.shared.bits import E4M3, E5M2, look_up, unpack, unpack_words
 from pipeline.sources.source import headers, open_checkpoint, open_source
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.packed_forms import FORMS, Floats, Stored, Tensors, e4m3, pack, write_safetensors
@@ -162,6 +162,9 @@ def test_fields_of_any_width_are_found_where_they_were_put(bits: int, rows: int,
     found = unpack_words(words, bits) if gaps else unpack(words.view(np.uint8), bits)
     assert np.array_equal(found[:, :count], codes)
     assert not found[:, count:].any()
+    if not gaps:
+        table = np.cos(np.arange(256, dtype=np.float32))
+        assert np.array_equal(look_up(words.view(np.uint8), bits, table), table[found])
 
 
 def test_small_floats_are_those_of_torch() -> None:
