@@ -33,8 +33,9 @@ def _inspect_checkpoint(model: str, revision: str | None, token: str | None, off
     if source.path is not None and source.kind == "gguf":
         return inspect_gguf(source.path)
     infos = headers(source)
-    tensors = tuple(TensorLine(t.name, t.shape, t.dtype, t.nbytes) for t in infos.values())
-    size = sum(t.nbytes for t in tensors)
+    tensors = tuple(TensorLine(t.name, t.shape, t.packed or t.dtype, t.nbytes) for t in infos.values())
+    packed = any(t.packed for t in infos.values())
+    size = sum(w.size for w in source.weights) if packed else sum(t.nbytes for t in tensors)
     config = read_config(source)
     named = source.named
     name = f"{named.name}@{named.commit}" if named.commit else named.name

@@ -6,6 +6,7 @@ A checkpoint and a GGUF both become a ``Model``, and from there on they are trea
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -17,14 +18,14 @@ from gguf import Keys
 
 from agent.errors import GGUFError, UnsupportedError
 from agent.gguf.check import check
-from agent.gguf.types import F32, TYPES_BY_NAME, GGMLType
+from agent.gguf.types import F32, GGMLType
 from pipeline.architectures.find import find_architecture
 from pipeline.architectures.shared.base import Architecture, Slice, Tensor
 from pipeline.card import general_keys, quantization_keys
 from pipeline.format.gguf_file import Raw, Value
 from pipeline.recipes.names import Recipe
 from pipeline.recipes.rules import ModelFacts
-from pipeline.sources.checkpoint import SOURCE_TYPES, Checkpoint, TensorInfo
+from pipeline.sources.checkpoint import PLAIN_TYPES, SOURCE_TYPES, Checkpoint, TensorInfo
 from pipeline.sources.source import Source, cached_bytes, headers, open_checkpoint, read_config
 from pipeline.vocab.template import choose_template
 from pipeline.vocab.vocabulary import load_vocabulary
@@ -89,13 +90,16 @@ def from_checkpoint(source: Source, recipe: Recipe, changes: Changes = Changes()
     keys = arch.gguf_keys(source.files)
     tensors = arch.tensors()
     stored = {t.name: _stored(t, infos) for t in tensors}
-    notes = arch.notes()
+    packed = sorted({infos[s.source].packed for t in tensors for s in t.sources} - {""})
+    notes = [*arch.notes(), *(f"the checkpoint is {kind} already: what its rounding lost stays lost" for kind in packed)]
     if changes.context_length:
         keys[Keys.LLM.CONTEXT_LENGTH.format(arch=arch.gguf)] = changes.context_length
     notes += _context_note(arch, changes.context_length)
     tied_head = None
     head = next((t for t in tensors if t.name == "output.weight"), None)
     embedding = next((t for t in tensors if t.name == "token_embd.weight"), None)
+    if head is None and arch.bare and not arch.tied and "output.weight" in arch.names.values():
+        notes.append("the checkpoint is a bare backbone, without its head: it is good for embeddings, not for text")
     if head and embedding and arch.tied:
         pair = TiedHead(head.sources[0].source, embedding.sources[0].source)
         if _equal(source, pair):
@@ -136,7 +140,7 @@ def _context_note(arch: Architecture, wanted: int | None) -> list[str]:
 def _stored(tensor: Tensor, infos: Mapping[str, TensorInfo]) -> GGMLType:
     """The type in which a tensor is copied when the recipe leaves it alone."""
     sources = [infos[s.source] for s in tensor.sources]
-    odd = next((info for info in sources if info.dtype not in SOURCE_TYPES), None)
+    odd = next((info for info in sources if info.dtype not in PLAIN_TYPES), None)
     if odd is not None:
         raise UnsupportedError(
             f"tensor {odd.name!r} is stored as {odd.dtype}, which is no plain float; use the original, unquantized checkpoint"
@@ -177,18 +181,28 @@ def _equal(source: Source, pair: TiedHead) -> bool:
 # A GGUF as the source: its keys are taken over as they are.
 
 _OWN_KEYS = re.compile(r"^(general\.(quantization_version|file_type|alignment)$|sprig\.|quantize\.imatrix\.|split\.)")
-_READABLE = ("F32", "F16", "BF16", "Q8_0")
+_NEARLY_WHOLE = (*PLAIN_TYPES, "Q8_0")
 
 
-def from_gguf(source: Source, recipe: Recipe, changes: Changes = Changes()) -> Model:
-    """Read a GGUF in plain floats or Q8_0. Raises GGUFError or UnsupportedError."""
+def from_gguf(source: Source, recipe: Recipe, changes: Changes = Changes(), *, allow_requantize: bool = False) -> Model:
+    """Read a GGUF.
+
+    Args:
+        allow_requantize: also one whose weights have lost more than Q8_0 takes.
+
+    Raises:
+        GGUFError, UnsupportedError: it is broken, or may not be a source.
+    """
     assert source.path is not None
     header = check(source.path)
-    odd = next((t for t in header.tensors.values() if t.type.name not in _READABLE), None)
-    if odd is not None:
+    unread = next((t for t in header.tensors.values() if t.type.name not in SOURCE_TYPES), None)
+    if unread is not None:
+        raise UnsupportedError(f"{source.path.name} has {unread.name} in {unread.type.name}, which is no type of weights")
+    odd = next((t for t in header.tensors.values() if t.type.name not in _NEARLY_WHOLE), None)
+    if odd is not None and not allow_requantize:
         raise UnsupportedError(
             f"{source.path.name} is already quantized ({odd.name} is {odd.type.name}); quantizing twice loses twice: "
-            "start from a GGUF in F32, F16, BF16 or Q8_0"
+            "start from a GGUF in F32, F16, BF16 or Q8_0, or accept the loss with --allow-requantize"
         )
     if Keys.Split.LLM_KV_SPLIT_COUNT in header.keys and int(header.keys[Keys.Split.LLM_KV_SPLIT_COUNT]) > 1:
         raise UnsupportedError(
@@ -203,8 +217,7 @@ def from_gguf(source: Source, recipe: Recipe, changes: Changes = Changes()) -> M
     }
     tensors = [Tensor(t.name, t.shape, (Slice(t.name),)) for t in header.tensors.values()]
     stored = {t.name: t.type for t in header.tensors.values()}
-    twice = recipe.quantized and TYPES_BY_NAME["Q8_0"] in stored.values()
-    notes = ("the source is Q8_0 already: what its rounding lost stays lost",) if twice else ()
+    notes = _lost_before(stored, recipe)
     template = "as in the source" if Keys.Tokenizer.CHAT_TEMPLATE in header.keys else "none"
     if changes.context_length:
         keys[Keys.LLM.CONTEXT_LENGTH.format(arch=architecture)] = changes.context_length
@@ -216,3 +229,13 @@ def from_gguf(source: Source, recipe: Recipe, changes: Changes = Changes()) -> M
         architecture, keys | quantization_keys(recipe), tensors, infos, stored, _facts(architecture, header.keys),
         template, notes=notes,
     )  # fmt: skip
+
+
+def _lost_before(stored: Mapping[str, GGMLType], recipe: Recipe) -> tuple[str, ...]:
+    """What a person should know of a source that is rounded already."""
+    kinds = [kind for kind, _ in Counter(t.name for t in stored.values()).most_common() if kind not in PLAIN_TYPES]
+    if not kinds or (kinds == ["Q8_0"] and not recipe.quantized):
+        return ()
+    lost = f"the source is {', '.join(kinds)} already: what its rounding lost stays lost"
+    more = recipe.quantized and kinds != ["Q8_0"]
+    return (lost + ", and this rounding loses more on top of it; from the original weights it loses once" if more else lost,)

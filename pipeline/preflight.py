@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, TypedDict
@@ -151,6 +152,7 @@ class PlanOptions(TypedDict, total=False):
         chat_template: a file whose chat template takes the place of the source's.
         stream: read the weights over HTTP, keep none.
         threads: how many will work; by default the cores of this machine.
+        allow_requantize: take a GGUF that is quantized already, beyond Q8_0; what was lost stays lost, and more is.
     """
 
     revision: str | None
@@ -166,6 +168,7 @@ class PlanOptions(TypedDict, total=False):
     chat_template: Path | None
     stream: bool
     threads: int | None
+    allow_requantize: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,7 @@ class Wishes:
     threads: int
     changes: Changes
     note: str | None
+    allow_requantize: bool
 
 
 def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
@@ -190,8 +194,8 @@ def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
     chosen, file = find_recipe(recipe), options.get("imatrix")
     imatrix = read_imatrix(file) if file else None
     changes = Changes(options.get("context_length"), options.get("chat_template"))
-    threads = options.get("threads") or cores()
-    return Wishes(chosen, overrides, imatrix, options.get("stream", False), threads, changes, taken_note(recipe))
+    threads, again = options.get("threads") or cores(), options.get("allow_requantize", False)
+    return Wishes(chosen, overrides, imatrix, options.get("stream", False), threads, changes, taken_note(recipe), again)
 
 
 def find_source(model: str, options: PlanOptions) -> Source:
@@ -214,8 +218,13 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
     if wishes.stream and source.kind != "hub":
         raise SourceError(f"--stream reads from the Hub, {source.name} is on this disk; leave it out")
     recipe, imatrix, origin = wishes.recipe, wishes.imatrix, origin or source
-    read = from_gguf if source.kind == "gguf" else from_checkpoint
+    read = partial(from_gguf, allow_requantize=wishes.allow_requantize) if source.kind == "gguf" else from_checkpoint
     model = read(source, recipe, wishes.changes)
+    packed = next((info.packed for info in model.infos.values() if info.packed), None)
+    if wishes.stream and packed:
+        raise SourceError(
+            f"{source.name} is {packed}, whose parts lie apart in its files and cannot be streamed; leave --stream out"
+        )
     ordered = sorted(model.tensors, key=lambda t: block_order(t.name))
     weights = [Weight(t.name, t.shape, model.stored[t.name]) for t in ordered]
     choices = choose_types(weights, recipe, model.facts, wishes.overrides, has_imatrix=imatrix is not None)

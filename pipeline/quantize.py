@@ -32,6 +32,7 @@ from pipeline.onepass.journal import Journal
 from pipeline.onepass.order import CHUNK
 from pipeline.onepass.tensors import write_tensors
 from pipeline.preflight import PlanOptions, Preflight, Wishes, find_source, output_folder, plan_for, read_wishes
+from pipeline.recipes.names import USUAL, wanted_recipe
 from pipeline.sources.adapter import CONFIG
 from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint
 from pipeline.sources.foreign import Detour, find_detour
@@ -91,7 +92,7 @@ class QuantizeResult:
 
 def quantize(
     model: str,
-    recipe: str = "Q4_K_M",
+    recipe: str | None = None,
     out: Path | str | None = None,
     *,
     resume: bool = False,
@@ -103,8 +104,8 @@ def quantize(
     """Make a GGUF of a model in one pass.
 
     Args:
-        model: a Hub id with optional @revision, a folder, or a GGUF in F32, F16, BF16 or Q8_0.
-        recipe: a name of ``pipeline.recipes.mixtures.RECIPES``.
+        model: a Hub id with optional @revision, a folder, or a GGUF in F32, F16, BF16 or Q8_0 (any with ``allow_requantize``).
+        recipe: as ``pipeline.recipes.names.find_recipe`` reads it; by default what stands behind the model's name, else Q4_K_M.
         out: the file to make; None puts it into the store.
         resume: keep what a killed run of the same job has written.
         executor: runs the slabs instead of a pool of threads; it is not shut down.
@@ -119,7 +120,7 @@ def quantize(
     seconds: dict[str, float] = {}
     with ExitStack() as stack:
         with _timed(seconds, "preflight"):
-            wishes, source = read_wishes(recipe, options), find_source(model, options)
+            wishes, source = read_wishes(wanted_recipe(model, recipe) or USUAL, options), find_source(model, options)
             plan = _plan_or_detour(source, wishes, out, llama_cpp)
             if isinstance(plan, Detour):
                 converted = stack.enter_context(plan.convert(beside=output_folder(out)))
@@ -142,7 +143,7 @@ def quantize(
 
 def dry_run(
     model: str,
-    recipe: str = "Q4_K_M",
+    recipe: str | None = None,
     out: Path | str | None = None,
     *,
     llama_cpp: Path | None = None,
@@ -153,7 +154,7 @@ def dry_run(
     Raises:
         SprigError: the first thing that would make the run fail.
     """
-    wishes = read_wishes(recipe, options)
+    wishes = read_wishes(wanted_recipe(model, recipe) or USUAL, options)
     return _plan_or_detour(find_source(model, options), wishes, out, llama_cpp)
 
 
@@ -259,6 +260,7 @@ def _fingerprint(plan: Preflight) -> str:
         identity += [*_identity(plan.source.adapter), hashlib.sha256(plan.source.adapter.files.get(CONFIG, b"")).hexdigest()]
     identity += [plan.imatrix.sha256 if plan.imatrix else None, plan.stream, CHUNK]
     digest.update(json.dumps(identity).encode())
+    digest.update(plan.source.files.get("config.json", b""))  # it says how packed weights are read
     return f"sprig journal 1 {digest.hexdigest()}"
 
 

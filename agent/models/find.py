@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +17,7 @@ from agent.models.origin import by_origin
 from agent.models.reference import HubReference, cached_snapshot, hub_reference
 from agent.models.selector import is_model, split_part
 from agent.models.store import StoredModel, stored_models
+from agent.text.nearest import all_near
 
 _NAMED = 6  # so many names a message holds
 
@@ -73,12 +73,6 @@ def needs_pipeline(model: str) -> bool:
     if os.path.isdir(path):  # noqa: PTH112
         return cached_snapshot(path) is not None or not any(path.glob("*.gguf"))
     return not os.path.isfile(path) and hub_reference(model) is not None  # noqa: PTH113
-
-
-def nearest(text: str, names: Iterable[str]) -> list[str]:
-    """The names that a mistyped one may have meant, the nearest first."""
-    known = {name.casefold(): name for name in names}
-    return [known[key] for key in get_close_matches(text.casefold(), known, n=3, cutoff=0.6)]
 
 
 def expanded(text: str) -> Path:
@@ -161,7 +155,7 @@ def _not_found(text: str, stored: Sequence[StoredModel]) -> str:
 def _like(text: str, stored: Sequence[StoredModel]) -> str:
     key = text.casefold().removesuffix(".gguf").removesuffix("-gguf")
     names = [m.name for m in stored]
-    like = [n for n in names if n.casefold().startswith(key)] or nearest(key, [*names, DEMO])
+    like = [n for n in names if n.casefold().startswith(key)] or all_near(key, [*names, DEMO])
     return f" (there is {_listed(like)})" if like else ""
 
 

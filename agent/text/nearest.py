@@ -7,7 +7,13 @@ from collections.abc import Iterable
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that is most like this one; None when none is like it."""
+    found = all_near(word, known, 1)
+    return found[0] if found else None
+
+
+def all_near(word: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The known words that are like this one, whatever their case, the nearest first."""
     import difflib  # only a mistake needs it
 
-    found = difflib.get_close_matches(word.lower(), list(known), 1, 0.6)
-    return found[0] if found else None
+    by_case = {one.lower(): one for one in known}
+    return [by_case[one] for one in difflib.get_close_matches(word.lower(), by_case, most, 0.6)]

@@ -22,6 +22,7 @@ class DistilBert(Bert):
         "transformer.layer.{i}.ffn.lin2": "blk.{i}.ffn_down",
         "transformer.layer.{i}.output_layer_norm": "blk.{i}.layer_output_norm",
     })  # fmt: skip
+    activation_key = "activation"
     ignored = (r"position_ids$", r"^vocab_(transform|layer_norm|projector)\.")
 
     def normalize(self, name: str) -> str:

@@ -5,6 +5,7 @@ A new architecture is a new file with one class in it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
@@ -25,7 +26,7 @@ def supported() -> list[str]:
 
 def find_architecture(config: Mapping[str, Any]) -> type[Architecture]:
     """The class for a parsed config.json. Raises UnsupportedError with the list of what is supported."""
-    named = config.get("model_type")
+    named = config.get("model_type") or _by_class(config.get("architectures"))
     text = config.get("text_config")
     if named in supported() and isinstance(text, Mapping) and text.get("model_type"):
         named = text["model_type"]  # a model of text and images; its text part is what is converted
@@ -37,6 +38,17 @@ def find_architecture(config: Mapping[str, Any]) -> type[Architecture]:
         f"architecture {short(what)} is not supported (supported: {', '.join(supported())}); "
         "--llama-cpp DIR converts it with the script of a llama.cpp checkout"
     )
+
+
+def _by_class(classes: object) -> str | None:
+    """The model_type that a class of transformers has by its name: LlamaForCausalLM is a llama."""
+    for name in classes if isinstance(classes, list) else ():
+        if isinstance(name, str):
+            stem = re.sub(r"(For[A-Z]\w*|LMHeadModel|DoubleHeadsModel|TextModel|Model)$", "", name)
+            known = {re.sub("[-_]", "", kind): kind for kind in supported()}
+            if found := known.get(stem.replace("_", "").lower()):
+                return found
+    return None
 
 
 def _class_in(module: str) -> type[Architecture]:

@@ -29,6 +29,7 @@ class Gemma2(Windowed):
         attn_logit_softcapping=50.0, final_logit_softcapping=30.0,
     )  # fmt: skip
     activations = frozenset({"gelu_pytorch_tanh"})
+    activation_key = "hidden_activation"
     names = TRUNK | SANDWICH_NORMS | ATTENTION | MLP
     rope_kinds = frozenset({"default", "dynamic"})
     full_every = 2

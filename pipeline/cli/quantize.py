@@ -17,14 +17,13 @@ from agent.errors import RecipeError
 from agent.files import human_size
 from agent.text import display
 from pipeline.cli.options import Offline, Revision, Token
-from pipeline.recipes.names import RECIPES, find_recipe
+from pipeline.recipes.names import RECIPES, USUAL, find_recipe, wanted_recipe
 from pipeline.sources.extra import need_pipeline_extra
 
 if TYPE_CHECKING:
     from pipeline.quantize import QuantizeResult
 
 quantize_app = typer.Typer(**SETTINGS)
-_USUAL = "Q4_K_M"
 
 
 def _recipe(name: str | None) -> str | None:
@@ -48,7 +47,7 @@ def _pairs(values: list[str]) -> tuple[tuple[str, str], ...]:
 
 _RecipeOption = Annotated[
     str | None,
-    typer.Option("-q", "--recipe", metavar="RECIPE", callback=_recipe, help=f"One of {', '.join(RECIPES)}; usually {_USUAL}."),
+    typer.Option("-q", "--recipe", metavar="RECIPE", callback=_recipe, help=f"One of {', '.join(RECIPES)}; usually {USUAL}."),
 ]
 _DeviceOption = Annotated[
     str | None,
@@ -58,13 +57,23 @@ _DeviceOption = Annotated[
 _ContextLength = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Tokens that the file says it was trained for, instead of the model's.")
 ]
+_Stream = Annotated[bool, typer.Option("--stream", help="Read weights straight from the Hub; only the output is stored.")]
+_AllowRequantize = Annotated[
+    bool, typer.Option("--allow-requantize", help="Take a GGUF that is quantized already, though that loses twice.")
+]
 _ChatTemplate = Annotated[Path | None, typer.Option(metavar="FILE", help="Chat template (Jinja) instead of the model's.")]
 
 
 @quantize_app.command()
 def quantize(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id (owner/name or owner/name@revision), folder, or GGUF.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Hub id or address (org/name, org/name@revision, org/name:RECIPE), folder, GGUF, or name in the store.",
+        ),
+    ],
     recipe: _RecipeOption = None,
     device: _DeviceOption = None,
     out: Annotated[
@@ -88,9 +97,8 @@ def quantize(
     embedding_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the token embedding.")] = None,
     context_length: _ContextLength = None,
     chat_template: _ChatTemplate = None,
-    stream: Annotated[
-        bool, typer.Option("--stream", help="Read weights straight from the Hub; only the output is stored.")
-    ] = False,
+    stream: _Stream = False,
+    allow_requantize: _AllowRequantize = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run was.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None,
     llama_cpp: Annotated[
@@ -107,10 +115,11 @@ def quantize(
         "base": base, "revision": revision, "token": token, "offline": offline, "imatrix": imatrix,
         "tensor_types": _pairs(tensor_type or []), "pure": pure, "output_type": output_type, "embedding_type": embedding_type,
         "context_length": context_length, "chat_template": chat_template, "stream": stream, "threads": threads,
-        "llama_cpp": llama_cpp,
+        "llama_cpp": llama_cpp, "allow_requantize": allow_requantize,
     }  # fmt: skip
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()
+        recipe = wanted_recipe(model, recipe)
         if lora:
             _write_adapter(out_of, model, recipe, out, base, revision, token, offline, dry_run)
             return
@@ -119,7 +128,7 @@ def quantize(
 
             recipe, why = recipe_for(model, device, recipe, base=base, revision=revision, token=token, offline=offline)
             out_of.say(display(why))
-        _make(out_of, model, recipe or _USUAL, out, resume, dry_run, options)
+        _make(out_of, model, recipe or USUAL, out, resume, dry_run, options)
 
 
 def _make(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from agent.errors import RecipeError
 from agent.gguf.types import TYPES_BY_NAME, GGMLType
+from agent.models.reference import hub_reference
 from agent.text.nearest import nearest
 
 
@@ -30,6 +31,7 @@ class Recipe:
         return self.base.block > 1
 
 
+USUAL = "Q4_K_M"
 # Recipes whose base type has another name than they have without their size: S, M or L says how many tensors get a better type.
 _BASES = {"IQ3_XS": "IQ3_S", "IQ3_M": "IQ3_S", "IQ2_S": "IQ2_XS", "IQ2_M": "IQ2_S"}
 RECIPES: dict[str, Recipe] = {
@@ -82,6 +84,19 @@ def find_recipe(name: str) -> Recipe:
     return recipe
 
 
+def wanted_recipe(model: str, recipe: str | None) -> str | None:
+    """The recipe that a person wants: the one named by itself, or else behind the model's name, as in ``org/name:Q8_0``.
+
+    Raises:
+        RecipeError: two are named and they differ.
+    """
+    reference = hub_reference(model)
+    behind = reference.selector if reference else None
+    if recipe and behind and find_recipe(recipe) != find_recipe(behind):
+        raise RecipeError(f"two recipes are named, {behind!r} behind the model and {recipe!r}; leave one out")
+    return recipe or behind
+
+
 def taken_note(name: str) -> str | None:
     """One line when the recipe was named by another word than its own."""
     return None if _written(name) in RECIPES else f"{name!r} was taken as {find_recipe(name).name}"
@@ -105,6 +120,6 @@ def find_type(name: str, where: str) -> GGMLType:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    names = {one.lower(): one for one in known}
+    names = list(known)
     meant = nearest(_written(name), names)
-    return f"did you mean {names[meant]}?" if meant else f"choose one of {', '.join(names.values())}"
+    return f"did you mean {meant}?" if meant else f"choose one of {', '.join(names)}"

@@ -26,10 +26,14 @@ RawRows = npt.NDArray[np.uint8]
 # Bytes per element of the safetensors dtypes.
 DTYPE_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
-    "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+    "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
 }  # fmt: skip
-# The dtypes that hold weights: plain floats, and Q8_0 when the checkpoint is a GGUF.
-SOURCE_TYPES: dict[str, GGMLType] = {name: TYPES_BY_NAME[name] for name in ("F64", "F32", "F16", "BF16", "Q8_0")}
+# The dtypes that hold weights: plain floats, and ggml's blocks when the checkpoint is a GGUF (two serve activations only).
+PLAIN_TYPES = ("F64", "F32", "F16", "BF16")
+SOURCE_TYPES: dict[str, GGMLType] = {
+    name: kind for name, kind in TYPES_BY_NAME.items() if name in PLAIN_TYPES or (kind.block > 1 and name not in ("Q8_1", "Q8_K"))
+}
+_LFS = b"version https://git-lfs.github.com/spec/"
 MAX_HEADER_BYTES = 100_000_000  # the cap of the safetensors library itself
 _MAX_DIMENSIONS, _MAX_NUMBER = 16, 1 << 62  # a header may hold numbers of any length, which would take for ever to multiply
 
@@ -45,6 +49,7 @@ class TensorInfo:
         file: the file's name within the checkpoint.
         offset: first byte, counted from the start of the file.
         nbytes: length in bytes.
+        packed: how the file has it ("GPTQ 4 bit"), when these are the plain rows that are computed from it.
     """
 
     name: str
@@ -53,6 +58,7 @@ class TensorInfo:
     file: str
     offset: int
     nbytes: int
+    packed: str = ""
 
     @property
     def row_length(self) -> int:
@@ -72,7 +78,7 @@ class TensorInfo:
 class Checkpoint(ABC):
     """Named tensors, read by rows. A ``with`` closes it.
 
-    Implementations: files mapped into memory (a GGUF too), HTTP ranges, torch's zip files.
+    Implementations: files mapped into memory (a GGUF too), HTTP ranges, torch's zip files, and views of these.
     """
 
     tensors: Mapping[str, TensorInfo]
@@ -89,6 +95,12 @@ class Checkpoint(ABC):
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+
+def refuse_pointer(file: str, head: bytes) -> None:
+    """Raises CheckpointError if a file that begins with these bytes is a Git LFS pointer, a note where the real file is."""
+    if head.startswith(_LFS):
+        raise CheckpointError(f"{file} is a Git LFS pointer, not the file itself: run git lfs pull in its folder, or download it")
 
 
 def parse_safetensors_header(file: str, head: bytes, file_size: int) -> dict[str, TensorInfo]:
@@ -109,9 +121,9 @@ def parse_safetensors_header(file: str, head: bytes, file_size: int) -> dict[str
     if len(head) < 8:
         raise fault(f"it has {len(head)} bytes")
     data = 8 + int.from_bytes(head[:8], "little")
+    refuse_pointer(file, head)
     if data - 8 > MAX_HEADER_BYTES or data > file_size:
-        kind = "a Git LFS pointer" if head.startswith(b"version https://git-lfs") else f"a header of {data - 8} bytes"
-        raise fault(f"it has {kind} in a file of {file_size} bytes")
+        raise fault(f"it has a header of {data - 8} bytes in a file of {file_size} bytes")
     if len(head) < data:
         raise fault(f"only {len(head)} of {data} header bytes could be read")
     try:

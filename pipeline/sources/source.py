@@ -10,8 +10,10 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -31,10 +33,15 @@ from pipeline.sources.checkpoint import (
     merge_headers,
     parse_safetensors_header,
     read_safetensors_header,
+    refuse_pointer,
 )
 from pipeline.sources.merged import MergedCheckpoint, MergedStream
+from pipeline.sources.packed.find import SETTINGS_FILES, find_packing
+from pipeline.sources.packed.shared.view import Packing, UnpackedCheckpoint
+from pipeline.sources.shards import complete, series, some, weight_map
 from pipeline.sources.stream import StreamCheckpoint
 from pipeline.sources.torch_bin import TorchCheckpoint
+from pipeline.sources.unread import no_checkpoint
 
 __all__ = ["Source", "WeightFile", "cached_bytes", "fetch", "headers", "open_checkpoint", "open_source"]
 
@@ -42,7 +49,7 @@ __all__ = ["Source", "WeightFile", "cached_bytes", "fetch", "headers", "open_che
 SMALL_FILES = (
     "config.json", "generation_config.json", "tokenizer*.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.*", "merges.txt", "chat_template.*", "additional_chat_templates/*", "README.md",
-    "modules.json", "sentence_bert_config.json", "*_Pooling/config.json", CONFIG,
+    "modules.json", "sentence_bert_config.json", "*_Pooling/config.json", CONFIG, *SETTINGS_FILES,
 )  # fmt: skip
 MAX_SMALL_BYTES = 200_000_000
 FIRST_READ_BYTES = 128 * 1024  # holds the header of most shards
@@ -50,8 +57,6 @@ CONNECTIONS = 4
 
 _TRAINER = re.compile(r"checkpoint-\d+")
 _REVISION = re.compile(r"(?!-)(?!.*(?:\.\.|//|@\{))[\w./+#-]{1,200}(?<![/.])", re.ASCII)
-_SERIES = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")
-_LOOKED_FOR = "model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json"
 
 Format = Literal["safetensors", "bin", "gguf"]
 T = TypeVar("T")
@@ -148,16 +153,25 @@ def read_config(source: Source) -> dict[str, Any]:
 
 
 def headers(source: Source) -> dict[str, TensorInfo]:
-    """Every tensor of a checkpoint, from the files' headers alone (a .bin checkpoint has none, so it is fetched whole).
+    """Every tensor of a checkpoint, from the files' headers alone; packed weights as the plain ones that they stand for.
+
+    What headers do not say is fetched with the weights: all of a .bin checkpoint, and the shapes of bitsandbytes.
 
     Raises:
         SourceError: a header cannot be read from the Hub.
         CheckpointError: a header is broken, or the shards do not hold what the index promises.
+        UnsupportedError: the weights are packed in a way that Sprig does not read.
     """
-    _refuse_gguf(source)
     if source.adapter is not None:
         base, adapter = headers(replace(source, adapter=None)), headers(source.adapter)
         return merged_tensors(base, adapter, _changes(source.adapter, adapter, base))
+    stored = _stored_headers(source)
+    packing = _packing(source, stored)
+    return packing.shown(stored) if packing else stored
+
+
+def _stored_headers(source: Source) -> dict[str, TensorInfo]:
+    _refuse_gguf(source)
     if source.format == "bin":
         with TorchCheckpoint(fetch(source), source.index) as checkpoint:
             return dict(checkpoint.tensors)
@@ -205,12 +219,19 @@ def open_checkpoint(source: Source, *, stream: bool = False, on_progress: OnByte
         SourceError, CheckpointError, UnsupportedError: as for ``fetch`` and ``headers``.
     """
     _refuse_gguf(source)
-    if stream:
-        return _open_stream(source)
     if source.adapter is not None:
+        if stream:
+            return _open_stream(source)
         base = open_checkpoint(replace(source, adapter=None), on_progress=on_progress)
         adapter = open_checkpoint(source.adapter, on_progress=on_progress)
         return MergedCheckpoint(base, adapter, _changes(source.adapter, adapter.tensors, base.tensors))
+    stored = _open_stream(source) if stream else _open_stored(source, on_progress)
+    packing = _packing(source, stored.tensors)
+    return UnpackedCheckpoint(stored, packing) if packing else stored
+
+
+def _open_stored(source: Source, on_progress: OnBytes = silent) -> Checkpoint:
+    """The tensors as the files have them."""
     paths = fetch(source, on_progress)
     if source.format == "bin":
         return TorchCheckpoint(paths, source.index)
@@ -219,6 +240,17 @@ def open_checkpoint(source: Source, *, stream: bool = False, on_progress: OnByte
 
 def _changes(adapter: Source, theirs: Mapping[str, TensorInfo], base: Mapping[str, TensorInfo]) -> dict[str, Change]:
     return find_changes(read_lora_config(adapter.files.get(CONFIG), adapter.name), theirs, base, adapter.name)
+
+
+def _packing(source: Source, stored: Mapping[str, TensorInfo]) -> Packing | None:
+    """How the weights are packed, or None when they are plain."""
+    if "config.json" not in source.files:
+        return None
+
+    with ExitStack() as stack:
+        opened = cache(lambda: stack.enter_context(_open_stored(source)))
+        content = lambda name: opened().rows(name, 0, opened().tensors[name].n_rows).tobytes()  # noqa: E731
+        return find_packing(read_config(source), source.files, stored, content)
 
 
 # Local files.
@@ -239,8 +271,9 @@ def _open_local(model: str, revision: str | None) -> Source | None:
 
 def _open_file(path: Path) -> Source:
     with path.open("rb") as f:
-        magic = f.read(4)
-    if magic != b"GGUF":
+        head = f.read(64)
+    refuse_pointer(str(path), head)
+    if not head.startswith(b"GGUF"):
         raise SourceError(f"{path} is not a GGUF file; for a checkpoint give the folder that it lies in")
     return Source("gguf", path.name, None, None, None, None, path, "gguf", {}, (), None)
 
@@ -254,8 +287,8 @@ def _open_folder(folder: Path) -> Source:
     if kind == "gguf":
         if len(weights) == 1:
             return _open_file(folder / weights[0].name)
-        some = _some([w.name for w in weights])
-        raise SourceError(f"{folder} holds {len(weights)} GGUF files and no checkpoint; name one of them: {some}")
+        names = some([w.name for w in weights])
+        raise SourceError(f"{folder} holds {len(weights)} GGUF files and no checkpoint; name one of them: {names}")
     repo, commit = (snapshot.repo_id, snapshot.commit) if snapshot else (None, None)
     return Source("folder", name, repo, None, commit, None, folder, kind, files, weights, index)
 
@@ -294,8 +327,8 @@ def _open_hub(repo_id: str, revision: str | None, token: str | None, offline: bo
         listed, repo_id, where, lambda file: obtain(hub, pinned, file, offline=offline).read_bytes()
     )
     if kind == "gguf":
-        some = _some([w.name for w in weights])
-        raise SourceError(f"{repo_id} holds only GGUF files ({some}): `sprig pull {repo_id}` brings one")
+        names = some([w.name for w in weights])
+        raise SourceError(f"{repo_id} holds only GGUF files ({names}): `sprig pull {repo_id}` brings one")
     return Source("hub", repo_id, repo_id, revision, commit, hub.endpoint, None, kind, files, weights, index, token, offline)
 
 
@@ -366,12 +399,17 @@ def _contents(
         if by_name[name].size > MAX_SMALL_BYTES:
             what = f"{name} has {by_name[name].size} bytes, which is no honest size for such a file"
             raise SourceError(f"{what}; do not use this model")
-        return read(by_name[name])
+        raw = read(by_name[name])
+        refuse_pointer(f"{name} of {where}", raw)
+        return raw
 
     kind, weights, index_name = _choose(by_name, where, read_small)
-    small = [] if kind == "gguf" else [n for n in sorted(by_name) if _is_small(n)] + ([index_name] if index_name else [])
+    wanted = [n for n in sorted(by_name) if _is_small(n)] + ([index_name] if index_name else [])
+    if "tokenizer.json" not in by_name and "tekken.json" in by_name:
+        wanted.append("tekken.json")  # Sprig does not read it, but says so, and llama.cpp's script does
+    small = [] if kind == "gguf" else wanted
     files = dict(zip(small, _at_once(read_small, small), strict=True))
-    index = _weight_map(files[index_name], index_name, name) if index_name else None
+    index = weight_map(files[index_name], index_name, name) if index_name else None
     return kind, files, tuple(by_name[n] for n in weights), index
 
 
@@ -390,52 +428,21 @@ def _choose(names: Iterable[str], where: str, read: Callable[[str], bytes]) -> t
         if f"{stem}{suffix}" in there:
             return kind, [f"{stem}{suffix}"], None
         if index in there:
-            shards = sorted(set(_weight_map(read(index), index, where).values()))
-            return kind, _complete(shards, there, where, suffix), index
-        if series := _series(there, stem, suffix):
-            return kind, _complete(series, there, where, suffix), None
+            shards = sorted(set(weight_map(read(index), index, where).values()))
+            return kind, complete(shards, there, where, suffix), index
+        if shards := series(there, stem, suffix):
+            return kind, complete(shards, there, where, suffix), None
     for kind, _, suffix in kinds:
         if f"{STEM}{suffix}" in there:
             return kind, [f"{STEM}{suffix}"], None
-    root = sorted(n for n in there if "/" not in n)
-    if ggufs := [n for n in root if n.lower().endswith(".gguf")]:
+    if ggufs := sorted(n for n in there if "/" not in n and n.lower().endswith(".gguf")):
         return "gguf", ggufs, None
-    raise SourceError(f"{where} holds no checkpoint; looked for {_LOOKED_FOR}")
-
-
-def _series(there: set[str], stem: str, suffix: str) -> list[str]:
-    """All shards of the largest series ``stem-00001-of-0000N``, those that are not there included."""
-    counts = [int(m[3]) for m in map(_SERIES.fullmatch, there) if m and m[1] == stem and m[4] == suffix]
-    return [f"{stem}-{i:05}-of-{max(counts):05}{suffix}" for i in range(1, max(counts) + 1)] if counts else []
-
-
-def _complete(shards: list[str], there: set[str], where: str, suffix: str) -> list[str]:
-    for shard in shards:
-        if not safe_name(shard, where).endswith(suffix):
-            raise SourceError(f"the index of {where} names {one_line(repr(shard))} as a weight file; do not use this model")
-    lost = [s for s in shards if s not in there]
-    if lost:
-        raise SourceError(f"{where} lacks {len(lost)} of its {len(shards)} weight files: {_some(lost)}; download it again")
-    return shards
-
-
-def _weight_map(raw: bytes, name: str, where: str) -> dict[str, str]:
-    try:
-        table = json.loads(raw)["weight_map"]
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise CheckpointError(f"{name} of {where} is not an index of weights ({one_line(e)}); download it again") from None
-    if not isinstance(table, dict) or not table or not all(isinstance(file, str) for file in table.values()):
-        raise CheckpointError(f"{name} of {where} is not an index of weights; download it again")
-    return table
+    raise no_checkpoint(there, where)
 
 
 def _refuse_gguf(source: Source) -> None:
     if source.format == "gguf":
         raise UnsupportedError(f"{source.name} is a GGUF file, not a checkpoint")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _at_once(function: Callable[[T], R], items: Iterable[T]) -> list[R]:

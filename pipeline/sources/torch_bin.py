@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.sources.checkpoint import Checkpoint, RawRows, TensorInfo, merge_headers
+from pipeline.sources.checkpoint import Checkpoint, RawRows, TensorInfo, merge_headers, refuse_pointer
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -74,10 +74,14 @@ def _load(torch: ModuleType, file: str, path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as f:
             # Before torch 1.6 a checkpoint was a bare pickle, which cannot be mapped and is held whole.
-            mapped = f.read(1) != b"\x80"
+            head = f.read(64)
+        refuse_pointer(file, head)
+        mapped = not head.startswith(b"\x80")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             table = torch.load(path, weights_only=True, mmap=mapped, map_location="cpu")
+    except CheckpointError:
+        raise
     except Exception as e:  # whatever a hostile pickle makes the loader raise
         if type(e).__name__ == "UnpicklingError":
             what = "holds something other than weights, which could be code, and was not run"

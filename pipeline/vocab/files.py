@@ -155,6 +155,11 @@ def read_source(files: Mapping[str, bytes], n_rows: int) -> TokenizerSource:
         origin, spec = "vocab.json", _gpt2_spec(files)
     elif "vocab.txt" in files:
         origin, spec = "vocab.txt", _bert_spec(files)
+    elif "tekken.json" in files:
+        raise UnsupportedError(
+            "the checkpoint has its tokenizer only as tekken.json, Mistral's own format; put the tokenizer.json and "
+            "tokenizer_config.json of the same model in the Hugging Face format beside it"
+        )
     else:
         raise UnsupportedError(
             "the checkpoint has no tokenizer that Sprig knows: tokenizer.json, tokenizer.model, vocab.json with "

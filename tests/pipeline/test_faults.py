@@ -278,7 +278,7 @@ def test_a_chat_template_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"vocab_size": 10**12}, ""),
         ({"rms_norm_eps": "nan"}, "rms_norm_eps"),
         ({"hidden_act": "relu6"}, "relu6"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "gptq"),
+        ({"quantization_config": {"quant_method": "aqlm"}}, "aqlm"),
         ({"rope_scaling": {"rope_type": "wobbly", "factor": 2}}, "wobbly"),
     ],
 )

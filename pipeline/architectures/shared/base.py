@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 from typing import Any, ClassVar, Literal
 
@@ -72,6 +72,9 @@ class Tensor:
 _ALWAYS_F32 = re.compile(r"_norm\.weight$|ffn_gate_inp|ssm_conv1d|shortconv\.conv|^position_embd|^token_types")
 
 
+_ADAPTER = (".lora_", ".base_layer.", ".modules_to_save.", ".original_module.")  # what PEFT wraps weights in
+
+
 class Architecture:
     """Base of all architectures. A subclass names its keys and its tensors.
 
@@ -83,6 +86,7 @@ class Architecture:
     gguf: ClassVar[str] = ""  # general.architecture
     defaults: ClassVar[dict[str, Any]] = {}  # what transformers assumes where config.json is silent
     activations: ClassVar[frozenset[str]] = frozenset({"silu", "swish"})  # what llama.cpp's graph hard-codes
+    activation_key: ClassVar[str] = "hidden_act"  # the one key that the family reads; a stray other one says nothing
     names: ClassVar[dict[str, str]] = {}
     optional: ClassVar[frozenset[str]] = frozenset()  # GGUF names of ``names`` that a checkpoint may lack
     required: ClassVar[tuple[str, ...]] = ()  # GGUF names that must come out though ``names`` does not have them
@@ -104,10 +108,15 @@ class Architecture:
             self.hp["tie_word_embeddings"] = config["tie_word_embeddings"]  # a wrapper holds the head, so its word counts
         self.infos: dict[str, TensorInfo] = {}
         for name, info in infos.items():
-            plain = self.normalize(name)
+            plain = self.normalize(_unwrapped(name))
             if plain in self.infos:
                 raise _twice(self.infos[plain].name, name)
             self.infos[plain] = info
+        # The word before the layers of a whole model: "model" in most families, "transformer" or "backbone" in some.
+        word = next((theirs.split(".")[0] for theirs in self.names if "{i}" in theirs), "model")
+        self.bare = not any(name.startswith(f"{word}.") for name in self.infos)
+        if self.bare:
+            self.infos = {self._within(word, name): info for name, info in self.infos.items()}
         self.check()
 
     # What a subclass may say.
@@ -123,22 +132,21 @@ class Architecture:
                 return new + name[len(old) :]
         return name
 
+    def _within(self, word: str, name: str) -> str:
+        """The name that a tensor of a bare backbone (``AutoModel.save_pretrained``) has in the whole model."""
+        inside = self.normalize(f"{word}.{name}")
+        known = [_pattern(theirs) for theirs in self.names]
+        fits = any(p.fullmatch(inside) for p in known) and not any(p.fullmatch(name) for p in known)
+        return inside if fits else name
+
     def check(self) -> None:
         """Refuses what config.json alone shows to be impossible; called once. Raises UnsupportedError or CheckpointError."""
-        for key in ("quantization_config", "compression_config"):
-            quantized = self.hp.get(key)
-            if quantized:
-                method = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "unknown"
-                raise UnsupportedError(
-                    f"the checkpoint is already quantized ({short(method)}, see {key} in config.json); "
-                    "take the full-precision checkpoint that it was made from"
-                )
-        for key in ("hidden_act", "hidden_activation", "activation"):
-            activation = self.hp.get(key)
-            if activation is not None and not (isinstance(activation, str) and activation in self.activations):
-                raise UnsupportedError(
-                    f"config.json: {key} is {short(activation)}; llama.cpp computes {self.gguf} with {min(self.activations)} only"
-                )
+        activation = self.hp.get(self.activation_key)
+        if activation is not None and not (isinstance(activation, str) and activation in self.activations):
+            raise UnsupportedError(
+                f"config.json: {self.activation_key} is {short(activation)}; "
+                f"llama.cpp computes {self.gguf} with {min(self.activations)} only"
+            )
 
     def keys(self) -> dict[str, Value]:
         """GGUF keys as ``gguf.Keys`` spells them, "{arch}.context_length" -> ..."""
@@ -290,11 +298,16 @@ class Architecture:
             else:
                 if not any(p.search(name) for p in ignored):
                     unknown.append(name)
+        if adapter := next((name for name in unknown if any(mark in name for mark in _ADAPTER)), None):
+            raise UnsupportedError(
+                f"the checkpoint carries a LoRA adapter that is not merged ({short(adapter)}); merge it "
+                "(peft's merge_and_unload) and save the model again"
+            )
         if unknown:
             raise UnsupportedError(
                 f"the checkpoint has tensors that Sprig does not know in a {self.gguf} "
                 f"({len(unknown)}, first {short(unknown[0])}); it is another model than its "
-                "config.json says, or carries an adapter or quantized weights"
+                "config.json says, or its weights are quantized and config.json does not say how"
             )
         return targets
 
@@ -336,6 +349,14 @@ class Architecture:
                     raise CheckpointError(f"the checkpoint lacks the weights of {target}; a shard is missing")
 
 
+def _unwrapped(name: str) -> str:
+    """The name without what torch.compile, PEFT and data-parallel training leave before it."""
+    name = name.replace("_orig_mod.", "")
+    while (inner := name.removeprefix("base_model.model.").removeprefix("module.")) != name:
+        name = inner
+    return name
+
+
 def positive(name: str, value: object) -> float:
     """A number of config.json as float. Raises CheckpointError unless it is positive and finite."""
     sane = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e30
@@ -357,6 +378,7 @@ def short(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+@cache
 def _pattern(theirs: str) -> re.Pattern[str]:
     return re.compile(re.escape(theirs).replace(r"\{i\}", r"(?P<i>[0-9]{1,4})").replace(r"\{e\}", r"(?P<e>[0-9]{1,4})"))
 

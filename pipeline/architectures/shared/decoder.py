@@ -188,7 +188,7 @@ class Decoder(Architecture):
     def tensors(self) -> list[Tensor]:
         tensors = self.mapped()
         have = {t.name for t in tensors}
-        if not self.tied and "output.weight" not in have:
+        if not self.tied and not self.bare and "output.weight" not in have:
             raise CheckpointError("the checkpoint has no lm_head.weight and config.json does not tie it to the embedding")
         self._check_biases(have)
         return tensors + rope_tensors(self.hp, self.rope_head_dim)

@@ -232,7 +232,6 @@ def test_real_ropes_turn_as_fast_as_in_transformers(model: str) -> None:
 
 
 REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "fp8": ("llama", {"quantization_config": {"quant_method": "fp8"}}, "already quantized ('fp8'"),
     "relu": ("llama", {"hidden_act": "relu"}, "'relu'"),
     "olmo2 with biases": ("olmo2", {"attention_bias": True}, "attention_bias"),
     "smollm3 with biases": ("smollm3", {"mlp_bias": True}, "mlp_bias"),
