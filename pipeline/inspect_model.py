@@ -42,9 +42,9 @@ def _inspect_checkpoint(model: str, revision: str | None, token: str | None, off
     name = f"{source.name}@{source.commit}" if source.commit else source.name
     keys: dict[str, Any] = dict(origin_keys(source))
     try:
-        architecture = find_architecture(config)(config, infos)
+        architecture = find_architecture(config)(config, infos, source.files)
         keys |= {"general.architecture": architecture.gguf}
-        keys |= {key: plain(value) for key, value in architecture.gguf_keys(source.files).items()}
+        keys |= {key: plain(value) for key, value in architecture.gguf_keys().items()}
         vocabulary = load_vocabulary(source.files, architecture.vocab_rows, config)
     except UnsupportedError as e:
         keys |= {"general.architecture": str(config.get("model_type", "unknown"))}

@@ -71,11 +71,11 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
     config = read_config(source)
     found = find_architecture(config)
     infos = headers(source)
-    arch = found(config, infos)
-    keys = arch.gguf_keys(source.files)
+    arch = found(config, infos, source.files)
+    keys = arch.gguf_keys()
     tensors = arch.tensors()
     stored = {t.name: _stored(t, infos) for t in tensors}
-    notes: list[str] = []
+    notes = arch.notes()
     tied_head = None
     head = next((t for t in tensors if t.name == "output.weight"), None)
     embedding = next((t for t in tensors if t.name == "token_embd.weight"), None)

@@ -36,7 +36,7 @@ class Gemma2(Windowed):
 
     def check(self) -> None:
         super().check()
-        if self.flag("use_bidirectional_attention"):
+        if self.flag("use_bidirectional_attention") and self.gguf != "gemma-embedding":
             raise UnsupportedError(f"config.json sets use_bidirectional_attention; llama.cpp's {self.gguf} looks back only")
         scalar = self.number("query_pre_attn_scalar")
         built_in = self.integer("hidden_size") // self.n_heads if self.n_layers == self.deepest else self.head_dim
