@@ -32,11 +32,11 @@ from pipeline.sources.torch_bin import TorchCheckpoint
 
 __all__ = ["Source", "WeightFile", "cached_bytes", "fetch", "headers", "open_checkpoint", "open_source"]
 
-# Everything that a conversion reads beside the weights. The last three say how an embedding model pools.
+# Everything that a conversion reads beside the weights. The last five say what an embedding model does behind its layers.
 SMALL_FILES = (
     "config.json", "generation_config.json", "tokenizer*.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.*", "merges.txt", "chat_template.*", "additional_chat_templates/*", "README.md",
-    "modules.json", "sentence_bert_config.json", "*_Pooling/config.json",
+    "modules.json", "sentence_bert_config.json", "*_Pooling/config.json", "*_Dense/config.json", "*_Dense/model.safetensors",
 )  # fmt: skip
 MAX_SMALL_BYTES = 200_000_000
 FIRST_READ_BYTES = 128 * 1024  # holds the header of most shards
