@@ -64,6 +64,10 @@ def special_keys(
             notes.append(f"no end-of-sequence token is named anywhere; id {ids['eos']} was taken")
     keys: dict[str, Value] = {key: ids[role] for role, key in _ROLES.items() if role in ids}
     keys |= {Keys.Tokenizer.ADD_BOS: bos, Keys.Tokenizer.ADD_EOS: eos}
+    if eos and draft.between:  # llama-server puts an end and, if this says so, a separator between a question and a document
+        keys[Keys.Tokenizer.ADD_SEP] = len(draft.between) > 1
+        if keys[Keys.Tokenizer.ADD_SEP]:
+            keys.setdefault(Keys.Tokenizer.SEP_ID, draft.between[-1])
     if mistaken := [t for t in mistaken_ends(draft) if draft.lookup(t) not in ends]:
         notes.append(f"llama.cpp ends a generation at {mistaken[0]!r}, which is ordinary text in this vocabulary")
     others = [i for i in ends if i != ids.get("eos")]
