@@ -79,7 +79,8 @@ class Qwen3(Qwen2):
         head = head or next(t for t in tensors if t.name == "token_embd.weight")
         rows = [self._token(word) for word in _ANSWERS]
         slices = tuple(Slice(head.sources[0].source, row, row + 1) for row in rows)
-        return [*tensors, Tensor("cls.output.weight", (len(rows), head.row_length), slices, f32=True)]
+        scores = Tensor("cls.output.weight", (len(rows), head.row_length), slices, f32=True)
+        return [scores, *(t for t in tensors if t.name != "output.weight")]
 
     def _token(self, word: str) -> int:
         """The id of a word that is one token. Raises CheckpointError."""

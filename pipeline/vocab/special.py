@@ -118,7 +118,7 @@ def _added(files: Mapping[str, bytes], ids: dict[str, int], draft: VocabularyDra
         if before:
             ids["bos"] = ids["cls"] = before[0]
         if after:
-            ids["sep"] = after[-1]
+            ids["sep"] = ids["eos"] = after[-1]
         return bool(before), bool(after)
     asked = parse_json(files, "tokenizer_config.json")
     if "tokenizer.json" in files and any(isinstance(asked.get(f"add_{r}_token"), bool) for r in ("bos", "eos")):

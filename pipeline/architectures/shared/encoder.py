@@ -81,6 +81,14 @@ class Encoder(Architecture):
         keys = super().gguf_keys()
         return keys | {Keys.Tokenizer.TOKEN_TYPE_COUNT: self.token_types} if "type_vocab_size" in self.hp else keys
 
+    def notes(self) -> list[str]:
+        notes = super().notes()
+        if classifies(self.hp) and "type_vocab_size" in self.hp and self.token_types > 1:
+            notes.append(
+                "llama.cpp gives every token the type 0: what was trained on pairs of texts, types 0 and 1, scores otherwise"
+            )
+        return notes
+
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         d, ff = self.integer("hidden_size"), self.integer("intermediate_size")
         return {
