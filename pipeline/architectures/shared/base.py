@@ -182,8 +182,7 @@ class Architecture:
             parts = " and ".join(other_parts(self.hp))
             notes.append(f"{len(self.left_out)} tensors of the {parts} part are left out: the GGUF takes text only")
         if dense_paths(self.files) and not self.takes_dense:
-            which = f"llama.cpp's {self.gguf} does not compute them"
-            notes.append(f"the dense layers behind pooling (modules.json) are left out: {which}, and vectors are as before them")
+            notes.append("the dense layers behind pooling (modules.json) are left out: vectors are as they are before them")
         return notes
 
     @property

@@ -129,6 +129,26 @@ def test_an_embedding_model_needs_no_head(tmp_path: Path) -> None:
     assert np.abs(in_llama_cpp(converted(tmp_path)) - of_all_tokens(model)[-1]).max() < TOLERANCE
 
 
+def test_an_lfm2_that_looks_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its code came with the model: no mask, and convolutions around each token instead of behind it."""
+    import torch
+
+    model = save("lfm2", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["Lfm2BidirectionalModel"]}))
+    pools(tmp_path, pooling_mode_cls_token=True)
+
+    def around(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, **_: Any) -> torch.Tensor:
+        return torch.nn.functional.conv1d(x, weight.unsqueeze(1), bias, padding=1, groups=x.shape[1])
+
+    monkeypatch.setattr("transformers.models.lfm2.modeling_lfm2.causal_conv1d_fn", around)
+    with torch.no_grad():
+        no_mask = {"full_attention": None, "conv": None}
+        found = model.base_model(input_ids=torch.tensor([TOKENS]), attention_mask=no_mask, use_cache=False)
+    wanted = found.last_hidden_state[0, 0].double().numpy()
+    assert np.abs(in_llama_cpp(converted(tmp_path)) - wanted).max() < TOLERANCE
+
+
 def test_embedding_gemma_goes_through_its_two_dense_layers(tmp_path: Path) -> None:
     import torch
 
