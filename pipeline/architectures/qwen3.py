@@ -42,6 +42,10 @@ class Qwen3(Qwen2):
         readme = self.files.get("README.md", b"")[:20_000].decode("utf-8", "replace")
         return "score.weight" not in self.infos and bool(_RERANKER.search(readme))
 
+    @property
+    def writes_text(self) -> bool:
+        return super().writes_text and not self.is_reranker
+
     def name_table(self) -> Mapping[str, str]:
         return {**self.names, "score.weight": "cls.output.weight"} if classifies(self.hp) else self.names
 
