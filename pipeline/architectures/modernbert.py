@@ -22,6 +22,7 @@ class ModernBert(Encoder):
         "classifier_pooling": "cls",
     }  # fmt: skip
     activations = Encoder.activations | {"silu"}
+    activation_key = "hidden_activation"
     names: ClassVar[dict[str, str]] = {
         "embeddings.tok_embeddings.weight": "token_embd.weight",
         "embeddings.norm.weight": "token_embd_norm.weight",
