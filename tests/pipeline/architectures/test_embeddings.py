@@ -149,6 +149,15 @@ def test_an_lfm2_that_looks_both_ways(tmp_path: Path, monkeypatch: pytest.Monkey
     assert np.abs(in_llama_cpp(converted(tmp_path)) - wanted).max() < TOLERANCE
 
 
+def test_eurobert_looks_both_ways(tmp_path: Path) -> None:
+    from transformers import AutoModelForMaskedLM
+
+    model = build_model("eurobert", small({"mask_token_id": 3}), kind=AutoModelForMaskedLM)
+    model.save_pretrained(tmp_path)
+    pools(tmp_path, pooling_mode_mean_tokens=True)
+    assert np.abs(in_llama_cpp(converted(tmp_path)) - of_all_tokens(model).mean(axis=0)).max() < TOLERANCE
+
+
 def test_embedding_gemma_goes_through_its_two_dense_layers(tmp_path: Path) -> None:
     import torch
 

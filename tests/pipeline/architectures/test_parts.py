@@ -101,6 +101,15 @@ def test_modernbert_on_the_hub_names_its_two_ropes_flat() -> None:
     assert keys["attention.sliding_window_pattern"] == [False, True, False, True]
 
 
+def test_a_eurobert_needs_no_head_and_ignores_that_of_pre_training() -> None:
+    """Its defaults are those of transformers, which has no causal model of this type to build a case with."""
+    transformers = pytest.importorskip("transformers")
+    full = json.loads(transformers.AutoConfig.for_model("eurobert").to_json_string(use_diff=False))
+    assert keys_of({"model_type": "eurobert"}) == keys_of(full)
+    config = {**config_of("llama"), "model_type": "eurobert"}
+    assert "output.weight" not in {t.name for t in read(config, infos_of("llama")).tensors()}
+
+
 REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
     "a classifier of llama's": ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "llama has no head that gives"),
     "one score": ("qwen3", {"architectures": ["Qwen3ForSequenceClassification"], "id2label": {"0": "score"}}, "softmax"),
