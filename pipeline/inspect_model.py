@@ -41,9 +41,9 @@ def _inspect_checkpoint(model: str, revision: str | None, token: str | None, off
     name = f"{named.name}@{named.commit}" if named.commit else named.name
     keys: dict[str, Any] = dict(origin_keys(source))
     try:
-        architecture = find_architecture(config)(config, infos)
+        architecture = find_architecture(config)(config, infos, source.files)
         keys |= {"general.architecture": architecture.gguf}
-        keys |= {key: plain(value) for key, value in architecture.gguf_keys(source.files).items()}
+        keys |= {key: plain(value) for key, value in architecture.gguf_keys().items()}
         vocabulary = load_vocabulary(source.files, architecture.vocab_rows, config)
     except UnsupportedError as e:
         keys |= {"general.architecture": str(config.get("model_type", "unknown"))}

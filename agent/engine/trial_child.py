@@ -28,7 +28,9 @@ class _Trial:
 
     def __init__(self, model: LlamaModel, threads: int) -> None:
         self.model = model
-        self.embeds = model.key(f"{model.key('general.architecture')}.attention.causal") == "false"
+        arch = model.key("general.architecture")
+        pools = model.key(f"{arch}.pooling_type") not in ("", "0")
+        self.embeds = pools or model.key(f"{arch}.attention.causal") == "false"
         settings = ContextSettings(
             _CONTEXT, 1, _BATCH, threads, threads, cache="f16", flash=False, embeddings=self.embeds, n_outputs=_BATCH
         )  # fmt: skip

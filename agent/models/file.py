@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION = 4  # of what is remembered
+_VERSION = 5  # of what is remembered
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 # Of these, a token takes a row or two; they are not multiplied with.
 _LOOKED_UP = frozenset({_EMBEDDING, "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
@@ -52,7 +52,7 @@ class ModelFile:
         template: the chat template, the one for tools where there are two; empty when there is none.
         bos, eos: texts of these tokens.
         sampling: ``general.sampling.*``.
-        causal: whether it writes text; an embedding model does not.
+        causal: whether it writes text; an embedding model and a reranker do not.
         recipe, source, commit: what Sprig made it with and of; empty when another program made it.
     """
 
@@ -191,11 +191,18 @@ def model_facts(
         bos=token("bos"),
         eos=token("eos"),
         sampling=sampling,
-        causal=keys.get(f"{arch}.attention.causal", True) is not False,
+        causal=writes_text(keys),
         recipe=str(keys.get("sprig.recipe") or ""),
         source=str(keys.get("sprig.source.name") or ""),
         commit=str(keys.get("sprig.source.commit") or ""),
     )
+
+
+def writes_text(keys: Mapping[str, Any]) -> bool:
+    """Whether a model with these keys writes text; one that sees a text as a whole, or pools it, gives vectors or scores."""
+    arch = str(keys.get("general.architecture"))
+    sees_all = keys.get(f"{arch}.attention.causal") is False or arch == "gemma-embedding"  # whose files need not say it
+    return not sees_all and not keys.get(f"{arch}.pooling_type")
 
 
 def _bytes(tensors: Iterable[TensorFacts]) -> dict[str, int]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pipeline.architectures.bert import EMBEDDINGS, Bert, weights_and_biases
+from agent.errors import UnsupportedError
+from pipeline.architectures.bert import Bert
+from pipeline.architectures.shared.classifier import classifies
+from pipeline.architectures.shared.encoder import EMBEDDINGS, weights_and_biases
 
 
 class DistilBert(Bert):
@@ -35,4 +38,8 @@ class DistilBert(Bert):
         ):  # fmt: skip
             self.hp.setdefault(ours, self.hp.get(theirs))
         self.hp["layer_norm_eps"] = 1e-12  # DistilBERT's own, whatever config.json says
+        if classifies(self.hp):
+            raise UnsupportedError(
+                "DistilBERT's classifier has a ReLU, where llama.cpp's bert computes tanh: scores would differ"
+            )
         super().check()

@@ -15,6 +15,7 @@ from typing import Any
 from agent.errors import UnsupportedError
 from pipeline import architectures
 from pipeline.architectures.shared.base import Architecture, short
+from pipeline.architectures.shared.wrapper import text_part
 
 
 @cache
@@ -25,17 +26,17 @@ def supported() -> list[str]:
 
 
 def find_architecture(config: Mapping[str, Any]) -> type[Architecture]:
-    """The class for a parsed config.json. Raises UnsupportedError with the list of what is supported."""
+    """The class for a parsed config.json. Raises UnsupportedError if there is none."""
     named = config.get("model_type") or _by_class(config.get("architectures"))
-    text = config.get("text_config")
-    if named in supported() and isinstance(text, Mapping) and text.get("model_type"):
+    text = text_part(config)
+    if _file(named) in supported() and text.get("model_type"):
         named = text["model_type"]  # a model of text and images; its text part is what is converted
     # The name comes from a stranger: only one that is in the list is ever imported.
-    if isinstance(named, str) and named in supported():
-        return _class_in(f"{architectures.__name__}.{named}")
+    if _file(named) in supported():
+        return _class_in(f"{architectures.__name__}.{_file(named)}")
     what = named or config.get("architectures") or "unknown"
     raise UnsupportedError(
-        f"architecture {short(what)} is not supported (supported: {', '.join(supported())}); "
+        f"architecture {short(what)} is not supported (docs/architectures.md lists the {len(supported())} that are); "
         "--llama-cpp DIR converts it with the script of a llama.cpp checkout"
     )
 
@@ -49,6 +50,11 @@ def _by_class(classes: object) -> str | None:
             if found := known.get(stem.replace("_", "").lower()):
                 return found
     return None
+
+
+def _file(model_type: object) -> str:
+    """The file that a model_type names, which has no hyphens."""
+    return model_type.replace("-", "_") if isinstance(model_type, str) else ""
 
 
 def _class_in(module: str) -> type[Architecture]:

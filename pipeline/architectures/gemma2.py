@@ -37,7 +37,7 @@ class Gemma2(Windowed):
 
     def check(self) -> None:
         super().check()
-        if self.flag("use_bidirectional_attention"):
+        if self.flag("use_bidirectional_attention") and self.gguf != "gemma-embedding":
             raise UnsupportedError(f"config.json sets use_bidirectional_attention, which is not supported for {self.gguf}")
         scalar = self.number("query_pre_attn_scalar")
         built_in = self.integer("hidden_size") // self.n_heads if self.n_layers == self.deepest else self.head_dim

@@ -76,10 +76,16 @@ class Lfm2(Decoder):
             raise UnsupportedError("config.json sets conv_bias; llama.cpp's lfm2 has no such biases")
 
     def keys(self) -> dict[str, Value]:
-        return super().keys() | {
-            Keys.Attention.HEAD_COUNT_KV: [self.n_kv_heads if attention else 0 for attention in self.has_attention()],
-            Keys.ShortConv.L_CACHE: self.integer("conv_L_cache"),
-        }
+        named = self.hp.get("architectures")
+        looks_both_ways = isinstance(named, list) and "Lfm2BidirectionalModel" in named  # LFM2.5-Embedding
+        return (
+            super().keys()
+            | ({Keys.Attention.CAUSAL: False} if looks_both_ways else {})
+            | {
+                Keys.Attention.HEAD_COUNT_KV: [self.n_kv_heads if attention else 0 for attention in self.has_attention()],
+                Keys.ShortConv.L_CACHE: self.integer("conv_L_cache"),
+            }
+        )
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         d = self.integer("hidden_size")

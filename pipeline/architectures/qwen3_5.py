@@ -11,7 +11,7 @@ from gguf import Keys
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.shared.base import Index, Tensor
 from pipeline.architectures.shared.decoder import ATTENTION, ATTENTION_PARTS, MLP, QK_NORMS, TRUNK, Decoder, sizes
-from pipeline.architectures.shared.rope import rope_parameters
+from pipeline.architectures.shared.rope import mrope_sections
 from pipeline.format.gguf_file import Value
 
 _KINDS = ("linear_attention", "full_attention")
@@ -73,7 +73,7 @@ class Qwen35(Decoder):
 
     def keys(self) -> dict[str, Value]:
         return super().keys() | {
-            Keys.Rope.DIMENSION_SECTIONS: self._sections(),
+            Keys.Rope.DIMENSION_SECTIONS: mrope_sections(self.hp, [11, 11, 10]),
             Keys.SSM.CONV_KERNEL: self.integer("linear_conv_kernel_dim"),
             Keys.SSM.STATE_SIZE: self.state,
             Keys.SSM.GROUP_COUNT: self.key_heads,
@@ -82,13 +82,6 @@ class Qwen35(Decoder):
             "{arch}.attention.recurrent_layers": self.is_linear(),
             Keys.LLM.FULL_ATTENTION_INTERVAL: self.integer("full_attention_interval", default=4),
         }
-
-    def _sections(self) -> list[int]:
-        """How many rotated pairs go to time, height and width; for text all three are the position."""
-        found = rope_parameters(self.hp).get("mrope_section") or [11, 11, 10]
-        if not isinstance(found, list) or len(found) > 4 or not all(type(n) is int and 0 <= n < 4096 for n in found):
-            raise CheckpointError("config.json: mrope_section must be up to four whole numbers")
-        return [*found, 0, 0, 0, 0][:4]
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         d, q = self.integer("hidden_size"), self.n_heads * self.head_dim

@@ -62,29 +62,31 @@ _AllowRequantize = Annotated[
     bool, typer.Option("--allow-requantize", help="Take a GGUF that is quantized already, though that loses twice.")
 ]
 _ChatTemplate = Annotated[Path | None, typer.Option(metavar="FILE", help="Chat template (Jinja) instead of the model's.")]
+_Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Hub id or address (org/name, org/name@revision, org/name:RECIPE), folder, GGUF, or name in the store.",
+    ),
+]
+_Out = Annotated[str | None, typer.Option("-o", "--out", metavar="FILE", help="File or folder to write; by default the store.")]
+_Base = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="Of an adapter (LoRA): the model to merge it into; by default its own.")
+]
+_Lora = Annotated[
+    bool, typer.Option("--lora", help="Write an adapter by itself, as a GGUF adapter: F32, F16 (usual), BF16 or Q8_0.")
+]
 
 
 @quantize_app.command()
 def quantize(
     ctx: typer.Context,
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="Hub id or address (org/name, org/name@revision, org/name:RECIPE), folder, GGUF, or name in the store.",
-        ),
-    ],
+    model: _Model,
     recipe: _RecipeOption = None,
     device: _DeviceOption = None,
-    out: Annotated[
-        str | None, typer.Option("-o", "--out", metavar="FILE", help="File or folder to write; by default the store.")
-    ] = None,
-    base: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Of an adapter (LoRA): the model to merge it into; by default its own.")
-    ] = None,
-    lora: Annotated[
-        bool, typer.Option("--lora", help="Write an adapter by itself, as a GGUF adapter: F32, F16 (usual), BF16 or Q8_0.")
-    ] = False,
+    out: _Out = None,
+    base: _Base = None,
+    lora: _Lora = False,
     revision: Revision = None,
     token: Token = None,
     offline: Offline = False,

@@ -15,6 +15,7 @@ from typing import Any
 from agent.errors import SprigError
 from agent.files import human_size
 from agent.gguf.check import check
+from agent.models.file import writes_text
 from agent.text import display
 from pipeline.deploy.device import SILENCE, STALE, ConnectionLostError, Device, DeviceError
 from pipeline.deploy.service import Service, serve_model
@@ -99,7 +100,6 @@ def deploy(
     """
     began = time.monotonic()
     header = check(model)
-    writes = header.keys.get(f"{header.keys['general.architecture']}.attention.causal", True) is not False
     with Device(host, stored_name(model), stale=stale, silence=silence) as device, model.open("rb") as file, _may_be_resumed():
         sprig = prepare(device) if prepare is not None else device.sprig
         source = SentFile(file, model, on_progress)
@@ -107,7 +107,7 @@ def deploy(
         same = _is_same(source, found)
         kept = source.size if same else _send(source, _part(found), device, say)
         smoke_test, untried = None, ""
-        if not writes:
+        if not writes_text(header.keys):
             untried = "an embedding model; it writes no text"
         elif not sprig:
             untried = f"{device.shown} has no Sprig"

@@ -45,11 +45,12 @@ from pipeline.sources.unread import no_checkpoint
 
 __all__ = ["Source", "WeightFile", "cached_bytes", "fetch", "headers", "open_checkpoint", "open_source"]
 
-# Everything that a conversion reads beside the weights. Three of the last say how an embedding model pools.
+# Everything that a conversion reads beside the weights. The last five say what an embedding model does behind its layers.
 SMALL_FILES = (
     "config.json", "generation_config.json", "tokenizer*.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.*", "merges.txt", "chat_template.*", "additional_chat_templates/*", "README.md",
-    "modules.json", "sentence_bert_config.json", "*_Pooling/config.json", CONFIG, *SETTINGS_FILES,
+    "modules.json", "sentence_bert_config.json", "*_Pooling/config.json", "*_Dense/config.json", "*_Dense/model.safetensors",
+    CONFIG, *SETTINGS_FILES,
 )  # fmt: skip
 MAX_SMALL_BYTES = 200_000_000
 FIRST_READ_BYTES = 128 * 1024  # holds the header of most shards
@@ -246,7 +247,6 @@ def _packing(source: Source, stored: Mapping[str, TensorInfo]) -> Packing | None
     """How the weights are packed, or None when they are plain."""
     if "config.json" not in source.files:
         return None
-
     with ExitStack() as stack:
         opened = cache(lambda: stack.enter_context(_open_stored(source)))
         content = lambda name: opened().rows(name, 0, opened().tensors[name].n_rows).tobytes()  # noqa: E731

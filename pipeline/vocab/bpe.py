@@ -16,7 +16,7 @@ from pipeline.vocab.files import TokenizerSource, guarded, parse_json
 from pipeline.vocab.pretokenizers import recognise
 from pipeline.vocab.raw_bpe import draft_raw_bpe
 from pipeline.vocab.simulate import SPACE, Merges, partition
-from pipeline.vocab.tokenizer_json import added_tokens, all_tokens, encoder, frame, stripping_notes
+from pipeline.vocab.tokenizer_json import added_tokens, all_tokens, between, encoder, frame, stripping_notes
 
 _BYTE_SPACE = "\u0120"  # a space, as GPT-2 writes that byte
 
@@ -76,6 +76,7 @@ def _draft_byte_level(source: TokenizerSource, files: Mapping[str, bytes], merge
         tokens=tokens,
         encode=encoder(source),
         frame=frame(source),
+        between=between(source),
         lookup=source.tokenizer.token_to_id,
         keys={Keys.Tokenizer.MERGES: lines},
         exact=lambda text: splits_alike(text) and cuts_alike(text),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gguf import Keys, TokenType
@@ -36,6 +36,7 @@ class VocabularyDraft:
         tokens: by id; ids may be missing.
         encode: text -> ids of the original, without added BOS and EOS, special tokens parsed.
         frame: ids that the original puts before and after a text.
+        between: ids that the original puts between two texts.
         lookup: text of a token as the original spells it -> id.
         keys: further keys (merges, add_space_prefix, ...), full names.
         pre: ``tokenizer.ggml.pre``.
@@ -52,6 +53,7 @@ class VocabularyDraft:
     frame: tuple[list[int], list[int]]
     lookup: Callable[[str], int | None]
     keys: dict[str, Value]
+    between: Sequence[int] = ()
     pre: str | None = None
     scored: bool = False
     name_needs: str = ""

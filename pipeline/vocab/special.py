@@ -64,6 +64,10 @@ def special_keys(
             notes.append(f"no end-of-sequence token is named anywhere; id {ids['eos']} was taken")
     keys: dict[str, Value] = {key: ids[role] for role, key in _ROLES.items() if role in ids}
     keys |= {Keys.Tokenizer.ADD_BOS: bos, Keys.Tokenizer.ADD_EOS: eos}
+    if eos and draft.between:  # llama-server puts an end and, if this says so, a separator between a question and a document
+        keys[Keys.Tokenizer.ADD_SEP] = len(draft.between) > 1
+        if keys[Keys.Tokenizer.ADD_SEP]:
+            keys.setdefault(Keys.Tokenizer.SEP_ID, draft.between[-1])
     if mistaken := [t for t in mistaken_ends(draft) if draft.lookup(t) not in ends]:
         notes.append(f"llama.cpp ends a generation at {mistaken[0]!r}, which is ordinary text in this vocabulary")
     others = [i for i in ends if i != ids.get("eos")]
@@ -114,7 +118,7 @@ def _added(files: Mapping[str, bytes], ids: dict[str, int], draft: VocabularyDra
         if before:
             ids["bos"] = ids["cls"] = before[0]
         if after:
-            ids["sep"] = after[-1]
+            ids["sep"] = ids["eos"] = after[-1]
         return bool(before), bool(after)
     asked = parse_json(files, "tokenizer_config.json")
     if "tokenizer.json" in files and any(isinstance(asked.get(f"add_{r}_token"), bool) for r in ("bos", "eos")):

@@ -38,6 +38,16 @@ def frame(source: TokenizerSource) -> tuple[list[int], list[int]]:
     return [], []
 
 
+def between(source: TokenizerSource) -> list[int]:
+    """Ids that the tokenizer puts between two texts, as a reranker gets a question and a document. Raises VocabError."""
+    before, after = frame(source)
+    with guarded(f"{source.origin}: its post-processor fails on a pair"):
+        plain = source.tokenizer.encode("a", add_special_tokens=False).ids
+        full = source.tokenizer.encode("a", "a", add_special_tokens=True).ids
+    start, stop = len(before) + len(plain), len(full) - len(plain) - len(after)
+    return full[start:stop] if full == [*before, *plain, *full[start:stop], *plain, *after] else []
+
+
 def added_tokens(source: TokenizerSource) -> dict[int, AddedToken]:
     """The added tokens by id, as the library has them. Raises VocabError."""
     with guarded(f"{source.origin}: added tokens"):

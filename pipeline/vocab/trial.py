@@ -22,6 +22,7 @@ SECONDS_PER_MEGABYTE = 0.5  # a vocabulary of 250,000 tokens is 30 MB and takes 
 _KNOWN_PARTS = frozenset({
     "Sequence", "NFC", "Replace", "Prepend", "BertNormalizer", "Precompiled", "ByteLevel", "Digits", "Split", "Metaspace",
     "Punctuation", "WhitespaceSplit", "BertPreTokenizer", "TemplateProcessing", "BertProcessing",
+    "RobertaProcessing",
 })  # fmt: skip
 
 

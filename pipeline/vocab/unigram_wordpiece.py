@@ -15,7 +15,7 @@ from pipeline.vocab.draft import VocabularyDraft, VocabularyToken, added_type
 from pipeline.vocab.files import TokenizerSource, check_text, guarded
 from pipeline.vocab.sentencepiece import charsmap_value
 from pipeline.vocab.simulate import SPACE
-from pipeline.vocab.tokenizer_json import added_tokens, all_tokens, encoder, frame, stripping_notes
+from pipeline.vocab.tokenizer_json import added_tokens, all_tokens, between, encoder, frame, stripping_notes
 from pipeline.vocab.trial import walk
 
 MAX_WORD = 100  # BertWordPiece gives up on longer words, llama.cpp does not
@@ -57,9 +57,11 @@ def draft_unigram(source: TokenizerSource) -> VocabularyDraft:
         keys[Keys.Tokenizer.PRECOMPILED_CHARSMAP] = charsmap_value(charsmap)
     return VocabularyDraft(
         model="t5",
+        pre="default",
         tokens=tokens,
         encode=encoder(source),
         frame=frame(source),
+        between=between(source),
         lookup=source.tokenizer.token_to_id,
         keys=keys,
         scored=True,
@@ -140,6 +142,7 @@ def draft_wordpiece(source: TokenizerSource) -> VocabularyDraft:
         tokens=written,
         encode=encoder(source),
         frame=frame(source),
+        between=between(source),
         lookup=source.tokenizer.token_to_id,
         unknown=source.tokenizer.token_to_id(unknown) if isinstance(unknown, str) else None,
         keys={"tokenizer.ggml.normalizer.lowercase": lower, "tokenizer.ggml.normalizer.strip_accents": strips},

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from math import prod
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ import numpy.typing as npt
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
+from pipeline.architectures.shared.pooling import dense_paths, pooling_type
+from pipeline.architectures.shared.wrapper import is_text, other_parts, text_part
 from pipeline.format.gguf_file import Value
 from pipeline.sources.checkpoint import TensorInfo
 
@@ -83,7 +86,7 @@ class Architecture:
     that is silently left out changes what a model says.
     """
 
-    gguf: ClassVar[str] = ""  # general.architecture
+    gguf: str = ""  # general.architecture
     defaults: ClassVar[dict[str, Any]] = {}  # what transformers assumes where config.json is silent
     activations: ClassVar[frozenset[str]] = frozenset({"silu", "swish"})  # what llama.cpp's graph hard-codes
     activation_key: ClassVar[str] = "hidden_act"  # the one key that the family reads; a stray other one says nothing
@@ -92,28 +95,38 @@ class Architecture:
     required: ClassVar[tuple[str, ...]] = ()  # GGUF names that must come out though ``names`` does not have them
     ignored: ClassVar[tuple[str, ...]] = (r"rotary_emb\.inv_freq$",)  # regular expressions over checkpoint names
 
-    def __init__(self, config: Mapping[str, Any], infos: Mapping[str, TensorInfo]) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        infos: Mapping[str, TensorInfo],
+        files: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:
         """
         Args:
             config: the parsed config.json.
             infos: the checkpoint's tensors, from the headers alone.
+            files: the checkpoint's small files by name, for what config.json does not say.
 
         Raises:
             CheckpointError: a hyperparameter in config.json cannot be used.
             UnsupportedError: llama.cpp would run the model, but not as it was trained.
         """
-        text = config.get("text_config")
-        self.hp: dict[str, Any] = {**self.defaults, **config, **(text if isinstance(text, dict) else {})}
+        self.files = files
+        self.hp: dict[str, Any] = {**self.defaults, **config, **text_part(config)}
         if config.get("tie_word_embeddings") is not None:
             self.hp["tie_word_embeddings"] = config["tie_word_embeddings"]  # a wrapper holds the head, so its word counts
         self.infos: dict[str, TensorInfo] = {}
+        others = other_parts(config)
+        self.left_out = [name for name in infos if not is_text(_unwrapped(name), others)]
         for name, info in infos.items():
+            if not is_text(_unwrapped(name), others):
+                continue
             plain = self.normalize(_unwrapped(name))
             if plain in self.infos:
                 raise _twice(self.infos[plain].name, name)
             self.infos[plain] = info
         # The word before the layers of a whole model: "model" in most families, "transformer" or "backbone" in some.
-        word = next((theirs.split(".")[0] for theirs in self.names if "{i}" in theirs), "model")
+        word = next((theirs.split(".")[0] for theirs in self.name_table() if "{i}" in theirs), "model")
         self.bare = not any(name.startswith(f"{word}.") for name in self.infos)
         if self.bare:
             self.infos = {self._within(word, name): info for name, info in self.infos.items()}
@@ -123,8 +136,10 @@ class Architecture:
 
     def normalize(self, name: str) -> str:
         """The checkpoint name in the spelling that ``names`` uses (prefixes of wrappers taken off)."""
+        name = name.removeprefix("thinker.")
         for old, new in (
             ("model.language_model.", "model."),
+            ("model.text_model.", "model."),
             ("language_model.model.", "model."),
             ("language_model.lm_head", "lm_head"),
         ):
@@ -135,9 +150,13 @@ class Architecture:
     def _within(self, word: str, name: str) -> str:
         """The name that a tensor of a bare backbone (``AutoModel.save_pretrained``) has in the whole model."""
         inside = self.normalize(f"{word}.{name}")
-        known = [_pattern(theirs) for theirs in self.names]
+        known = [_pattern(theirs) for theirs in self.name_table()]
         fits = any(p.fullmatch(inside) for p in known) and not any(p.fullmatch(name) for p in known)
         return inside if fits else name
+
+    def name_table(self) -> Mapping[str, str]:
+        """``names``, for a subclass in which config.json decides on a part of it."""
+        return self.names
 
     def check(self) -> None:
         """Refuses what config.json alone shows to be impossible; called once. Raises UnsupportedError or CheckpointError."""
@@ -158,13 +177,26 @@ class Architecture:
             Keys.Attention.HEAD_COUNT: self.n_heads,
         }
 
-    def gguf_keys(self, files: Mapping[str, bytes]) -> dict[str, Value]:
-        """All keys of the model by their full names.
+    def gguf_keys(self) -> dict[str, Value]:
+        """All keys of the model by their full names. Raises as ``keys`` and ``pooling_type`` do."""
+        pooling = pooling_type(self.files)
+        keys: dict[str, Value] = {} if pooling is None else {Keys.LLM.POOLING_TYPE: pooling}
+        return {key.format(arch=self.gguf): value for key, value in (keys | self.keys()).items()}
 
-        Args:
-            files: the checkpoint's small files by name, for what config.json does not say.
-        """
-        return {key.format(arch=self.gguf): value for key, value in self.keys().items()}
+    def notes(self) -> list[str]:
+        """What a person should know about the conversion, a line each."""
+        notes = []
+        if self.left_out:
+            parts = " and ".join(other_parts(self.hp))
+            notes.append(f"{len(self.left_out)} tensors of the {parts} part are left out: the GGUF takes text only")
+        if dense_paths(self.files) and not self.takes_dense:
+            notes.append("the dense layers behind pooling (modules.json) are left out: vectors are as they are before them")
+        return notes
+
+    @property
+    def takes_dense(self) -> bool:
+        """Whether the dense layers of sentence-transformers are among the tensors."""
+        return False
 
     def tensors(self) -> list[Tensor]:
         """Every output tensor, in any order.
@@ -184,10 +216,6 @@ class Architecture:
     def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
         """The hook for layout. It gets each mapped tensor, whose shape is right, and returns what is written for it."""
         return tensor
-
-    def notes(self) -> list[str]:
-        """What a person should know about the conversion, a line each."""
-        return []
 
     @property
     def exact_context(self) -> int | None:
@@ -262,7 +290,8 @@ class Architecture:
     @property
     def vocab_rows(self) -> int:
         """Rows of the embedding: the size that the vocabulary is padded to."""
-        for name in ("model.embed_tokens.weight", "embeddings.word_embeddings.weight"):
+        embeddings = ("model.embed_tokens.weight", "embeddings.word_embeddings.weight", "embeddings.tok_embeddings.weight")
+        for name in embeddings:
             if name in self.infos and self.infos[name].shape:
                 return self.infos[name].shape[0]
         return self.integer("vocab_size")
@@ -283,7 +312,7 @@ class Architecture:
         """GGUF name -> expert number (0 where there are none) -> checkpoint name."""
         targets: dict[str, dict[int, str]] = {}
         unknown = []
-        patterns = [(_pattern(theirs), ours) for theirs, ours in self.names.items()]
+        patterns = [(_pattern(theirs), ours) for theirs, ours in self.name_table().items()]
         ignored = [re.compile(p) for p in self.ignored]
         for name in self.infos:
             for pattern, ours in patterns:
@@ -341,11 +370,11 @@ class Architecture:
             )
 
     def _check_complete(self, have: set[str]) -> None:
-        for ours in (*self.names.values(), *self.required):
+        for ours in (*self.name_table().values(), *self.required):
             if ours in self.optional:
                 continue
             for target in [ours.replace("{i}", str(i)) for i in range(self.n_layers)] if "{i}" in ours else [ours]:
-                if target not in have:
+                if target not in have and target not in self.optional:
                     raise CheckpointError(f"the checkpoint lacks the weights of {target}; a shard is missing")
 
 

@@ -10,7 +10,10 @@ from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.shared.base import Architecture, Tensor, rope_interleave
+from pipeline.architectures.shared.classifier import classifies
+from pipeline.architectures.shared.pooling import pooling_type
 from pipeline.architectures.shared.rope import read_rope, rope_keys, rope_tensors
+from pipeline.architectures.shared.wrapper import text_part
 from pipeline.format.gguf_file import Value
 
 TRUNK = {
@@ -70,6 +73,7 @@ class Decoder(Architecture):
         bias_always: biases that every checkpoint has.
         has_window: whether config.json's sliding_window counts: always, or only with use_sliding_window.
         keeps_window: whether llama.cpp's graph of the family keeps to the window.
+        scores: whether it computes the scores of a classifier or reranker.
     """
 
     names = TRUNK | PRE_NORMS | ATTENTION | MLP
@@ -83,6 +87,7 @@ class Decoder(Architecture):
     bias_always: ClassVar[tuple[str, ...]] = ()
     has_window: ClassVar[Literal["always", "if used"] | None] = None
     keeps_window: ClassVar[bool] = False
+    scores: ClassVar[bool] = False
 
     @property
     def n_kv_heads(self) -> int:
@@ -91,6 +96,17 @@ class Decoder(Architecture):
     @property
     def head_dim(self) -> int:
         return self.integer("head_dim", default=self.integer("hidden_size") // self.n_heads)
+
+    @property
+    def writes_text(self) -> bool:
+        """Whether words are wanted; an embedding model or a classifier needs no head for them."""
+        return pooling_type(self.files) is None and not classifies(self.hp)
+
+    @property
+    def tied(self) -> bool:
+        if text_part(self.hp) and self.hp.get("tie_word_embeddings") is None:
+            return "lm_head.weight" not in self.infos  # a wrapper may leave it to its default: then the tensors say it
+        return super().tied
 
     @property
     def window(self) -> int | None:
@@ -115,6 +131,11 @@ class Decoder(Architecture):
         if self.tied and _EMBEDDING not in self.infos and "lm_head.weight" in self.infos:
             # Of two names for one weight some writers keep the other; transformers takes either.
             self.infos[_EMBEDDING] = self.infos.pop("lm_head.weight")
+        if not self.scores and (classifies(self.hp) or "score.weight" in self.infos):
+            raise UnsupportedError(
+                f"the model is a classifier or reranker (score.weight), and llama.cpp's {self.gguf} has no head that gives "
+                "scores; it has one for BERT and its family, ModernBERT and Qwen3"
+            )
         if self.n_heads % self.n_kv_heads:
             raise CheckpointError(f"config.json: {self.n_heads} heads cannot share {self.n_kv_heads} key-value heads")
         if self.head_dim < 1:
@@ -188,7 +209,7 @@ class Decoder(Architecture):
     def tensors(self) -> list[Tensor]:
         tensors = self.mapped()
         have = {t.name for t in tensors}
-        if not self.tied and not self.bare and "output.weight" not in have:
+        if not self.tied and not self.bare and self.writes_text and "output.weight" not in have:
             raise CheckpointError("the checkpoint has no lm_head.weight and config.json does not tie it to the embedding")
         self._check_biases(have)
         return tensors + rope_tensors(self.hp, self.rope_head_dim)

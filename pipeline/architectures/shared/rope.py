@@ -62,6 +62,18 @@ def rope_parameters(hp: Mapping[str, Any], layer: str = "full_attention") -> dic
     return outer | found
 
 
+def mrope_sections(hp: Mapping[str, Any], default: list[int]) -> list[int]:
+    """How many rotated pairs go to time, height and width, as four numbers. For text all three are the position.
+
+    Raises:
+        CheckpointError: mrope_section is something else.
+    """
+    found = rope_parameters(hp).get("mrope_section") or default
+    if not isinstance(found, list) or len(found) > 4 or not all(type(n) is int and 0 <= n < 4096 for n in found):
+        raise CheckpointError("config.json: mrope_section must be up to four whole numbers")
+    return [*found, 0, 0, 0, 0][:4]
+
+
 def read_rope(hp: Mapping[str, Any], head_dim: int, layer: str = "full_attention") -> Rope:
     """Read the rotation of one kind of layer.
 
@@ -78,7 +90,7 @@ def read_rope(hp: Mapping[str, Any], head_dim: int, layer: str = "full_attention
         raise CheckpointError(f"config.json: heads of {head_dim} dimensions; at most {MAX_HEAD_DIM} are believed")
     p = rope_parameters(hp, layer)
     named = p.get("rope_type") or p.get("type") or "default"
-    kind = "longrope" if named == "su" else named
+    kind = {"su": "longrope", "mrope": "default"}.get(named, named) if isinstance(named, str) else named
     if kind not in _KINDS:
         raise UnsupportedError(f"{_PLACE} type {short(named)} is not supported (supported: {', '.join(_KINDS)})")
     theta = positive("rope_theta", p.get("rope_theta", 10000.0))
