@@ -33,6 +33,7 @@ class SlabJob:
         rows: which rows of ``raw``, in which order; None takes all as they are.
         columns: the order of columns; None keeps it.
         function: applied to each weight.
+        scale: float32 [rows], what each row is multiplied with after that.
         importance: float32 [row_length] from the imatrix.
     """
 
@@ -44,6 +45,7 @@ class SlabJob:
     rows: Index | None = None
     columns: Index | None = None
     function: Elementwise | None = None
+    scale: Floats | None = None
     importance: Floats | None = None
 
 
@@ -56,7 +58,7 @@ def convert(job: SlabJob) -> tuple[Bytes, int]:
     """
     raw = job.raw if job.rows is None else job.raw[job.rows]
     raw = np.ascontiguousarray(raw)
-    if job.source == job.target and job.columns is None and job.function is None:
+    if job.source == job.target and job.columns is None and job.function is None and job.scale is None:
         if not ggml.valid(raw, job.target):
             _refuse(job, ggml.to_float(raw, job.source, job.row_length))
         return raw, zlib.crc32(raw.data)
@@ -89,13 +91,15 @@ def _scratch(rows: int, row_length: int) -> Floats | None:
 
 
 def apply(weights: Floats, job: SlabJob) -> Floats:
-    """The weights with their columns reordered and the function applied."""
+    """The weights with their columns reordered, the function applied and the rows scaled."""
     if job.columns is not None:
         weights = weights[:, job.columns]
     if job.function == "add_one":
         weights = weights + np.float32(1)
     elif job.function == "neg_exp":
         weights = -np.exp(weights)
+    if job.scale is not None:
+        weights = weights * job.scale[:, None]
     return np.ascontiguousarray(weights, dtype=np.float32)
 
 

@@ -75,4 +75,9 @@ def _job(plan: Preflight, unit: Unit, raw: RawRows) -> SlabJob:
         importance = np.ascontiguousarray(importance[unit.row // matrix])
     kind = SOURCE_TYPES[plan.model.infos[unit.reads[0][0]].dtype] if unit.reads else F32
     target = plan.choices[tensor.name].type
-    return SlabJob(tensor.name, raw, kind, tensor.row_length, target, unit.rows, tensor.column_order, tensor.function, importance)
+    scale = None
+    if tensor.scale is not None:
+        scale = tensor.scale[unit.row : unit.row + (len(raw) if unit.rows is None else len(unit.rows))]
+    return SlabJob(
+        tensor.name, raw, kind, tensor.row_length, target, unit.rows, tensor.column_order, tensor.function, scale, importance
+    )  # fmt: skip

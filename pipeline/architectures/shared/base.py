@@ -1,8 +1,8 @@
 """An architecture describes its checkpoint: the GGUF keys, and for each output tensor where its rows come from.
 
 An architecture is data and small pure functions; it reads no weight. Every change of layout that a GGUF needs is one of four
-steps that work on any slab of rows (concatenate, reorder rows, reorder columns, one elementwise function), so no architecture
-can force a whole tensor into memory.
+steps that work on any slab of rows (concatenate, reorder rows, reorder columns, one elementwise function and a factor for
+each row), so no architecture can force a whole tensor into memory.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Tensor:
         row_order: row i of the output is row ``row_order[i]`` of the sources; None keeps the order.
         column_order: the same for columns.
         function: applied to each weight.
+        scale: what each row is multiplied with after that, float32 [rows]; for multipliers that llama.cpp's graph does not have.
         values: the content itself, float32, for a tensor that no checkpoint holds (RoPE factors); then no sources.
     """
 
@@ -57,6 +58,7 @@ class Tensor:
     row_order: Index | None = None
     column_order: Index | None = None
     function: Elementwise | None = None
+    scale: npt.NDArray[np.float32] | None = None
     values: npt.NDArray[np.float32] | None = None
 
     @property
@@ -80,7 +82,7 @@ class Architecture:
     that is silently left out changes what a model says.
     """
 
-    gguf: ClassVar[str] = ""  # general.architecture
+    gguf: str = ""  # general.architecture
     defaults: ClassVar[dict[str, Any]] = {}  # what transformers assumes where config.json is silent
     activations: ClassVar[frozenset[str]] = frozenset({"silu", "swish"})  # what llama.cpp's graph hard-codes
     names: ClassVar[dict[str, str]] = {}

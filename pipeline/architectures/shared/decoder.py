@@ -192,8 +192,9 @@ class Decoder(Architecture):
         wanted = dict.fromkeys(self.bias_always, True)
         wanted |= {part: self.flag(flag) for flag, parts in self.bias_flags.items() for part in parts}
         for part, want in wanted.items():
+            weights = [i for i in range(self.n_layers) if f"blk.{i}.{part}.weight" in have]
             there = [i for i in range(self.n_layers) if f"blk.{i}.{part}.bias" in have]
-            if want and len(there) < self.n_layers:
+            if want and there != weights:
                 raise CheckpointError(f"the checkpoint lacks biases of {part}; a shard is missing or it is another model")
             if there and not want:
                 raise CheckpointError(f"the checkpoint has biases of {part}, which config.json says the model does not use")
@@ -207,7 +208,7 @@ class Decoder(Architecture):
                 for part in parts:
                     if (f"blk.{i}.{part}" in have) != wanted:
                         verb = "lacks" if wanted else "has"
-                        raise CheckpointError(f"the checkpoint {verb} blk.{i}.{part}, unlike what layer_types says")
+                        raise CheckpointError(f"the checkpoint {verb} blk.{i}.{part}, unlike what config.json says")
 
 
 class OwnHead(Decoder):

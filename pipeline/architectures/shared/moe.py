@@ -59,21 +59,25 @@ class MixtureOfExperts(Decoder):
         return self.integer("num_local_experts", "num_experts")
 
     @property
+    def n_used(self) -> int:
+        """Experts that a token goes through."""
+        return self.integer("num_experts_per_tok") if self.n_experts else 0
+
+    @property
     def expert_width(self) -> int:
         return self.integer("intermediate_size")
 
     def check(self) -> None:
         super().check()
-        used = self.integer("num_experts_per_tok")
-        if not used <= self.n_experts <= MAX_EXPERTS:
-            raise CheckpointError(f"config.json: {used} of {self.n_experts} experts; llama.cpp takes up to {MAX_EXPERTS}")
+        if not self.n_used <= self.n_experts <= MAX_EXPERTS:
+            raise CheckpointError(f"config.json: {self.n_used} of {self.n_experts} experts; llama.cpp takes up to {MAX_EXPERTS}")
         if "norm_topk_prob" in self.hp and self.flag("norm_topk_prob") != self.normalized:
             raise UnsupportedError(f"llama.cpp's {self.gguf} has norm_topk_prob = {self.normalized} built in; here it is not so")
 
     def keys(self) -> dict[str, Value]:
         return super().keys() | {
             Keys.LLM.EXPERT_COUNT: self.n_experts,
-            Keys.LLM.EXPERT_USED_COUNT: self.integer("num_experts_per_tok"),
+            Keys.LLM.EXPERT_USED_COUNT: self.n_used,
         }
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
