@@ -16,15 +16,10 @@ from pipeline.architectures.granitemoeshared import GraniteMoeShared
 from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.decoder import ATTENTION_PARTS
 from pipeline.architectures.shared.mamba import MAMBA2_PARTS, Mamba2, check_mamba2, mamba2_names
-from pipeline.architectures.shared.moe import halves
+from pipeline.architectures.shared.moe import DENSE_PARTS, EXPERT_PARTS, SHARED_PARTS, halves
 from pipeline.format.gguf_file import Value
 
 _ATTENTION = ATTENTION_PARTS[:4]
-_EXPERTS = ("ffn_gate_inp.weight", "ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight")
-_MLPS = {
-    True: ("ffn_gate_shexp.weight", "ffn_up_shexp.weight", "ffn_down_shexp.weight"),  # beside experts
-    False: ("ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"),
-}
 
 
 class GraniteMoeHybrid(GraniteMoeShared):
@@ -102,6 +97,6 @@ class GraniteMoeHybrid(GraniteMoeShared):
         tensors = super().tensors()
         has_experts = bool(self.n_experts)
         self.check_kinds(tensors, self.is_recurrent, MAMBA2_PARTS, _ATTENTION)
-        self.check_kinds(tensors, [has_experts] * self.n_layers, _EXPERTS, ())
-        self.check_kinds(tensors, [True] * self.n_layers, _MLPS[has_experts], _MLPS[not has_experts])
+        self.check_kinds(tensors, [has_experts] * self.n_layers, EXPERT_PARTS, ())
+        self.check_kinds(tensors, [has_experts] * self.n_layers, SHARED_PARTS, DENSE_PARTS)
         return tensors
