@@ -75,7 +75,7 @@ def from_checkpoint(source: Source, recipe: Recipe) -> Model:
     keys = arch.gguf_keys(source.files)
     tensors = arch.tensors()
     stored = {t.name: _stored(t, infos) for t in tensors}
-    notes: list[str] = []
+    notes = arch.notes()
     tied_head = None
     head = next((t for t in tensors if t.name == "output.weight"), None)
     embedding = next((t for t in tensors if t.name == "token_embd.weight"), None)

@@ -28,12 +28,13 @@ class SlabJob:
         tensor: the output tensor's name, for messages.
         raw: uint8 [source rows, bytes per row].
         source: how they are stored ("F64" for double, which ggml does not name).
-        row_length: weights per row.
+        row_length: weights per row, as they are read.
         target: the type to write.
         rows: which rows of ``raw``, in which order; None takes all as they are.
         columns: the order of columns; None keeps it.
         function: applied to each weight.
         scale: float32 [rows], what each row is multiplied with after that.
+        turned: the rows to write are the columns of ``raw``; ``rows`` says which.
         importance: float32 [row_length] from the imatrix.
     """
 
@@ -46,6 +47,7 @@ class SlabJob:
     columns: Index | None = None
     function: Elementwise | None = None
     scale: Floats | None = None
+    turned: bool = False
     importance: Floats | None = None
 
 
@@ -56,9 +58,10 @@ def convert(job: SlabJob) -> tuple[Bytes, int]:
         CheckpointError: a weight is NaN or infinite.
         OutputError: the target type cannot hold the weights.
     """
-    raw = job.raw if job.rows is None else job.raw[job.rows]
+    raw = job.raw if job.rows is None or job.turned else job.raw[job.rows]
     raw = np.ascontiguousarray(raw)
-    if job.source == job.target and job.columns is None and job.function is None and job.scale is None:
+    as_it_is = job.columns is None and job.function is None and job.scale is None and not job.turned
+    if job.source == job.target and as_it_is:
         if not ggml.valid(raw, job.target):
             _refuse(job, ggml.to_float(raw, job.source, job.row_length))
         return raw, zlib.crc32(raw.data)
@@ -91,7 +94,9 @@ def _scratch(rows: int, row_length: int) -> Floats | None:
 
 
 def apply(weights: Floats, job: SlabJob) -> Floats:
-    """The weights with their columns reordered, the function applied and the rows scaled."""
+    """The weights transposed, with their columns reordered, the function applied and the rows scaled, as the job says."""
+    if job.turned:
+        weights = (weights if job.rows is None else weights[:, job.rows]).T
     if job.columns is not None:
         weights = weights[:, job.columns]
     if job.function == "add_one":

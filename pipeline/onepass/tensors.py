@@ -10,7 +10,7 @@ import numpy as np
 from agent.errors import OutputError
 from agent.gguf.types import F32
 from pipeline.onepass.journal import Journal
-from pipeline.onepass.order import Streamed, Unit, mapped, units_of
+from pipeline.onepass.order import Streamed, Unit, mapped, read_length, units_of
 from pipeline.onepass.part_file import PartFile
 from pipeline.onepass.rows import SlabJob, convert
 from pipeline.preflight import Preflight
@@ -78,6 +78,7 @@ def _job(plan: Preflight, unit: Unit, raw: RawRows) -> SlabJob:
     scale = None
     if tensor.scale is not None:
         scale = tensor.scale[unit.row : unit.row + (len(raw) if unit.rows is None else len(unit.rows))]
+    length = read_length(tensor, plan.model.infos[unit.reads[0][0]].row_length) if unit.reads else tensor.row_length
     return SlabJob(
-        tensor.name, raw, kind, tensor.row_length, target, unit.rows, tensor.column_order, tensor.function, scale, importance
+        tensor.name, raw, kind, length, target, unit.rows, tensor.column_order, tensor.function, scale, tensor.turned, importance
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 An architecture is data and small pure functions; it reads no weight. Every change of layout that a GGUF needs is one of four
 steps that work on any slab of rows (concatenate, reorder rows, reorder columns, one elementwise function and a factor for
-each row), so no architecture can force a whole tensor into memory.
+each row), so no architecture can force a whole tensor into memory. Only a matrix that lies transposed is read whole.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Tensor:
         sources: slices whose rows, one after the other, are its rows.
         f32: always stored as F32 (norms, biases, routers and whatever else llama.cpp wants so).
         row_order: row i of the output is row ``row_order[i]`` of the sources; None keeps the order.
-        column_order: the same for columns.
+        column_order: the same for columns; where it is shorter than the source's rows, the other columns are left out.
+        turned: each source is a matrix [row length, rows] and is transposed; ``row_order`` counts in its columns.
         function: applied to each weight.
         scale: what each row is multiplied with after that, float32 [rows]; for multipliers that llama.cpp's graph does not have.
         values: the content itself, float32, for a tensor that no checkpoint holds (RoPE factors); then no sources.
@@ -59,6 +60,7 @@ class Tensor:
     column_order: Index | None = None
     function: Elementwise | None = None
     scale: npt.NDArray[np.float32] | None = None
+    turned: bool = False
     values: npt.NDArray[np.float32] | None = None
 
     @property
@@ -159,6 +161,10 @@ class Architecture:
             files: the checkpoint's small files by name, for what config.json does not say.
         """
         return {key.format(arch=self.gguf): value for key, value in self.keys().items()}
+
+    def notes(self) -> list[str]:
+        """What a person should know about the conversion, a line each."""
+        return []
 
     def tensors(self) -> list[Tensor]:
         """Every output tensor, in any order.
