@@ -54,9 +54,7 @@ class FalconH1(OwnHead):
 
     def check(self) -> None:
         if self.flag("attention_bias"):
-            raise UnsupportedError(
-                "config.json sets attention_bias; llama.cpp's falcon-h1 leaves out that of the output projection"
-            )
+            raise UnsupportedError("config.json sets attention_bias; llama.cpp's falcon-h1 leaves one of them out")
         super().check()
         check_mamba2(self.hp)
         if self.flag("projectors_bias"):

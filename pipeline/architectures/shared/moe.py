@@ -31,6 +31,13 @@ EXPERTS = expert_names("model.layers.{i}.mlp.")
 EXPERT_PARTS = ("ffn_gate_inp.weight", "ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight")
 SHARED_PARTS = ("ffn_gate_shexp.weight", "ffn_up_shexp.weight", "ffn_down_shexp.weight")
 DENSE_PARTS = ("ffn_gate.weight", "ffn_up.weight", "ffn_down.weight")
+_MLP = "model.layers.{i}.mlp."
+SHARED_EXPERT = {
+    _MLP + "shared_expert_gate.weight": "blk.{i}.ffn_gate_inp_shexp.weight",
+    _MLP + "shared_expert.gate_proj.weight": "blk.{i}.ffn_gate_shexp.weight",
+    _MLP + "shared_expert.up_proj.weight": "blk.{i}.ffn_up_shexp.weight",
+    _MLP + "shared_expert.down_proj.weight": "blk.{i}.ffn_down_shexp.weight",
+}
 MAX_EXPERTS = 1024  # llama.cpp's LLAMA_MAX_EXPERTS
 
 
@@ -102,3 +109,31 @@ class MixtureOfExperts(Decoder):
         if tensor.name.endswith("ffn_gate_up_exps.weight"):
             return halves(tensor, ("ffn_gate_exps", "ffn_up_exps"))
         return super().adjust(tensor)
+
+
+class QwenExperts(MixtureOfExperts):
+    """Experts in every layer, and a shared one."""
+
+    @property
+    def expert_width(self) -> int:
+        return self.integer("moe_intermediate_size")
+
+    def check(self) -> None:
+        super().check()
+        if self.hp.get("mlp_only_layers") or self.integer("decoder_sparse_step", default=1) != 1:
+            raise UnsupportedError(f"llama.cpp's {self.gguf} has experts in every layer; config.json has dense layers too")
+
+    def keys(self) -> dict[str, Value]:
+        return super().keys() | {
+            Keys.LLM.EXPERT_FEED_FORWARD_LENGTH: self.expert_width,
+            Keys.LLM.EXPERT_SHARED_FEED_FORWARD_LENGTH: self.integer("shared_expert_intermediate_size"),
+        }
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        d, ff = self.integer("hidden_size"), self.integer("shared_expert_intermediate_size")
+        return super().expected_shapes() | {
+            "blk.{i}.ffn_gate_inp_shexp.weight": (1, d),
+            "blk.{i}.ffn_gate_shexp.weight": (ff, d),
+            "blk.{i}.ffn_up_shexp.weight": (ff, d),
+            "blk.{i}.ffn_down_shexp.weight": (d, ff),
+        }
