@@ -31,7 +31,7 @@ class FalconH1(OwnHead):
     gguf = "falcon-h1"
     defaults = sizes(
         4096, 14336, 32, 32, 8, 8192, rms_norm_eps=1e-5, mamba_d_ssm=1024, mamba_n_heads=128, mamba_n_groups=1,
-        mamba_d_state=256, mamba_d_conv=4, mamba_expand=2, mamba_norm_before_gate=True,
+        mamba_d_state=256, mamba_d_conv=4, mamba_expand=2, mamba_norm_before_gate=True, mamba_conv_bias=True,
     )  # fmt: skip
     names = ATTENTION | _MLP | bias_names(_MLP) | mamba2_names(_LAYER + "mamba.") | {
         "model.embed_tokens.weight": "token_embd.weight",
@@ -56,9 +56,8 @@ class FalconH1(OwnHead):
         if self.flag("attention_bias"):
             raise UnsupportedError("config.json sets attention_bias; llama.cpp's falcon-h1 leaves one of them out")
         super().check()
-        check_mamba2(self.hp)
-        if self.flag("projectors_bias"):
-            raise UnsupportedError("config.json sets projectors_bias; llama.cpp's graph of Mamba 2 has no such biases")
+        biases = self.flag("mamba_proj_bias") or self.flag("projectors_bias")
+        check_mamba2(self.flag("mamba_conv_bias"), biases, self.hp.get("time_step_limit"))
         if self.flag("mamba_rms_norm") and self.flag("mamba_norm_before_gate"):
             raise UnsupportedError("config.json sets mamba_norm_before_gate; llama.cpp's falcon-h1 has the gate first")
 

@@ -95,7 +95,7 @@ class GptOss(Windowed, OwnHead, MixtureOfExperts):
             source = tensor.sources[0].source
             slices = tuple(Slice(source, e * before, (e + 1) * before) for e in range(n))
             tensor = replace(
-                tensor, name=tensor.name.replace("_turned", ""), shape=(n, after, before), sources=slices, turned=True
+                tensor, name=tensor.name.replace("_turned", ""), shape=(n, after, before), sources=slices, transposed=True
             )
         return self._gate_and_up(tensor) if "ffn_gate_up_exps" in tensor.name else super().adjust(tensor)
 
@@ -109,7 +109,7 @@ class GptOss(Windowed, OwnHead, MixtureOfExperts):
             if tensor.name.endswith(".bias"):
                 found.append(replace(one, shape=(*before, wide // 2), column_order=np.arange(first, wide, 2)))
             else:
-                rows = wide if tensor.turned else tensor.n_rows
+                rows = wide if tensor.transposed else tensor.n_rows
                 found.append(replace(one, shape=(*before, wide // 2, d), row_order=np.arange(first, rows, 2)))
         return found
 

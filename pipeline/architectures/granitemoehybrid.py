@@ -70,7 +70,7 @@ class GraniteMoeHybrid(GraniteMoeShared):
         if self.gguf == "granitemoe" and not self.rotates:
             raise UnsupportedError("llama.cpp's granitemoe always rotates; here position_embedding_type is not 'rope'")
         if any(self.is_recurrent):
-            check_mamba2(self.hp)
+            check_mamba2(self.flag("mamba_conv_bias"), self.flag("mamba_proj_bias"), self.hp.get("time_step_limit"))
             if self.integer("mamba_expand") != 2:
                 raise UnsupportedError("llama.cpp's granitehybrid is written for mamba_expand 2; here it is another")
 

@@ -49,7 +49,7 @@ def units_of(plan: Preflight, tensor: Tensor, offset: int) -> Iterator[Unit]:
         reads.append((piece.source, piece.start, stop))
     matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
     step = max(1, CHUNK // tensor.row_length)
-    if tensor.turned:
+    if tensor.transposed:
         for i, read in enumerate(reads):
             yield Unit(tensor, i * matrix, offset + i * matrix * row_size, (read,), tensor.row_order)
         return
@@ -100,7 +100,7 @@ def mapped(checkpoint: Checkpoint, units: Iterable[Unit]) -> Iterator[tuple[Unit
 
 def read_length(tensor: Tensor, have: int) -> int:
     """Weights in a row as it goes to ``convert``, of a source that has ``have``."""
-    return have if tensor.turned or tensor.column_order is not None else tensor.row_length
+    return have if tensor.transposed or tensor.column_order is not None else tensor.row_length
 
 
 def _rewrapped(rows: RawRows, have: int, tensor: Tensor) -> RawRows:

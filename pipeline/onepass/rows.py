@@ -34,7 +34,7 @@ class SlabJob:
         columns: the order of columns; None keeps it.
         function: applied to each weight.
         scale: float32 [rows], what each row is multiplied with after that.
-        turned: the rows to write are the columns of ``raw``; ``rows`` says which.
+        transposed: the rows to write are the columns of ``raw``; ``rows`` says which.
         importance: float32 [row_length] from the imatrix.
     """
 
@@ -47,7 +47,7 @@ class SlabJob:
     columns: Index | None = None
     function: Elementwise | None = None
     scale: Floats | None = None
-    turned: bool = False
+    transposed: bool = False
     importance: Floats | None = None
 
 
@@ -58,9 +58,9 @@ def convert(job: SlabJob) -> tuple[Bytes, int]:
         CheckpointError: a weight is NaN or infinite.
         OutputError: the target type cannot hold the weights.
     """
-    raw = job.raw if job.rows is None or job.turned else job.raw[job.rows]
+    raw = job.raw if job.rows is None or job.transposed else job.raw[job.rows]
     raw = np.ascontiguousarray(raw)
-    as_it_is = job.columns is None and job.function is None and job.scale is None and not job.turned
+    as_it_is = job.columns is None and job.function is None and job.scale is None and not job.transposed
     if job.source == job.target and as_it_is:
         if not ggml.valid(raw, job.target):
             _refuse(job, ggml.to_float(raw, job.source, job.row_length))
@@ -95,7 +95,7 @@ def _scratch(rows: int, row_length: int) -> Floats | None:
 
 def apply(weights: Floats, job: SlabJob) -> Floats:
     """The weights transposed, with their columns reordered, the function applied and the rows scaled, as the job says."""
-    if job.turned:
+    if job.transposed:
         weights = (weights if job.rows is None else weights[:, job.rows]).T
     if job.columns is not None:
         weights = weights[:, job.columns]

@@ -80,5 +80,6 @@ def _job(plan: Preflight, unit: Unit, raw: RawRows) -> SlabJob:
         scale = tensor.scale[unit.row : unit.row + (len(raw) if unit.rows is None else len(unit.rows))]
     length = read_length(tensor, plan.model.infos[unit.reads[0][0]].row_length) if unit.reads else tensor.row_length
     return SlabJob(
-        tensor.name, raw, kind, length, target, unit.rows, tensor.column_order, tensor.function, scale, tensor.turned, importance
+        tensor.name, raw, kind, length, target, unit.rows, tensor.column_order, tensor.function, scale, tensor.transposed,
+        importance,
     )  # fmt: skip

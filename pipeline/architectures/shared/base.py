@@ -46,7 +46,7 @@ class Tensor:
         f32: always stored as F32 (norms, biases, routers and whatever else llama.cpp wants so).
         row_order: row i of the output is row ``row_order[i]`` of the sources; None keeps the order.
         column_order: the same for columns; where it is shorter than the source's rows, the other columns are left out.
-        turned: each source is a matrix [row length, rows] and is transposed; ``row_order`` counts in its columns.
+        transposed: each source is a matrix [row length, rows] and is transposed; ``row_order`` counts in its columns.
         function: applied to each weight.
         scale: what each row is multiplied with after that, float32 [rows]; for multipliers that llama.cpp's graph does not have.
         values: the content itself, float32, for a tensor that no checkpoint holds (RoPE factors); then no sources.
@@ -60,7 +60,7 @@ class Tensor:
     column_order: Index | None = None
     function: Elementwise | None = None
     scale: npt.NDArray[np.float32] | None = None
-    turned: bool = False
+    transposed: bool = False
     values: npt.NDArray[np.float32] | None = None
 
     @property

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from gguf import Keys
 
@@ -32,19 +30,21 @@ def mamba2_names(prefix: str) -> dict[str, str]:
     return {prefix + theirs: f"blk.{{i}}.{ours}" for theirs, ours in _NAMES.items()}
 
 
-def check_mamba2(hp: Mapping[str, Any]) -> None:
+def check_mamba2(conv_bias: bool, proj_bias: bool, time_step_limit: object) -> None:
     """Refuses what llama.cpp's graph of the layer does not compute. Raises UnsupportedError.
 
     Args:
-        hp: the hyperparameters, under the names of Granite 4 and Bamba.
+        conv_bias, proj_bias: whether the convolution and the projections have biases.
+        time_step_limit: as config.json has it.
     """
-    if hp.get("mamba_conv_bias") is False:
-        raise UnsupportedError("config.json: mamba_conv_bias is false; llama.cpp's graph of Mamba 2 always adds one")
-    if hp.get("mamba_proj_bias"):
-        raise UnsupportedError("config.json sets mamba_proj_bias; llama.cpp's graph of Mamba 2 has no such biases")
-    limit = hp.get("time_step_limit")
-    if limit is not None and limit not in ([0, end] for end in _ENDLESS):
-        raise UnsupportedError(f"config.json: time_step_limit is {short(limit)}; llama.cpp's graph of Mamba 2 does not limit it")
+    if not conv_bias:
+        raise UnsupportedError("config.json says that the convolution has no bias; llama.cpp's graph of Mamba 2 always adds one")
+    if proj_bias:
+        raise UnsupportedError("config.json says that projections have biases; llama.cpp's graph of Mamba 2 has no such biases")
+    if time_step_limit is not None and time_step_limit not in [[0, end] for end in _ENDLESS]:
+        raise UnsupportedError(
+            f"config.json: time_step_limit is {short(time_step_limit)}; llama.cpp's graph of Mamba 2 does not limit it"
+        )
 
 
 @dataclass(frozen=True, slots=True)
