@@ -22,6 +22,7 @@ _YARN = {
     "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
     "original_max_position_embeddings": 4096,
 }  # fmt: skip
+_EXPERT_PARTS = tuple(f"ffn_{part}_exps.{kind}" for part in ("gate", "up", "down") for kind in ("weight", "bias"))
 _SWIGLU = {"swiglu_alpha": 1.702, "swiglu_limit": 7.0}  # built into ggml's kernel
 
 
@@ -46,7 +47,7 @@ class GptOss(Windowed, OwnHead, MixtureOfExperts):
         _EXPERTS + "down_proj_bias": "blk.{i}.ffn_down_exps.bias",
     }  # fmt: skip
     optional = MixtureOfExperts.optional | {name for name in names.values() if "_exps" in name}
-    required = tuple(f"blk.{{i}}.ffn_{part}_exps.{kind}" for part in ("gate", "up", "down") for kind in ("weight", "bias"))
+    required = ()
     bias_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {"attention_bias": ATTENTION_BIASES}
     full_every = 2
 
@@ -115,6 +116,7 @@ class GptOss(Windowed, OwnHead, MixtureOfExperts):
 
     def tensors(self) -> list[Tensor]:
         tensors = super().tensors()
+        self.check_kinds(tensors, [True] * self.n_layers, _EXPERT_PARTS, ())
         if len({t.name for t in tensors}) < len(tensors):
             raise CheckpointError("the checkpoint has the experts of a layer twice, packed and plain; keep one of them")
         return tensors

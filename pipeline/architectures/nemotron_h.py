@@ -99,6 +99,7 @@ class NemotronH(Decoder):
     def check(self) -> None:
         if "moe" in self.kinds:
             self.gguf = "nemotron_h_moe"
+        self.hp["rms_norm_eps"] = self.number("layer_norm_epsilon")
         super().check()
         if "moe" in self.kinds and "mlp" in self.kinds:
             raise UnsupportedError("llama.cpp's nemotron_h has experts or MLPs; config.json has layers of both kinds")
@@ -119,13 +120,11 @@ class NemotronH(Decoder):
 
     def keys(self) -> dict[str, Value]:
         width = self.integer("moe_intermediate_size" if "moe" in self.kinds else "intermediate_size")
-        eps = self.number("layer_norm_epsilon", "rms_norm_eps")
         keys = super().keys() | self.mamba.keys()
         keys |= {
             Keys.Attention.HEAD_COUNT_KV: [self.n_kv_heads if kind == "attention" else 0 for kind in self.kinds],
             Keys.LLM.FEED_FORWARD_LENGTH: [width if kind in ("mlp", "moe") else 0 for kind in self.kinds],
-            Keys.Attention.LAYERNORM_EPS: eps,
-            Keys.Attention.LAYERNORM_RMS_EPS: eps,
+            Keys.Attention.LAYERNORM_EPS: self.number("layer_norm_epsilon"),
             Keys.Rope.SCALING_FINETUNED: False,  # no RoPE
         }
         if "moe" in self.kinds:
