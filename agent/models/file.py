@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION = 4  # of what is remembered
+_VERSION = 5  # of what is remembered
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 # Of these, a token takes a row or two; they are not multiplied with.
 _LOOKED_UP = frozenset({_EMBEDDING, "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
@@ -179,7 +179,7 @@ def model_facts(
         n_layer=number("block_count"),
         n_vocab=len(tokens) or number("vocab_size"),
         n_embd=number("embedding_length"),
-        n_ff=number("feed_forward_length"),
+        n_ff=max(number("feed_forward_length"), n_used * number("expert_feed_forward_length")),
         n_head=number("attention.head_count", 1),
         n_ctx_train=number("context_length"),
         query_width=_query_width(keys, arch, number),
@@ -246,9 +246,11 @@ def _state(keys: Mapping[str, Any], arch: str, number: Callable[..., int]) -> in
     short = number("shortconv.l_cache")
     if not inner and not short:
         return 0
-    kv = keys.get(f"{arch}.attention.head_count_kv", 0)
+    kv, ff = keys.get(f"{arch}.attention.head_count_kv", 0), keys.get(f"{arch}.feed_forward_length", 0)
     layers = number("block_count")
-    if hasattr(kv, "__len__"):
+    if hasattr(kv, "__len__") and hasattr(ff, "__len__"):  # layers that are an MLP alone have no state either
+        layers = sum(1 for n, width in zip(kv, ff, strict=False) if n == 0 and width == 0)
+    elif hasattr(kv, "__len__"):
         layers = sum(1 for n in kv if n == 0)
     elif interval := number("full_attention_interval"):
         layers -= layers // interval
