@@ -85,7 +85,7 @@ class NemotronH(Decoder):
         return [spelled[kind] for kind in found]
 
     @cached_property
-    def n_layers(self) -> int:
+    def n_trunk(self) -> int:
         return len(self.kinds)
 
     @property

@@ -219,12 +219,12 @@ class Architecture:
 
     def layers_of(self, key: str, allowed: Iterable[str], default: Callable[[int], str]) -> list[str]:
         """The kind of each layer: the list ``key`` of config.json, or ``default(i)``. Raises CheckpointError."""
-        kinds = self.hp.get(key)
+        kinds, count = self.hp.get(key), self.n_trunk
         if kinds is None:
-            return [default(i) for i in range(self.n_layers)]
+            return [default(i) for i in range(count)]
         known = set(allowed)
-        if not isinstance(kinds, list) or len(kinds) != self.n_layers or not all(isinstance(k, str) for k in kinds):
-            raise CheckpointError(f"config.json: {key} must name the kind of each of the {self.n_layers} layers")
+        if not isinstance(kinds, list) or len(kinds) != count or not all(isinstance(k, str) for k in kinds):
+            raise CheckpointError(f"config.json: {key} must name the kind of each of the {count} layers")
         odd = next((k for k in kinds if k not in known), None)
         if odd is not None:
             raise UnsupportedError(f"config.json: {key} has {short(odd)}; {self.gguf} has only {', '.join(sorted(known))}")
@@ -238,8 +238,14 @@ class Architecture:
     def n_heads(self) -> int:
         return self.integer("num_attention_heads")
 
-    @cached_property  # it is asked for once a tensor
+    @property
     def n_layers(self) -> int:
+        """Blocks of the GGUF; a family with blocks besides the model's own overrides it."""
+        return self.n_trunk
+
+    @cached_property  # it is asked for once a tensor
+    def n_trunk(self) -> int:
+        """Layers of the model, as config.json counts them."""
         n = self.integer("num_hidden_layers")
         if n > 512:
             raise CheckpointError(f"config.json: num_hidden_layers is {n}; llama.cpp takes 1 to 512")
