@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -25,6 +26,7 @@ _VERSION = 5  # of what is remembered
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 # Of these, a token takes a row or two; they are not multiplied with.
 _LOOKED_UP = frozenset({_EMBEDDING, "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
+_BLOCK = re.compile(r"blk\.(\d+)\.")
 # llama.cpp's default where a file with a sliding window does not say which layers have it: every n-th sees all.
 _WINDOW_PATTERN = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "llama4": 4, "exaone4": 4, "gpt-oss": 2}
 
@@ -149,6 +151,8 @@ def model_facts(
 
     def number(name: str, default: int = 0) -> int:
         value = keys.get(f"{arch}.{name}", default)
+        if name == "block_count":  # blocks that only foretell further tokens are loaded by who drafts with them
+            value -= keys.get(f"{arch}.nextn_predict_layers", 0)
         return int(max(value)) if hasattr(value, "__len__") else int(value)
 
     def token(name: str) -> str:
@@ -156,7 +160,12 @@ def model_facts(
         return tokens[at] if isinstance(at, int) and 0 <= at < len(tokens) else ""
 
     kinds = _bytes(tensors.values())
-    multiplied = {name: entry for name, entry in tensors.items() if len(entry.shape) > 1 and name not in _LOOKED_UP}
+    first_extra = number("block_count")
+    multiplied = {
+        name: entry
+        for name, entry in tensors.items()
+        if len(entry.shape) > 1 and name not in _LOOKED_UP and (not (found := _BLOCK.match(name)) or int(found[1]) < first_extra)
+    }
     embedding, head = tensors.get(_EMBEDDING), tensors.get(_HEAD)
     tied = {embedding.type.name: embedding.nbytes} if embedding and not head else {}
     n_experts, n_used = number("expert_count"), number("expert_used_count")

@@ -59,9 +59,7 @@ class Ernie45Moe(MixtureOfExperts):
         if self.flag("use_bias"):
             raise UnsupportedError("config.json sets use_bias; llama.cpp's ernie4_5-moe leaves some of these biases out")
         if self.integer("moe_layer_end_index", default=-1, least=-1) not in (-1, self.n_layers - 1):
-            raise UnsupportedError(
-                "config.json: moe_layer_end_index ends the experts early; llama.cpp's ernie4_5-moe has none such"
-            )
+            raise UnsupportedError("config.json: moe_layer_end_index ends the experts early; llama.cpp's ernie4_5-moe does not")
 
     def keys(self) -> dict[str, Value]:
         keys = super().keys() | {

@@ -116,7 +116,7 @@ class NemotronH(Decoder):
 
     def notes(self) -> list[str]:
         left_out = any(name.startswith("mtp.") for name in self.infos)
-        return [*super().notes(), *(["the head for several tokens at once (mtp) is left out"] if left_out else [])]
+        return [*super().notes(), *(["the head that foretells further tokens (mtp) is left out"] if left_out else [])]
 
     def keys(self) -> dict[str, Value]:
         width = self.integer("moe_intermediate_size" if "moe" in self.kinds else "intermediate_size")
