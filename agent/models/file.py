@@ -147,12 +147,11 @@ def model_facts(
         path, size, identity: as the file has them, or would.
     """
     arch = str(keys["general.architecture"])
+    keys = _without_extra_blocks(keys, arch)
     tokens = keys.get("tokenizer.ggml.tokens") or []
 
     def number(name: str, default: int = 0) -> int:
         value = keys.get(f"{arch}.{name}", default)
-        if name == "block_count":  # blocks that only foretell further tokens are loaded by who drafts with them
-            value -= keys.get(f"{arch}.nextn_predict_layers", 0)
         return int(max(value)) if hasattr(value, "__len__") else int(value)
 
     def token(name: str) -> str:
@@ -160,12 +159,7 @@ def model_facts(
         return tokens[at] if isinstance(at, int) and 0 <= at < len(tokens) else ""
 
     kinds = _bytes(tensors.values())
-    first_extra = number("block_count")
-    multiplied = {
-        name: entry
-        for name, entry in tensors.items()
-        if len(entry.shape) > 1 and name not in _LOOKED_UP and (not (found := _BLOCK.match(name)) or int(found[1]) < first_extra)
-    }
+    multiplied = {name: entry for name, entry in tensors.items() if _multiplied(name, entry, number("block_count"))}
     embedding, head = tensors.get(_EMBEDDING), tensors.get(_HEAD)
     tied = {embedding.type.name: embedding.nbytes} if embedding and not head else {}
     n_experts, n_used = number("expert_count"), number("expert_used_count")
@@ -205,6 +199,18 @@ def model_facts(
         source=str(keys.get("sprig.source.name") or ""),
         commit=str(keys.get("sprig.source.commit") or ""),
     )
+
+
+def _without_extra_blocks(keys: Mapping[str, Any], arch: str) -> Mapping[str, Any]:
+    """The keys with the model's own layers only: blocks that foretell further tokens are loaded by who drafts with them."""
+    extra, count = keys.get(f"{arch}.nextn_predict_layers", 0), f"{arch}.block_count"
+    return {**keys, count: keys[count] - extra} if extra else keys
+
+
+def _multiplied(name: str, entry: TensorFacts, layers: int) -> bool:
+    """Whether a token goes through this weight; not through those of a block behind the ``layers`` of the model."""
+    block = _BLOCK.match(name)
+    return len(entry.shape) > 1 and name not in _LOOKED_UP and not (block and int(block[1]) >= layers)
 
 
 def _bytes(tensors: Iterable[TensorFacts]) -> dict[str, int]:
