@@ -146,8 +146,7 @@ def model_facts(
     Args:
         path, size, identity: as the file has them, or would.
     """
-    arch = str(keys["general.architecture"])
-    keys = _without_extra_blocks(keys, arch)
+    arch, keys = _own_layers(keys)
     tokens = keys.get("tokenizer.ggml.tokens") or []
 
     def number(name: str, default: int = 0) -> int:
@@ -201,10 +200,11 @@ def model_facts(
     )
 
 
-def _without_extra_blocks(keys: Mapping[str, Any], arch: str) -> Mapping[str, Any]:
-    """The keys with the model's own layers only: blocks that foretell further tokens are loaded by who drafts with them."""
+def _own_layers(keys: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The architecture, and the keys with the model's own layers only: blocks that foretell further tokens serve to draft."""
+    arch = str(keys["general.architecture"])
     extra, count = keys.get(f"{arch}.nextn_predict_layers", 0), f"{arch}.block_count"
-    return {**keys, count: keys[count] - extra} if extra else keys
+    return arch, {**keys, count: keys[count] - extra} if extra else keys
 
 
 def _multiplied(name: str, entry: TensorFacts, layers: int) -> bool:
