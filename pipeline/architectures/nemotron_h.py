@@ -89,6 +89,10 @@ class NemotronH(Decoder):
         return len(self.kinds)
 
     @property
+    def head_dim(self) -> int:
+        return self.integer("attention_head_dim", "head_dim")
+
+    @property
     def mamba(self) -> Mamba2:
         heads = self.integer("mamba_num_heads")
         return Mamba2(

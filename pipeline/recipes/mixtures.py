@@ -45,7 +45,7 @@ RECIPES: dict[str, Recipe] = {
 # The types that --tensor-type, --output-type and --embedding-type may name: what ggml can write without an imatrix.
 WRITABLE = (
     "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "Q5_0", "Q5_1", "Q4_0", "Q4_1", "IQ4_NL", "IQ4_XS",
-    "IQ3_S",
+    "IQ3_S", "MXFP4",
 )  # fmt: skip
 
 

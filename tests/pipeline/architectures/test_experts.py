@@ -6,12 +6,15 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agent.errors import CheckpointError, UnsupportedError
 from agent.gguf.reader import read_header
 from agent.models.file import read_model
 from pipeline import quantize
+from pipeline.format import ggml
+from pipeline.recipes.mixtures import find_type
 from pipeline.sources.checkpoint import TensorInfo
 from tests.fixtures.checkpoints import save
 from tests.fixtures.tokenizers import make_tokenizer
@@ -112,6 +115,17 @@ def test_stacks_of_gpt_oss_give_the_same_file_transposed_or_not(tmp_path: Path) 
         weights[f"{name}.weight"] = weights.pop(name).transpose(1, 2).contiguous()
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert _tensors(_f32(tmp_path)) == plain
+
+
+def test_weights_that_were_mxfp4_become_mxfp4_again_without_a_loss() -> None:
+    """The experts of gpt-oss, with ``--tensor-type _exps=MXFP4``: ggml finds a scale at which every code is met again."""
+    rng = np.random.default_rng(0)
+    codes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+    for largest in range(1, 9):
+        values = codes[rng.integers(0, largest, (64, 32))] * rng.choice(np.array([-1, 1], np.float32), (64, 32))
+        values *= np.exp2(rng.integers(-20, 10, (64, 1))).astype(np.float32)
+        kind = find_type("MXFP4", "a test")
+        assert np.array_equal(ggml.to_float(ggml.quantize(values, kind), kind, 32), values)
 
 
 def test_experts_that_lie_there_twice_are_refused() -> None:
