@@ -87,6 +87,6 @@ class Ernie45Moe(MixtureOfExperts):
     def tensors(self) -> list[Tensor]:
         tensors = super().tensors()
         experts = self.has_experts()
-        self.check_kinds(tensors, experts, (*EXPERT_PARTS, _BIAS), DENSE_PARTS)
-        self.check_kinds(tensors, [has and self.n_shared > 0 for has in experts], SHARED_PARTS, ())
+        self.check_kinds(tensors, experts, (*EXPERT_PARTS, _BIAS), DENSE_PARTS, "moe_layer_start_index")
+        self.check_kinds(tensors, [has and self.n_shared > 0 for has in experts], SHARED_PARTS, (), "moe_num_shared_experts")
         return tensors

@@ -77,7 +77,7 @@ class FalconH1(OwnHead):
     def tensors(self) -> list[Tensor]:
         tensors = super().tensors()
         has_norm = self.flag("mamba_rms_norm")
-        self.check_kinds(tensors, [has_norm] * self.n_layers, ("ssm_norm.weight",), ())
+        self.check_kinds(tensors, [has_norm] * self.n_layers, ("ssm_norm.weight",), (), "mamba_rms_norm")
         if not has_norm and any("ssm_norm" in t.name for t in tensors):
             raise CheckpointError("the checkpoint has norms of Mamba layers, which config.json says the model does not use")
         return tensors

@@ -116,7 +116,7 @@ class GptOss(Windowed, OwnHead, MixtureOfExperts):
 
     def tensors(self) -> list[Tensor]:
         tensors = super().tensors()
-        self.check_kinds(tensors, [True] * self.n_layers, _EXPERT_PARTS, ())
+        self.check_kinds(tensors, [True] * self.n_layers, _EXPERT_PARTS, (), "num_local_experts")
         if len({t.name for t in tensors}) < len(tensors):
             raise CheckpointError("the checkpoint has the experts of a layer twice, packed and plain; keep one of them")
         return tensors

@@ -97,6 +97,6 @@ class GraniteMoeHybrid(GraniteMoeShared):
         tensors = super().tensors()
         has_experts = bool(self.n_experts)
         self.check_kinds(tensors, self.is_recurrent, MAMBA2_PARTS, _ATTENTION)
-        self.check_kinds(tensors, [has_experts] * self.n_layers, EXPERT_PARTS, ())
-        self.check_kinds(tensors, [has_experts] * self.n_layers, SHARED_PARTS, DENSE_PARTS)
+        self.check_kinds(tensors, [has_experts] * self.n_layers, EXPERT_PARTS, (), "num_local_experts")
+        self.check_kinds(tensors, [has_experts] * self.n_layers, SHARED_PARTS, DENSE_PARTS, "num_local_experts")
         return tensors

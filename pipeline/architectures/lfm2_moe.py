@@ -63,5 +63,5 @@ class Lfm2Moe(Lfm2, MixtureOfExperts):
     def tensors(self) -> list[Tensor]:
         tensors = super().tensors()
         dense = [i < self.n_dense for i in range(self.n_layers)]
-        self.check_kinds(tensors, dense, DENSE_PARTS, (*EXPERT_PARTS, "exp_probs_b.bias"))
+        self.check_kinds(tensors, dense, DENSE_PARTS, (*EXPERT_PARTS, "exp_probs_b.bias"), "num_dense_layers")
         return tensors

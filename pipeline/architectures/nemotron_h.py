@@ -167,8 +167,7 @@ class NemotronH(Decoder):
         tensors = super().tensors()
         latent = self.hp.get("moe_latent_size") is not None
         for kind, parts in _PARTS.items():
-            self.check_kinds(tensors, [k == kind for k in self.kinds], parts, ())
-        self.check_kinds(
-            tensors, [latent and k == "moe" for k in self.kinds], ("ffn_latent_down.weight", "ffn_latent_up.weight"), ()
-        )
+            self.check_kinds(tensors, [k == kind for k in self.kinds], parts, (), "layers_block_type")
+        parts = ("ffn_latent_down.weight", "ffn_latent_up.weight")
+        self.check_kinds(tensors, [latent and kind == "moe" for kind in self.kinds], parts, (), "moe_latent_size")
         return tensors

@@ -174,5 +174,5 @@ class Qwen35(Decoder):
     def tensors(self) -> list[Tensor]:
         tensors = super().tensors()
         self.check_kinds(tensors, self.is_linear(), _LINEAR_PARTS, ATTENTION_PARTS)
-        self.check_kinds(tensors, [i >= self.n_trunk for i in range(self.n_layers)], _NEXT_PARTS, ())
+        self.check_kinds(tensors, [i >= self.n_trunk for i in range(self.n_layers)], _NEXT_PARTS, (), "mtp_num_hidden_layers")
         return tensors

@@ -200,15 +200,21 @@ class Decoder(Architecture):
                 raise CheckpointError(f"the checkpoint has biases of {part}, which config.json says the model does not use")
 
     @staticmethod
-    def check_kinds(tensors: list[Tensor], first: list[bool], ones: Iterable[str], others: Iterable[str]) -> None:
-        """Layers of two kinds: each must have all the parts of its own and none of the other's. Raises CheckpointError."""
+    def check_kinds(
+        tensors: list[Tensor], first: list[bool], ones: Iterable[str], others: Iterable[str], key: str = "layer_types"
+    ) -> None:
+        """Layers of two kinds: each must have all the parts of its own and none of the other's. Raises CheckpointError.
+
+        Args:
+            key: what in config.json says which layer is of which kind.
+        """
         have = {t.name for t in tensors}
         for i, is_first in enumerate(first):
             for parts, wanted in ((ones, is_first), (others, not is_first)):
                 for part in parts:
                     if (f"blk.{i}.{part}" in have) != wanted:
                         verb = "lacks" if wanted else "has"
-                        raise CheckpointError(f"the checkpoint {verb} blk.{i}.{part}, unlike what config.json says")
+                        raise CheckpointError(f"the checkpoint {verb} blk.{i}.{part}, unlike what {key} in config.json says")
 
 
 class OwnHead(Decoder):
