@@ -173,3 +173,13 @@ def test_what_foretells_tokens_and_is_not_kept_is_named(name: str) -> None:
     extra = TensorInfo("mtp.layers.0.input_layernorm.weight", "F32", (96,), "f", 0, 384)
     arch = read({**config_of(name), "mtp_num_hidden_layers": 2}, {**infos_of(name), extra.name: extra})
     assert any("(mtp) is left out" in note for note in arch.notes())
+
+
+@pytest.mark.slow
+def test_only_recurrent_layers_have_state_in_memory(tmp_path: Path) -> None:
+    """Nemotron-H's four layers are Mamba 2, an MLP, attention, Mamba 2."""
+    _saved("nemotron-h", tmp_path)
+    facts = read_model(_f32(tmp_path))
+    inner, state, groups, kernel = 6 * 24, 20, 3, 4
+    assert facts.state == 2 * 4 * (inner * state + (kernel - 1) * (inner + 2 * groups * state))
+    assert facts.cache_width == 2 * 3 * 20
