@@ -32,7 +32,7 @@ MAX_TOKEN_BYTES = 16_384
 POOLINGS = range(5)  # enum llama_pooling_type
 # Architectures whose graph asserts that keys and values have one width and RoPE turns all of it (llama.cpp's src/models).
 WHOLE_HEAD_ROPE = frozenset({
-    "llama", "mistral3", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "olmo2", "olmoe", "granite", "smollm3",
+    "llama", "mistral3", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "olmo2", "olmoe", "granite", "smollm3", "gpt-oss",
 })  # fmt: skip
 ROPE_SCALINGS = frozenset({"none", "linear", "yarn", "longrope"})
 TOKENIZERS = frozenset({"llama", "bert", "gpt2", "t5", "rwkv", "plamo2", "gemma4", "hybriddna", "whitespace"})

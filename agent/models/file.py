@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -25,8 +26,9 @@ _VERSION = 5  # of what is remembered
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 # Of these, a token takes a row or two; they are not multiplied with.
 _LOOKED_UP = frozenset({_EMBEDDING, "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
+_BLOCK = re.compile(r"blk\.(\d+)\.")
 # llama.cpp's default where a file with a sliding window does not say which layers have it: every n-th sees all.
-_WINDOW_PATTERN = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "llama4": 4, "exaone4": 4}
+_WINDOW_PATTERN = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "llama4": 4, "exaone4": 4, "gpt-oss": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def model_facts(
     Args:
         path, size, identity: as the file has them, or would.
     """
-    arch = str(keys["general.architecture"])
+    arch, keys = _own_layers(keys)
     tokens = keys.get("tokenizer.ggml.tokens") or []
 
     def number(name: str, default: int = 0) -> int:
@@ -156,7 +158,7 @@ def model_facts(
         return tokens[at] if isinstance(at, int) and 0 <= at < len(tokens) else ""
 
     kinds = _bytes(tensors.values())
-    multiplied = {name: entry for name, entry in tensors.items() if len(entry.shape) > 1 and name not in _LOOKED_UP}
+    multiplied = {name: entry for name, entry in tensors.items() if _multiplied(name, entry, number("block_count"))}
     embedding, head = tensors.get(_EMBEDDING), tensors.get(_HEAD)
     tied = {embedding.type.name: embedding.nbytes} if embedding and not head else {}
     n_experts, n_used = number("expert_count"), number("expert_used_count")
@@ -179,7 +181,7 @@ def model_facts(
         n_layer=number("block_count"),
         n_vocab=len(tokens) or number("vocab_size"),
         n_embd=number("embedding_length"),
-        n_ff=number("feed_forward_length"),
+        n_ff=max(number("feed_forward_length"), n_used * number("expert_feed_forward_length")),
         n_head=number("attention.head_count", 1),
         n_ctx_train=number("context_length"),
         query_width=_query_width(keys, arch, number),
@@ -203,6 +205,19 @@ def writes_text(keys: Mapping[str, Any]) -> bool:
     arch = str(keys.get("general.architecture"))
     sees_all = keys.get(f"{arch}.attention.causal") is False or arch == "gemma-embedding"  # whose files need not say it
     return not sees_all and not keys.get(f"{arch}.pooling_type")
+
+
+def _own_layers(keys: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The architecture, and the keys with the model's own layers only: blocks that foretell further tokens serve to draft."""
+    arch = str(keys["general.architecture"])
+    extra, count = keys.get(f"{arch}.nextn_predict_layers", 0), f"{arch}.block_count"
+    return arch, {**keys, count: keys[count] - extra} if extra else keys
+
+
+def _multiplied(name: str, entry: TensorFacts, layers: int) -> bool:
+    """Whether a token goes through this weight; not through those of a block behind the ``layers`` of the model."""
+    block = _BLOCK.match(name)
+    return len(entry.shape) > 1 and name not in _LOOKED_UP and not (block and int(block[1]) >= layers)
 
 
 def _bytes(tensors: Iterable[TensorFacts]) -> dict[str, int]:
@@ -253,9 +268,11 @@ def _state(keys: Mapping[str, Any], arch: str, number: Callable[..., int]) -> in
     short = number("shortconv.l_cache")
     if not inner and not short:
         return 0
-    kv = keys.get(f"{arch}.attention.head_count_kv", 0)
+    kv, ff = keys.get(f"{arch}.attention.head_count_kv", 0), keys.get(f"{arch}.feed_forward_length", 0)
     layers = number("block_count")
-    if hasattr(kv, "__len__"):
+    if hasattr(kv, "__len__") and hasattr(ff, "__len__"):  # layers that are an MLP alone have no state either
+        layers = sum(1 for n, width in zip(kv, ff, strict=False) if n == 0 and width == 0)
+    elif hasattr(kv, "__len__"):
         layers = sum(1 for n in kv if n == 0)
     elif interval := number("full_attention_interval"):
         layers -= layers // interval

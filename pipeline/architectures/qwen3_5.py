@@ -1,9 +1,13 @@
-"""Qwen3.5 (text part): gated delta rule in most layers, gated attention in the others."""
+"""Qwen3.5 (text part): gated delta rule in most layers, gated attention in the others.
+
+The head that foretells a second token (``mtp``) is one more block behind the others, which llama.cpp loads when it is to draft.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from gguf import Keys
@@ -20,6 +24,14 @@ _LINEAR_PARTS = (
     "attn_qkv.weight", "attn_gate.weight", "ssm_alpha.weight", "ssm_beta.weight", "ssm_conv1d.weight", "ssm_dt.bias", "ssm_a",
     "ssm_norm.weight", "ssm_out.weight",
 )  # fmt: skip
+_NEXT = {
+    "mtp.layers.0.": "",
+    "mtp.fc.": "nextn.eh_proj.",
+    "mtp.pre_fc_norm_embedding.": "nextn.enorm.",
+    "mtp.pre_fc_norm_hidden.": "nextn.hnorm.",
+    "mtp.norm.": "nextn.shared_head_norm.",
+}
+_NEXT_PARTS = tuple(f"{part}weight" for part in _NEXT.values() if part)
 
 
 class Qwen35(Decoder):
@@ -40,11 +52,28 @@ class Qwen35(Decoder):
         _LINEAR + "A_log": "blk.{i}.ssm_a",
         _LINEAR + "norm.weight": "blk.{i}.ssm_norm.weight",
         _LINEAR + "out_proj.weight": "blk.{i}.ssm_out.weight",
-    }  # fmt: skip
-    optional = Decoder.optional | {f"blk.{{i}}.{part}" for part in (*ATTENTION_PARTS, *_LINEAR_PARTS)}
+    } | {f"model.layers.{{i}}.{part}": f"blk.{{i}}.{part}" for part in _NEXT_PARTS}  # fmt: skip
+    optional = Decoder.optional | {f"blk.{{i}}.{part}" for part in (*ATTENTION_PARTS, *_LINEAR_PARTS, *_NEXT_PARTS)}
     ignored = (*Decoder.ignored, r"^(model\.)?mtp\.", r"^(model\.)?visual\.")
     rope_kinds = frozenset({"default", "linear", "dynamic", "yarn"})
     partial_rope = True
+
+    def normalize(self, name: str) -> str:
+        if self.hp.get("mtp_num_hidden_layers", 1) == 1:  # llama.cpp gives each such layer a projection, checkpoints have one
+            plain = name.removeprefix("model.")
+            for theirs, ours in _NEXT.items():
+                if plain.startswith(theirs):
+                    return f"model.layers.{self.n_trunk}.{ours}{plain.removeprefix(theirs)}"
+        return super().normalize(name)
+
+    @cached_property
+    def n_next(self) -> int:
+        """Blocks that foretell further tokens: 0 or 1."""
+        return int(any(".nextn." in name for name in self.infos))
+
+    @property
+    def n_layers(self) -> int:
+        return self.n_trunk + self.n_next
 
     @property
     def value_heads(self) -> int:
@@ -62,7 +91,7 @@ class Qwen35(Decoder):
     def is_linear(self) -> list[bool]:
         every = self.integer("full_attention_interval", default=4)
         kinds = self.layers_of("layer_types", _KINDS, lambda i: _KINDS[(i + 1) % every == 0])
-        return [kind == "linear_attention" for kind in kinds]
+        return [kind == "linear_attention" for kind in kinds] + [False] * self.n_next
 
     def check(self) -> None:
         super().check()
@@ -71,17 +100,25 @@ class Qwen35(Decoder):
         if self.value_heads % self.key_heads:
             raise CheckpointError(f"config.json: {self.value_heads} linear value heads cannot share {self.key_heads} key heads")
 
+    def notes(self) -> list[str]:
+        left_out = any(name.startswith(("mtp.", "model.mtp.")) for name in self.infos)
+        return [*super().notes(), *(["the head that foretells further tokens (mtp) is left out"] if left_out else [])]
+
     def keys(self) -> dict[str, Value]:
-        return super().keys() | {
-            Keys.Rope.DIMENSION_SECTIONS: mrope_sections(self.hp, [11, 11, 10]),
-            Keys.SSM.CONV_KERNEL: self.integer("linear_conv_kernel_dim"),
-            Keys.SSM.STATE_SIZE: self.state,
-            Keys.SSM.GROUP_COUNT: self.key_heads,
-            Keys.SSM.TIME_STEP_RANK: self.value_heads,
-            Keys.SSM.INNER_SIZE: self.state * self.value_heads,
-            "{arch}.attention.recurrent_layers": self.is_linear(),
-            Keys.LLM.FULL_ATTENTION_INTERVAL: self.integer("full_attention_interval", default=4),
-        }
+        return (
+            super().keys()
+            | ({Keys.LLM.NEXTN_PREDICT_LAYERS: self.n_next} if self.n_next else {})
+            | {
+                Keys.Rope.DIMENSION_SECTIONS: mrope_sections(self.hp, [11, 11, 10]),
+                Keys.SSM.CONV_KERNEL: self.integer("linear_conv_kernel_dim"),
+                Keys.SSM.STATE_SIZE: self.state,
+                Keys.SSM.GROUP_COUNT: self.key_heads,
+                Keys.SSM.TIME_STEP_RANK: self.value_heads,
+                Keys.SSM.INNER_SIZE: self.state * self.value_heads,
+                "{arch}.attention.recurrent_layers": self.is_linear(),
+                Keys.LLM.FULL_ATTENTION_INTERVAL: self.integer("full_attention_interval", default=4),
+            }
+        )
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         d, q = self.integer("hidden_size"), self.n_heads * self.head_dim
@@ -99,6 +136,8 @@ class Qwen35(Decoder):
             "blk.{i}.ssm_a": (heads,),
             "blk.{i}.ssm_norm.weight": (self.state,),
             "blk.{i}.ssm_out.weight": (d, value),
+            "blk.{i}.nextn.eh_proj.weight": (d, 2 * d),
+            **{f"blk.{{i}}.{part}": (d,) for part in _NEXT_PARTS if part.endswith("norm.weight")},
         }
 
     def _tiled(self, size: int, before: int = 0) -> Index:
@@ -128,4 +167,5 @@ class Qwen35(Decoder):
     def tensors(self) -> list[Tensor]:
         tensors = super().tensors()
         self.check_kinds(tensors, self.is_linear(), _LINEAR_PARTS, ATTENTION_PARTS)
+        self.check_kinds(tensors, [i >= self.n_trunk for i in range(self.n_layers)], _NEXT_PARTS, (), "mtp_num_hidden_layers")
         return tensors

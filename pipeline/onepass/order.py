@@ -49,6 +49,10 @@ def units_of(plan: Preflight, tensor: Tensor, offset: int) -> Iterator[Unit]:
         reads.append((piece.source, piece.start, stop))
     matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
     step = max(1, CHUNK // tensor.row_length)
+    if tensor.transposed:
+        for i, read in enumerate(reads):
+            yield Unit(tensor, i * matrix, offset + i * matrix * row_size, (read,), tensor.row_order)
+        return
     if tensor.row_order is not None:
         yield from _reordered(tensor, tensor.row_order, reads, step, offset, row_size)
         return
@@ -63,7 +67,9 @@ def units_of(plan: Preflight, tensor: Tensor, offset: int) -> Iterator[Unit]:
 def _reordered(tensor: Tensor, order: Index, reads: list[Read], step: int, offset: int, row_size: int) -> Iterator[Unit]:
     """Slabs of a tensor with another order of rows. Where rows stay near their places (within a head), each slab reads only the
     rows around it; otherwise the tensor is read and held whole."""
-    parts = [order[row : row + step] for row in range(0, tensor.n_rows, step)]
+    matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
+    experts = [order[row : row + matrix] for row in range(0, tensor.n_rows, matrix)]
+    parts = [expert[row : row + step] for expert in experts for row in range(0, matrix, step)]
     spans = [(int(part.min()), int(part.max()) + 1) for part in parts]
     near = sum(stop - start for start, stop in spans) <= 2 * tensor.n_rows and spans == sorted(spans)
     if len(reads) > 1 or not near:
@@ -88,12 +94,18 @@ def mapped(checkpoint: Checkpoint, units: Iterable[Unit]) -> Iterator[tuple[Unit
             yield unit, _values(unit.tensor)
             continue
         have = [checkpoint.tensors[name].row_length for name, _, _ in unit.reads]
-        pieces = [_rewrapped(checkpoint.rows(*r), h, unit.tensor.row_length) for r, h in zip(unit.reads, have, strict=True)]
+        pieces = [_rewrapped(checkpoint.rows(*r), h, unit.tensor) for r, h in zip(unit.reads, have, strict=True)]
         yield unit, pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
-def _rewrapped(rows: RawRows, have: int, want: int) -> RawRows:
+def read_length(tensor: Tensor, have: int) -> int:
+    """Weights in a row as it goes to ``convert``, of a source that has ``have``."""
+    return have if tensor.transposed or tensor.column_order is not None else tensor.row_length
+
+
+def _rewrapped(rows: RawRows, have: int, tensor: Tensor) -> RawRows:
     """The same bytes in rows of another length: a convolution [C, 1, K] is a matrix [C, K] as it lies."""
+    want = read_length(tensor, have)
     return rows if have == want else np.ascontiguousarray(rows).reshape(-1, rows.shape[1] // have * want)
 
 
@@ -156,7 +168,7 @@ class Streamed:
             if owner is None:
                 continue
             got = pieces.setdefault(owner.offset, {})
-            got[i] = _rewrapped(raw, self.infos[read[0]].row_length, owner.tensor.row_length)
+            got[i] = _rewrapped(raw, self.infos[read[0]].row_length, owner.tensor)
             if len(got) == len(owner.reads):
                 del pieces[owner.offset]
                 yield owner, got[0] if len(got) == 1 else np.concatenate([got[k] for k in range(len(got))])

@@ -28,11 +28,13 @@ class SlabJob:
         tensor: the output tensor's name, for messages.
         raw: uint8 [source rows, bytes per row].
         source: how they are stored ("F64" for double, which ggml does not name).
-        row_length: weights per row.
+        row_length: weights per row, as they are read.
         target: the type to write.
         rows: which rows of ``raw``, in which order; None takes all as they are.
         columns: the order of columns; None keeps it.
         function: applied to each weight.
+        scale: float32 [rows], what each row is multiplied with after that.
+        transposed: the rows to write are the columns of ``raw``; ``rows`` says which.
         importance: float32 [row_length] from the imatrix.
     """
 
@@ -44,6 +46,8 @@ class SlabJob:
     rows: Index | None = None
     columns: Index | None = None
     function: Elementwise | None = None
+    scale: Floats | None = None
+    transposed: bool = False
     importance: Floats | None = None
 
 
@@ -54,9 +58,10 @@ def convert(job: SlabJob) -> tuple[Bytes, int]:
         CheckpointError: a weight is NaN or infinite.
         OutputError: the target type cannot hold the weights.
     """
-    raw = job.raw if job.rows is None else job.raw[job.rows]
+    raw = job.raw if job.rows is None or job.transposed else job.raw[job.rows]
     raw = np.ascontiguousarray(raw)
-    if job.source == job.target and job.columns is None and job.function is None:
+    as_it_is = job.columns is None and job.function is None and job.scale is None and not job.transposed
+    if job.source == job.target and as_it_is:
         if not ggml.valid(raw, job.target):
             _refuse(job, ggml.to_float(raw, job.source, job.row_length))
         return raw, zlib.crc32(raw.data)
@@ -89,13 +94,17 @@ def _scratch(rows: int, row_length: int) -> Floats | None:
 
 
 def apply(weights: Floats, job: SlabJob) -> Floats:
-    """The weights with their columns reordered and the function applied."""
+    """The weights transposed, with their columns reordered, the function applied and the rows scaled, as the job says."""
+    if job.transposed:
+        weights = (weights if job.rows is None else weights[:, job.rows]).T
     if job.columns is not None:
         weights = weights[:, job.columns]
     if job.function == "add_one":
         weights = weights + np.float32(1)
     elif job.function == "neg_exp":
         weights = -np.exp(weights)
+    if job.scale is not None:
+        weights = weights * job.scale[:, None]
     return np.ascontiguousarray(weights, dtype=np.float32)
 
 

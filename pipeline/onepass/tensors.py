@@ -11,7 +11,7 @@ from agent.errors import OutputError
 from agent.gguf.types import F32
 from agent.hub.download import OnBytes
 from pipeline.onepass.journal import Journal
-from pipeline.onepass.order import Streamed, Unit, mapped, units_of
+from pipeline.onepass.order import Streamed, Unit, mapped, read_length, units_of
 from pipeline.onepass.part_file import PartFile
 from pipeline.onepass.rows import SlabJob, convert
 from pipeline.preflight import Preflight
@@ -76,4 +76,11 @@ def _job(plan: Preflight, unit: Unit, raw: RawRows) -> SlabJob:
         importance = np.ascontiguousarray(importance[unit.row // matrix])
     kind = SOURCE_TYPES[plan.model.infos[unit.reads[0][0]].dtype] if unit.reads else F32
     target = plan.choices[tensor.name].type
-    return SlabJob(tensor.name, raw, kind, tensor.row_length, target, unit.rows, tensor.column_order, tensor.function, importance)
+    scale = None
+    if tensor.scale is not None:
+        scale = tensor.scale[unit.row : unit.row + (len(raw) if unit.rows is None else len(unit.rows))]
+    length = read_length(tensor, plan.model.infos[unit.reads[0][0]].row_length) if unit.reads else tensor.row_length
+    return SlabJob(
+        tensor.name, raw, kind, length, target, unit.rows, tensor.column_order, tensor.function, scale, tensor.transposed,
+        importance,
+    )  # fmt: skip

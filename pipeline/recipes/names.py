@@ -46,7 +46,7 @@ RECIPES: dict[str, Recipe] = {
 # The types that --tensor-type, --output-type and --embedding-type may name.
 WRITABLE = (
     "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "Q5_0", "Q5_1", "Q4_0", "Q4_1", "IQ4_NL", "IQ4_XS",
-    "IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS",
+    "IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "MXFP4",
 )  # fmt: skip
 
 # What people say, in capitals and without dashes. Q3_K, Q4_K and Q5_K mean to llama-quantize what they mean here.

@@ -1,8 +1,8 @@
 """An architecture describes its checkpoint: the GGUF keys, and for each output tensor where its rows come from.
 
 An architecture is data and small pure functions; it reads no weight. Every change of layout that a GGUF needs is one of four
-steps that work on any slab of rows (concatenate, reorder rows, reorder columns, one elementwise function), so no architecture
-can force a whole tensor into memory.
+steps that work on any slab of rows (concatenate, reorder rows, reorder columns, one elementwise function and a factor for
+each row), so no architecture can force a whole tensor into memory. Only a matrix that lies transposed is read whole.
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ class Tensor:
         sources: slices whose rows, one after the other, are its rows.
         f32: always stored as F32 (norms, biases, routers and whatever else llama.cpp wants so).
         row_order: row i of the output is row ``row_order[i]`` of the sources; None keeps the order.
-        column_order: the same for columns.
+        column_order: the same for columns; where it is shorter than the source's rows, the other columns are left out.
+        transposed: each source is a matrix [row length, rows] and is transposed; ``row_order`` counts in its columns.
         function: applied to each weight.
+        scale: what each row is multiplied with after that, float32 [rows]; for multipliers that llama.cpp's graph does not have.
         values: the content itself, float32, for a tensor that no checkpoint holds (RoPE factors); then no sources.
     """
 
@@ -60,6 +62,8 @@ class Tensor:
     row_order: Index | None = None
     column_order: Index | None = None
     function: Elementwise | None = None
+    scale: npt.NDArray[np.float32] | None = None
+    transposed: bool = False
     values: npt.NDArray[np.float32] | None = None
 
     @property
@@ -256,12 +260,12 @@ class Architecture:
 
     def layers_of(self, key: str, allowed: Iterable[str], default: Callable[[int], str]) -> list[str]:
         """The kind of each layer: the list ``key`` of config.json, or ``default(i)``. Raises CheckpointError."""
-        kinds = self.hp.get(key)
+        kinds, count = self.hp.get(key), self.n_trunk
         if kinds is None:
-            return [default(i) for i in range(self.n_layers)]
+            return [default(i) for i in range(count)]
         known = set(allowed)
-        if not isinstance(kinds, list) or len(kinds) != self.n_layers or not all(isinstance(k, str) for k in kinds):
-            raise CheckpointError(f"config.json: {key} must name the kind of each of the {self.n_layers} layers")
+        if not isinstance(kinds, list) or len(kinds) != count or not all(isinstance(k, str) for k in kinds):
+            raise CheckpointError(f"config.json: {key} must name the kind of each of the {count} layers")
         odd = next((k for k in kinds if k not in known), None)
         if odd is not None:
             raise UnsupportedError(f"config.json: {key} has {short(odd)}; {self.gguf} has only {', '.join(sorted(known))}")
@@ -275,8 +279,14 @@ class Architecture:
     def n_heads(self) -> int:
         return self.integer("num_attention_heads")
 
-    @cached_property  # it is asked for once a tensor
+    @property
     def n_layers(self) -> int:
+        """Blocks of the GGUF; a family with blocks besides the model's own overrides it."""
+        return self.n_trunk
+
+    @cached_property  # it is asked for once a tensor
+    def n_trunk(self) -> int:
+        """Layers of the model, as config.json counts them."""
         n = self.integer("num_hidden_layers")
         if n > 512:
             raise CheckpointError(f"config.json: num_hidden_layers is {n}; llama.cpp takes 1 to 512")

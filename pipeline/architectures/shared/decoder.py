@@ -218,22 +218,29 @@ class Decoder(Architecture):
         wanted = dict.fromkeys(self.bias_always, True)
         wanted |= {part: self.flag(flag) for flag, parts in self.bias_flags.items() for part in parts}
         for part, want in wanted.items():
+            weights = [i for i in range(self.n_layers) if f"blk.{i}.{part}.weight" in have]
             there = [i for i in range(self.n_layers) if f"blk.{i}.{part}.bias" in have]
-            if want and len(there) < self.n_layers:
+            if want and there != weights:
                 raise CheckpointError(f"the checkpoint lacks biases of {part}; a shard is missing or it is another model")
             if there and not want:
                 raise CheckpointError(f"the checkpoint has biases of {part}, which config.json says the model does not use")
 
     @staticmethod
-    def check_kinds(tensors: list[Tensor], first: list[bool], ones: Iterable[str], others: Iterable[str]) -> None:
-        """Layers of two kinds: each must have all the parts of its own and none of the other's. Raises CheckpointError."""
+    def check_kinds(
+        tensors: list[Tensor], first: list[bool], ones: Iterable[str], others: Iterable[str], key: str = "layer_types"
+    ) -> None:
+        """Layers of two kinds: each must have all the parts of its own and none of the other's. Raises CheckpointError.
+
+        Args:
+            key: what in config.json says which layer is of which kind.
+        """
         have = {t.name for t in tensors}
         for i, is_first in enumerate(first):
             for parts, wanted in ((ones, is_first), (others, not is_first)):
                 for part in parts:
                     if (f"blk.{i}.{part}" in have) != wanted:
                         verb = "lacks" if wanted else "has"
-                        raise CheckpointError(f"the checkpoint {verb} blk.{i}.{part}, unlike what layer_types says")
+                        raise CheckpointError(f"the checkpoint {verb} blk.{i}.{part}, unlike what {key} in config.json says")
 
 
 class OwnHead(Decoder):

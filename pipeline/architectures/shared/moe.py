@@ -13,16 +13,30 @@ from pipeline.architectures.shared.base import Slice, Tensor
 from pipeline.architectures.shared.decoder import Decoder
 from pipeline.format.gguf_file import Value
 
-# One tensor per expert (transformers 4), or all in one (transformers 5, with and without ".weight").
-EXPERTS = {
-    "model.layers.{i}.mlp.gate.weight": "blk.{i}.ffn_gate_inp.weight",
-    "model.layers.{i}.mlp.experts.{e}.gate_proj.weight": "blk.{i}.ffn_gate_exps.weight",
-    "model.layers.{i}.mlp.experts.{e}.up_proj.weight": "blk.{i}.ffn_up_exps.weight",
-    "model.layers.{i}.mlp.experts.{e}.down_proj.weight": "blk.{i}.ffn_down_exps.weight",
-    "model.layers.{i}.mlp.experts.gate_up_proj": "blk.{i}.ffn_gate_up_exps.weight",
-    "model.layers.{i}.mlp.experts.gate_up_proj.weight": "blk.{i}.ffn_gate_up_exps.weight",
-    "model.layers.{i}.mlp.experts.down_proj": "blk.{i}.ffn_down_exps.weight",
-    "model.layers.{i}.mlp.experts.down_proj.weight": "blk.{i}.ffn_down_exps.weight",
+
+def expert_names(mlp: str, gate: str = "gate_proj", up: str = "up_proj", down: str = "down_proj") -> dict[str, str]:
+    """The lines of ``Architecture.names`` for a router and its experts under ``mlp``, such as "model.layers.{i}.mlp.".
+
+    transformers 4 keeps one tensor per expert, transformers 5 all in one, with and without ".weight".
+    """
+    names = {mlp + "gate.weight": "blk.{i}.ffn_gate_inp.weight"}
+    for theirs, ours in ((gate, "gate"), (up, "up"), (down, "down")):
+        names[f"{mlp}experts.{{e}}.{theirs}.weight"] = f"blk.{{i}}.ffn_{ours}_exps.weight"
+    for theirs, ours in (("gate_up_proj", "gate_up"), ("down_proj", "down")):
+        names |= {f"{mlp}experts.{theirs}{end}": f"blk.{{i}}.ffn_{ours}_exps.weight" for end in ("", ".weight")}
+    return names
+
+
+EXPERTS = expert_names("model.layers.{i}.mlp.")
+EXPERT_PARTS = ("ffn_gate_inp.weight", "ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight")
+SHARED_PARTS = ("ffn_gate_shexp.weight", "ffn_up_shexp.weight", "ffn_down_shexp.weight")
+DENSE_PARTS = ("ffn_gate.weight", "ffn_up.weight", "ffn_down.weight")
+_MLP = "model.layers.{i}.mlp."
+SHARED_EXPERT = {
+    _MLP + "shared_expert_gate.weight": "blk.{i}.ffn_gate_inp_shexp.weight",
+    _MLP + "shared_expert.gate_proj.weight": "blk.{i}.ffn_gate_shexp.weight",
+    _MLP + "shared_expert.up_proj.weight": "blk.{i}.ffn_up_shexp.weight",
+    _MLP + "shared_expert.down_proj.weight": "blk.{i}.ffn_down_shexp.weight",
 }
 MAX_EXPERTS = 1024  # llama.cpp's LLAMA_MAX_EXPERTS
 
@@ -44,14 +58,15 @@ def halves(tensor: Tensor, names: tuple[str, str]) -> list[Tensor]:
 
 
 class MixtureOfExperts(Decoder):
-    """Every layer has experts, chosen by a softmax over all of them.
+    """Layers with experts, of which a router chooses some for each token.
 
-    ``normalized`` says whether llama.cpp's graph of the family lets the weights of the chosen ones sum to 1.
+    ``normalized`` says whether llama.cpp's graph of the family lets the weights of the chosen ones sum to 1; None where the
+    file says it. A family with dense layers too makes ``required`` empty and calls ``check_kinds``.
     """
 
     optional = Decoder.optional | {"blk.{i}.ffn_gate_up_exps.weight"}
     required: ClassVar[tuple[str, ...]] = ("blk.{i}.ffn_gate_exps.weight", "blk.{i}.ffn_up_exps.weight")
-    normalized: ClassVar[bool] = True
+    normalized: ClassVar[bool | None] = True
 
     @property
     def n_experts(self) -> int:
@@ -59,21 +74,25 @@ class MixtureOfExperts(Decoder):
         return self.integer("num_local_experts", "num_experts")
 
     @property
+    def n_used(self) -> int:
+        """Experts that a token goes through."""
+        return self.integer("num_experts_per_tok") if self.n_experts else 0
+
+    @property
     def expert_width(self) -> int:
         return self.integer("intermediate_size")
 
     def check(self) -> None:
         super().check()
-        used = self.integer("num_experts_per_tok")
-        if not used <= self.n_experts <= MAX_EXPERTS:
-            raise CheckpointError(f"config.json: {used} of {self.n_experts} experts; llama.cpp takes up to {MAX_EXPERTS}")
-        if "norm_topk_prob" in self.hp and self.flag("norm_topk_prob") != self.normalized:
+        if not self.n_used <= self.n_experts <= MAX_EXPERTS:
+            raise CheckpointError(f"config.json: {self.n_used} of {self.n_experts} experts; llama.cpp takes up to {MAX_EXPERTS}")
+        if self.normalized is not None and "norm_topk_prob" in self.hp and self.flag("norm_topk_prob") != self.normalized:
             raise UnsupportedError(f"llama.cpp's {self.gguf} has norm_topk_prob = {self.normalized} built in; here it is not so")
 
     def keys(self) -> dict[str, Value]:
         return super().keys() | {
             Keys.LLM.EXPERT_COUNT: self.n_experts,
-            Keys.LLM.EXPERT_USED_COUNT: self.integer("num_experts_per_tok"),
+            Keys.LLM.EXPERT_USED_COUNT: self.n_used,
         }
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -90,3 +109,31 @@ class MixtureOfExperts(Decoder):
         if tensor.name.endswith("ffn_gate_up_exps.weight"):
             return halves(tensor, ("ffn_gate_exps", "ffn_up_exps"))
         return super().adjust(tensor)
+
+
+class QwenExperts(MixtureOfExperts):
+    """Experts in every layer, and a shared one."""
+
+    @property
+    def expert_width(self) -> int:
+        return self.integer("moe_intermediate_size")
+
+    def check(self) -> None:
+        super().check()
+        if self.hp.get("mlp_only_layers") or self.integer("decoder_sparse_step", default=1) != 1:
+            raise UnsupportedError(f"llama.cpp's {self.gguf} has experts in every layer; config.json has dense layers too")
+
+    def keys(self) -> dict[str, Value]:
+        return super().keys() | {
+            Keys.LLM.EXPERT_FEED_FORWARD_LENGTH: self.expert_width,
+            Keys.LLM.EXPERT_SHARED_FEED_FORWARD_LENGTH: self.integer("shared_expert_intermediate_size"),
+        }
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        d, ff = self.integer("hidden_size"), self.integer("shared_expert_intermediate_size")
+        return super().expected_shapes() | {
+            "blk.{i}.ffn_gate_inp_shexp.weight": (1, d),
+            "blk.{i}.ffn_gate_shexp.weight": (ff, d),
+            "blk.{i}.ffn_up_shexp.weight": (ff, d),
+            "blk.{i}.ffn_down_shexp.weight": (d, ff),
+        }

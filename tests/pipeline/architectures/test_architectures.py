@@ -102,6 +102,7 @@ def test_what_config_json_leaves_out_is_what_transformers_assumes(model_type: st
     transformers = pytest.importorskip("transformers")
     others = {"shared_intermediate_size": 256} if model_type == "granitemoeshared" else {}
     others |= {"norm_topk_prob": True} if model_type == "qwen3_moe" else {}
+    others |= cases_experts.NEEDED.get(model_type, {})
     config = transformers.AutoConfig.for_model(model_type, **others)
     full = json.loads(config.to_json_string(use_diff=False))
     assert full.get("hidden_size", full.get("dim")), "the full form is full"
@@ -111,7 +112,10 @@ def test_what_config_json_leaves_out_is_what_transformers_assumes(model_type: st
     assert find_architecture(sparse)(sparse, {}).tied == tied
 
 
-_ODD_ROPES = ("bert", "distilbert", "roberta", "xlm-roberta", "gemma4_text", "olmo3")  # none, or transformers 5 only
+_ODD_ROPES = (
+    "bert", "distilbert", "roberta", "xlm-roberta", "gemma4_text", "olmo3",  # none, or transformers 5 only
+    *cases_experts.NO_ROPE,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [n for n, (t, _) in CASES.items() if t not in _ODD_ROPES])
