@@ -82,6 +82,7 @@ class Architecture:
 
     gguf: ClassVar[str] = ""  # general.architecture
     defaults: ClassVar[dict[str, Any]] = {}  # what transformers assumes where config.json is silent
+    aliases: ClassVar[Mapping[str, str]] = {}  # a family's own names of hyperparameters -> the names used here
     activations: ClassVar[frozenset[str]] = frozenset({"silu", "swish"})  # what llama.cpp's graph hard-codes
     names: ClassVar[dict[str, str]] = {}
     optional: ClassVar[frozenset[str]] = frozenset()  # GGUF names of ``names`` that a checkpoint may lack
@@ -102,6 +103,7 @@ class Architecture:
         self.hp: dict[str, Any] = {**self.defaults, **config, **(text if isinstance(text, dict) else {})}
         if config.get("tie_word_embeddings") is not None:
             self.hp["tie_word_embeddings"] = config["tie_word_embeddings"]  # a wrapper holds the head, so its word counts
+        self.hp |= {ours: self.hp[theirs] for theirs, ours in self.aliases.items() if self.hp.get(theirs) is not None}
         self.infos: dict[str, TensorInfo] = {}
         for name, info in infos.items():
             plain = self.normalize(name)
@@ -245,8 +247,8 @@ class Architecture:
     @property
     def vocab_rows(self) -> int:
         """Rows of the embedding: the size that the vocabulary is padded to."""
-        for name in ("model.embed_tokens.weight", "embeddings.word_embeddings.weight"):
-            if name in self.infos and self.infos[name].shape:
+        for name, ours in self.names.items():
+            if ours == "token_embd.weight" and name in self.infos and self.infos[name].shape:
                 return self.infos[name].shape[0]
         return self.integer("vocab_size")
 

@@ -61,6 +61,7 @@ class Decoder(Architecture):
     """A pre-norm transformer with a gated MLP; attention with grouped keys and RoPE.
 
     Class attributes a family sets:
+        norm_eps: the key of the epsilon of its norms, and that number's names in config.json.
         interleaved_rope: reorder the rows of queries and keys from transformers' halves to ggml's neighbouring pairs. False where
             ggml takes halves ("neox"), and where transformers turns neighbouring pairs itself.
         rope_kinds: what llama.cpp's graph of the family computes.
@@ -75,6 +76,7 @@ class Decoder(Architecture):
     names = TRUNK | PRE_NORMS | ATTENTION | MLP
     # Which biases there must be is the matter of ``bias_flags`` and ``bias_always``.
     optional = frozenset({"output.weight", *bias_names(ATTENTION).values(), *bias_names(MLP).values()})
+    norm_eps: ClassVar[tuple[str, ...]] = (Keys.Attention.LAYERNORM_RMS_EPS, "rms_norm_eps", "norm_eps")
     interleaved_rope: ClassVar[bool] = False
     rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "linear", "dynamic", "yarn"})
     partial_rope: ClassVar[bool] = False
@@ -137,7 +139,7 @@ class Decoder(Architecture):
             keys[Keys.LLM.CONTEXT_LENGTH] = min(self.integer("max_position_embeddings"), self.window)
         keys |= {
             Keys.Attention.HEAD_COUNT_KV: self.n_kv_heads,
-            Keys.Attention.LAYERNORM_RMS_EPS: self.number("rms_norm_eps", "norm_eps"),
+            self.norm_eps[0]: self.number(*self.norm_eps[1:]),
             Keys.Attention.KEY_LENGTH: self.head_dim,
             Keys.Attention.VALUE_LENGTH: self.head_dim,
             Keys.LLM.VOCAB_SIZE: self.vocab_rows,

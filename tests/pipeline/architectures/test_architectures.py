@@ -64,7 +64,9 @@ EMBEDDING = TensorInfo("model.embed_tokens.weight", "F32", (512, 8), "f", 0, 163
 
 
 def keys_of(config: dict[str, Any]) -> dict[str, Any]:
-    keys = find_architecture(config)(config, {EMBEDDING.name: EMBEDDING}).keys()
+    found = find_architecture(config)
+    embedding = next(theirs for theirs, ours in found.names.items() if ours == "token_embd.weight")
+    keys = found(config, {embedding: EMBEDDING}).keys()
     return {name.removeprefix("{arch}."): value for name, value in keys.items()}
 
 
@@ -102,6 +104,7 @@ def test_what_config_json_leaves_out_is_what_transformers_assumes(model_type: st
     transformers = pytest.importorskip("transformers")
     others = {"shared_intermediate_size": 256} if model_type == "granitemoeshared" else {}
     others |= {"norm_topk_prob": True} if model_type == "qwen3_moe" else {}
+    others |= cases_dense.NEEDED.get(model_type, {})
     config = transformers.AutoConfig.for_model(model_type, **others)
     full = json.loads(config.to_json_string(use_diff=False))
     assert full.get("hidden_size", full.get("dim")), "the full form is full"
