@@ -14,7 +14,8 @@ class DistilBert(Bert):
         "max_position_embeddings": 512, "type_vocab_size": 1,
     }  # fmt: skip
     aliases: ClassVar[Mapping[str, str]] = {
-        "dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads", "hidden_dim": "intermediate_size",
+        "dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
+        "hidden_dim": "intermediate_size",
     }  # fmt: skip
     names = EMBEDDINGS | weights_and_biases({
         "transformer.layer.{i}.attention.q_lin": "blk.{i}.attn_q",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 from gguf import MODEL_TENSOR, TENSOR_NAMES, Keys, TensorNameMap
 
-from pipeline.architectures.shared.base import Index
+from pipeline.architectures.shared.base import Index, Tensor
 from pipeline.architectures.shared.decoder import Decoder, bias_names
 
 # llama.cpp computes the tanh form of GELU whichever of these a model was trained with.
@@ -53,20 +54,28 @@ class LayerNormed(Decoder):
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         d = self.integer("hidden_size")
-        return super().expected_shapes() | {
-            "blk.{i}.attn_qkv.weight": ((self.n_heads + 2 * self.n_kv_heads) * self.head_dim, d),
-            "output.bias": (self.vocab_rows,),
-        }
+        return super().expected_shapes() | {"blk.{i}.attn_qkv.weight": ((self.n_heads + 2 * self.n_kv_heads) * self.head_dim, d)}
 
 
-def grouped_qkv(n_kv_heads: int, queries: int, head_dim: int) -> Index:
-    """Row order from groups of (queries, one key, one value) to all queries, all keys, all values.
+def qkv_order(groups: int, queries: int, head_dim: int) -> Index:
+    """The order of a fused projection's rows in which llama.cpp wants them: all queries, all keys, all values.
 
     Args:
-        n_kv_heads: groups.
-        queries: query heads in a group.
+        groups: heads of keys. A checkpoint holds, group by group, some heads of queries, one of keys, one of values.
+        queries: heads of queries in a group.
         head_dim: rows per head.
     """
-    rows = np.arange(n_kv_heads * (queries + 2) * head_dim).reshape(n_kv_heads, queries + 2, head_dim)
+    rows = np.arange(groups * (queries + 2) * head_dim).reshape(groups, queries + 2, head_dim)
     order: Index = np.concatenate([rows[:, :queries].ravel(), rows[:, queries].ravel(), rows[:, queries + 1].ravel()])
     return order
+
+
+class GroupedQkv(LayerNormed):
+    """A family whose queries, keys and values are one projection, group by group."""
+
+    def adjust(self, tensor: Tensor) -> Tensor | Iterable[Tensor]:
+        if ".attn_qkv." not in tensor.name:
+            return tensor
+        order = qkv_order(self.n_kv_heads, self.n_heads // self.n_kv_heads, self.head_dim)
+        # A bias is one row: what is reordered are its columns.
+        return replace(tensor, column_order=order) if len(tensor.shape) == 1 else replace(tensor, row_order=order)
