@@ -21,11 +21,10 @@ class Falcon(GroupedQkv):
     gguf = "falcon"
     defaults = sizes(
         4544, 0, 32, 71, None, 2048, layer_norm_epsilon=1e-5, multi_query=True, parallel_attn=True, activation="gelu",
-        tie_word_embeddings=True, intermediate_size=None,
+        tie_word_embeddings=True,
     )  # fmt: skip
     aliases: ClassVar[Mapping[str, str]] = {
         "n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "n_head_kv": "num_kv_heads",
-        "ffn_hidden_size": "intermediate_size",
     }  # fmt: skip
     activations = GELU
     names = (
@@ -43,7 +42,7 @@ class Falcon(GroupedQkv):
 
     @property
     def mlp_width(self) -> int:
-        return self.integer("intermediate_size", default=4 * self.integer("hidden_size"))
+        return self.integer("ffn_hidden_size", default=4 * self.integer("hidden_size"))
 
     def check(self) -> None:
         super().check()

@@ -13,7 +13,9 @@ from pipeline.format.gguf_file import Value
 
 class MiniCpm(Decoder):
     gguf = "minicpm"
-    defaults = sizes(4096, 11008, 32, 32, None, 2048, scale_emb=1.0, scale_depth=1.0, dim_model_base=1.0, tie_word_embeddings=True)
+    defaults = sizes(
+        4096, 11008, 32, 32, None, 2048, scale_emb=1.0, scale_depth=1.0, dim_model_base=1.0, tie_word_embeddings=True
+    )
     interleaved_rope = True
     rope_kinds = frozenset({"default", "linear", "dynamic", "yarn", "longrope"})
 

@@ -47,6 +47,9 @@ def units_of(plan: Preflight, tensor: Tensor, offset: int) -> Iterator[Unit]:
     for piece in tensor.sources:
         stop = plan.model.infos[piece.source].n_rows if piece.stop is None else piece.stop
         reads.append((piece.source, piece.start, stop))
+    if tensor.transposed:
+        yield Unit(tensor, 0, offset, tuple(reads))
+        return
     matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
     step = max(1, CHUNK // tensor.row_length)
     if tensor.row_order is not None:

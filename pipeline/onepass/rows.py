@@ -33,6 +33,7 @@ class SlabJob:
         rows: which rows of ``raw``, in which order; None takes all as they are.
         columns: the order of columns; None keeps it.
         function: applied to each weight.
+        transposed: whether ``raw`` is the whole source, whose columns are the rows to write.
         importance: float32 [row_length] from the imatrix.
     """
 
@@ -45,6 +46,7 @@ class SlabJob:
     columns: Index | None = None
     function: Elementwise | None = None
     importance: Floats | None = None
+    transposed: bool = False
 
 
 def convert(job: SlabJob) -> tuple[Bytes, int]:
@@ -56,7 +58,7 @@ def convert(job: SlabJob) -> tuple[Bytes, int]:
     """
     raw = job.raw if job.rows is None else job.raw[job.rows]
     raw = np.ascontiguousarray(raw)
-    if job.source == job.target and job.columns is None and job.function is None:
+    if job.source == job.target and job.columns is None and job.function is None and not job.transposed:
         if not ggml.valid(raw, job.target):
             _refuse(job, ggml.to_float(raw, job.source, job.row_length))
         return raw, zlib.crc32(raw.data)
@@ -89,7 +91,9 @@ def _scratch(rows: int, row_length: int) -> Floats | None:
 
 
 def apply(weights: Floats, job: SlabJob) -> Floats:
-    """The weights with their columns reordered and the function applied."""
+    """The weights transposed, with their columns reordered and the function applied, as the job says."""
+    if job.transposed:  # the source's bytes, cut into rows of the target's length
+        weights = weights.reshape(weights.shape[::-1]).T
     if job.columns is not None:
         weights = weights[:, job.columns]
     if job.function == "add_one":

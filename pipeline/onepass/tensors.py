@@ -75,4 +75,7 @@ def _job(plan: Preflight, unit: Unit, raw: RawRows) -> SlabJob:
         importance = np.ascontiguousarray(importance[unit.row // matrix])
     kind = SOURCE_TYPES[plan.model.infos[unit.reads[0][0]].dtype] if unit.reads else F32
     target = plan.choices[tensor.name].type
-    return SlabJob(tensor.name, raw, kind, tensor.row_length, target, unit.rows, tensor.column_order, tensor.function, importance)
+    return SlabJob(
+        tensor.name, raw, kind, tensor.row_length, target, unit.rows, tensor.column_order, tensor.function, importance,
+        tensor.transposed,
+    )  # fmt: skip

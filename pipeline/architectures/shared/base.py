@@ -2,7 +2,7 @@
 
 An architecture is data and small pure functions; it reads no weight. Every change of layout that a GGUF needs is one of four
 steps that work on any slab of rows (concatenate, reorder rows, reorder columns, one elementwise function), so no architecture
-can force a whole tensor into memory.
+can force a whole tensor into memory; or a transposition, for which GPT-2's small matrices are held whole.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Tensor:
         row_order: row i of the output is row ``row_order[i]`` of the sources; None keeps the order.
         column_order: the same for columns.
         function: applied to each weight.
+        transposed: row i is column i of the one source.
         values: the content itself, float32, for a tensor that no checkpoint holds (RoPE factors); then no sources.
     """
 
@@ -57,6 +58,7 @@ class Tensor:
     row_order: Index | None = None
     column_order: Index | None = None
     function: Elementwise | None = None
+    transposed: bool = False
     values: npt.NDArray[np.float32] | None = None
 
     @property

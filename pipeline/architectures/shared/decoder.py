@@ -62,6 +62,7 @@ class Decoder(Architecture):
 
     Class attributes a family sets:
         norm_eps: the key of the epsilon of its norms, and that number's names in config.json.
+        rotary: whether positions are turned into queries and keys (RoPE).
         interleaved_rope: reorder the rows of queries and keys from transformers' halves to ggml's neighbouring pairs. False where
             ggml takes halves ("neox"), and where transformers turns neighbouring pairs itself.
         rope_kinds: what llama.cpp's graph of the family computes.
@@ -77,6 +78,7 @@ class Decoder(Architecture):
     # Which biases there must be is the matter of ``bias_flags`` and ``bias_always``.
     optional = frozenset({"output.weight", *bias_names(ATTENTION).values(), *bias_names(MLP).values()})
     norm_eps: ClassVar[tuple[str, ...]] = (Keys.Attention.LAYERNORM_RMS_EPS, "rms_norm_eps", "norm_eps")
+    rotary: ClassVar[bool] = True
     interleaved_rope: ClassVar[bool] = False
     rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "linear", "dynamic", "yarn"})
     partial_rope: ClassVar[bool] = False
@@ -120,7 +122,8 @@ class Decoder(Architecture):
         for flag in ("attention_bias", "mlp_bias"):
             if self.flag(flag) and flag not in self.bias_flags:
                 raise UnsupportedError(f"config.json sets {flag}; llama.cpp's {self.gguf} has no such biases")
-        self._check_rope()
+        if self.rotary:
+            self._check_rope()
 
     def _check_rope(self) -> None:
         rope = read_rope(self.hp, self.rope_head_dim)
@@ -144,7 +147,7 @@ class Decoder(Architecture):
             Keys.Attention.VALUE_LENGTH: self.head_dim,
             Keys.LLM.VOCAB_SIZE: self.vocab_rows,
         }
-        return keys | rope_keys(self.hp, self.rope_head_dim)
+        return keys | rope_keys(self.hp, self.rope_head_dim) if self.rotary else keys
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         d = self.integer("hidden_size")
@@ -188,7 +191,7 @@ class Decoder(Architecture):
         if not self.tied and "output.weight" not in have:
             raise CheckpointError("the checkpoint has no lm_head.weight and config.json does not tie it to the embedding")
         self._check_biases(have)
-        return tensors + rope_tensors(self.hp, self.rope_head_dim)
+        return tensors + rope_tensors(self.hp, self.rope_head_dim) if self.rotary else tensors
 
     def _check_biases(self, have: set[str]) -> None:
         wanted = dict.fromkeys(self.bias_always, True)
