@@ -46,7 +46,7 @@ class Bloom(GroupedQkv):
         super().check()
         if self.flag("apply_residual_connection_post_layernorm"):
             raise UnsupportedError(
-                "config.json sets apply_residual_connection_post_layernorm; llama.cpp's bloom adds before the norm"
+                "llama.cpp's bloom adds what came before the norm; apply_residual_connection_post_layernorm is set"
             )
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -10,7 +10,7 @@ from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.decoder import Decoder, sizes
 
 
-class Gemma(Decoder):
+class Gemma1(Decoder):
     gguf = "gemma"
     defaults = sizes(3072, 24576, 28, 16, 16, 8192, head_dim=256, tie_word_embeddings=True)
     # The first files said "gelu" and meant the tanh form, which is what llama.cpp computes.
