@@ -170,6 +170,18 @@ class Architecture:
         """
         return self.mapped()
 
+    def numbers(self) -> list[str]:
+        """Checkpoint tensors of one number each, as the checkpoint names them, which a GGUF holds as keys.
+
+        Raises:
+            CheckpointError: one is missing.
+        """
+        return []
+
+    def number_keys(self, numbers: Mapping[str, float]) -> dict[str, Value]:
+        """The keys that hold the values of ``numbers``."""
+        return {}
+
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         """Right side of ``names`` -> shape in the checkpoint (experts stacked), for whatever the hyperparameters determine.
 
