@@ -18,11 +18,11 @@ BLOCK = "blk.{i}."
 _SPELLINGS: Mapping[MODEL_TENSOR, tuple[str, ...]] = TensorNameMap.mappings_cfg | TensorNameMap.block_mappings_cfg
 
 
-def known_names(prefix: str | tuple[str, ...], parts: Iterable[str]) -> dict[str, str]:
+def known_names(prefix: str, parts: Iterable[str]) -> dict[str, str]:
     """The weights of these parts as ``gguf.TensorNameMap`` knows them.
 
     Args:
-        prefix: what the family's names begin with (any of these), which tells them from those of a hundred other families.
+        prefix: what the family's names begin with, which tells them from those of a hundred other families.
         parts: names in the GGUF without ".weight"; in a block they begin with "blk.{i}.".
     """
     wanted = {part.replace("{i}", "{bid}"): part for part in parts}

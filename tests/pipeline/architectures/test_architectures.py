@@ -284,7 +284,6 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
     "norms of heads in phi-2": ("phi", {"qk_layernorm": True}, "qk_layernorm"),
     "gpt-neox without biases": ("gpt-neox", {"attention_bias": False}, "attention_bias"),
     "scores scaled by the layer": ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn"),
-    "bloom's other residual": ("bloom", {"apply_residual_connection_post_layernorm": True}, "apply_residual"),
     "falcon with slopes": ("falcon", {"alibi": True}, "alibi"),
     "falcon one after the other": ("falcon", {"parallel_attn": False}, "parallel_attn"),
     "another scale of the embedding": ("minicpm3", {"scale_emb": 10}, "scale_emb is 10"),
