@@ -163,14 +163,15 @@ def test_gemma_4_on_the_hub_states_the_heads_of_full_layers_flat() -> None:
     assert keys_of({k: v for k, v in flat.items() if k != "global_head_dim"})["attention.key_length"] == 512
 
 
+@pytest.mark.parametrize("kind", ["gemma3", "gemma3n"])
 @pytest.mark.parametrize("prefix", ["model.language_model.", "language_model.model."])
-def test_wrappers_spell_the_text_part_in_two_ways(prefix: str) -> None:
-    config = {"model_type": "gemma3", "text_config": config_of("gemma3")}
-    infos = {name.replace("model.", prefix, 1): info for name, info in infos_of("gemma3").items()}
+def test_wrappers_spell_the_text_part_in_two_ways(prefix: str, kind: str) -> None:
+    config = {"model_type": kind, "text_config": config_of(kind)}
+    infos = {name.replace("model.", prefix, 1): info for name, info in infos_of(kind).items()}
     eye = TensorInfo("vision_tower.vision_model.head.weight", "F32", (4, 4), "f", 0, 64)
     infos[eye.name] = eye
     names = {t.name for t in read(config, infos).tensors()}
-    assert names == {t.name for t in read(config_of("gemma3"), infos_of("gemma3")).tensors()}
+    assert names == {t.name for t in read(config_of(kind), infos_of(kind)).tensors()}
 
 
 def test_the_wrapper_holds_the_head_and_says_whether_it_is_tied() -> None:
