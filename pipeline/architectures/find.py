@@ -24,7 +24,7 @@ def supported() -> list[str]:
 
 
 def find_architecture(config: Mapping[str, Any]) -> type[Architecture]:
-    """The class for a parsed config.json. Raises UnsupportedError if it is not supported."""
+    """The class for a parsed config.json. Raises UnsupportedError if there is none."""
     named = config.get("model_type")
     text = config.get("text_config")
     if named in supported() and isinstance(text, Mapping) and text.get("model_type"):
@@ -34,7 +34,7 @@ def find_architecture(config: Mapping[str, Any]) -> type[Architecture]:
         return _class_in(f"{architectures.__name__}.{named}")
     what = named or config.get("architectures") or "unknown"
     raise UnsupportedError(
-        f"architecture {short(what)} is not supported; docs/architectures.md has the {len(supported())} that are, and "
+        f"architecture {short(what)} is not supported (docs/architectures.md lists the {len(supported())} that are); "
         "--llama-cpp DIR converts it with the script of a llama.cpp checkout"
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from gguf import Keys
 
 from pipeline import quantize
 from pipeline.architectures.find import find_architecture
@@ -68,9 +69,9 @@ def test_minicpm_is_granite_under_other_names(tied: bool, tmp_path: Path) -> Non
 
 def test_minicpm_4_1_is_exact_as_far_as_it_reads_all_tokens() -> None:
     config = {"model_type": "minicpm", "vocab_size": 512, "max_position_embeddings": 65536}
-    assert find_architecture(config)(config, {}).gguf_keys({})["minicpm.context_length"] == 65536
+    assert find_architecture(config)(config, {}).keys()[Keys.LLM.CONTEXT_LENGTH] == 65536
     config["sparse_config"] = {"kernel_size": 32, "dense_len": 8192}
-    assert find_architecture(config)(config, {}).gguf_keys({})["minicpm.context_length"] == 8192
+    assert find_architecture(config)(config, {}).keys()[Keys.LLM.CONTEXT_LENGTH] == 8192
 
 
 INTERNLM2_NAMES = {
