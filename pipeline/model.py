@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from gguf import Keys
 
-from agent.errors import GGUFError, UnsupportedError
+from agent.errors import CheckpointError, GGUFError, UnsupportedError
 from agent.gguf.check import check
 from agent.gguf.types import F32, GGMLType
 from pipeline.architectures.find import find_architecture
 from pipeline.architectures.shared.base import Architecture, Slice, Tensor
 from pipeline.card import general_keys, quantization_keys
+from pipeline.format import ggml
 from pipeline.format.gguf_file import Raw, Value
 from pipeline.recipes.names import Recipe
 from pipeline.recipes.rules import ModelFacts
@@ -89,6 +90,7 @@ def from_checkpoint(source: Source, recipe: Recipe, changes: Changes = Changes()
     arch = found(config, infos, source.files)
     keys = arch.gguf_keys()
     tensors = arch.tensors()
+    keys |= arch.number_keys(_numbers(source, infos, arch.numbers()))
     stored = {t.name: _stored(t, infos) for t in tensors}
     packed = sorted({infos[s.source].packed for t in tensors for s in t.sources} - {""})
     notes = [*arch.notes(), *(f"the checkpoint is {kind} already: what its rounding lost stays lost" for kind in packed)]
@@ -171,11 +173,36 @@ def heads_equal(checkpoint: Checkpoint, pair: TiedHead, sample: int | None = Non
     return all(np.array_equal(checkpoint.rows(a.name, *span), checkpoint.rows(b.name, *span)) for span in spans)
 
 
+def _numbers(source: Source, infos: Mapping[str, TensorInfo], names: list[str]) -> dict[str, float]:
+    """The values of tensors of one number each. Raises CheckpointError if one is not finite."""
+    odd = next((name for name in names if infos[name].dtype not in SOURCE_TYPES), None)
+    if odd is not None:
+        raise UnsupportedError(f"tensor {odd!r} is stored as {infos[odd].dtype}, which is no plain float")
+    if not names:
+        return {}
+    with open_checkpoint(source, stream=not _is_here(source)) as checkpoint:
+        found = {
+            name: float(
+                ggml.to_float(np.ascontiguousarray(checkpoint.rows(name, 0, 1)), SOURCE_TYPES[infos[name].dtype], 1)[0, 0]
+            )
+            for name in names
+        }
+    odd = next((name for name, value in found.items() if not np.isfinite(value)), None)
+    if odd is not None:
+        raise CheckpointError(f"tensor {odd!r} holds {found[odd]}; the checkpoint is broken: take another revision")
+    return found
+
+
 def _equal(source: Source, pair: TiedHead) -> bool:
     """Compare all rows if the weights are on this disk; otherwise a sample, and all rows later in the pass."""
-    here = source.kind == "folder" or cached_bytes(source) == sum(w.size for w in source.weights)
+    here = _is_here(source)
     with open_checkpoint(source, stream=not here) as checkpoint:
         return heads_equal(checkpoint, pair, None if here else 16)
+
+
+def _is_here(source: Source) -> bool:
+    """Whether all weights are on this disk."""
+    return source.kind == "folder" or cached_bytes(source) == sum(w.size for w in source.weights)
 
 
 # A GGUF as the source: its keys are taken over as they are.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from agent.errors import UnsupportedError
@@ -14,6 +15,10 @@ class DistilBert(Bert):
     defaults: ClassVar[dict[str, Any]] = {
         "vocab_size": 30522, "dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072, "activation": "gelu",
         "max_position_embeddings": 512, "type_vocab_size": 1,
+    }  # fmt: skip
+    aliases: ClassVar[Mapping[str, str]] = {
+        "dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
+        "hidden_dim": "intermediate_size",
     }  # fmt: skip
     names = EMBEDDINGS | weights_and_biases({
         "transformer.layer.{i}.attention.q_lin": "blk.{i}.attn_q",
@@ -32,11 +37,6 @@ class DistilBert(Bert):
         return name.removeprefix("distilbert.")
 
     def check(self) -> None:
-        for theirs, ours in (
-            ("dim", "hidden_size"), ("n_layers", "num_hidden_layers"), ("n_heads", "num_attention_heads"),
-            ("hidden_dim", "intermediate_size"),
-        ):  # fmt: skip
-            self.hp.setdefault(ours, self.hp.get(theirs))
         self.hp["layer_norm_eps"] = 1e-12  # DistilBERT's own, whatever config.json says
         if classifies(self.hp):
             raise UnsupportedError(

@@ -16,7 +16,7 @@ from pipeline.format.gguf_file import Value
 
 _NUMBER = re.compile("[0-9]{1,4}")
 _LAYER = "model.layers.{i}."
-_PER_LAYER = {
+PER_LAYER = {
     "model.embed_tokens_per_layer.weight": "per_layer_token_embd.weight",
     "model.per_layer_model_projection.weight": "per_layer_model_proj.weight",
     "model.per_layer_projection_norm.weight": "per_layer_proj_norm.weight",
@@ -47,8 +47,8 @@ class Gemma4(Gemma2):
             "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
         },
     )  # fmt: skip
-    names = Gemma2.names | QK_NORMS | _PER_LAYER | _EXPERTS | {_LAYER + "layer_scalar": "blk.{i}.layer_output_scale.weight"}
-    optional = Decoder.optional | {*_KEYS_VALUES, *_PER_LAYER.values(), *_EXPERTS.values()}
+    names = Gemma2.names | QK_NORMS | PER_LAYER | _EXPERTS | {_LAYER + "layer_scalar": "blk.{i}.layer_output_scale.weight"}
+    optional = Decoder.optional | {*_KEYS_VALUES, *PER_LAYER.values(), *_EXPERTS.values()}
     ignored = (
         *Gemma2.ignored, r"^(model\.)?(vision_tower|audio_tower|embed_vision|embed_audio|multi_modal_projector)\.",
     )  # fmt: skip
@@ -178,7 +178,7 @@ class Gemma4(Gemma2):
     def tensors(self) -> list[Tensor]:
         tensors = super().tensors()
         have = {t.name for t in tensors}
-        wanted = [*(_PER_LAYER.values() if self.per_layer else ()), *(_EXPERTS.values() if self.n_experts else ())]
+        wanted = [*(PER_LAYER.values() if self.per_layer else ()), *(_EXPERTS.values() if self.n_experts else ())]
         needed = {ours.replace("{i}", str(i)) for ours in wanted for i in range(self.n_layers)}
         for i, sliding in enumerate(self.is_sliding()[: self.n_layers - self.shared]):
             needed |= {f"blk.{i}.attn_k.weight", f"blk.{i}.attn_k_norm.weight"}

@@ -92,6 +92,7 @@ class Architecture:
 
     gguf: str = ""  # general.architecture
     defaults: ClassVar[dict[str, Any]] = {}  # what transformers assumes where config.json is silent
+    aliases: ClassVar[Mapping[str, str]] = {}  # a family's own names of hyperparameters -> the names used here
     activations: ClassVar[frozenset[str]] = frozenset({"silu", "swish"})  # what llama.cpp's graph hard-codes
     activation_key: ClassVar[str] = "hidden_act"  # the one key that the family reads; a stray other one says nothing
     names: ClassVar[dict[str, str]] = {}
@@ -119,6 +120,7 @@ class Architecture:
         self.hp: dict[str, Any] = {**self.defaults, **config, **text_part(config)}
         if config.get("tie_word_embeddings") is not None:
             self.hp["tie_word_embeddings"] = config["tie_word_embeddings"]  # a wrapper holds the head, so its word counts
+        self.hp |= {ours: self.hp[theirs] for theirs, ours in self.aliases.items() if self.hp.get(theirs) is not None}
         self.infos: dict[str, TensorInfo] = {}
         others = other_parts(config)
         self.left_out = [name for name in infos if not is_text(_unwrapped(name), others)]
@@ -210,6 +212,18 @@ class Architecture:
         """
         return self.mapped()
 
+    def numbers(self) -> list[str]:
+        """Checkpoint tensors of one number each, as the checkpoint names them, which a GGUF holds as keys.
+
+        Raises:
+            CheckpointError: one is missing.
+        """
+        return []
+
+    def number_keys(self, numbers: Mapping[str, float]) -> dict[str, Value]:
+        """The keys that hold the values of ``numbers``."""
+        return {}
+
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         """Right side of ``names`` -> shape in the checkpoint (experts stacked), for whatever the hyperparameters determine.
 
@@ -300,9 +314,8 @@ class Architecture:
     @property
     def vocab_rows(self) -> int:
         """Rows of the embedding: the size that the vocabulary is padded to."""
-        embeddings = ("model.embed_tokens.weight", "embeddings.word_embeddings.weight", "embeddings.tok_embeddings.weight")
-        for name in embeddings:
-            if name in self.infos and self.infos[name].shape:
+        for name, ours in self.name_table().items():
+            if ours == "token_embd.weight" and name in self.infos and self.infos[name].shape:
                 return self.infos[name].shape[0]
         return self.integer("vocab_size")
 

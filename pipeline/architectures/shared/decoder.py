@@ -64,6 +64,8 @@ class Decoder(Architecture):
     """A pre-norm transformer with a gated MLP; attention with grouped keys and RoPE.
 
     Class attributes a family sets:
+        norm_eps: the key of the epsilon of its norms, and that number's names in config.json.
+        rotary: whether positions are turned into queries and keys (RoPE).
         interleaved_rope: reorder the rows of queries and keys from transformers' halves to ggml's neighbouring pairs. False where
             ggml takes halves ("neox"), and where transformers turns neighbouring pairs itself.
         rope_kinds: what llama.cpp's graph of the family computes.
@@ -79,6 +81,8 @@ class Decoder(Architecture):
     names = TRUNK | PRE_NORMS | ATTENTION | MLP
     # Which biases there must be is the matter of ``bias_flags`` and ``bias_always``.
     optional = frozenset({"output.weight", *bias_names(ATTENTION).values(), *bias_names(MLP).values()})
+    norm_eps: ClassVar[tuple[str, ...]] = (Keys.Attention.LAYERNORM_RMS_EPS, "rms_norm_eps", "norm_eps")
+    rotary: ClassVar[bool] = True
     interleaved_rope: ClassVar[bool] = False
     rope_kinds: ClassVar[frozenset[str]] = frozenset({"default", "linear", "dynamic", "yarn"})
     partial_rope: ClassVar[bool] = False
@@ -145,7 +149,8 @@ class Decoder(Architecture):
         for flag in ("attention_bias", "mlp_bias"):
             if self.flag(flag) and flag not in self.bias_flags:
                 raise UnsupportedError(f"config.json sets {flag}; a {self.gguf} with such biases is not supported")
-        self._check_rope()
+        if self.rotary:
+            self._check_rope()
 
     def _check_rope(self) -> None:
         rope = read_rope(self.hp, self.rope_head_dim)
@@ -163,12 +168,12 @@ class Decoder(Architecture):
             keys[Keys.LLM.CONTEXT_LENGTH] = self.exact_context
         keys |= {
             Keys.Attention.HEAD_COUNT_KV: self.n_kv_heads,
-            Keys.Attention.LAYERNORM_RMS_EPS: self.number("rms_norm_eps", "norm_eps"),
+            self.norm_eps[0]: self.number(*self.norm_eps[1:]),
             Keys.Attention.KEY_LENGTH: self.head_dim,
             Keys.Attention.VALUE_LENGTH: self.head_dim,
             Keys.LLM.VOCAB_SIZE: self.vocab_rows,
         }
-        return keys | rope_keys(self.hp, self.rope_head_dim)
+        return keys | rope_keys(self.hp, self.rope_head_dim) if self.rotary else keys
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         d = self.integer("hidden_size")
@@ -212,7 +217,7 @@ class Decoder(Architecture):
         if not self.tied and not self.bare and self.writes_text and "output.weight" not in have:
             raise CheckpointError("the checkpoint has no lm_head.weight and config.json does not tie it to the embedding")
         self._check_biases(have)
-        return tensors + rope_tensors(self.hp, self.rope_head_dim)
+        return tensors + rope_tensors(self.hp, self.rope_head_dim) if self.rotary else tensors
 
     def _check_biases(self, have: set[str]) -> None:
         wanted = dict.fromkeys(self.bias_always, True)
