@@ -105,7 +105,7 @@ def test_the_chat_gets_the_base_install_while_llama_cpp_is_compiled(board: FakeB
     )
     assert asked[4:] == [
         "-m pip install -qq --no-index --no-deps SCRATCH/llama_cpp_python-0.3.36-py3-none-linux.whl",
-        "-m pip install -qq --config-settings editable_mode=compat -e .",
+        "-m pip install -qq -e .",
     ]
     assert not [path.name for path in board.folder.iterdir() if path.name.startswith("tmp.")], "the scratch folder stays behind"
 
@@ -115,7 +115,7 @@ def test_the_pipeline_comes_with_the_demo_and_a_larger_environment_serves_the_sm
     assert not [line for line in board.asked if "huggingface" in line or "pipeline" in line]
     assert board.setup("run").returncode == 0
     assert [line for line in board.asked if "huggingface-hub" in line and "tokenizers" in line]
-    assert board.asked[-1] == "-m pip install -qq --config-settings editable_mode=compat -e .[pipeline]"
+    assert board.asked[-1] == "-m pip install -qq -e .[pipeline]"
     (board.venv / ".chat").unlink()
     for kind in ("run", "chat"):
         assert board.setup(kind).returncode == 0
