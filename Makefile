@@ -38,8 +38,8 @@ quantize: $(VENV)/.run ## MODEL=<Hub id | folder | GGUF> [QUANT=Q4_K_M] [OUT=fil
 wheels: ## [ARCH=aarch64|x86_64]: llama.cpp for a board or a PC as one wheel, and all that an install there needs, in dist/
 	@$${PYTHON:-python3} -m install.wheels $${ARCH:+"$$ARCH"}
 
-test: $(VENV)/.dev ## all tests but those of test-arm, in minutes [TESTS=tests/pipeline/cli/test_cli.py]
-	@$(BIN)/$(PYTEST) --durations=15 -m "not arm" $(TESTS)
+test: $(VENV)/.dev ## all tests but those of test-arm, a third of the generated examples (.ci/run: all) [TESTS=tests/pipeline/cli/test_cli.py]
+	@SPRIG_TEST_SHARE=$${SPRIG_TEST_SHARE:-0.33} $(BIN)/$(PYTEST) --durations=15 -m "not arm" $(TESTS)
 
 fast: $(VENV)/.$(KIND) ## the tests that answer soonest: no real model, browser or whole application, a tenth of the generated examples [TESTS=...]
 	@SPRIG_TEST_SHARE=0.1 $(BIN)/$(PYTEST) -m "$(QUICK)" $(TESTS)

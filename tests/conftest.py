@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import tempfile
@@ -46,6 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         elif item.path.parent in screens and inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
             item.add_marker("screen")
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: a collection of garbage need not look at hundreds of thousands of objects each time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture

@@ -10,10 +10,16 @@ from agent.templates.chat_template import ChatTemplate
 from tests.fixtures.chat_templates import TEMPLATES
 
 
-@pytest.fixture(scope="module")
+class _Opened(dict[str, ChatTemplate]):
+    def __missing__(self, name: str) -> ChatTemplate:
+        self[name] = ChatTemplate(TEMPLATES[name][0], bos="<s>", eos="</s>")
+        return self[name]
+
+
+@pytest.fixture(scope="session")
 def templates() -> Iterator[dict[str, ChatTemplate]]:
-    """Our own templates, each open in its process."""
-    opened = {name: ChatTemplate(source, bos="<s>", eos="</s>") for name, (source, _) in TEMPLATES.items()}
+    """Our own templates by name, each in its process, which begins when it is first asked for."""
+    opened = _Opened()
     yield opened
     for template in opened.values():
         template.close()
