@@ -23,7 +23,8 @@ from agent.gguf.types import TYPES_BY_NAME, GGMLType
 from agent.home import adapters
 from agent.text import display
 from pipeline.architectures.find import find_architecture
-from pipeline.architectures.shared.base import Architecture, Slice, Tensor, short
+from pipeline.architectures.shared.base import Architecture, short
+from pipeline.architectures.shared.tensor import Slice, Tensor
 from pipeline.card import origin_keys, provenance_keys, quantization_keys
 from pipeline.format import ggml
 from pipeline.format.ggml import Floats

@@ -20,7 +20,8 @@ from agent.errors import CheckpointError, GGUFError, UnsupportedError
 from agent.gguf.check import check
 from agent.gguf.types import F32, GGMLType
 from pipeline.architectures.find import find_architecture
-from pipeline.architectures.shared.base import Architecture, Slice, Tensor
+from pipeline.architectures.shared.base import Architecture
+from pipeline.architectures.shared.tensor import Slice, Tensor
 from pipeline.card import general_keys, quantization_keys
 from pipeline.format import ggml
 from pipeline.format.gguf_file import Raw, Value

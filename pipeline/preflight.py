@@ -23,7 +23,7 @@ from agent.errors import OutputError, RecipeError, SourceError
 from agent.files import free_disk, human_size
 from agent.home import models
 from agent.hub.environment import cache_root
-from pipeline.architectures.shared.base import Tensor
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.card import provenance_keys
 from pipeline.format.gguf_file import Layout, TensorSpec, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix

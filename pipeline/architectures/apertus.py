@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from gguf import Keys
 
 from agent.errors import CheckpointError
-from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.decoder import ATTENTION, MLP, QK_NORMS, TRUNK, OwnHead, sizes
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 _ACTIVATION = {

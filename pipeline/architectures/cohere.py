@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from gguf import Keys
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.decoder import ATTENTION, MLP, QK_NORMS, TRUNK, sizes
 from pipeline.architectures.shared.plain import LayerNormed
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 _DEEP = 64  # layers from which on llama.cpp's command-r has norms on queries and keys, as Command R+ has

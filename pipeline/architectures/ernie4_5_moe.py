@@ -8,9 +8,9 @@ from dataclasses import replace
 from gguf import Keys
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.decoder import Decoder, sizes
 from pipeline.architectures.shared.moe import DENSE_PARTS, EXPERT_PARTS, EXPERTS, SHARED_PARTS, MixtureOfExperts
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 _MLP = "model.layers.{i}.mlp."

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.llama import MLP_BIASES
-from pipeline.architectures.shared.base import Tensor, positive
+from pipeline.architectures.shared.base import positive
 from pipeline.architectures.shared.decoder import ATTENTION, OwnHead, bias_names, sizes
 from pipeline.architectures.shared.mamba import Mamba2, check_mamba2, mamba2_names
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 _LAYER = "model.layers.{i}."

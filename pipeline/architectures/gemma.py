@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.decoder import Decoder, sizes
+from pipeline.architectures.shared.tensor import Tensor
 
 
 class Gemma1(Decoder):

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from gguf import Keys
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.decoder import ATTENTION, MLP, TRUNK, Windowed, sizes
 from pipeline.architectures.shared.rope import read_rope
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 SANDWICH_NORMS = {

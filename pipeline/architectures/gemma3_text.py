@@ -9,8 +9,8 @@ import numpy.typing as npt
 from gguf import Keys
 
 from pipeline.architectures.gemma3 import Gemma3
-from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.pooling import dense_paths, read_dense
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 _DENSE = ("dense_2", "dense_3")

@@ -11,9 +11,9 @@ from gguf import Keys
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.gemma2 import Gemma2
 from pipeline.architectures.gemma4 import PER_LAYER, Gemma4
-from pipeline.architectures.shared.base import Slice, Tensor
 from pipeline.architectures.shared.decoder import QK_NORMS, Decoder, sizes
 from pipeline.architectures.shared.plain import in_blocks, known_names
+from pipeline.architectures.shared.tensor import Slice, Tensor
 from pipeline.format.gguf_file import Value
 
 _OWN_KV = 20  # layers that compute keys and values of their own; llama.cpp has the number built in

@@ -9,9 +9,9 @@ from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.gemma2 import Gemma2
-from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.decoder import QK_NORMS, Decoder, sizes
 from pipeline.architectures.shared.moe import MAX_EXPERTS
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 _NUMBER = re.compile("[0-9]{1,4}")

@@ -11,9 +11,9 @@ from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.llama import ATTENTION_BIASES
-from pipeline.architectures.shared.base import Slice, Tensor
 from pipeline.architectures.shared.decoder import ATTENTION, TRUNK, OwnHead, Windowed, bias_names, sizes
 from pipeline.architectures.shared.moe import MixtureOfExperts
+from pipeline.architectures.shared.tensor import Slice, Tensor
 from pipeline.format.gguf_file import Value
 
 _LAYER = "model.layers.{i}."

@@ -13,10 +13,10 @@ from gguf import Keys
 
 from agent.errors import UnsupportedError
 from pipeline.architectures.granitemoeshared import GraniteMoeShared
-from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.decoder import ATTENTION_PARTS
 from pipeline.architectures.shared.mamba import MAMBA2_PARTS, Mamba2, check_mamba2, mamba2_names
 from pipeline.architectures.shared.moe import DENSE_PARTS, EXPERT_PARTS, SHARED_PARTS, halves
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 _ATTENTION = ATTENTION_PARTS[:4]

@@ -8,8 +8,8 @@ from gguf import Keys
 
 from agent.errors import UnsupportedError
 from pipeline.architectures.granitemoe import GraniteMoe
-from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.moe import halves
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 _SHARED = "model.layers.{i}.shared_mlp."

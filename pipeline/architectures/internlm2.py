@@ -8,9 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from pipeline.architectures.shared.base import Tensor, rope_interleave
+from pipeline.architectures.shared.base import rope_interleave
 from pipeline.architectures.shared.decoder import OwnHead, sizes
 from pipeline.architectures.shared.plain import qkv_order
+from pipeline.architectures.shared.tensor import Tensor
 
 
 class InternLM2(OwnHead):

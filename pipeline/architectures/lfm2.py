@@ -9,8 +9,8 @@ from typing import ClassVar
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.decoder import ATTENTION_PARTS, Decoder, sizes
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 _CONVOLUTION = ("shortconv.conv.weight", "shortconv.in_proj.weight", "shortconv.out_proj.weight")

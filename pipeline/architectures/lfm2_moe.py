@@ -8,9 +8,9 @@ from gguf import ExpertGatingFuncType, Keys
 
 from agent.errors import UnsupportedError
 from pipeline.architectures.lfm2 import Lfm2
-from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.decoder import sizes
 from pipeline.architectures.shared.moe import DENSE_PARTS, EXPERT_PARTS, MixtureOfExperts, expert_names
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 _FFN = "model.layers.{i}.feed_forward."

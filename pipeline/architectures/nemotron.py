@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.decoder import ATTENTION, MLP, PRE_NORMS, TRUNK, OwnHead, bias_names, sizes
 from pipeline.architectures.shared.plain import LayerNormed
+from pipeline.architectures.shared.tensor import Tensor
 
 _MLP = {theirs: ours for theirs, ours in MLP.items() if "gate" not in ours}
 _NORMS = {"model.norm.weight": "output_norm.weight"} | PRE_NORMS

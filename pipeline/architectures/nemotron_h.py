@@ -10,9 +10,10 @@ from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.llama import ATTENTION_BIASES
-from pipeline.architectures.shared.base import Tensor, short
+from pipeline.architectures.shared.base import short
 from pipeline.architectures.shared.decoder import ATTENTION, ATTENTION_PARTS, TRUNK, Decoder, bias_names, sizes
 from pipeline.architectures.shared.mamba import MAMBA2_PARTS, Mamba2, check_mamba2, mamba2_names
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 _MIXER = "model.layers.{i}.mixer."

@@ -11,9 +11,9 @@ from gguf import Keys, PoolingType
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.qwen2 import QWEN_DEFAULTS, Qwen2
-from pipeline.architectures.shared.base import Slice, Tensor
 from pipeline.architectures.shared.classifier import classifies, labels
 from pipeline.architectures.shared.decoder import QK_NORMS, Decoder
+from pipeline.architectures.shared.tensor import Slice, Tensor
 from pipeline.format.gguf_file import Value
 
 _RERANKER = re.compile(r"^#+ *qwen3-(vl-)?reranker", re.IGNORECASE | re.MULTILINE)

@@ -13,9 +13,9 @@ import numpy as np
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.shared.base import Index, Tensor
 from pipeline.architectures.shared.decoder import ATTENTION, ATTENTION_PARTS, MLP, QK_NORMS, TRUNK, Decoder, sizes
 from pipeline.architectures.shared.rope import mrope_sections
+from pipeline.architectures.shared.tensor import Index, Tensor
 from pipeline.format.gguf_file import Value
 
 _KINDS = ("linear_attention", "full_attention")

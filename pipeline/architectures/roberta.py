@@ -10,8 +10,8 @@ from gguf import Keys
 
 from agent.errors import CheckpointError
 from pipeline.architectures.bert import Bert
-from pipeline.architectures.shared.base import Slice, Tensor
 from pipeline.architectures.shared.encoder import weights_and_biases
+from pipeline.architectures.shared.tensor import Slice, Tensor
 from pipeline.format.gguf_file import Value
 
 

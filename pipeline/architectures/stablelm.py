@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from gguf import Keys
 
-from pipeline.architectures.shared.base import Tensor
 from pipeline.architectures.shared.decoder import ATTENTION, MLP, PRE_NORMS, TRUNK, OwnHead, bias_names, sizes
 from pipeline.architectures.shared.plain import LayerNormed
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 _BIASED = {theirs: ours for theirs, ours in (TRUNK | PRE_NORMS | ATTENTION).items() if "norm" in ours or ".attn_" in ours}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.errors import CheckpointError
-from pipeline.architectures.shared.base import Index, Tensor
+from pipeline.architectures.shared.tensor import Index, Tensor
 from pipeline.model import TiedHead
 from pipeline.onepass.journal import Slab
 from pipeline.preflight import Preflight

@@ -15,7 +15,7 @@ import numpy as np
 
 from agent.errors import CheckpointError, OutputError
 from agent.gguf.types import GGMLType
-from pipeline.architectures.shared.base import Elementwise, Index
+from pipeline.architectures.shared.tensor import Elementwise, Index
 from pipeline.format import ggml
 from pipeline.format.ggml import Bytes, Floats
 

@@ -9,71 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property
-from math import prod
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.shared.pooling import dense_paths, pooling_type
+from pipeline.architectures.shared.tensor import Index, Slice, Tensor
 from pipeline.architectures.shared.wrapper import is_text, other_parts, text_part
 from pipeline.format.gguf_file import Value
 from pipeline.sources.checkpoint import TensorInfo
-
-Elementwise = Literal["add_one", "neg_exp"]
-Index = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Rows [start, stop) of a checkpoint tensor seen as a matrix; ``stop=None`` means to the end."""
-
-    source: str
-    start: int = 0
-    stop: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One tensor of the GGUF.
-
-    Attributes:
-        name: its name in the GGUF.
-        shape: rows last, as torch gives it (a GGUF lists the dimensions the other way round).
-        sources: slices whose rows, one after the other, are its rows.
-        f32: always stored as F32 (norms, biases, routers and whatever else llama.cpp wants so).
-        row_order: row i of the output is row ``row_order[i]`` of the sources; None keeps the order.
-        column_order: the same for columns; where it is shorter than the source's rows, the other columns are left out.
-        transposed: each source is a matrix [row length, rows] and is transposed; ``row_order`` counts in its columns.
-        function: applied to each weight.
-        scale: what each row is multiplied with after that, float32 [rows]; for multipliers that llama.cpp's graph does not have.
-        values: the content itself, float32, for a tensor that no checkpoint holds (RoPE factors); then no sources.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    sources: tuple[Slice, ...] = ()
-    f32: bool = False
-    row_order: Index | None = None
-    column_order: Index | None = None
-    function: Elementwise | None = None
-    scale: npt.NDArray[np.float32] | None = None
-    transposed: bool = False
-    values: npt.NDArray[np.float32] | None = None
-
-    @property
-    def row_length(self) -> int:
-        return self.shape[-1]
-
-    @property
-    def n_rows(self) -> int:
-        return prod(self.shape[:-1])
-
 
 # Names that llama.cpp wants as F32 whatever the checkpoint holds (conversion/base.py, llama-quant.cpp).
 _ALWAYS_F32 = re.compile(r"_norm\.weight$|ffn_gate_inp|ssm_conv1d|shortconv\.conv|^position_embd|^token_types")

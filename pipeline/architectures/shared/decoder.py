@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Literal
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.shared.base import Architecture, Tensor, rope_interleave
+from pipeline.architectures.shared.base import Architecture, rope_interleave
 from pipeline.architectures.shared.classifier import classifies
 from pipeline.architectures.shared.pooling import pooling_type
 from pipeline.architectures.shared.rope import read_rope, rope_keys, rope_tensors
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.architectures.shared.wrapper import text_part
 from pipeline.format.gguf_file import Value
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.shared.base import Tensor, short
+from pipeline.architectures.shared.base import short
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 _NAMES = {

@@ -9,8 +9,8 @@ from typing import ClassVar
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.shared.base import Slice, Tensor
 from pipeline.architectures.shared.decoder import Decoder
+from pipeline.architectures.shared.tensor import Slice, Tensor
 from pipeline.format.gguf_file import Value
 
 

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from gguf import MODEL_TENSOR, TENSOR_NAMES, Keys, TensorNameMap
 
-from pipeline.architectures.shared.base import Index, Tensor
 from pipeline.architectures.shared.decoder import Decoder, bias_names
+from pipeline.architectures.shared.tensor import Index, Tensor
 
 # llama.cpp computes the tanh form of GELU whichever of these a model was trained with.
 GELU = frozenset({"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast"})

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.shared.base import Tensor, positive, short
+from pipeline.architectures.shared.base import positive, short
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
 # "dynamic" changes nothing within the context length that a GGUF states.

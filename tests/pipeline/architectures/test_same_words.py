@@ -23,9 +23,10 @@ from agent.gguf.reader import read_header
 from pipeline import quantize
 from pipeline.architectures.gemma2 import Gemma2
 from pipeline.architectures.qwen3_5 import Qwen35
-from pipeline.architectures.shared.base import Architecture, Tensor
+from pipeline.architectures.shared.base import Architecture
 from pipeline.architectures.shared.decoder import Decoder
 from pipeline.architectures.shared.moe import MixtureOfExperts
+from pipeline.architectures.shared.tensor import Tensor
 from pipeline.inspect_model import inspect_model
 from tests.fixtures import cases_dense, cases_encoders, cases_experts
 from tests.fixtures.checkpoints import CASES, ENCODERS, WRAPPERS, build, is_encoder, save, use_ggml_gelu, wrapper
