@@ -20,6 +20,7 @@ from agent.engine.llama import Context, ContextSettings, LlamaError, LlamaModel
 from agent.errors import SprigError
 
 _CONTEXT, _BATCH, _STEPS, _MAX_PROMPT = 256, 32, 2, 8
+_OWN_PROMPT = 4  # tokens of "Hello, world" in most vocabularies; one that has only letters would make it many
 _LOG_BYTES = 1 << 24  # a model may make llama.cpp talk without end
 
 
@@ -72,7 +73,8 @@ def _answer(path: str, job: dict[str, Any]) -> dict[str, Any]:
         model = LlamaModel(path, repack=False)
     except SprigError as e:
         return {"missing": str(e)}
-    prompt = job["prompt"] or model.raw_tokenize("Hello, world", parse_special=True, add_special=True) or [0]
+    own = model.raw_tokenize("Hello, world", parse_special=True, add_special=True)[:_OWN_PROMPT]
+    prompt = job["prompt"] or own or [0]
     ids, finite = _Trial(model, job["threads"]).tokens(prompt[:_MAX_PROMPT])
     return {
         "ids": ids,

@@ -11,12 +11,10 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from agent.errors import OutputError, SourceError
 from agent.files import atomic_write, free_disk, human_size, publish
@@ -109,7 +107,7 @@ class RepoCache:
         """One process at a time, with the lock that huggingface_hub itself takes for this blob."""
         path = cache_root() / ".locks" / self.folder.name / f"{file.etag}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with WeakFileLock(path):
+        with _lock(path):
             yield
 
     def link(self, commit: str, file: WeightFile) -> Path:
@@ -239,7 +237,14 @@ def _record(path: Path, file: WeightFile, digest: str) -> None:
     with suppress(OSError, OutputError):
         real, register = path.resolve(), _register()
         register.parent.mkdir(parents=True, exist_ok=True)
-        with WeakFileLock(register.with_suffix(".lock")):
+        with _lock(register.with_suffix(".lock")):
             known = {p: entry for p, entry in _read_register().items() if Path(p).exists()}
             known[str(real)] = [*_stamp(real), digest]
             atomic_write(register, json.dumps(known, indent=0, sort_keys=True))
+
+
+def _lock(path: Path) -> AbstractContextManager[object]:
+    """A lock as huggingface_hub takes it; its import costs more than the rest of a start, and a folder needs no lock."""
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
+    return WeakFileLock(path)

@@ -54,10 +54,11 @@ def _merges(model: Mapping[str, Any], origin: str) -> Merges:
     ranks: dict[tuple[str, str], int] = {}
     for rank, entry in enumerate(raw):
         pair = entry.split(" ") if isinstance(entry, str) else entry
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(p, str) and p for p in pair):
+        whole = isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], str)
+        if not (whole and pair[0] and pair[1]):
             raise VocabError(f"{origin}: merge {rank} is {str(entry)[:60]!r}, not two tokens; download it again")
         ranks[pair[0], pair[1]] = rank
-    return sorted(ranks, key=ranks.__getitem__)
+    return list(ranks) if len(ranks) == len(raw) else sorted(ranks, key=ranks.__getitem__)
 
 
 def _draft_byte_level(source: TokenizerSource, files: Mapping[str, bytes], merges: Merges) -> VocabularyDraft:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from gguf import Keys, TokenType
@@ -196,8 +196,8 @@ def _spellings(plain: Tokens) -> list[Tokens]:
     runs = {n: t for n, t in plain.items() if t.type == TokenType.USER_DEFINED and SPACE in t.text}
     if not runs:
         return [plain]
-    spaced = {n: replace(token, text=token.text.replace(SPACE, " ")) for n, token in runs.items()}
-    ordinary = {n: replace(token, type=TokenType.NORMAL) for n, token in runs.items()}
+    spaced = {n: token._replace(text=token.text.replace(SPACE, " ")) for n, token in runs.items()}
+    ordinary = {n: token._replace(type=TokenType.NORMAL) for n, token in runs.items()}
     return [{**plain, **spaced}, {**plain, **ordinary}]
 
 

@@ -10,7 +10,7 @@ import re
 import struct
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -189,7 +189,7 @@ def _add(pieces: dict[int, VocabularyToken], extra: Mapping[int, AddedToken], n_
 
 def _spaced(piece: VocabularyToken) -> VocabularyToken:
     """USER_DEFINED pieces are searched in the raw text, where a space is a space."""
-    return replace(piece, text=piece.text.replace(SPACE, " ")) if piece.type == TokenType.USER_DEFINED else piece
+    return piece._replace(text=piece.text.replace(SPACE, " ")) if piece.type == TokenType.USER_DEFINED else piece
 
 
 def _encoder(processor: Any, pieces: Tokens) -> Callable[[str], list[int]]:
