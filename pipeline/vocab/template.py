@@ -49,7 +49,7 @@ def choose_template(templates: Mapping[str, str], tokenizer: Mapping[str, Any], 
     try:
         report = _report(template, tokenizer)
     except TemplateError as e:
-        why = f"the chat template does not render and is left out: {e}; --chat-template FILE gives another"
+        why = f"the chat template is left out, since it {_fault(e)}; --chat-template FILE gives another"
         others = {name: text for name, text in templates.items() if name != "default"}
         return ChosenTemplate(template_keys(others), "none: the checkpoint's does not render", (why,))
     return ChosenTemplate(template_keys(templates), _words(report))
@@ -62,7 +62,13 @@ def _given(path: Path, tokenizer: Mapping[str, Any]) -> ChosenTemplate:
     except OSError as e:
         raise VocabError(f"--chat-template: {path} cannot be read: {e.strerror or e}") from None
     except VocabError as e:
-        raise VocabError(f"--chat-template: {path} does not render: {e}") from None
+        raise VocabError(f"--chat-template: {path} {_fault(e)}") from None
+
+
+def _fault(error: Exception) -> str:
+    """What a template does wrong, as the end of a sentence about it."""
+    named = "the chat template "
+    return str(error).removeprefix(named) if str(error).startswith(named) else f"does not render: {error}"
 
 
 def _report(template: str, tokenizer: Mapping[str, Any]) -> TemplateReport:
