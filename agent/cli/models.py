@@ -41,7 +41,7 @@ def models(ctx: typer.Context, everywhere: _Everywhere = False, json: Json = Fal
 
 @models_app.command("list")
 def models_list(everywhere: _Everywhere = False, json: Json = False, verbose: Verbose = False) -> None:
-    """List the models: size, recipe, architecture, context, whether one fits this machine's memory, source."""
+    """List the models, and whether each fits this machine."""
     with console.command(json=json, verbose=verbose) as out:
         from agent.models.memory import MemoryBudget
 

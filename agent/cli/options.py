@@ -25,6 +25,9 @@ SETTINGS: dict[str, Any] = {
     "pretty_exceptions_enable": False,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
+# What MODEL may be: of commands that need a GGUF on this machine, and of those that read checkpoints too.
+MODEL_HERE = "GGUF or a folder with one, name in the store or part of it, org/name that is here already, or demo."
+MODEL_ANYWHERE = "Model of the Hub (org/name, org/name@revision, its address), folder, GGUF, name in the store, or demo."
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show log lines, and the traceback of an error.")]
 S = TypeVar("S", bound="Settings")
@@ -49,9 +52,7 @@ Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; 
 class AgentOptions:
     """The model, its tools and its limits. What is None is as the settings file has it."""
 
-    model: Annotated[
-        str | None, typer.Option("-m", "--model", metavar="MODEL", help="GGUF file, name in the store, or demo.")
-    ] = None
+    model: Annotated[str | None, typer.Option("-m", "--model", metavar="MODEL", help=MODEL_HERE)] = None
     session: Annotated[
         str | None, typer.Option(metavar="new|last|ID", help="Conversation to go on with, or 'new'; sprig sessions lists them.")
     ] = None

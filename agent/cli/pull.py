@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agent.models.remote import Offer, RemoteModel, Repository
 
 pull_app = typer.Typer(**SETTINGS)
-_MODEL = "org/name-GGUF on the Hub, or org/name-GGUF:Q4_K_M or org/name-GGUF:FILE for one of its files."
+_MODEL = "Model of the Hub (org/name-GGUF, or its address); with :Q4_K_M or :FILE behind it, one of its files."
 
 
 @pull_app.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli import console
-from agent.cli.options import SETTINGS, Json, Memory, Verbose
+from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Memory, Verbose
 from agent.errors import SprigError
 from pipeline.cli.options import Offline, Revision, Token
 
@@ -21,9 +21,7 @@ fit_app = typer.Typer(**SETTINGS)
 
 @fit_app.command()
 def fit(
-    model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Hub id, checkpoint folder, GGUF file, name in the store, or demo.")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_ANYWHERE)] = None,
     device: Annotated[
         str | None, typer.Option("-d", "--device", metavar="NAME", help="As pi5 or pi5-4gb; by default this machine.")
     ] = None,

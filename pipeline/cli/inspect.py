@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agent.cli import console
-from agent.cli.options import SETTINGS, Json, Verbose
+from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Verbose
 from agent.errors import SprigError
 from agent.text import display
 from pipeline.cli.options import Offline, Revision, Token
@@ -17,7 +17,7 @@ inspect_app = typer.Typer(**SETTINGS)
 
 @inspect_app.command()
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="GGUF file, name in the store, checkpoint folder, or Hub id.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_ANYWHERE)],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
     template: Annotated[bool, typer.Option("--template", help="Print the chat template whole, and nothing else.")] = False,
     revision: Revision = None,

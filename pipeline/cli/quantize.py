@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli import console
-from agent.cli.options import SETTINGS, Json, Verbose
+from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Verbose
 from agent.errors import RecipeError
 from agent.files import human_size
 from agent.text import display
@@ -62,13 +62,7 @@ _AllowRequantize = Annotated[
     bool, typer.Option("--allow-requantize", help="Take a GGUF that is quantized already, though that loses twice.")
 ]
 _ChatTemplate = Annotated[Path | None, typer.Option(metavar="FILE", help="Chat template (Jinja) instead of the model's.")]
-_Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="Hub id or address (org/name, org/name@revision, org/name:RECIPE), folder, GGUF, or name in the store.",
-    ),
-]
+_Model = Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_ANYWHERE} org/name:RECIPE names the recipe too.")]
 _Out = Annotated[str | None, typer.Option("-o", "--out", metavar="FILE", help="File or folder to write; by default the store.")]
 _Base = Annotated[
     str | None, typer.Option(metavar="MODEL", help="Of an adapter (LoRA): the model to merge it into; by default its own.")
