@@ -255,7 +255,7 @@ def test_a_broken_chat_template_is_left_out_or_replaced(template: bytes, tmp_pat
     bad.write_bytes(template)
     plan = dry_run(str(folder), "Q4_0", tmp_path / "out.gguf", chat_template=good)
     assert plan.model.keys["tokenizer.chat_template"] == good.read_text()
-    with pytest.raises(VocabError, match=r"--chat-template: .*bad\.jinja (?:does not|did not|writes more|is not|has|cannot|takes)"):
+    with pytest.raises(VocabError, match=r"--chat-template: .*bad\.jinja (?:does not|writes more|is not|has|cannot)"):
         dry_run(str(folder), "Q4_0", tmp_path / "out.gguf", chat_template=bad)
 
 
