@@ -109,7 +109,7 @@ def test_cut_at_20_points_the_old_model_answers_and_the_next_run_goes_on(board: 
 
 
 def test_a_cut_says_that_the_next_run_goes_on(board: Board, model: Path, home: Path) -> None:
-    with Line(board.server.port, 600_000) as line:
+    with Line(board.server.port, 600_000, linger=1) as line:
         done = sprig("deploy", model, line.host, home=home)
     assert f"the connection to {line.host} broke" in done.stderr.splitlines()[-1]
     assert "goes on from where it was" in one_line(done)
@@ -250,7 +250,7 @@ def test_what_small_devices_have_is_enough(board: Board, old: Path, model: Path,
     board.fake_sprig()
     tools = dict.fromkeys((*TOOLBOX, "sha256sum", "df", "uname", "id", "sync"), str(programs[box])) | {"sh": str(programs[shell])}
     board.configure(path=str(toolbox(board, tools | {"head": str(shutil.which("head"))})))
-    with Line(board.server.port, 700_000) as line, pytest.raises(ConnectionLostError):
+    with Line(board.server.port, 700_000, linger=1) as line, pytest.raises(ConnectionLostError):
         deploy(model, line.host)
     found = deploy(model, "board")
     assert found.sent < found.size
