@@ -138,6 +138,9 @@ class PickerScreen(Dialog[Picked]):
     def _selected(self, event: OptionList.OptionSelected) -> None:
         row = self._shown[event.option_index]
         if row is None:
+            if "/" in self._filter.value:  # a path or a name of the Hub was typed already
+                self._path.value, self._filter.value = self._filter.value, ""
+                self._path.cursor_position = len(self._path.value)
             self._show_list(False)
             self.say(_about(row))
         elif isinstance(row, LastTalk):

@@ -103,6 +103,17 @@ async def test_of_several_files_one_is_chosen_and_what_does_not_fit_says_why(
         assert app.chat.setup.model == str(store / SMALL)
 
 
+async def test_a_name_that_was_typed_as_a_filter_is_kept(hub: LoopbackHub, store: Path) -> None:
+    store.mkdir(parents=True)
+    chat_model(store / "mint.gguf", "hermes")
+    async with chatting(model="") as (app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, PickerScreen) and len(app.screen._rows) > 1)
+        await pilot.press(*"org/x", "enter")
+        await until(pilot, lambda: app.screen.query_one("#path", Input).display)
+        assert app.screen.query_one("#path", Input).value == "org/x"
+        assert app.screen.query_one("#filter", Input).value == ""
+
+
 async def test_a_pull_shows_how_far_it_is_stops_at_esc_and_goes_on_the_next_time(
     hub: LoopbackHub, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
