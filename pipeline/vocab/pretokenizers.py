@@ -99,8 +99,7 @@ def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merg
         marks = "" if "M" in best.really[0] else " and splits before combining marks"
         case = f"knows upper and lower case only in ASCII{marks}"
         notes.append(
-            f"llama.cpp's {best.pre!r} pre-tokenizer {best.differs or case}"
-            ": some words in other scripts get other, equally readable, tokens"
+            f"llama.cpp's {best.pre!r} pre-tokenizer {best.differs or case}: some words get other, equally readable, tokens"
         )
     if best.fragile:
         notes.append("llama.cpp's tokenizer crashes on ten thousand or more characters without a break for this pre-tokenizer")

@@ -23,7 +23,9 @@ EXPECTED = {
     "llama3": "llama-bpe", "smollm3": "llama-bpe", "olmo2": "smaug-bpe", "qwen2": "qwen2", "deepseek-r1-qwen": "qwen2",
     "qwen35": "qwen35", "smollm2": "smollm", "granite": "refact", "olmo": "trillion", "gpt2-files": "trillion",
     "phi4-mini": "granite-embed-multi-97m", "tekken": "tekken", "falcon": "falcon", "minicpm5": "minicpm5",
-    "deepseek-v3": "deepseek-v3", "deepseek-coder": "deepseek-coder", "gemma4": "gemma4", "llama2": None, "gemma3": None,
+    "deepseek-v3": "deepseek-v3", "deepseek-coder": "deepseek-coder", "deepseek-llm": "deepseek-llm", "tiny-aya": "tiny_aya",
+    "command-r": "smollm", "bloom": "poro-chat", "viking": "viking", "seed-oss": "seed-coder", "phi2": "trillion",
+    "glm4": "smaug-bpe", "gemma4": "gemma4", "llama2": None, "gemma3": None,
 }  # fmt: skip
 
 
