@@ -52,6 +52,7 @@ SMALL_FILES = (
     "modules.json", "sentence_bert_config.json", "*_Pooling/config.json", "*_Dense/config.json", "*_Dense/model.safetensors",
     CONFIG, *SETTINGS_FILES,
 )  # fmt: skip
+OTHER_TOKENIZERS = ("tekken.json", "sentencepiece.bpe.model", "*.tiktoken", "tiktoken.model")
 MAX_SMALL_BYTES = 200_000_000
 FIRST_READ_BYTES = 128 * 1024  # holds the header of most shards
 CONNECTIONS = 4
@@ -405,8 +406,8 @@ def _contents(
 
     kind, weights, index_name = _choose(by_name, where, read_small)
     wanted = [n for n in sorted(by_name) if _is_small(n)] + ([index_name] if index_name else [])
-    if "tokenizer.json" not in by_name and "tekken.json" in by_name:
-        wanted.append("tekken.json")  # Sprig does not read it, but says so, and llama.cpp's script does
+    if "tokenizer.json" not in by_name:  # some of them Sprig does not read, but says so, and llama.cpp's script may
+        wanted += [n for n in sorted(by_name) if "/" not in n and any(fnmatchcase(n, p) for p in OTHER_TOKENIZERS)]
     small = [] if kind == "gguf" else wanted
     files = dict(zip(small, _at_once(read_small, small), strict=True))
     index = weight_map(files[index_name], index_name, name) if index_name else None

@@ -76,8 +76,13 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
         at += size
 
 
-def parse_model(raw: bytes) -> SentencePiece:
-    """A tokenizer.model. Raises VocabError when it is broken."""
+def parse_model(raw: bytes, origin: str = "tokenizer.model") -> SentencePiece:
+    """A SentencePiece model. Raises VocabError when it is broken, UnsupportedError when it is a list of tiktoken."""
+    if re.match(rb"[A-Za-z0-9+/]+=* \d+\r?\n", raw):
+        raise UnsupportedError(
+            f"{origin} is a list of tiktoken, whose rules stand in the model's own Python code; take a revision that has a "
+            "tokenizer.json, or let transformers write one (save_pretrained of its tokenizer)"
+        )
     pieces: list[VocabularyToken] = []
     trainer: dict[int, Any] = {}
     rules: dict[int, Any] = {}
@@ -95,10 +100,27 @@ def parse_model(raw: bytes) -> SentencePiece:
                 rules |= _fields(value)
         kind, charsmap = int(trainer.get(3, UNIGRAM)), bytes(rules.get(2, b""))
     except (ValueError, IndexError, KeyError, TypeError, struct.error) as e:
-        raise VocabError(f"tokenizer.model is not a whole SentencePiece model ({str(e)[:80]}); download it again") from None
+        raise VocabError(f"{origin} is not a whole SentencePiece model ({str(e)[:80]}); download it again") from None
     if not pieces:
-        raise VocabError("tokenizer.model has no pieces; download it again")
+        raise VocabError(f"{origin} has no pieces; download it again")
     return SentencePiece(tuple(pieces), kind, charsmap, bool(rules.get(3, True)), bool(rules.get(4, True)))
+
+
+def _without_nul(raw: bytes) -> bytes:
+    """The same model with a noncharacter for NUL, which InternLM2's has as a piece and the library refuses."""
+    for number, value in _fields(raw):
+        text = dict(_fields(value)).get(1, b"") if number == 1 else b""
+        if 0 in text:
+            other = value.replace(_field(text), _field(text.replace(b"\0", "\U0010fffe".encode())), 1)
+            raw = raw.replace(_field(value), _field(other), 1)
+    return raw
+
+
+def _field(content: bytes) -> bytes:
+    """Field 1 of a message, of at most 2 MB: its number, its length and its content."""
+    size = len(content)
+    length = [size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14]
+    return bytes([10, *(length if size >> 14 else [length[0], size >> 7] if size >> 7 else [size])]) + content
 
 
 def charsmap_value(charsmap: bytes) -> Value:
@@ -121,6 +143,7 @@ def draft_sentencepiece(files: Mapping[str, bytes], n_rows: int) -> VocabularyDr
     model = parse_model(raw)
     if model.kind not in (UNIGRAM, BPE):
         raise UnsupportedError("tokenizer.model is a word or character model; llama.cpp knows BPE and Unigram")
+    raw = _without_nul(raw)
     try_tokenizer("sentencepiece", raw, "tokenizer.model")
     with guarded("tokenizer.model cannot be loaded"):
         processor = sentencepiece.SentencePieceProcessor(model_proto=raw)

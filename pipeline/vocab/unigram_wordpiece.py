@@ -14,7 +14,7 @@ from pipeline.format.gguf_file import Value
 from pipeline.vocab.draft import VocabularyDraft, VocabularyToken, added_type
 from pipeline.vocab.files import TokenizerSource, check_text, guarded
 from pipeline.vocab.sentencepiece import charsmap_value
-from pipeline.vocab.simulate import SPACE
+from pipeline.vocab.simulate import SPACE, partition
 from pipeline.vocab.tokenizer_json import added_tokens, all_tokens, between, encoder, frame, stripping_notes
 from pipeline.vocab.trial import walk
 
@@ -53,21 +53,36 @@ def draft_unigram(source: TokenizerSource) -> VocabularyDraft:
         raise UnsupportedError(f"{source.origin}: a Unigram model without an unknown token, which llama.cpp needs")
     prefix, shrinks = _spacing(source)
     keys: dict[str, Value] = {Keys.Tokenizer.ADD_PREFIX: prefix, Keys.Tokenizer.REMOVE_EXTRA_WS: shrinks}
-    if charsmap := _charsmap(source):
+    charsmap = _charsmap(source)
+    if charsmap:
         keys[Keys.Tokenizer.PRECOMPILED_CHARSMAP] = charsmap_value(charsmap)
+    encode, notes = encoder(source), [*source.notes, *stripping_notes(added.values())]
+    spelled = frozenset(number for number, token in tokens.items() if token.type == TokenType.BYTE)
+    if spelled:
+        notes.append("llama.cpp spells no character in bytes for Unigram: one that is no token of its own is lost as unknown")
+    whole = [token.content for token in added.values() if token.single_word]
+    cuts = sorted((token.content for token in added.values()), key=lambda t: -len(t.encode()))
+
+    def exact(text: str) -> bool:
+        if any(word in text for word in whole) or (spelled and not spelled.isdisjoint(encode(text))):
+            return False
+        if prefix and not shrinks and not all(cut or piece.strip(" ") for piece, cut in partition(text, cuts)):
+            return False  # llama.cpp puts no space before spaces alone
+        return not charsmap or _composed(text)
+
     return VocabularyDraft(
         model="t5",
         pre="default",
         tokens=tokens,
-        encode=encoder(source),
+        encode=encode,
         frame=frame(source),
         between=between(source),
         lookup=source.tokenizer.token_to_id,
         keys=keys,
         scored=True,
         unknown=unknown,
-        exact=_composed,
-        notes=(*source.notes, *stripping_notes(added.values())),
+        exact=exact,
+        notes=tuple(notes),
     )
 
 

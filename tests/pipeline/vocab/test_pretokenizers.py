@@ -25,7 +25,7 @@ EXPECTED = {
     "phi4-mini": "granite-embed-multi-97m", "tekken": "tekken", "falcon": "falcon", "minicpm5": "minicpm5",
     "deepseek-v3": "deepseek-v3", "deepseek-coder": "deepseek-coder", "deepseek-llm": "deepseek-llm", "tiny-aya": "tiny_aya",
     "command-r": "smollm", "bloom": "poro-chat", "viking": "viking", "seed-oss": "seed-coder", "phi2": "trillion",
-    "glm4": "smaug-bpe", "gemma4": "gemma4", "llama2": None, "gemma3": None,
+    "glm4": "smaug-bpe", "tekken-json": "tekken", "gemma4": "gemma4", "llama2": None, "gemma3": None,
 }  # fmt: skip
 
 
