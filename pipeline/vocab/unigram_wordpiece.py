@@ -6,8 +6,10 @@ import base64
 import binascii
 import math
 import unicodedata
+from collections.abc import Callable, Iterable, Set
 
 from gguf import Keys, TokenType
+from tokenizers import AddedToken
 
 from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
@@ -60,16 +62,6 @@ def draft_unigram(source: TokenizerSource) -> VocabularyDraft:
     spelled = frozenset(number for number, token in tokens.items() if token.type == TokenType.BYTE)
     if spelled:
         notes.append("llama.cpp spells no character in bytes for Unigram: one that is no token of its own is lost as unknown")
-    whole = [token.content for token in added.values() if token.single_word]
-    cuts = sorted((token.content for token in added.values()), key=lambda t: -len(t.encode()))
-
-    def exact(text: str) -> bool:
-        if any(word in text for word in whole) or (spelled and not spelled.isdisjoint(encode(text))):
-            return False
-        if prefix and not shrinks and not all(cut or piece.strip(" ") for piece, cut in partition(text, cuts)):
-            return False  # llama.cpp puts no space before spaces alone
-        return not charsmap or _composed(text)
-
     return VocabularyDraft(
         model="t5",
         pre="default",
@@ -81,9 +73,35 @@ def draft_unigram(source: TokenizerSource) -> VocabularyDraft:
         keys=keys,
         scored=True,
         unknown=unknown,
-        exact=exact,
+        exact=_exact(added.values(), encode, spelled, prefix and not shrinks, bool(charsmap)),
         notes=tuple(notes),
     )
+
+
+def _exact(
+    added: Iterable[AddedToken], encode: Callable[[str], list[int]], spelled: Set[int], spaces: bool, mapped: bool
+) -> Callable[[str], bool]:
+    """Whether llama.cpp gives the library's ids for a text.
+
+    Args:
+        added: tokens that are searched before anything else.
+        encode: the library.
+        spelled: byte tokens.
+        spaces: a space is put first, and runs of spaces are kept.
+        mapped: there is a charsmap.
+    """
+    tokens = list(added)
+    whole = [token.content for token in tokens if token.single_word]
+    cuts = sorted((token.content for token in tokens), key=lambda text: -len(text.encode()))
+
+    def exact(text: str) -> bool:
+        if any(word in text for word in whole) or (spelled and not spelled.isdisjoint(encode(text))):
+            return False
+        if spaces and not all(cut or piece.strip(" ") for piece, cut in partition(text, cuts)):
+            return False  # llama.cpp puts no space before spaces alone
+        return not mapped or _composed(text)
+
+    return exact
 
 
 def _composed(text: str) -> bool:
