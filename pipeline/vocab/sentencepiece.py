@@ -25,6 +25,7 @@ from pipeline.vocab.simulate import SPACE
 from pipeline.vocab.trial import try_tokenizer
 
 UNIGRAM, BPE = 1, 2
+_NO_PREFIX = b"\x1a\x02\x18\x00"  # normalizer_spec.add_dummy_prefix false, which merges with what the model says
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +144,16 @@ def draft_sentencepiece(files: Mapping[str, bytes], n_rows: int) -> VocabularyDr
     model = parse_model(raw)
     if model.kind not in (UNIGRAM, BPE):
         raise UnsupportedError("tokenizer.model is a word or character model; llama.cpp knows BPE and Unigram")
-    raw = _without_nul(raw)
+    config = parse_json(files, "tokenizer_config.json")
+    prefix = model.add_dummy_prefix and config.get("add_prefix_space") is not False
+    raw = _without_nul(raw) + (b"" if prefix else _NO_PREFIX)
     try_tokenizer("sentencepiece", raw, "tokenizer.model")
     with guarded("tokenizer.model cannot be loaded"):
         processor = sentencepiece.SentencePieceProcessor(model_proto=raw)
     pieces = dict(enumerate(model.pieces))
     notes: list[str] = []
     _add(pieces, extra_tokens(files), n_rows, notes)
-    config = parse_json(files, "tokenizer_config.json")
-    keys: dict[str, Value] = {Keys.Tokenizer.ADD_PREFIX: model.add_dummy_prefix}
+    keys: dict[str, Value] = {Keys.Tokenizer.ADD_PREFIX: prefix}
     if model.kind == BPE:
         check_bytes({p.text for p in pieces.values()}, "tokenizer.model")
         if model.charsmap:

@@ -88,6 +88,17 @@ def test_xlm_roberta_from_its_sentencepiece_model_alone(tmp_path: Path) -> None:
         })  # fmt: skip
 
 
+def test_a_sentencepiece_model_without_its_first_space(tmp_path: Path) -> None:
+    """InternLM3 and others say so in tokenizer_config.json, which counts more than the model's own setting."""
+    files = made("llama2-model-only", tmp_path / "m")
+    config = json.loads(files["tokenizer_config.json"])
+    bare = load({**files, "tokenizer_config.json": json.dumps({**config, "add_prefix_space": False}).encode()})
+    assert bare.keys["tokenizer.ggml.add_space_prefix"] is False
+    assert bare.encode(" the") == load(files).encode("the") != bare.encode("the")
+    with llama_vocab(bare.keys, tmp_path / "v.gguf") as llama:
+        assert [t for t in hard_strings()[::9] if llama.encode(t) != bare.encode(t)] == []
+
+
 def by_rank(piece: bytes, ranks: Mapping[bytes, int]) -> list[int]:
     """tiktoken's rule: of all neighbours that make a token, those of the lowest rank merge first."""
     if piece in ranks:
