@@ -44,6 +44,7 @@ DIFFER = {
     "phi4-mini": (15, "upper case beyond ASCII, as in ΑβΓδ, does not start a new piece"),
     "tekken": (130, "the same, and a combining mark ends a piece"),
     "tekken-json": (130, "the same"),
+    "fine-cuts": (60, "white space before punctuation belongs to it"),
     "helium": (1800, "a character without a token is lost, and this small vocabulary lacks most"),
     "mistral-v0.3": (2000, "a text that does not start with a special token lacks its first space"),
     "mistral-base": (260, "a text that starts with a space gets a second one, as does text behind a special token"),
