@@ -74,6 +74,17 @@ def test_code_llama_ends_what_it_fills_in(tmp_path: Path) -> None:
         assert llama.ends(vocabulary.keys["tokenizer.ggml.eot_token_id"])  # type: ignore[arg-type]
 
 
+def test_gpt_oss_ends_at_a_return_and_at_a_call_but_not_at_the_end_of_a_message(tmp_path: Path) -> None:
+    files = renamed(made("phi4-mini", tmp_path / "m"), **{"<|user|>": "<|return|>", "<|system|>": "<|call|>"})
+    first = load(files).encode("<|endoftext|>")[0]  # then <|end|>, <|return|>, <|assistant|>, <|call|>
+    files["generation_config.json"] = json.dumps({"eos_token_id": [first + 2, first, first + 4]}).encode()
+    config = {**json.loads(files["tokenizer_config.json"]), "eos_token": "<|return|>"}
+    vocabulary = load({**files, "tokenizer_config.json": json.dumps(config).encode()})
+    assert ends(vocabulary) == {"eos": "<|return|>", "eot": "<|endoftext|>", "eom": "<|call|>"}
+    with llama_vocab(vocabulary.keys, tmp_path / "v.gguf") as llama:
+        assert [llama.ends(first + i) for i in range(5)] == [True, False, True, False, True]
+
+
 def test_xlm_roberta_from_its_sentencepiece_model_alone(tmp_path: Path) -> None:
     files = made("xlm-roberta", tmp_path / "m")
     whole = load(files)
@@ -117,6 +128,11 @@ def test_mistrals_own_file_gives_the_ids_of_its_ranks(tmp_path: Path) -> None:
     vocabulary = load(files)
     assert vocabulary.keys["tokenizer.ggml.tokens"][:9] == [  # type: ignore[index]
         "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[TOOL_CALLS]", "<SPECIAL_7>", "<SPECIAL_8>",
+    ]  # fmt: skip
+    older = json.loads(files["tekken.json"])
+    del older["special_tokens"]
+    assert load({"tekken.json": json.dumps(older).encode()}).keys["tokenizer.ggml.tokens"][17:20] == [  # type: ignore[index]
+        "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]",
     ]  # fmt: skip
     listed = json.loads(files["tekken.json"])["vocab"][: len(vocabulary.keys["tokenizer.ggml.tokens"])]  # type: ignore[arg-type]
     ranks = {base64.b64decode(entry["token_bytes"]): entry["rank"] for entry in listed[:-3]}
