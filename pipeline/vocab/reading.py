@@ -37,6 +37,8 @@ _TEKKEN_MARKS = (
     "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]",
     "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]",
 )  # fmt: skip
+_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_ROBERTA = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
 _XLM_ROBERTA = ("<s>", "<pad>", "</s>", "<unk>")  # in this order; the model's own first three pieces are left out
 _EMPTY_SPEC: Json = {
     "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None, "pre_tokenizer": None,
@@ -166,15 +168,33 @@ def _gpt2_spec(files: Mapping[str, bytes]) -> Json:
     config = parse_json(files, "tokenizer_config.json")
     prefix = bool(config.get("add_prefix_space"))
     level = {"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": True, "use_regex": True}
-    qwen = "Qwen2" in str(config.get("tokenizer_class"))
+    named = str(config.get("tokenizer_class"))
+    qwen, roberta = "Qwen2" in named, named.startswith("Roberta")
+    vocab = check_vocabulary(parse_json(files, "vocab.json"), "vocab.json")
+    marks = _named_marks({**parse_json(files, "special_tokens_map.json"), **config}, vocab, _ROBERTA if roberta else {})
     split = {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False}
     steps = {"type": "Sequence", "pretokenizers": [split, {**level, "use_regex": False}]}
     return {
         **_EMPTY_SPEC,
         "normalizer": {"type": "NFC"} if qwen else None,
         "pre_tokenizer": steps if qwen else level,
-        "model": {"type": "BPE", "vocab": parse_json(files, "vocab.json"), "merges": merges},
+        "added_tokens": [
+            {"id": vocab[text], "content": text, **_FLAGS, "lstrip": roberta and role == "mask", "special": True}
+            for role, text in marks.items()
+        ],
+        "post_processor": _framed("<s> $A </s>", "<s> $A </s> </s> $B </s>", vocab) if roberta else None,
+        "model": {"type": "BPE", "vocab": vocab, "merges": merges},
     }
+
+
+def _named_marks(config: Json, vocab: Mapping[str, int], defaults: Mapping[str, str]) -> dict[str, str]:
+    """Role -> special token, of those that the vocabulary has; each token once."""
+    found: dict[str, str] = {}
+    for role in _ROLES:
+        text = text_of(config.get(f"{role}_token")) or defaults.get(role)
+        if text and text in vocab and text not in found.values():
+            found[role] = text
+    return found
 
 
 def _bert_spec(files: Mapping[str, bytes]) -> Json:

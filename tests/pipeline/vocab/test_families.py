@@ -110,6 +110,21 @@ def test_a_sentencepiece_model_without_its_first_space(tmp_path: Path) -> None:
         assert [t for t in hard_strings()[::9] if llama.encode(t) != bare.encode(t)] == []
 
 
+def test_roberta_from_its_two_files_has_its_frame(tmp_path: Path) -> None:
+    files = made("roberta", tmp_path / "m")
+    whole = load(files)
+    spec = json.loads(files["tokenizer.json"])
+    vocab = spec["model"]["vocab"] | {token["content"]: token["id"] for token in spec["added_tokens"]}
+    pairs = [" ".join(pair) if isinstance(pair, list) else pair for pair in spec["model"]["merges"]]
+    alone = load({
+        "vocab.json": json.dumps(vocab).encode(), "merges.txt": "\n".join(["#version: 0.2", *pairs]).encode(),
+        "tokenizer_config.json": b'{"tokenizer_class": "RobertaTokenizer"}',
+    })  # fmt: skip
+    same = ("tokens", "token_type", "merges", "bos_token_id", "eos_token_id", "add_bos_token", "add_eos_token", "add_sep_token")
+    assert [k for k in same if alone.keys[f"tokenizer.ggml.{k}"] != whole.keys[f"tokenizer.ggml.{k}"]] == []
+    assert [text for text in hard_strings()[::3] if alone.encode(text) != whole.encode(text)] == []
+
+
 def by_rank(piece: bytes, ranks: Mapping[bytes, int]) -> list[int]:
     """tiktoken's rule: of all neighbours that make a token, those of the lowest rank merge first."""
     if piece in ranks:
