@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -52,6 +52,7 @@ SMALL_FILES = (
     "modules.json", "sentence_bert_config.json", "*_Pooling/config.json", "*_Dense/config.json", "*_Dense/model.safetensors",
     CONFIG, *SETTINGS_FILES,
 )  # fmt: skip
+OTHER_TOKENIZERS = ("tekken.json", "sentencepiece.bpe.model", "*.tiktoken", "tiktoken.model")  # read, or named as unread
 MAX_SMALL_BYTES = 200_000_000
 FIRST_READ_BYTES = 128 * 1024  # holds the header of most shards
 CONNECTIONS = 4
@@ -381,11 +382,11 @@ def _open_stream(source: Source) -> StreamCheckpoint:
 # Which files.
 
 
-def _is_small(name: str) -> bool:
+def _is_small(name: str, patterns: Sequence[str] = (*SMALL_FILES, *OTHER_TOKENIZERS)) -> bool:
     """Whether a conversion reads this file. A pattern reaches no deeper than it is written."""
     return any(
         fnmatchcase(name, pattern) and (name.count("/") == pattern.count("/") or ".." in name or "\\" in name)
-        for pattern in SMALL_FILES
+        for pattern in patterns
     )
 
 
@@ -404,9 +405,8 @@ def _contents(
         return raw
 
     kind, weights, index_name = _choose(by_name, where, read_small)
-    wanted = [n for n in sorted(by_name) if _is_small(n)] + ([index_name] if index_name else [])
-    if "tokenizer.json" not in by_name and "tekken.json" in by_name:
-        wanted.append("tekken.json")  # Sprig does not read it, but says so, and llama.cpp's script does
+    patterns = SMALL_FILES if "tokenizer.json" in by_name else (*SMALL_FILES, *OTHER_TOKENIZERS)
+    wanted = [n for n in sorted(by_name) if _is_small(n, patterns)] + ([index_name] if index_name else [])
     small = [] if kind == "gguf" else wanted
     files = dict(zip(small, _at_once(read_small, small), strict=True))
     index = weight_map(files[index_name], index_name, name) if index_name else None

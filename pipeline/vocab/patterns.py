@@ -46,8 +46,26 @@ _SEED_CODER = QWEN2.replace(_REST, r" ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)
 _WIDE = "[一-龥ࠀ-一가-퟿]"  # DeepSeek Coder's, for Chinese and what lies near; U+2028 and U+3000 are in it
 
 
+# DeepSeek LLM's: letters with a case, as of an old Unicode; and punctuation, whose second range has the letters of ASCII in it.
+_CASED = (
+    "[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼ"
+    "ℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]"
+)
+_MARKS = "[!-/:-~！-／：-～‘-‟　-。]"
+_BLOOM = r" ?[^(\s|[.,!?…。，、।۔،])]+"
+_ALL_LETTERS = r"[\p{L}\p{M}]"  # in llama.cpp's reading of Tiny Aya's expression, no letter has a case
+
+
+def _deepseek_llm(marks: str, wide: str) -> Steps:
+    return (r"[\r\n]", rf"\s?{_CASED}+", rf"\s?{marks}+", r"\s+$", f"{wide}+", DIGITS)
+
+
 def _deepseek_coder(wide: str) -> Steps:
     return (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", f"{wide}+", DIGITS)
+
+
+def _spaceless(letters: str) -> str:
+    return rf"(?:(?!\s){letters})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +110,20 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("minicpm5", (r"\p{N}{1,3}", _LLAMA3.replace("{1,3}", "+")), ignore_merges=True, clean_up=True, fragile=True),
     Candidate("deepseek-v3", (r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+", _DEEPSEEK3), fragile=True),
     Candidate(
-        "deepseek-coder", _deepseek_coder(_WIDE), fragile=True, really=_deepseek_coder(rf"(?:(?!\s){_WIDE})"),
+        "deepseek-coder", _deepseek_coder(_WIDE), fragile=True, really=_deepseek_coder(_spaceless(_WIDE)),
         differs="leaves rare spaces (U+2028, U+3000) at the word behind them",
+    ),
+    Candidate(
+        "deepseek-llm", _deepseek_llm(_MARKS, _WIDE), fragile=True, really=_deepseek_llm(_spaceless(_MARKS), _spaceless(_WIDE)),
+        differs="leaves rare spaces (U+2028, U+3000) at the word behind them",
+    ),
+    Candidate("poro-chat", (_BLOOM,), fragile=True),
+    Candidate("bloom", (_BLOOM,), clean_up=True, fragile=True),
+    Candidate("viking", (_BLOOM, DIGITS), fragile=True),
+    Candidate(
+        "tiny_aya", (r"\d{1,3}(?=(?:\d{3})*\b)", _GPT4O), fragile=True,
+        really=(r"\P{N}*\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))", _cased(_ALL_LETTERS, _ALL_LETTERS, _OPTIONAL, r"\p{N}{1,3}")),
+        differs="does not cut words at upper case, and cuts numbers otherwise when letters touch them",
     ),
     Candidate("falcon", (FALCON,), clean_up=True, fragile=True),
     Candidate("ufakzeka", (QWEN2.removeprefix(f"{_CONTRACTION}|"),), fragile=True),

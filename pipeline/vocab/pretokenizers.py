@@ -7,6 +7,7 @@ original tokenizers write it, and, where llama.cpp only approximates that, what 
 
 from __future__ import annotations
 
+import re
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,22 +15,23 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from tokenizers import Regex, decoders, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 
 from agent.errors import UnsupportedError, VocabError
 from pipeline.vocab.files import TokenizerSource, guarded
 from pipeline.vocab.patterns import CANDIDATES, DIGITS, FALCON, GPT2, Candidate, Steps
 from pipeline.vocab.probes import PROBES
+from pipeline.vocab.tokenizer_json import encoder
 from pipeline.vocab.trial import walk
 
+MAX_DEVIATION = 0.1  # share of the probes that the nearest pre-tokenizer may give other ids
 SECONDS = 3.0  # for all probes together; a regular expression that needs more would stall every use of the tokenizer
 
 Splitter = Callable[[str], list[str]]
 
 
-@cache
-def splitter(steps: Steps) -> Splitter:
-    """The function from text to its byte-level pieces."""
+def _sequence(steps: Steps) -> Any:
+    """The steps as the library's pre-tokenizer."""
     parts: list[Any] = []
     for step in steps:
         if step == DIGITS:
@@ -43,7 +45,13 @@ def splitter(steps: Steps) -> Splitter:
             parts.append(pre_tokenizers.Split(Regex(step), "isolated"))
     if steps[-1] != FALCON:
         parts.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=steps[-1] == GPT2))
-    sequence = pre_tokenizers.Sequence(parts)
+    return pre_tokenizers.Sequence(parts)
+
+
+@cache
+def splitter(steps: Steps) -> Splitter:
+    """The function from text to its byte-level pieces."""
+    sequence = _sequence(steps)
     return lambda text: [piece for piece, _ in sequence.pre_tokenize_str(text)]
 
 
@@ -63,7 +71,7 @@ class Recognition:
 
 
 def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merges_suffice: Callable[[], bool]) -> Recognition:
-    """The candidate that splits every probe as this tokenizer does.
+    """The candidate that splits every probe as this tokenizer does, else the one that comes nearest in ids.
 
     Args:
         source: a byte-level BPE tokenizer.
@@ -73,13 +81,13 @@ def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merg
             and either kind of candidate will do. Called only when that decides.
 
     Raises:
-        UnsupportedError: no candidate fits, or the normalizer does more than NFC.
+        UnsupportedError: no candidate comes near, or the normalizer does more than NFC.
         VocabError: the tokenizer's regular expressions do not end.
     """
     pieces, folded = _split_probes(source)
     matching = [c for c in CANDIDATES if next(_differences(c, pieces), None) is None]
     if not matching:
-        raise UnsupportedError(_explain(source, pieces))
+        return _nearest(source, pieces, clean_up, folded)
     fitting = [c for c in matching if c.ignore_merges == ignore_merges]
     improvable = not fitting or fitting[0].really is not None
     if improvable and len(fitting) < len(matching) and merges_suffice():
@@ -99,15 +107,56 @@ def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merg
         marks = "" if "M" in best.really[0] else " and splits before combining marks"
         case = f"knows upper and lower case only in ASCII{marks}"
         notes.append(
-            f"llama.cpp's {best.pre!r} pre-tokenizer {best.differs or case}"
-            ": some words in other scripts get other, equally readable, tokens"
+            f"llama.cpp's {best.pre!r} pre-tokenizer {best.differs or case}: some words get other, equally readable, tokens"
         )
+    return _recognition(best, notes, conditions, folded)
+
+
+def _recognition(best: Candidate, notes: list[str], conditions: list[Callable[[str], bool]], folded: bool) -> Recognition:
     if best.fragile:
         notes.append("llama.cpp's tokenizer crashes on ten thousand or more characters without a break for this pre-tokenizer")
     if folded:
         notes.append("the original tokenizer composes Unicode (NFC) first, llama.cpp does not")
         conditions.append(lambda text: unicodedata.is_normalized("NFC", text))
     return Recognition(best.pre, lambda text: all(holds(text) for holds in conditions), tuple(notes))
+
+
+def _nearest(source: TokenizerSource, pieces: dict[str, list[str]], clean_up: bool, folded: bool) -> Recognition:
+    """Of the candidates that cut plain words as this tokenizer does, the one whose ids differ least.
+
+    Where merges never reach over a cut, it does not matter whether there is one.
+    """
+    own = encoder(source)
+    plain = {text: cut for text, cut in pieces.items() if re.fullmatch("[a-z]+( [a-z]+)*", text)}
+    likely = [c for c in CANDIDATES if next(_differences(c, plain), None) is None]
+    wanted = {text: own(text) for text in pieces}
+    with guarded(f"{source.origin}: cannot be copied"):
+        copy = Tokenizer.from_str(source.tokenizer.to_str())
+    copy.normalizer = None
+
+    def become(candidate: Candidate) -> None:
+        """Let the copy tokenize as llama.cpp does with this pre-tokenizer."""
+        copy.pre_tokenizer = _sequence(candidate.really or candidate.steps)
+        copy.model.ignore_merges = candidate.ignore_merges
+
+    def ids(text: str) -> list[int]:
+        return list(copy.encode(text, add_special_tokens=False).ids)
+
+    wrong: dict[str, list[str]] = {}
+    for candidate in likely:
+        become(candidate)
+        wrong[candidate.pre] = [text for text, numbers in wanted.items() if ids(text) != numbers]
+    best = min(likely, key=lambda c: (len(wrong[c.pre]), c.clean_up != clean_up), default=None)
+    if best is None or len(wrong[best.pre]) > MAX_DEVIATION * len(wanted):
+        raise UnsupportedError(_explain(source, pieces))
+    lost = wrong[best.pre]
+    become(best)
+    example = f", {min(lost, key=lambda t: (not t.isascii(), len(t)))!r} for one" if lost else ""
+    note = (
+        f"none of llama.cpp's pre-tokenizers that Sprig knows cuts just like this one; by the nearest, {best.pre!r}, {len(lost)} "
+        f"of {len(wanted)} short texts get other ids{example}"
+    )
+    return _recognition(best, [note], [lambda text: ids(text) == own(text)], folded)
 
 
 def _split_probes(source: TokenizerSource) -> tuple[dict[str, list[str]], bool]:

@@ -25,6 +25,7 @@ from pipeline.vocab.simulate import SPACE
 from pipeline.vocab.trial import try_tokenizer
 
 UNIGRAM, BPE = 1, 2
+_NO_PREFIX = b"\x1a\x02\x18\x00"  # normalizer_spec.add_dummy_prefix false, which merges with what the model says
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,13 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
         at += size
 
 
-def parse_model(raw: bytes) -> SentencePiece:
-    """A tokenizer.model. Raises VocabError when it is broken."""
+def parse_model(raw: bytes, origin: str = "tokenizer.model") -> SentencePiece:
+    """A SentencePiece model. Raises VocabError when it is broken, UnsupportedError when it is a list of tiktoken."""
+    if re.match(rb"[A-Za-z0-9+/]+=* \d+\r?\n", raw):
+        raise UnsupportedError(
+            f"{origin} is a list of tiktoken, whose rules stand in the model's own Python code; take a revision that has a "
+            "tokenizer.json, or let transformers write one (save_pretrained of its tokenizer)"
+        )
     pieces: list[VocabularyToken] = []
     trainer: dict[int, Any] = {}
     rules: dict[int, Any] = {}
@@ -95,10 +101,27 @@ def parse_model(raw: bytes) -> SentencePiece:
                 rules |= _fields(value)
         kind, charsmap = int(trainer.get(3, UNIGRAM)), bytes(rules.get(2, b""))
     except (ValueError, IndexError, KeyError, TypeError, struct.error) as e:
-        raise VocabError(f"tokenizer.model is not a whole SentencePiece model ({str(e)[:80]}); download it again") from None
+        raise VocabError(f"{origin} is not a whole SentencePiece model ({str(e)[:80]}); download it again") from None
     if not pieces:
-        raise VocabError("tokenizer.model has no pieces; download it again")
+        raise VocabError(f"{origin} has no pieces; download it again")
     return SentencePiece(tuple(pieces), kind, charsmap, bool(rules.get(3, True)), bool(rules.get(4, True)))
+
+
+def _without_nul(raw: bytes) -> bytes:
+    """The same model with a noncharacter for NUL, which InternLM2's has as a piece and the library refuses."""
+    for number, value in _fields(raw):
+        text = dict(_fields(value)).get(1, b"") if number == 1 else b""
+        if 0 in text:
+            other = value.replace(_field(text), _field(text.replace(b"\0", "\U0010fffe".encode())), 1)
+            raw = raw.replace(_field(value), _field(other), 1)
+    return raw
+
+
+def _field(content: bytes) -> bytes:
+    """Field 1 of a message, of at most 2 MB: its number, its length and its content."""
+    size = len(content)
+    length = [size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14]
+    return bytes([10, *(length if size >> 14 else [length[0], size >> 7] if size >> 7 else [size])]) + content
 
 
 def charsmap_value(charsmap: bytes) -> Value:
@@ -121,14 +144,16 @@ def draft_sentencepiece(files: Mapping[str, bytes], n_rows: int) -> VocabularyDr
     model = parse_model(raw)
     if model.kind not in (UNIGRAM, BPE):
         raise UnsupportedError("tokenizer.model is a word or character model; llama.cpp knows BPE and Unigram")
+    config = parse_json(files, "tokenizer_config.json")
+    prefix = model.add_dummy_prefix and config.get("add_prefix_space") is not False
+    raw = _without_nul(raw) + (b"" if prefix else _NO_PREFIX)
     try_tokenizer("sentencepiece", raw, "tokenizer.model")
     with guarded("tokenizer.model cannot be loaded"):
         processor = sentencepiece.SentencePieceProcessor(model_proto=raw)
     pieces = dict(enumerate(model.pieces))
     notes: list[str] = []
     _add(pieces, extra_tokens(files), n_rows, notes)
-    config = parse_json(files, "tokenizer_config.json")
-    keys: dict[str, Value] = {Keys.Tokenizer.ADD_PREFIX: model.add_dummy_prefix}
+    keys: dict[str, Value] = {Keys.Tokenizer.ADD_PREFIX: prefix}
     if model.kind == BPE:
         check_bytes({p.text for p in pieces.values()}, "tokenizer.model")
         if model.charsmap:

@@ -23,6 +23,10 @@ _ROLES = {
 }  # fmt: skip
 # Ends of a turn and of a message that models are known by, the likeliest first.
 _TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|endoftext|>", "<|end_of_text|>", "</s>")
+# Ends of a turn that no file of their families names: Gemma 1's, and Code Llama's behind what it fills in. llama.cpp's converter
+# writes them.
+_UNNAMED_ENDS = ("<end_of_turn>", "▁<EOT>")
+_FILE_END = "<|file_separator|>"  # CodeGemma's, behind what it fills in; llama.cpp does not know the text
 # What llama.cpp ends a generation at by itself, whatever the keys say (special_eog_ids in src/llama-vocab.cpp).
 _KNOWN_ENDS = {
     *_TURN_ENDS, "<|eom_id|>", "<|return|>", "<|call|>", "<|calls|>", "<|flush|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<eos>",
@@ -54,10 +58,14 @@ def special_keys(
     ids, notes = _named_ids(files, config, draft, n_rows)
     ends = _ids(parse_json(files, "generation_config.json").get("eos_token_id"), n_rows)
     ends += [i for i in _ids(config.get("eos_token_id"), n_rows) if i not in ends]
+    if done := _ids(config.get("eod_token_id"), n_rows):  # Hunyuan's; its files call something else the end, too
+        ids["eos"] = done[0]
     before, after = draft.frame
     bos, eos = _added(files, ids, draft)
-    if len(before) > 1 or len(after) > 1:
-        notes.append(f"the original tokenizer puts ids {before} before and {after} after a text; llama.cpp only one of each")
+    if len(after) > 1:
+        notes.append(f"the original tokenizer puts ids {after} after a text; llama.cpp only one")
+    if len(before) > 1:
+        notes.append(f"the original tokenizer puts ids {before} before a text, which llama.cpp cannot; chat templates write them")
     if "eos" not in ids and draft.model != "bert":
         ids["eos"] = ends[0] if ends else _fallback_end(draft, n_rows)
         if not ends:
@@ -70,9 +78,17 @@ def special_keys(
             keys.setdefault(Keys.Tokenizer.SEP_ID, draft.between[-1])
     if mistaken := [t for t in mistaken_ends(draft) if draft.lookup(t) not in ends]:
         notes.append(f"llama.cpp ends a generation at {mistaken[0]!r}, which is ordinary text in this vocabulary")
-    others = [i for i in ends if i != ids.get("eos")]
+    others = [i for i in dict.fromkeys((*ends, *_marks(_UNNAMED_ENDS, draft))) if i != ids.get("eos")]
     keys.update(_other_ends(others, draft, notes))
+    if files_end := _marks((_FILE_END,), draft):
+        keys[Keys.Tokenizer.FIM_SEP_ID] = files_end[0]
     return keys, notes
+
+
+def _marks(texts: Sequence[str], draft: VocabularyDraft) -> list[int]:
+    """Ids of those texts that are tokens beside the ordinary ones."""
+    found = [number for text in texts if (number := draft.lookup(text)) is not None and number in draft.tokens]
+    return [number for number in found if draft.tokens[number].type != TokenType.NORMAL]
 
 
 def mistaken_ends(draft: VocabularyDraft) -> list[str]:
@@ -125,10 +141,10 @@ def _added(files: Mapping[str, bytes], ids: dict[str, int], draft: VocabularyDra
         # transformers then replaces the post-processor by these two flags.
         return asked.get("add_bos_token") is True and "bos" in ids, asked.get("add_eos_token") is True and "eos" in ids
     if before:
-        ids["bos"] = before[-1]
+        ids["bos"] = before[0]
     if after:
         ids["eos"] = after[0]
-    return bool(before), bool(after)
+    return len(before) == 1, bool(after)
 
 
 def _fallback_end(draft: VocabularyDraft, n_rows: int) -> int:

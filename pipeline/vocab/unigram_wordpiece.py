@@ -6,15 +6,17 @@ import base64
 import binascii
 import math
 import unicodedata
+from collections.abc import Callable, Iterable, Set
 
 from gguf import Keys, TokenType
+from tokenizers import AddedToken
 
 from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
 from pipeline.vocab.draft import VocabularyDraft, VocabularyToken, added_type
 from pipeline.vocab.files import TokenizerSource, check_text, guarded
 from pipeline.vocab.sentencepiece import charsmap_value
-from pipeline.vocab.simulate import SPACE
+from pipeline.vocab.simulate import SPACE, partition
 from pipeline.vocab.tokenizer_json import added_tokens, all_tokens, between, encoder, frame, stripping_notes
 from pipeline.vocab.trial import walk
 
@@ -53,22 +55,53 @@ def draft_unigram(source: TokenizerSource) -> VocabularyDraft:
         raise UnsupportedError(f"{source.origin}: a Unigram model without an unknown token, which llama.cpp needs")
     prefix, shrinks = _spacing(source)
     keys: dict[str, Value] = {Keys.Tokenizer.ADD_PREFIX: prefix, Keys.Tokenizer.REMOVE_EXTRA_WS: shrinks}
-    if charsmap := _charsmap(source):
+    charsmap = _charsmap(source)
+    if charsmap:
         keys[Keys.Tokenizer.PRECOMPILED_CHARSMAP] = charsmap_value(charsmap)
+    encode, notes = encoder(source), [*source.notes, *stripping_notes(added.values())]
+    spelled = frozenset(number for number, token in tokens.items() if token.type == TokenType.BYTE)
+    if spelled:
+        notes.append("llama.cpp spells no character in bytes for Unigram: one that is no token of its own is lost as unknown")
     return VocabularyDraft(
         model="t5",
         pre="default",
         tokens=tokens,
-        encode=encoder(source),
+        encode=encode,
         frame=frame(source),
         between=between(source),
         lookup=source.tokenizer.token_to_id,
         keys=keys,
         scored=True,
         unknown=unknown,
-        exact=_composed,
-        notes=(*source.notes, *stripping_notes(added.values())),
+        exact=_exact(added.values(), encode, spelled, prefix and not shrinks, bool(charsmap)),
+        notes=tuple(notes),
     )
+
+
+def _exact(
+    added: Iterable[AddedToken], encode: Callable[[str], list[int]], spelled: Set[int], spaces: bool, mapped: bool
+) -> Callable[[str], bool]:
+    """Whether llama.cpp gives the library's ids for a text.
+
+    Args:
+        added: tokens that are searched before anything else.
+        encode: the library.
+        spelled: byte tokens.
+        spaces: a space is put first, and runs of spaces are kept.
+        mapped: there is a charsmap.
+    """
+    tokens = list(added)
+    whole = [token.content for token in tokens if token.single_word]
+    cuts = sorted((token.content for token in tokens), key=lambda text: -len(text.encode()))
+
+    def exact(text: str) -> bool:
+        if any(word in text for word in whole) or (spelled and not spelled.isdisjoint(encode(text))):
+            return False
+        if spaces and not all(cut or piece.strip(" ") for piece, cut in partition(text, cuts)):
+            return False  # llama.cpp puts no space before spaces alone
+        return not mapped or _composed(text)
+
+    return exact
 
 
 def _composed(text: str) -> bool:

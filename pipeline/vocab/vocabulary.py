@@ -12,8 +12,9 @@ from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
 from pipeline.vocab.bpe import draft_bpe
 from pipeline.vocab.draft import VocabularyDraft, lay_out_tokens
-from pipeline.vocab.files import MAX_ROWS, read_source
+from pipeline.vocab.files import MAX_ROWS
 from pipeline.vocab.probes import PROBES
+from pipeline.vocab.reading import read_source
 from pipeline.vocab.sentencepiece import draft_sentencepiece
 from pipeline.vocab.special import chat_templates, mistaken_ends, sampling_keys, special_keys
 from pipeline.vocab.unigram_wordpiece import draft_unigram, draft_wordpiece

@@ -84,9 +84,20 @@ def test_weights_in_another_format_are_named_with_what_to_do(files: list[str], s
     assert says in refusal(tmp_path)
 
 
-def test_a_tokenizer_in_mistrals_own_format_alone_is_named(model: Path, tmp_path: Path) -> None:
-    (model / "tokenizer.json").rename(model / "tekken.json")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("qwen.tiktoken", r"tokenizer only as qwen\.tiktoken, whose rules stand in the model's own Python code; take a revision"),
+        ("tiktoken.model", r"only as tiktoken\.model"),
+        ("tokenizer.model", r"tokenizer\.model is a list of tiktoken"),
+        ("tekken.json", r"tekken\.json is not JSON"),
+        ("sentencepiece.bpe.model", r"sentencepiece\.bpe\.model is a list of tiktoken"),
+    ],
+)
+def test_a_tokenizer_that_only_other_programs_read_is_named(name: str, says: str, model: Path, tmp_path: Path) -> None:
+    (model / "tokenizer.json").unlink()
     (model / "tokenizer_config.json").unlink()
-    with pytest.raises(SprigError, match=r"tekken\.json, Mistral's own format; put the tokenizer\.json"):
+    (model / name).write_bytes(b"IQ== 0\nIg== 1\n")
+    with pytest.raises(SprigError, match=says):
         dry_run(str(model), "Q4_0", tmp_path / "out.gguf")
-    assert "tekken.json" in open_source(str(model)).files, "llama.cpp's script reads it"
+    assert name in open_source(str(model)).files, "llama.cpp's script may read it"

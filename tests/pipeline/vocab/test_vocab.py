@@ -38,8 +38,14 @@ DIFFER = {
     "qwen2": (180, "the original composes Unicode (NFC); most of these strings hold loose combining marks"),
     "qwen35": (180, "the same"),
     "deepseek-coder": (10, "a rare space (U+2028) belongs to the word behind it"),
+    "deepseek-llm": (10, "the same"),
+    "tiny-aya": (45, "no word is cut at upper case, and digits that touch letters are cut otherwise"),
+    "command-r": (180, "the original composes Unicode (NFC)"),
     "phi4-mini": (15, "upper case beyond ASCII, as in ΑβΓδ, does not start a new piece"),
     "tekken": (130, "the same, and a combining mark ends a piece"),
+    "tekken-json": (130, "the same"),
+    "fine-cuts": (60, "white space before punctuation belongs to it"),
+    "helium": (1800, "a character without a token is lost, and this small vocabulary lacks most"),
     "mistral-v0.3": (2000, "a text that does not start with a special token lacks its first space"),
     "mistral-base": (260, "a text that starts with a space gets a second one, as does text behind a special token"),
     "gemma2-model-only": (10, "a run of the letter ▁ in the text is not taken for a run of spaces"),
@@ -51,9 +57,11 @@ DIFFER = {
     "bert-vocab-txt": (200, "the same"),
     "bert-cased": (45, "\\v, \\f and U+0085 are spaces"),
 }
-WITH_POST_PROCESSOR = [f for f in FAMILIES if f not in ("gpt2-files", "t5", "bert-vocab-txt") and not f.endswith("model-only")]
+WITH_POST_PROCESSOR = [
+    f for f in FAMILIES if f not in ("gpt2-files", "t5", "bert-vocab-txt", "tekken-json", "glm4") and not f.endswith("model-only")
+]
 # Families whose tokenizer does not change the text by design (a first space, lower case, normalized Unicode).
-CHANGING = ("llama2", "gemma2", "tinyllama", "mistral", "phi3", "t5", "xlm", "bert", "hf-trained")
+CHANGING = ("llama2", "gemma2", "tinyllama", "mistral", "phi3", "t5", "xlm", "bert", "hf-trained", "helium")
 REVERSIBLE = [f for f in FAMILIES if not f.startswith(CHANGING)]
 
 
@@ -102,8 +110,8 @@ def test_llama_cpp_gives_the_originals_ids_on_every_hard_string(tiny: tuple[str,
 
 
 def test_the_probes_of_the_final_check_agree_and_are_many(tiny: tuple[str, Made]) -> None:
-    _, made = tiny
-    assert len(made.vocabulary.probes) > len(PROBES) * 0.7
+    family, made = tiny
+    assert len(made.vocabulary.probes) > len(PROBES) * (0.4 if family == "helium" else 0.7)
     assert [p for p in made.vocabulary.probes if made.llama.encode(p) != made.vocabulary.encode(p)] == []
 
 
