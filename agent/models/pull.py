@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,7 @@ def _there(final: Path, repository: Repository, model: RemoteModel) -> Origin | 
     whose = f"which was pulled from {had.reference}" if had else "which did not come from there"
     raise StoreError(
         f"the store has another {final.name}, {whose}: give this one a name with --name, or remove that one "
-        f"(`sprig models remove {final.stem}`)"
+        f"(`sprig models remove {shlex.quote(final.stem)}`)"
     )
 
 
