@@ -94,7 +94,7 @@ def _named(wanted: Lora) -> tuple[Path, float]:
 
 def _find(name: str | Path) -> Path | None:
     path = expanded(str(name))
-    stored = (adapters() / path.name, adapters() / f"{path.name}.gguf") if len(path.parts) == 1 else ()
+    stored: tuple[Path, ...] = (adapters() / path.name, adapters() / f"{path.name}.gguf") if len(path.parts) == 1 else ()
     for place in (path, *stored):
         if os.path.isfile(place):  # noqa: PTH113 - a name that no file can have is no error to it
             return place.absolute()
