@@ -224,6 +224,12 @@ def test_adapter_and_base_come_from_the_hub_kept_or_streamed(hub: LoopbackHub, a
     assert len(hub.requests) == before, "the cache is enough"
 
 
+def test_the_output_of_an_adapter_is_named_as_that_of_a_model(adapter: Path, tmp_path: Path) -> None:
+    for out, expected in (("new/", "new/pirate-F16.gguf"), (".", "pirate-F16.gguf"), ("a", "a.gguf"), ("a.GGUF", "a.GGUF")):
+        made = write_gguf_adapter(str(adapter), "F16", f"{tmp_path}/{out}", dry_run=True)
+        assert made.path == tmp_path / expected
+
+
 @pytest.mark.slow
 def test_a_killed_stream_of_an_adapter_with_whole_tensors_goes_on(hub: LoopbackHub, base: Path, tmp_path: Path) -> None:
     tensors = products(base, MODULES[:3]) | {f"{PREFIX}lm_head.weight": random_matrix((SMALL.vocab, SMALL.width), 4)}
@@ -244,6 +250,10 @@ def test_an_adapter_from_the_hub_opens_no_place_of_this_machine(hub: LoopbackHub
     hub.publish("sprig-test/bad", bad)
     with pytest.raises(SprigError, match="a place on this disk, and the adapter comes from the Hub; --base names another"):
         dry_run("sprig-test/bad", "Q8_0", tmp_path / "out.gguf")
+    for odd in ("~nosuchuser/x", "x" * 5000):
+        hub.publish("sprig-test/bad", write_adapter(bad, products(base, MODULES[:1]), base_model_name_or_path=odd))
+        with pytest.raises(SprigError, match="--base names another"):
+            dry_run("sprig-test/bad", "Q8_0", tmp_path / "out.gguf")
     assert dry_run("sprig-test/bad", "Q8_0", tmp_path / "out.gguf", base="sprig-test/base").origin.name == "sprig-test/base"
 
 

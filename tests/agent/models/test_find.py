@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from agent.errors import SprigError
+from agent.errors import GGUFError, SprigError
+from agent.models.file import read_model
 from agent.models.find import find_model, needs_pipeline
 from agent.models.origin import Origin, write_origin
 from tests.fixtures import tiny
@@ -134,6 +136,13 @@ def test_what_was_pulled_is_inspected_as_the_file_that_it_is(store: Path) -> Non
     assert not needs_pipeline("org/smol-GGUF:Q4_0")
     assert needs_pipeline("org/smol-GGUF:Q8_0")
     assert found("org/smol-GGUF") == "SmolLM2-360M-Q4_0.gguf"
+
+
+def test_a_file_whose_keys_do_not_fit_hides_no_other(store: Path) -> None:
+    tiny.llama(store / "odd.gguf", llama__attention__head_count=np.zeros(0, np.uint32))
+    with pytest.raises(GGUFError, match="its keys do not fit together"):
+        read_model(store / "odd.gguf")
+    assert found("HuggingFaceTB/SmolLM2-360M") == "SmolLM2-360M-Q4_0.gguf"
 
 
 def test_a_command_in_a_message_can_be_copied_as_it_stands(tmp_path: Path) -> None:
