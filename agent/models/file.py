@@ -148,12 +148,10 @@ class TensorFacts(Protocol):
 def model_facts(
     keys: Mapping[str, Any], tensors: Mapping[str, TensorFacts], *, path: Path, size: int, identity: str
 ) -> ModelFile:
-    """Facts of a file with these keys and tensors, which need not be written yet.
+    """Facts of a file with these keys and tensors, which need not be written yet. Raises ``NOT_FACTS``.
 
     Args:
         path, size, identity: as the file has them, or would.
-
-    Raises one of ``NOT_FACTS``: the keys do not fit together.
     """
     arch, keys = _own_layers(keys)
     tokens = keys.get("tokenizer.ggml.tokens") or []
