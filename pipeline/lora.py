@@ -20,9 +20,9 @@ from agent.files import atomic_write, human_size
 from agent.gguf.adapter import EMBEDDING, HEAD, check_adapter, passed_over
 from agent.gguf.types import TYPES_BY_NAME, GGMLType
 from agent.home import adapters
-from agent.text import display
+from agent.text import brief, display
 from pipeline.architectures.find import find_architecture
-from pipeline.architectures.shared.base import Architecture, short
+from pipeline.architectures.shared.base import Architecture
 from pipeline.architectures.shared.tensor import Slice, Tensor
 from pipeline.card import origin_keys, provenance_keys, quantization_keys
 from pipeline.format import ggml
@@ -118,7 +118,7 @@ def write_adapter(
         check_adapter(path)
     used = {piece.source for tensor in tensors for piece in tensor.sources}
     left = sorted(name for name in changes if name not in used)
-    notes = (f"{len(left)} changes of tensors that the GGUF does not have are left out (first {short(left[0])})",) if left else ()
+    notes = (f"{len(left)} changes of tensors that the GGUF does not have are left out (first {brief(left[0])})",) if left else ()
     return AdapterResult(path, len(content), kind.name, source.adapter.name, source.name, len(tensors), notes)
 
 
@@ -156,7 +156,7 @@ def _wanted(architecture: Architecture, changes: Mapping[str, Change], where: st
         low_rank = change.low_rank
         frozen = change.whole is None or ".base_layer." in change.whole  # PEFT keeps a copy of an embedding that it changes
         if low_rank is None or low_rank.is_bias or low_rank.magnitude or change.picked or not frozen:
-            what = "uses DoRA" if low_rank and low_rank.magnitude else f"has a {short(change.name)} of its own"
+            what = "uses DoRA" if low_rank and low_rank.magnitude else f"has a {brief(change.name)} of its own"
             raise UnsupportedError(f"{where} {what}, which a GGUF adapter cannot hold; {_MERGE}")
     tensors = architecture.tensors()
     one = architecture.tied or all(t.name != HEAD for t in tensors)
