@@ -66,7 +66,7 @@ class AdapterResult:
         """The result for people, a line each."""
         return [
             f"adapter       {display(self.model)}",
-            f"for           {display(self.base)}, of which it changes {self.tensors} tensors",
+            f"for           {display(self.base)}, of which it changes {_counted(self.tensors, 'tensor')}",
             f"output        {display(str(self.path))}",
             f"size          {self.size:,} bytes ({human_size(self.size)}), {self.recipe}",
             *(f"note          {display(note)}" for note in self.notes),
@@ -118,8 +118,14 @@ def write_adapter(
         check_adapter(path)
     used = {piece.source for tensor in tensors for piece in tensor.sources}
     left = sorted(name for name in changes if name not in used)
-    notes = (f"{len(left)} changes of tensors that the GGUF does not have are left out (first {brief(left[0])})",) if left else ()
+    notes = (
+        (f"left out: {_counted(len(left), 'change')} of what the GGUF does not have, such as {brief(left[0])}",) if left else ()
+    )
     return AdapterResult(path, len(content), kind.name, source.adapter.name, source.name, len(tensors), notes)
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _keys(source: Source, architecture: str, recipe: Recipe, alpha: float) -> dict[str, Value]:

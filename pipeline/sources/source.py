@@ -119,7 +119,8 @@ def open_source(model: str, *, revision: str | None = None, token: str | None = 
     if reference is None:
         if revision is not None:
             raise SourceError(f"{one_line(repr(model))} is no model of the Hub, so it has no revision {revision!r}")
-        return _open_file(find_model(model))
+        path = find_model(model)  # Ollama's files are called by their hash
+        return _open_file(path, path.name if path.suffix.lower() == ".gguf" else model.strip().partition(":")[2])
     behind = reference.revision
     if behind is not None and revision is not None and behind != revision:
         raise SourceError(f"two revisions were asked for, {behind!r} and {revision!r}; give one")
@@ -273,13 +274,13 @@ def _open_local(model: str, revision: str | None) -> Source | None:
         raise SourceError(f"cannot read {one_line(model)}: {e.strerror or one_line(e)}") from None
 
 
-def _open_file(path: Path) -> Source:
+def _open_file(path: Path, name: str = "") -> Source:
     with path.open("rb") as f:
         head = f.read(64)
     refuse_pointer(str(path), head)
     if not head.startswith(b"GGUF"):
         raise SourceError(f"{path} is not a GGUF file; for a checkpoint give the folder that it lies in")
-    return Source("gguf", path.name, None, None, None, None, path, "gguf", {}, (), None)
+    return Source("gguf", name or path.name, None, None, None, None, path, "gguf", {}, (), None)
 
 
 def _open_folder(folder: Path) -> Source:

@@ -133,7 +133,9 @@ def test_keys_card_and_name_tell_of_both(base: Path, adapter: Path, tmp_path: Pa
     assert str(base) not in str(keys), "the folders of a machine are nobody's business"
     assert "`pirate` merged into `base`, as Q8_0" in result.card.read_text()
     assert result.to_dict()["base"] == "base"
-    assert inspect_model(str(adapter)).keys["general.name"] == "pirate"
+    inspected = inspect_model(str(adapter))
+    assert inspected.keys["general.name"] == "pirate"
+    assert "an adapter (LoRA), shown as it is when merged into base" in inspected.notes
 
 
 def test_a_vocabulary_that_has_grown_in_the_training_comes_whole(base: Path, tmp_path: Path) -> None:
