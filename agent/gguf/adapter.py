@@ -78,7 +78,9 @@ def check_fits(path: Path, header: Header, pairs: dict[str, Pair], model: Header
     """
     ours, theirs = _text(model, "general.architecture"), _text(header, "general.architecture")
     if ours != theirs:
-        raise GGUFError(f"{path} is an adapter for {display(theirs)}, and {display(name)} is {display(ours)}; take its own")
+        raise GGUFError(
+            f"{path} is an adapter for {display(theirs)}, and {display(name)} is {display(ours)}; take one made for it"
+        )
     for base, pair in pairs.items():
         tensor = model.tensors.get(base)
         if tensor is None:

@@ -103,8 +103,10 @@ def _in_folder(folder: Path) -> Path:
         return whole[0].absolute()
     if whole:
         raise SourceError(f"{folder} holds {len(whole)} models; name one of them: {_listed([p.name for p in whole])}")
-    if (folder / "config.json").is_file() or cached_snapshot(folder):
-        raise SourceError(f"{folder} is a checkpoint, not a GGUF; `sprig quantize {shlex.quote(str(folder))}` makes one of it")
+    is_adapter = (folder / "adapter_config.json").is_file()
+    if is_adapter or (folder / "config.json").is_file() or cached_snapshot(folder):
+        kind = "an adapter (LoRA)" if is_adapter else "a checkpoint"
+        raise SourceError(f"{folder} is {kind}, not a GGUF; `sprig quantize {shlex.quote(str(folder))}` makes one of it")
     raise SourceError(f"there is no model in the folder {folder}: it holds no GGUF and no checkpoint")
 
 

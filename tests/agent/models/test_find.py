@@ -149,7 +149,9 @@ def test_a_command_in_a_message_can_be_copied_as_it_stands(tmp_path: Path) -> No
     folder = tmp_path / "a; b"
     folder.mkdir()
     (folder / "config.json").touch()
-    assert f"`sprig quantize '{folder}'`" in refusal(folder)
+    assert f"is a checkpoint, not a GGUF; `sprig quantize '{folder}'`" in refusal(folder)
+    (folder / "adapter_config.json").touch()
+    assert f"is an adapter (LoRA), not a GGUF; `sprig quantize '{folder}'`" in refusal(folder)
 
 
 @pytest.mark.usefixtures("store")
