@@ -24,6 +24,7 @@ from urllib.parse import quote
 from agent.errors import BrokenOffError, SourceError
 from agent.hub.environment import is_offline, saved_token
 from agent.hub.request import WrongAddressError, get
+from agent.text import one_line
 from agent.text.secrets import keep_secret
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,6 @@ _REPO_ID = re.compile(r"(?:[\w.-]+/)?[\w.-]{1,96}", re.ASCII)
 _SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 _AGENT = "sprig"
 _PIECE = 1 << 16
-_ONE_LINE = 300
 Chunks = Generator[bytes, None, None]
 
 
@@ -71,12 +71,6 @@ class WeightFile:
     def etag(self) -> str | None:
         """The name of its blob in Hugging Face's cache."""
         return self.sha256 or self.blob_id
-
-
-def one_line(text: object) -> str:
-    """Somebody else's message as one short printable line."""
-    words = " ".join(str(text).split())
-    return "".join(c if c.isprintable() else "?" for c in words)[:_ONE_LINE]
 
 
 class Patience:

@@ -57,6 +57,11 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "\u2026"
 
 
+def one_line(text: object, most: int = 300) -> str:
+    """Somebody else's message on one line, safe to show, of at most so many characters."""
+    return shortened(display(" ".join(str(text).split())), most)
+
+
 def brief(value: object, most: int = 80) -> str:
     """An untrusted value for a message: its ``repr`` on one line, safe to show, of at most so many characters."""
     try:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from agent.errors import SourceError
-from agent.hub.client import one_line
 from agent.models.find import expanded
+from agent.text import one_line
 from pipeline.sources.adapter import CONFIG, LoraConfig, read_lora_config
 from pipeline.sources.source import Source, open_source
 

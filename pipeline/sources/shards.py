@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from agent.errors import CheckpointError, SourceError
-from agent.hub.client import one_line
 from agent.hub.download import safe_name
+from agent.text import one_line
 from pipeline.sources.adapter import CONFIG, STEM
 from pipeline.sources.packed.find import SETTINGS_FILES
 from pipeline.sources.unread import no_checkpoint

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from agent.errors import CheckpointError, SourceError, UnsupportedError
-from agent.hub.client import Hub, WeightFile, one_line
+from agent.hub.client import Hub, WeightFile
 from agent.hub.download import OnBytes
 from agent.hub.environment import current_endpoint, is_offline
 from agent.models.find import expanded, find_model
 from agent.models.reference import cached_snapshot, hub_reference
+from agent.text import one_line
 from pipeline.sources.adapter import CONFIG, STEM, Change, find_changes, merged_tensors, read_lora_config
 from pipeline.sources.cache import RepoCache, obtain, silent
 from pipeline.sources.checkpoint import (
