@@ -16,7 +16,7 @@ def inspect_model(model: str, *, revision: str | None = None, token: str | None 
     Raises:
         SprigError: there is no such model, it cannot be reached, or it is broken.
     """
-    if not needs_pipeline(model):
+    if revision is None and not needs_pipeline(model):
         return inspect_gguf(find_model(model))
     need_pipeline_extra()
     return _inspect_checkpoint(model, revision, token, offline)
