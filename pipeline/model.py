@@ -28,7 +28,8 @@ from pipeline.format.gguf_file import Raw, Value
 from pipeline.recipes.names import Recipe
 from pipeline.recipes.rules import ModelFacts
 from pipeline.sources.checkpoint import PLAIN_TYPES, SOURCE_TYPES, Checkpoint, TensorInfo
-from pipeline.sources.source import Source, headers, is_here, open_sample, read_config
+from pipeline.sources.sample import is_here, open_sample
+from pipeline.sources.source import Source, headers, read_config
 from pipeline.vocab.template import choose_template
 from pipeline.vocab.vocabulary import load_vocabulary
 

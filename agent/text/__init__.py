@@ -66,6 +66,6 @@ def brief(value: object, most: int = 80) -> str:
     """An untrusted value for a message: its ``repr`` on one line, safe to show, of at most so many characters."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # Python prints no integer of more than 4,300 digits
-        return "a value that is too long to be shown"
+    except ValueError:  # Python prints no integer of more than 4,300 digits
+        return "a number of thousands of digits"
     return shortened(display(text[: most + 1]), most)

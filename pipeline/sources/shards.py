@@ -1,65 +1,15 @@
-"""Which files of a checkpoint are read: the small ones, and its weights, of which there may be several shards."""
+"""Checkpoints in several files: which there should be, and which tensor is in which."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase
-from typing import Literal
 
 from agent.errors import CheckpointError, SourceError
 from agent.hub.download import safe_name
 from agent.text import one_line
-from pipeline.sources.adapter import CONFIG, STEM
-from pipeline.sources.packed.find import SETTINGS_FILES
-from pipeline.sources.unread import no_checkpoint
 
-# Everything that a conversion reads beside the weights. The last five say what an embedding model does behind its layers.
-SMALL_FILES = (
-    "config.json", "generation_config.json", "tokenizer*.json", "tokenizer.model", "special_tokens_map.json",
-    "added_tokens.json", "vocab.*", "merges.txt", "chat_template.*", "additional_chat_templates/*", "README.md",
-    "modules.json", "sentence_bert_config.json", "*_Pooling/config.json", "*_Dense/config.json", "*_Dense/model.safetensors",
-    CONFIG, *SETTINGS_FILES,
-)  # fmt: skip
-
-Format = Literal["safetensors", "bin", "gguf"]
 _SERIES = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")
-
-
-def is_small(name: str) -> bool:
-    """Whether a conversion reads this file. A pattern reaches no deeper than it is written."""
-    return any(
-        fnmatchcase(name, pattern) and (name.count("/") == pattern.count("/") or ".." in name or "\\" in name)
-        for pattern in SMALL_FILES
-    )
-
-
-def choose_weights(names: Iterable[str], where: str, read: Callable[[str], bytes]) -> tuple[Format, list[str], str | None]:
-    """The best format there is, its weight files, and the index file if it has one.
-
-    Raises:
-        SourceError: no weights, a shard is missing, or a name is not safe.
-    """
-    there = set(names)
-    for name in filter(is_small, there):
-        safe_name(name, where)
-    kinds: tuple[tuple[Format, str, str], ...] = (("safetensors", "model", ".safetensors"), ("bin", "pytorch_model", ".bin"))
-    for kind, stem, suffix in kinds:
-        index = f"{stem}{suffix}.index.json"
-        if f"{stem}{suffix}" in there:
-            return kind, [f"{stem}{suffix}"], None
-        if index in there:
-            shards = sorted(set(weight_map(read(index), index, where).values()))
-            return kind, complete(shards, there, where, suffix), index
-        if shards := series(there, stem, suffix):
-            return kind, complete(shards, there, where, suffix), None
-    for kind, _, suffix in kinds:
-        if f"{STEM}{suffix}" in there:
-            return kind, [f"{STEM}{suffix}"], None
-    if ggufs := sorted(n for n in there if "/" not in n and n.lower().endswith(".gguf")):
-        return "gguf", ggufs, None
-    raise no_checkpoint(there, where)
 
 
 def series(there: set[str], stem: str, suffix: str) -> list[str]:

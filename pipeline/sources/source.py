@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from agent.errors import CheckpointError, SourceError, UnsupportedError
 from agent.hub.client import Hub, WeightFile
-from agent.hub.download import OnBytes
+from agent.hub.download import OnBytes, safe_name
 from agent.hub.environment import current_endpoint, is_offline
 from agent.models.find import expanded, find_model
 from agent.models.reference import cached_snapshot, hub_reference
@@ -36,14 +37,22 @@ from pipeline.sources.checkpoint import (
     refuse_pointer,
 )
 from pipeline.sources.merged import MergedCheckpoint, MergedStream
-from pipeline.sources.packed.find import find_packing
+from pipeline.sources.packed.find import SETTINGS_FILES, find_packing
 from pipeline.sources.packed.shared.view import Packing, UnpackedCheckpoint
-from pipeline.sources.shards import Format, choose_weights, is_small, some, weight_map
+from pipeline.sources.shards import complete, series, some, weight_map
 from pipeline.sources.stream import StreamCheckpoint
 from pipeline.sources.torch_bin import TorchCheckpoint
+from pipeline.sources.unread import no_checkpoint
 
 __all__ = ["Source", "WeightFile", "cached_bytes", "fetch", "headers", "open_checkpoint", "open_source"]
 
+# Everything that a conversion reads beside the weights. The last five say what an embedding model does behind its layers.
+SMALL_FILES = (
+    "config.json", "generation_config.json", "tokenizer*.json", "tokenizer.model", "special_tokens_map.json",
+    "added_tokens.json", "vocab.*", "merges.txt", "chat_template.*", "additional_chat_templates/*", "README.md",
+    "modules.json", "sentence_bert_config.json", "*_Pooling/config.json", "*_Dense/config.json", "*_Dense/model.safetensors",
+    CONFIG, *SETTINGS_FILES,
+)  # fmt: skip
 MAX_SMALL_BYTES = 200_000_000
 FIRST_READ_BYTES = 128 * 1024  # holds the header of most shards
 CONNECTIONS = 4
@@ -51,6 +60,7 @@ CONNECTIONS = 4
 _TRAINER = re.compile(r"checkpoint-\d+")
 _REVISION = re.compile(r"(?!-)(?!.*(?:\.\.|//|@\{))[\w./+#-]{1,200}(?<![/.])", re.ASCII)
 
+Format = Literal["safetensors", "bin", "gguf"]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -157,7 +167,7 @@ def headers(source: Source) -> dict[str, TensorInfo]:
     """
     if source.adapter is not None:
         base, adapter = headers(replace(source, adapter=None)), headers(source.adapter)
-        return merged_tensors(base, adapter, _changes(source.adapter, adapter, base))
+        return merged_tensors(base, adapter, changes_by(source.adapter, adapter, base))
     stored = _stored_headers(source)
     packing = _packing(source, stored)
     return packing.shown(stored) if packing else stored
@@ -215,26 +225,12 @@ def open_checkpoint(source: Source, *, stream: bool = False, on_progress: OnByte
     if source.adapter is not None:
         if stream:
             return _open_stream(source)
-        return _merged(open_checkpoint(replace(source, adapter=None), on_progress=on_progress), source.adapter, on_progress)
+        base = open_checkpoint(replace(source, adapter=None), on_progress=on_progress)
+        adapter = open_checkpoint(source.adapter, on_progress=on_progress)
+        return MergedCheckpoint(base, adapter, changes_by(source.adapter, adapter.tensors, base.tensors))
     stored = _open_stream(source) if stream else _open_stored(source, on_progress)
     packing = _packing(source, stored.tensors)
     return UnpackedCheckpoint(stored, packing) if packing else stored
-
-
-def open_sample(source: Source) -> Checkpoint:
-    """The tensors of a model for a look at a few rows: what is not on this disk comes over HTTP, but for an adapter."""
-    base = open_checkpoint(replace(source, adapter=None), stream=not is_here(source))
-    return base if source.adapter is None else _merged(base, source.adapter)
-
-
-def is_here(source: Source) -> bool:
-    """Whether all weights of a model, of an adapter the base's, are on this disk."""
-    return cached_bytes(source) == sum(w.size for w in source.weights)
-
-
-def _merged(base: Checkpoint, source: Source, on_progress: OnBytes = silent) -> Checkpoint:
-    adapter = open_checkpoint(source, on_progress=on_progress)
-    return MergedCheckpoint(base, adapter, _changes(source, adapter.tensors, base.tensors))
 
 
 def _open_stored(source: Source, on_progress: OnBytes = silent) -> Checkpoint:
@@ -245,7 +241,8 @@ def _open_stored(source: Source, on_progress: OnBytes = silent) -> Checkpoint:
     return MappedCheckpoint(Path(), _local_headers(source, paths), paths)
 
 
-def _changes(adapter: Source, theirs: Mapping[str, TensorInfo], base: Mapping[str, TensorInfo]) -> dict[str, Change]:
+def changes_by(adapter: Source, theirs: Mapping[str, TensorInfo], base: Mapping[str, TensorInfo]) -> dict[str, Change]:
+    """What an adapter with these tensors makes of the base's. Raises CheckpointError or UnsupportedError."""
     return find_changes(read_lora_config(adapter.files.get(CONFIG), adapter.name), theirs, base, adapter.name)
 
 
@@ -380,17 +377,25 @@ def _open_stream(source: Source) -> StreamCheckpoint:
     if source.adapter is None:
         return StreamCheckpoint(hub, commit, source.weights, heads, tensors)
     adapter = open_checkpoint(source.adapter)
-    changes = _changes(source.adapter, adapter.tensors, tensors)
+    changes = changes_by(source.adapter, adapter.tensors, tensors)
     return MergedStream(hub, commit, source.weights, heads, tensors, adapter, changes)
 
 
 # Which files.
 
 
+def _is_small(name: str) -> bool:
+    """Whether a conversion reads this file. A pattern reaches no deeper than it is written."""
+    return any(
+        fnmatchcase(name, pattern) and (name.count("/") == pattern.count("/") or ".." in name or "\\" in name)
+        for pattern in SMALL_FILES
+    )
+
+
 def _contents(
     listed: Iterable[WeightFile], name: str, where: str, read: Callable[[WeightFile], bytes]
 ) -> tuple[Format, dict[str, bytes], tuple[WeightFile, ...], dict[str, str] | None]:
-    """What ``Source`` calls format, files, weights and index; of GGUF files only the weights. Raises as ``choose_weights``."""
+    """What ``Source`` calls format, files, weights and index; of GGUF files only the weights. Raises as ``_choose``."""
     by_name = {file.name: file for file in listed}
 
     def read_small(name: str) -> bytes:
@@ -401,14 +406,41 @@ def _contents(
         refuse_pointer(f"{name} of {where}", raw)
         return raw
 
-    kind, weights, index_name = choose_weights(by_name, where, read_small)
-    wanted = [n for n in sorted(by_name) if is_small(n)] + ([index_name] if index_name else [])
+    kind, weights, index_name = _choose(by_name, where, read_small)
+    wanted = [n for n in sorted(by_name) if _is_small(n)] + ([index_name] if index_name else [])
     if "tokenizer.json" not in by_name and "tekken.json" in by_name:
         wanted.append("tekken.json")  # Sprig does not read it, but says so, and llama.cpp's script does
     small = [] if kind == "gguf" else wanted
     files = dict(zip(small, _at_once(read_small, small), strict=True))
     index = weight_map(files[index_name], index_name, name) if index_name else None
     return kind, files, tuple(by_name[n] for n in weights), index
+
+
+def _choose(names: Iterable[str], where: str, read: Callable[[str], bytes]) -> tuple[Format, list[str], str | None]:
+    """The best format there is, its weight files, and the index file if it has one.
+
+    Raises:
+        SourceError: no weights, a shard is missing, or a name is not safe.
+    """
+    there = set(names)
+    for name in filter(_is_small, there):
+        safe_name(name, where)
+    kinds: tuple[tuple[Format, str, str], ...] = (("safetensors", "model", ".safetensors"), ("bin", "pytorch_model", ".bin"))
+    for kind, stem, suffix in kinds:
+        index = f"{stem}{suffix}.index.json"
+        if f"{stem}{suffix}" in there:
+            return kind, [f"{stem}{suffix}"], None
+        if index in there:
+            shards = sorted(set(weight_map(read(index), index, where).values()))
+            return kind, complete(shards, there, where, suffix), index
+        if shards := series(there, stem, suffix):
+            return kind, complete(shards, there, where, suffix), None
+    for kind, _, suffix in kinds:
+        if f"{STEM}{suffix}" in there:
+            return kind, [f"{STEM}{suffix}"], None
+    if ggufs := sorted(n for n in there if "/" not in n and n.lower().endswith(".gguf")):
+        return "gguf", ggufs, None
+    raise no_checkpoint(there, where)
 
 
 def _refuse_gguf(source: Source) -> None:
