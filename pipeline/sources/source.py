@@ -44,8 +44,6 @@ from pipeline.sources.stream import StreamCheckpoint
 from pipeline.sources.torch_bin import TorchCheckpoint
 from pipeline.sources.unread import no_checkpoint
 
-__all__ = ["Source", "WeightFile", "cached_bytes", "fetch", "headers", "open_checkpoint", "open_source"]
-
 # Everything that a conversion reads beside the weights. The last five say what an embedding model does behind its layers.
 SMALL_FILES = (
     "config.json", "generation_config.json", "tokenizer*.json", "tokenizer.model", "special_tokens_map.json",
@@ -79,8 +77,7 @@ class Source:
         weights: the weight files that are needed, sorted by name; sizes in bytes. Empty for a GGUF.
         index: tensor -> weight file, from the checkpoint's index when it is sharded.
         token, offline: how to reach the Hub. The token is never shown.
-        adapter: the LoRA adapter that is merged into this model when its weights are read; its files and weights are its own,
-            but for a tokenizer, which is among ``files`` already.
+        adapter: the LoRA adapter that is merged into this model when its weights are read; its tokenizer is among ``files``.
     """
 
     kind: Literal["hub", "folder", "gguf"]
@@ -113,8 +110,7 @@ def open_source(model: str, *, revision: str | None = None, token: str | None = 
     """Find a model, or an adapter by itself, and read its small files. No weight is fetched.
 
     Args:
-        model: a folder (one of the Hub's cache, too), a .gguf file, a model of the Hub as ``agent.models.reference`` reads it, or
-            a name in the store.
+        model: a folder, a .gguf file, a model of the Hub as ``agent.models.reference`` reads it, or a name in the store.
         revision: branch, tag or commit; the same as behind the "@".
         token: for the Hub, instead of HF_TOKEN or the stored one.
         offline: use nothing but the local cache (as with HF_HUB_OFFLINE).
@@ -130,8 +126,7 @@ def open_source(model: str, *, revision: str | None = None, token: str | None = 
     if reference is None:
         if revision is not None:
             raise SourceError(f"{one_line(repr(model))} is no model of the Hub, so it has no revision {revision!r}")
-        path = find_model(model)  # Ollama's files are called by their hash
-        return _open_file(path, path.name if path.suffix.lower() == ".gguf" else model.strip().partition(":")[2])
+        return _open_file(find_model(model), model.strip().partition(":")[2])
     behind = reference.revision
     if behind is not None and revision is not None and behind != revision:
         raise SourceError(f"two revisions were asked for, {behind!r} and {revision!r}; give one")
@@ -272,13 +267,14 @@ def _open_local(model: str, revision: str | None) -> Source | None:
         raise SourceError(f"cannot read {one_line(model)}: {e.strerror or one_line(e)}") from None
 
 
-def _open_file(path: Path, name: str = "") -> Source:
+def _open_file(path: Path, tag: str = "") -> Source:
     with path.open("rb") as f:
         head = f.read(64)
     refuse_pointer(str(path), head)
     if not head.startswith(b"GGUF"):
         raise SourceError(f"{path} is not a GGUF file; for a checkpoint give the folder that it lies in")
-    return Source("gguf", name or path.name, None, None, None, None, path, "gguf", {}, (), None)
+    name = path.name if path.suffix.lower() == ".gguf" else tag or path.name  # Ollama's files are called by their hash
+    return Source("gguf", name, None, None, None, None, path, "gguf", {}, (), None)
 
 
 def _open_folder(folder: Path) -> Source:
