@@ -8,9 +8,8 @@ from typing import ClassVar
 from gguf import Keys
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.shared.base import GELU
 from pipeline.architectures.shared.decoder import sizes
-from pipeline.architectures.shared.plain import GroupedQkv, in_blocks, known_names, with_biases
+from pipeline.architectures.shared.plain import GELU, GroupedQkv, in_blocks, known_names, with_biases
 from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 

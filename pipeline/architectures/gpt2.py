@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import ClassVar
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.shared.base import GELU
 from pipeline.architectures.shared.decoder import sizes
-from pipeline.architectures.shared.plain import LayerNormed, in_blocks, known_names, with_biases
+from pipeline.architectures.shared.plain import GELU, LayerNormed, in_blocks, known_names, with_biases
 from pipeline.architectures.shared.tensor import Tensor
 
 _MATRICES = in_blocks("attn_qkv attn_output ffn_up ffn_down")

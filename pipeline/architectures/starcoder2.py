@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.shared.base import GELU
 from pipeline.architectures.shared.decoder import ATTENTION, PRE_NORMS, TRUNK, sizes
-from pipeline.architectures.shared.plain import LayerNormed, with_biases
+from pipeline.architectures.shared.plain import GELU, LayerNormed, with_biases
 
 
 class StarCoder2(LayerNormed):

@@ -26,9 +26,6 @@ from pipeline.sources.checkpoint import TensorInfo
 
 # Names that llama.cpp wants as F32 whatever the checkpoint holds (conversion/base.py, llama-quant.cpp).
 _ALWAYS_F32 = re.compile(r"_norm\.weight$|ffn_gate_inp|ssm_conv1d|shortconv\.conv|^position_embd|^token_types")
-
-# llama.cpp computes the tanh form of GELU whichever of these a model was trained with.
-GELU = frozenset({"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast"})
 _ADAPTER = (".lora_", ".base_layer.", ".modules_to_save.", ".original_module.")  # what PEFT wraps weights in
 
 

@@ -8,8 +8,9 @@ from typing import ClassVar
 from gguf import Keys, PoolingType
 
 from agent.errors import CheckpointError
-from pipeline.architectures.shared.base import GELU, Architecture
+from pipeline.architectures.shared.base import Architecture
 from pipeline.architectures.shared.classifier import classifies, labels
+from pipeline.architectures.shared.plain import GELU
 from pipeline.format.gguf_file import Value
 
 

@@ -12,6 +12,8 @@ from gguf import MODEL_TENSOR, TENSOR_NAMES, Keys, TensorNameMap
 from pipeline.architectures.shared.decoder import Decoder, bias_names
 from pipeline.architectures.shared.tensor import Index, Tensor
 
+# llama.cpp computes the tanh form of GELU whichever of these a model was trained with.
+GELU = frozenset({"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast"})
 BLOCK = "blk.{i}."
 _SPELLINGS: Mapping[MODEL_TENSOR, tuple[str, ...]] = TensorNameMap.mappings_cfg | TensorNameMap.block_mappings_cfg
 
