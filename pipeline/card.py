@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
@@ -206,5 +207,5 @@ def model_card(
     ]
     if notes:
         lines += ["", *(f"- {note}" for note in notes)]
-    lines += ["", f"Run it with llama.cpp or llama-cpp-python, or look inside with `sprig inspect {file}`.", ""]
+    lines += ["", f"Run it with llama.cpp or llama-cpp-python, or look inside with `sprig inspect {shlex.quote(file)}`.", ""]
     return "\n".join(lines)

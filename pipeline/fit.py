@@ -40,7 +40,7 @@ def model_forms(model: str, *, revision: str | None = None, token: str | None = 
     Raises:
         SprigError: there is no such model, it cannot be reached, or it is broken or not known.
     """
-    if not needs_pipeline(model):
+    if revision is None and not needs_pipeline(model):
         return _of_file(find_model(model))
     need_pipeline_extra()
     return _of_source(model, _BY_QUALITY, revision=revision, token=token, offline=offline)

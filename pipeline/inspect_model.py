@@ -16,7 +16,7 @@ def inspect_model(model: str, *, revision: str | None = None, token: str | None 
     Raises:
         SprigError: there is no such model, it cannot be reached, or it is broken.
     """
-    if not needs_pipeline(model):
+    if revision is None and not needs_pipeline(model):
         return inspect_gguf(find_model(model))
     need_pipeline_extra()
     return _inspect_checkpoint(model, revision, token, offline)
@@ -40,6 +40,7 @@ def _inspect_checkpoint(model: str, revision: str | None, token: str | None, off
     named = source.named
     name = f"{named.name}@{named.commit}" if named.commit else named.name
     keys: dict[str, Any] = dict(origin_keys(source))
+    merged = () if source.adapter is None else (f"an adapter (LoRA), shown as it is when merged into {source.name}",)
     try:
         architecture = find_architecture(config)(config, infos, source.files)
         keys |= {"general.architecture": architecture.gguf}
@@ -47,9 +48,9 @@ def _inspect_checkpoint(model: str, revision: str | None, token: str | None, off
         vocabulary = load_vocabulary(source.files, architecture.vocab_rows, config)
     except UnsupportedError as e:
         keys |= {"general.architecture": str(config.get("model_type", "unknown"))}
-        return Inspection(name, "checkpoint", size, None, keys, tensors, None, {}, (str(e),))
+        return Inspection(name, "checkpoint", size, None, keys, tensors, None, {}, (*merged, str(e)))
     keys |= {key: plain(value) for key, value in vocabulary.keys.items() if not is_template(key)}
     described = vocabulary_facts(vocabulary.keys)
     return Inspection(
-        name, "checkpoint", size, None, keys, tensors, described, dict(vocabulary.templates), tuple(vocabulary.notes)
+        name, "checkpoint", size, None, keys, tensors, described, dict(vocabulary.templates), (*merged, *vocabulary.notes)
     )

@@ -7,7 +7,6 @@ the token embedding both transposed; ``adapter.lora.alpha``, which llama.cpp div
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,14 +20,15 @@ from agent.files import atomic_write, human_size
 from agent.gguf.adapter import EMBEDDING, HEAD, check_adapter, passed_over
 from agent.gguf.types import TYPES_BY_NAME, GGMLType
 from agent.home import adapters
-from agent.text import display
+from agent.text import brief, display
 from pipeline.architectures.find import find_architecture
-from pipeline.architectures.shared.base import Architecture, short
+from pipeline.architectures.shared.base import Architecture
 from pipeline.architectures.shared.tensor import Slice, Tensor
 from pipeline.card import origin_keys, provenance_keys, quantization_keys
 from pipeline.format import ggml
 from pipeline.format.ggml import Floats
 from pipeline.format.gguf_file import TensorSpec, Value, lay_out
+from pipeline.preflight import output_file
 from pipeline.recipes.names import Recipe, find_recipe
 from pipeline.sources.adapter import CONFIG, Change, find_changes, read_lora_config
 from pipeline.sources.base_model import open_model
@@ -66,7 +66,7 @@ class AdapterResult:
         """The result for people, a line each."""
         return [
             f"adapter       {display(self.model)}",
-            f"for           {display(self.base)}, of which it changes {self.tensors} tensors",
+            f"for           {display(self.base)}, of which it changes {_counted(self.tensors, 'tensor')}",
             f"output        {display(str(self.path))}",
             f"size          {self.size:,} bytes ({human_size(self.size)}), {self.recipe}",
             *(f"note          {display(note)}" for note in self.notes),
@@ -89,7 +89,7 @@ def write_adapter(
     Args:
         model: the adapter, a Hub id with optional @revision or a folder.
         recipe: one of ``RECIPES``.
-        out: the file to make; None puts it into SPRIG_HOME/adapters.
+        out: the file or folder; None puts it into SPRIG_HOME/adapters.
         base: the base model, in the place of the one that the adapter names.
         revision, token, offline: as of ``open_model``.
         dry_run: write nothing.
@@ -105,7 +105,7 @@ def write_adapter(
         raise SourceError(f"{source.name} is a whole model and no adapter (LoRA); leave --lora out")
     config, infos = read_config(source), headers(replace(source, adapter=None))
     architecture = find_architecture(config)(config, infos)
-    path = _output(source.adapter, kind, out)
+    path = output_file(source.adapter, kind, out, adapters())
     lora = read_lora_config(source.adapter.files.get(CONFIG), source.adapter.name)
     with open_checkpoint(source.adapter) as adapter:
         changes = find_changes(lora, adapter.tensors, infos, source.adapter.name)
@@ -118,18 +118,14 @@ def write_adapter(
         check_adapter(path)
     used = {piece.source for tensor in tensors for piece in tensor.sources}
     left = sorted(name for name in changes if name not in used)
-    notes = (f"{len(left)} changes of tensors that the GGUF does not have are left out (first {short(left[0])})",) if left else ()
+    notes = (
+        (f"left out: {_counted(len(left), 'change')} of what the GGUF does not have, such as {brief(left[0])}",) if left else ()
+    )
     return AdapterResult(path, len(content), kind.name, source.adapter.name, source.name, len(tensors), notes)
 
 
-def _output(adapter: Source, recipe: Recipe, out: Path | str | None) -> Path:
-    if out is None:
-        name = re.sub(r"[^\w.-]+", "-", adapter.name.rsplit("/", 1)[-1]).strip(".-") or "adapter"
-        return adapters() / f"{name}-{recipe.name}.gguf"
-    path = Path(out).expanduser()
-    if path.is_dir() or path.suffix != ".gguf":
-        raise OutputError(f"{path} is no name for a GGUF; name a file that ends in .gguf with -o")
-    return path
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _keys(source: Source, architecture: str, recipe: Recipe, alpha: float) -> dict[str, Value]:
@@ -166,7 +162,7 @@ def _wanted(architecture: Architecture, changes: Mapping[str, Change], where: st
         low_rank = change.low_rank
         frozen = change.whole is None or ".base_layer." in change.whole  # PEFT keeps a copy of an embedding that it changes
         if low_rank is None or low_rank.is_bias or low_rank.magnitude or change.picked or not frozen:
-            what = "uses DoRA" if low_rank and low_rank.magnitude else f"has a {short(change.name)} of its own"
+            what = "uses DoRA" if low_rank and low_rank.magnitude else f"has a {brief(change.name)} of its own"
             raise UnsupportedError(f"{where} {what}, which a GGUF adapter cannot hold; {_MERGE}")
     tensors = architecture.tensors()
     one = architecture.tied or all(t.name != HEAD for t in tensors)

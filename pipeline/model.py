@@ -28,7 +28,8 @@ from pipeline.format.gguf_file import Raw, Value
 from pipeline.recipes.names import Recipe
 from pipeline.recipes.rules import ModelFacts
 from pipeline.sources.checkpoint import PLAIN_TYPES, SOURCE_TYPES, Checkpoint, TensorInfo
-from pipeline.sources.source import Source, cached_bytes, headers, open_checkpoint, read_config
+from pipeline.sources.sample import is_here, open_sample
+from pipeline.sources.source import Source, headers, read_config
 from pipeline.vocab.template import choose_template
 from pipeline.vocab.vocabulary import load_vocabulary
 
@@ -181,7 +182,7 @@ def _numbers(source: Source, infos: Mapping[str, TensorInfo], names: list[str]) 
         raise UnsupportedError(f"tensor {odd!r} is stored as {infos[odd].dtype}, which is no plain float")
     if not names:
         return {}
-    with open_checkpoint(source, stream=not _is_here(source)) as checkpoint:
+    with open_sample(source) as checkpoint:
         found = {
             name: float(
                 ggml.to_float(np.ascontiguousarray(checkpoint.rows(name, 0, 1)), SOURCE_TYPES[infos[name].dtype], 1)[0, 0]
@@ -196,14 +197,8 @@ def _numbers(source: Source, infos: Mapping[str, TensorInfo], names: list[str]) 
 
 def _equal(source: Source, pair: TiedHead) -> bool:
     """Compare all rows if the weights are on this disk; otherwise a sample, and all rows later in the pass."""
-    here = _is_here(source)
-    with open_checkpoint(source, stream=not here) as checkpoint:
-        return heads_equal(checkpoint, pair, None if here else 16)
-
-
-def _is_here(source: Source) -> bool:
-    """Whether all weights are on this disk."""
-    return source.kind == "folder" or cached_bytes(source) == sum(w.size for w in source.weights)
+    with open_sample(source) as checkpoint:
+        return heads_equal(checkpoint, pair, None if is_here(source) else 16)
 
 
 # A GGUF as the source: its keys are taken over as they are.

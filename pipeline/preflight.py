@@ -299,14 +299,19 @@ def _download(source: Source, stream: bool) -> int:
     return missing + (_download(source.adapter, stream=False) if source.adapter is not None else 0)
 
 
-def _output(source: Source, recipe: Recipe, out: Path | str | None) -> Path:
+def output_file(named: Source, recipe: Recipe, out: Path | str | None, folder: Path) -> Path:
+    """The file to make: ``out``, or in the folder that it names, by default ``folder``, a file called after the model."""
     if not out or _is_folder(out):
-        short = re.sub(r"[^\w.-]+", "-", source.named.name.rsplit("/", 1)[-1]).strip(".-") or "model"
-        path = output_folder(out) / f"{short.removesuffix('.gguf')}-{recipe.name}.gguf"
-    else:
-        path = Path(out).expanduser()
-        if path.suffix != ".gguf":
-            path = path.with_name(f"{path.name}.gguf")  # the name by which other programs know such a file
+        name = named.name.rsplit("/", 1)[-1]
+        stem = re.sub(r"[^\w.-]+", "-", name[:-5] if name.lower().endswith(".gguf") else name).strip(".-") or "model"
+        return (Path(out).expanduser() if out else folder) / f"{stem}-{recipe.name}.gguf"
+    path = Path(out).expanduser()
+    # The name by which other programs know such a file.
+    return path if path.suffix.lower() == ".gguf" else path.with_name(f"{path.name}.gguf")
+
+
+def _output(source: Source, recipe: Recipe, out: Path | str | None) -> Path:
+    path = output_file(source.named, recipe, out, models())
     if source.path is not None and path.resolve() == source.path.resolve():
         raise OutputError(f"{path} is the source itself; give another name with -o")
     return path

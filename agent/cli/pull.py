@@ -87,7 +87,7 @@ def _named(repository: Repository, offers: Sequence[Offer]) -> str:
     fitting = [offer.model for offer in offers if offer.fits]
     model = fitting[-1] if fitting else offers[0].model
     short = model.type if model.type and repository.meant(model.type) == [model] else model.selector
-    return f"{repository.hub.repo_id}:{short}"
+    return shlex.quote(f"{repository.hub.repo_id}:{short}")
 
 
 def _warn(out: console.Console, repository: Repository, model: RemoteModel) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from agent.files import human_size, parse_size
 from agent.gguf.types import TYPES_BY_NAME
 from agent.home import home
 from agent.models.memory import FREE_PART, Processor
+from agent.text.nearest import nearest
 
 BASES = ("measured", "published", "derived")
 _OWN_ENDING = ".toml"
@@ -131,8 +131,8 @@ def find_profile(wanted: str) -> DeviceProfile:
     match = None if name in places else _SIZED.fullmatch(name)
     place = places.get(match[1] if match else name)
     if place is None:
-        near = difflib.get_close_matches(name, places, 1, 0.5)
-        hint = f"is {near[0]} meant? " if near else ""
+        near = nearest(name, places)
+        hint = f"did you mean {near}? " if near else ""
         raise ProfileError(f"there is no device {wanted!r}; {hint}`sprig fit --devices` lists them, docs/devices.md adds one")
     found = read_profile(place)
     if match is None:
@@ -250,8 +250,8 @@ class _Reader:
 
     def known(self, data: Mapping[str, Any], where: str, allowed: Sequence[str]) -> None:
         if odd := next((key for key in data if key not in allowed), None):
-            near = difflib.get_close_matches(odd, allowed, 1)
-            raise self.wrong(f"{where}{odd}", f"is not a key of a profile{f' (is {near[0]} meant?)' if near else ''}")
+            near = nearest(odd, allowed)
+            raise self.wrong(f"{where}{odd}", f"is not a key of a profile{f'; did you mean {near}?' if near else ''}")
 
     def table(self, data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         found = data.get(key)

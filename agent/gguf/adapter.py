@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agent.errors import GGUFError
 from agent.gguf.reader import Header, TensorEntry, read_header
-from agent.text import display, shortened
+from agent.text import brief, display
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 _A, _B = ".lora_a", ".lora_b"
@@ -60,9 +60,9 @@ def check_adapter(path: Path) -> tuple[Header, dict[str, Pair]]:
         base = name.removesuffix(_A).removesuffix(_B)
         a, b = header.tensors.get(base + _A), header.tensors.get(base + _B)
         if base == name or a is None or b is None:
-            raise GGUFError(f"{path} cannot be used as an adapter: tensor {_short(name)} has no other half; make it again")
+            raise GGUFError(f"{path} cannot be used as an adapter: tensor {brief(name)} has no other half; make it again")
         if len(name.encode("utf-8", "surrogateescape")) > _MAX_NAME or entry.type.name in _NOT_WEIGHTS:
-            raise GGUFError(f"{path} cannot be used as an adapter: tensor {_short(name)} ({entry.type.name}) is none of LoRA")
+            raise GGUFError(f"{path} cannot be used as an adapter: tensor {brief(name)} ({entry.type.name}) is none of LoRA")
         pairs[base] = Pair(a, b)
     if not pairs:
         raise GGUFError(f"{path} cannot be used as an adapter: it has no tensor; make it again")
@@ -78,14 +78,16 @@ def check_fits(path: Path, header: Header, pairs: dict[str, Pair], model: Header
     """
     ours, theirs = _text(model, "general.architecture"), _text(header, "general.architecture")
     if ours != theirs:
-        raise GGUFError(f"{path} is an adapter for {display(theirs)}, and {display(name)} is {display(ours)}; take its own")
+        raise GGUFError(
+            f"{path} is an adapter for {display(theirs)}, and {display(name)} is {display(ours)}; take one made for it"
+        )
     for base, pair in pairs.items():
         tensor = model.tensors.get(base)
         if tensor is None:
-            raise GGUFError(f"{path} changes {_short(base)}, which {display(name)} does not have; it is for another model")
+            raise GGUFError(f"{path} changes {brief(base)}, which {display(name)} does not have; it is for another model")
         if passed_over(ours, base):
             raise GGUFError(
-                f"{path} changes {_short(base)}, where llama.cpp computes with the model's own weights; merge the adapter "
+                f"{path} changes {brief(base)}, where llama.cpp computes with the model's own weights; merge the adapter "
                 "into its base instead (sprig quantize)"
             )
         if base == EMBEDDING and HEAD not in model.tensors:
@@ -96,7 +98,7 @@ def check_fits(path: Path, header: Header, pairs: dict[str, Pair], model: Header
         if not _fits(base, pair, tensor):
             shapes = f"{list(pair.a.shape)} and {list(pair.b.shape)}"
             raise GGUFError(
-                f"{path} changes {_short(base)} by matrices of {shapes}, which do not fit {list(tensor.shape)} in "
+                f"{path} changes {brief(base)} by matrices of {shapes}, which do not fit {list(tensor.shape)} in "
                 f"{display(name)}; it is for another model"
             )
 
@@ -104,14 +106,14 @@ def check_fits(path: Path, header: Header, pairs: dict[str, Pair], model: Header
 def _keys(header: Header) -> Iterator[str]:
     """What llama.cpp reads of the keys; it aborts where one has another type than it thinks."""
     if not is_adapter(header):
-        yield f"it is of the type {_short(header.keys.get('general.type', 'model'))}; sprig quantize ADAPTER --lora makes one"
+        yield f"it is of the type {brief(header.keys.get('general.type', 'model'))}; sprig quantize ADAPTER --lora makes one"
     if _text(header, "adapter.type") != "lora":
-        yield f"it is an adapter of the type {_short(header.keys.get('adapter.type'))}, and only lora is known"
+        yield f"it is an adapter of the type {brief(header.keys.get('adapter.type'))}, and only lora is known"
     if not _text(header, "general.architecture"):
         yield "it does not say for which architecture it is"
     alpha = header.keys.get("adapter.lora.alpha", 0.0)
     if header.types.get("adapter.lora.alpha", "f32") != "f32" or not math.isfinite(alpha) or alpha < 0:
-        yield f"adapter.lora.alpha is {_short(alpha)} and must be a positive number"
+        yield f"adapter.lora.alpha is {brief(alpha)} and must be a positive number"
     if "adapter.alora.invocation_tokens" in header.keys:
         yield "it wakes at certain tokens only (aLoRA), which is not supported"
 
@@ -127,7 +129,3 @@ def _fits(base: str, pair: Pair, tensor: TensorEntry) -> bool:
 
 def _text(header: Header, key: str) -> str:
     return str(header.keys[key]) if header.types.get(key) == "str" else ""
-
-
-def _short(value: object) -> str:
-    return display(repr(shortened(str(value), 60)))

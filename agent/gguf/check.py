@@ -22,7 +22,7 @@ from agent.gguf.inspection import is_template
 from agent.gguf.reader import Header, TensorEntry, read_header
 from agent.gguf.types import GGMLType
 from agent.templates.limits import MAX_TEMPLATE_BYTES
-from agent.text import display, shortened
+from agent.text import brief, display
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
@@ -71,7 +71,7 @@ def check_header(header: Header, name: Path | str) -> None:
 def _architecture(header: Header) -> Iterator[str]:
     kind = header.keys.get("general.type", "model")
     if not _is(kind, "model"):
-        yield f"it is of the type {_short(kind)}, not a model"
+        yield f"it is of the type {brief(kind)}, not a model"
     if header.types.get("general.architecture") != "str" or not header.keys["general.architecture"]:
         yield "general.architecture does not name an architecture"
     parts = header.keys.get("split.count", 0)
@@ -86,10 +86,10 @@ def _tensors(header: Header) -> Iterator[str]:
     position = end = header.data_offset
     for entry in header.tensors.values():
         if not entry.name or len(entry.name.encode("utf-8", "surrogateescape")) > MAX_NAME:
-            yield f"the name of tensor {_short(entry.name)} is empty or longer than {MAX_NAME} bytes"
+            yield f"the name of tensor {brief(entry.name)} is empty or longer than {MAX_NAME} bytes"
         if entry.offset != position:
             what = "overlaps the tensor before it" if entry.offset < position else "leaves a hole before it"
-            yield f"the data of tensor {_short(entry.name)} {what}"
+            yield f"the data of tensor {brief(entry.name)} {what}"
         end = entry.offset + entry.nbytes
         position = entry.offset + -(-entry.nbytes // header.alignment) * header.alignment
     if header.file_size > max(position, end):
@@ -100,9 +100,9 @@ def _numbers(header: Header) -> Iterator[str]:
     for key, value in header.keys.items():
         kind = header.types[key]
         if kind in ("f32", "f64") and not math.isfinite(value):
-            yield f"{_short(key)} is {value}"
+            yield f"{brief(key)} is {value}"
         if kind in ("arr[f32]", "arr[f64]") and not np.isfinite(value).all():
-            yield f"{_short(key)} holds NaN or infinity"
+            yield f"{brief(key)} holds NaN or infinity"
 
 
 def _hyperparameters(header: Header) -> Iterator[str]:
@@ -120,23 +120,23 @@ def _hyperparameters(header: Header) -> Iterator[str]:
         if value is None and not required:
             continue
         if kinds.get(key) not in _INTEGERS or value is None or not least <= value <= most:
-            yield f"{arch}.{key} is {_short(value)} and must be a whole number from {least} to {most}"
+            yield f"{arch}.{key} is {brief(value)} and must be a whole number from {least} to {most}"
     ahead = hp.get("nextn_predict_layers", 0)
     if not isinstance(ahead, int) or not 0 <= ahead <= hp["block_count"]:
-        yield f"{arch}.nextn_predict_layers is {_short(ahead)} of {hp['block_count']} blocks"
+        yield f"{arch}.nextn_predict_layers is {brief(ahead)} of {hp['block_count']} blocks"
     yield from _experts(arch, hp)
     yield from _heads(arch, hp)
     for key, value in hp.items():
         if key.endswith(("norm_epsilon", "norm_rms_epsilon")):
             if not isinstance(value, float) or not 0 < value < 1:
-                yield f"{arch}.{key} is {_short(value)} and must be a small positive number"
+                yield f"{arch}.{key} is {brief(value)} and must be a small positive number"
         elif re.fullmatch(r"rope\.freq_base(_\w+)?", key):
             if not isinstance(value, float) or value <= 0:
-                yield f"{arch}.{key} is {_short(value)} and must be positive"
+                yield f"{arch}.{key} is {brief(value)} and must be positive"
         elif key == "rope.scaling.type" and not _is(value, *ROPE_SCALINGS):
-            yield f"{arch}.{key} is {_short(value)}; llama.cpp knows {', '.join(sorted(ROPE_SCALINGS))}"
+            yield f"{arch}.{key} is {brief(value)}; llama.cpp knows {', '.join(sorted(ROPE_SCALINGS))}"
         elif key in ("rope.scaling.factor", "rope.scale_linear") and (not isinstance(value, float) or value < 0):
-            yield f"{arch}.{key} is {_short(value)} and must not be negative"
+            yield f"{arch}.{key} is {brief(value)} and must not be negative"
 
 
 def _experts(arch: str, hp: Mapping[str, Any]) -> Iterator[str]:
@@ -144,14 +144,14 @@ def _experts(arch: str, hp: Mapping[str, Any]) -> Iterator[str]:
     used = np.atleast_1d(hp.get("expert_used_count", 0))
     most = int(used.max()) if used.size and used.dtype.kind in "ui" else -1
     if not (0 < most <= count if count else most == 0):
-        yield f"{arch}.expert_used_count is {_short(hp.get('expert_used_count', 0))} of {count} experts"
+        yield f"{arch}.expert_used_count is {brief(hp.get('expert_used_count', 0))} of {count} experts"
     groups, chosen = hp.get("expert_group_count", 0), hp.get("expert_group_used_count", 0)
     if not isinstance(groups, int) or not isinstance(chosen, int):
-        yield f"{arch}.expert_group_count is {_short(groups)}"
+        yield f"{arch}.expert_group_count is {brief(groups)}"
     elif groups > 1 and (groups >= count or count % groups or not 0 < chosen < groups):
-        yield f"{arch} has {_short(count)} experts in {groups} groups, {chosen} of them used"
+        yield f"{arch} has {brief(count)} experts in {groups} groups, {chosen} of them used"
     elif groups == 1 and count <= 1:
-        yield f"{arch} has a group of {_short(count)} experts"
+        yield f"{arch} has a group of {brief(count)} experts"
 
 
 def _heads(arch: str, hp: Mapping[str, Any]) -> Iterator[str]:
@@ -162,7 +162,7 @@ def _heads(arch: str, hp: Mapping[str, Any]) -> Iterator[str]:
     values = hp.get("attention.value_length", hp["embedding_length"] // heads)
     turned = hp.get("rope.dimension_count", keys)
     if not all(isinstance(n, int) and 0 <= n < 1 << 16 for n in (keys, values, turned)):
-        yield f"{arch} has heads of {_short(keys)} and {_short(values)}, of which RoPE turns {_short(turned)}"
+        yield f"{arch} has heads of {brief(keys)} and {brief(values)}, of which RoPE turns {brief(turned)}"
     elif (turned % 2 and "rope.dimension_count" in hp) or turned > keys:
         yield f"{arch}.rope.dimension_count is {turned} for heads of {keys}; it must be even and no larger"
     elif arch in WHOLE_HEAD_ROPE and not keys == values == turned:
@@ -174,7 +174,7 @@ def _vocabulary(header: Header) -> Iterator[str]:
     if _is(model, *_NO_VOCABULARY):
         return
     if not _is(model, *TOKENIZERS):
-        yield f"tokenizer.ggml.model is {_short(model)}; known are {', '.join(sorted(TOKENIZERS))}"
+        yield f"tokenizer.ggml.model is {brief(model)}; known are {', '.join(sorted(TOKENIZERS))}"
     if header.types.get("tokenizer.ggml.tokens") != "arr[str]" or not header.keys["tokenizer.ggml.tokens"]:
         yield "tokenizer.ggml.tokens is not a list of tokens"
         return
@@ -200,7 +200,7 @@ def _tokens(tokens: list[str]) -> Iterator[str]:
     if len(known) != len(tokens):
         seen: set[str] = set()
         again = next(t for t in tokens if t in seen or seen.add(t))  # type: ignore[func-returns-value]
-        yield f"the token {_short(again)} stands in its vocabulary twice, and llama.cpp would abort"
+        yield f"the token {brief(again)} stands in its vocabulary twice, and llama.cpp would abort"
     if "" in known:
         yield f"token {tokens.index('')} is empty"
     # No character has more than four bytes, so most vocabularies are through after one comparison.
@@ -220,7 +220,7 @@ def _token_ids(header: Header, count: int) -> Iterator[str]:
             kind = kind.removeprefix("arr[").removesuffix("]")
         ids = np.atleast_1d(value) if kind in _INTEGERS else np.array([-1])
         if ids.size and (ids.min() < 0 or ids.max() >= count):
-            yield f"{_short(key)} is {_short(value)} in a vocabulary of {count} tokens"
+            yield f"{brief(key)} is {brief(value)} in a vocabulary of {count} tokens"
 
 
 def _fitting(header: Header, model: str, tokens: list[str]) -> Iterator[str]:
@@ -253,18 +253,14 @@ def _templates(header: Header) -> Iterator[str]:
         if not is_template(key):
             continue
         if not isinstance(value, str):
-            yield f"{_short(key)} is not a text"
+            yield f"{brief(key)} is not a text"
         elif len(value.encode("utf-8", "surrogateescape")) > MAX_TEMPLATE_BYTES:
-            yield f"{_short(key)} is larger than {MAX_TEMPLATE_BYTES} bytes"
+            yield f"{brief(key)} is larger than {MAX_TEMPLATE_BYTES} bytes"
 
 
 def _is(value: object, *names: str) -> bool:
     """Whether the value is one of these texts; False for a value of any other type, an array for instance."""
     return isinstance(value, str) and value in names
-
-
-def _short(value: object) -> str:
-    return shortened(display(repr(value)), 80)
 
 
 _RULES: tuple[Rule, ...] = (_architecture, _tensors, _numbers, _hyperparameters, _vocabulary, _templates)

@@ -24,6 +24,7 @@ from urllib.parse import quote
 from agent.errors import BrokenOffError, SourceError
 from agent.hub.environment import is_offline, saved_token
 from agent.hub.request import WrongAddressError, get
+from agent.text import one_line
 from agent.text.secrets import keep_secret
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,6 @@ _REPO_ID = re.compile(r"(?:[\w.-]+/)?[\w.-]{1,96}", re.ASCII)
 _SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 _AGENT = "sprig"
 _PIECE = 1 << 16
-_ONE_LINE = 300
 Chunks = Generator[bytes, None, None]
 
 
@@ -71,12 +71,6 @@ class WeightFile:
     def etag(self) -> str | None:
         """The name of its blob in Hugging Face's cache."""
         return self.sha256 or self.blob_id
-
-
-def one_line(text: object) -> str:
-    """Somebody else's message as one short printable line."""
-    words = " ".join(str(text).split())
-    return "".join(c if c.isprintable() else "?" for c in words)[:_ONE_LINE]
 
 
 class Patience:
@@ -146,7 +140,7 @@ class Hub:
             info = json.loads(raw)
             files = [_listed(sibling) for sibling in info["siblings"]] if "siblings" in info else []
             commit = str(info.get("sha") or "")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
             what = f"{self.endpoint} does not answer like a Hub when asked for {self.repo_id}"
             raise SourceError(f"{what} ({one_line(e)}); check HF_ENDPOINT") from None
         if not _SHA1.fullmatch(commit):
@@ -205,10 +199,15 @@ class Hub:
                     continue
                 if response.status != 200:
                     raise self._refused(response.status, response.headers, revision, None)
-                raw = response.read(MOST_LISTING_BYTES + 1)
-                if len(raw) > MOST_LISTING_BYTES:
-                    raise SourceError(f"{what}: its list of files is larger than {MOST_LISTING_BYTES // 1_000_000} MB")
-                return raw
+                raw = bytearray()
+                while chunk := response.read1(_PIECE):
+                    raw += chunk
+                    if len(raw) > MOST_LISTING_BYTES:
+                        raise SourceError(f"{what}: its list of files is larger than {MOST_LISTING_BYTES // 1_000_000} MB")
+                    patience.progress(len(chunk))
+                if response.length:  # what was announced and did not come
+                    raise _TransferError("the connection was cut")
+                return bytes(raw)
 
     def _token(self) -> str | None:
         token = self.token if self.token is not None else saved_token()
@@ -261,15 +260,15 @@ def _listed(sibling: Mapping[str, Any]) -> WeightFile:
     for value, pattern in ((sha, _SHA256), (blob, _SHA1)):  # caches name files by them
         if value and not pattern.fullmatch(str(value)):
             raise ValueError(f"{value!r} is no hash")
-    if size < 0:
-        raise ValueError(f"a file of {size} bytes")
+    if not 0 <= size < 1 << 63:
+        raise ValueError("a file of a size that no file has")
     return WeightFile(str(sibling["rfilename"]), size, str(sha) if sha else None, str(blob) if blob else None)
 
 
 def _asked_wait(headers: Message) -> float | None:
     """Seconds that the server asks to wait: Retry-After, or the Hub's own RateLimit header ("api";r=0;t=55)."""
     value = (headers.get("Retry-After") or "").strip()
-    if value.isdigit():
+    if re.fullmatch("[0-9]{1,9}", value):
         return float(value)
     limit = dict(re.findall(r";\s*([rt])=(\d{1,9})", headers.get("RateLimit") or ""))
     return float(limit["t"]) if limit.get("r") == "0" and "t" in limit else None

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import BinaryIO, Protocol
 
 from agent.errors import SourceError
-from agent.hub.client import Hub, WeightFile, one_line
+from agent.hub.client import Hub, WeightFile
+from agent.text import one_line
 
 OnBytes = Callable[[str, int, int], None]  # a file or tensor, bytes so far, bytes in all
 _STEP = 1 << 20

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +13,9 @@ from pathlib import Path
 from agent.errors import GGUFError, SprigError
 from agent.home import adapters
 from agent.models.file import ModelFile
+from agent.models.find import expanded
+from agent.models.reference import hub_reference
+from agent.text import shortened
 
 Lora = str | Path | tuple[str | Path, float]
 """An adapter as a person names it: a file, "FILE=SCALE", the name of one in SPRIG_HOME/adapters, or (file, scale)."""
@@ -83,18 +88,18 @@ def _named(wanted: Lora) -> tuple[Path, float]:
         except ValueError:
             raise SprigError(f"{behind!r} behind the adapter {before} is no scale; 0.5 or 1 are") from None
     if path is None:
-        raise GGUFError(f"there is no adapter {str(name)!r}: neither a file nor a name in {adapters()}")
+        there = f"there is no GGUF adapter {shortened(str(name), 200)!r}: neither a file nor a name in {adapters()}"
+        made = os.path.isdir(expanded(str(name))) or hub_reference(str(name))  # noqa: PTH112 - any text may be typed
+        raise GGUFError(f"{there}; `sprig quantize {shlex.quote(str(name))} --lora` makes one" if made else there)
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale) or abs(scale) > _MOST_SCALE:
         raise SprigError(f"the scale of the adapter {path.name} is {scale!r} and must be a number from -100 to 100")
     return path, float(scale)
 
 
 def _find(name: str | Path) -> Path | None:
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path.absolute()
-    if len(path.parts) == 1:
-        for stored in (adapters() / path.name, adapters() / f"{path.name}.gguf"):
-            if stored.is_file():
-                return stored.absolute()
+    path = expanded(str(name))
+    stored: tuple[Path, ...] = (adapters() / path.name, adapters() / f"{path.name}.gguf") if len(path.parts) == 1 else ()
+    for place in (path, *stored):
+        if os.path.isfile(place):  # noqa: PTH113 - a name that no file can have is no error to it
+            return place.absolute()
     return None

@@ -161,7 +161,8 @@ def _ggufs(top: Path) -> list[Path]:
     for folder, _, names in os.walk(top):  # follows no links to folders
         for name in names:
             part, path = split_part(name), Path(folder, name)
-            if is_model(path.relative_to(top).as_posix()) and (part is None or part[1] == 1) and path.is_file():
+            is_first = part is None or part[1] == 1
+            if is_first and is_model(path.relative_to(top).as_posix()) and os.path.isfile(path):  # noqa: PTH113 - as below
                 found.append(path)
     return sorted(found)
 
@@ -173,7 +174,7 @@ def _entries(folder: Path) -> Iterable[Path]:
 
 
 def _folders(folder: Path) -> Iterable[Path]:
-    return (path for path in _entries(folder) if path.is_dir())
+    return (path for path in _entries(folder) if os.path.isdir(path))  # noqa: PTH112 - what may not be looked at is no error to it
 
 
 def _home() -> Path:

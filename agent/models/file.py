@@ -26,9 +26,13 @@ _VERSION = 5  # of what is remembered
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 # Of these, a token takes a row or two; they are not multiplied with.
 _LOOKED_UP = frozenset({_EMBEDDING, "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
+_MOST_LAYERS = 512  # LLAMA_MAX_LAYERS; a lie must not cost memory
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 # llama.cpp's default where a file with a sliding window does not say which layers have it: every n-th sees all.
 _WINDOW_PATTERN = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "llama4": 4, "exaone4": 4, "gpt-oss": 2}
+
+# What ``model_facts`` raises over keys that are not what they should be.
+NOT_FACTS = (KeyError, IndexError, TypeError, ValueError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,10 @@ def read_model(path: Path) -> ModelFile:
 
         log.info("%s is new or was changed: its header is checked", path)
         header = check(path)
-        facts = model_facts(header.keys, header.tensors, path=path, size=status.st_size, identity=identity)
+        try:
+            facts = model_facts(header.keys, header.tensors, path=path, size=status.st_size, identity=identity)
+        except NOT_FACTS as e:
+            raise GGUFError(f"{path} must not be loaded: its keys do not fit together ({e}); get or make another one") from None
         with contextlib.suppress(OSError, SprigError):
             remembered.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(remembered, json.dumps(asdict(facts)))
@@ -141,7 +148,7 @@ class TensorFacts(Protocol):
 def model_facts(
     keys: Mapping[str, Any], tensors: Mapping[str, TensorFacts], *, path: Path, size: int, identity: str
 ) -> ModelFile:
-    """Facts of a file with these keys and tensors, which need not be written yet.
+    """Facts of a file with these keys and tensors, which need not be written yet. Raises ``NOT_FACTS``.
 
     Args:
         path, size, identity: as the file has them, or would.
@@ -211,6 +218,8 @@ def _own_layers(keys: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """The architecture, and the keys with the model's own layers only: blocks that foretell further tokens serve to draft."""
     arch = str(keys["general.architecture"])
     extra, count = keys.get(f"{arch}.nextn_predict_layers", 0), f"{arch}.block_count"
+    if not 0 <= keys.get(count, 0) - extra <= _MOST_LAYERS:
+        raise ValueError(f"{count} is {keys.get(count, 0)}")
     return arch, {**keys, count: keys[count] - extra} if extra else keys
 
 

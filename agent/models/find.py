@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -68,11 +69,15 @@ def models_of(reference: HubReference) -> list[Path]:
 
 
 def needs_pipeline(model: str) -> bool:
-    """Whether a text names a checkpoint: a folder of one, or a model of the Hub. Nothing is looked up on the Hub."""
+    """Whether a text names a checkpoint: a folder of one, or a model of the Hub that was not pulled as a GGUF.
+
+    Nothing is looked up on the Hub.
+    """
     path = expanded(model.strip())
     if os.path.isdir(path):  # noqa: PTH112
-        return cached_snapshot(path) is not None or not any(path.glob("*.gguf"))
-    return not os.path.isfile(path) and hub_reference(model) is not None  # noqa: PTH113
+        return not _ggufs_in(path) or any(p.suffix in (".safetensors", ".bin") for p in _inside(path))
+    reference = None if os.path.isfile(path) else hub_reference(model)  # noqa: PTH113
+    return reference is not None and not by_origin(reference)
 
 
 def expanded(text: str) -> Path:
@@ -82,16 +87,26 @@ def expanded(text: str) -> Path:
     return Path(text)
 
 
-def _in_folder(folder: Path) -> Path:
+def _ggufs_in(folder: Path) -> list[Path]:
+    return [path for path in _inside(folder) if path.name.lower().endswith(".gguf")]
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What a folder holds; of one of the Hub's cache, what its commit holds."""
     snapshot = cached_snapshot(folder)
-    inside = sorted((snapshot.path if snapshot else folder).glob("*.gguf"))
-    whole = [p for p in inside if is_model(p.name) and _is_first(p)]
+    return sorted((snapshot.path if snapshot else folder).glob("*"))
+
+
+def _in_folder(folder: Path) -> Path:
+    whole = [p for p in _ggufs_in(folder) if is_model(p.name) and _is_first(p)]
     if len(whole) == 1:
         return whole[0].absolute()
     if whole:
         raise SourceError(f"{folder} holds {len(whole)} models; name one of them: {_listed([p.name for p in whole])}")
-    if (folder / "config.json").is_file() or snapshot:
-        raise SourceError(f"{folder} is a checkpoint, not a GGUF; `sprig quantize {folder}` makes one of it")
+    is_adapter = (folder / "adapter_config.json").is_file()
+    if is_adapter or (folder / "config.json").is_file() or cached_snapshot(folder):
+        kind = "an adapter (LoRA)" if is_adapter else "a checkpoint"
+        raise SourceError(f"{folder} is {kind}, not a GGUF; `sprig quantize {shlex.quote(str(folder))}` makes one of it")
     raise SourceError(f"there is no model in the folder {folder}: it holds no GGUF and no checkpoint")
 
 

@@ -65,7 +65,7 @@ def read_origin(path: Path) -> Origin | None:
         files, hashes = tuple(map(str, data["files"])), tuple(map(str, data["sha256"]))
         origin = Origin(str(data["repo_id"]), str(data["revision"]), str(data["commit"]), files, hashes, int(data["size"]))
         whole = path.suffix == ".part" or path.stat().st_size == origin.size
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
     return origin if whole and files and len(files) == len(hashes) else None
 

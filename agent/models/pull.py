@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from agent.errors import GGUFError, OutputError, SprigError
 from agent.files import exclusive, free_disk, human_size, publish, write_error
 from agent.gguf.check import check, check_header
 from agent.gguf.join import joined_head
-from agent.gguf.reader import parse_header
+from agent.gguf.reader import MAX_HEADER_BYTES, Header, parse_header
 from agent.home import models
 from agent.hub.client import WeightFile
 from agent.hub.download import Digest, fetch_into, git_sha1, wrong_hash
@@ -150,7 +151,7 @@ def _there(final: Path, repository: Repository, model: RemoteModel) -> Origin | 
     whose = f"which was pulled from {had.reference}" if had else "which did not come from there"
     raise StoreError(
         f"the store has another {final.name}, {whose}: give this one a name with --name, or remove that one "
-        f"(`sprig models remove {final.stem}`)"
+        f"(`sprig models remove {shlex.quote(final.stem)}`)"
     )
 
 
@@ -161,7 +162,11 @@ def _plan(repository: Repository, model: RemoteModel, where: str) -> _Plan:
         header, _ = repository.header(file)
         check_header(header, where)
         return _Plan(b"", (_Piece(file, b"", 0),), file.size)
-    parts = [repository.header(file) for file in model.files]
+    parts: list[tuple[Header, bytes]] = []
+    for file in model.files:
+        parts.append(repository.header(file))
+        if sum(len(first) for _, first in parts) > MAX_HEADER_BYTES:
+            raise GGUFError(f"the headers of {where} and its other parts are larger than any model's; take another one")
     head = joined_head([header for header, _ in parts], where)
     pieces, end = [], len(head)
     for file, (_, first) in zip(model.files, parts, strict=True):

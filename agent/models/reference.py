@@ -49,14 +49,20 @@ def hub_reference(text: str) -> HubReference | None:
 
 def _address(text: str) -> str | None:
     """Path and query of a web address on a host of the Hub."""
-    lowered = text.lower()
-    endpoint = urlsplit(os.environ.get("HF_ENDPOINT", "")).netloc.lower()
-    hosts = _HOSTS | ({endpoint} if endpoint else set())
-    if lowered.startswith(("http://", "https://")):
-        parts = urlsplit(text)
-        return parts.path if parts.netloc.lower() in hosts else None
+    hosts = _HOSTS | {_host_and_path(os.environ.get("HF_ENDPOINT", ""))[0]} - {""}
+    if text.lower().startswith(("http://", "https://")):
+        named, path = _host_and_path(text)
+        return path if named in hosts else None
     host, slash, path = text.partition("/")
     return path if slash and host.lower() in hosts else None
+
+
+def _host_and_path(address: str) -> tuple[str, str]:
+    """Both are empty where it is no address, as "http://[" is none."""
+    with suppress(ValueError):
+        parts = urlsplit(address)
+        return parts.netloc.lower(), parts.path
+    return "", ""
 
 
 def _from_address(path: str) -> HubReference | None:
@@ -73,7 +79,7 @@ def _from_address(path: str) -> HubReference | None:
 
 
 def _made(repo_id: str, revision: str, selector: str) -> HubReference | None:
-    if not _REPO.fullmatch(repo_id) or repo_id.endswith((".gguf", ".git")) or "--" in repo_id or ".." in repo_id:
+    if not _REPO.fullmatch(repo_id) or repo_id.lower().endswith((".gguf", ".git")) or "--" in repo_id or ".." in repo_id:
         return None
     return HubReference(repo_id, revision or None, selector or None)
 

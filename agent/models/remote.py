@@ -13,7 +13,7 @@ from agent.hub.client import Hub, WeightFile
 from agent.hub.download import safe_name
 from agent.hub.environment import current_endpoint
 from agent.models.choices import context_here
-from agent.models.file import ModelFile, model_facts
+from agent.models.file import NOT_FACTS, ModelFile, model_facts
 from agent.models.memory import MemoryBudget
 from agent.models.reference import HubReference
 from agent.models.selector import is_model, quantization, select, split_part, stem
@@ -112,7 +112,7 @@ class Repository:
         try:
             header, _ = self.header(first)
             return model_facts(header.keys, header.tensors, path=Path(first.name), size=first.size, identity="")
-        except (GGUFError, SourceError, KeyError, ValueError, TypeError, IndexError):
+        except (GGUFError, SourceError, *NOT_FACTS):
             return None
 
 

@@ -17,7 +17,7 @@ from agent.children.launch import cause, launch, tail
 from agent.children.wire import Wire, frame
 from agent.errors import TemplateError
 from agent.templates.limits import CPU_SECONDS, MAX_OUTPUT, MAX_TEMPLATE_BYTES, MEMORY_BYTES, WALL_SECONDS
-from agent.text import display, shortened
+from agent.text import one_line
 
 _MAX_FRAME = 8 * MAX_OUTPUT  # bytes; a character takes four at most, six as an escape
 # A template has no business with anything else that stands in an environment.
@@ -131,11 +131,6 @@ class TemplateProcess:
 def _as_json(job: RenderJob) -> dict[str, Any]:
     variables = {**job.options, "messages": job.messages, "tools": job.tools, "add_generation_prompt": job.prompt}
     return {"variables": variables, "now": job.now.replace(tzinfo=None).isoformat()}
-
-
-def one_line(text: object) -> str:
-    """What a template says, in one line that is safe to show, of 300 characters at most."""
-    return shortened(display(" ".join(str(text).split())), 300)
 
 
 class _Child:

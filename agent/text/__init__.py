@@ -55,3 +55,17 @@ def display(text: str, *, lines: bool = False) -> str:
 def shortened(text: str, most: int) -> str:
     """At most so many characters of a text; an ellipsis ends it where some are missing."""
     return text if len(text) <= most else text[: most - 1] + "\u2026"
+
+
+def one_line(text: object, most: int = 300) -> str:
+    """Somebody else's message on one line, safe to show, of at most so many characters."""
+    return shortened(display(" ".join(str(text).split())), most)
+
+
+def brief(value: object, most: int = 80) -> str:
+    """An untrusted value for a message: its ``repr`` on one line, safe to show, of at most so many characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+    return shortened(display(text[: most + 1]), most)

@@ -13,8 +13,9 @@ from pkgutil import iter_modules
 from typing import Any
 
 from agent.errors import UnsupportedError
+from agent.text import brief
 from pipeline import architectures
-from pipeline.architectures.shared.base import Architecture, short
+from pipeline.architectures.shared.base import Architecture
 from pipeline.architectures.shared.wrapper import text_part
 
 
@@ -36,7 +37,7 @@ def find_architecture(config: Mapping[str, Any]) -> type[Architecture]:
         return _class_in(f"{architectures.__name__}.{_file(named)}")
     what = named or config.get("architectures") or "unknown"
     raise UnsupportedError(
-        f"architecture {short(what)} is not supported (docs/architectures.md lists the {len(supported())} that are); "
+        f"architecture {brief(what)} is not supported (docs/architectures.md lists the {len(supported())} that are); "
         "--llama-cpp DIR converts it with the script of a llama.cpp checkout"
     )
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from gguf import Keys
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.shared.base import short
+from agent.text import brief
 from pipeline.architectures.shared.decoder import WINDOW_KINDS
 from pipeline.architectures.shared.encoder import POOLING, Encoder
 from pipeline.architectures.shared.rope import read_rope, rope_keys
@@ -50,7 +50,7 @@ class ModernBert(Encoder):
                 raise UnsupportedError(f"config.json sets {flag}; llama.cpp's {self.gguf} has no such biases")
         for key, allowed in (("classifier_activation", ("gelu",)), ("classifier_pooling", tuple(POOLING))):
             if self.hp.get(key) is not None and self.hp[key] not in allowed:
-                raise UnsupportedError(f"config.json: {key} is {short(self.hp[key])}; llama.cpp has {' and '.join(allowed)}")
+                raise UnsupportedError(f"config.json: {key} is {brief(self.hp[key])}; llama.cpp has {' and '.join(allowed)}")
         super().check()
         for layer in WINDOW_KINDS:
             rope = read_rope(self._rope(layer), self.head_dim, layer)

@@ -9,8 +9,8 @@ from typing import ClassVar
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
+from agent.text import brief
 from pipeline.architectures.llama import ATTENTION_BIASES
-from pipeline.architectures.shared.base import short
 from pipeline.architectures.shared.decoder import ATTENTION, ATTENTION_PARTS, TRUNK, Decoder, bias_names, sizes
 from pipeline.architectures.shared.mamba import MAMBA2_PARTS, Mamba2, check_mamba2, mamba2_names
 from pipeline.architectures.shared.tensor import Tensor
@@ -81,7 +81,7 @@ class NemotronH(Decoder):
         odd = next((kind for kind in found if not isinstance(kind, str) or kind not in spelled), None)
         if odd is not None:
             raise UnsupportedError(
-                f"config.json: a layer is {short(odd)}; llama.cpp's nemotron_h has {', '.join(_KINDS.values())}"
+                f"config.json: a layer is {brief(odd)}; llama.cpp's nemotron_h has {', '.join(_KINDS.values())}"
             )
         return [spelled[kind] for kind in found]
 
@@ -114,7 +114,7 @@ class NemotronH(Decoder):
         for name, built_in in (("mlp_hidden_act", "relu2"), ("mamba_hidden_act", "silu")):
             if self.hp[name] != built_in:
                 raise UnsupportedError(
-                    f"config.json: {name} is {short(self.hp[name])}; llama.cpp computes nemotron_h with {built_in} only"
+                    f"config.json: {name} is {brief(self.hp[name])}; llama.cpp computes nemotron_h with {built_in} only"
                 )
         if "moe" in self.kinds and (self.integer("n_group", default=1) != 1 or self.integer("n_shared_experts") != 1):
             raise UnsupportedError("config.json: experts in groups, or not one shared expert, are not converted for nemotron_h")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from gguf import Keys
 
 from agent.errors import UnsupportedError
-from pipeline.architectures.shared.base import short
+from agent.text import brief
 from pipeline.architectures.shared.encoder import Encoder, weights_and_biases
 from pipeline.architectures.shared.rope import rope_keys
 from pipeline.format.gguf_file import Value
@@ -58,7 +58,7 @@ class NomicBert(Encoder):
                 self.hp[ours] = self.hp[theirs]
         for key, values in _FIXED.items():
             if self.hp.get(key) is not None and self.hp[key] not in values:
-                raise UnsupportedError(f"config.json: {key} is {short(self.hp[key])}, which is not converted for {self.gguf}")
+                raise UnsupportedError(f"config.json: {key} is {brief(self.hp[key])}, which is not converted for {self.gguf}")
         super().check()
 
     def keys(self) -> dict[str, Value]:

@@ -7,17 +7,17 @@ from typing import ClassVar
 
 from pipeline.architectures.qwen2 import Qwen2
 from pipeline.architectures.shared.decoder import PRE_NORMS, TRUNK, OwnHead, sizes
-from pipeline.architectures.shared.moe import EXPERTS, SHARED_EXPERT, QwenExperts
+from pipeline.architectures.shared.moe import EXPERTS, SHARED_EXPERT, QwenSharedExperts
 
 
-class Qwen2Moe(OwnHead, QwenExperts, Qwen2):
+class Qwen2Moe(OwnHead, QwenSharedExperts, Qwen2):
     gguf = "qwen2moe"
     defaults = sizes(
         2048, 5632, 24, 16, 16, 32768, sliding_window=4096, max_window_layers=28, moe_intermediate_size=1408,
         shared_expert_intermediate_size=5632, num_experts_per_tok=4, num_experts=60, norm_topk_prob=False, qkv_bias=True,
     )  # fmt: skip
     names = TRUNK | PRE_NORMS | {k: v for k, v in Qwen2.names.items() if "self_attn" in k} | EXPERTS | SHARED_EXPERT
-    optional = QwenExperts.optional
+    optional = QwenSharedExperts.optional
     normalized = False
     bias_always = ()
     bias_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {"qkv_bias": Qwen2.bias_always}

@@ -6,11 +6,11 @@ from gguf import Keys
 
 from pipeline.architectures.qwen3_5 import Qwen35
 from pipeline.architectures.shared.decoder import MLP, sizes
-from pipeline.architectures.shared.moe import EXPERTS, SHARED_EXPERT, QwenExperts
+from pipeline.architectures.shared.moe import EXPERTS, SHARED_EXPERT, QwenSharedExperts
 from pipeline.format.gguf_file import Value
 
 
-class Qwen35Moe(QwenExperts, Qwen35):
+class Qwen35Moe(QwenSharedExperts, Qwen35):
     gguf = "qwen35moe"
     defaults = sizes(
         2048, 0, 40, 16, 2, 32768, head_dim=256, partial_rotary_factor=0.25, linear_conv_kernel_dim=4,
@@ -18,7 +18,7 @@ class Qwen35Moe(QwenExperts, Qwen35):
         moe_intermediate_size=512, shared_expert_intermediate_size=512, num_experts_per_tok=8, num_experts=256,
     ) | {"intermediate_size": None}  # fmt: skip
     names = {k: v for k, v in Qwen35.names.items() if k not in MLP} | EXPERTS | SHARED_EXPERT
-    optional = Qwen35.optional | QwenExperts.optional
+    optional = Qwen35.optional | QwenSharedExperts.optional
 
     @property
     def mlp_width(self) -> int:

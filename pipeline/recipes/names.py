@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.errors import RecipeError
 from agent.gguf.types import TYPES_BY_NAME, GGMLType
+from agent.models.find import expanded
 from agent.models.reference import hub_reference
 from agent.text.nearest import nearest
 
@@ -88,10 +91,15 @@ def wanted_recipe(model: str, recipe: str | None) -> str | None:
     """The recipe that a person wants: the one named by itself, or else behind the model's name, as in ``org/name:Q8_0``.
 
     Raises:
-        RecipeError: two are named and they differ.
+        RecipeError: two are named and they differ, or what stands behind the model is none.
     """
-    reference = hub_reference(model)
+    reference = None if os.path.exists(expanded(model)) else hub_reference(model)  # noqa: PTH110 - any text may be typed
     behind = reference.selector if reference else None
+    if reference and behind and behind.lower().endswith(".gguf"):
+        pulled = shlex.quote(f"{reference.repo_id}:{behind}")
+        raise RecipeError(f"{behind!r} is a file of {reference.repo_id} and no recipe; `sprig pull {pulled}` brings it as it is")
+    if behind and "." in behind:  # the address of a file of the checkpoint, as a browser has it
+        behind = None
     if recipe and behind and find_recipe(recipe) != find_recipe(behind):
         raise RecipeError(f"two recipes are named, {behind!r} behind the model and {recipe!r}; leave one out")
     return recipe or behind

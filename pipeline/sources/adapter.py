@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from agent.errors import CheckpointError, UnsupportedError
+from agent.text import brief
 from pipeline.sources.checkpoint import SOURCE_TYPES, TensorInfo
 
 CONFIG = "adapter_config.json"
@@ -128,14 +129,14 @@ def read_lora_config(raw: bytes | None, where: str) -> LoraConfig:
         raise CheckpointError(f"{where} is an adapter and {what} {CONFIG}; download it again")
     kind = config.get("peft_type", "LORA")
     if kind != "LORA":
-        raise UnsupportedError(f"{where} is an adapter of the kind {_brief(kind)}; only LoRA can be merged: merge it with PEFT")
+        raise UnsupportedError(f"{where} is an adapter of the kind {brief(kind)}; only LoRA can be merged: merge it with PEFT")
     for key in _BEYOND:
         if config.get(key):
             raise UnsupportedError(f"{where} is a LoRA adapter with {key}, which Sprig does not compute; merge it with PEFT")
     start = config.get("init_lora_weights", True)
     if not isinstance(start, bool) and start is not None and start not in _KEEP_BASE:
         raise UnsupportedError(
-            f"{where} was trained from {_brief(start)}, which changes the base model's own weights; save it again as plain LoRA "
+            f"{where} was trained from {brief(start)}, which changes the base model's own weights; save it again as plain LoRA "
             "(PEFT: save_pretrained with path_initial_model_for_weight_conversion), or merge it with PEFT"
         )
     base, revision, patterns = (config.get(key) for key in ("base_model_name_or_path", "revision", "alpha_pattern"))
@@ -154,7 +155,7 @@ def read_lora_config(raw: bytes | None, where: str) -> LoraConfig:
 
 def _alpha(where: str, name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
-        raise CheckpointError(f"{CONFIG} of {where}: {name} is {_brief(value)}; it must be a positive number")
+        raise CheckpointError(f"{CONFIG} of {where}: {name} is {brief(value)}; it must be a positive number")
     return float(value)
 
 
@@ -165,9 +166,9 @@ def _patterns(where: str, table: object) -> dict[str, float]:
         name = str(pattern).removeprefix("^").removesuffix("$").replace(r"\.", ".")
         if not re.fullmatch(r"[\w.-]{1,500}", name):
             raise UnsupportedError(
-                f"{CONFIG} of {where}: alpha_pattern has {_brief(pattern)}, which names no module; merge it with PEFT"
+                f"{CONFIG} of {where}: alpha_pattern has {brief(pattern)}, which names no module; merge it with PEFT"
             )
-        found[name] = _alpha(where, f"alpha_pattern[{_brief(pattern)}]", value)
+        found[name] = _alpha(where, f"alpha_pattern[{brief(pattern)}]", value)
     return found
 
 
@@ -175,7 +176,7 @@ def _picked(where: str, value: object) -> dict[str, tuple[int, ...]]:
     found = {}
     for module, rows in (value if isinstance(value, dict) else {"": value} if value else {}).items():
         if not isinstance(rows, list) or not all(type(i) is int and i >= 0 for i in rows) or len(set(rows)) != len(rows):
-            raise CheckpointError(f"{CONFIG} of {where}: trainable_token_indices of {_brief(module)} are no rows of an embedding")
+            raise CheckpointError(f"{CONFIG} of {where}: trainable_token_indices of {brief(module)} are no rows of an embedding")
         found[str(module)] = tuple(rows)
     return found
 
@@ -195,7 +196,7 @@ def find_changes(
     odd = next((i for i in adapter.values() if i.dtype not in SOURCE_TYPES), None)
     if odd is not None:
         raise UnsupportedError(
-            f"{where}: tensor {_brief(odd.name)} is stored as {odd.dtype}, which is no plain float; save it as F32"
+            f"{where}: tensor {brief(odd.name)} is stored as {odd.dtype}, which is no plain float; save it as F32"
         )
     modules, others = _sorted_out(adapter, where)
     matcher = _Matcher(base, where)
@@ -229,7 +230,7 @@ def _sorted_out(adapter: Mapping[str, TensorInfo], where: str) -> tuple[dict[str
 
 
 def _twice(where: str, name: str) -> CheckpointError:
-    return CheckpointError(f"{where} holds {_brief(name)} twice, under two names; save it again with one adapter in it")
+    return CheckpointError(f"{where} holds {brief(name)} twice, under two names; save it again with one adapter in it")
 
 
 def _plain(name: str) -> str:
@@ -259,11 +260,11 @@ class _Matcher:
         return self.base.get(name) or self.base.get(self._short.get(self._core(name), ""))
 
     def missing(self, name: str) -> CheckpointError:
-        what = f"{self.where} changes {_brief(name)}, which the base model does not have"
+        what = f"{self.where} changes {brief(name)}, which the base model does not have"
         return CheckpointError(f"{what}; it is an adapter of another model: name its own with --base")
 
     def misfit(self, name: str, have: Iterable[int], want: Iterable[int]) -> CheckpointError:
-        what = f"{self.where} is made for {_brief(name)} of shape {list(have)}, the base model's is {list(want)}"
+        what = f"{self.where} is made for {brief(name)} of shape {list(have)}, the base model's is {list(want)}"
         return CheckpointError(f"{what}; it is an adapter of another model: name its own with --base")
 
 
@@ -290,7 +291,7 @@ def _replacement(
     if found is None:
         if "lora" in name:
             raise UnsupportedError(
-                f"{matcher.where} holds {_brief(name)}, a part of LoRA that is not known here; merge it with PEFT"
+                f"{matcher.where} holds {brief(name)}, a part of LoRA that is not known here; merge it with PEFT"
             )
         if name != _HEAD:
             raise matcher.missing(name)
@@ -308,11 +309,11 @@ def _products(
     """The changes of one module by its A and B; ``changes`` are those by whole tensors."""
     kind = "lora_embedding_" if "lora_embedding_A" in parts or "lora_embedding_B" in parts else "lora_"
     if not {f"{kind}A", f"{kind}B"} <= parts.keys() <= {f"{kind}A", f"{kind}B", "lora_magnitude_vector", "lora_B.bias"}:
-        raise CheckpointError(f"{matcher.where} does not have just the two matrices of {_brief(module)}; download it again")
+        raise CheckpointError(f"{matcher.where} does not have just the two matrices of {brief(module)}; download it again")
     a, b = adapter[parts[f"{kind}A"]], adapter[parts[f"{kind}B"]]
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or not a.shape[0]:
         shapes = f"{list(a.shape)} and {list(b.shape)}"
-        raise CheckpointError(f"{matcher.where}: the matrices of {_brief(module)} have the shapes {shapes}; download it again")
+        raise CheckpointError(f"{matcher.where}: the matrices of {brief(module)} have the shapes {shapes}; download it again")
     head = _HEAD if _ends_with(module, "lm_head") and matcher.find(f"{module}.weight") is None else None
     found = matcher.find(f"{module}.weight") or (matcher.find(_EMBEDDING) if head else None)
     if found is None:
@@ -330,7 +331,7 @@ def _products(
     if low_rank.magnitude is not None:
         if low_rank.transposed:
             raise UnsupportedError(
-                f"{matcher.where} has DoRA over {_brief(module)}, whose weight lies transposed; merge it with PEFT"
+                f"{matcher.where} has DoRA over {brief(module)}, whose weight lies transposed; merge it with PEFT"
             )
         if math.prod(adapter[low_rank.magnitude].shape) != shape[0]:
             raise matcher.misfit(module, adapter[low_rank.magnitude].shape, shape)
@@ -372,9 +373,3 @@ def merged_tensors(
             info = replace(info, dtype="F32", nbytes=4 * math.prod(info.shape))
         merged[name] = replace(info, name=name)
     return merged
-
-
-def _brief(value: object) -> str:
-    """An untrusted value for a message."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from agent.errors import SourceError
-from agent.hub.client import one_line
+from agent.models.find import expanded
+from agent.text import one_line
 from pipeline.sources.adapter import CONFIG, LoraConfig, read_lora_config
 from pipeline.sources.source import Source, open_source
 
@@ -49,7 +50,7 @@ def _open(wanted: str, config: LoraConfig | None, adapter: Source, token: str | 
     """The base model that a person wants, or that the adapter names in its ``config``."""
     revision = None
     if config is not None:
-        here = Path(wanted).expanduser().exists()
+        here = os.path.exists(expanded(wanted))  # noqa: PTH110 - a stranger may have written anything
         if here and adapter.kind == "hub":  # what a stranger wrote opens no file of this machine
             raise SourceError("that is a place on this disk, and the adapter comes from the Hub")
         revision = None if here else config.revision

@@ -19,9 +19,10 @@ from typing import Any
 from agent.errors import OutputError, SourceError
 from agent.files import atomic_write, free_disk, human_size, publish
 from agent.home import home
-from agent.hub.client import Hub, WeightFile, one_line
+from agent.hub.client import Hub, WeightFile
 from agent.hub.download import Digest, OnBytes, fetch_into, git_sha1, safe_name, wrong_hash
 from agent.hub.environment import cache_root
+from agent.text import one_line
 from pipeline.sources.digest import sha256
 
 _STEP = 1 << 20

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from agent.errors import CheckpointError
 from agent.gguf.types import TYPES_BY_NAME, GGMLType
+from agent.text import brief
 
 RawRows = npt.NDArray[np.uint8]
 
@@ -138,31 +139,26 @@ def parse_safetensors_header(file: str, head: bytes, file_size: int) -> dict[str
             begin, end = entry["data_offsets"]
             sane = all(type(n) is int and 0 <= n < _MAX_NUMBER for n in (*shape, begin, end))
         except (TypeError, KeyError, ValueError):
-            raise fault(f"the entry of tensor {_brief(name)} is malformed") from None
+            raise fault(f"the entry of tensor {brief(name)} is malformed") from None
         if not sane or len(shape) > _MAX_DIMENSIONS:
-            raise fault(f"the size of tensor {_brief(name)} is not one that can be")
+            raise fault(f"the size of tensor {brief(name)} is not one that can be")
         if dtype not in DTYPE_BYTES:
-            what = f"tensor {_brief(name)} has the unknown data type {_brief(dtype)}"
+            what = f"tensor {brief(name)} has the unknown data type {brief(dtype)}"
             raise CheckpointError(f"{file}: {what}; use a plain checkpoint")
         if end - begin != prod(shape) * DTYPE_BYTES[dtype]:
-            raise fault(f"tensor {_brief(name)} of shape {list(shape)} and type {dtype} cannot be {end - begin} bytes")
+            raise fault(f"tensor {brief(name)} of shape {list(shape)} and type {dtype} cannot be {end - begin} bytes")
         if data + end > file_size:
-            raise fault(f"tensor {_brief(name)} ends at byte {data + end} of a file of {file_size} bytes")
+            raise fault(f"tensor {brief(name)} ends at byte {data + end} of a file of {file_size} bytes")
         infos[name] = TensorInfo(name, dtype, shape, file, data + begin, end - begin)
     position = data
     for info in sorted(infos.values(), key=lambda i: (i.offset, i.nbytes)):
         if info.offset != position:
             what = "overlaps another" if info.offset < position else "leaves a hole before it"
-            raise fault(f"the data of tensor {_brief(info.name)} {what}")
+            raise fault(f"the data of tensor {brief(info.name)} {what}")
         position += info.nbytes
     if position != file_size:
         raise fault(f"{file_size - position} bytes lie behind its last tensor")
     return infos
-
-
-def _brief(name: str) -> str:
-    """A name out of an untrusted file, for a message."""
-    return repr(name) if len(name) <= 100 else f"{name[:100]!r}..."
 
 
 def read_safetensors_header(path: Path, name: str | None = None) -> dict[str, TensorInfo]:
@@ -191,12 +187,12 @@ def merge_headers(headers: Mapping[str, Mapping[str, TensorInfo]], index: Mappin
     for file, infos in headers.items():
         for name, info in infos.items():
             if name in merged:
-                raise CheckpointError(f"tensor {_brief(name)} is in both {merged[name].file} and {file}; download them again")
+                raise CheckpointError(f"tensor {brief(name)} is in both {merged[name].file} and {file}; download them again")
             merged[name] = info
     lost = sorted(name for name, file in (index or {}).items() if name not in merged or merged[name].file != file)
     if lost:
         file = (index or {})[lost[0]]
-        raise CheckpointError(f"tensor {_brief(lost[0])} should be in {file} and is not ({len(lost)} such); download it again")
+        raise CheckpointError(f"tensor {brief(lost[0])} should be in {file} and is not ({len(lost)} such); download it again")
     return merged
 
 

@@ -128,7 +128,9 @@ class MergedStream(StreamCheckpoint):
         """
         moved = next((c.name for c in changes.values() if c.whole is None and c.base != c.name), None)
         if moved is not None:
-            raise SourceError(f"the adapter parts {moved} from the embedding, which is read once; leave --stream out")
+            raise SourceError(
+                f"the adapter makes {moved} another matrix than the embedding; a stream reads it once: leave --stream out"
+            )
         super().__init__(hub, commit, files, heads, tensors)
         self._merger, self._changes = Merger(adapter, changes), changes
         self._own = {c.name: c.whole for c in changes.values() if c.whole is not None}

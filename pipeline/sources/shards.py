@@ -6,8 +6,8 @@ import json
 import re
 
 from agent.errors import CheckpointError, SourceError
-from agent.hub.client import one_line
 from agent.hub.download import safe_name
+from agent.text import one_line
 
 _SERIES = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")
 

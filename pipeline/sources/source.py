@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from agent.errors import CheckpointError, SourceError, UnsupportedError
-from agent.hub.client import Hub, WeightFile, one_line
+from agent.hub.client import Hub, WeightFile
 from agent.hub.download import OnBytes, safe_name
 from agent.hub.environment import current_endpoint, is_offline
 from agent.models.find import expanded, find_model
 from agent.models.reference import cached_snapshot, hub_reference
+from agent.text import one_line
 from pipeline.sources.adapter import CONFIG, STEM, Change, find_changes, merged_tensors, read_lora_config
 from pipeline.sources.cache import RepoCache, obtain, silent
 from pipeline.sources.checkpoint import (
@@ -42,8 +43,6 @@ from pipeline.sources.shards import complete, series, some, weight_map
 from pipeline.sources.stream import StreamCheckpoint
 from pipeline.sources.torch_bin import TorchCheckpoint
 from pipeline.sources.unread import no_checkpoint
-
-__all__ = ["Source", "WeightFile", "cached_bytes", "fetch", "headers", "open_checkpoint", "open_source"]
 
 # Everything that a conversion reads beside the weights. The last five say what an embedding model does behind its layers.
 SMALL_FILES = (
@@ -79,8 +78,7 @@ class Source:
         weights: the weight files that are needed, sorted by name; sizes in bytes. Empty for a GGUF.
         index: tensor -> weight file, from the checkpoint's index when it is sharded.
         token, offline: how to reach the Hub. The token is never shown.
-        adapter: the LoRA adapter that is merged into this model when its weights are read; its files and weights are its own,
-            but for a tokenizer, which is among ``files`` already.
+        adapter: the LoRA adapter that is merged into this model when its weights are read; its tokenizer is among ``files``.
     """
 
     kind: Literal["hub", "folder", "gguf"]
@@ -113,8 +111,7 @@ def open_source(model: str, *, revision: str | None = None, token: str | None = 
     """Find a model, or an adapter by itself, and read its small files. No weight is fetched.
 
     Args:
-        model: a folder (one of the Hub's cache, too), a .gguf file, a model of the Hub as ``agent.models.reference`` reads it, or
-            a name in the store.
+        model: a folder, a .gguf file, a model of the Hub as ``agent.models.reference`` reads it, or a name in the store.
         revision: branch, tag or commit; the same as behind the "@".
         token: for the Hub, instead of HF_TOKEN or the stored one.
         offline: use nothing but the local cache (as with HF_HUB_OFFLINE).
@@ -130,7 +127,7 @@ def open_source(model: str, *, revision: str | None = None, token: str | None = 
     if reference is None:
         if revision is not None:
             raise SourceError(f"{one_line(repr(model))} is no model of the Hub, so it has no revision {revision!r}")
-        return _open_file(find_model(model))
+        return _open_file(find_model(model), model.strip().partition(":")[2])
     behind = reference.revision
     if behind is not None and revision is not None and behind != revision:
         raise SourceError(f"two revisions were asked for, {behind!r} and {revision!r}; give one")
@@ -166,7 +163,7 @@ def headers(source: Source) -> dict[str, TensorInfo]:
     """
     if source.adapter is not None:
         base, adapter = headers(replace(source, adapter=None)), headers(source.adapter)
-        return merged_tensors(base, adapter, _changes(source.adapter, adapter, base))
+        return merged_tensors(base, adapter, changes_by(source.adapter, adapter, base))
     stored = _stored_headers(source)
     packing = _packing(source, stored)
     return packing.shown(stored) if packing else stored
@@ -226,7 +223,7 @@ def open_checkpoint(source: Source, *, stream: bool = False, on_progress: OnByte
             return _open_stream(source)
         base = open_checkpoint(replace(source, adapter=None), on_progress=on_progress)
         adapter = open_checkpoint(source.adapter, on_progress=on_progress)
-        return MergedCheckpoint(base, adapter, _changes(source.adapter, adapter.tensors, base.tensors))
+        return MergedCheckpoint(base, adapter, changes_by(source.adapter, adapter.tensors, base.tensors))
     stored = _open_stream(source) if stream else _open_stored(source, on_progress)
     packing = _packing(source, stored.tensors)
     return UnpackedCheckpoint(stored, packing) if packing else stored
@@ -240,7 +237,8 @@ def _open_stored(source: Source, on_progress: OnBytes = silent) -> Checkpoint:
     return MappedCheckpoint(Path(), _local_headers(source, paths), paths)
 
 
-def _changes(adapter: Source, theirs: Mapping[str, TensorInfo], base: Mapping[str, TensorInfo]) -> dict[str, Change]:
+def changes_by(adapter: Source, theirs: Mapping[str, TensorInfo], base: Mapping[str, TensorInfo]) -> dict[str, Change]:
+    """What an adapter with these tensors makes of the base's. Raises CheckpointError or UnsupportedError."""
     return find_changes(read_lora_config(adapter.files.get(CONFIG), adapter.name), theirs, base, adapter.name)
 
 
@@ -270,13 +268,14 @@ def _open_local(model: str, revision: str | None) -> Source | None:
         raise SourceError(f"cannot read {one_line(model)}: {e.strerror or one_line(e)}") from None
 
 
-def _open_file(path: Path) -> Source:
+def _open_file(path: Path, tag: str = "") -> Source:
     with path.open("rb") as f:
         head = f.read(64)
     refuse_pointer(str(path), head)
     if not head.startswith(b"GGUF"):
         raise SourceError(f"{path} is not a GGUF file; for a checkpoint give the folder that it lies in")
-    return Source("gguf", path.name, None, None, None, None, path, "gguf", {}, (), None)
+    name = path.name if path.suffix.lower() == ".gguf" else tag or path.name  # Ollama's files are called by their hash
+    return Source("gguf", name, None, None, None, None, path, "gguf", {}, (), None)
 
 
 def _open_folder(folder: Path) -> Source:
@@ -375,7 +374,7 @@ def _open_stream(source: Source) -> StreamCheckpoint:
     if source.adapter is None:
         return StreamCheckpoint(hub, commit, source.weights, heads, tensors)
     adapter = open_checkpoint(source.adapter)
-    changes = _changes(source.adapter, adapter.tensors, tensors)
+    changes = changes_by(source.adapter, adapter.tensors, tensors)
     return MergedStream(hub, commit, source.weights, heads, tensors, adapter, changes)
 
 

@@ -181,7 +181,7 @@ def test_devices_are_listed_and_a_broken_one_among_them(home: Path) -> None:
 
 def test_wrong_usage_is_one_line(folder: Path, home: Path) -> None:
     assert "name a model" in one_line(sprig("fit", home=home))
-    assert "is pi5 meant?" in one_line(sprig("fit", folder, "--device", "pi6", home=home))
+    assert "did you mean pi5?" in one_line(sprig("fit", folder, "--device", "pi6", home=home))
     assert "there is no model" in one_line(sprig("fit", "nothing", "--device", "pi5", home=home))
     assert "were asked for" in one_line(sprig("fit", folder, "--device", "pi5", "-c", "9999", home=home))
 

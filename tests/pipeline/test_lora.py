@@ -29,6 +29,7 @@ from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.random_llama import SMALL, tokenizer_json, write_checkpoint, write_small_files
 from tests.fixtures.tokenizers import make_tokenizer
 from tests.pipeline.architectures.test_same_words import TOLERANCE, furthest, in_llama_cpp, in_transformers
+from tests.pipeline.sources.packed.test_packed import write_pair
 from tests.pipeline.test_faults import run_and_kill
 from tests.pipeline.test_quantize_hub import tensors as tensor_bytes
 
@@ -132,7 +133,9 @@ def test_keys_card_and_name_tell_of_both(base: Path, adapter: Path, tmp_path: Pa
     assert str(base) not in str(keys), "the folders of a machine are nobody's business"
     assert "`pirate` merged into `base`, as Q8_0" in result.card.read_text()
     assert result.to_dict()["base"] == "base"
-    assert inspect_model(str(adapter)).keys["general.name"] == "pirate"
+    inspected = inspect_model(str(adapter))
+    assert inspected.keys["general.name"] == "pirate"
+    assert "an adapter (LoRA), shown as it is when merged into base" in inspected.notes
 
 
 def test_a_vocabulary_that_has_grown_in_the_training_comes_whole(base: Path, tmp_path: Path) -> None:
@@ -223,6 +226,12 @@ def test_adapter_and_base_come_from_the_hub_kept_or_streamed(hub: LoopbackHub, a
     assert len(hub.requests) == before, "the cache is enough"
 
 
+def test_the_output_of_an_adapter_is_named_as_that_of_a_model(adapter: Path, tmp_path: Path) -> None:
+    for out, expected in (("new/", "new/pirate-F16.gguf"), (".", "pirate-F16.gguf"), ("a", "a.gguf"), ("a.GGUF", "a.GGUF")):
+        made = write_gguf_adapter(str(adapter), "F16", f"{tmp_path}/{out}", dry_run=True)
+        assert made.path == tmp_path / expected
+
+
 @pytest.mark.slow
 def test_a_killed_stream_of_an_adapter_with_whole_tensors_goes_on(hub: LoopbackHub, base: Path, tmp_path: Path) -> None:
     tensors = products(base, MODULES[:3]) | {f"{PREFIX}lm_head.weight": random_matrix((SMALL.vocab, SMALL.width), 4)}
@@ -243,7 +252,34 @@ def test_an_adapter_from_the_hub_opens_no_place_of_this_machine(hub: LoopbackHub
     hub.publish("sprig-test/bad", bad)
     with pytest.raises(SprigError, match="a place on this disk, and the adapter comes from the Hub; --base names another"):
         dry_run("sprig-test/bad", "Q8_0", tmp_path / "out.gguf")
+    for odd in ("~nosuchuser/x", "x" * 5000):
+        hub.publish("sprig-test/bad", write_adapter(bad, products(base, MODULES[:1]), base_model_name_or_path=odd))
+        with pytest.raises(SprigError, match="--base names another"):
+            dry_run("sprig-test/bad", "Q8_0", tmp_path / "out.gguf")
     assert dry_run("sprig-test/bad", "Q8_0", tmp_path / "out.gguf", base="sprig-test/base").origin.name == "sprig-test/base"
+
+
+def test_a_base_on_the_hub_is_looked_into_without_a_stream(hub: LoopbackHub, tmp_path: Path) -> None:
+    tied = write_checkpoint(tmp_path / "tied", replace(SMALL, tied=True))
+    hub.publish("sprig-test/tied", tied)
+    name = f"{PREFIX}model.embed_tokens.lora_embedding_"
+    tensors = {f"{name}A": random_matrix((4, SMALL.vocab), 1), f"{name}B": random_matrix((SMALL.width, 4), 2)}
+    adapter = str(write_adapter(tmp_path / "words", tensors, base_model_name_or_path="sprig-test/tied"))
+    plan = dry_run(adapter, "Q8_0", tmp_path / "out.gguf")
+    assert any("both are written" in note for note in plan.notes)
+    with pytest.raises(SprigError, match="leave --stream out"):
+        quantize(adapter, "Q8_0", tmp_path / "out.gguf", stream=True)
+
+
+def test_a_base_on_the_hub_may_be_packed(hub: LoopbackHub, tmp_path: Path) -> None:
+    packed, plain = write_pair(tmp_path, "awq")
+    config = json.loads((packed / "config.json").read_text())
+    (packed / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    hub.publish("sprig-test/awq", packed)
+    tensors = products(plain, MODULES[:1])
+    adapter = str(write_adapter(tmp_path / "small", tensors, base_model_name_or_path="sprig-test/awq"))
+    plan = dry_run(adapter, "Q8_0", tmp_path / "out.gguf")
+    assert any("AWQ 4 bit already" in note for note in plan.notes)
 
 
 # The GGUF adapter.

@@ -131,7 +131,7 @@ class PullScreen(Dialog[Path]):
 
 def _row(offer: Offer) -> Content:
     """A file in two lines, safe to show."""
-    mark = {True: "✓ fits · ", False: "✗ too large · ", None: ""}[offer.fits]
+    mark = {True: "✓ fits · ", False: "✗ too large · " if offer.need else "✗ not usable · ", None: ""}[offer.fits]
     kind = f"{offer.model.type} · " if offer.model.type else ""
     shade = "dim" if offer.fits is False else ""
     return Content("\n").join([

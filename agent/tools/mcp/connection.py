@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent.text import display
+from agent.text import display, one_line
 from agent.text.secrets import keep_secret
 from agent.tools.mcp.config import MCPError, ServerConfig
 from agent.tools.mcp.schema import Offered
@@ -215,7 +215,7 @@ class ServerConnection:
                 raise self._error(watch.reason) from None
             # What pydantic found is for programmers.
             said = e.message.partition(":")[0] if "validation error" in e.message else e.message
-            raise self._error(f"it refused: {_one_line(said)}{watch.last_words if self.config.url else ''}") from None
+            raise self._error(f"it refused: {one_line(said)}{watch.last_words if self.config.url else ''}") from None
         except Exception as e:
             raise self._error(f"it did not {what} as it must: {_words(e)}") from None
 
@@ -266,15 +266,11 @@ def _words(error: BaseException) -> str:
     name = type(error).__name__
     if name == "ValidationError":
         return "its answer is not what the protocol wants"
-    said = _one_line(str(error))
+    said = one_line(str(error))
     return said if isinstance(error, MCPError) or (said and name == "MCPError") else f"{name}: {said}" if said else name
-
-
-def _one_line(text: str) -> str:
-    return display(" ".join(text[:1_200].split())[:300])
 
 
 def _progress_line(done: float, total: float | None, message: str | None) -> str:
     count = f"{done:g}/{total:g}" if total else f"{done:g}"
-    said = _one_line(message or "")
+    said = one_line(message or "")
     return f"{said} ({count})" if said else count

@@ -17,6 +17,7 @@ import numpy as np
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
+from agent.text import brief
 from pipeline.architectures.shared.pooling import dense_paths, pooling_type
 from pipeline.architectures.shared.tensor import Index, Slice, Tensor
 from pipeline.architectures.shared.wrapper import is_text, other_parts, text_part
@@ -25,8 +26,6 @@ from pipeline.sources.checkpoint import TensorInfo
 
 # Names that llama.cpp wants as F32 whatever the checkpoint holds (conversion/base.py, llama-quant.cpp).
 _ALWAYS_F32 = re.compile(r"_norm\.weight$|ffn_gate_inp|ssm_conv1d|shortconv\.conv|^position_embd|^token_types")
-
-
 _ADAPTER = (".lora_", ".base_layer.", ".modules_to_save.", ".original_module.")  # what PEFT wraps weights in
 
 
@@ -117,7 +116,7 @@ class Architecture:
         activation = self.hp.get(self.activation_key)
         if activation is not None and not (isinstance(activation, str) and activation in self.activations):
             raise UnsupportedError(
-                f"config.json: {self.activation_key} is {short(activation)}; "
+                f"config.json: {self.activation_key} is {brief(activation)}; "
                 f"llama.cpp computes {self.gguf} with {min(self.activations)} only"
             )
 
@@ -199,7 +198,7 @@ class Architecture:
         name, value = self._given(names, default)
         sane = value is default or (type(value) is int and least <= value < 2**31)
         if not sane:
-            raise CheckpointError(f"config.json: {name} is {short(value)}; it must be a whole number from {least} on")
+            raise CheckpointError(f"config.json: {name} is {brief(value)}; it must be a whole number from {least} on")
         return int(value)
 
     def number(self, *names: str, default: float | None = None) -> float:
@@ -217,7 +216,7 @@ class Architecture:
         """A hyperparameter that must be true or false; null and a missing one are false. Raises CheckpointError."""
         value = self.hp.get(name)
         if value is not None and not isinstance(value, bool):
-            raise CheckpointError(f"config.json: {name} is {short(value)}; it must be true or false")
+            raise CheckpointError(f"config.json: {name} is {brief(value)}; it must be true or false")
         return bool(value)
 
     def layers_of(self, key: str, allowed: Iterable[str], default: Callable[[int], str]) -> list[str]:
@@ -230,7 +229,7 @@ class Architecture:
             raise CheckpointError(f"config.json: {key} must name the kind of each of the {count} layers")
         odd = next((k for k in kinds if k not in known), None)
         if odd is not None:
-            raise UnsupportedError(f"config.json: {key} has {short(odd)}; {self.gguf} has only {', '.join(sorted(known))}")
+            raise UnsupportedError(f"config.json: {key} has {brief(odd)}; {self.gguf} has only {', '.join(sorted(known))}")
         return kinds
 
     @property
@@ -300,13 +299,13 @@ class Architecture:
                     unknown.append(name)
         if adapter := next((name for name in unknown if any(mark in name for mark in _ADAPTER)), None):
             raise UnsupportedError(
-                f"the checkpoint carries a LoRA adapter that is not merged ({short(adapter)}); merge it "
+                f"the checkpoint carries a LoRA adapter that is not merged ({brief(adapter)}); merge it "
                 "(peft's merge_and_unload) and save the model again"
             )
         if unknown:
             raise UnsupportedError(
                 f"the checkpoint has tensors that Sprig does not know in a {self.gguf} "
-                f"({len(unknown)}, first {short(unknown[0])}); it is another model than its "
+                f"({len(unknown)}, first {brief(unknown[0])}); it is another model than its "
                 "config.json says, or its weights are quantized and config.json does not say how"
             )
         return targets
@@ -319,7 +318,7 @@ class Architecture:
         shape = infos[0].shape or (1,)
         odd = next((i for i in infos if (i.shape or (1,)) != shape), None)
         if odd is not None:
-            raise CheckpointError(f"tensor {short(odd.name)} has shape {list(odd.shape)}, the other experts {list(shape)}")
+            raise CheckpointError(f"tensor {brief(odd.name)} has shape {list(odd.shape)}, the other experts {list(shape)}")
         if len(infos) > 1 or ("_exps" in target and target.endswith(".weight") and len(shape) == 2):
             shape = (len(infos), *shape)
         f32 = len(shape) == 1 or bool(_ALWAYS_F32.search(target)) or not target.endswith("weight")
@@ -334,10 +333,10 @@ class Architecture:
         if want is None and name.endswith(".bias") and (weight := shapes.get(name.removesuffix("bias") + "weight")):
             want = weight[:1]
         if want is None:
-            raise UnsupportedError(f"the checkpoint has {short(tensor.sources[0].source)}, for which config.json gives no size")
+            raise UnsupportedError(f"the checkpoint has {brief(tensor.sources[0].source)}, for which config.json gives no size")
         if want != tensor.shape:
             raise CheckpointError(
-                f"tensor {short(tensor.sources[0].source)} has shape {list(tensor.shape)}, config.json says {list(want)}"
+                f"tensor {brief(tensor.sources[0].source)} has shape {list(tensor.shape)}, config.json says {list(want)}"
             )
 
     def _check_complete(self, have: set[str]) -> None:
@@ -361,21 +360,12 @@ def positive(name: str, value: object) -> float:
     """A number of config.json as float. Raises CheckpointError unless it is positive and finite."""
     sane = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e30
     if not sane:
-        raise CheckpointError(f"config.json: {name} is {short(value)}; it must be a positive number")
+        raise CheckpointError(f"config.json: {name} is {brief(value)}; it must be a positive number")
     return float(value)  # type: ignore[arg-type]
 
 
 def _twice(one: str, other: str) -> CheckpointError:
-    return CheckpointError(f"tensors {short(one)} and {short(other)} are the same weight; keep one of them")
-
-
-def short(value: object) -> str:
-    """The ``repr`` of an untrusted value for a message, cut so that it fits a line."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python prints no integer of more than 4,300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 80 else text[:77] + "..."
+    return CheckpointError(f"tensors {brief(one)} and {brief(other)} are the same weight; keep one of them")
 
 
 @cache

@@ -10,6 +10,7 @@ from gguf import Keys, PoolingType
 from agent.errors import CheckpointError
 from pipeline.architectures.shared.base import Architecture
 from pipeline.architectures.shared.classifier import classifies, labels
+from pipeline.architectures.shared.plain import GELU
 from pipeline.format.gguf_file import Value
 
 
@@ -42,8 +43,7 @@ class Encoder(Architecture):
     ``classifier``: the tensors of a head that gives scores, of the first token's vector ("cls") to its labels ("cls.output").
     """
 
-    # llama.cpp computes the tanh form of GELU whichever of these a model was trained with.
-    activations = frozenset({"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast"})
+    activations = GELU
     classifier: ClassVar[Mapping[str, str]] = {}
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.shared.base import short
+from agent.text import brief
 from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
@@ -44,7 +44,7 @@ def check_mamba2(conv_bias: bool, proj_bias: bool, time_step_limit: object) -> N
         raise UnsupportedError("config.json says that projections have biases; llama.cpp's graph of Mamba 2 has no such biases")
     if time_step_limit is not None and time_step_limit not in [[0, end] for end in _ENDLESS]:
         raise UnsupportedError(
-            f"config.json: time_step_limit is {short(time_step_limit)}; llama.cpp's graph of Mamba 2 does not limit it"
+            f"config.json: time_step_limit is {brief(time_step_limit)}; llama.cpp's graph of Mamba 2 does not limit it"
         )
 
 

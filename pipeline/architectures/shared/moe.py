@@ -112,7 +112,7 @@ class MixtureOfExperts(Decoder):
 
 
 class QwenExperts(MixtureOfExperts):
-    """Experts in every layer, and a shared one."""
+    """Experts in every layer."""
 
     @property
     def expert_width(self) -> int:
@@ -124,10 +124,15 @@ class QwenExperts(MixtureOfExperts):
             raise UnsupportedError(f"llama.cpp's {self.gguf} has experts in every layer; config.json has dense layers too")
 
     def keys(self) -> dict[str, Value]:
-        return super().keys() | {
-            Keys.LLM.EXPERT_FEED_FORWARD_LENGTH: self.expert_width,
-            Keys.LLM.EXPERT_SHARED_FEED_FORWARD_LENGTH: self.integer("shared_expert_intermediate_size"),
-        }
+        return super().keys() | {Keys.LLM.EXPERT_FEED_FORWARD_LENGTH: self.expert_width}
+
+
+class QwenSharedExperts(QwenExperts):
+    """Experts in every layer, and one that all tokens share."""
+
+    def keys(self) -> dict[str, Value]:
+        shared = self.integer("shared_expert_intermediate_size")
+        return super().keys() | {Keys.LLM.EXPERT_SHARED_FEED_FORWARD_LENGTH: shared}
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         d, ff = self.integer("hidden_size"), self.integer("shared_expert_intermediate_size")

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
-from pipeline.architectures.shared.base import positive, short
+from agent.text import brief
+from pipeline.architectures.shared.base import positive
 from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
@@ -93,7 +94,7 @@ def read_rope(hp: Mapping[str, Any], head_dim: int, layer: str = "full_attention
     named = p.get("rope_type") or p.get("type") or "default"
     kind = {"su": "longrope", "mrope": "default"}.get(named, named) if isinstance(named, str) else named
     if kind not in _KINDS:
-        raise UnsupportedError(f"{_PLACE} type {short(named)} is not supported (supported: {', '.join(_KINDS)})")
+        raise UnsupportedError(f"{_PLACE} type {brief(named)} is not supported (supported: {', '.join(_KINDS)})")
     theta = positive("rope_theta", p.get("rope_theta", 10000.0))
     share = positive("partial_rotary_factor", p.get("partial_rotary_factor", 1.0))
     rotated = int(head_dim * share) if kind != "proportional" else head_dim

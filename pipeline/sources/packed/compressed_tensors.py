@@ -7,7 +7,6 @@ Source: https://github.com/vllm-project/compressed-tensors (``compressors``).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -20,6 +19,7 @@ from pipeline.sources.checkpoint import Checkpoint, RawRows, TensorInfo
 from pipeline.sources.packed.shared.bits import CODES, Codes, look_up, matrix, numbers, unpack, unpack_words
 from pipeline.sources.packed.shared.grouped import grouped, stored_groups
 from pipeline.sources.packed.shared.microscaled import Microscaled, microscaled
+from pipeline.sources.packed.shared.patterns import matches
 from pipeline.sources.packed.shared.scaled import FP8, for_activations, parts, scaled_weights
 from pipeline.sources.packed.shared.view import Floats, PackedSource, PackedWeight, Packing, misfit
 
@@ -122,20 +122,15 @@ def _groups(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _arguments(source: PackedSource, module: str) -> Mapping[str, Any]:
     """What the settings say of one module: a name or pattern that fits it goes before a class such as "Linear"."""
-    groups, loose = _groups(source.settings), []
-    for group in groups:
+    groups = _groups(source.settings)
+    for group in groups if len(groups) > 1 else ():  # the only one is for all
         targets = group.get("targets")
         for target in map(str, targets) if isinstance(targets, list) else ():
-            try:
-                exact = re.match(target[3:], module) if target.startswith("re:") else target == module
-            except re.error:
-                raise CheckpointError(f"config.json: {target[:80]!r} of the quantization is not a regular expression") from None
-            if exact:
+            if matches(target[3:], module) if target.startswith("re:") else target == module:
                 return group["weights"]  # type: ignore[no-any-return]
-        loose.append(group["weights"])
-    if not loose:
+    if not groups:
         raise CheckpointError(f"config.json does not say how {module!r} is packed; download it again")
-    return loose[0]  # type: ignore[no-any-return]
+    return groups[0]["weights"]  # type: ignore[no-any-return]
 
 
 def _floats(source: PackedSource, name: str) -> Microscaled:

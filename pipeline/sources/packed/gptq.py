@@ -7,7 +7,6 @@ Source: https://github.com/ModelCloud/GPTQModel (``nn_modules/qlinear``), https:
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,6 +16,7 @@ from agent.errors import CheckpointError, UnsupportedError
 from pipeline.sources.checkpoint import Checkpoint
 from pipeline.sources.packed.shared.bits import CODES, Codes, columns, look_up, turned, unpack
 from pipeline.sources.packed.shared.grouped import grouped, stored_groups
+from pipeline.sources.packed.shared.patterns import matches
 from pipeline.sources.packed.shared.view import Floats, PackedSource, PackedWeight, Packing, misfit
 
 _BITS = (2, 3, 4, 8)
@@ -105,9 +105,6 @@ def _setting(source: PackedSource, module: str, names: tuple[str, ...], least: i
     """A number of this module: GPTQModel's ``dynamic`` gives some modules, by regular expression, their own."""
     dynamic = source.settings.get("dynamic")
     for pattern, own in dynamic.items() if isinstance(dynamic, dict) else ():
-        try:
-            if isinstance(own, dict) and names[0] in own and re.match(pattern.removeprefix("+:"), module):
-                return PackedSource(own, source.tensors, source.content).integer(names[0], least=least)
-        except (re.error, RecursionError):
-            raise CheckpointError("config.json: dynamic of the quantization holds no regular expression") from None
+        if isinstance(own, dict) and names[0] in own and matches(pattern.removeprefix("+:"), module):
+            return PackedSource(own, source.tensors, source.content).integer(names[0], least=least)
     return source.integer(*names, least=least)

@@ -149,7 +149,12 @@ def test_matrices_that_do_not_belong_to_the_model_are_refused_before(what: str, 
 
 
 def test_a_file_that_is_no_adapter_is_refused(folder: Path, tmp_path: Path) -> None:
-    assert "there is no adapter" in refusal(tmp_path / "none.gguf", folder)
+    assert "there is no GGUF adapter" in refusal(tmp_path / "none.gguf", folder)
+    for odd in ("~nosuchuser/none", "x" * 5000, "none\0"):
+        assert "there is no GGUF adapter" in refusal(odd, folder)
+    (tmp_path / "peft").mkdir()
+    for named in (str(tmp_path / "peft"), "org/pirate"):
+        assert f"`sprig quantize {named} --lora` makes one" in refusal(named, folder)
     assert "of the type 'model'" in refusal(folder / "plain.gguf", folder)
     raw, bad = (folder / "adapter.gguf").read_bytes(), tmp_path / "bad.gguf"
     bad.write_bytes(raw[:-1000])

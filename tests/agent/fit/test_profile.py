@@ -71,7 +71,7 @@ def test_a_size_goes_behind_the_name() -> None:
 
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(("wanted", "said"), [
-    ("pi6", "is pi5 meant?"), ("rk3588s", "is rk3588 meant?"), ("toaster", "--devices"), ("", "--devices"),
+    ("pi6", "did you mean pi5?"), ("rk3588s", "did you mean rk3588?"), ("toaster", "--devices"), ("", "--devices"),
     ("../pi5", "no device"), ("pi5-3gb", "pi5-2gb, pi5-4gb, pi5-8gb, pi5-16gb"),
 ])  # fmt: skip
 def test_a_device_that_is_not_known_is_one_line_with_a_way_on(wanted: str, said: str) -> None:
@@ -92,7 +92,7 @@ def test_a_users_own_device_is_found_and_comes_before_sprigs(devices: Path) -> N
 
 BROKEN = {
     "no TOML": ("title = ", "is not TOML"),
-    "no title": (GOOD.replace("title", "titel"), "titel is not a key of a profile (is title meant?)"),
+    "no title": (GOOD.replace("title", "titel"), "titel is not a key of a profile; did you mean title?"),
     "no size": (GOOD.replace('"1GB"', '"much"'), "memory is 'much', which is no size"),
     "no memory": (GOOD.replace('memory = ["1GB", "4GB"]', "memory = []"), "memory names no size"),
     "other usual": (GOOD.replace('usual = "4GB"', 'usual = "2GB"'), "usual is none of the sizes"),

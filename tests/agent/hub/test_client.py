@@ -116,6 +116,7 @@ def test_a_certificate_that_cannot_be_proved_is_not_tried_again(server: Loopback
 @pytest.mark.parametrize("sibling", [
     {"rfilename": "a.gguf", "size": 1, "lfs": {"size": 1, "sha256": "../../x"}}, {"rfilename": "a.gguf", "blobId": "../x"},
     {"rfilename": "a", "size": -1}, {"size": 1}, "a.gguf", {"rfilename": "a", "lfs": 3}, {"rfilename": "a", "size": {"a": 1}},
+    {"rfilename": "a", "size": float("inf")}, {"rfilename": "a", "size": 10**4000},
 ])  # fmt: skip
 def test_a_listing_that_no_hub_would_give_is_refused(server: LoopbackHub, sibling: Any) -> None:
     server.extra_files[REPO] = [sibling]
@@ -236,6 +237,12 @@ def test_a_trickle_is_a_cut(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch
     ranges = [r.range for r in server.requests if r.origin == "cdn"]
     assert len(ranges) == 2
     assert ranges[1] is not None
+
+
+def test_a_trickle_of_a_listing_is_a_cut(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "STALL_SECONDS", 0.0)
+    server.fail("*/api/*", times=1000, status=200, body=b" " * 10)
+    assert "less than 65536 bytes in 0 seconds (5 times)" in refusal(Hub(REPO, server.url))
 
 
 def test_silence_is_a_cut(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:

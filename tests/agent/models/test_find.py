@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from agent.errors import SprigError
+from agent.errors import GGUFError, SprigError
+from agent.models.file import read_model
 from agent.models.find import find_model, needs_pipeline
+from agent.models.origin import Origin, write_origin
 from tests.fixtures import tiny
 
 SOURCE = {"sprig__source__name": "Qwen/Qwen3-0.6B", "sprig__source__commit": "ab" * 20}
@@ -112,6 +115,43 @@ def test_only_a_checkpoint_needs_the_pipeline(tmp_path: Path, store: Path) -> No
     assert not needs_pipeline(str(tmp_path / "ggufs"))
     assert not needs_pipeline(str(store / "Qwen3-0.6B-Q8_0.gguf"))
     assert not needs_pipeline("Qwen3-0.6B-Q8_0")
+
+
+def test_a_checkpoint_beside_a_gguf_is_the_model_of_the_folder(tmp_path: Path) -> None:
+    tiny.llama(tmp_path / "m.GGUF")
+    assert find_model(tmp_path) == tmp_path / "m.GGUF"
+    assert not needs_pipeline(str(tmp_path))
+    (tmp_path / "model.safetensors").touch()
+    assert needs_pipeline(str(tmp_path))
+
+
+def test_what_was_pulled_is_inspected_as_the_file_that_it_is(store: Path) -> None:
+    write_origin(
+        store / "SmolLM2-360M-Q4_0.gguf",
+        Origin(
+            "org/smol-GGUF", "main", "ab" * 20, ("s-Q4_0.gguf",), ("cd" * 32,), (store / "SmolLM2-360M-Q4_0.gguf").stat().st_size
+        ),
+    )
+    assert not needs_pipeline("org/smol-GGUF")
+    assert not needs_pipeline("org/smol-GGUF:Q4_0")
+    assert needs_pipeline("org/smol-GGUF:Q8_0")
+    assert found("org/smol-GGUF") == "SmolLM2-360M-Q4_0.gguf"
+
+
+def test_a_file_whose_keys_do_not_fit_hides_no_other(store: Path) -> None:
+    tiny.llama(store / "odd.gguf", llama__attention__head_count=np.zeros(0, np.uint32))
+    with pytest.raises(GGUFError, match="its keys do not fit together"):
+        read_model(store / "odd.gguf")
+    assert found("HuggingFaceTB/SmolLM2-360M") == "SmolLM2-360M-Q4_0.gguf"
+
+
+def test_a_command_in_a_message_can_be_copied_as_it_stands(tmp_path: Path) -> None:
+    folder = tmp_path / "a; b"
+    folder.mkdir()
+    (folder / "config.json").touch()
+    assert f"is a checkpoint, not a GGUF; `sprig quantize '{folder}'`" in refusal(folder)
+    (folder / "adapter_config.json").touch()
+    assert f"is an adapter (LoRA), not a GGUF; `sprig quantize '{folder}'`" in refusal(folder)
 
 
 @pytest.mark.usefixtures("store")

@@ -147,6 +147,33 @@ def test_a_file_that_tells_nothing_is_offered_by_its_size(hub: LoopbackHub, fold
     assert [offer.fits for offer in repository.offers(repository.models)] == [None] * 3
 
 
+@pytest.mark.parametrize("key", ["block_count", "nextn_predict_layers"])
+def test_a_file_of_endless_layers_costs_no_memory(hub: LoopbackHub, folder: Path, key: str) -> None:
+    write(
+        folder / "aaa.gguf",
+        llama_keys(**{f"llama__{key}": np.uint32(2**32 - 1)}),
+        {"output_norm.weight": np.ones(32, np.float32)},
+    )
+    hub.publish(REPO, folder)
+    repository = open_repository(HubReference(REPO))
+    assert [offer.fits for offer in repository.offers(repository.models)] == [None] * 3
+
+
+def test_headers_larger_than_a_models_are_refused(hub: LoopbackHub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split(folder, "oak-Q6_K", 3)
+    hub.publish(REPO, folder)
+    monkeypatch.setattr("agent.models.pull.MAX_HEADER_BYTES", 100)
+    assert "larger than any model's" in refusal(f"{REPO}:Q6_K", GGUFError)
+
+
+def test_a_command_in_a_message_can_be_copied_as_it_stands(hub: LoopbackHub, folder: Path) -> None:
+    (folder / Q4).rename(folder / "a; b.gguf")
+    hub.publish(REPO, folder)
+    get(REPO + ":a; b.gguf")
+    hub.publish("org/other", folder)
+    assert "`sprig models remove 'a; b'`" in refusal("org/other:a; b.gguf", StoreError)
+
+
 def test_a_download_that_was_cut_goes_on_where_it_was(hub: LoopbackHub, folder: Path, tmp_path: Path) -> None:
     size = (folder / Q8).stat().st_size
     hub.fail(f"*{Q8}", cut_after=100_000, skip=1)

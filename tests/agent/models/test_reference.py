@@ -56,7 +56,8 @@ def test_a_revision_and_a_part_of_a_model_can_be_named(text: str, revision: str 
     [
         "", "name", "name.gguf", "./org/name", "../name", "/org/name", "~/name", "a/b/c", "models/name.gguf", "org/name.git",
         "-x/name", "org/-x", "org/a--b", "org/..", "https://example.com/org/name", "https://huggingface.co/org", "C:\\org\\name",
-        "https://huggingface.co.example.com/org/name", "org/na me",
+        "https://huggingface.co.example.com/org/name", "org/na me", "http://[", "https://[::1/org/name",
+        "models/name.GGUF",
     ],
 )  # fmt: skip
 def test_what_is_no_model_of_the_hub_is_none(text: str) -> None:
@@ -67,6 +68,11 @@ def test_a_mirror_that_is_the_endpoint_is_a_host_of_the_hub(monkeypatch: pytest.
     assert hub_reference("http://127.0.0.1:9/org/name") is None
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert hub_reference("http://127.0.0.1:9/org/name/tree/main") == HubReference("org/name", "main")
+
+
+def test_an_endpoint_that_is_no_address_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://[")
+    assert hub_reference("org/name") == HubReference("org/name")
 
 
 @given(st.text(max_size=60))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.text import display
+from agent.text import brief, display
 from tests.fixtures.generated import runs
 
 
@@ -30,6 +30,17 @@ from tests.fixtures.generated import runs
 )
 def test_what_a_terminal_would_obey_or_hide_is_shown(text: str, shown: str) -> None:
     assert display(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("a\n\x1b", r"'a\n\x1b'"), ({"a": 1}, "{'a': 1}"), ("x" * 100, f"'{'x' * 78}…"), ("\ufe01", "'<U+FE01>'"),
+    ],
+)  # fmt: skip
+def test_a_value_in_a_message_takes_a_part_of_a_line(value: object, shown: str) -> None:
+    assert brief(value) == shown
+    assert brief(10**5000) == "a number of thousands of digits"
 
 
 def test_lines_may_stay_lines() -> None:

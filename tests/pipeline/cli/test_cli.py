@@ -116,6 +116,13 @@ def test_a_hub_model_at_a_revision(checkpoint: Path, home: Path, tmp_path: Path)
     ]
 
 
+@pytest.mark.parametrize("command", ["inspect", "fit"])
+def test_a_revision_of_what_has_none_is_not_passed_over(command: str, checkpoint: Path, home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.gguf"
+    assert sprig("quantize", checkpoint, "-q", "Q4_0", "-o", out, home=home).returncode == 0
+    assert "is a local path, which has no revision 'v1'" in one_line(sprig(command, out, "--revision", "v1", home=home))
+
+
 FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "gated": ("*", {"status": 403}, "accept its terms"),
     "not there": ("*", {"status": 404}, "there is no model org/tiny"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from agent.errors import RecipeError
-from pipeline.recipes.names import RECIPES, find_recipe, find_type, taken_note
+from pipeline.recipes.names import RECIPES, find_recipe, find_type, taken_note, wanted_recipe
 
 
 @pytest.mark.parametrize(
@@ -66,3 +67,17 @@ def test_every_recipe_has_a_number_and_a_base() -> None:
         "Q2_K_S": "Q2_K", "Q3_K_L": "Q3_K", "IQ3_M": "IQ3_S", "IQ3_XS": "IQ3_S", "IQ3_XXS": "IQ3_XXS",
         "IQ2_M": "IQ2_S", "IQ2_S": "IQ2_XS", "IQ2_XS": "IQ2_XS",
     }  # fmt: skip
+
+
+def test_a_recipe_may_stand_behind_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wanted_recipe("org/name:q8", None) == "q8"
+    assert wanted_recipe("org/name", "q8") == "q8"
+    assert wanted_recipe("org/name:q8", "Q8_0") == "Q8_0"
+    with pytest.raises(RecipeError, match="two recipes are named, 'q8' behind the model and 'Q4_0'; leave one out"):
+        wanted_recipe("org/name:q8", "Q4_0")
+    assert wanted_recipe("https://huggingface.co/org/name/blob/main/model.safetensors", None) is None
+    with pytest.raises(RecipeError, match=r"`sprig pull 'org/name:a b.gguf'` brings it as it is"):
+        wanted_recipe("org/name:a b.gguf", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "exp:1").mkdir(parents=True)
+    assert wanted_recipe("runs/exp:1", None) is None

@@ -136,6 +136,17 @@ def test_a_name_in_the_store_is_a_source_too(tmp_path: Path) -> None:
     assert "no revision 'v1'" in refusal("small-f16", revision="v1")
 
 
+def test_a_model_of_ollama_is_called_by_its_name_and_not_by_a_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest, top = "ab" * 32, tmp_path / "ollama"
+    (top / "blobs").mkdir(parents=True)
+    (top / "manifests/registry.ollama.ai/me/basil").mkdir(parents=True)
+    layer = {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{digest}"}
+    (top / "manifests/registry.ollama.ai/me/basil/1b").write_text(json.dumps({"layers": [layer]}))
+    (top / f"blobs/sha256-{digest}").write_bytes(b"GGUF")
+    monkeypatch.setenv("OLLAMA_MODELS", str(top))
+    assert open_source("ollama:me/basil:1b").name == "me/basil:1b"
+
+
 def test_a_gguf_file_is_known_by_its_first_bytes(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF" + bytes(100))

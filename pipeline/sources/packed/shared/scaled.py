@@ -80,7 +80,7 @@ def scaled(
         block = (height, length)
     elif n == weight.n_rows:
         block = (1, length)
-    elif scale.shape[:-1] == weight.shape[:-1] and length % scale.row_length == 0:
+    elif scale.shape[:-1] == weight.shape[:-1] and scale.row_length and length % scale.row_length == 0:
         block = (1, length // scale.row_length)
     else:
         raise misfit(scale, f"its weight of shape {list(weight.shape)}")

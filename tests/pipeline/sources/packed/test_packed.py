@@ -239,6 +239,8 @@ def lie(name: str, part: str, change: Callable[[np.ndarray[Any, Any]], Any], **s
 
 
 NO_GROUP = {"g": {"weights": {"num_bits": 4, "group_size": 0}}}
+ONE: dict[str, Any] = {"targets": ["re:(?!x)"], "weights": {"num_bits": 4}}
+TWO_GROUPS = {"a": ONE, "b": ONE}
 LIES = {
     "a group that is not there": lie("gptq 4, act-order", "m.g_idx", lambda a: a + 1),
     "a group before the first": lie("gptq 4, act-order", "m.g_idx", lambda a: a - 1),
@@ -265,7 +267,10 @@ LIES = {
     "a packed group of nothing": lie("pack-quantized 4", "", None, config_groups=NO_GROUP),
     "no word on how it is packed": lie("pack-quantized 4", "", None, config_groups={}),
     "more bits than a byte": lie("pack-quantized 4", "", None, config_groups={"g": {"weights": {"num_bits": 16}}}),
-    "a pattern that is none": lie("pack-quantized 4", "", None, config_groups={"g": {"targets": ["re:("], "weights": {}}}),
+    "a pattern that is none": lie("pack-quantized 4", "", None, config_groups=TWO_GROUPS | {"a": ONE | {"targets": ["re:("]}}),
+    "a pattern that looks ahead": lie("pack-quantized 4", "", None, config_groups=TWO_GROUPS),
+    "a GPTQ pattern that is none": lie("gptq 4, act-order", "", None, dynamic={"(": {"bits": 4}}),
+    "scales of no group": lie("int-quantized", "m.weight_scale", lambda a: a[:, :0]),
     "a state that is no JSON": lie("bitsandbytes 4", "m.weight.quant_state.bitsandbytes__nf4", lambda a: a[:-1]),
     "fewer codes": lie("bitsandbytes 4", "m.weight", lambda a: a[:-1]),
     "fewer maxima": lie("bitsandbytes 4", "m.weight.absmax", lambda a: a[:-1]),
@@ -296,6 +301,14 @@ def test_parts_that_do_not_fit_are_refused_in_one_line(why: str, tmp_path: Path)
         checkpoint.rows("m.weight", 0, 96)
     assert "\n" not in str(refusal.value)
     assert len(str(refusal.value)) < 300
+
+
+def test_a_pattern_that_would_take_for_ever_takes_no_time(tmp_path: Path) -> None:
+    name, slow = "a" * 40, {"(a+)+b": {"bits": 8}}
+    tensors, wide = FORMS["gptq 2"].pack(name, (32, 64), np.random.default_rng(3))
+    settings = {"quant_method": "gptq", "bits": 2, "group_size": 32, "dynamic": slow}
+    with opened(tmp_path, tensors, settings) as checkpoint:
+        assert np.array_equal(checkpoint.rows(f"{name}.weight", 0, 32).view("<f4"), wide)
 
 
 @given(
