@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from agent.errors import CheckpointError, UnsupportedError
 from agent.gguf.reader import read_header
@@ -16,7 +19,7 @@ from pipeline import quantize
 from pipeline.format import ggml
 from pipeline.recipes.mixtures import find_type
 from pipeline.sources.checkpoint import TensorInfo
-from tests.fixtures.checkpoints import save
+from tests.fixtures.checkpoints import build_model, save
 from tests.fixtures.tokenizers import make_tokenizer
 from tests.pipeline.architectures.test_architectures import config_of, infos_of, read
 
@@ -183,3 +186,46 @@ def test_only_recurrent_layers_have_state_in_memory(tmp_path: Path) -> None:
     inner, state, groups, kernel = 6 * 24, 20, 3, 4
     assert facts.state == 2 * 4 * (inner * state + (kernel - 1) * (inner + 2 * groups * state))
     assert facts.cache_width == 2 * 3 * 20
+
+
+@pytest.mark.slow
+def test_gpt_oss_as_the_hub_has_it_is_the_plain_one_and_may_stay_mxfp4(tmp_path: Path) -> None:
+    """Its experts lie packed, four bits a weight. Both forms give the same file; as MXFP4 not one of those bits changes."""
+    pytest.importorskip("torch")
+    config = {**config_of("gpt-oss"), "intermediate_size": 64, "num_hidden_layers": 2, "layer_types": None}
+    model = build_model("gpt_oss", {k: v for k, v in config.items() if k not in ("model_type", "architectures")})
+    model.save_pretrained(tmp_path / "plain")
+    make_tokenizer("smollm2", tmp_path / "plain", 512)
+    shutil.copytree(tmp_path / "plain", tmp_path / "packed")
+    plain, packed, want = load_file(tmp_path / "plain" / "model.safetensors"), {}, {}
+    rng = np.random.default_rng(5)
+    levels = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], dtype=np.float32)
+    for name, weight in plain.items():
+        if not name.endswith(("gate_up_proj", "down_proj")):
+            packed[name] = weight
+            continue
+        experts, width, rows = weight.shape
+        codes = rng.integers(0, 256, (experts, rows, width // 32, 16), dtype=np.uint8)
+        scales = rng.integers(122, 126, (experts, rows, width // 32), dtype=np.uint8)
+        floats = np.stack([levels[codes & 15], levels[codes >> 4]], -1).reshape(experts, rows, width // 32, 32)
+        floats = (floats * np.exp2(scales.astype(np.float32) - 127)[..., None]).reshape(experts, rows, width)
+        packed |= {f"{name}_blocks": codes, f"{name}_scales": scales}
+        plain[name], want[name] = np.ascontiguousarray(floats.transpose(0, 2, 1)), floats
+    save_file(plain, tmp_path / "plain" / "model.safetensors", metadata={"format": "pt"})
+    save_file(packed, tmp_path / "packed" / "model.safetensors", metadata={"format": "pt"})
+    said = json.loads((tmp_path / "packed" / "config.json").read_text())
+    (tmp_path / "packed" / "config.json").write_text(json.dumps(said | {"quantization_config": {"quant_method": "mxfp4"}}))
+    made = {form: quantize(str(tmp_path / form), "F32", tmp_path / f"{form}.gguf") for form in ("plain", "packed")}
+    headers = {form: read_header(result.path) for form, result in made.items()}
+    bytes_of = {form: result.path.read_bytes() for form, result in made.items()}
+    assert headers["plain"].tensors.keys() == headers["packed"].tensors.keys()
+    for name, one in headers["plain"].tensors.items():
+        other = headers["packed"].tensors[name]
+        assert bytes_of["plain"][one.offset :][: one.nbytes] == bytes_of["packed"][other.offset :][: other.nbytes], name
+    assert any("MXFP4 already" in note for note in made["packed"].notes)
+    kept = quantize(str(tmp_path / "packed"), "Q8_0", tmp_path / "kept.gguf", tensor_types=[("_exps.weight", "MXFP4")])
+    down = read_header(kept.path).tensors["blk.1.ffn_down_exps.weight"]
+    assert down.type.name == "MXFP4"
+    raw = np.frombuffer(kept.path.read_bytes(), np.uint8)[down.offset :][: down.nbytes].reshape(-1, down.type.row_size(64))
+    again = ggml.to_float(np.ascontiguousarray(raw), down.type, 64)
+    assert np.array_equal(again, want["model.layers.1.mlp.experts.down_proj"].reshape(-1, 64))
