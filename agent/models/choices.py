@@ -16,7 +16,7 @@ from agent.models.file import ModelFile, read_model
 from agent.models.last_used import recall
 from agent.models.memory import BATCH, CONVERSATIONS, LEAST_CONTEXT, MemoryBudget, need, plan_load
 from agent.models.origin import how_to_finish
-from agent.models.selector import split_part
+from agent.models.selector import is_later_part
 from agent.models.store import stored_models
 
 _UNFINISHED = ".gguf.part"
@@ -98,8 +98,7 @@ def _places(last: str) -> Iterator[tuple[Path, str, bool]]:
     seen: set[Path] = set()
     for model in stored_models():
         path = model.path if model.finished else model.part
-        part = split_part(path.name)  # of a model in several files the first stands for all
-        if (model.finished and (part is None or part[1] == 1)) or path in model.companions:
+        if (model.finished and not is_later_part(path.name)) or path in model.companions:
             seen.add(path)
             yield path, model.name, False
     demo = demo_model()

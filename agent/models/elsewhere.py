@@ -18,7 +18,7 @@ from pathlib import Path
 
 from agent.hub.environment import cache_root
 from agent.models.reference import HubReference
-from agent.models.selector import is_model, select, split_part
+from agent.models.selector import is_later_part, is_model, select
 
 _OLLAMA_HOST, _OLLAMA_USER, _OLLAMA_TAG = "registry.ollama.ai", "library", "latest"  # what its own names leave out
 _OLLAMA_LAYER = "application/vnd.ollama.image.model"
@@ -160,9 +160,9 @@ def _ggufs(top: Path) -> list[Path]:
     found = []
     for folder, _, names in os.walk(top):  # follows no links to folders
         for name in names:
-            part, path = split_part(name), Path(folder, name)
-            is_first = part is None or part[1] == 1
-            if is_first and is_model(path.relative_to(top).as_posix()) and os.path.isfile(path):  # noqa: PTH113 - as below
+            path = Path(folder, name)
+            wanted = is_model(path.relative_to(top).as_posix()) and not is_later_part(name)
+            if wanted and os.path.isfile(path):  # noqa: PTH113 - as below
                 found.append(path)
     return sorted(found)
 

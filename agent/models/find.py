@@ -16,7 +16,7 @@ from agent.models.demo import NAME as DEMO
 from agent.models.elsewhere import find_elsewhere, in_hub_cache
 from agent.models.origin import by_origin
 from agent.models.reference import HubReference, cached_snapshot, hub_reference
-from agent.models.selector import is_model, split_part
+from agent.models.selector import is_later_part, is_model
 from agent.models.store import StoredModel, stored_models
 from agent.text.nearest import all_near
 
@@ -41,7 +41,7 @@ def find_model(model: str | Path) -> Path:
         return path.absolute()
     if os.path.isdir(path):  # noqa: PTH112
         return _in_folder(path)
-    stored = [m for m in stored_models() if m.finished and _is_first(m.path)]
+    stored = [m for m in stored_models() if m.finished and not is_later_part(m.path.name)]
     name = text.removesuffix(".gguf")
     exact = next((m for m in stored if m.name in (text, name)), None)
     if exact is not None:
@@ -98,7 +98,7 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _in_folder(folder: Path) -> Path:
-    whole = [p for p in _ggufs_in(folder) if is_model(p.name) and _is_first(p)]
+    whole = [p for p in _ggufs_in(folder) if is_model(p.name) and not is_later_part(p.name)]
     if len(whole) == 1:
         return whole[0].absolute()
     if whole:
@@ -115,12 +115,6 @@ def _demo() -> Path:
     if bundled is None:
         raise SourceError(f"the demo model is not installed; `{HOW_TO_GET}` brings it")
     return bundled
-
-
-def _is_first(path: Path) -> bool:
-    """Whether a file stands for its model: of one in several parts the first does."""
-    part = split_part(path.name)
-    return part is None or part[1] == 1
 
 
 def _is_made_of(model: StoredModel, reference: HubReference) -> bool:

@@ -28,6 +28,12 @@ def split_part(name: str) -> tuple[str, int, int] | None:
     return (f"{found[1]}.gguf", int(found[2]), int(found[3])) if found else None
 
 
+def is_later_part(name: str) -> bool:
+    """Whether a file is the second or a later one of a model in several files, of which the first stands for all."""
+    part = split_part(name)
+    return part is not None and part[1] != 1
+
+
 def quantization(name: str) -> str:
     """The quantization that a file's name tells, like "Q4_K_M"; "" where it tells none."""
     found = _KIND.findall(_bare(name))
