@@ -296,13 +296,17 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("why", REFUSALS)
-def test_what_llama_cpp_would_compute_otherwise_is_refused(why: str) -> None:
-    name, changes, words = REFUSALS[why]
+def assert_refused(name: str, changes: dict[str, Any], words: str) -> None:
+    """The case with these changes in its config.json is refused, in one line that has these words."""
     with pytest.raises(UnsupportedError) as refusal:
         read({**config_of(name), **changes}, infos_of(name))
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+def test_what_llama_cpp_would_compute_otherwise_is_refused(why: str) -> None:
+    assert_refused(*REFUSALS[why])
 
 
 LIES: dict[str, tuple[str, dict[str, Any], str]] = {

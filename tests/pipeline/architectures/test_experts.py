@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from agent.errors import CheckpointError, UnsupportedError
+from agent.errors import CheckpointError
 from agent.gguf.reader import read_header
 from agent.models.file import read_model
 from pipeline import quantize
@@ -21,7 +21,7 @@ from pipeline.recipes.mixtures import find_type
 from pipeline.sources.checkpoint import TensorInfo
 from tests.fixtures.checkpoints import build_model, save
 from tests.fixtures.tokenizers import make_tokenizer
-from tests.pipeline.architectures.test_architectures import config_of, infos_of, read
+from tests.pipeline.architectures.test_architectures import assert_refused, config_of, infos_of, read
 
 REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
     "a limit on time steps": ("granite4-h", {"time_step_limit": [0.001, 0.1]}, "time_step_limit"),
@@ -48,10 +48,7 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("why", REFUSALS)
 def test_what_llama_cpp_would_compute_otherwise_is_refused(why: str) -> None:
-    name, changes, words = REFUSALS[why]
-    with pytest.raises(UnsupportedError) as refusal:
-        read({**config_of(name), **changes}, infos_of(name))
-    assert words in str(refusal.value)
+    assert_refused(*REFUSALS[why])
 
 
 @pytest.mark.parametrize("end", [math.inf, None, "Infinity", {"__float__": "Infinity"}])
