@@ -11,12 +11,13 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time
+from decimal import Decimal
 from pathlib import Path, PurePath
 from typing import Any
 
 from agent.errors import SprigError
 from agent.text import shortened
+from agent.tools.forms import form_of
 
 MAX_TEXT = 200_000  # characters that are kept of any result; the agent cuts further, to the context that is left
 _MAX_ERROR = 500
@@ -158,7 +159,13 @@ def to_result(value: Any, seconds: float = 0.0) -> ToolResult:
         raw, data = describe_bytes(bytes(value[:64]), len(value)), None
     else:
         data = jsonable(value)
-        raw = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        raw = (
+            str(value)
+            if isinstance(value, Decimal)
+            else data
+            if isinstance(data, str)
+            else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        )
     text, cut = cap(raw, MAX_TEXT)
     return ToolResult(True, clean(text), data=data, seconds=seconds, cut=cut)
 
@@ -200,8 +207,8 @@ def jsonable(value: Any, depth: int = 0) -> Any:
         return [jsonable(v, depth + 1) for v in value]
     if isinstance(value, bytes | bytearray):
         return describe_bytes(bytes(value[:64]), len(value))
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
+    if form := form_of(type(value)):
+        return form.write(value)
     return _foreign(value, depth)
 
 
