@@ -13,7 +13,7 @@ from typing import Any
 
 from agent.text import shortened
 from agent.tools import schema
-from agent.tools.forms import Form, form_of, refusal
+from agent.tools.forms import JsonForm, form_of, refusal
 from agent.tools.result import ToolError
 from agent.tools.schema import Field, fields_of, marks_of
 
@@ -184,7 +184,7 @@ def _scalar(value: Any, kind: type, where: str, strict: bool) -> Any:
     raise _mismatch(where, _WANTED[kind], value)
 
 
-def _in_form(value: Any, kind: Any, form: Form, where: str) -> Any:
+def _in_form(value: Any, kind: Any, form: JsonForm, where: str) -> Any:
     try:
         return form.read(kind, value)
     except (ValueError, TypeError, ArithmeticError) as e:

@@ -29,7 +29,7 @@ class _UnfitError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class JsonForm:
     """The JSON form of a type.
 
     Attributes:
@@ -45,7 +45,7 @@ class Form:
     wanted: str
 
 
-def form_of(kind: Any) -> Form | None:
+def form_of(kind: Any) -> JsonForm | None:
     """The form of a type; None for one that needs none or has none."""
     return next((_FORMS[base] for base in getattr(kind, "__mro__", ()) if base in _FORMS), None)
 
@@ -126,19 +126,19 @@ def _string(name: str) -> dict[str, Any]:
     return {"type": "string", "format": name}
 
 
-_BASE64 = Form(
+_BASE64 = JsonForm(
     {"type": "string", "contentEncoding": "base64"}, _bytes, lambda data: base64.b64encode(data).decode(), "base64 like aGVsbG8="
 )  # fmt: skip
-_FORMS: Mapping[type, Form] = {
-    datetime: Form(_string("date-time"), _moment, lambda at: at.isoformat(), "a date and time like 2026-03-01T12:30:00Z"),
-    date: Form(_string("date"), _moment, lambda day: day.isoformat(), "a date like 2026-03-01"),
-    time: Form(_string("time"), _moment, lambda at: at.isoformat(), "a time like 12:30:00Z"),
-    timedelta: Form(_string("duration"), _duration, write_duration, "a duration like PT1H30M or P2D"),
-    UUID: Form(_string("uuid"), lambda kind, value: kind(_text(value)), str, "a UUID"),
-    Decimal: Form({"type": "number"}, _decimal, write_decimal, "a number"),
+_FORMS: Mapping[type, JsonForm] = {
+    datetime: JsonForm(_string("date-time"), _moment, lambda at: at.isoformat(), "a date and time like 2026-03-01T12:30:00Z"),
+    date: JsonForm(_string("date"), _moment, lambda day: day.isoformat(), "a date like 2026-03-01"),
+    time: JsonForm(_string("time"), _moment, lambda at: at.isoformat(), "a time like 12:30:00Z"),
+    timedelta: JsonForm(_string("duration"), _duration, write_duration, "a duration like PT1H30M or P2D"),
+    UUID: JsonForm(_string("uuid"), lambda kind, value: kind(_text(value)), str, "a UUID"),
+    Decimal: JsonForm({"type": "number"}, _decimal, write_decimal, "a number"),
     bytes: _BASE64,
     bytearray: _BASE64,
-    PurePath: Form({"type": "string"}, lambda kind, value: kind(_path(value)), str, "a path"),
+    PurePath: JsonForm({"type": "string"}, lambda kind, value: kind(_path(value)), str, "a path"),
 }
 
 
@@ -148,7 +148,7 @@ def _path(value: Any) -> str:
     return value
 
 
-def refusal(form: Form, error: Exception, value: Any) -> str:
+def refusal(form: JsonForm, error: Exception, value: Any) -> str:
     """What a model is told of a value that is not in the form."""
     why = f" ({error})" if isinstance(error, _UnfitError) else ""
     return f"{form.wanted} is needed, not {brief(value, 60)}{why}"
