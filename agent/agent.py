@@ -307,7 +307,7 @@ def _tools(wanted: Iterable[Any], root: Path) -> tuple[Tool, ...]:
     from agent.tools.builtin.catalogue import builtin
 
     made: list[Tool] = []
-    for thing in [wanted] if isinstance(wanted, str | Mapping) or callable(wanted) else wanted:
+    for thing in [wanted] if isinstance(wanted, str) else wanted:
         made += builtin([thing], root=root) if isinstance(thing, str) else [as_tool(thing)]
     names = [tool.name for tool in made]
     if twice := next((name for name in names if names.count(name) > 1), None):

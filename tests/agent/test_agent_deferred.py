@@ -73,11 +73,6 @@ def test_a_rule_against_the_tool_holds(make: Make) -> None:
     assert "not allowed" in engine.asked[1]
 
 
-def test_one_tool_need_not_be_a_list(make: Make) -> None:
-    assert [t.name for t in make(tools=PING)[0].tools] == ["ping"]
-    assert [t.name for t in make(tools=weather)[0].tools] == ["weather"]
-
-
 def test_a_wrong_dictionary_is_one_line(make: Make) -> None:
     with pytest.raises(SprigError, match="has no name; write"):
         make(tools=[{"type": "function", "function": {"title": "ping"}}])
