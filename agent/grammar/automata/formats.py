@@ -54,3 +54,11 @@ def format_automaton(name: str) -> tuple[Dfa, int | None] | None:
     """The automaton of a format and the greatest length of its texts; None for a format that says nothing here."""
     known = _FORMATS.get(name)
     return None if known is None else (compile_pattern(known[0], whole=True), known[1])
+
+
+# For a model that wrote something else.
+EXAMPLES = {
+    "date": "2026-03-01", "time": "12:30:00Z", "date-time": "2026-03-01T12:30:00Z", "duration": "PT1H30M",
+    "email": "ann@example.org", "hostname": "pi.example.org", "ipv4": "192.0.2.1", "ipv6": "2001:db8::1",
+    "uuid": "123e4567-e89b-12d3-a456-426614174000", "uri": "https://example.org", "base64": "aGVsbG8=", "json-pointer": "/beds/0",
+}  # fmt: skip

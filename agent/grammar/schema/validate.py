@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.errors import SchemaError
 from agent.grammar.automata.dfa import TooLargeError
-from agent.grammar.automata.formats import format_automaton
+from agent.grammar.automata.formats import EXAMPLES, format_automaton
 from agent.grammar.automata.regex import NotRegularError, compile_pattern, python_pattern
 from agent.grammar.schema.interval import exact
 from agent.grammar.schema.merge import identity, resolve
@@ -151,7 +151,8 @@ def _pattern(c: _Checker, value: Any, pattern: Any, schema: Mapping[str, Any], p
 def _format(c: _Checker, value: Any, name: Any, schema: Mapping[str, Any], path: str) -> Iterator[str]:
     known = format_automaton(name) if isinstance(name, str) else None
     if known is not None and not (known[0].accepts(value) and (known[1] is None or len(value) <= known[1])):
-        yield f"{_at(path)} is {_shown(value)}; it must be a {name}"
+        example = f", like {EXAMPLES[name]}" if name in EXAMPLES else ""
+        yield f"{_at(path)} is {_shown(value)}; it must be a {name}{example}"
 
 
 def _encoding(c: _Checker, value: Any, name: Any, schema: Mapping[str, Any], path: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from agent.dialects.families import DIALECTS
 from agent.dialects.parser import StreamParser
 from agent.dialects.write import write_calls
 from agent.errors import SchemaError
+from agent.grammar.automata.formats import EXAMPLES
 from agent.grammar.constrain import Constraint
 from agent.grammar.matcher import Grammar
 from agent.grammar.schema.compile import compile_schema
@@ -193,6 +194,13 @@ def test_schemas_of_servers(schema: Any, good: list[str], bad: list[str]) -> Non
 def test_what_a_grammar_cannot_say_is_written_and_then_refused(schema: Any, text: str, wrong: str) -> None:
     assert fits(schema, text)
     assert wrong in (validate(json.loads(text), schema) or "")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_wrong_format_is_told_with_an_example_that_fits(name: str) -> None:
+    schema = {"type": "string", "format": name}
+    assert fits(schema, json.dumps(EXAMPLES[name]))
+    assert validate("a b^", schema) == f"the value is 'a b^'; it must be a {name}, like {EXAMPLES[name]}"
 
 
 def test_a_reference_to_another_document_is_one_clear_line() -> None:
