@@ -8,6 +8,7 @@ that is allowed.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from agent.grammar.nodes import Leaf
@@ -264,3 +265,9 @@ def _can_scale(side: Side, value: int, more: int) -> bool:
     shift = bisect_left(_POWERS, (side.low + value + 1) // (value + 1))
     first, last = value * _POWERS[shift], (value + 1) * _POWERS[shift] - 1
     return side.meets(first, last, _POWERS[max(0, shift - more)])
+
+
+@lru_cache(maxsize=256)
+def number(bounds: Interval, integer: bool) -> Number:
+    """The leaf of such numbers: a tool's schema often asks for the same again. Raises ValueError as Number."""
+    return Number(bounds, integer)
