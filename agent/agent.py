@@ -36,7 +36,8 @@ class Agent(AbstractContextManager["Agent"]):
 
     Args:
         model: a GGUF, the name of one in the store, or an Engine that other agents use too.
-        tools: functions (``@tool`` or plain), Tool objects, names of built-in tools, or MCP servers' tools.
+        tools: functions (``@tool`` or plain), Tool objects, names of built-in tools, MCP servers' tools, or dictionaries of the
+            OpenAI form (see agent.tools.define.as_tool).
         system: the system prompt; without one, the model's own default.
         approve: answers for what must be asked; without it, ask means deny.
         policy: rules of what may run unasked.

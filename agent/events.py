@@ -94,6 +94,7 @@ class ToolDone:
         data: the result as JSON, where the tool gives one.
         seconds: how long it took.
         cut: characters that were left out of ``text`` for want of room.
+        answered: False of a call in ``Result.calls`` that nothing ran: the script answers it.
     """
 
     call: ToolCall
@@ -102,6 +103,7 @@ class ToolDone:
     data: Any = None
     seconds: float = 0.0
     cut: int = 0
+    answered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +166,10 @@ class Result:
 
     Attributes:
         text: the answer.
-        reason: "done"; or what ended it: "length", "rounds", "time", "context", "cancelled", "loop", "repeated call", "error".
+        reason: "done"; or what ended it: "length", "rounds", "time", "context", "cancelled", "loop", "repeated call", "error"; or
+            "call": the script has to answer those of ``calls`` that are not ``answered``.
         messages: what the run added to the conversation, the user's message first.
-        calls: the tool calls that ran, with their results, in order.
+        calls: the tool calls that ran, with their results, in order, and those that the script answers.
         value: with a schema, the validated object; None otherwise.
         usage: what it cost.
         error: with reason "error", why in one line.

@@ -8,13 +8,12 @@ import operator
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, time
-from pathlib import PurePath
+from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from agent.text import shortened
 from agent.tools import schema
+from agent.tools.forms import JsonForm, form_of, refusal
 from agent.tools.result import ToolError
 from agent.tools.schema import Field, fields_of, marks_of
 
@@ -76,14 +75,14 @@ class _ArgumentReader:
             return self._union(value, typing.get_args(annotation), where)
         origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
         if origin is typing.Literal:
-            return _among(value, {a: a for a in arguments}, where)
+            return _among(value, {schema.plain_choice(a): a for a in arguments}, where)
         if isinstance(origin, type):
             if issubclass(origin, enum.Enum):
                 return _among(value, {schema.enum_value(m): m for m in origin}, where)
             if origin in schema.SCALARS:
                 return _scalar(value, origin, where, strict)
-            if origin in schema.STRING_FORMATS or issubclass(origin, PurePath):
-                return _from_text(value, origin, where)
+            if form := form_of(origin):
+                return _in_form(value, origin, form, where)
             if schema.is_pydantic(origin):
                 return _pydantic(value, origin, where)
             if schema.has_fields(origin):
@@ -185,16 +184,11 @@ def _scalar(value: Any, kind: type, where: str, strict: bool) -> Any:
     raise _mismatch(where, _WANTED[kind], value)
 
 
-def _from_text(value: Any, kind: Any, where: str) -> Any:
-    if not isinstance(value, str):
-        raise _mismatch(where, "a text", value)
+def _in_form(value: Any, kind: Any, form: JsonForm, where: str) -> Any:
     try:
-        if kind in (datetime, date, time):
-            return kind.fromisoformat(value.strip())
-        return kind(value)
-    except ValueError:
-        shapes = {datetime: "a date and time like 2026-03-01T12:30:00", date: "a date like 2026-03-01", time: "a time like 12:30"}
-        raise _mismatch(where, shapes.get(kind, "a UUID" if kind is UUID else "a path"), value) from None
+        return form.read(kind, value)
+    except (ValueError, TypeError, ArithmeticError) as e:
+        raise _Mismatch(f"{where}: {refusal(form, e, value)}") from None
 
 
 def _pydantic(value: Any, model: Any, where: str) -> Any:
@@ -212,15 +206,20 @@ _BOUNDS = (
 )
 
 
+def _digits(number: float | Decimal) -> int | Decimal:
+    """A number as it is written: 0.1 is one tenth."""
+    return Decimal(repr(number)) if isinstance(number, float) else number
+
+
 def _check_bounds(value: Any, mark: Any, where: str) -> None:
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         for name, words, fits in _BOUNDS:
             bound = getattr(mark, name, None)
-            if isinstance(bound, int | float) and not fits(value, bound):
+            if isinstance(bound, int | float | Decimal) and not fits(_digits(value), _digits(bound)):
                 raise _Mismatch(f"{where}: must be {words} {bound}, not {value}")
-    if isinstance(value, str | list | tuple | set | frozenset):
+    if isinstance(value, str | bytes | list | tuple | set | frozenset):
         least, most = getattr(mark, "min_length", None), getattr(mark, "max_length", None)
-        what = "characters" if isinstance(value, str) else "items"
+        what = {str: "characters", bytes: "bytes"}.get(type(value), "items")
         if isinstance(least, int) and len(value) < least:
             raise _Mismatch(f"{where}: at least {least} {what} are needed, not {len(value)}")
         if isinstance(most, int) and len(value) > most:

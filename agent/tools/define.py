@@ -14,8 +14,9 @@ from typing import Any, Literal, overload
 
 from agent.messages import ToolSpec
 from agent.tools.convert import convert_fields
+from agent.tools.declared import read_declaration
 from agent.tools.docstring import parse_docstring
-from agent.tools.result import ToolContext, ToolDefinitionError, ToolResult, failure_of
+from agent.tools.result import ToolContext, ToolDefinitionError, ToolError, ToolResult, failure_of
 from agent.tools.run import run_call
 from agent.tools.schema import MISSING, Field, SchemaMaker, UndescribableError
 
@@ -39,6 +40,7 @@ class Tool:
         isolate: whether each call runs in a process of its own.
         origin: where it comes from: the user's script, Sprig, or an MCP server.
         subjects: argument -> what it names, for approval patterns and for what is shown: a command, a path or a URL.
+        deferred: nothing runs here: a call ends the run, and the script answers it.
         unconfined: why nothing confines it on this machine; then no rule can allow it unasked. Empty for most tools.
         convert: makes the function's arguments of JSON values; None, they are what they are.
         context: name of the parameter that takes the ToolContext; empty, none does.
@@ -53,6 +55,7 @@ class Tool:
     isolate: bool = False
     origin: Origin = "script"
     subjects: Mapping[str, Subject] = field(default_factory=dict)
+    deferred: bool = False
     unconfined: str = ""
     convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     context: str = ""
@@ -161,12 +164,39 @@ def tool(
 
 
 def as_tool(thing: Any) -> Tool:
-    """A tool as it is; a function or other callable as ``@tool`` would make it."""
+    """A tool as it is; a function or other callable as ``@tool`` would make it; what a dictionary declares.
+
+    A dictionary may have any form that agent.tools.declared reads. What runs it stands beside it, as ``(dictionary, function)``,
+    or in it under ``function``; it gets the JSON values as they are. Without that, a call ends the run, and the script answers.
+
+    Raises:
+        ToolDefinitionError: it is none of these, or cannot be described.
+    """
     if isinstance(thing, Tool):
         return thing
+    if isinstance(thing, Mapping):
+        return _declared(*read_declaration(thing))
+    if isinstance(thing, tuple) and len(thing) == 2 and isinstance(thing[0], Mapping) and callable(thing[1]):
+        return _declared(read_declaration(thing[0])[0], thing[1])
     if not callable(thing) or isinstance(thing, type):
-        raise ToolDefinitionError(f"{thing!r} is no tool: hand over a function or what @tool made of one")
+        raise ToolDefinitionError(f"{thing!r} is no tool: hand over a function, what @tool made of one, or a dictionary")
     return _define(thing, _caller_names(sys._getframe(1)))
+
+
+def _declared(spec: ToolSpec, function: Callable[..., Any] | None) -> Tool:
+    if isinstance(function, Tool):
+        return replace(function, spec=spec)
+    if function is None:
+        return Tool(spec, _nothing, deferred=True)
+    try:
+        hints = typing.get_type_hints(function)
+    except Exception:  # what it hints at does not matter here
+        hints = {}
+    return Tool(spec, function, context="context" if hints.get("context") is ToolContext else "")
+
+
+def _nothing(**arguments: Any) -> Any:
+    raise ToolError("nothing runs this tool here; whoever started the run answers the call")
 
 
 def _caller_names(frame: types.FrameType | None) -> dict[str, Any]:
@@ -191,8 +221,6 @@ def _define(
     name = name or getattr(core, "__name__", None) or type(core).__name__
     if not inspect.isroutine(core):
         core = type(core).__call__
-    if inspect.isgeneratorfunction(core) or inspect.isasyncgenfunction(core):
-        raise ToolDefinitionError(f"{name} yields: a tool returns its result once; return a list")
     doc = parse_docstring(core.__doc__ or getattr(target, "__doc__", None) if core is not target else target.__doc__)
     fields, context, bound = _fields(target, core, name, doc.parameters, local)
     maker = SchemaMaker(local)

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 from agent.children import sandbox, supervisor
+from agent.tools.gather import Gathered
 from agent.tools.result import ToolResult, failure, failure_of, to_result
 
 _FORKING = threading.Lock()  # what watches forks refuses two at a time: filelock, which huggingface_hub brings
@@ -139,12 +140,13 @@ def _work(function: Callable[..., Any], values: Mapping[str, Any], answer: int) 
         free = sandbox.UNLIMITED  # it is the script's own code: only a fork bomb and a core dump are held off
         sandbox.set_limits(sandbox.ResourceLimits(memory=free, cpu=free, file_size=free, files=free))
         try:
-            value = function(**values)
+            gathered = Gathered()
+            value = gathered.begin(function(**values))
             if inspect.isawaitable(value):
                 import asyncio
 
                 value = asyncio.run(_awaited(value))
-            result = to_result(value)
+            result = to_result(gathered.finish(value))
         except BaseException as e:
             result = failure_of(e)
         raw = memoryview(json.dumps(asdict(result)).encode("utf-8", "replace"))

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
 import json
 import math
 import re
 import sys
 import threading
 import unicodedata
-from collections.abc import Callable, Mapping
-from datetime import date, datetime, time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set, ValuesView
+from decimal import Decimal
 from pathlib import Path, PurePath
 from typing import Any
 
 from agent.errors import SprigError
 from agent.text import shortened
+from agent.tools.forms import form_of
 
 MAX_TEXT = 200_000  # characters that are kept of any result; the agent cuts further, to the context that is left
 _MAX_ERROR = 500
 _MAX_DEPTH = 50
+_MAX_ITEMS = 10_000  # that are taken of an iterator within a value: it may have no end
 _IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
 
 
@@ -158,7 +161,13 @@ def to_result(value: Any, seconds: float = 0.0) -> ToolResult:
         raw, data = describe_bytes(bytes(value[:64]), len(value)), None
     else:
         data = jsonable(value)
-        raw = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        raw = (
+            str(value)
+            if isinstance(value, Decimal)
+            else data
+            if isinstance(data, str)
+            else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        )
     text, cut = cap(raw, MAX_TEXT)
     return ToolResult(True, clean(text), data=data, seconds=seconds, cut=cut)
 
@@ -196,12 +205,14 @@ def jsonable(value: Any, depth: int = 0) -> Any:
         return {str(jsonable(k)): jsonable(v, depth + 1) for k, v in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return jsonable(value._asdict(), depth + 1)
-    if isinstance(value, list | tuple | set | frozenset):
-        return [jsonable(v, depth + 1) for v in value]
-    if isinstance(value, bytes | bytearray):
+    if isinstance(value, bytes | bytearray | memoryview):
         return describe_bytes(bytes(value[:64]), len(value))
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
+    if form := form_of(type(value)):
+        return form.write(value)
+    if isinstance(value, Sequence | Set | ValuesView):
+        return [jsonable(v, depth + 1) for v in value]
+    if isinstance(value, Iterator):
+        return [jsonable(v, depth + 1) for v in itertools.islice(value, _MAX_ITEMS)]
     return _foreign(value, depth)
 
 

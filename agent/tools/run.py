@@ -1,7 +1,8 @@
 """Running a tool's function: with a deadline, with a way to cancel, and so that nothing it does reaches the loop.
 
 A Python thread cannot be stopped from outside. A sync function that is late is left behind in its daemon thread, with
-``context.cancelled`` set; an async one is cancelled; an isolated one is killed with everything it started.
+``context.cancelled`` set; an async one is cancelled; an isolated one is killed with everything it started. Of a generator, what
+it has given by then is the result.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from agent.messages import ToolCall
+from agent.tools.gather import Gathered
 from agent.tools.result import ToolContext, ToolResult, failure, failure_of, to_result
 
 _POLL = 0.02  # seconds until a cancellation or the end of the time is noticed
@@ -32,15 +34,17 @@ class _Call:
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
     result: ToolResult | None = None
     cancel: Callable[[], None] = lambda: None
+    gathered: Gathered = dataclasses.field(default_factory=Gathered)
 
     def run(self) -> None:
         began = time.monotonic()
         try:
-            value = self.function(**self.values)
+            value = self.gathered.begin(self.function(**self.values))
             if inspect.isawaitable(value):
                 import asyncio  # late: it is slow to load, and most tools are plain functions
 
                 value = asyncio.run(self._wait_for(value))
+            value = self.gathered.finish(value, self.stop.is_set)
             self.result = to_result(value, time.monotonic() - began)
         except BaseException as e:  # SystemExit and KeyboardInterrupt too: they are the tool's, not ours
             self.result = failure_of(e, time.monotonic() - began)
@@ -99,6 +103,8 @@ def run_call(
             stop.set()
             call.cancel()
             seconds = time.monotonic() - began
+            if late and call.gathered.begun:
+                return to_result(call.gathered.result(f"no more within {timeout:g} s"), seconds)
             return failure(f"no result within {timeout:g} s" if late else "cancelled", seconds)
     assert call.result is not None
     return call.result

@@ -9,22 +9,20 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, MutableSequence, MutableSet, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import date, datetime, time
-from pathlib import PurePath
+from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from agent.tools.docstring import parse_docstring
+from agent.tools.forms import form_of, write_decimal
 
 Schema = dict[str, Any]
 
 MISSING: Any = inspect.Parameter.empty
 SCALARS: Mapping[type, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
-STRING_FORMATS: Mapping[type, str] = {datetime: "date-time", date: "date", time: "time", UUID: "uuid"}
-LISTS = frozenset({list, Sequence, MutableSequence})
-SETS = frozenset({set, frozenset, AbstractSet})
+LISTS = frozenset({list, Sequence, MutableSequence, Iterable, Collection})
+SETS = frozenset({set, frozenset, AbstractSet, MutableSet})
 MAPS = frozenset({dict, Mapping, MutableMapping})
 
 
@@ -42,10 +40,10 @@ class Bounds:
         pattern: regular expression that a text must match from start to end.
     """
 
-    ge: float | None = None
-    gt: float | None = None
-    le: float | None = None
-    lt: float | None = None
+    ge: float | Decimal | None = None
+    gt: float | Decimal | None = None
+    le: float | Decimal | None = None
+    lt: float | Decimal | None = None
     min_length: int | None = None
     max_length: int | None = None
     pattern: str | None = None
@@ -126,10 +124,17 @@ def json_default(value: Any) -> Any:
     """A default as a JSON value, MISSING where it has none (the parameter is optional all the same)."""
     if isinstance(value, enum.Enum):
         value = enum_value(value)
+    elif form := form_of(type(value)):
+        value = form.write(value)
     try:
         return json.loads(json.dumps(value, allow_nan=False)) if value is not MISSING else MISSING
     except (TypeError, ValueError, RecursionError):
         return MISSING
+
+
+def plain_choice(choice: Any) -> Any:
+    """What stands for one of the values of a ``Literal`` in JSON."""
+    return enum_value(choice) if isinstance(choice, enum.Enum) else choice
 
 
 def enum_value(member: enum.Enum) -> Any:
@@ -182,12 +187,10 @@ class SchemaMaker:
             return {"type": "null"}
         if isinstance(annotation, type) and annotation in SCALARS:
             return {"type": SCALARS[annotation]}
-        if isinstance(annotation, type) and annotation in STRING_FORMATS:
-            return {"type": "string", "format": STRING_FORMATS[annotation]}
-        if isinstance(annotation, type) and issubclass(annotation, PurePath):
-            return {"type": "string"}
         if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
             return _choice([enum_value(m) for m in annotation])
+        if form := form_of(annotation):
+            return dict(form.schema)
         if is_pydantic(annotation):
             return self._pydantic(annotation)
         if has_fields(annotation):
@@ -199,7 +202,7 @@ class SchemaMaker:
         if origin is typing.Annotated:
             return self._annotated(arguments[0], arguments[1:])
         if origin is typing.Literal:
-            return _choice(list(arguments))
+            return _choice([plain_choice(a) for a in arguments])
         if is_union(annotation):
             return self._union(arguments)
         if type(origin).__name__ == "TypeAliasType":  # ``type X = ...`` of Python 3.12
@@ -253,7 +256,7 @@ class SchemaMaker:
             if isinstance(mark, str):
                 schema = {**schema, "description": " ".join(mark.split())}
             else:
-                schema = {**schema, **_bounds(mark, schema.get("type"))}
+                schema = {**schema, **_bounds(mark, schema)}
         return schema
 
     def _named(self, kind: type) -> Schema:
@@ -300,14 +303,17 @@ def marks_of(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
 _NUMBER_BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
 
-def _bounds(mark: Any, kind: Any) -> Schema:
+def _bounds(mark: Any, schema: Schema) -> Schema:
     found: Schema = {}
+    kind = schema.get("type")
     for source in (mark, *getattr(mark, "metadata", ())):
         for name, key in _NUMBER_BOUNDS.items():
-            if isinstance(value := getattr(source, name, None), int | float):
-                found[key] = value
+            if isinstance(value := getattr(source, name, None), int | float | Decimal):
+                found[key] = write_decimal(value) if isinstance(value, Decimal) else value
         for name, end in (("min_length", "min"), ("max_length", "max")):
             if isinstance(value := getattr(source, name, None), int):
+                if "contentEncoding" in schema:  # four characters of base64 for three bytes
+                    value = -(-value // 3) * 4
                 found[end + ("Length" if kind == "string" else "Items")] = value
         pattern = getattr(source, "pattern", None)
         if isinstance(pattern, str) and kind == "string":
@@ -318,9 +324,9 @@ def _bounds(mark: Any, kind: Any) -> Schema:
 
 
 def _choice(values: list[Any]) -> Schema:
-    kinds = {SCALARS.get(type(v)) for v in values}
+    kinds = {"null" if v is None else SCALARS.get(type(v)) for v in values}
     if None in kinds or not values:
-        raise UndescribableError("a choice must be among texts, numbers and truth values")
+        raise UndescribableError("a choice must be among texts, numbers, truth values and None")
     return {"type": kinds.pop(), "enum": values} if len(kinds) == 1 else {"enum": values}
 
 

@@ -28,12 +28,14 @@ class Calls:
         self._seen: dict[str, int] = {}  # how often the same call has given the same result
 
     def handle(self, answer: Generation) -> Iterator[Event]:
-        """Run or refuse everything that an answer calls."""
+        """Run or refuse everything that an answer calls. Calls that the script answers end the run when the others have run."""
         for call in answer.calls:
             yield from self._call(call)
         for broken in answer.broken:
             call = ToolCall("unreadable", {}, new_call_id())
             yield from self._refuse(call, f"error: the call could not be read: {broken.why}", broken.why)
+        if not self._record.reason and not all(done.answered for done in self._record.calls):
+            self._record.end("call")
 
     def leave(self, answer: Generation) -> Iterator[Event]:
         """The answer was ended from outside: its calls are not run, and the model must not wait for results."""
@@ -55,6 +57,8 @@ class Calls:
             refused = over if verdict.allowed else verdict.message or over
         if refused or tool is None:
             yield from self._refuse(call, f"error: {refused}", refused)
+        elif tool.deferred:
+            self._record.deferred(call)
         else:
             yield from self._run(tool, call)
 

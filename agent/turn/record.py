@@ -26,7 +26,7 @@ class Record:
     def __init__(self, parts: Parts) -> None:
         self.reason = self.error = ""  # why the run is over, and more about it; empty while it goes on
         self.value: Any = None  # the object that the answer is, where one was asked for
-        self.calls: list[ToolDone] = []  # that ran
+        self.calls: list[ToolDone] = []  # that ran, or wait for the script
         self._parts = parts
         self._messages: list[Message] = []
         self._open: list[ToolCall] = []  # calls that have no result yet
@@ -63,6 +63,11 @@ class Record:
         if self._parts.session is not None:
             data, seconds = (result.data, result.seconds) if result is not None else (None, None)
             self._parts.session.append(message, ok=ok, data=data, seconds=seconds)
+
+    def deferred(self, call: ToolCall) -> None:
+        """A call that the script answers: it stays open when the run is over."""
+        self._open = [c for c in self._open if c.id != call.id]
+        self.calls.append(ToolDone(call, ok=False, text="", answered=False))
 
     def settle(self) -> None:
         """No call stays without a result, whatever ended the run."""

@@ -19,9 +19,10 @@ from agent.grammar.automata.regex import NotRegularError, compile_pattern
 from agent.grammar.leaves import Literal, PlainText
 from agent.grammar.nodes import IMPOSSIBLE, Alt, Nest, Node, Ref, Repeat, Seq, settle
 from agent.grammar.schema.budget import Budget, check_size
+from agent.grammar.schema.interval import Interval, exact
 from agent.grammar.schema.members import Member, Writer, free_kinds, members_node
 from agent.grammar.schema.merge import FORMATS, PATTERNS, branches, heads_of, types_of
-from agent.grammar.schema.numbers import Interval, Number, exact
+from agent.grammar.schema.numbers import number
 from agent.grammar.schema.validate import validate
 from agent.grammar.syntax import Json, restrict
 from agent.text import display
@@ -172,10 +173,10 @@ class Compiler:
         if step is not None and step <= 0:
             raise SchemaError("a schema's multipleOf is not above 0")
         try:
-            return Number(Interval(low, high, open_low, open_high, step), integer)
+            return number(Interval(low, high, open_low, open_high, step), integer)
         except ValueError:
             self.deferred.add("multipleOf")
-            return Number(Interval(low, high, open_low, open_high), integer)
+            return number(Interval(low, high, open_low, open_high), integer)
 
     def _array(self, plain: Mapping[str, Any]) -> Node:
         low, high = count_of(plain, "minItems") or 0, count_of(plain, "maxItems")

@@ -14,6 +14,7 @@ from agent.grammar.nodes import Alt, Node, Seq
 from agent.grammar.schema.budget import Budget
 from agent.grammar.syntax import FreeForm, restrict
 
+MAX_FREE = 100  # members that are not declared, where no minProperties asks for more: a model could add some without end
 _MAX_COUNTED = 2000  # members that minProperties or maxProperties counts exactly
 
 
@@ -79,7 +80,7 @@ def free_kinds(
 def members_node(
     members: Sequence[Member], free: Sequence[Free], low: int, high: int | None, writer: Writer, budget: Budget
 ) -> Node:
-    """All ``low`` to ``high`` (None: any number of) members of an object: the declared ones in order, then free ones."""
+    """All ``low`` to ``high`` members of an object: the declared ones in order, then free ones (MAX_FREE without ``high``)."""
     keyed = [(writer.key(m.name), m) for m in members]
     keyed = [(key, m) for key, m in keyed if key is not None or m.required]
     if high is not None and high >= len(keyed) and not free:
@@ -105,7 +106,7 @@ def members_node(
         elif not free:
             following.append(Seq())
         else:
-            following.append(Fresh(kinds, least, most, comma, count > 0))
+            following.append(Fresh(kinds, least, max(least, MAX_FREE) if most is None else most, comma, count > 0))
     for key, member in reversed(keyed):
         text = Alt() if key is None else Seq(before, key, between, member.value, after)
         row: list[Node] = []

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
+from urllib.parse import unquote
 
 from agent.errors import SchemaError
 from agent.grammar.schema.budget import Budget
-from agent.grammar.schema.numbers import exact
+from agent.grammar.schema.interval import exact
 from agent.text import display
 
 PATTERNS = "$patterns"  # of a plain schema: all its patterns; no keyword of JSON Schema begins so
@@ -44,7 +45,7 @@ def resolve(root: Any, pointer: Any) -> Any:
         raise SchemaError(f"a schema refers to {shown}; only references within it (#/...) can be followed")
     at = root
     for part in pointer.split("/")[1:]:
-        name = part.replace("%25", "%").replace("~1", "/").replace("~0", "~")
+        name = unquote(part).replace("~1", "/").replace("~0", "~")
         if isinstance(at, Mapping) and name in at:
             at = at[name]
         elif isinstance(at, (list, tuple)) and name.isdecimal() and int(name) < len(at):
@@ -106,10 +107,10 @@ def branches(schema: Any, root: Any, budget: Budget, following: tuple[str, ...] 
         plain[PATTERNS] = (schema["pattern"],)
     if "format" in schema:
         plain[FORMATS] = (schema["format"],)
+    if schema.get("contentEncoding") == "base64":
+        plain[FORMATS] = (*plain.get(FORMATS, ()), "base64")
     if "const" in schema:
         plain = _merge(plain, {"enum": [schema["const"]]}) if "enum" in plain else {**plain, "enum": [schema["const"]]}
-    if schema.get("nullable") is True and isinstance(plain.get("type"), str):
-        plain["type"] = [plain["type"], "null"]
     found = [plain]
     if "$ref" in schema:
         pointer = schema["$ref"]
@@ -122,6 +123,8 @@ def branches(schema: Any, root: Any, budget: Budget, following: tuple[str, ...] 
         if keyword in schema:
             options = [b for option in schema[keyword] for b in branches(option, root, budget, following)]
             found = _cross(found, options, budget)
+    if schema.get("nullable") is True:  # OpenAPI 3.0; also beside $ref or enum, where people mean it and the text is silent
+        found.append({"type": "null"})
     return found
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from agent.errors import SchemaError
 from agent.grammar.automata.dfa import TooLargeError
-from agent.grammar.automata.formats import format_automaton
+from agent.grammar.automata.formats import EXAMPLES, format_automaton
 from agent.grammar.automata.regex import NotRegularError, compile_pattern, python_pattern
+from agent.grammar.schema.interval import exact
 from agent.grammar.schema.merge import identity, resolve
-from agent.grammar.schema.numbers import exact
 from agent.text import display
 
 _MAX_DEPTH = 200
@@ -47,6 +47,8 @@ class _Checker:
     def check(self, value: Any, schema: Any, path: str) -> str | None:
         """The first thing that is wrong with the value at ``path``."""
         if schema is True or (not schema and schema is not False):
+            return None
+        if value is None and isinstance(schema, Mapping) and schema.get("nullable") is True:
             return None
         place = _at(path)
         if schema is False:
@@ -94,7 +96,7 @@ _CLASSES: dict[str, Any] = {"number": (int, float), "string": str, "array": (lis
 
 def _type(c: _Checker, value: Any, kinds: Any, schema: Mapping[str, Any], path: str) -> Iterator[str]:
     kinds = [kinds] if isinstance(kinds, str) else list(kinds)
-    if not any(_is(value, kind) for kind in kinds) and not (schema.get("nullable") is True and value is None):
+    if not any(_is(value, kind) for kind in kinds):
         yield f"{_at(path)} is {_shown(value)}; it must be {' or '.join(map(str, kinds))}"
 
 
@@ -149,7 +151,12 @@ def _pattern(c: _Checker, value: Any, pattern: Any, schema: Mapping[str, Any], p
 def _format(c: _Checker, value: Any, name: Any, schema: Mapping[str, Any], path: str) -> Iterator[str]:
     known = format_automaton(name) if isinstance(name, str) else None
     if known is not None and not (known[0].accepts(value) and (known[1] is None or len(value) <= known[1])):
-        yield f"{_at(path)} is {_shown(value)}; it must be a {name}"
+        example = f", like {EXAMPLES[name]}" if name in EXAMPLES else ""
+        yield f"{_at(path)} is {_shown(value)}; it must be a {name}{example}"
+
+
+def _encoding(c: _Checker, value: Any, name: Any, schema: Mapping[str, Any], path: str) -> Iterator[str]:
+    return _format(c, value, name, schema, path) if name == "base64" else iter(())
 
 
 def _required(c: _Checker, value: Any, names: Any, schema: Mapping[str, Any], path: str) -> Iterator[str]:
@@ -261,7 +268,7 @@ _CHECKS: dict[str, tuple[str, Check]] = {
     "exclusiveMaximum": _number("less than", operator.lt, "maximum"),
     "multipleOf": _number("a multiple of", lambda a, b: a % b == 0),
     "minLength": _size("string", "at least", operator.ge), "maxLength": _size("string", "at most", operator.le),
-    "pattern": ("string", _pattern), "format": ("string", _format),
+    "pattern": ("string", _pattern), "format": ("string", _format), "contentEncoding": ("string", _encoding),
     "required": ("object", _required), "properties": ("object", _properties),
     "patternProperties": ("object", _pattern_properties), "additionalProperties": ("object", _additional),
     "propertyNames": ("object", _property_names),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from decimal import Decimal
 from typing import Any
 
 from agent.grammar.leaves import Literal, PlainText, Quoted
@@ -171,8 +170,11 @@ def _string_value(r: random.Random, s: dict[str, Any]) -> str:
 
 
 def _integer_value(r: random.Random, s: dict[str, Any]) -> int:
-    low = max(s.get("minimum", -(10**45)), s.get("exclusiveMinimum", -(10**45)) + 1)
-    high = min(s.get("maximum", 10**45), s.get("exclusiveMaximum", 10**45) - 1)
+    most = 10**20 - 1  # the longest where no bound asks for more
+    low = max(s.get("minimum", -(10**50)), s.get("exclusiveMinimum", -(10**50)) + 1)
+    high = min(s.get("maximum", 10**50), s.get("exclusiveMaximum", 10**50) - 1)
+    low = min(2 * high, -most) if low == 1 - 10**50 else low
+    high = max(2 * low, most) if high == 10**50 - 1 else high
     step = s.get("multipleOf", 1)
     low, high = -(-low // step), high // step
     return step * r.choice([low, high, r.randint(low, high), min(max(low, r.randint(-20, 20)), high)])
@@ -220,10 +222,9 @@ def _object_value(r: random.Random, s: dict[str, Any]) -> dict[str, Any]:
 
 
 def dumps(found: Any, ascii_only: bool = False) -> str:
-    """As json.dumps, but floats without an exponent."""
+    """As json.dumps, but there is no negative zero."""
     if isinstance(found, float):
-        plain = format(Decimal(repr(found)), "f")
-        return "0.0" if float(plain) == 0 else plain
+        return repr(found or 0.0)
     if isinstance(found, list):
         return "[" + ", ".join(dumps(item, ascii_only) for item in found) + "]"
     if isinstance(found, dict):

@@ -84,8 +84,8 @@ def test_every_valid_call_can_be_written(name: str, seed: int) -> None:
     written = "".join(segment.text for segment in write_calls(dialect, calls, {t.name: t for t in tools}))
     marks = (dialect.quote if dialect.style == "gemma" else dialect.parameter_close.strip(), "]]>")
     texts = [text for call in calls for text in strings(call.arguments)]
-    if any(mark and mark in text for mark in marks for text in texts) or "e-" in written or "e+" in written:
-        return  # what a dialect has no way to write, or an exponent
+    if any(mark and mark in text for mark in marks for text in texts):
+        return  # what a dialect has no way to write
     try:
         at = constraint(dialect, tools, choice="auto")
     except SchemaError:

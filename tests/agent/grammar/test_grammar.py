@@ -20,7 +20,8 @@ from agent.grammar.automata.regex import NotRegularError, compile_pattern
 from agent.grammar.leaves import Literal, OneOf, PlainText, Quoted
 from agent.grammar.matcher import MAX_DEPTH, Grammar
 from agent.grammar.nodes import Alt, Nest, Node, Ref, Repeat, Seq, settle
-from agent.grammar.schema.numbers import Interval, Number
+from agent.grammar.schema.interval import Interval, exact
+from agent.grammar.schema.numbers import Number
 from tests.fixtures.generated import runs
 
 
@@ -122,32 +123,111 @@ def test_integers_within_bounds(low: int, high: int, number: int, step: int | No
     assert fits(Number(bounds, integer=True), str(number)) == allowed
 
 
-@given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.booleans(), st.sampled_from([0.0, 1e-9, 1e-300, 5e-324, 1.0, 2.5]))
-@settings(max_examples=runs(400), deadline=None, derandomize=True)
+def takes(leaf: Number, text: str) -> bool:
+    state = leaf.start()
+    for char in text:
+        state = None if state is None else leaf.step(state, char)
+    return state is not None and leaf.accepting(state)
+
+
+@given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.booleans(), st.sampled_from([0.0, 1e-9, 1e-300, 1.0, 2.5]))
+@settings(max_examples=runs(200), deadline=None, derandomize=True)
 def test_a_number_beside_its_bound_is_what_its_float_makes_of_it(low: float, high: float, is_open: bool, gap: float) -> None:
     low, high = sorted((low, high))
     leaf = Number(Interval(Fraction(repr(low)), Fraction(repr(high)), is_open, is_open), integer=False)
     for number in (low, low + gap, high, high - gap, (low + high) / 2):
-        if number == 0:
+        if abs(number) < 1e-300:
             continue
-        text = format(Decimal(repr(number)), "f")
-        text = text if "." in text else text + ".0"
         allowed = low < number < high if is_open else low <= number <= high
-        assert fits(leaf, text) == allowed, text
+        assert takes(leaf, repr(number)) == allowed, number
+        mantissa = format(Decimal(repr(number)), "e").replace("+", "")
+        assert takes(leaf, mantissa if "e" in mantissa else mantissa + "E0") == allowed, mantissa
+        plain = format(Decimal(repr(number)), "f")
+        if abs(number) > 1e-20:
+            assert takes(leaf, plain if "." in plain else plain + ".0") == allowed, plain
 
 
 def test_a_decimal_that_rounds_to_an_excluded_bound_is_refused() -> None:
     above_zero = Number(Interval(low=Fraction(0), open_low=True), integer=False)
-    assert not fits(above_zero, "0." + "0" * 330 + "1")
-    assert fits(above_zero, "0." + "0" * 320 + "1")
+    assert not fits(above_zero, "1e-330")
+    assert not fits(above_zero, "0.0e5")
+    assert fits(above_zero, "1e-323")
     below = Number(Interval(high=Fraction("0.1"), open_high=True), integer=False)
-    assert not fits(below, "0.0999999999999999999999999999")
+    assert not fits(below, "0.099999999999999999")
+    assert not fits(below, "9.9999999999999999e-2")
     assert fits(below, "0.09999999999999")
+    assert fits(below, "9.999999999999999e-2")
 
 
-@pytest.mark.parametrize("text", ["", "-", "-0", "01", "1.", ".5", "1e5", "+1", "-00.5", "1" * 301])
+@pytest.mark.parametrize("text", [
+    "1e-9", "1.256e-06", "1E5", "2e10", "6.02214076E+23", "-1.5e-300", "0e0", "0.000000e+00", "1.7976931348623157e307",
+    "0.000000001", "-0.5", "1.0", "18446744073709551615", "0.30000000000000004", "12345678901234567890.5",
+])  # fmt: skip
+def test_numbers_as_programs_write_them(text: str) -> None:
+    assert fits(Number(Interval(), integer=False), text)
+
+
+@pytest.mark.parametrize("text", [
+    "", "-", "-0", "-0.0", "-0e5", "01", "1.", ".5", "+1", "-00.5", "1e", "1e+", "1e-+5", "1.e5", "e5", "1e5.0", "1e1e1",
+    "1e1000", "1e308", "1e-324", "1e0001", "1" * 21, "0." + "0" * 21, "0.123456789012345678",
+])  # fmt: skip
 def test_what_is_no_number(text: str) -> None:
     assert not fits(Number(Interval(), integer=False), text)
+
+
+@pytest.mark.parametrize("text", ["1.0", "1e3", "-0", "1" * 21])
+def test_what_is_no_integer(text: str) -> None:
+    assert not fits(Number(Interval(), integer=True), text)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "integer", "written"),
+    [
+        (Interval(), True, "3" * 20),
+        (Interval(low=Fraction(7)), True, "3" * 20),
+        (Interval(high=Fraction(10**30)), True, "3" * 30),
+        (Interval(low=Fraction(10**30)), True, "3" * 32),
+        (Interval(step=Fraction(10**25 + 10)), True, "3" * 27),
+        (Interval(), False, "3" * 20 + ".3e33"),
+    ],
+)
+def test_a_number_is_as_long_as_its_bounds_ask_for_and_no_longer(bounds: Interval, integer: bool, written: str) -> None:
+    """What a model writes that never ends one by itself: digits, then a point, digits, an exponent, digits."""
+    state, text = Grammar(settle(Number(bounds, integer))).start(), ""
+    while chars := state.next_chars():
+        char = next((c for c in "3.e" if c in chars), min(chars))
+        state, text = state.advance(char) or state, text + char
+    assert len(text) == len(written), text
+    assert state.complete
+
+
+BOUNDS = st.one_of(st.none(), st.integers(-50, 50).map(Fraction), st.sampled_from([
+    "0.1", "-0.1", "1e-30", "-1e-30", "1.5e100", "1e25", "-3.25", "0.3", "100000000000000000000000001", "1e-310",
+]).map(Fraction))  # fmt: skip
+
+
+@given(st.integers(0, 2**60), BOUNDS, BOUNDS, st.booleans(), st.booleans(), st.sampled_from([None, None, "0.25", "3", "0.1"]))
+@settings(max_examples=runs(300), deadline=None, derandomize=True)
+def test_a_number_never_leads_astray_and_ends(
+    seed: int, low: Fraction | None, high: Fraction | None, open_low: bool, open_high: bool, step: str | None
+) -> None:
+    bounds = Interval(low, high, open_low, open_high, None if step is None else Fraction(step))
+    leaf = Number(bounds, integer=seed % 3 == 0)
+    r = random.Random(seed)
+    state, text = leaf.start(), ""
+    lazy = r.random() < 0.5
+    while leaf.open(state) and not (lazy and leaf.accepting(state)):
+        char = r.choice(sorted(leaf.first(state) or ()))
+        state, text = leaf.step(state, char), text + char
+    if not text:
+        assert low is not None or high is not None
+        return
+    assert leaf.accepting(state), text
+    assert len(text) <= 120
+    number = exact(json.loads(text))
+    assert low is None or (number > low if open_low else number >= low)
+    assert high is None or (number < high if open_high else number <= high)
+    assert step is None or Fraction(text) % Fraction(step) == 0
 
 
 @given(st.text(max_size=6), st.integers(0, 4), st.integers(0, 6))

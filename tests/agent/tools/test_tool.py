@@ -291,8 +291,6 @@ def unsupported(a: complex) -> None: ...
 def nested(a: list[dict[int, str]]) -> None: ...
 def callback(a: Callable[[], int]) -> None: ...
 def unknown_name(a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
-def yields(a: int) -> Any:
-    yield a
 
 
 @dataclass
@@ -314,7 +312,6 @@ def bad_member(a: Bad) -> None: ...
         (nested, ["nested", "'a'", "keys are int", "dict[str, ...]"]),
         (callback, ["callback", "'a'", "no JSON form"]),
         (unknown_name, ["unknown_name", "Nowhere", "import"]),
-        (yields, ["yields", "return a list"]),
         (bad_member, ["bad_member", "'a'", "'inner'", "complex"]),
         (lambda: None, ["<lambda>", "name=..."]),
         (Plant, ["is no tool"]),

@@ -69,7 +69,7 @@ def test_json_values_become_what_the_hints_say(annotation: Any, value: Any, made
         (Colour, "green", "one of 'red', 'blue'"), (Literal[1, 2], True, "one of 1, 2"), (list[int], 5, "a list"),
         (list[int], ["x"], "x[0]"),
         (tuple[int, int], [1], "2 items"), (dict[str, int], [], "an object"), (date, "tomorrow", "2026-03-01"),
-        (Path, 5, "a text"),
+        (Path, 5, "a path"),
         (Plant, {"height": 1}, "missing member 'name'"), (Plant, {"name": "a", "wings": 2}, "unknown member 'wings'"),
         (Plant, "rose", "an object"),
         (Plant, {"name": "a", "colours": ["x"]}, "x.colours[0]"), (int | None, "x", "whole number"),
