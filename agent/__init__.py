@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from agent.tools.mcp.servers import MCPServers
     from agent.tools.result import ToolContext, ToolResult
     from agent.tools.schema import Bounds
+    from agent.turn.options import RunOptions
 
 _WHERE = {
     "agent.agent": ("Agent",),
@@ -56,13 +57,14 @@ _WHERE = {
     "agent.tools.mcp.servers": ("MCPServers",),
     "agent.tools.schema": ("Bounds",),
     "agent.tools.result": ("ToolContext", "ToolResult"),
+    "agent.turn.options": ("RunOptions",),
 }  # fmt: skip
 _NAMES = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
     "Agent", "Answer", "ApprovalRequest", "Bounds", "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Engine",
     "EngineError", "Event", "Limits", "Loading", "MCPServers", "Message", "Policy", "Prefill", "Problem", "Result", "Rule",
-    "Session", "SprigError", "Store", "Text", "Thought", "Tool", "ToolCall", "ToolContext", "ToolDone", "ToolProgress",
+    "RunOptions", "Session", "SprigError", "Store", "Text", "Thought", "Tool", "ToolCall", "ToolContext", "ToolDone", "ToolProgress",
     "ToolResult", "Usage", "tool",
 ]  # fmt: skip
 

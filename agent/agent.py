@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from agent.approval.policy import Approver, Gate, Policy
 from agent.engine.handle import Engine
@@ -22,7 +22,7 @@ from agent.sessions.session import Session
 from agent.sessions.store import Store
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
 from agent.tools.define import Tool, as_tool
-from agent.turn.output import Output
+from agent.turn.options import CheckedOptions, RunOptions, checked
 from agent.turn.parts import Parts
 from agent.turn.run import Run, logged
 from agent.turn.transcript import Transcript
@@ -131,45 +131,34 @@ class Agent(AbstractContextManager["Agent"]):
 
     # What a script calls.
 
-    def run(self, text: str, *, schema: Any = None, tool_choice: str = "auto", limits: Limits | None = None) -> Result:
+    def run(self, text: str | None, **options: Unpack[RunOptions]) -> Result:
         """Answer a message, calling tools as needed.
 
         Args:
             text: of the user.
-            schema: a pydantic model, dataclass, TypedDict or JSON Schema that the answer must be an object of; it comes back as
-                ``result.value``.
-            tool_choice: "auto", "required" (the first answer must call one), "none", or a tool's name.
-            limits: for this run, instead of the agent's.
+            options: see RunOptions: schema, tool_choice, limits, sampling, stop, logprobs.
 
         Raises:
             SprigError: nothing could be started (a second run at the same time, a prompt beyond the context, a bad schema). What
                 goes wrong later is in ``result.reason`` and ``result.error``.
         """
         result = None
-        for event in self.stream(text, schema=schema, tool_choice=tool_choice, limits=limits):
+        for event in self.stream(text, **options):
             if isinstance(event, Done):
                 result = event.result
         assert result is not None
         return result
 
-    def stream(
-        self, text: str | None, *, schema: Any = None, tool_choice: str = "auto", limits: Limits | None = None
-    ) -> Iterator[Event]:
+    def stream(self, text: str | None, **options: Unpack[RunOptions]) -> Iterator[Event]:
         """The same as ``run``, as it happens; the last event is Done. Leaving the loop early cancels the run.
 
         With None instead of a text the model answers what is there: the last message of the user, when it has no answer, because
         that was broken off or because ``branch`` went back to it.
         """
-        known = {t.name for t in self.tools}
-        if tool_choice not in ("auto", "required", "none") and tool_choice not in known:
-            names = ", ".join(sorted(known)) or "no tools"
-            raise SprigError(f"tool_choice is {tool_choice!r}; use auto, required, none or one of {names}")
-        if tool_choice not in ("auto", "none") and not self.tools:
-            raise SprigError(f"tool_choice is {tool_choice!r} and this agent has no tools")
-        output = Output.of(schema) if schema is not None else None
-        return self._stream(text, output, tool_choice, limits or self.limits)
+        names = {t.name for t in self.tools}
+        return self._stream(text, checked(options, tools=names, limits=self.limits, sampling=self.sampling, stop=()))
 
-    def _stream(self, text: str | None, output: Output | None, tool_choice: str, limits: Limits) -> Iterator[Event]:
+    def _stream(self, text: str | None, options: CheckedOptions) -> Iterator[Event]:
         if self._closed:
             raise SprigError("this agent is closed")
         with self._idle():
@@ -182,9 +171,8 @@ class Agent(AbstractContextManager["Agent"]):
             self.notes.clear()
             parts = Parts(
                 engine=self.engine, template=self.template, transcript=self.transcript(), conversation=self.conversation,
-                session=self.session, tools=self.tools, gate=self.gate, sampling=self.sampling, limits=limits,
-                constrain=self.constrain, max_thinking=self.max_thinking, output=output, choice=tool_choice,
-                cancelled=self._cancelled, started=started,
+                session=self.session, tools=self.tools, gate=self.gate, constrain=self.constrain,
+                max_thinking=self.max_thinking, cancelled=self._cancelled, started=started, options=options,
             )  # fmt: skip
             yield from logged(Run(parts).events(text))
 

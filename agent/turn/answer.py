@@ -22,7 +22,7 @@ _ID_LETTERS = string.ascii_letters + string.digits
 def begin_answer(parts: Parts, choice: str, *, form: bool) -> tuple[Generation, Mapping[str, Any] | None]:
     """An answer, with the tokens that it begins with before the model is asked; and the constraint that it is held to.
 
-    With ``form``, it is the object that ``parts.output`` describes.
+    With ``form``, it is the object that ``parts.options.output`` describes.
     """
     transcript, profile = parts.transcript, parts.template.profile
     dialect, started, lead = profile.dialect, parts.template.started(transcript.options), []
@@ -43,7 +43,7 @@ def begin_answer(parts: Parts, choice: str, *, form: bool) -> tuple[Generation, 
 def _constraint(parts: Parts, choice: str, *, form: bool, started: bool, prefix: str) -> Mapping[str, Any] | None:
     profile = parts.template.profile
     offered = () if form else parts.transcript.tools
-    schema = parts.output.schema if form and parts.output is not None else None
+    schema = parts.options.output.schema if form and parts.options.output is not None else None
     enforce = schema is not None or (parts.constrain and bool(offered))
     if not enforce and parts.max_thinking is None:
         return None

@@ -36,8 +36,10 @@ class Run:
         Raises:
             SprigError: the run cannot begin: there is nothing to answer, or it does not fit the context.
         """
-        parts, record, output = self.parts, self.record, self.parts.output
-        form = output is not None and (not parts.tools or parts.choice == "none")  # the first answer is the object already
+        parts, record, output = self.parts, self.record, self.parts.options.output
+        form = output is not None and (
+            not parts.tools or parts.options.choice == "none"
+        )  # the first answer is the object already
         if text is None and not any(m.role == "user" for m in parts.transcript.held):
             raise SprigError("there is nothing to answer: the last message of this conversation is not the user's")
         asked = [text] if text is not None else []
@@ -82,15 +84,17 @@ class Run:
 
         With ``form``, the answer is the object that was asked for, and calls nothing.
         """
-        parts, record = self.parts, self.record
+        parts, record, choice = self.parts, self.record, self.parts.options.choice
         unusable = 0  # answers in a row that held no call that could be run
         for number in range(parts.limits.rounds):
-            answer = yield from self._answer(parts.choice if number == 0 or parts.choice == "none" else "auto", form)
+            answer = yield from self._answer(
+                parts.options.choice if number == 0 or parts.options.choice == "none" else "auto", form
+            )
             if record.reason:
                 yield from self.calls.leave(answer)
                 return
-            if form and parts.output is not None:
-                record.value, wrong = parts.output.read(answer.text)
+            if form and parts.options.output is not None:
+                record.value, wrong = parts.options.output.read(answer.text)
                 record.end("error" if wrong else "done", wrong)
                 return
             if not answer.calls and not answer.broken:
@@ -114,7 +118,7 @@ class Run:
         steps = parts.engine.generate(
             parts.conversation,
             [*parts.transcript.tokens, *answer.tokens],
-            sampling=parts.sampling,
+            sampling=parts.options.sampling,
             max_tokens=parts.limits.tokens,
             constraint=constraint,
             prefix=parts.transcript.prefix,
