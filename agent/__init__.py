@@ -64,8 +64,8 @@ _NAMES = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = [
     "Agent", "Answer", "ApprovalRequest", "Bounds", "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Engine",
     "EngineError", "Event", "Limits", "Loading", "MCPServers", "Message", "Policy", "Prefill", "Problem", "Result", "Rule",
-    "RunOptions", "Session", "SprigError", "Store", "Text", "Thought", "Tool", "ToolCall", "ToolContext", "ToolDone", "ToolProgress",
-    "ToolResult", "Usage", "tool",
+    "RunOptions", "Session", "SprigError", "Store", "Text", "Thought", "Tool", "ToolCall", "ToolContext", "ToolDone",
+    "ToolProgress", "ToolResult", "Usage", "tool",
 ]  # fmt: skip
 
 

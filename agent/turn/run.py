@@ -87,9 +87,7 @@ class Run:
         parts, record, choice = self.parts, self.record, self.parts.options.choice
         unusable = 0  # answers in a row that held no call that could be run
         for number in range(parts.limits.rounds):
-            answer = yield from self._answer(
-                parts.options.choice if number == 0 or parts.options.choice == "none" else "auto", form
-            )
+            answer = yield from self._answer(choice if number == 0 or choice == "none" else "auto", form)
             if record.reason:
                 yield from self.calls.leave(answer)
                 return
