@@ -11,6 +11,7 @@ from agent.events import Result, ToolDone, Usage
 from agent.messages import Message, ToolCall
 from agent.tools.result import ToolResult
 from agent.turn.answer import Generation
+from agent.turn.answered import INTERRUPTED
 from agent.turn.parts import Parts
 
 # What the answers of a run cost together.
@@ -47,7 +48,7 @@ class Record:
         return f"not run: the run was ended ({self.reason})" if self.reason else ""
 
     def asked(self, messages: Iterable[Message]) -> None:
-        """Users' messages, which the transcript has already."""
+        """Messages that the model is asked with, which the transcript has already."""
         for message in messages:
             self._messages.append(message)
             if self._parts.session is not None:
@@ -67,7 +68,7 @@ class Record:
     def settle(self) -> None:
         """No call stays without a result, whatever ended the run."""
         for call in list(self._open):
-            self.replied(call, "interrupted: there is no result", ok=False)
+            self.replied(call, INTERRUPTED, ok=False)
 
     # An answer: begun, saved on the way, finished.
 
