@@ -128,7 +128,9 @@ class Run:
             prefix=parts.transcript.prefix,
             seconds=parts.seconds_left(),
             max_thinking=parts.max_thinking,
-            cancelled=parts.cancelled,
+            by_token=bool(parts.options.stop),
+            logprobs=parts.options.logprobs,
+            cancelled=answer.over,
         )
         record.begin_answer(answer)
         try:
