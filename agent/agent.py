@@ -310,7 +310,9 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         return [Message("system", self.system)] if self.system else []
 
     def _stored(self) -> list[StoredMessage]:
-        return [s for s in self.session.messages() if s.message.role != "system"] if self.session is not None else []
+        if self.session is None or self._closed:
+            return []
+        return [s for s in self.session.messages() if s.message.role != "system"]
 
     def _keep_seed(self) -> None:
         """Write the messages that the agent was made with into its session. SprigError when that has others."""

@@ -14,6 +14,7 @@ from agent.errors import SprigError
 from agent.messages import Message, ToolCall
 from agent.sessions.store import Store
 from agent.turn.given import read_messages, read_said
+from tests.fixtures.chat_templates import TEMPLATES
 from tests.fixtures.scripted import RAIN, Make, roles, weather
 
 pytestmark = pytest.mark.usefixtures("module_home")
@@ -206,6 +207,18 @@ def test_calls_that_were_handed_in_are_written_as_the_family_writes_them(make: M
     agent, engine = make("ok", messages=[("user", "Rain?"), wish, ("tool", "wet"), ("assistant", "Wet.")], tools=[weather])
     agent.run("Thanks")
     assert RAIN in engine.asked[0]
+
+
+@pytest.mark.parametrize("template", [name for name in TEMPLATES if name != "odd"])
+@pytest.mark.parametrize("tools", [[], [weather]])
+def test_every_family_goes_on_with_calls_that_were_handed_in(make: Make, template: str, tools: list[Any]) -> None:
+    begun = [("system", "Be brief."), ("user", "Rain?"), asks(call(), call("call_2", {"city": "Zug"}), reasoning_content="Look.")]
+    agent, engine = make("It rains.", "Yes.", messages=begun, tools=tools, template=template)
+    agent.run([{"role": "tool", "tool_call_id": f"call_{n}", "content": f"wet {n}"} for n in (1, 2)])
+    assert "wet 1" in engine.asked[0]
+    assert "wet 2" in engine.asked[0]
+    agent.run("Sure?")
+    engine.only_grows()
 
 
 def test_an_object_is_asked_for_below_the_users_words(make: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from agent.engine.handle import Engine
 from agent.limits import Limits
 from agent.messages import Message
 from agent.sessions.store import Store
-from agent.turn.stopping import StopFinder, cut
+from agent.turn.stopping import StopFinder, Stopped, cut
 from tests.fixtures.chat_ggufs import chat_model
 from tests.fixtures.fake_engine import Say, turn_text
 from tests.fixtures.scripted import RAIN, Make, roles, weather
@@ -69,6 +70,16 @@ def test_the_tokens_are_cut_where_the_words_end(
     texts: list[str], words: str, stop: str, start: int, kept: tuple[int, str]
 ) -> None:
     assert cut(texts, words, stop, start) == kept
+
+
+def test_a_cancelled_run_and_a_found_stop_both_end_the_computation() -> None:
+    cancelled = threading.Event()
+    over, other = Stopped(cancelled), Stopped(cancelled)
+    over.set()
+    assert (over.is_set(), over.wait(0), other.is_set(), other.wait(0), cancelled.is_set()) == (True, True, False, False, False)
+    cancelled.set()
+    assert other.is_set()
+    assert other.wait()
 
 
 def shown(events: list[e.Event]) -> str:
