@@ -51,13 +51,13 @@ def read_said(said: Any) -> Given:
     """What a run is asked: a text of the user, or messages of which the last can be answered. SprigError otherwise."""
     if isinstance(said, str):
         return Given(None, (Message("user", said),))
-    given = read_messages(said)
+    given = read_messages(said, "a text or a list of messages")
     if not given.messages or given.messages[-1].role not in ("user", "tool"):
         raise _wrong(len(said) - 1, "the last message of a run is one to answer, of the role user or tool")
     return given
 
 
-def read_messages(messages: Any) -> Given:
+def read_messages(messages: Any, wanted: str = "a list of messages") -> Given:
     """A list of messages in any of the forms.
 
     A system message stands at the beginning only. Ids of calls that are not nine letters and digits become so.
@@ -66,7 +66,7 @@ def read_messages(messages: Any) -> Given:
         SprigError: what it is does not fit; says which message.
     """
     if isinstance(messages, str | bytes | Mapping | Message) or not isinstance(messages, Sequence):
-        raise SprigError(f"a text or a list of messages is needed here, not {type(messages).__name__} {messages!r:.80}")
+        raise SprigError(f"{wanted} is needed here, not {type(messages).__name__} {messages!r:.80}")
     if not messages:
         raise SprigError("the list of messages is empty")
     read = [_message(i, one) for i, one in enumerate(messages)]

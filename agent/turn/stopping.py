@@ -72,11 +72,11 @@ class Stopped(threading.Event):
 
     def __init__(self, cancelled: threading.Event | None = None) -> None:
         super().__init__()
-        self._cancelled = cancelled
+        self._cancelled = cancelled if cancelled is not None else threading.Event()
 
     def is_set(self) -> bool:
-        return super().is_set() or (self._cancelled is not None and self._cancelled.is_set())
+        return super().is_set() or self._cancelled.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
         # Who waits is who would find a stop: only a cancellation can come meanwhile.
-        return self.is_set() or (super() if self._cancelled is None else self._cancelled).wait(timeout)
+        return self.is_set() or self._cancelled.wait(timeout)
