@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Result,
         Text,
         Thought,
+        TokenLogprob,
         ToolDone,
         ToolProgress,
         Usage,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from agent.tools.mcp.servers import MCPServers
     from agent.tools.result import ToolContext, ToolResult
     from agent.tools.schema import Bounds
+    from agent.turn.options import RunOptions
 
 _WHERE = {
     "agent.agent": ("Agent",),
@@ -47,7 +49,7 @@ _WHERE = {
     "agent.engine.handle": ("Engine",),
     "agent.events": (
         "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Event", "Loading", "Prefill", "Problem", "Result",
-        "Text", "Thought", "ToolDone", "ToolProgress", "Usage",
+        "Text", "Thought", "TokenLogprob", "ToolDone", "ToolProgress", "Usage",
     ),
     "agent.limits": ("Limits",),
     "agent.messages": ("Message", "ToolCall"),
@@ -56,14 +58,15 @@ _WHERE = {
     "agent.tools.mcp.servers": ("MCPServers",),
     "agent.tools.schema": ("Bounds",),
     "agent.tools.result": ("ToolContext", "ToolResult"),
+    "agent.turn.options": ("RunOptions",),
 }  # fmt: skip
 _NAMES = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
     "Agent", "Answer", "ApprovalRequest", "Bounds", "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Engine",
     "EngineError", "Event", "Limits", "Loading", "MCPServers", "Message", "Policy", "Prefill", "Problem", "Result", "Rule",
-    "Session", "SprigError", "Store", "Text", "Thought", "Tool", "ToolCall", "ToolContext", "ToolDone", "ToolProgress",
-    "ToolResult", "Usage", "tool",
+    "RunOptions", "Session", "SprigError", "Store", "Text", "Thought", "TokenLogprob", "Tool", "ToolCall", "ToolContext",
+    "ToolDone", "ToolProgress", "ToolResult", "Usage", "tool",
 ]  # fmt: skip
 
 

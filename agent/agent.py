@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from agent.approval.policy import Approver, Gate, Policy
 from agent.engine.handle import Engine
@@ -18,11 +18,15 @@ from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message
 from agent.models.adapter import Lora
+from agent.sessions.records import StoredMessage
 from agent.sessions.session import Session
 from agent.sessions.store import Store
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
-from agent.tools.define import Tool, as_tool
-from agent.turn.output import Output
+from agent.tools.define import Tool
+from agent.turn.adjustable import Adjustable
+from agent.turn.answered import answered
+from agent.turn.given import Given, Said, read_messages, read_said
+from agent.turn.options import CheckedOptions, RunOptions, checked
 from agent.turn.parts import Parts
 from agent.turn.run import Run, logged
 from agent.turn.transcript import Transcript
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from agent.settings.values import Settings
 
 
-class Agent(AbstractContextManager["Agent"]):
+class Agent(Adjustable, AbstractContextManager["Agent"]):
     """A conversation with a model that can call tools.
 
     Args:
@@ -39,6 +43,8 @@ class Agent(AbstractContextManager["Agent"]):
         tools: functions (``@tool`` or plain), Tool objects, names of built-in tools, MCP servers' tools, or dictionaries of the
             OpenAI form (see agent.tools.define.as_tool).
         system: the system prompt; without one, the model's own default.
+        messages: a conversation to go on with: (role, text) pairs, dictionaries of the OpenAI form, or Message. A system message
+            at its beginning stands in the place of ``system``. They go into the session, which must be empty.
         approve: answers for what must be asked; without it, ask means deny.
         policy: rules of what may run unasked.
         root: the folder that built-in file tools and commands are kept to; by default the current one.
@@ -48,13 +54,18 @@ class Agent(AbstractContextManager["Agent"]):
         template_options: further variables for the chat template.
         constrain: hold calls to their tools' schemas while they are written.
         limits: see agent.limits.Limits; what a run may use.
+        stop: texts that end an answer where they come up in its words; they are no part of it.
         lora: LoRA adapters (GGUF) that the model is loaded with: files, "FILE=SCALE", or (file, scale).
         sampling: temperature, top_k, top_p, min_p, repeat_penalty, seed; what is not given is the model's own.
         engine: context, cache, threads, ... for the Engine that is made of ``model``.
 
+    What is an attribute too (see Adjustable) may be changed between runs.
+
     Raises:
         SprigError: no such model, it does not fit the memory, a tool cannot be described.
     """
+
+    notes: list[str]
 
     def __init__(
         self,
@@ -62,6 +73,7 @@ class Agent(AbstractContextManager["Agent"]):
         *,
         tools: Iterable[Any] = (),
         system: str = "",
+        messages: Sequence[Message | Mapping[str, Any] | tuple[str, str]] = (),
         approve: Approver | None = None,
         policy: Policy | None = None,
         root: str | Path | None = None,
@@ -71,32 +83,38 @@ class Agent(AbstractContextManager["Agent"]):
         template_options: Mapping[str, Any] | None = None,
         constrain: bool = True,
         limits: Limits | None = None,
+        stop: str | Sequence[str] | None = None,
         lora: Sequence[Lora] = (),
-        sampling: Mapping[str, Any] | None = None,
+        sampling: Mapping[str, Any] | Sampling | None = None,
         engine: Mapping[str, Any] | None = None,
     ) -> None:
         if lora and isinstance(model, Engine):
             raise SprigError("this engine is loaded already; give the adapters to it: Engine(model, lora=[...])")
-        self.tools = _tools(tools, Path(root) if root is not None else Path.cwd())
-        self.system = system
-        self.gate = Gate(policy if policy is not None else Policy(), approve)
-        self.limits = limits if limits is not None else Limits()
-        self.constrain = constrain
-        self.max_thinking = max_thinking
-        self._thinking, self._template_options = thinking, dict(template_options or {})
+        self._root, self._gate = Path(root) if root is not None else Path.cwd(), Gate(Policy(), None)
+        self.tools, self.system, self.limits, self.stop = tools, system, limits, stop
+        self.approve, self.policy, self.constrain = approve, policy, constrain
+        self.thinking, self.max_thinking, self.template_options = thinking, max_thinking, template_options
+        given = read_messages(messages) if messages else None
+        if given is not None and given.system is not None:
+            if system:
+                raise SprigError("there are two system prompts: system=, and the first one of messages")
+            self.system = given.system
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._closed = False
         self._transcript: Transcript | None = None
-        self.notes: list[str] = []
+        self.notes = []
         with ExitStack() as opened:
-            self.session = opened.enter_context(Store()).open(session) if isinstance(session, str) else session
-            self.engine = model if isinstance(model, Engine) else opened.enter_context(_engine(model, lora, engine))
-            self.conversation = self.engine.conversation()
-            if self.engine is model:
-                opened.callback(lambda: self.engine.forget(self.conversation))
-            self.sampling = Sampling.for_model(self.engine.file.sampling, **dict(sampling or {}))
-            self.template = opened.enter_context(closing(self._open_template()))
+            self._session = opened.enter_context(Store()).open(session) if isinstance(session, str) else session
+            self._engine = model if isinstance(model, Engine) else opened.enter_context(_engine(model, lora, engine))
+            self._conversation = self._engine.conversation()
+            if self._engine is model:
+                opened.callback(lambda: self._engine.forget(self._conversation))
+            self._advised = Sampling.for_model(self._engine.file.sampling)
+            self.sampling = sampling
+            self._template = opened.enter_context(closing(self._open_template()))
+            self._seed = given.messages if given is not None else ()
+            self._keep_seed()
             self._opened = opened.pop_all()  # what is closed with the agent, the last first
 
     @classmethod
@@ -132,45 +150,34 @@ class Agent(AbstractContextManager["Agent"]):
 
     # What a script calls.
 
-    def run(self, text: str, *, schema: Any = None, tool_choice: str = "auto", limits: Limits | None = None) -> Result:
+    def run(self, said: Said | None, **options: Unpack[RunOptions]) -> Result:
         """Answer a message, calling tools as needed.
 
         Args:
-            text: of the user.
-            schema: a pydantic model, dataclass, TypedDict or JSON Schema that the answer must be an object of; it comes back as
-                ``result.value``.
-            tool_choice: "auto", "required" (the first answer must call one), "none", or a tool's name.
-            limits: for this run, instead of the agent's.
+            said: a text of the user; or messages as for ``Agent(messages=...)``, which are added to the conversation, the last
+                one a user's or the result of a call. A system message at their beginning is the system prompt from now on. With
+                None the model answers what is there: a last message of the user or a tool that has no answer, because that was
+                broken off or because ``branch`` went back to it.
+            options: see RunOptions: schema, tool_choice, limits, sampling, stop, logprobs.
 
         Raises:
-            SprigError: nothing could be started (a second run at the same time, a prompt beyond the context, a bad schema). What
-                goes wrong later is in ``result.reason`` and ``result.error``.
+            SprigError: nothing could be started (a second run at the same time, a prompt beyond the context, a bad schema), and
+                the conversation is as it was. What goes wrong later is in ``result.reason`` and ``result.error``.
         """
         result = None
-        for event in self.stream(text, schema=schema, tool_choice=tool_choice, limits=limits):
+        for event in self.stream(said, **options):
             if isinstance(event, Done):
                 result = event.result
         assert result is not None
         return result
 
-    def stream(
-        self, text: str | None, *, schema: Any = None, tool_choice: str = "auto", limits: Limits | None = None
-    ) -> Iterator[Event]:
-        """The same as ``run``, as it happens; the last event is Done. Leaving the loop early cancels the run.
+    def stream(self, said: Said | None, **options: Unpack[RunOptions]) -> Iterator[Event]:
+        """The same as ``run``, as it happens; the last event is Done. Leaving the loop early cancels the run."""
+        given = read_said(said) if said is not None else None
+        names = {tool.name for tool in self.tools}
+        return self._stream(given, checked(options, tools=names, limits=self.limits, sampling=self.sampling, stop=self.stop))
 
-        With None instead of a text the model answers what is there: the last message of the user, when it has no answer, because
-        that was broken off or because ``branch`` went back to it.
-        """
-        known = {t.name for t in self.tools}
-        if tool_choice not in ("auto", "required", "none") and tool_choice not in known:
-            names = ", ".join(sorted(known)) or "no tools"
-            raise SprigError(f"tool_choice is {tool_choice!r}; use auto, required, none or one of {names}")
-        if tool_choice not in ("auto", "none") and not self.tools:
-            raise SprigError(f"tool_choice is {tool_choice!r} and this agent has no tools")
-        output = Output.of(schema) if schema is not None else None
-        return self._stream(text, output, tool_choice, limits or self.limits)
-
-    def _stream(self, text: str | None, output: Output | None, tool_choice: str, limits: Limits) -> Iterator[Event]:
+    def _stream(self, given: Given | None, options: CheckedOptions) -> Iterator[Event]:
         if self._closed:
             raise SprigError("this agent is closed")
         with self._idle():
@@ -181,13 +188,19 @@ class Agent(AbstractContextManager["Agent"]):
             for note in self.notes:
                 yield Problem(note)
             self.notes.clear()
-            parts = Parts(
-                engine=self.engine, template=self.template, transcript=self.transcript(), conversation=self.conversation,
-                session=self.session, tools=self.tools, gate=self.gate, sampling=self.sampling, limits=limits,
-                constrain=self.constrain, max_thinking=self.max_thinking, output=output, choice=tool_choice,
-                cancelled=self._cancelled, started=started,
-            )  # fmt: skip
-            yield from logged(Run(parts).events(text))
+            system = self.system
+            try:
+                if given is not None and given.system is not None:
+                    self.system = given.system
+                parts = Parts(
+                    engine=self.engine, template=self.template, transcript=self.transcript(), conversation=self._conversation,
+                    session=self.session, tools=self.tools, gate=self.gate, constrain=self.constrain,
+                    max_thinking=self.max_thinking, cancelled=self._cancelled, started=started, options=options,
+                )  # fmt: skip
+                yield from logged(Run(parts).events(given))
+            except SprigError:  # it could not begin
+                self.system = system
+                raise
 
     @contextmanager
     def _idle(self) -> Iterator[None]:
@@ -203,10 +216,39 @@ class Agent(AbstractContextManager["Agent"]):
         """End the current run; from any thread. It takes effect within one step of the model, or at once in a tool."""
         self._cancelled.set()
 
+    # What is there, to look at.
+
+    @property
+    def engine(self) -> Engine:
+        """The model; fixed, as its adapters are."""
+        return self._engine
+
+    @property
+    def template(self) -> ChatTemplate:
+        """The model's chat template."""
+        return self._template
+
+    @property
+    def session(self) -> Session | None:
+        """Where the conversation is kept. It can be set until the conversation begins; ``resume`` goes on with another one."""
+        return self._session
+
+    @session.setter
+    def session(self, session: Session | None) -> None:
+        if session is not self._session and any(m.role != "system" for m in self.messages if m not in self._seed):
+            raise SprigError(
+                "the conversation has begun and its session is fixed; agent.resume(session) goes on with another one"
+            )
+        self._session, self._transcript = session, None
+        self._keep_seed()
+
     @property
     def messages(self) -> tuple[Message, ...]:
         """The conversation so far."""
-        return (*self._transcript.messages, *self._transcript.held) if self._transcript is not None else ()
+        if self._transcript is not None:
+            return (*self._transcript.messages, *self._transcript.held)
+        kept = [stored.message for stored in self._stored()] or self._seed
+        return (*self._start(), *kept) if kept else ()
 
     @property
     def tokens(self) -> int:
@@ -220,10 +262,10 @@ class Agent(AbstractContextManager["Agent"]):
     def resume(self, session: Session | None) -> None:
         """Go on with another session instead, from its current leaf; with None, with a conversation that is not kept."""
         with self._idle():
-            self._transcript = None
-            self.session = session
-            self.engine.forget(self.conversation)
-            self.conversation = self.engine.conversation()
+            self._transcript, self._seed = None, ()
+            self._session = session
+            self.engine.forget(self._conversation)
+            self._conversation = self.engine.conversation()
 
     def branch(self, at: int | None) -> None:
         """Go back to a message of the session (its id), or before the first one, and go on from there."""
@@ -243,42 +285,56 @@ class Agent(AbstractContextManager["Agent"]):
         self.close()
 
     def transcript(self) -> Transcript:
-        """The conversation's tokens; made, or taken up from the session, at first use."""
+        """The conversation's tokens: made, or taken up from the session, at first use; made anew when system or tools changed."""
+        specs, options = tuple(tool.spec for tool in self.tools), self._options()
         if self._transcript is None:
-            self._transcript = Transcript(self.engine, self.template, tuple(tool.spec for tool in self.tools), self._options())
-            self._take_up(self._transcript)
+            made = Transcript(self.engine, self.template, specs, options)
+            self._take_up(made)
+            self._transcript = made
+        elif (self._transcript.system, self._transcript.tools, self._transcript.options) != (self.system, specs, options):
+            self._transcript = self._transcript.changed(self.system, specs, options)
+            if self.session is not None:
+                self.session.configure(system=self.system, tools=[tool.name for tool in self.tools])
         return self._transcript
 
     def _options(self) -> dict[str, Any]:
         """The variables for the template that switch thinking, and those of the script."""
         profile = self.template.profile
         switch = {None: {}, True: profile.thinking_on, False: profile.thinking_off}[self._thinking]
-        return {**switch, **self._template_options}
+        return {**switch, **self.template_options}
 
     def tool(self, name: str) -> Tool | None:
         """The tool of this name."""
         return next((tool for tool in self.tools if tool.name == name), None)
 
+    def _start(self) -> list[Message]:
+        return [Message("system", self.system)] if self.system else []
+
+    def _stored(self) -> list[StoredMessage]:
+        if self.session is None or self._closed:
+            return []
+        return [s for s in self.session.messages() if s.message.role != "system"]
+
+    def _keep_seed(self) -> None:
+        """Write the messages that the agent was made with into its session. SprigError when that has others."""
+        if self._seed and self.session is not None:
+            if self._stored():
+                raise SprigError("messages= begins a conversation, and this session has one already; leave either out")
+            for message in self._seed:
+                self.session.append(message)
+            self._seed = ()
+
     def _take_up(self, transcript: Transcript) -> None:
         """The messages of the session; their tokens too, where this very model generated them."""
-        start = [Message("system", self.system)] if self.system else []
-        stored = [s for s in self.session.messages() if s.message.role != "system"] if self.session is not None else []
-        fingerprint = self.engine.file.identity
-        messages = [*start, *_answered(s.message for s in stored)]
-        same = len(messages) == len(start) + len(stored)
-        said = max((i + 1 for i, m in enumerate(messages) if m.role == "assistant"), default=len(start))
-        # What nobody answered to goes before the next question; the model is not asked for it now.
-        messages, unanswered = messages[:said], messages[said:]
+        stored, start = self._stored(), self._start()
+        messages = answered([s.message for s in stored] or self._seed, {})
         turns = {
             len(start) + i: list(s.tokens)
             for i, s in enumerate(stored)
-            if same and s.message.role == "assistant" and s.tokens and s.fingerprint == fingerprint
-        }
-        if len(messages) > len(start):
-            transcript.rebuild(messages, turns)
-        else:
-            transcript.messages = start
-        transcript.held = unanswered
+            if len(messages) == len(stored) and s.message.role == "assistant" and s.tokens
+            and s.fingerprint == self.engine.file.identity
+        }  # fmt: skip
+        transcript.take_up([*start, *messages], turns)
 
     def _open_template(self) -> ChatTemplate:
         file = self.engine.file
@@ -300,38 +356,3 @@ class Agent(AbstractContextManager["Agent"]):
 
 def _engine(model: str | Path, lora: Sequence[Lora], options: Mapping[str, Any] | None) -> Engine:
     return Engine(model, **{**(options or {}), **({"lora": lora} if lora else {})})
-
-
-def _tools(wanted: Iterable[Any], root: Path) -> tuple[Tool, ...]:
-    """Tools in the order given, which the model sees and the cache depends on."""
-    from agent.tools.builtin.catalogue import builtin
-
-    made: list[Tool] = []
-    for thing in [wanted] if isinstance(wanted, str) else wanted:
-        made += builtin([thing], root=root) if isinstance(thing, str) else [as_tool(thing)]
-    names = [tool.name for tool in made]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise SprigError(f"there are two tools called {twice!r}; give one another name: @tool(name=...)")
-    return tuple(made)
-
-
-def _answered(messages: Iterable[Message]) -> list[Message]:
-    """A stored conversation in which every call has a result: a process that was killed may have left one open."""
-    out: list[Message] = []
-    waiting: dict[str, str] = {}
-
-    def close() -> None:
-        for call, name in waiting.items():
-            out.append(Message("tool", "interrupted: there is no result", call_id=call, name=name))
-        waiting.clear()
-
-    for message in messages:
-        if message.role == "tool":
-            waiting.pop(message.call_id, None)
-        elif waiting:
-            close()
-        out.append(message)
-        if message.role == "assistant":
-            waiting.update({call.id: call.name for call in message.calls})
-    close()
-    return out

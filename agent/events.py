@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -31,33 +32,66 @@ class Prefill:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token, and how likely the model found it: in its own distribution, before sampling and schema have their say.
+
+    Attributes:
+        text: what it stands for; a character that lies in several tokens is U+FFFD in each.
+        logprob: natural logarithm of its probability; None for a token that was not drawn but followed from schema or dialect.
+        top: the likeliest tokens in its place, the likeliest first, as many as were asked for; empty for a forced one.
+        raw: the bytes of ``text``.
+        id: in the model's vocabulary.
+    """
+
+    text: str
+    logprob: float | None
+    top: tuple[TokenLogprob, ...] = ()
+    raw: bytes = b""
+    id: int = -1
+
+    @property
+    def forced(self) -> bool:
+        """Whether it was not drawn."""
+        return self.logprob is None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, with the names of OpenAI's form."""
+        data: dict[str, Any] = {"token": self.text, "bytes": list(self.raw), "logprob": self.logprob}
+        return data | ({"top_logprobs": [one.to_dict() for one in self.top]} if self.top else {})
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """The next words of the answer.
 
     Attributes:
         tokens: how many were chosen or forced since the last event that has them; for the speed, and no part of what happened.
+        logprobs: of these tokens, where they were asked for.
     """
 
     text: str
     tokens: int = field(default=0, compare=False, kw_only=True)
+    logprobs: tuple[TokenLogprob, ...] = field(default=(), compare=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """The next words of what the model thinks before it answers; ``tokens`` as in Text."""
+    """The next words of what the model thinks before it answers; ``tokens`` and ``logprobs`` as in Text."""
 
     text: str
     tokens: int = field(default=0, compare=False, kw_only=True)
+    logprobs: tuple[TokenLogprob, ...] = field(default=(), compare=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class CallForming:
-    """A tool call takes shape: first its name, then more of its arguments, as the model writes them; ``tokens`` as in Text."""
+    """A tool call takes shape: first its name, then more of its arguments, as the model writes them; the rest as in Text."""
 
     index: int
     name: str
     text: str = ""
     tokens: int = field(default=0, compare=False, kw_only=True)
+    logprobs: tuple[TokenLogprob, ...] = field(default=(), compare=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +138,16 @@ class ToolDone:
     seconds: float = 0.0
     cut: int = 0
     answered: bool = True
+
+    @property
+    def name(self) -> str:
+        """Of the tool."""
+        return self.call.name
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What the tool was called with, by name."""
+        return self.call.arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +212,13 @@ class Result:
         text: the answer.
         reason: "done"; or what ended it: "length", "rounds", "time", "context", "cancelled", "loop", "repeated call", "error"; or
             "call": the script has to answer those of ``calls`` that are not ``answered``.
-        messages: what the run added to the conversation, the user's message first.
+        messages: what the run added to the conversation, in order.
         calls: the tool calls that ran, with their results, in order, and those that the script answers.
         value: with a schema, the validated object; None otherwise.
         usage: what it cost.
         error: with reason "error", why in one line.
+        stop: the text of ``stop=`` that ended the answer; empty when none did.
+        logprobs: of the tokens of the answer that ``text`` is, thoughts and calls included, where they were asked for.
     """
 
     text: str
@@ -182,6 +228,8 @@ class Result:
     value: Any = None
     usage: Usage = field(default_factory=Usage)
     error: str = ""
+    stop: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -189,8 +237,10 @@ class Result:
             {"name": c.call.name, "arguments": dict(c.call.arguments), "ok": c.ok, "result": c.text, "seconds": c.seconds}
             for c in self.calls
         ]
-        data = {"text": self.text, "reason": self.reason, "calls": calls, "usage": asdict(self.usage)}
-        return data | ({"error": self.error} if self.error else {})
+        data: dict[str, Any] = {"text": self.text, "reason": self.reason, "calls": calls, "usage": asdict(self.usage)}
+        if self.logprobs:
+            data["logprobs"] = [one.to_dict() for one in self.logprobs]
+        return data | {name: said for name, said in (("error", self.error), ("stop", self.stop)) if said}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, least in (("rounds", 1), ("tokens", 1), ("repeats", 1), ("result", 100)):
-            if getattr(self, name) < least:
-                raise SprigError(f"limits: {name} is {getattr(self, name)} and must be at least {least}")
-        if self.seconds is not None and not self.seconds > 0:
-            raise SprigError(f"limits: seconds is {self.seconds} and must be positive, or None")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise SprigError(f"limits: {name} is {value!r} and must be a whole number, at least {least}")
+        if self.seconds is not None and (not isinstance(self.seconds, int | float) or not self.seconds > 0):
+            raise SprigError(f"limits: seconds is {self.seconds!r} and must be a positive number, or None")

@@ -37,6 +37,10 @@ def ask(
         str | None, typer.Argument(metavar="QUESTION", help="What to ask; what is piped in is added to it.")
     ] = None,
     schema: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON Schema that the answer must fit.")] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option("--stop", metavar="TEXT", help="Text that ends the answer; repeat it."),
+    ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens, speed and memory at the end.")] = False,
     json_: Json = False,
     verbose: Verbose = False,
@@ -53,7 +57,7 @@ def ask(
         if session is not None and options.system is None and session.info.system:
             settings = replace(settings, system=session.info.system)
         agent = _agent(settings, session, file, out, stack)
-        result = _run(agent, text, form, out)
+        result = _run(agent, text, form, stop, out)
         if json_:
             data = {**result.to_dict(), "model": agent.engine.file.path, "session": session.id if session is not None else None}
             out.result(data | ({"value": result.value} if result.value is not None else {}), "")
@@ -84,7 +88,7 @@ def _agent(
     return agent
 
 
-def _run(agent: Agent, text: str, schema: Any, out: console.Console) -> Result:
+def _run(agent: Agent, text: str, schema: Any, stop: list[str] | None, out: console.Console) -> Result:
     """The answer on standard output as it comes, all else on standard error."""
     from agent.cli.lines import EventLines
     from agent.events import Done
@@ -92,7 +96,7 @@ def _run(agent: Agent, text: str, schema: Any, out: console.Console) -> Result:
     lines = EventLines(None if out.json else partial(print, end="", flush=True), out.say)
     result = None
     try:
-        for event in agent.stream(text, schema=schema):
+        for event in agent.stream(text, schema=schema, stop=stop):
             lines.show(event)
             if isinstance(event, Done):
                 result = event.result

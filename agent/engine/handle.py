@@ -17,7 +17,7 @@ from agent.device.processor import choose_threads
 from agent.engine.connection import Request, WorkerConnection
 from agent.engine.sampling import Sampling
 from agent.errors import EngineError, SprigError
-from agent.events import Prefill
+from agent.events import Prefill, TokenLogprob
 from agent.home import home
 from agent.messages import Segment
 from agent.models.adapter import Lora, read_adapters, with_adapters
@@ -48,6 +48,8 @@ class TextStep:
 
     ids: tuple[int, ...]
     text: str
+    texts: tuple[str, ...] = ()  # what each token adds to it, where that was asked for
+    logprobs: tuple[TokenLogprob, ...] = ()  # of each token, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,8 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         seconds: float | None = None,
         max_thinking: int | None = None,
         force: bool = True,
+        by_token: bool = False,
+        logprobs: int | None = None,
         cancelled: threading.Event | None = None,
     ) -> Iterator[Step]:
         """Compute what is new of a transcript and let the model go on.
@@ -229,6 +233,8 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
             seconds: limit on all of it.
             max_thinking: tokens after which a thought is ended.
             force: feed in what the constraint leaves no choice about, instead of drawing it.
+            by_token: say the text of each token.
+            logprobs: say also its log-probability, and those of so many likeliest.
             cancelled: set from any thread, it ends the answer within one step.
 
         Raises:
@@ -238,7 +244,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         job = {
             "op": "generate", "owner": conversation, "tokens": list(tokens), "sampling": asdict(sampling), "force": force,
             "max_tokens": max_tokens, "constraint": constraint, "prefix": prefix, "seconds": seconds,
-            "max_thinking": max_thinking,
+            "max_thinking": max_thinking, "by_token": by_token or logprobs is not None, "logprobs": logprobs,
         }  # fmt: skip
         request = self._connection.ask(job)
         ended = asked = False
@@ -294,10 +300,24 @@ def _library() -> str:
     return "unknown"
 
 
+def _logprobs(message: Mapping[str, Any]) -> tuple[TokenLogprob, ...]:
+    if not message.get("likely"):
+        return ()
+
+    def one(token: int, logprob: float | None, raw: str, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        data = raw.encode("latin-1")
+        return TokenLogprob(data.decode("utf-8", "replace"), logprob, top, data, token)
+
+    return tuple(
+        one(token, found and found[0], raw, tuple(one(*other) for other in found[1]) if found else ())
+        for token, raw, found in zip(message["ids"], message["raw"], message["likely"], strict=True)
+    )
+
+
 def _step(message: Mapping[str, Any]) -> Step:
     """A worker's message as a step."""
     if message["event"] == "prefill":
         return Prefill(message["done"], message["total"], message["cached"])
     if message["event"] == "text":
-        return TextStep(tuple(message["ids"]), message["text"])
+        return TextStep(tuple(message["ids"]), message["text"], tuple(message.get("texts", ())), _logprobs(message))
     return EndStep(message["reason"], message["why"], message["timing"], message["resident"], message["seed"])

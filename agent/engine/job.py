@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from agent.engine.llama import Context, LlamaModel
-from agent.engine.sampling import Sampler, Sampling
+from agent.engine.sampling import Sampler, Sampling, log_probabilities
 from agent.engine.sequences import Slot, common
 
 if TYPE_CHECKING:
@@ -69,11 +69,14 @@ class GenerationJob:
     max_thinking: int | None
     force: bool
     timing: Timing
+    by_token: bool = False  # the parent wants the text of each token
+    logprobs: int | None = None  # and its probability, with those of so many others
     sampler: Sampler = field(init=False)
     slot: Slot | None = None
     pending: list[int] = field(default_factory=list)  # to compute, from ``fed`` on; the last one's logits choose what comes next
     fed: int = 0
     out: list[int] = field(default_factory=list)  # chosen and not yet told to the parent
+    likely: list[Any] = field(default_factory=list)  # of ``out``, where it is wanted; None for what was forced
     generated: list[int] = field(default_factory=list)
     thought: int = 0
     ended: str = ""  # why the answer is over
@@ -99,6 +102,8 @@ class GenerationJob:
             return
         self.pending, self.fed = [token], 0
         self._take(token, forced=False)
+        if self.logprobs is not None:
+            self.likely[-1] = log_probabilities(context.logits(row), token, self.logprobs)
         if not self.timing.first:
             self.timing.first = time.monotonic()
         self._thinking_budget()
@@ -138,6 +143,8 @@ class GenerationJob:
             self.timing.forced += 1
         self.generated.append(token)
         self.out.append(token)
+        if self.logprobs is not None:
+            self.likely.append(None)
         self.timing.generated += 1
 
     def feed_forced(self) -> None:
@@ -192,11 +199,28 @@ class GenerationJob:
         elif self.timing.generated % _LOOP_EVERY == 0 and _loops(self.generated):
             self.ended = "loop"
 
-    def take_text(self, *, final: bool = False) -> tuple[list[int], str]:
-        """Tokens that the parent has not got yet, and their text; a character that is not whole waits for its rest."""
+    def take_text(self, *, final: bool = False) -> dict[str, Any]:
+        """Tokens that the parent has not got yet, and their text; a character that is not whole waits for its rest.
+
+        Where it is wanted, also the text that each token adds (``texts``), its bytes as Latin-1 (``raw``), and None or its
+        log-probability with [id, log-probability, bytes] of the likeliest (``likely``).
+        """
         ids, self.out = self.out, []
-        raw = b"".join(self.model.piece(token) for token in ids)
-        return ids, self._decoder.decode(raw, final)
+        raw = [self.model.piece(token) for token in ids]
+        if not self.by_token:
+            return {"ids": ids, "text": self._decoder.decode(b"".join(raw), final)}
+        texts = [self._decoder.decode(piece) for piece in raw]
+        likely, self.likely = self.likely, []
+        return {
+            "ids": ids,
+            "text": "".join(texts) + self._decoder.decode(b"", final),
+            "texts": texts,
+            "raw": [piece.decode("latin-1") for piece in raw],
+            "likely": [
+                one and [one[0], [[token, p, self.model.piece(token).decode("latin-1")] for token, p in one[1]]]
+                for one in likely
+            ],
+        }  # fmt: skip
 
 
 def _loops(tokens: list[int]) -> bool:

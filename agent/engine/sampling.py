@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import SprigError
@@ -51,23 +51,47 @@ class Sampling:
         )  # fmt: skip
         for name, least, most in limits:
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not math.isfinite(value) or not least <= value <= most:
-                raise SprigError(f"sampling: {name} is {value!r} and must be a number from {least} to {most}")
+            kind, word = (int, "whole number") if name == "top_k" else (int | float, "number")
+            if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value) or not least <= value <= most:
+                raise SprigError(f"sampling: {name} is {value!r} and must be a {word} from {least} to {most}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int | None):
+            raise SprigError(f"sampling: seed is {self.seed!r} and must be a whole number, or None for a new one each time")
 
     @classmethod
     def for_model(cls, keys: Mapping[str, Any], **chosen: Any) -> Sampling:
         """What the model's file recommends (``general.sampling.*``), under what the caller chose (None: not chosen)."""
-        known = {f.name for f in fields(cls)}
-        odd = sorted(set(chosen) - known)
-        if odd:
-            raise SprigError(f"sampling knows no {odd[0]!r}; there are {', '.join(sorted(known))}")
         values: dict[str, Any] = {}
         for name, key in _KEYS.items():
             found = keys.get(key)
             if isinstance(found, int | float) and not isinstance(found, bool):
                 values[name] = int(found) if name == "top_k" else float(found)
-        values |= {name: value for name, value in chosen.items() if value is not None}
-        return cls(**values)
+        return cls(**{**values, **_named(chosen)})
+
+    def over(self, **chosen: Any) -> Sampling:
+        """The same under what the caller chose (None: not chosen). SprigError when there is nothing of that name."""
+        return replace(self, **_named(chosen))
+
+
+def _named(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen, every name one that there is."""
+    known = {f.name for f in fields(Sampling)}
+    if odd := sorted(set(chosen) - known):
+        raise SprigError(f"sampling knows no {odd[0]!r}; there are {', '.join(sorted(known))}")
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def log_probabilities(logits: Any, token: int, count: int) -> tuple[float, list[tuple[int, float]]]:
+    """The natural logarithm of a token's probability, and the likeliest tokens with theirs, the likeliest first.
+
+    The probabilities are the softmax of the logits as the model gave them: no temperature, no limit and no penalty.
+    """
+    import numpy as np  # a tenth of a second on a board, and most answers never need it
+
+    top = float(logits.max())
+    total = top + math.log(float(np.exp(logits - top, dtype=np.float64).sum()))
+    likely = np.argpartition(-logits, count - 1)[:count] if 0 < count < len(logits) else np.arange(len(logits))[:count]
+    order = likely[np.argsort(-logits[likely], kind="stable")]
+    return float(logits[token]) - total, [(int(one), float(logits[one]) - total) for one in order]
 
 
 class Sampler:

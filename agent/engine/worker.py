@@ -138,6 +138,7 @@ class Worker:
             max_tokens=int(message["max_tokens"]), n_ctx=self.context.settings.n_ctx,
             deadline=now + seconds if seconds is not None else None,
             max_thinking=message.get("max_thinking"), force=bool(message.get("force", True)), timing=Timing(start=now),
+            by_token=bool(message.get("by_token")), logprobs=message.get("logprobs"),
         )  # fmt: skip
 
     def _cancel(self, number: int) -> None:
@@ -276,9 +277,9 @@ class Worker:
         if not final and now - job.told < _TELL_SECONDS:
             return
         job.told = now
-        ids, text = job.take_text(final=final)
-        if ids or text:
-            self.wire.send({"id": job.id, "event": "text", "ids": ids, "text": text})
+        said = job.take_text(final=final)
+        if said["ids"] or said["text"]:
+            self.wire.send({"id": job.id, "event": "text", **said})
 
     def _finish(self, job: GenerationJob, why: str = "") -> None:
         job.timing.end = time.monotonic()

@@ -16,7 +16,7 @@ from typing import IO, Any
 from agent.children.launch import cause, launch, tail
 from agent.children.wire import Wire, frame
 from agent.errors import TemplateError
-from agent.templates.limits import CPU_SECONDS, MAX_OUTPUT, MAX_TEMPLATE_BYTES, MEMORY_BYTES, WALL_SECONDS
+from agent.templates.limits import CPU_SECONDS, MAX_OUTPUT, MAX_TEMPLATE_BYTES, MEMORY_BYTES, SEND_LESS, WALL_SECONDS
 from agent.text import one_line
 
 _MAX_FRAME = 8 * MAX_OUTPUT  # bytes; a character takes four at most, six as an escape
@@ -92,7 +92,9 @@ class TemplateProcess:
         except (TypeError, ValueError, RecursionError) as e:
             raise TemplateError(f"the chat template cannot be given what it should render: {one_line(e)}") from None
         if len(data) > _MAX_FRAME:
-            raise TemplateError(f"the conversation has {len(data)} bytes; more than {_MAX_FRAME} cannot be rendered at once")
+            raise TemplateError(
+                f"the conversation has {len(data)} bytes; more than {_MAX_FRAME} cannot be rendered at once; {SEND_LESS}"
+            )
         with self._lock:
             if self._closed:
                 raise TemplateError("the chat template was closed; make a new one")

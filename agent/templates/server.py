@@ -28,6 +28,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from agent.children.wire import Wire
+from agent.templates.limits import SEND_LESS
 from agent.templates.shadow import tojson
 
 # Codecs that jinja2 and shadows need: Python loads them at first use, and by then no file can be opened.
@@ -105,7 +106,7 @@ def rendered(template: Template, variables: dict[str, Any], max_output: int, wri
             pieces.append(piece)
             length += len(piece)
             if length > max_output:
-                raise Broken(f"writes more than {max_output} characters")
+                raise Broken(f"writes more than {max_output} characters; if the conversation is so long, {SEND_LESS}")
         return "".join(pieces), None
     except SecurityError as e:
         raise Broken(f"tries to leave its sandbox ({e})") from None

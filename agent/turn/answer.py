@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.dialects.base import CallBroken, CallDone, CallPart, CallStart, Dialect, Piece, TextPiece, ThinkingPiece
 from agent.dialects.parser import StreamParser
 from agent.engine.handle import EndStep, Step, TextStep
-from agent.events import CallForming, CallReady, Event, Text, Thought
+from agent.events import CallForming, CallReady, Event, Text, Thought, TokenLogprob
 from agent.messages import Message, Segment, ToolCall
 from agent.turn.parts import Parts
+from agent.turn.stopping import StopFinder, Stopped, cut
 
 _NO_CALLS = Dialect("words", "json", trigger="")
 _ID_LETTERS = string.ascii_letters + string.digits
@@ -22,7 +23,7 @@ _ID_LETTERS = string.ascii_letters + string.digits
 def begin_answer(parts: Parts, choice: str, *, form: bool) -> tuple[Generation, Mapping[str, Any] | None]:
     """An answer, with the tokens that it begins with before the model is asked; and the constraint that it is held to.
 
-    With ``form``, it is the object that ``parts.output`` describes.
+    With ``form``, it is the object that ``parts.options.output`` describes.
     """
     transcript, profile = parts.transcript, parts.template.profile
     dialect, started, lead = profile.dialect, parts.template.started(transcript.options), []
@@ -37,13 +38,19 @@ def begin_answer(parts: Parts, choice: str, *, form: bool) -> tuple[Generation, 
         dialect, {} if form else transcript.by_name, thinking=profile.thinking, started=started, prefix=prefix,
         bare_calls=choice != "none",
     )  # fmt: skip
-    return Generation(parser, tokens=lead), _constraint(parts, choice, form=form, started=started, prefix=prefix)
+
+    def plain(text: str, tokens: list[int]) -> list[int]:
+        return parts.engine.tokenize([Segment(text, trusted=False)], after=(tokens or transcript.tokens)[-1])
+
+    stops = StopFinder(() if form else parts.options.stop)  # an object without its end is none
+    generation = Generation(parser, stops, Stopped(parts.cancelled), plain, tokens=lead)
+    return generation, _constraint(parts, choice, form=form, started=started, prefix=prefix)
 
 
 def _constraint(parts: Parts, choice: str, *, form: bool, started: bool, prefix: str) -> Mapping[str, Any] | None:
     profile = parts.template.profile
     offered = () if form else parts.transcript.tools
-    schema = parts.output.schema if form and parts.output is not None else None
+    schema = parts.options.output.schema if form and parts.options.output is not None else None
     enforce = schema is not None or (parts.constrain and bool(offered))
     if not enforce and parts.max_thinking is None:
         return None
@@ -82,42 +89,77 @@ class Generation:
     """What the model has said so far."""
 
     parser: StreamParser  # of its dialect
+    stops: StopFinder = field(default_factory=StopFinder)  # in its words
+    over: Stopped = field(default_factory=Stopped)  # ends the computation
+    plain: Callable[[str, list[int]], list[int]] | None = None  # the tokens of a text behind others
     text: str = ""
     thinking: str = ""
     calls: list[ToolCall] = field(default_factory=list)  # those that could be read
     broken: list[CallBroken] = field(default_factory=list)  # why others could not, each with what was written
     tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
     end: EndStep | None = None
     _names: dict[int, str] = field(default_factory=dict)
     _untold: int = 0  # tokens that no event has counted yet
+    _shown: int = 0  # log-probabilities that events had
+    _texts: list[str] = field(default_factory=list)  # of the tokens, where they may have to be cut
+    _read_before: int = 0  # characters of these, but for the last one
+    _words: str = ""  # since the last thought or call
+    _words_from: int = 0  # at least so many characters of the texts stand before them
 
     def events(self, steps: Iterator[Step]) -> Iterator[Event]:
         """Read the engine's steps to their end."""
         for step in steps:
             if isinstance(step, TextStep):
-                self.tokens += step.ids
-                self._untold += len(step.ids)
-                yield from self._pieces(self.parser.feed(step.text))
+                if not self.stops.found:
+                    yield from self._read(step)
             elif isinstance(step, EndStep):
                 self.end = step
             else:
                 yield step
-        yield from self._pieces(self.parser.finish())
+        if not self.stops.found:
+            yield from self._pieces(self.parser.finish())
+        if not self.stops.found:
+            yield from self._say(self.stops.flush())
+        elif self.end is not None:
+            self.end = replace(self.end, reason="stop")
+
+    def _read(self, step: TextStep) -> Iterator[Event]:
+        if not step.texts:
+            self.tokens += step.ids
+            self._untold += len(step.ids)
+            yield from self._pieces(self.parser.feed(step.text))
+            return
+        for number, (token, text) in enumerate(zip(step.ids, step.texts, strict=True)):
+            self.tokens.append(token)
+            self.logprobs += step.logprobs[number : number + 1]
+            self._untold += 1
+            self._read_before += len(self._texts[-1]) if self._texts else 0
+            self._texts.append(text)
+            yield from self._pieces(self.parser.feed(text))
+            if self.stops.found:
+                return
+        yield from self._pieces(self.parser.feed(step.text[sum(map(len, step.texts)) :]))  # of a character that never got whole
 
     def _pieces(self, pieces: list[Piece]) -> Iterator[Event]:
         for piece in _joined(pieces):
+            if isinstance(piece, TextPiece):
+                yield from self._say(self.stops.feed(piece.text))
+                if self.stops.found:
+                    self._cut()
+                    return
+                continue
+            yield from self._say(self.stops.flush())  # a stop does not go on behind a thought or a call
+            self._words, self._words_from = "", self._read_before
             match piece:
-                case TextPiece(text):
-                    self.text += text
-                    yield Text(text, tokens=self._told())
                 case ThinkingPiece(text):
                     self.thinking += text
-                    yield Thought(text, tokens=self._told())
+                    yield Thought(text, tokens=self._told(), logprobs=self._likely())
                 case CallStart(index, name):
                     self._names[index] = name
-                    yield CallForming(index, name, tokens=self._told())
+                    yield CallForming(index, name, tokens=self._told(), logprobs=self._likely())
                 case CallPart(index, text):
-                    yield CallForming(index, self._names.get(index, ""), text, tokens=self._told())
+                    yield CallForming(index, self._names.get(index, ""), text, tokens=self._told(), logprobs=self._likely())
                 case CallDone(_, call):
                     taken = {c.id for c in self.calls}
                     whole = call if call.id and call.id not in taken else replace(call, id=new_call_id())
@@ -125,6 +167,27 @@ class Generation:
                     yield CallReady(whole)
                 case CallBroken():
                     self.broken.append(piece)
+
+    def _say(self, words: str) -> Iterator[Event]:
+        if words:
+            self.text += words
+            self._words += words
+            yield Text(words, tokens=self._told(), logprobs=self._likely())
+
+    def _cut(self) -> None:
+        """A stop was found: it ends the answer, and neither it nor what follows is among the tokens."""
+        self.over.set()
+        count, rest = cut(self._texts, self._words, self.stops.found, self._words_from)
+        del self.tokens[count:], self.logprobs[count:]
+        if rest and self.plain is not None:
+            self.tokens += self.plain(rest, self.tokens)
+
+    def _likely(self) -> tuple[TokenLogprob, ...]:
+        """What no event had yet; while words are held back that may be a stop, nothing."""
+        if self.stops.held or self.stops.found:
+            return ()
+        shown, self._shown = self._shown, len(self.logprobs)
+        return tuple(self.logprobs[shown:])
 
     def _told(self) -> int:
         count, self._untold = self._untold, 0

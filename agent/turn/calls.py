@@ -64,7 +64,7 @@ class Calls:
 
     def _wrong(self, tool: Tool | None, call: ToolCall) -> str:
         """What is wrong with a call; empty when nothing is."""
-        if self._parts.choice == "none":
+        if self._parts.options.choice == "none":
             return "tools must not be used in this answer"
         if tool is None:
             names = ", ".join(self._tools) or "none"

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from agent.approval.policy import Gate
 from agent.engine.handle import Engine
-from agent.engine.sampling import Sampling
 from agent.limits import Limits
 from agent.sessions.session import Session
 from agent.templates.chat_template import ChatTemplate
 from agent.tools.define import Tool
-from agent.turn.output import Output
+from agent.turn.options import CheckedOptions
 from agent.turn.transcript import Transcript
 
 
@@ -28,14 +27,15 @@ class Parts:
     session: Session | None  # where its messages are kept
     tools: tuple[Tool, ...]  # in the order in which the model sees them
     gate: Gate
-    sampling: Sampling
-    limits: Limits
     constrain: bool
     max_thinking: int | None
-    output: Output | None  # what the answer must be an object of; None for words
-    choice: str  # "auto", "required", "none" or the name of a tool
     cancelled: threading.Event  # set from any thread, it ends the run
     started: float  # on the monotonic clock
+    options: CheckedOptions  # of this run
+
+    @property
+    def limits(self) -> Limits:
+        return self.options.limits
 
     def seconds_left(self) -> float | None:
         """Until the time of the run is up; None without a limit."""

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from agent.events import Result, ToolDone, Usage
+from agent.events import Result, TokenLogprob, ToolDone, Usage
 from agent.messages import Message, ToolCall
 from agent.tools.result import ToolResult
 from agent.turn.answer import Generation
+from agent.turn.answered import INTERRUPTED
 from agent.turn.parts import Parts
 
 # What the answers of a run cost together.
@@ -29,6 +30,8 @@ class Record:
         self.calls: list[ToolDone] = []  # that ran, or wait for the script
         self._parts = parts
         self._messages: list[Message] = []
+        self._text = self._stop = ""  # of the last answer
+        self._logprobs: tuple[TokenLogprob, ...] = ()
         self._open: list[ToolCall] = []  # calls that have no result yet
         self._usage = Usage()
         self._stored: int | None = None  # the session's number of the answer in the making
@@ -47,7 +50,7 @@ class Record:
         return f"not run: the run was ended ({self.reason})" if self.reason else ""
 
     def asked(self, messages: Iterable[Message]) -> None:
-        """Users' messages, which the transcript has already."""
+        """Messages that the model is asked with, which the transcript has already."""
         for message in messages:
             self._messages.append(message)
             if self._parts.session is not None:
@@ -72,7 +75,7 @@ class Record:
     def settle(self) -> None:
         """No call stays without a result, whatever ended the run."""
         for call in list(self._open):
-            self.replied(call, "interrupted: there is no result", ok=False)
+            self.replied(call, INTERRUPTED, ok=False)
 
     # An answer: begun, saved on the way, finished.
 
@@ -90,6 +93,7 @@ class Record:
     def finish_answer(self, answer: Generation) -> None:
         """Keep the answer, however it ended."""
         message = answer.kept_message
+        self._text, self._stop, self._logprobs = message.text, answer.stops.found, tuple(answer.logprobs)
         self._parts.transcript.answer(message, answer.tokens)
         self._messages.append(message)
         self._open = list(message.calls)
@@ -116,6 +120,8 @@ class Record:
             self._usage = replace(self._usage, first_token_seconds=time.monotonic() - self._parts.started)
 
     def result(self) -> Result:
-        text = next((m.text for m in reversed(self._messages) if m.role == "assistant"), "")
         usage = replace(self._usage, seconds=time.monotonic() - self._parts.started)
-        return Result(text, self.reason or "done", tuple(self._messages), tuple(self.calls), self.value, usage, self.error)
+        return Result(
+            self._text, self.reason or "done", tuple(self._messages), tuple(self.calls), self.value, usage, self.error,
+            stop=self._stop, logprobs=self._logprobs,
+        )  # fmt: skip

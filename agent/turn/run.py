@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 from agent.errors import SprigError
 from agent.events import CallRefused, Compacted, Done, Event, Prefill, Problem, ToolDone
 from agent.messages import Message
 from agent.turn.answer import Generation, begin_answer
+from agent.turn.answered import interrupted
 from agent.turn.calls import Calls
 from agent.turn.compaction import shorten
+from agent.turn.given import Given
 from agent.turn.parts import Parts
 from agent.turn.record import Record
 
@@ -30,19 +33,21 @@ class Run:
         self.record = Record(parts)
         self.calls = Calls(parts, self.record)
 
-    def events(self, text: str | None) -> Generator[Event]:
-        """Everything that happens, Done at last; without a text, what was said last is answered.
+    def events(self, given: Given | None) -> Generator[Event]:
+        """Everything that happens, Done at last; without messages, what was said last is answered.
 
         Raises:
-            SprigError: the run cannot begin: there is nothing to answer, or it does not fit the context.
+            SprigError: the run cannot begin: there is nothing to answer, a result belongs to no call, or it does not fit the
+                context.
         """
-        parts, record, output = self.parts, self.record, self.parts.output
-        form = output is not None and (not parts.tools or parts.choice == "none")  # the first answer is the object already
-        if text is None and not any(m.role == "user" for m in parts.transcript.held):
+        parts, record, output = self.parts, self.record, self.parts.options.output
+        # Without tools the first answer is the object already.
+        form = output is not None and (not parts.tools or parts.options.choice == "none")
+        waiting = parts.transcript.open_calls
+        if given is None and not parts.transcript.held and not waiting:
             raise SprigError("there is nothing to answer: the last message of this conversation is not the user's")
-        asked = [text] if text is not None else []
-        asked += [output.instruction()] if output is not None and form else []
-        yield from self._ask([Message("user", "\n\n".join(asked))] if asked else [])
+        asked = given.following(waiting) if given is not None else interrupted(waiting)
+        yield from self._ask(_with(asked, output.instruction()) if output is not None and form else asked)
         try:
             yield from self._rounds(form=form)
             if output is not None and not form and record.reason == "done":
@@ -57,11 +62,14 @@ class Run:
         yield Done(record.result())
 
     def _ask(self, messages: list[Message]) -> Iterator[Event]:
-        """Add users' messages and the results that are held; when that is too much for the context, give something up first."""
+        """Add messages and the results that are held; when that is too much for the context, give something up first."""
         transcript, context = self.parts.transcript, self.parts.engine.context
         kept = transcript.copy()
         try:
-            transcript.ask(messages)
+            if messages:
+                transcript.extend(messages)
+            else:
+                transcript.ask([])
             room = min(self.parts.limits.tokens, max(_LEAST_ROOM, int(context * _ROOM)))
             before = len(transcript.tokens)
             shorter = shorten(transcript, context - room) if before + room > context else ""
@@ -82,15 +90,15 @@ class Run:
 
         With ``form``, the answer is the object that was asked for, and calls nothing.
         """
-        parts, record = self.parts, self.record
+        parts, record, choice = self.parts, self.record, self.parts.options.choice
         unusable = 0  # answers in a row that held no call that could be run
         for number in range(parts.limits.rounds):
-            answer = yield from self._answer(parts.choice if number == 0 or parts.choice == "none" else "auto", form)
+            answer = yield from self._answer(choice if number == 0 or choice == "none" else "auto", form)
             if record.reason:
                 yield from self.calls.leave(answer)
                 return
-            if form and parts.output is not None:
-                record.value, wrong = parts.output.read(answer.text)
+            if form and parts.options.output is not None:
+                record.value, wrong = parts.options.output.read(answer.text)
                 record.end("error" if wrong else "done", wrong)
                 return
             if not answer.calls and not answer.broken:
@@ -114,13 +122,15 @@ class Run:
         steps = parts.engine.generate(
             parts.conversation,
             [*parts.transcript.tokens, *answer.tokens],
-            sampling=parts.sampling,
+            sampling=parts.options.sampling,
             max_tokens=parts.limits.tokens,
             constraint=constraint,
             prefix=parts.transcript.prefix,
             seconds=parts.seconds_left(),
             max_thinking=parts.max_thinking,
-            cancelled=parts.cancelled,
+            by_token=bool(parts.options.stop),
+            logprobs=parts.options.logprobs,
+            cancelled=answer.over,
         )
         record.begin_answer(answer)
         try:
@@ -137,6 +147,13 @@ class Run:
             reason = end.reason if end.reason in ("length", "time", "context", "loop", "cancelled") else "error"
             record.end(reason, end.why or ("the model could find no way to go on" if end.reason == "stuck" else ""))
         return answer
+
+
+def _with(messages: list[Message], instruction: str) -> list[Message]:
+    """The messages, the last one of the user with an instruction below it."""
+    if not messages or messages[-1].role != "user":
+        return [*messages, Message("user", instruction)]
+    return [*messages[:-1], replace(messages[-1], text=f"{messages[-1].text}\n\n{instruction}")]
 
 
 def logged(events: Generator[Event]) -> Iterator[Event]:

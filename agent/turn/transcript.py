@@ -9,8 +9,9 @@ from typing import Any
 
 from agent.dialects.write import write_turn
 from agent.engine.handle import Engine
-from agent.messages import Message, Segment, ToolSpec
+from agent.messages import Message, Segment, ToolCall, ToolSpec
 from agent.templates.chat_template import ChatTemplate
+from agent.turn.answered import open_calls
 
 
 @dataclass(slots=True)
@@ -43,6 +44,12 @@ class Transcript:
     def by_name(self) -> Mapping[str, ToolSpec]:
         return {tool.name: tool for tool in self.tools}
 
+    @property
+    def open_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of the last answer that have no result yet."""
+        last = self.messages[-1:]
+        return open_calls([*last, *self.held]) if last and last[0].role == "assistant" else ()
+
     def ask(self, new: Sequence[Message]) -> None:
         """Add what was said to the model, after what was held; the tokens then end where its answer begins.
 
@@ -63,24 +70,51 @@ class Transcript:
         self.messages.append(message)
         self.tokens += generated
 
+    def extend(self, messages: Sequence[Message], turns: Mapping[int, Sequence[int]] | None = None) -> None:
+        """Add messages of all roles; ``turns`` as for ``rebuild``. When the last is no assistant's, its answer begins here."""
+        pending: list[Message] = []
+        for i, message in enumerate(messages):
+            if message.role != "assistant":
+                pending.append(message)
+                continue
+            self.ask(pending or ([] if self.held else [Message("user", "")]))
+            pending = []
+            kept = (turns or {}).get(i)
+            self.answer(message, list(kept) if kept is not None else self.written(message))
+        if pending:
+            self.ask(pending)
+
     def rebuild(self, messages: Sequence[Message], turns: Mapping[int, Sequence[int]] | None = None) -> None:
         """Begin again with these messages: after a compaction, on another branch, or when a session is taken up again.
 
         ``turns``: tokens of assistant messages as this very model generated them, by place in ``messages``.
         """
         self.messages, self.tokens, self.turns, self.held = [], [], {}, []
-        pending: list[Message] = []
-        for i, message in enumerate(messages):
-            if message.role != "assistant":
-                pending.append(message)
-                continue
-            if pending or not self.messages:
-                self.ask(pending or [Message("user", "")])
-                pending = []
-            kept = (turns or {}).get(i)
-            self.answer(message, list(kept) if kept is not None else self.written(message))
-        if pending:
-            self.ask(pending)
+        self.extend(messages, turns)
+
+    def take_up(self, messages: Sequence[Message], turns: Mapping[int, Sequence[int]]) -> None:
+        """``rebuild``, but what nobody has answered waits for the next question: the model is not asked for it now."""
+        said = max((i + 1 for i, m in enumerate(messages) if m.role in ("assistant", "system")), default=0)
+        if any(m.role != "system" for m in messages[:said]):
+            self.rebuild(messages[:said], turns)
+        else:
+            self.rebuild([])
+            self.messages = list(messages[:said])
+        self.held = list(messages[said:])
+
+    def changed(self, system: str, tools: Sequence[ToolSpec], options: Mapping[str, Any]) -> Transcript:
+        """The same conversation under another system prompt, with other tools, other options."""
+        start = [Message("system", system)] if system else []
+        kept = [(m, self.turns.get(i)) for i, m in enumerate(self.messages) if m.role != "system"]
+        turns = {len(start) + i: turn for i, (_, turn) in enumerate(kept) if turn is not None}
+        other = replace(self, tools=tuple(tools), options=dict(options), prefix=0)
+        other.take_up([*start, *(m for m, _ in kept), *self.held], turns)
+        return other
+
+    @property
+    def system(self) -> str:
+        """The system prompt."""
+        return next((m.text for m in self.messages if m.role == "system"), "")
 
     def written(self, message: Message) -> list[int]:
         """An assistant's message as the model would have written it."""

@@ -76,3 +76,28 @@ def test_a_rule_against_the_tool_holds(make: Make) -> None:
 def test_a_wrong_dictionary_is_one_line(make: Make) -> None:
     with pytest.raises(SprigError, match="has no name; write"):
         make(tools=[{"type": "function", "function": {"title": "ping"}}])
+
+
+def test_the_script_hands_in_the_result(make: Make) -> None:
+    agent, engine = make(CALL, "It is there.", tools=[PING])
+    asked = agent.run("Is pi there?").calls[0].call
+    answer = agent.run([{"role": "tool", "tool_call_id": asked.id, "content": "pi answers"}])
+    assert answer.text == "It is there."
+    assert "pi answers" in engine.asked[1]
+    engine.only_grows()
+
+
+def test_a_result_is_handed_in_beside_that_of_a_tool_which_ran(make: Make) -> None:
+    agent, engine = make(CALL + "\n" + RAIN, "Both.", tools=[weather, PING])
+    result = agent.run("Is pi there, and will it rain?")
+    open_call = next(done.call for done in result.calls if not done.answered)
+    assert agent.run([{"role": "tool", "tool_call_id": open_call.id, "content": "pi answers"}]).text == "Both."
+    engine.only_grows()
+
+
+def test_another_question_leaves_the_call_without_a_result(make: Make) -> None:
+    agent, engine = make(CALL, "Fine.", tools=[PING])
+    agent.run("Is pi there?")
+    agent.run("Never mind.")
+    assert "interrupted" in engine.asked[1]
+    engine.only_grows()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -169,8 +170,28 @@ def test_a_thought_of_limited_length_is_the_engines_business() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rounds": 0}, {"tokens": 0}, {"repeats": 0}, {"result": 5}, {"seconds": 0}, {"seconds": -1.0}]
+    "wrong",
+    [
+        {"rounds": 0},
+        {"tokens": 0},
+        {"repeats": 0},
+        {"result": 5},
+        {"seconds": 0},
+        {"seconds": -1.0},
+        {"tokens": "5"},
+        {"rounds": 1.5},
+        {"seconds": "1"},
+    ],
 )
-def test_limits_that_make_no_sense_are_refused(wrong: dict[str, int]) -> None:
+def test_limits_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SprigError, match=f"limits: {next(iter(wrong))} is"):
-        Limits(**wrong)  # type: ignore[arg-type]
+        Limits(**wrong)
+
+
+def test_a_text_beyond_what_a_template_renders_says_what_to_do() -> None:
+    with Agent(FakeEngine(["Hello."])) as agent:
+        for size in (1_100_000, 2_100_000):
+            with pytest.raises(SprigError, match="send less at once, or let a tool read a long text part by part"):
+                agent.run("x" * size)
+        assert agent.messages == ()
+        assert agent.run("Hi").text == "Hello."

@@ -113,6 +113,14 @@ def test_an_answer_that_was_cut_off_is_status_one_and_says_so(model: Path, share
 
 
 @pytest.mark.slow
+def test_a_stop_ends_the_answer(model: Path, shared_home: Path) -> None:
+    whole = only_json(ask("Well?", "-m", model, *FEW, "--json", home=shared_home))["text"]
+    stop = next(c for c in whole[2:] if c.isascii() and c.isprintable() and not c.isspace())
+    told = only_json(ask("Well?", "-m", model, *FEW, "--json", "--stop", "never said", "--stop", stop, home=shared_home))
+    assert (told["text"], told["stop"], told["reason"]) == (whole[: whole.find(stop)].strip(), stop, "done")
+
+
+@pytest.mark.slow
 def test_nothing_that_a_model_says_reaches_the_terminal_raw(model: Path, shared_home: Path) -> None:
     """Random weights say every byte, escapes among them."""
     wild = ["--temperature", "3", "--max-tokens", "600", "--threads", "1", "--seed"]
