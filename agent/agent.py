@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +16,23 @@ from agent.errors import SprigError, TemplateError
 from agent.events import Done, Event, Loading, Problem, Result
 from agent.home import home
 from agent.limits import Limits
-from agent.messages import Message
+from agent.messages import Message, ToolCall
 from agent.models.adapter import Lora
 from agent.sessions.session import Session
 from agent.sessions.store import Store
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
 from agent.tools.define import Tool, as_tool
+from agent.tools.result import ToolResult
+from agent.turn.hooks import Hooks, settled
 from agent.turn.output import Output
 from agent.turn.parts import Parts
 from agent.turn.run import Run, logged
+from agent.turn.spans import Spans
 from agent.turn.transcript import Transcript
 
 if TYPE_CHECKING:
+    import asyncio
+
     from agent.settings.values import Settings
 
 
@@ -50,6 +55,7 @@ class Agent(AbstractContextManager["Agent"]):
         lora: LoRA adapters (GGUF) that the model is loaded with: files, "FILE=SCALE", or (file, scale).
         sampling: temperature, top_k, top_p, min_p, repeat_penalty, seed; what is not given is the model's own.
         engine: context, cache, threads, ... for the Engine that is made of ``model``.
+        on_event, before_tool, after_tool: see agent.turn.hooks.Hooks; called with every event, and around every tool that runs.
 
     Raises:
         SprigError: no such model, it does not fit the memory, a tool cannot be described.
@@ -73,12 +79,17 @@ class Agent(AbstractContextManager["Agent"]):
         lora: Sequence[Lora] = (),
         sampling: Mapping[str, Any] | None = None,
         engine: Mapping[str, Any] | None = None,
+        on_event: Callable[[Event], Any] | None = None,
+        before_tool: Callable[[ToolCall], Any] | None = None,
+        after_tool: Callable[[ToolCall, ToolResult], Any] | None = None,
     ) -> None:
         if lora and isinstance(model, Engine):
             raise SprigError("this engine is loaded already; give the adapters to it: Engine(model, lora=[...])")
         self.tools = _tools(tools, Path(root) if root is not None else Path.cwd())
         self.system = system
-        self.gate = Gate(policy if policy is not None else Policy(), approve)
+        self.gate = Gate(policy if policy is not None else Policy(), self._settling(approve))
+        self.hooks = Hooks(self._settling(on_event), self._settling(before_tool), self._settling(after_tool))
+        self.loop: asyncio.AbstractEventLoop | None = None  # where coroutines are awaited; None, in loops of their own
         self.limits = limits if limits is not None else Limits()
         self.constrain = constrain
         self.max_thinking = max_thinking
@@ -167,9 +178,9 @@ class Agent(AbstractContextManager["Agent"]):
         if tool_choice not in ("auto", "none") and not self.tools:
             raise SprigError(f"tool_choice is {tool_choice!r} and this agent has no tools")
         output = Output.of(schema) if schema is not None else None
-        return self._stream(text, output, tool_choice, limits or self.limits)
+        return self.hooks.watched(self._stream(text, output, tool_choice, limits or self.limits))
 
-    def _stream(self, text: str | None, output: Output | None, tool_choice: str, limits: Limits) -> Iterator[Event]:
+    def _stream(self, text: str | None, output: Output | None, tool_choice: str, limits: Limits) -> Generator[Event]:
         if self._closed:
             raise SprigError("this agent is closed")
         with self._idle():
@@ -184,9 +195,10 @@ class Agent(AbstractContextManager["Agent"]):
                 engine=self.engine, template=self.template, transcript=self.transcript(), conversation=self.conversation,
                 session=self.session, tools=self.tools, gate=self.gate, sampling=self.sampling, limits=limits,
                 constrain=self.constrain, max_thinking=self.max_thinking, output=output, choice=tool_choice,
-                cancelled=self._cancelled, started=started,
+                cancelled=self._cancelled, started=started, hooks=self.hooks, loop=self.loop,
+                spans=Spans(self.engine.file.name, self.session.id if self.session else "", self.sampling, limits.tokens),
             )  # fmt: skip
-            yield from logged(Run(parts).events(text))
+            yield from parts.spans.run(logged(parts, Run(parts).events(text)))
 
     @contextmanager
     def _idle(self) -> Iterator[None]:
@@ -197,6 +209,10 @@ class Agent(AbstractContextManager["Agent"]):
             yield
         finally:
             self._lock.release()
+
+    def _settling(self, function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        """A function of the script, which may be a coroutine's."""
+        return (lambda *args: settled(function(*args), self.loop, self._cancelled)) if function is not None else None
 
     def cancel(self) -> None:
         """End the current run; from any thread. It takes effect within one step of the model, or at once in a tool."""
