@@ -61,6 +61,9 @@ class Agent(AbstractContextManager["Agent"]):
         SprigError: no such model, it does not fit the memory, a tool cannot be described.
     """
 
+    hooks: Hooks
+    loop: asyncio.AbstractEventLoop | None  # where coroutines are awaited; None, in loops of their own
+
     def __init__(
         self,
         model: str | Path | Engine,
@@ -87,9 +90,9 @@ class Agent(AbstractContextManager["Agent"]):
             raise SprigError("this engine is loaded already; give the adapters to it: Engine(model, lora=[...])")
         self.tools = _tools(tools, Path(root) if root is not None else Path.cwd())
         self.system = system
-        self.gate = Gate(policy if policy is not None else Policy(), self._settling(approve))
-        self.hooks = Hooks(self._settling(on_event), self._settling(before_tool), self._settling(after_tool))
-        self.loop: asyncio.AbstractEventLoop | None = None  # where coroutines are awaited; None, in loops of their own
+        self.gate = Gate(policy if policy is not None else Policy(), approve)
+        self.hooks = Hooks(on_event, before_tool, after_tool, lambda value: settled(value, self.loop, self._cancelled))
+        self.loop = None
         self.limits = limits if limits is not None else Limits()
         self.constrain = constrain
         self.max_thinking = max_thinking
@@ -209,10 +212,6 @@ class Agent(AbstractContextManager["Agent"]):
             yield
         finally:
             self._lock.release()
-
-    def _settling(self, function: Callable[..., Any] | None) -> Callable[..., Any] | None:
-        """A function of the script, which may be a coroutine's."""
-        return (lambda *args: settled(function(*args), self.loop, self._cancelled)) if function is not None else None
 
     def cancel(self) -> None:
         """End the current run; from any thread. It takes effect within one step of the model, or at once in a tool."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from agent.agent import Agent
 from agent.engine.handle import Engine
@@ -30,19 +30,6 @@ T = TypeVar("T")
 _AHEAD = 64  # events that wait for the loop at most; a run that is further ahead waits
 
 
-class _Same(Generic[T]):
-    """An attribute that is the agent's inside. Raises SprigError before that is open."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, owner: AsyncAgent | None, kind: type | None = None) -> T:
-        return cast("T", getattr(owner.opened, self._name) if owner is not None else self)
-
-    def __set__(self, owner: AsyncAgent, value: T) -> None:
-        setattr(owner.opened, self._name, value)
-
-
 class AsyncAgent(AbstractAsyncContextManager["AsyncAgent"]):
     """An Agent whose runs are awaited; for asyncio.
 
@@ -57,15 +44,16 @@ class AsyncAgent(AbstractAsyncContextManager["AsyncAgent"]):
         settings: the other arguments of Agent.
     """
 
-    messages = _Same[tuple[Message, ...]]()
-    tokens = _Same[int]()
-    notes = _Same[list[str]]()
-    tools = _Same[tuple[Tool, ...]]()
-    system = _Same[str]()
-    limits = _Same[Limits]()
-    sampling = _Same[Sampling]()
-    session = _Same["Session | None"]()
-    engine = _Same[Engine]()
+    # What the agent inside has, can be read and set as there, once it is open.
+    messages: tuple[Message, ...]
+    tokens: int
+    notes: list[str]
+    tools: tuple[Tool, ...]
+    system: str
+    limits: Limits
+    sampling: Sampling
+    session: Session | None
+    engine: Engine
 
     def __init__(self, model: str | Path | Engine, **settings: Any) -> None:
         self._prepare(partial(Agent, model, **settings))
@@ -83,6 +71,17 @@ class AsyncAgent(AbstractAsyncContextManager["AsyncAgent"]):
         self._closed = False
         self._lock = asyncio.Lock()  # while it is opened or closed
         self._runs: set[_Run] = set()  # whose threads have not ended
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"an AsyncAgent has no {name!r}")
+        return getattr(self.opened, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.opened, name, value)
 
     @property
     def opened(self) -> Agent:
@@ -128,10 +127,6 @@ class AsyncAgent(AbstractAsyncContextManager["AsyncAgent"]):
         """End the current run, which then gives a result with the reason "cancelled"; from any thread."""
         for run in tuple(self._runs):
             run.cancel()
-
-    def tool(self, name: str) -> Tool | None:
-        """The tool of this name."""
-        return self.opened.tool(name)
 
     async def reset(self) -> None:
         """As Agent.reset."""

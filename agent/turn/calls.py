@@ -53,7 +53,7 @@ class Calls:
         if not refused and tool is not None:
             call, refused = self._hooked(tool, call)  # before it is approved: what is approved is what runs
         if not refused and tool is not None:
-            verdict = self._parts.gate.check(tool, call)
+            verdict = self._parts.gate.check(tool, call, self._parts.hooks.settled)
             over = self._record.over()  # a person may have thought about it for long, or ended it all instead
             refused = over if verdict.allowed else verdict.message or over
         if refused or tool is None:

@@ -39,11 +39,13 @@ class Hooks:
             arguments, which are checked and approved as if the model had written them; ToolError refuses the call.
         after_tool: gets the call that ran and its result, before anybody else does. It returns None, a text in the place of the
             result's (data and picture go), or another ToolResult.
+        settled: makes a value of what these return, which may be a coroutine.
     """
 
     on_event: Callable[[Event], Any] | None = None
     before_tool: Callable[[ToolCall], Any] | None = None
     after_tool: Callable[[ToolCall, ToolResult], Any] | None = None
+    settled: Callable[[Any], Any] = lambda value: value
 
     def watched(self, events: Generator[Event]) -> Iterator[Event]:
         """The same events, each shown to ``on_event`` first; where that fails, ``events`` are closed. Raises HookError."""
@@ -53,7 +55,7 @@ class Hooks:
         with contextlib.closing(events):
             for event in events:
                 with contextlib.suppress(_Cancelled), _named("on_event"):
-                    on_event(event)
+                    self.settled(on_event(event))
                 yield event
 
     def before(self, call: ToolCall) -> ToolCall:
@@ -63,7 +65,7 @@ class Hooks:
         shown = replace(call, arguments=copy.deepcopy(dict(call.arguments)))  # what it changes there changes nothing here
         try:
             with _named("before_tool"):
-                changed = self.before_tool(shown)
+                changed = self.settled(self.before_tool(shown))
         except _Cancelled:
             raise ToolError("not run: the run was cancelled") from None
         if changed is None:
@@ -81,7 +83,7 @@ class Hooks:
             return result
         try:
             with _named("after_tool"):
-                changed = self.after_tool(call, result)
+                changed = self.settled(self.after_tool(call, result))
         except _Cancelled:
             return failure("cancelled", result.seconds)  # the result as it was is for nobody
         if changed is None:
