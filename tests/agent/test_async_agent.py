@@ -117,6 +117,37 @@ async def test_the_model_is_found_in_a_thread() -> None:
         assert made_in[0] is not threading.current_thread()
 
 
+class SlowToOpen(FakeEngine):
+    """An engine that an agent waits for before it is made."""
+
+    def conversation(self) -> str:
+        time.sleep(0.05)
+        return super().conversation()
+
+
+async def test_a_task_that_is_cancelled_while_the_agent_is_made(kept_templates: None) -> None:
+    engine = SlowToOpen(["Hello."])
+    agent = AsyncAgent(engine)
+    opening = asyncio.create_task(agent.open())
+    await asyncio.sleep(0.02)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert engine.forgotten == ["c1"]  # what was made was closed
+    assert ours() == []
+    async with agent:
+        assert (await agent.run("x")).text == "Hello."
+
+
+async def test_whoever_comes_first_opens_it_for_all(kept_templates: None) -> None:
+    engine = SlowToOpen()
+    agent = AsyncAgent(engine)
+    await asyncio.gather(agent.open(), agent.open())
+    await agent.close()
+    assert engine.forgotten == ["c1"]
+    assert engine.conversation() == "c2"
+
+
 async def test_the_loop_goes_on_while_the_model_speaks(make: AsyncMake) -> None:
     agent, _ = make(slow("word " * 20))
     ticks = 0
