@@ -30,10 +30,17 @@ class Spans:
     Args:
         model: name of the model.
         session: id of the session; empty, none is kept.
-        sampling, max_tokens: what each answer is asked with.
+        sampling, max_tokens, stop: what each answer is asked with.
     """
 
-    def __init__(self, model: str = "", session: str = "", sampling: Sampling | None = None, max_tokens: int = 0) -> None:
+    def __init__(
+        self,
+        model: str = "",
+        session: str = "",
+        sampling: Sampling | None = None,
+        max_tokens: int = 0,
+        stop: Sequence[str] = (),
+    ) -> None:
         self._trace: Any = sys.modules.get("opentelemetry.trace")
         if self._trace is None:
             return
@@ -44,6 +51,8 @@ class Spans:
         if session:
             self._common["gen_ai.conversation.id"] = session
         self._request: dict[str, Any] = {"gen_ai.request.max_tokens": max_tokens}
+        if stop:
+            self._request["gen_ai.request.stop_sequences"] = list(stop)
         if sampling is not None:
             self._request |= {
                 "gen_ai.request.temperature": float(sampling.temperature),

@@ -17,6 +17,7 @@ from agent.messages import Message, ToolCall
 from agent.sessions.store import Store
 from agent.tools.define import tool
 from agent.turn.hooks import HookError
+from agent.turn.spans import Spans
 from tests.fixtures.fake_engine import FakeEngine, Say, call_text, turn_text
 from tests.fixtures.scripted import RAIN, Make, weather
 
@@ -165,6 +166,12 @@ def test_an_object_is_asked_for(make: Make, recorded: Recorded) -> None:
     agent, _ = make('{"a": 1}')
     agent.run("x", schema={"type": "object", "properties": {"a": {"type": "integer"}}})
     assert recorded.named("chat fake").attributes["gen_ai.output.type"] == "json"
+
+
+def test_what_ends_an_answer_is_recorded(recorded: Recorded) -> None:
+    with Spans("model", stop=("END",)).chat([], [], form=False):
+        pass
+    assert recorded.named("chat model").attributes["gen_ai.request.stop_sequences"] == ("END",)
 
 
 def test_a_tool_that_fails(make: Make, recorded: Recorded) -> None:
