@@ -15,6 +15,7 @@ from agent.errors import EngineError, SprigError
 if TYPE_CHECKING:
     from agent.agent import Agent
     from agent.approval.policy import Answer, ApprovalRequest, Policy, Rule
+    from agent.async_agent import AsyncAgent
     from agent.engine.handle import Engine
     from agent.events import (
         CallForming,
@@ -39,12 +40,14 @@ if TYPE_CHECKING:
     from agent.sessions.store import Session, Store
     from agent.tools.define import Tool, tool
     from agent.tools.mcp.servers import MCPServers
-    from agent.tools.result import ToolContext, ToolResult
+    from agent.tools.result import ToolContext, ToolError, ToolResult
     from agent.tools.schema import Bounds
+    from agent.turn.hooks import HookError
     from agent.turn.options import RunOptions
 
 _WHERE = {
     "agent.agent": ("Agent",),
+    "agent.async_agent": ("AsyncAgent",),
     "agent.approval.policy": ("Answer", "ApprovalRequest", "Policy", "Rule"),
     "agent.engine.handle": ("Engine",),
     "agent.events": (
@@ -57,22 +60,28 @@ _WHERE = {
     "agent.tools.define": ("Tool", "tool"),
     "agent.tools.mcp.servers": ("MCPServers",),
     "agent.tools.schema": ("Bounds",),
-    "agent.tools.result": ("ToolContext", "ToolResult"),
+    "agent.tools.result": ("ToolContext", "ToolError", "ToolResult"),
+    "agent.turn.hooks": ("HookError",),
     "agent.turn.options": ("RunOptions",),
 }  # fmt: skip
 _NAMES = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
-    "Agent", "Answer", "ApprovalRequest", "Bounds", "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Engine",
-    "EngineError", "Event", "Limits", "Loading", "MCPServers", "Message", "Policy", "Prefill", "Problem", "Result", "Rule",
-    "RunOptions", "Session", "SprigError", "Store", "Text", "Thought", "TokenLogprob", "Tool", "ToolCall", "ToolContext",
-    "ToolDone", "ToolProgress", "ToolResult", "Usage", "tool",
+    "Agent", "Answer", "ApprovalRequest", "AsyncAgent", "Bounds", "CallForming", "CallReady", "CallRefused", "Compacted",
+    "Done", "Engine", "EngineError", "Event", "HookError", "Limits", "Loading", "MCPServers", "Message", "Policy", "Prefill",
+    "Problem", "Result", "Rule", "RunOptions", "Session", "SprigError", "Store", "Text", "Thought", "TokenLogprob", "Tool",
+    "ToolCall", "ToolContext", "ToolDone", "ToolError", "ToolProgress", "ToolResult", "Usage", "tool",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
         raise AttributeError(f"module 'agent' has no attribute {name!r}")
+    from logging import NullHandler, getLogger
+
+    logger = getLogger("agent")  # here, and not in children, which pay for every import
+    if not logger.handlers:
+        logger.addHandler(NullHandler())  # a library says nothing by itself
     value = getattr(import_module(_NAMES[name]), name)
     globals()[name] = value
     return value

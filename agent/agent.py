@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -16,22 +16,27 @@ from agent.errors import SprigError, TemplateError
 from agent.events import Done, Event, Loading, Problem, Result
 from agent.home import home
 from agent.limits import Limits
-from agent.messages import Message
+from agent.messages import Message, ToolCall
 from agent.models.adapter import Lora
 from agent.sessions.records import StoredMessage
 from agent.sessions.session import Session
 from agent.sessions.store import Store
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
 from agent.tools.define import Tool
+from agent.tools.result import ToolResult
 from agent.turn.adjustable import Adjustable
 from agent.turn.answered import answered
 from agent.turn.given import Given, Said, read_messages, read_said
+from agent.turn.hooks import HookError, Hooks, settled
 from agent.turn.options import CheckedOptions, RunOptions, checked
 from agent.turn.parts import Parts
 from agent.turn.run import Run, logged
+from agent.turn.spans import Spans
 from agent.turn.transcript import Transcript
 
 if TYPE_CHECKING:
+    import asyncio
+
     from agent.settings.values import Settings
 
 
@@ -58,6 +63,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         lora: LoRA adapters (GGUF) that the model is loaded with: files, "FILE=SCALE", or (file, scale).
         sampling: temperature, top_k, top_p, min_p, repeat_penalty, seed; what is not given is the model's own.
         engine: context, cache, threads, ... for the Engine that is made of ``model``.
+        on_event, before_tool, after_tool: see agent.turn.hooks.Hooks; called with every event, and around every tool that runs.
 
     What is an attribute too (see Adjustable) may be changed between runs.
 
@@ -66,6 +72,8 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
     """
 
     notes: list[str]
+    hooks: Hooks
+    loop: asyncio.AbstractEventLoop | None  # where coroutines are awaited; None, in loops of their own
 
     def __init__(
         self,
@@ -87,6 +95,9 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         lora: Sequence[Lora] = (),
         sampling: Mapping[str, Any] | Sampling | None = None,
         engine: Mapping[str, Any] | None = None,
+        on_event: Callable[[Event], Any] | None = None,
+        before_tool: Callable[[ToolCall], Any] | None = None,
+        after_tool: Callable[[ToolCall, ToolResult], Any] | None = None,
     ) -> None:
         if lora and isinstance(model, Engine):
             raise SprigError("this engine is loaded already; give the adapters to it: Engine(model, lora=[...])")
@@ -94,6 +105,8 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         self.tools, self.system, self.limits, self.stop = tools, system, limits, stop
         self.approve, self.policy, self.constrain = approve, policy, constrain
         self.thinking, self.max_thinking, self.template_options = thinking, max_thinking, template_options
+        self.hooks = Hooks(on_event, before_tool, after_tool, lambda value: settled(value, self.loop, self._cancelled))
+        self.loop = None
         given = read_messages(messages) if messages else None
         if given is not None and given.system is not None:
             if system:
@@ -175,9 +188,10 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         """The same as ``run``, as it happens; the last event is Done. Leaving the loop early cancels the run."""
         given = read_said(said) if said is not None else None
         names = {tool.name for tool in self.tools}
-        return self._stream(given, checked(options, tools=names, limits=self.limits, sampling=self.sampling, stop=self.stop))
+        chosen = checked(options, tools=names, limits=self.limits, sampling=self.sampling, stop=self.stop)
+        return self.hooks.watched(self._stream(given, chosen))
 
-    def _stream(self, given: Given | None, options: CheckedOptions) -> Iterator[Event]:
+    def _stream(self, given: Given | None, options: CheckedOptions) -> Generator[Event]:
         if self._closed:
             raise SprigError("this agent is closed")
         with self._idle():
@@ -196,8 +210,15 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
                     engine=self.engine, template=self.template, transcript=self.transcript(), conversation=self._conversation,
                     session=self.session, tools=self.tools, gate=self.gate, constrain=self.constrain,
                     max_thinking=self.max_thinking, cancelled=self._cancelled, started=started, options=options,
+                    hooks=self.hooks, loop=self.loop,
+                    spans=Spans(
+                        self.engine.file.name, self.session.id if self.session else "", options.sampling,
+                        options.limits.tokens, options.stop,
+                    ),
                 )  # fmt: skip
-                yield from logged(Run(parts).events(given))
+                yield from parts.spans.run(logged(parts, Run(parts).events(given)))
+            except HookError:
+                raise
             except SprigError:  # it could not begin
                 self.system = system
                 raise

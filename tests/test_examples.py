@@ -132,6 +132,14 @@ def test_two_agents_share_an_engine(home: Path) -> None:
     assert said.count("writer: ") == 2
 
 
+def test_agents_live_in_an_event_loop(home: Path) -> None:
+    said = ended_well("event_loop", home=home)
+    assert re.search(r"^water: (tomatoes|beans) got water for \d+ seconds$", said, re.MULTILINE)
+    assert max(map(int, re.findall(r"for (\d+) seconds", said))) <= 60
+    assert re.search(r"^next_reading: (tomatoes|beans): [36][0-4] % moisture$", said, re.MULTILINE)
+    assert re.search(r"^calls: [12] and [12]\nthat took too long, and was ended$", said, re.MULTILINE)
+
+
 def test_a_run_is_watched(home: Path) -> None:
     lines = ended_well("watch", home=home).splitlines()
     kinds = [line.split()[0] for line in lines]

@@ -9,7 +9,7 @@ import fnmatch
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,7 +147,7 @@ class Answer:
         return cls(False, message=message)
 
 
-Approver = Callable[[ApprovalRequest], "bool | Answer"]
+Approver = Callable[[ApprovalRequest], "bool | Answer | Awaitable[bool | Answer]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,20 +226,24 @@ class Gate:
     session: list[Rule] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def check(self, tool: Tool, call: ToolCall) -> Verdict:
-        """Decide, ask if need be, and say so. Never raises: an approver that does means no."""
-        verdict = self._check(tool, call)
+    def check(self, tool: Tool, call: ToolCall, settled: Callable[[Any], Any] = lambda answer: answer) -> Verdict:
+        """Decide, ask if need be, and say so. Never raises: an approver that does means no.
+
+        ``settled`` makes an answer of what the approver returns: it awaits a coroutine, for one.
+        """
+        verdict = self._check(tool, call, settled)
         said, by = "allowed" if verdict.allowed else "refused", "a person" if verdict.asked else "the rules"
         log.info("approval of %s: %s by %s", tool.name, said, by)
         return verdict
 
-    def _check(self, tool: Tool, call: ToolCall) -> Verdict:
+    def _check(self, tool: Tool, call: ToolCall, settled: Callable[[Any], Any]) -> Verdict:
         decision = self.policy.decide(tool, call, self.session)
-        if decision.action == "ask" and self.approver is not None:
+        approver = self.approver
+        if decision.action == "ask" and approver is not None:
             with self._lock:
                 decision = self.policy.decide(tool, call, self.session)  # the answer before this one may cover it
                 if decision.action == "ask":
-                    return self._ask(tool, call, decision, self.approver)
+                    return self._ask(tool, call, decision, lambda request: settled(approver(request)))
         if decision.action == "allow":
             return Verdict(True, decision)
         if decision.action == "deny":

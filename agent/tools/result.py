@@ -14,11 +14,14 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set, ValuesView
 from decimal import Decimal
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import SprigError
 from agent.text import shortened
 from agent.tools.forms import form_of
+
+if TYPE_CHECKING:
+    import asyncio
 
 MAX_TEXT = 200_000  # characters that are kept of any result; the agent cuts further, to the context that is left
 _MAX_ERROR = 500
@@ -43,11 +46,13 @@ class ToolContext:
         cancelled: set when nobody waits for the result any more, because of a cancellation or because time is up.
         call_id: of the tool call.
         progress: takes a line for the user while the tool works.
+        loop: the event loop of the caller, where a coroutine is awaited; None, it gets a loop of its own.
     """
 
     cancelled: threading.Event = dataclasses.field(default_factory=threading.Event)
     call_id: str = ""
     progress: Callable[[str], None] = lambda line: None
+    loop: asyncio.AbstractEventLoop | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,13 +14,17 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.messages import ToolCall
 from agent.tools.gather import Gathered
 from agent.tools.result import ToolContext, ToolResult, failure, failure_of, to_result
 
+if TYPE_CHECKING:
+    import asyncio
+
 _POLL = 0.02  # seconds until a cancellation or the end of the time is noticed
+_GRACE = 1.0  # seconds that a cancelled coroutine gets to clean up
 _LINES = 100  # of progress that are passed on; a tool that floods is not heard further
 
 
@@ -31,6 +35,8 @@ class _Call:
     function: Callable[..., Any]
     values: dict[str, Any]
     stop: threading.Event
+    loop: asyncio.AbstractEventLoop | None  # of the caller; None, a coroutine gets one of its own
+    awaits: bool = False
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
     result: ToolResult | None = None
     cancel: Callable[[], None] = lambda: None
@@ -43,7 +49,10 @@ class _Call:
             if inspect.isawaitable(value):
                 import asyncio  # late: it is slow to load, and most tools are plain functions
 
-                value = asyncio.run(self._wait_for(value))
+                self.awaits = True
+                waiting = self._wait_for(value)
+                loop = self.loop
+                value = asyncio.run_coroutine_threadsafe(waiting, loop).result() if loop else asyncio.run(waiting)
             value = self.gathered.finish(value, self.stop.is_set)
             self.result = to_result(value, time.monotonic() - began)
         except BaseException as e:  # SystemExit and KeyboardInterrupt too: they are the tool's, not ours
@@ -89,7 +98,7 @@ def run_call(
         from agent.tools.isolate import run_isolated
 
         return run_isolated(function, arguments, context.cancelled, timeout)
-    call = _Call(function, arguments, stop)
+    call = _Call(function, arguments, stop, context.loop)
     thread = threading.Thread(target=contextvars.copy_context().run, args=(call.run,), name="sprig-tool", daemon=True)
     try:
         thread.start()
@@ -102,6 +111,8 @@ def run_call(
                 break
             stop.set()
             call.cancel()
+            if call.awaits:
+                call.done.wait(_GRACE)
             seconds = time.monotonic() - began
             if late and call.gathered.begun:
                 return to_result(call.gathered.result(f"no more within {timeout:g} s"), seconds)
@@ -111,7 +122,11 @@ def run_call(
 
 
 def progressing(
-    invoke: Callable[[Mapping[str, Any], ToolContext], ToolResult], call: ToolCall, context: ToolContext, seconds: float | None
+    invoke: Callable[[Mapping[str, Any], ToolContext], ToolResult],
+    call: ToolCall,
+    context: ToolContext,
+    seconds: float | None,
+    variables: contextvars.Context | None = None,
 ) -> Iterator[str | ToolResult]:
     """Run a call in a thread of its own, so that what it says on the way can be shown: lines of progress, and the result at last.
 
@@ -119,6 +134,7 @@ def progressing(
         invoke, call: what to run, and with what.
         context: its ``cancelled`` ends the waiting.
         seconds: that are left for it, beside its own timeout; None for no limit.
+        variables: context variables that it finds; None, those of the caller.
     """
     said: queue.SimpleQueue[str | ToolResult] = queue.SimpleQueue()
     lines = 0
@@ -137,7 +153,8 @@ def progressing(
 
     start = time.monotonic()
     stop = threading.Event()
-    threading.Thread(target=work, daemon=True, name=f"tool {call.name}").start()
+    variables = variables if variables is not None else contextvars.copy_context()
+    threading.Thread(target=variables.run, args=(work,), daemon=True, name=f"tool {call.name}").start()
     try:
         while True:
             if context.cancelled.is_set():

@@ -9,9 +9,10 @@ from agent.events import CallRefused, Event, Problem, ToolDone, ToolProgress
 from agent.grammar.schema.validate import validate
 from agent.messages import ToolCall
 from agent.tools.define import Tool
-from agent.tools.result import ToolContext, ToolResult, cap
+from agent.tools.result import ToolContext, ToolError, ToolResult, cap
 from agent.tools.run import progressing
 from agent.turn.answer import Generation, new_call_id
+from agent.turn.hooks import HookError
 from agent.turn.parts import Parts
 from agent.turn.record import Record
 
@@ -52,7 +53,9 @@ class Calls:
         tool = self._tools.get(call.name)
         refused = self._record.over() or self._wrong(tool, call)
         if not refused and tool is not None:
-            verdict = self._parts.gate.check(tool, call)
+            call, refused = self._hooked(tool, call)  # before it is approved: what is approved is what runs
+        if not refused and tool is not None:
+            verdict = self._parts.gate.check(tool, call, self._parts.hooks.settled)
             over = self._record.over()  # a person may have thought about it for long, or ended it all instead
             refused = over if verdict.allowed else verdict.message or over
         if refused or tool is None:
@@ -71,21 +74,41 @@ class Calls:
             return f"there is no tool {call.name[:64]!r}; the tools are {names}"
         return validate(dict(call.arguments), {"additionalProperties": False, **tool.spec.parameters}) or ""
 
+    def _hooked(self, tool: Tool, call: ToolCall) -> tuple[ToolCall, str]:
+        """The call as the script's hook wants it to run, and why it must not."""
+        try:
+            changed = self._parts.hooks.before(call)
+        except ToolError as e:
+            return call, self._record.over() or str(e) or "refused"
+        if changed is not call and (wrong := self._wrong(tool, changed)):
+            raise HookError(f"before_tool changed a call of {call.name} so that it does not fit: {wrong}")
+        return changed, ""
+
     def _run(self, tool: Tool, call: ToolCall) -> Iterator[Event]:
         result: ToolResult | None = None
-        context = ToolContext(self._parts.cancelled, call.id)
-        for item in progressing(tool.invoke, call, context, self._parts.seconds_left()):
-            if isinstance(item, str):
-                yield ToolProgress(call, item)
-            else:
-                result = item
-        assert result is not None
-        text, cut = self._cut(result)
-        done = ToolDone(call, result.ok, text, result.data, result.seconds, result.cut + cut)
+        context = ToolContext(self._parts.cancelled, call.id, loop=self._parts.loop)
+        with self._parts.spans.tool(tool, call) as (span, variables):
+            for item in progressing(tool.invoke, call, context, self._parts.seconds_left(), variables):
+                if isinstance(item, str):
+                    yield ToolProgress(call, item)
+                else:
+                    result = item
+            assert result is not None
+            result = self._after(call, result)
+            text, cut = self._cut(result)
+            done = ToolDone(call, result.ok, text, result.data, result.seconds, result.cut + cut)
+            self._parts.spans.ran(span, done)
         self._record.calls.append(done)
         self._record.replied(call, self._marked(tool, call, text), ok=result.ok, result=result)
         self._record.over()
         yield done
+
+    def _after(self, call: ToolCall, result: ToolResult) -> ToolResult:
+        try:
+            return self._parts.hooks.after(call, result)
+        except HookError:
+            self._record.replied(call, "error: the tool ran, but its result is withheld", ok=False)
+            raise
 
     def _cut(self, result: ToolResult) -> tuple[str, int]:
         """A result no longer than the limit and than half of the context that is left, and the characters that were cut."""

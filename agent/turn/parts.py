@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agent.approval.policy import Gate
 from agent.engine.handle import Engine
@@ -12,8 +13,13 @@ from agent.limits import Limits
 from agent.sessions.session import Session
 from agent.templates.chat_template import ChatTemplate
 from agent.tools.define import Tool
+from agent.turn.hooks import Hooks
 from agent.turn.options import CheckedOptions
+from agent.turn.spans import Spans
 from agent.turn.transcript import Transcript
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,9 @@ class Parts:
     cancelled: threading.Event  # set from any thread, it ends the run
     started: float  # on the monotonic clock
     options: CheckedOptions  # of this run
+    hooks: Hooks = field(default_factory=Hooks)
+    spans: Spans = field(default_factory=Spans)
+    loop: asyncio.AbstractEventLoop | None = None  # where tools' coroutines are awaited; None, in loops of their own
 
     @property
     def limits(self) -> Limits:

@@ -8,13 +8,14 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 
 from agent.errors import SprigError
-from agent.events import CallRefused, Compacted, Done, Event, Prefill, Problem, ToolDone
+from agent.events import CallReady, CallRefused, Compacted, Done, Event, Prefill, Problem, ToolDone, ToolProgress
 from agent.messages import Message
 from agent.turn.answer import Generation, begin_answer
 from agent.turn.answered import interrupted
 from agent.turn.calls import Calls
 from agent.turn.compaction import shorten
 from agent.turn.given import Given
+from agent.turn.hooks import HookError
 from agent.turn.parts import Parts
 from agent.turn.record import Record
 
@@ -54,6 +55,8 @@ class Run:
                 record.end("")
                 yield from self._ask([Message("user", output.instruction())])
                 yield from self._rounds(form=True)
+        except HookError:
+            raise  # it is the script's own, and for its author
         except SprigError as e:
             record.end("error", str(e))
             yield Problem(str(e))
@@ -134,11 +137,13 @@ class Run:
         )
         record.begin_answer(answer)
         try:
-            for event in answer.events(steps):
-                if not isinstance(event, Prefill):
-                    record.first_token()
-                yield event
-                record.save_answer(answer)
+            with parts.spans.chat(parts.transcript.messages, parts.transcript.tools, form=form) as span:
+                for event in answer.events(steps):
+                    if not isinstance(event, Prefill):
+                        record.first_token()
+                    yield event
+                    record.save_answer(answer)
+                parts.spans.answered(span, answer.message, answer.end)
         finally:
             record.finish_answer(answer)
         end = answer.end
@@ -156,8 +161,9 @@ def _with(messages: list[Message], instruction: str) -> list[Message]:
     return [*messages[:-1], replace(messages[-1], text=f"{messages[-1].text}\n\n{instruction}")]
 
 
-def logged(events: Generator[Event]) -> Iterator[Event]:
+def logged(parts: Parts, events: Generator[Event]) -> Generator[Event]:
     """The same events, noted in the log without what anybody said; leaving them early closes ``events`` too."""
+    log.info("run began: %s, %d tools, %d tokens so far", parts.engine.file.name, len(parts.tools), len(parts.transcript.tokens))
     with contextlib.closing(events):
         try:
             for event in events:
@@ -172,6 +178,13 @@ def logged(events: Generator[Event]) -> Iterator[Event]:
 
 def _note(event: Event) -> None:
     match event:
+        case Prefill(done, total, cached):
+            level = logging.INFO if done == total else logging.DEBUG
+            log.log(level, "prompt: %d of %d tokens read, %d of them cached", done, total, cached)
+        case CallReady(call):
+            log.debug("tool %s: called", call.name)
+        case ToolProgress(call, text):
+            log.debug("tool %s: at work, a line of %d characters", call.name, len(text))
         case ToolDone(call, ok, text, _, seconds, cut):
             state = "done" if ok else "failed"
             log.info("tool %s: %s in %.2f s, %d characters, %d cut off", call.name, state, seconds, len(text), cut)
