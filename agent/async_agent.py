@@ -312,7 +312,8 @@ async def _in_thread(function: Callable[[], T], undo: Callable[[T], object] = la
         if made:
             await _in_thread(partial(undo, made[0]))
         raise
-    thread.join()
+    finally:
+        thread.join()  # it has nothing left to do
     if error:
         raise error[0]
     return made[0]
