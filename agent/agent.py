@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from agent.approval.policy import Approver, Gate, Policy
 from agent.engine.handle import Engine
 from agent.engine.sampling import Sampling
-from agent.errors import SprigError, TemplateError
-from agent.events import Done, Event, Loading, Problem, Result
+from agent.engine.until import FOREVER, Until
+from agent.errors import SprigError, TemplateError, Unanswered
+from agent.events import Done, Event, Loading, Problem, Result, Usage
 from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message
@@ -83,6 +85,7 @@ class Agent(AbstractContextManager["Agent"]):
         self.constrain = constrain
         self.max_thinking = max_thinking
         self._thinking, self._template_options = thinking, dict(template_options or {})
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._closed = False
@@ -172,16 +175,24 @@ class Agent(AbstractContextManager["Agent"]):
     def _stream(self, text: str | None, output: Output | None, tool_choice: str, limits: Limits) -> Iterator[Event]:
         if self._closed:
             raise SprigError("this agent is closed")
+        if os.getpid() != self._process:
+            raise SprigError(f"this agent belongs to the process that made it ({self._process}); a forked process makes its own")
         with self._idle():
             self._cancelled.clear()
             started = time.monotonic()
-            for part in self.engine.loading():
-                yield Loading(part)
+            until = Until(self._cancelled, None if limits.seconds is None else started + limits.seconds)
+            try:
+                for part in self.engine.loading(until):
+                    yield Loading(part)
+                transcript = self.transcript(until)
+            except Unanswered as e:  # nothing was asked yet
+                yield Done(Result("", e.reason, usage=Usage(seconds=time.monotonic() - started)))
+                return
             for note in self.notes:
                 yield Problem(note)
             self.notes.clear()
             parts = Parts(
-                engine=self.engine, template=self.template, transcript=self.transcript(), conversation=self.conversation,
+                engine=self.engine, template=self.template, transcript=transcript, conversation=self.conversation,
                 session=self.session, tools=self.tools, gate=self.gate, sampling=self.sampling, limits=limits,
                 constrain=self.constrain, max_thinking=self.max_thinking, output=output, choice=tool_choice,
                 cancelled=self._cancelled, started=started,
@@ -234,6 +245,8 @@ class Agent(AbstractContextManager["Agent"]):
 
     def close(self) -> None:
         """End the child processes. An engine that was handed in stays open."""
+        if os.getpid() != self._process:  # a fork: they are its parent's
+            return
         self._closed = True
         self._cancelled.set()
         self._opened.close()
@@ -241,11 +254,14 @@ class Agent(AbstractContextManager["Agent"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def transcript(self) -> Transcript:
-        """The conversation's tokens; made, or taken up from the session, at first use."""
+    def transcript(self, until: Until = FOREVER) -> Transcript:
+        """The conversation's tokens; made, or taken up from the session, at first use. Raises Unanswered, see Engine.tokenize."""
         if self._transcript is None:
-            self._transcript = Transcript(self.engine, self.template, tuple(tool.spec for tool in self.tools), self._options())
-            self._take_up(self._transcript)
+            tools = tuple(tool.spec for tool in self.tools)
+            made = Transcript(self.engine, self.template, tools, self._options(), until=until)
+            self._take_up(made)
+            self._transcript = made
+        self._transcript.until = until
         return self._transcript
 
     def _options(self) -> dict[str, Any]:

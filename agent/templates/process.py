@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, Any
 
-from agent.children.launch import cause, launch, tail
+from agent.children.launch import bury, cause, launch, tail
 from agent.children.wire import Wire, frame
 from agent.errors import TemplateError
 from agent.templates.limits import CPU_SECONDS, MAX_OUTPUT, MAX_TEMPLATE_BYTES, MEMORY_BYTES, WALL_SECONDS
@@ -73,7 +73,8 @@ class TemplateProcess:
             "template": source, "bos": bos, "eos": eos, "cpu_seconds": cpu_seconds, "memory_bytes": MEMORY_BYTES,
         }  # fmt: skip
         self._cpu_seconds, self._seconds = cpu_seconds, seconds
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held for ``seconds`` at most, and the time of a start
+        self._owner = os.getpid()
         self._closed = False
         self._child: _Child | None = _Child()
         self.names: tuple[str, ...] = ()  # of the variables that the template reads; known after a first rendering
@@ -93,6 +94,8 @@ class TemplateProcess:
             raise TemplateError(f"the chat template cannot be given what it should render: {one_line(e)}") from None
         if len(data) > _MAX_FRAME:
             raise TemplateError(f"the conversation has {len(data)} bytes; more than {_MAX_FRAME} cannot be rendered at once")
+        if os.getpid() != self._owner:
+            raise TemplateError("the chat template belongs to the process that opened it; a forked process opens its own")
         with self._lock:
             if self._closed:
                 raise TemplateError("the chat template was closed; make a new one")
@@ -123,6 +126,8 @@ class TemplateProcess:
 
     def close(self) -> None:
         """End the process. Nothing can be rendered afterwards."""
+        if os.getpid() != self._owner:
+            return
         with self._lock:
             self._closed = True
             self._drop()
@@ -142,7 +147,6 @@ class _Child:
         self.process = launch("agent.templates.server", [], {**env, "PYTHONDONTWRITEBYTECODE": "1"}, stderr=self._log)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self._pipes = self.process.stdin, self.process.stdout
         self._wire = Wire(self.process.stdout.fileno(), self.process.stdin.fileno(), most=_MAX_FRAME)
         self._late = False
         self.ready = False
@@ -165,7 +169,7 @@ class _Child:
         """The answer to a frame. TemplateError when the process dies over it, or ends because the template must not be used."""
         try:
             self._wire.send(data)
-            answer = self._wire.receive()
+            answer = self._wire.receive()  # what it does not give in time, ``deadline`` ends with the process
         except (OSError, EOFError):
             raise TemplateError(f"the chat template {self._cause(cpu_seconds)}; use another one") from None
         if "broken" in answer:
@@ -186,7 +190,5 @@ class _Child:
 
     def end(self) -> None:
         self.process.kill()
-        self.process.wait()
-        for file in (*self._pipes, self._log):
-            with contextlib.suppress(OSError):
-                file.close()
+        bury(self.process)
+        self._log.close()

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Generator, Iterator
 
-from agent.errors import SprigError
+from agent.errors import SprigError, Unanswered
 from agent.events import CallRefused, Compacted, Done, Event, Prefill, Problem, ToolDone
 from agent.messages import Message
 from agent.turn.answer import Generation, begin_answer
@@ -42,13 +42,20 @@ class Run:
             raise SprigError("there is nothing to answer: the last message of this conversation is not the user's")
         asked = [text] if text is not None else []
         asked += [output.instruction()] if output is not None and form else []
-        yield from self._ask([Message("user", "\n\n".join(asked))] if asked else [])
+        try:
+            yield from self._ask([Message("user", "\n\n".join(asked))] if asked else [])
+        except Unanswered as e:  # nothing was asked
+            record.end(e.reason)
+            yield Done(record.result())
+            return
         try:
             yield from self._rounds(form=form)
             if output is not None and not form and record.reason == "done":
                 record.end("")
                 yield from self._ask([Message("user", output.instruction())])
                 yield from self._rounds(form=True)
+        except Unanswered as e:
+            record.end(e.reason)
         except SprigError as e:
             record.end("error", str(e))
             yield Problem(str(e))
