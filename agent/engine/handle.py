@@ -86,7 +86,9 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
 
     def __new__(cls, *_: object, **options: object) -> Self:
         """Refuse what ``__init__`` does not know, in a line that helps more than Python's."""
-        refuse_unknown(options, inspect.signature(cls.__init__).parameters)
+        known = inspect.signature(cls.__init__).parameters
+        if not any(one.kind is one.VAR_KEYWORD for one in known.values()):
+            refuse_unknown(options, known)
         return super().__new__(cls)
 
     def __init__(
