@@ -8,17 +8,19 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, Any
 
-from agent.children.launch import bury, cause, launch, tail
+from agent.children.launch import bury, cause, launch, stopped, tail
 from agent.children.wire import Wire, frame
 from agent.errors import TemplateError
 from agent.templates.limits import CPU_SECONDS, MAX_OUTPUT, MAX_TEMPLATE_BYTES, MEMORY_BYTES, WALL_SECONDS
 from agent.text import one_line
 
+_LOOK_SECONDS = 1.0  # how often a rendering that takes long is looked after
 _MAX_FRAME = 8 * MAX_OUTPUT  # bytes; a character takes four at most, six as an escape
 # A template has no business with anything else that stands in an environment.
 _KEPT = ("PATH", "HOME", "PREFIX", "LD_LIBRARY_PATH", "LD_PRELOAD", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONHOME")
@@ -148,22 +150,27 @@ class _Child:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self._wire = Wire(self.process.stdout.fileno(), self.process.stdin.fileno(), most=_MAX_FRAME)
-        self._late = False
+        self._late = self._stopped = False
         self.ready = False
 
     @contextlib.contextmanager
     def deadline(self, seconds: float) -> Iterator[None]:
-        def kill() -> None:
-            self._late = True
-            self.process.kill()
+        """Meanwhile, end it when it takes longer, or is stopped."""
+        done, end = threading.Event(), time.monotonic() + seconds
 
-        timer = threading.Timer(seconds, kill)
-        timer.daemon = True
-        timer.start()
+        def watch() -> None:
+            while not done.wait(min(_LOOK_SECONDS, max(0.0, end - time.monotonic()))):
+                self._stopped = stopped(self.process.pid)
+                if self._stopped or time.monotonic() >= end:
+                    self._late = not self._stopped
+                    self.process.kill()
+                    return
+
+        threading.Thread(target=watch, daemon=True, name="template").start()
         try:
             yield
         finally:
-            timer.cancel()
+            done.set()
 
     def ask(self, data: bytes, cpu_seconds: int) -> dict[str, Any]:
         """The answer to a frame. TemplateError when the process dies over it, or ends because the template must not be used."""
@@ -171,7 +178,8 @@ class _Child:
             self._wire.send(data)
             answer = self._wire.receive()  # what it does not give in time, ``deadline`` ends with the process
         except (OSError, EOFError):
-            raise TemplateError(f"the chat template {self._cause(cpu_seconds)}; use another one") from None
+            rest = "" if self._stopped else "; use another one"
+            raise TemplateError(f"the chat template {self._cause(cpu_seconds)}{rest}") from None
         if "broken" in answer:
             raise TemplateError(f"the chat template {one_line(answer['broken'])}")
         return answer
@@ -181,6 +189,8 @@ class _Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(1)
         status = self.process.returncode
+        if self._stopped:
+            return "had to be ended: its process was stopped"
         if self._late or status == -signal.SIGXCPU:
             return f"did not end within {cpu_seconds} s of processor time"
         if status == -signal.SIGKILL:
