@@ -34,6 +34,7 @@ _LATE = 1.0  # seconds that a worker gets to say that it has stopped, once it sh
 _OWED = 20.0  # seconds after which one that did not say so is ended, when it is needed again
 _END_SECONDS = 10.0  # that a worker gets to end: it may be writing a prefix
 _KILL_SECONDS = 5.0  # that the kernel gets to end it; only a disk that does not answer makes it take longer
+_ALIVE_SECONDS = 5.0  # how often the listener looks whether there still is a worker
 _LOOK_AFTER = 1.0  # seconds between two looks after a worker that says nothing
 
 R = TypeVar("R", bound="Request")
@@ -62,9 +63,9 @@ class WorkerConnection:
         # The thread that starts the worker lives as long as it does: the kernel takes the one's end for the parent's.
         self._listener = threading.Thread(target=self._live, args=(nice, theirs, started), daemon=True, name="engine")
         self._listener.start()
-        started.wait(STALLED)
-        if self._failed is not None:
-            raise EngineError(f"the model's process cannot be started: {self._failed.strerror or self._failed}")
+        if not started.wait(STALLED) or self._failed is not None:
+            why = "the system takes too long" if self._failed is None else self._failed.strerror or self._failed
+            raise EngineError(f"the model's process cannot be started: {why}")
 
     def ask(self, message: Mapping[str, Any], kind: type[R]) -> R:
         """Send a request. Its answers are kept as long as somebody holds it."""
@@ -165,8 +166,10 @@ class WorkerConnection:
         sender = threading.Thread(target=self._send_all, daemon=True, name="engine sender")
         sender.start()
         with contextlib.suppress(EOFError):
-            while True:  # to the worker's end, which ``kill`` and ``close`` bring about
-                self._hand_out(self._wire.receive())
+            # To the worker's end. A process that was forked at a bad moment may hold its end of the socket open.
+            while (message := self._wire.receive_now(_ALIVE_SECONDS)) is not None or self.child.poll() is None:
+                if message is not None:
+                    self._hand_out(message)
         self._bury()
         self._outbox.put(None)
         self._hang_up()

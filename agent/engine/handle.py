@@ -189,7 +189,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         except Unanswered:
             raise
         except EngineError as e:
-            if self._closed:
+            if self._closed or load.loaded is not None:  # it died after that
                 raise
             why = f"{self.file.path} was not loaded: {e}{connection.complaint()}"
             if load.refused:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from agent.agent import Agent
+from agent.children.launch import launch
 from agent.engine.connection import Request
 from agent.engine.handle import EndStep, Engine, TextStep
 from agent.engine.load import LoadState
@@ -347,6 +348,30 @@ def test_a_closed_engine_frees_its_threads_and_descriptors(model: Path) -> None:
             engine._connection.child.wait(20)
     assert threading.active_count() <= threads
     assert count() <= before
+
+
+def test_a_worker_is_seen_to_be_dead_though_a_fork_holds_its_end_of_the_socket(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tool in a process of its own may be forked between the making of a socket and the closing of its far end."""
+    held: list[int] = []
+    monkeypatch.setattr("agent.engine.connection._ALIVE_SECONDS", 0.1)
+
+    def launch_and_hold(*args: Any, stdin: int, **given: Any) -> Any:
+        held.append(os.dup(stdin))
+        return launch(*args, stdin=stdin, **given)
+
+    monkeypatch.setattr("agent.engine.connection.launch", launch_and_hold)
+    try:
+        with Engine(model, context=512, threads=1) as engine:
+            engine.wait()
+            os.kill(pid(engine), signal.SIGKILL)
+            with pytest.raises(EngineError, match="the kernel killed it"):
+                say(engine)
+            assert say(engine).reason == "length"
+    finally:
+        for fd in held:
+            os.close(fd)
 
 
 # Forks.
