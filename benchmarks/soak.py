@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,7 +42,7 @@ from tests.fixtures.chat_ggufs import chat_model  # noqa: E402
 
 HANG_SECONDS = 60  # that one action may take on a busy machine; each has a limit of 4 s
 WARM = 0.25  # of the time, until memory is measured for the first time
-LOOKS = 8  # at the memory after that; the last counts, and all are told
+LOOKS = 12  # at the memory from then on: the median of the last three is compared with that of the first three
 GROWTH, MEMORY_SECONDS = 0.05, 240.0  # memory is judged where it has had a minute to become what it stays
 WILD = {"temperature": 1.5, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 LIMITS = Limits(tokens=60, rounds=3, seconds=4)
@@ -293,12 +294,10 @@ def soak(seconds: float, seed: int, folder: Path) -> int:
         helpers.append(threading.Thread(target=harm, args=(watch, seed, victims), daemon=True))
         for thread in (*helpers, *(talker.thread for talker in talkers)):
             thread.start()
-        watch.over.wait(seconds * WARM)
-        first = measured(watch, steady)
-        last = first
+        looks = []
         for i in range(LOOKS):
-            watch.over.wait(max(0.0, seconds * (WARM + (1 - WARM) * (i + 1) / LOOKS) - (time.monotonic() - began)))
-            last = measured(watch, steady)
+            watch.over.wait(max(0.0, seconds * (WARM + (1 - WARM) * i / (LOOKS - 1)) - (time.monotonic() - began)))
+            looks.append(measured(watch, steady))
         watch.over.set()
         for thread in (*helpers, *(talker.thread for talker in talkers)):
             thread.join(HANG_SECONDS)
@@ -306,13 +305,12 @@ def soak(seconds: float, seed: int, folder: Path) -> int:
                 watch.failed.append(f"{thread.name} does not end")
                 faulthandler.dump_traceback(all_threads=True)
         restarts = {"shared": shared.restarts, "steady": steady.restarts}
-    return report(watch, first, last, restarts, threads, descriptors, time.monotonic() - began)
+    return report(watch, looks, restarts, threads, descriptors, time.monotonic() - began)
 
 
 def report(
     watch: Watch,
-    first: dict[str, int],
-    last: dict[str, int],
+    looks: list[dict[str, int]],
     restarts: dict[str, int],
     threads: int,
     descriptors: int,
@@ -325,7 +323,10 @@ def report(
     gc.collect()
     wrong = list(watch.failed)
     wrong += [f"left behind: {pid} {line}" for pid, line in family(os.getpid()).items()]
+    first, last = ({name: int(median(look[name] for look in part)) for name in looks[0]} for part in (looks[:3], looks[-3:]))
     growth = {name: last[name] / max(1, first[name]) - 1 for name in first}
+    if restarts["steady"]:
+        wrong.append("the worker that nobody harmed was started again")
     if seconds >= MEMORY_SECONDS:
         wrong += [f"{name} grew by {grown:.1%}" for name, grown in growth.items() if grown > GROWTH]
     if (now := threading.active_count()) > threads:

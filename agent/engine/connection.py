@@ -107,10 +107,10 @@ class WorkerConnection:
         if time.monotonic() - max(self.heard, since) > STALLED:
             self.kill(f"it said nothing for {STALLED:.0f} s and was ended")
 
-    def owes(self) -> None:
-        """Nobody waits any longer for an answer, and it has not come."""
+    def owes(self, heard: float) -> None:
+        """Nobody waits any longer for an answer; and it has not come, if nothing has since the worker was heard last."""
         with self._lock:
-            if self._owed is None:
+            if self._owed is None and self.heard == heard:
                 self._owed = time.monotonic()
 
     def settle(self, until: Until, loading: bool) -> None:
@@ -185,10 +185,11 @@ class WorkerConnection:
 
     def _hand_out(self, message: dict[str, Any]) -> None:
         with self._lock:
-            self.heard, self._owed = time.monotonic(), None
             request = self._requests.get(message.get("id", 0))
         if request is not None:
             request.take(message)
+        with self._lock:  # after that: who sees it, can have the answer
+            self.heard, self._owed = time.monotonic(), None
 
     def _bury(self) -> None:
         """The worker has ended, or is ended now; tell all who wait."""
@@ -240,6 +241,7 @@ class Request:
             Unanswered: it did not even say that it has stopped.
         """
         while True:
+            heard = self._connection.heard
             with contextlib.suppress(queue.Empty):
                 return self._checked(self._answers.get(timeout=until.pause(_LOOK_AFTER)))
             now = time.monotonic()
@@ -247,7 +249,7 @@ class Request:
                 self.stopped, self._stopped_at = reason, now
                 self.cancel()
             elif self.stopped and now - self._stopped_at > _LATE:
-                self._connection.owes()
+                self._connection.owes(heard)
                 raise Unanswered(self.stopped, "the model's process does not answer")
             self._connection.look(self.asked)
 

@@ -62,6 +62,7 @@ class LoadState(Request):
         """
         shown = 0.0
         while True:
+            heard = self._connection.heard
             with self._news:
                 done = self.loaded is not None or self._why is not None
                 if not done and self.part == shown:
@@ -75,6 +76,6 @@ class LoadState(Request):
                 shown = part
                 yield part
             elif reason := until.over():
-                self._connection.owes()
+                self._connection.owes(heard)
                 raise Unanswered(reason, "the model is not loaded yet; it goes on loading")
             self._connection.look(self.asked)

@@ -88,11 +88,9 @@ class FakeConnection:
     """A worker that says nothing by itself."""
 
     died_itself = True
+    heard = 0.0
 
     def look(self, since: float) -> None:
-        pass
-
-    def owes(self) -> None:
         pass
 
     def error(self) -> EngineError:
@@ -372,6 +370,19 @@ def test_a_worker_is_seen_to_be_dead_though_a_fork_holds_its_end_of_the_socket(
     finally:
         for fd in held:
             os.close(fd)
+
+
+def test_an_answer_that_comes_just_when_it_is_given_up_is_not_owed(engine: Engine) -> None:
+    engine.wait()
+    connection = engine._connection
+    heard = connection.heard
+    request = connection.ask({"op": "tokenize", "segments": [["a", False]], "after": None}, Request)
+    assert request.answer()["ids"]
+    connection.owes(heard)  # as who looked before it came
+    start = time.monotonic()
+    assert say(engine).reason == "length"
+    assert time.monotonic() - start < 5
+    assert engine.restarts == 0
 
 
 # Forks.
