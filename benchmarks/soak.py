@@ -349,6 +349,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1200.0)
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
+    if "MALLOC_ARENA_MAX" not in os.environ:  # the C library has eight heaps for each core, which fill in turn
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "MALLOC_ARENA_MAX": "1"})
     faulthandler.enable()
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="sprig-soak-") as folder:

@@ -184,8 +184,11 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         return connection, load
 
     def _parts(self, connection: WorkerConnection, load: LoadState, until: Until) -> Iterator[float]:
+        shown = False
         try:
-            yield from load.parts(until)
+            for part in load.parts(until):
+                shown = True
+                yield part
         except Unanswered:
             raise
         except EngineError as e:
@@ -199,6 +202,8 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
             self._told = load
             memory = loaded.resident / 1e6
             log.info("%s loaded in %.1f s: %.0f MB of memory, context %d", self.file.name, loaded.seconds, memory, self.context)
+            if not shown:  # the first who looks is told in any case
+                yield 1.0
 
     def _worker(self, until: Until) -> tuple[WorkerConnection, LoadState]:
         """The connection to the worker, which is started again if it died since, or hangs; and the load of the model in it."""
