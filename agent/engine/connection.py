@@ -170,6 +170,7 @@ class WorkerConnection:
             while (message := self._wire.receive_now(_ALIVE_SECONDS)) is not None or self.child.poll() is None:
                 if message is not None:
                     self._hand_out(message)
+                    message = None  # the tokens of a long prompt are megabytes, and the next one may take its time
         self._bury()
         self._outbox.put(None)
         self._hang_up()
