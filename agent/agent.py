@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 from agent.approval.policy import Approver, Gate, Policy
 from agent.engine.handle import Engine
 from agent.engine.sampling import Sampling
-from agent.errors import SprigError, TemplateError
-from agent.events import Done, Event, Loading, Problem, Result
+from agent.engine.until import FOREVER, Until
+from agent.errors import SprigError, TemplateError, Unanswered
+from agent.events import Done, Event, Loading, Problem, Result, Usage
 from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message, ToolCall
@@ -112,6 +114,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
             if system:
                 raise SprigError("there are two system prompts: system=, and the first one of messages")
             self.system = given.system
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._closed = False
@@ -194,34 +197,42 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
     def _stream(self, given: Given | None, options: CheckedOptions) -> Generator[Event]:
         if self._closed:
             raise SprigError("this agent is closed")
+        if os.getpid() != self._process:
+            raise SprigError(f"this agent belongs to the process that made it ({self._process}); a forked process makes its own")
         with self._idle():
             self._cancelled.clear()
             started = time.monotonic()
-            for part in self.engine.loading():
-                yield Loading(part)
-            for note in self.notes:
-                yield Problem(note)
-            self.notes.clear()
+            seconds = options.limits.seconds
+            until = Until(self._cancelled, None if seconds is None else started + seconds)
             system = self.system
             try:
+                for part in self.engine.loading(until):
+                    yield Loading(part)
+                for note in self.notes:
+                    yield Problem(note)
+                self.notes.clear()
                 if given is not None and given.system is not None:
                     self.system = given.system
-                parts = Parts(
-                    engine=self.engine, template=self.template, transcript=self.transcript(), conversation=self._conversation,
-                    session=self.session, tools=self.tools, gate=self.gate, constrain=self.constrain,
-                    max_thinking=self.max_thinking, cancelled=self._cancelled, started=started, options=options,
-                    hooks=self.hooks, loop=self.loop,
-                    spans=Spans(
-                        self.engine.file.name, self.session.id if self.session else "", options.sampling,
-                        options.limits.tokens, options.stop,
-                    ),
-                )  # fmt: skip
+                parts = self._parts(options, started, until)
                 yield from parts.spans.run(logged(parts, Run(parts).events(given)))
             except HookError:
                 raise
+            except Unanswered as e:  # nothing was asked yet
+                self.system = system
+                yield Done(Result("", e.reason, usage=Usage(seconds=time.monotonic() - started)))
             except SprigError:  # it could not begin
                 self.system = system
                 raise
+
+    def _parts(self, options: CheckedOptions, started: float, until: Until) -> Parts:
+        """What a run may touch."""
+        session = self.session.id if self.session else ""
+        return Parts(
+            engine=self.engine, template=self.template, transcript=self.transcript(until), conversation=self._conversation,
+            session=self.session, tools=self.tools, gate=self.gate, constrain=self.constrain, max_thinking=self.max_thinking,
+            cancelled=self._cancelled, started=started, options=options, hooks=self.hooks, loop=self.loop,
+            spans=Spans(self.engine.file.name, session, options.sampling, options.limits.tokens, options.stop),
+        )  # fmt: skip
 
     @contextmanager
     def _idle(self) -> Iterator[None]:
@@ -298,6 +309,8 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
 
     def close(self) -> None:
         """End the child processes. An engine that was handed in stays open."""
+        if os.getpid() != self._process:  # a fork: they are its parent's
+            return
         self._closed = True
         self._cancelled.set()
         self._opened.close()
@@ -305,14 +318,18 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def transcript(self) -> Transcript:
-        """The conversation's tokens: made, or taken up from the session, at first use; made anew when system or tools changed."""
+    def transcript(self, until: Until = FOREVER) -> Transcript:
+        """The conversation's tokens: made, or taken up from the session, at first use; made anew when system or tools changed.
+
+        Raises Unanswered, see Engine.tokenize.
+        """
         specs, options = tuple(tool.spec for tool in self.tools), self._options()
         if self._transcript is None:
-            made = Transcript(self.engine, self.template, specs, options)
+            made = Transcript(self.engine, self.template, specs, options, until=until)
             self._take_up(made)
             self._transcript = made
-        elif (self._transcript.system, self._transcript.tools, self._transcript.options) != (self.system, specs, options):
+        self._transcript.until = until
+        if (self._transcript.system, self._transcript.tools, self._transcript.options) != (self.system, specs, options):
             self._transcript = self._transcript.changed(self.system, specs, options)
             if self.session is not None:
                 self.session.configure(system=self.system, tools=[tool.name for tool in self.tools])

@@ -52,3 +52,11 @@ class SchemaError(SprigError):
 
 class EngineError(SprigError):
     """The model could not be loaded, or its process died. The engine starts it again when it is next needed."""
+
+
+class Unanswered(EngineError):
+    """Nobody waited for the model's process any longer: ``reason`` is "cancelled" or "time"."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

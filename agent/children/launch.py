@@ -5,6 +5,7 @@ A child may die of what it is given, so every one has a session of its own and w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from typing import IO
 
 PACKAGES = str(Path(__file__).resolve().parents[2])  # the folder that holds the packages of this installation
 _LOG_BYTES = 1 << 16  # what is kept of the end of a log
+END_SECONDS = 5.0  # that a killed process gets to be gone: only a disk that does not answer makes it take longer
 _KNOWN = {signal.SIGKILL: "the kernel killed it, probably for want of memory", signal.SIGABRT: "it aborted"}
 
 
@@ -52,6 +54,24 @@ def launch(
         [sys.executable, *program, *arguments],
         stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=bare or (), env=environment, cwd=folder, start_new_session=True,
     )  # fmt: skip
+
+
+def stopped(pid: int) -> bool:
+    """Whether a process is stopped and cannot answer (proc(5): the state follows the last parenthesis); False without /proc."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (OSError, IndexError):
+        return False
+
+
+def bury(child: subprocess.Popen[bytes]) -> None:
+    """Collect a child that was killed and close its pipes; one that the kernel cannot end yet is left to it."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(END_SECONDS)
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):  # what was written and not read is lost
+                pipe.close()
 
 
 def tail(log: IO[bytes]) -> str:
@@ -96,9 +116,9 @@ def run_module(
             output, _ = child.communicate(stdin, timeout)
         except subprocess.TimeoutExpired:
             timed_out = True
-            child.kill()
-            output, _ = child.communicate()
+            output = b""  # of no use
         finally:
             child.kill()  # nothing, when it has ended
-            child.wait()
-        return Ended(child.returncode, output, tail(log), timed_out)
+            bury(child)
+        status = -signal.SIGKILL if child.returncode is None else child.returncode
+        return Ended(status, output, tail(log), timed_out)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.children import sandbox
-from agent.children.launch import PACKAGES, launch
+from agent.children.launch import PACKAGES, bury, launch
 from agent.children.sandbox import Rules
 from agent.children.wire import frame
 from agent.errors import SprigError
@@ -197,21 +197,19 @@ def _run(
         raise ProcessError(f"no process could be started: {e.strerror}") from None
     finally:
         os.close(status_write)
-    with contextlib.closing(_Watcher(child, status_read, keep)) as watcher:
-        with contextlib.suppress(BrokenPipeError):
-            assert child.stdin is not None
-            child.stdin.write(frame(whole))
-            child.stdin.flush()
+    with contextlib.closing(_Watcher(child, frame(whole), status_read, keep)) as watcher:
         return watcher.wait(seconds, cancelled or threading.Event())
 
 
 class _Watcher:
-    """Drains a supervisor's pipes until it says how its process ended, or has to be killed itself."""
+    """Gives a supervisor its job and drains its pipes until it says how its process ended, or has to be killed itself."""
 
-    def __init__(self, child: subprocess.Popen[bytes], status: int, keep: int) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], job: bytes, status: int, keep: int) -> None:
+        assert child.stdin is not None
         assert child.stdout is not None
         self._child, self._status = child, status
-        self._output = child.stdout.fileno()
+        self._input, self._output = child.stdin.fileno(), child.stdout.fileno()
+        self._job = memoryview(job)
         self._ring, self._lines = Ring(keep), bytearray()
         self._facts: dict[str, Any] = {}
         self._selector = selectors.DefaultSelector()
@@ -220,6 +218,8 @@ class _Watcher:
             with contextlib.suppress(OSError, AttributeError):  # a larger pipe wakes us less often
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE)
             self._selector.register(fd, selectors.EVENT_READ)
+        os.set_blocking(self._input, False)  # a job may be larger than the pipe
+        self._selector.register(self._input, selectors.EVENT_WRITE)
 
     def wait(self, seconds: float, cancelled: threading.Event) -> Finished:
         began = time.monotonic()
@@ -233,7 +233,7 @@ class _Watcher:
             if stopped is not None and now - stopped > GRACE + _PATIENCE:
                 break
             for key, _ in self._selector.select(_POLL):
-                self._read(key.fd)
+                self._write() if key.fd == self._input else self._read(key.fd)
             if "status" in self._facts and self._child.poll() is not None and not self._selector.select(0):
                 break  # something that could not be killed may hold the output open
         seconds = time.monotonic() - began
@@ -248,9 +248,20 @@ class _Watcher:
         )  # fmt: skip
 
     def _cut_lifeline(self) -> None:
+        with contextlib.suppress(KeyError, ValueError):  # the whole job is there, and so it is not watched
+            self._selector.unregister(self._input)
         with contextlib.suppress(OSError):
             if self._child.stdin is not None:
                 self._child.stdin.close()
+
+    def _write(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            try:
+                self._job = self._job[os.write(self._input, self._job) :]
+            except BrokenPipeError:
+                self._job = self._job[:0]
+        if not self._job:
+            self._selector.unregister(self._input)
 
     def _read(self, fd: int) -> None:
         try:
@@ -279,8 +290,6 @@ class _Watcher:
             for group in filter(None, (self._child.pid, self._facts.get("started"))):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(group, signal.SIGKILL)
-            self._child.wait()
+        bury(self._child)
         self._selector.close()
         os.close(self._status)
-        assert self._child.stdout is not None
-        self._child.stdout.close()

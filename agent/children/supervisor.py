@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from agent.children import sandbox
+from agent.children.orphan import end_with_parent
 from agent.children.wire import Wire
 from agent.errors import SprigError
 
@@ -26,6 +27,7 @@ _ROUNDS = 100  # of looking for processes that are still left
 
 
 def main() -> NoReturn:
+    end_with_parent(signal.SIGCONT)  # killed, it could not end what it watches; awake, it sees that the lifeline has ended
     status_fd = int(sys.argv[-1])
     try:
         job = Wire(0).receive()
@@ -34,9 +36,10 @@ def main() -> NoReturn:
     code = 0
     try:
         sandbox.become_subreaper()
+        me = os.getpid()
         child = os.fork()
         if child == 0:
-            _target(job, status_fd)
+            _target(job, status_fd, me)
         tell(status_fd, {"started": child})
         nowhere = os.open(os.devnull, os.O_RDWR)
         os.dup2(nowhere, 1)  # only what was asked for holds the output open
@@ -57,10 +60,10 @@ def tell(fd: int, fact: dict[str, Any]) -> None:
 # ---- the process that does the work ----
 
 
-def _target(job: dict[str, Any], status_fd: int) -> NoReturn:
+def _target(job: dict[str, Any], status_fd: int, supervisor: int) -> NoReturn:
     try:
         os.setsid()
-        sandbox.die_with_parent(signal.SIGKILL)
+        end_with_parent(signal.SIGKILL, supervisor)
         nowhere = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nowhere, 0)
         os.umask(0o077)

@@ -49,10 +49,10 @@ class Wire:
             self._read()
         return message
 
-    def receive_now(self) -> dict[str, Any] | None:
-        """One message if it is there already. EOFError as ``receive``."""
+    def receive_now(self, seconds: float = 0.0) -> dict[str, Any] | None:
+        """One message if it is there already, or comes within ``seconds``. EOFError as ``receive``."""
         while (message := self._take()) is None:
-            if not self._readable.poll(0):
+            if not self._readable.poll(1000 * seconds):
                 return None
             self._read()
         return message

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from agent.device.processor import choose_threads
 from agent.engine.connection import Request, WorkerConnection
+from agent.engine.load import Loaded, LoadState
+from agent.engine.options import refuse_unknown
 from agent.engine.sampling import Sampling
-from agent.errors import EngineError, SprigError
+from agent.engine.until import FOREVER, Until
+from agent.errors import EngineError, SprigError, Unanswered
 from agent.events import Prefill, TokenLogprob
 from agent.home import home
 from agent.messages import Segment
@@ -28,18 +33,7 @@ from agent.models.tuned import recall_tuned
 
 log = logging.getLogger(__name__)
 
-_STALLED = 300.0  # seconds without a word from a worker that computes; the longest batch on the slowest board is far below
 _RANGES = {"context": (1, 1 << 30), "threads": (1, 1024), "conversations": (1, 64), "batch": (8, 4096), "nice": (0, 19)}
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model as it is in memory."""
-
-    context: int  # tokens of all conversations together
-    partial_rollback: bool  # whether a conversation can be taken back to any token for nothing
-    seconds: float  # that llama.cpp took
-    resident: int  # bytes that its process held then
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +80,18 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         nice: how far the computation stands back behind other programs, from 0 to 19 (nice(2)), where the system allows it;
             from 1 on a core is left to them.
 
+    Any thread may use it, and no other process: a fork gets an EngineError, and leaves the worker alone.
+
     Raises:
         SprigError: there is no such model, llama.cpp would abort over it, or it does not fit the memory.
     """
+
+    def __new__(cls, *_: object, **options: object) -> Self:
+        """Refuse what ``__init__`` does not know, in a line that helps more than Python's."""
+        known = inspect.signature(cls.__init__).parameters
+        if not any(one.kind is one.VAR_KEYWORD for one in known.values()):
+            refuse_unknown(options, known)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -110,9 +113,10 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         log.info("model %s is %s", model, path)
         self.restarts = 0
         self._nice = nice
-        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._lock = threading.Lock()  # held while a process is started, never while one is waited for
         self._owners = itertools.count(1)
-        self._loaded: Loaded | None = None
+        self._told: LoadState | None = None  # the load that the log speaks of
         self._refused: str | None = None
         self._closed = False
         self._connection = WorkerConnection(nice)  # Python starts there while the file is looked at here
@@ -143,7 +147,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
                 "prefix_folder": str(home() / "cache" / "prefix") if keep_prefix else None,
                 "identity": f"{self.file.identity} {plan.cache} {_library()}",
             }  # fmt: skip
-            self._load: Request = self._connection.ask(self._load_message)
+            self._load = self._connection.ask(self._load_message, LoadState)
         except BaseException:
             self.close()
             raise
@@ -160,52 +164,77 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         return f"c{next(self._owners)}"
 
     def wait(self, timeout: float | None = None) -> Loaded:
-        """Wait until the model is loaded. EngineError when it cannot be, or not in time."""
-        for _ in self.loading(timeout):
+        """Wait until the model is loaded. EngineError when it cannot be, or not in time; then it goes on loading."""
+        until = FOREVER if timeout is None else Until(deadline=time.monotonic() + timeout)
+        load = self._ready(until)[1]
+        assert load.loaded is not None
+        return load.loaded
+
+    def loading(self, until: Until = FOREVER) -> Iterator[float]:
+        """How far the load is, from 0 to 1, until it is done; each who waits is told. EngineError when it cannot be loaded.
+
+        Raises Unanswered when ``until`` is over before it is; the model goes on loading.
+        """
+        connection, load = self._worker(until)
+        yield from self._parts(connection, load, until)
+
+    def _ready(self, until: Until) -> tuple[WorkerConnection, LoadState]:
+        """The connection to a worker that has the model, and its load."""
+        connection, load = self._worker(until)
+        for _ in self._parts(connection, load, until):
             pass
-        assert self._loaded is not None
-        return self._loaded
+        return connection, load
 
-    def loading(self, timeout: float | None = None) -> Iterator[float]:
-        """How far the load is, from 0 to 1, until it is done. EngineError as ``wait``."""
-        self._revive()
-        end = None if timeout is None else time.monotonic() + timeout
-        while self._loaded is None:
-            try:
-                message = self._load.answer(None if end is None else max(0.0, end - time.monotonic()))
-            except EngineError as e:
-                self._refused = f"{self.file.path} was not loaded: {e}{self._connection.complaint()}"
-                raise EngineError(self._refused) from None
-            if message["event"] == "progress":
-                yield float(message["part"])
-            else:
-                self._loaded = Loaded(**message["model"])
-                name, memory = self.file.name, self._loaded.resident / 1e6
-                log.info("%s loaded in %.1f s: %.0f MB of memory, context %d", name, self._loaded.seconds, memory, self.context)
+    def _parts(self, connection: WorkerConnection, load: LoadState, until: Until) -> Iterator[float]:
+        shown = False
+        try:
+            for part in load.parts(until):
+                shown = True
+                yield part
+        except Unanswered:
+            raise
+        except EngineError as e:
+            if self._closed or load.loaded is not None:  # it died after that
+                raise
+            why = f"{self.file.path} was not loaded: {e}{connection.complaint()}"
+            if load.refused:
+                why = self._refused = self._refused or why
+            raise EngineError(why) from None
+        if self._told is not load and (loaded := load.loaded) is not None:
+            self._told = load
+            memory = loaded.resident / 1e6
+            log.info("%s loaded in %.1f s: %.0f MB of memory, context %d", self.file.name, loaded.seconds, memory, self.context)
+            if not shown:  # the first who looks is told in any case
+                yield 1.0
 
-    def _revive(self) -> None:
-        """Start the worker again if it died since."""
-        if self._closed:
-            raise EngineError("this engine is closed")
-        if self._refused is not None:
+    def _worker(self, until: Until) -> tuple[WorkerConnection, LoadState]:
+        """The connection to the worker, which is started again if it died since, or hangs; and the load of the model in it."""
+        if os.getpid() != self._process:
+            raise EngineError(
+                f"this engine belongs to the process that made it ({self._process}); a forked process makes an Engine of its own"
+            )
+        if self._refused is not None and not self._closed:
             raise EngineError(self._refused)
+        self._connection.settle(until, self._load.loaded is None)
         with self._lock:
+            if self._closed:
+                raise EngineError("this engine is closed")
             if self._connection.ended is not None:
                 self.restarts += 1
                 log.info("the worker is started again, restart %d", self.restarts)
-                self._loaded = None
                 self._connection = WorkerConnection(self._nice)
-                self._load = self._connection.ask(self._load_message)
+                self._load = self._connection.ask(self._load_message, LoadState)
+            return self._connection, self._load
 
-    def tokenize(self, segments: Sequence[Segment], *, after: int | None = None) -> list[int]:
+    def tokenize(self, segments: Sequence[Segment], *, after: int | None = None, until: Until = FOREVER) -> list[int]:
         """Token ids of the segments of a prompt. What is not trusted never yields a control token or a mark of the chat format.
 
         ``after`` is the token in front of them; None at the start of a conversation, where BOS is put if the model wants it and
-        the text does not begin with it.
+        the text does not begin with it. Raises Unanswered when ``until`` is over and the worker does not answer.
         """
-        self.wait()
+        connection, _ = self._ready(until)
         message = {"op": "tokenize", "segments": [[s.text, s.trusted] for s in segments], "after": after}
-        return list(self._connection.ask(message).answer(_STALLED)["ids"])
+        return list(connection.ask(message, Request).answer(until)["ids"])
 
     def generate(
         self,
@@ -237,40 +266,48 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
             logprobs: say also its log-probability, and those of so many likeliest.
             cancelled: set from any thread, it ends the answer within one step.
 
+        A worker that does not answer, because it is stopped or hangs, is waited for no longer than a second beyond ``seconds``,
+        or beyond the cancelling; it is ended, and started again, at the next use.
+
         Raises:
             EngineError: the worker died or refused.
         """
-        self.wait()
         job = {
             "op": "generate", "owner": conversation, "tokens": list(tokens), "sampling": asdict(sampling), "force": force,
             "max_tokens": max_tokens, "constraint": constraint, "prefix": prefix, "seconds": seconds,
             "max_thinking": max_thinking, "by_token": by_token or logprobs is not None, "logprobs": logprobs,
         }  # fmt: skip
-        request = self._connection.ask(job)
-        ended = asked = False
+        until = Until(cancelled, None if seconds is None else time.monotonic() + seconds)
+        count = _Count(len(tokens), sampling.seed)
+        request = None
+        ended = False
         try:
             while not ended:
-                if cancelled is not None and cancelled.is_set() and not asked:
-                    asked = True
-                    request.cancel()
-                if message := request.answer(_STALLED, None if asked else cancelled):
-                    step = _step(message)
-                    ended = isinstance(step, EndStep)
-                    yield step
+                try:
+                    request = request or self._ready(until)[0].ask(job, Request)
+                    step = _step(request.answer(until))
+                except Unanswered as e:
+                    step = count.end(e.reason)
+                ended = isinstance(step, EndStep)
+                count.add(step)
+                yield step
         finally:
-            if not ended and not asked:  # the reader went away, or an error did
+            if not ended and request is not None:  # the reader went away, or an error did
                 with contextlib.suppress(EngineError):
                     request.cancel()
 
     def forget(self, conversation: str) -> None:
         """A conversation is over; its place in the cache is free."""
-        if self._loaded is not None:
+        if self._load.loaded is not None and os.getpid() == self._process:
             with contextlib.suppress(EngineError):
                 self._connection.send({"op": "drop", "id": 0, "owner": conversation})
 
     def close(self) -> None:
-        """End the worker. A closed engine cannot be used again."""
-        self._closed = True
+        """End the worker, within seconds even where it hangs. A closed engine cannot be used again."""
+        if os.getpid() != self._process:
+            return
+        with self._lock:
+            self._closed = True
         self._connection.close()
 
     def __exit__(self, *_: object) -> None:
@@ -278,7 +315,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
 
     def __del__(self) -> None:
         connection = getattr(self, "_connection", None)
-        if connection is not None and not self._closed:
+        if connection is not None and not self._closed and os.getpid() == self._process:
             connection.child.kill()
 
 
@@ -321,3 +358,31 @@ def _step(message: Mapping[str, Any]) -> Step:
     if message["event"] == "text":
         return TextStep(tuple(message["ids"]), message["text"], tuple(message.get("texts", ())), _logprobs(message))
     return EndStep(message["reason"], message["why"], message["timing"], message["resident"], message["seed"])
+
+
+class _Count:
+    """What is known here of an answer, for the end of one whose worker does not tell it."""
+
+    def __init__(self, prompt: int, seed: int | None) -> None:
+        self._began = time.monotonic()
+        self._prompt, self._seed = prompt, seed or 0
+        self._cached = self._generated = 0
+        self._first = 0.0
+
+    def add(self, step: Step) -> None:
+        if isinstance(step, Prefill):
+            self._cached = step.cached
+        elif isinstance(step, TextStep):
+            self._first = self._first or time.monotonic()
+            self._generated += len(step.ids)
+
+    def end(self, reason: str) -> EndStep:
+        """The end, as ``agent.engine.job.Timing`` would have it."""
+        now = time.monotonic()
+        first = self._first or now
+        timing = {
+            "prompt_tokens": self._prompt, "cached_tokens": self._cached, "cache_source": "", "generated_tokens": self._generated,
+            "forced_tokens": 0, "decodes": self._generated, "prefill_seconds": first - self._began,
+            "decode_seconds": now - first, "first_token_seconds": first - self._began,
+        }  # fmt: skip
+        return EndStep(reason, "", timing, 0, self._seed)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import struct
+import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ _HEAD = struct.Struct("<8s32sIIQ")  # magic, key, CRC-32 of the data, tokens, by
 _MAGIC = b"SPRIGKV1"
 _KEEP = 8  # files, newest first
 _KEEP_BYTES = 2_000_000_000
+_PART_SECONDS = 3600.0  # after which a file that is not whole will not become so
 _LEAVE_FREE = 500_000_000  # a cache must not fill a disk
 
 
@@ -75,6 +77,10 @@ class PrefixStore:
             self._prune(path)
 
     def _prune(self, newest: Path) -> None:
+        for part in self.folder.glob(".*.kv.*.part"):  # of a process that was killed while it wrote
+            with contextlib.suppress(OSError):
+                if time.time() - part.stat().st_mtime > _PART_SECONDS:
+                    part.unlink()
         files = sorted(self.folder.glob("*.kv"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
         total = 0
         for i, path in enumerate(files):

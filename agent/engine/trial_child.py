@@ -10,12 +10,14 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from agent.children.orphan import end_with_parent
 from agent.engine.llama import Context, ContextSettings, LlamaError, LlamaModel
 from agent.errors import SprigError
 
@@ -89,6 +91,7 @@ def _answer(path: str, job: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """One model, one answer."""
+    end_with_parent(signal.SIGKILL)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (_LOG_BYTES, _LOG_BYTES))

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from agent.children.orphan import end_with_parent
 from agent.children.wire import Wire
 from agent.engine.job import GenerationJob, Timing
 from agent.engine.llama import Context, ContextSettings, LlamaError, LlamaModel
@@ -308,6 +309,7 @@ def _stand_back(nice: int) -> None:
 
 def main() -> None:
     """Serve the parent at the other end of the socket that is standard input; the argument is the niceness."""
+    end_with_parent(signal.SIGKILL)  # one that has died before is found out by the end of the socket
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _stand_back(int(sys.argv[1]))

@@ -10,11 +10,13 @@ import contextlib
 import json
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+from agent.children.orphan import end_with_parent
 from agent.engine.llama import Context, ContextSettings, LlamaModel
 from agent.engine.worker import resident
 from agent.errors import SprigError
@@ -62,6 +64,7 @@ def _compute(context: Context, tokens: list[int], first: int, at_once: int) -> N
 
 
 def main() -> None:
+    end_with_parent(signal.SIGKILL)
     job = json.load(sys.stdin)
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

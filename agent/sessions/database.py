@@ -98,12 +98,15 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # SQLite itself waits no longer than BUSY_SECONDS for another process
+        self._owner = os.getpid()
         self._connection, self.read_only = connect(path)
         self._closed = False
         log.info("sessions: %s opened%s", path, " read-only" if self.read_only else "")
 
     def close(self) -> None:
+        if os.getpid() != self._owner:  # a fork: to close a connection that its parent uses may harm the file
+            return
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -113,6 +116,8 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The connection, for this thread alone."""
+        if os.getpid() != self._owner:
+            raise SessionError(f"the store {self.path} was opened by another process; a forked process opens it again")
         with self._lock:
             if self._closed:
                 raise SessionError(f"the store {self.path} was closed: open it again")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from agent.engine.options import ANSWERS, FOREIGN
 from agent.settings.kinds import Kind, Where, check, hint, unknown
 from agent.text.nearest import nearest
 
@@ -110,6 +111,10 @@ def _hint(top: type, key: str, known: tuple[str, ...]) -> str:
     if key in everywhere:
         home = everywhere[key].where
         return f"{key} belongs {f'below [{home[0]}]' if len(home) > 1 else 'above the first [table]'}"
+    if ours := everywhere.get(FOREIGN.get(key, "")):
+        return f"here it is {ours.key}"
+    if key in ANSWERS:
+        return ANSWERS[key]
     if nearest(key, known) is None and (meant := nearest(key, everywhere)):
         return f"did you mean {everywhere[meant].key}?"
     return hint(key, known)

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import stat
+import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Settings)
 MOST_BYTES = 1_000_000
+_LOCK_SECONDS, _LOOK_SECONDS = 10.0, 0.02
 _BOM = "\ufeff"
 _RULES = "rules"  # the one key to whose value something is added
 _PLACE = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
@@ -152,11 +154,24 @@ def _alone(folder: Path) -> Iterator[None]:
     except OSError as e:
         raise SettingsError(f"the settings were not saved: {folder}: {e.strerror}") from None
     try:
-        with contextlib.suppress(OSError):  # some network file systems know no locks
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        _lock(fd)
         yield
     finally:
         os.close(fd)
+
+
+def _lock(fd: int) -> None:
+    end = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                why = f"another program has been changing them for {_LOCK_SECONDS:.0f} s"
+                raise SettingsError(f"the settings were not saved: {why}") from None
+        except OSError:  # some network file systems know no locks
+            return None
+        time.sleep(_LOOK_SECONDS)
 
 
 def _set(data: dict[str, Any], where: list[str], value: Any) -> None:

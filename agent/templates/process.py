@@ -8,17 +8,19 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, Any
 
-from agent.children.launch import cause, launch, tail
+from agent.children.launch import bury, cause, launch, stopped, tail
 from agent.children.wire import Wire, frame
 from agent.errors import TemplateError
 from agent.templates.limits import CPU_SECONDS, MAX_OUTPUT, MAX_TEMPLATE_BYTES, MEMORY_BYTES, SEND_LESS, WALL_SECONDS
 from agent.text import one_line
 
+_LOOK_SECONDS = 1.0  # how often a rendering that takes long is looked after
 _MAX_FRAME = 8 * MAX_OUTPUT  # bytes; a character takes four at most, six as an escape
 # A template has no business with anything else that stands in an environment.
 _KEPT = ("PATH", "HOME", "PREFIX", "LD_LIBRARY_PATH", "LD_PRELOAD", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONHOME")
@@ -73,7 +75,8 @@ class TemplateProcess:
             "template": source, "bos": bos, "eos": eos, "cpu_seconds": cpu_seconds, "memory_bytes": MEMORY_BYTES,
         }  # fmt: skip
         self._cpu_seconds, self._seconds = cpu_seconds, seconds
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held for ``seconds`` at most, and the time of a start
+        self._owner = os.getpid()
         self._closed = False
         self._child: _Child | None = _Child()
         self.names: tuple[str, ...] = ()  # of the variables that the template reads; known after a first rendering
@@ -95,6 +98,8 @@ class TemplateProcess:
             raise TemplateError(
                 f"the conversation has {len(data)} bytes; more than {_MAX_FRAME} cannot be rendered at once; {SEND_LESS}"
             )
+        if os.getpid() != self._owner:
+            raise TemplateError("the chat template belongs to the process that opened it; a forked process opens its own")
         with self._lock:
             if self._closed:
                 raise TemplateError("the chat template was closed; make a new one")
@@ -125,6 +130,8 @@ class TemplateProcess:
 
     def close(self) -> None:
         """End the process. Nothing can be rendered afterwards."""
+        if os.getpid() != self._owner:
+            return
         with self._lock:
             self._closed = True
             self._drop()
@@ -144,32 +151,37 @@ class _Child:
         self.process = launch("agent.templates.server", [], {**env, "PYTHONDONTWRITEBYTECODE": "1"}, stderr=self._log)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self._pipes = self.process.stdin, self.process.stdout
         self._wire = Wire(self.process.stdout.fileno(), self.process.stdin.fileno(), most=_MAX_FRAME)
-        self._late = False
+        self._late = self._stopped = False
         self.ready = False
 
     @contextlib.contextmanager
     def deadline(self, seconds: float) -> Iterator[None]:
-        def kill() -> None:
-            self._late = True
-            self.process.kill()
+        """Meanwhile, end it when it takes longer, or is stopped."""
+        done, end = threading.Event(), time.monotonic() + seconds
 
-        timer = threading.Timer(seconds, kill)
-        timer.daemon = True
-        timer.start()
+        def watch() -> None:
+            while not done.wait(min(_LOOK_SECONDS, max(0.0, end - time.monotonic()))):
+                self._stopped = stopped(self.process.pid)
+                if self._stopped or time.monotonic() >= end:
+                    self._late = not self._stopped
+                    self.process.kill()
+                    return
+
+        threading.Thread(target=watch, daemon=True, name="template").start()
         try:
             yield
         finally:
-            timer.cancel()
+            done.set()
 
     def ask(self, data: bytes, cpu_seconds: int) -> dict[str, Any]:
         """The answer to a frame. TemplateError when the process dies over it, or ends because the template must not be used."""
         try:
             self._wire.send(data)
-            answer = self._wire.receive()
+            answer = self._wire.receive()  # what it does not give in time, ``deadline`` ends with the process
         except (OSError, EOFError):
-            raise TemplateError(f"the chat template {self._cause(cpu_seconds)}; use another one") from None
+            rest = "" if self._stopped else "; use another one"
+            raise TemplateError(f"the chat template {self._cause(cpu_seconds)}{rest}") from None
         if "broken" in answer:
             raise TemplateError(f"the chat template {one_line(answer['broken'])}")
         return answer
@@ -179,6 +191,8 @@ class _Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(1)
         status = self.process.returncode
+        if self._stopped:
+            return "had to be ended: its process was stopped"
         if self._late or status == -signal.SIGXCPU:
             return f"did not end within {cpu_seconds} s of processor time"
         if status == -signal.SIGKILL:
@@ -188,7 +202,5 @@ class _Child:
 
     def end(self) -> None:
         self.process.kill()
-        self.process.wait()
-        for file in (*self._pipes, self._log):
-            with contextlib.suppress(OSError):
-                file.close()
+        bury(self.process)
+        self._log.close()

@@ -14,6 +14,7 @@ import codecs
 import contextlib
 import os
 import resource
+import signal
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -27,6 +28,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from agent.children.orphan import end_with_parent
 from agent.children.wire import Wire
 from agent.templates.limits import SEND_LESS
 from agent.templates.shadow import tojson
@@ -180,6 +182,7 @@ def _serve(wire: Wire) -> None:
 
 def main() -> None:
     """Serve until standard input ends."""
+    end_with_parent(signal.SIGCONT)
     wire = Wire(0, 1)
     try:
         _serve(wire)

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 from agent.children import sandbox, supervisor
+from agent.children.orphan import end_with_parent
 from agent.tools.gather import Gathered
 from agent.tools.result import ToolResult, failure, failure_of, to_result
 
@@ -60,7 +61,7 @@ def run_isolated(
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)  # it has ended by now, or hangs
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(child, 0)
+            os.waitpid(child, 0)  # killed, it is gone at once: it reads no disk
     return _result(stopped, time.monotonic() - began, timeout)
 
 
@@ -76,7 +77,8 @@ def _drain(pipes: dict[int, bytearray], lifeline: int, cancelled: threading.Even
         now = time.monotonic()
         if cancelled.is_set() and not was_cancelled:
             was_cancelled, last = True, now + 5
-            os.write(lifeline, b"x")
+            with contextlib.suppress(BrokenPipeError):  # it has just ended
+                os.write(lifeline, b"x")
         if last is not None and now > last:
             break
         for fd in select.select(list(pending), [], [], _POLL)[0]:
@@ -121,8 +123,11 @@ def _supervise(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         sandbox.become_subreaper()
+        end_with_parent(signal.SIGCONT)
+        me = os.getpid()
         child = os.fork()
         if child == 0:
+            end_with_parent(signal.SIGKILL, me)
             os.close(status)
             os.close(lifeline)
             _work(function, values, answer)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _POLL = 0.02  # seconds until a cancellation or the end of the time is noticed
 _GRACE = 1.0  # seconds that a cancelled coroutine gets to clean up
+_LATE = 2.0  # seconds that a call gets to end once it is cancelled; then it is left behind
 _LINES = 100  # of progress that are passed on; a tool that floods is not heard further
 
 
@@ -152,18 +153,23 @@ def progressing(
             said.put(failure_of(e))
 
     start = time.monotonic()
+    stopped: float | None = None
     stop = threading.Event()
     variables = variables if variables is not None else contextvars.copy_context()
     threading.Thread(target=variables.run, args=(work,), daemon=True, name=f"tool {call.name}").start()
     try:
         while True:
-            if context.cancelled.is_set():
+            if context.cancelled.is_set() and stopped is None:
+                stopped = time.monotonic()
                 stop.set()
             try:
                 item = said.get(timeout=_POLL)
             except queue.Empty:
                 if seconds is not None and time.monotonic() - start > seconds:
                     yield failure(f"the time for the whole run was up after {seconds:.0f} s", time.monotonic() - start)
+                    return
+                if stopped is not None and time.monotonic() - stopped > _LATE:
+                    yield failure("cancelled", time.monotonic() - start)
                     return
                 continue
             yield item

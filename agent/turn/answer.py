@@ -32,7 +32,7 @@ def begin_answer(parts: Parts, choice: str, *, form: bool) -> tuple[Generation, 
     if form:  # an object may hold the mark of a call, or begin like one; here nothing is a call
         if prefix and dialect.text_name:  # the name that makes words of the call that has begun
             name = Segment(dialect.text_name + dialect.after_name, trusted=True)
-            lead = parts.engine.tokenize([name], after=transcript.tokens[-1])
+            lead = parts.engine.tokenize([name], after=transcript.tokens[-1], until=transcript.until)
         dialect, prefix = _NO_CALLS, ""
     parser = StreamParser(
         dialect, {} if form else transcript.by_name, thinking=profile.thinking, started=started, prefix=prefix,

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 
-from agent.errors import SprigError
+from agent.errors import SprigError, Unanswered
 from agent.events import CallReady, CallRefused, Compacted, Done, Event, Prefill, Problem, ToolDone, ToolProgress
 from agent.messages import Message
 from agent.turn.answer import Generation, begin_answer
@@ -48,7 +48,12 @@ class Run:
         if given is None and not parts.transcript.held and not waiting:
             raise SprigError("there is nothing to answer: the last message of this conversation is not the user's")
         asked = given.following(waiting) if given is not None else interrupted(waiting)
-        yield from self._ask(_with(asked, output.instruction()) if output is not None and form else asked)
+        try:
+            yield from self._ask(_with(asked, output.instruction()) if output is not None and form else asked)
+        except Unanswered as e:  # nothing was asked
+            record.end(e.reason)
+            yield Done(record.result())
+            return
         try:
             yield from self._rounds(form=form)
             if output is not None and not form and record.reason == "done":
@@ -57,6 +62,8 @@ class Run:
                 yield from self._rounds(form=True)
         except HookError:
             raise  # it is the script's own, and for its author
+        except Unanswered as e:
+            record.end(e.reason)
         except SprigError as e:
             record.end("error", str(e))
             yield Problem(str(e))

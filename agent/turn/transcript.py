@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.dialects.write import write_turn
 from agent.engine.handle import Engine
+from agent.engine.until import FOREVER, Until
 from agent.messages import Message, Segment, ToolCall, ToolSpec
 from agent.templates.chat_template import ChatTemplate
 from agent.turn.answered import open_calls
@@ -27,6 +28,8 @@ class Transcript:
         turns: of each assistant message, its tokens as they were generated, or as they would have been.
         now: the date that the template writes; it stays, for a new one would change every token behind it.
         held: messages that wait for the next question, such as results of calls that were not run.
+
+    Whatever asks the engine raises Unanswered when ``until`` is over and its worker does not answer.
     """
 
     engine: Engine
@@ -39,6 +42,7 @@ class Transcript:
     turns: dict[int, list[int]] = field(default_factory=dict)
     now: datetime = field(default_factory=datetime.now)
     held: list[Message] = field(default_factory=list)
+    until: Until = FOREVER  # how long the engine is waited for; each run says it
 
     @property
     def by_name(self) -> Mapping[str, ToolSpec]:
@@ -136,11 +140,11 @@ class Transcript:
         system = [m for m in messages if m.role == "system"]
         # The prefix is what would be the same whatever the user said first.
         tokens, other = (
-            self.engine.tokenize(self.template.head(said, self.tools, self.options, now=self.now))
+            self.engine.tokenize(self.template.head(said, self.tools, self.options, now=self.now), until=self.until)
             for said in (messages, [*system, Message("user", "\u2026")])
         )
         self.prefix = next((i for i, (a, b) in enumerate(zip(tokens, other, strict=False)) if a != b), 0)
         self.tokens = tokens
 
     def _tokens_of(self, segments: Sequence[Segment]) -> list[int]:
-        return self.engine.tokenize(segments, after=self.tokens[-1] if self.tokens else None)
+        return self.engine.tokenize(segments, after=self.tokens[-1] if self.tokens else None, until=self.until)

@@ -15,7 +15,7 @@ import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from agent.children.sandbox import die_with_parent
+from agent.children.orphan import end_with_parent
 from agent.text import display
 
 DATA, META, PACKED = b"D", b"M", b"P"
@@ -62,7 +62,7 @@ class Child:
         environment = {**os.environ, **_ENVIRONMENT, "COLUMNS": str(columns), "ROWS": str(rows)}
         process = await asyncio.create_subprocess_exec(
             *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment, start_new_session=True,
-            preexec_fn=lambda: die_with_parent(signal.SIGTERM),
+            preexec_fn=lambda: end_with_parent(signal.SIGTERM),
         )  # fmt: skip
         return cls(process)
 

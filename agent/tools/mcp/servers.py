@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import os
 import tempfile
 import threading
 import time
@@ -138,6 +139,7 @@ class MCPServers:
         self._listed: dict[str, int] = {}
         self._connections: dict[str, ServerConnection] = {}
         self._lock = threading.Lock()
+        self._owner = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._pictures: tempfile.TemporaryDirectory[str] | None = None
@@ -161,6 +163,8 @@ class MCPServers:
 
     def close(self) -> None:
         """End all servers and what they started. Takes some seconds when they do not want to."""
+        if os.getpid() != self._owner:  # a fork: they are its parent's
+            return
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is None:
@@ -269,9 +273,10 @@ class MCPServers:
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         loop = self._loop
-        if loop is None:
+        if loop is None or os.getpid() != self._owner:
             work.close()
-            raise MCPError("the MCP servers were closed")
+            why = "were closed" if loop is None else "belong to the process that started them; a forked process starts its own"
+            raise MCPError(f"the MCP servers {why}")
         return asyncio.run_coroutine_threadsafe(work, loop)
 
     def _wait(

@@ -36,6 +36,9 @@ _HANDED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
 _groups: set[int] = set()  # process groups of the servers that run
 
 
+os.register_at_fork(after_in_child=_groups.clear)  # a fork must not end the servers of its parent
+
+
 @atexit.register
 def _end_servers() -> None:
     for group in list(_groups):

@@ -6,14 +6,17 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.children import process, sandbox
+from agent.children.launch import launch
 from agent.children.process import Finished, ProcessError, Ring, run_command, run_function
 from agent.children.sandbox import ResourceLimits, Rules
 from tests.fixtures.paths import ROOT
@@ -363,3 +366,24 @@ def test_system_paths_hold_nothing_of_a_user() -> None:
     for path in sandbox.system_paths():
         assert not home.startswith(path + "/")
         assert path not in ("/", home)
+
+
+def test_a_job_that_a_stopped_supervisor_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is larger than a pipe holds, so that writing it would wait for ever."""
+    monkeypatch.setattr(process, "_PATIENCE", 0.1)
+    monkeypatch.setattr(process, "GRACE", 0.1)
+    process.report()  # it starts processes too
+    started: list[int] = []
+
+    def launch_stopped(*args: Any, **given: Any) -> subprocess.Popen[bytes]:
+        child = launch(*args, **given)
+        started.append(child.pid)
+        os.kill(child.pid, signal.SIGSTOP)
+        return child
+
+    monkeypatch.setattr(process, "launch", launch_stopped)
+    begun = time.monotonic()
+    with pytest.raises(ProcessError, match="the process of this tool failed"):
+        run_function("agent.children.supervisor:probed", "x" * 3_000_000, Rules(), seconds=0.2)
+    assert time.monotonic() - begun < 5
+    assert not Path(f"/proc/{started[0]}").exists()

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.children.wire import Wire
+from agent.engine.connection import Request
 from agent.engine.handle import EndStep, Engine, TextStep
 from agent.engine.sampling import Sampling
 from agent.engine.worker import Worker
@@ -206,9 +207,9 @@ def test_all_who_wait_for_the_model_are_told_that_it_is_there(model: Path) -> No
 def test_a_question_to_a_worker_that_is_gone_is_an_error_at_once(engine: Engine) -> None:
     engine.wait()
     connection = engine._connection
-    connection.kill()
-    with pytest.raises(EngineError, match="the kernel killed it"):
-        connection.ask({"op": "tokenize", "segments": []}).answer(60)
+    connection.kill("it was in the way")
+    with pytest.raises(EngineError, match=r"process ended \(it was in the way\); it starts again"):
+        connection.ask({"op": "tokenize", "segments": []}, Request).answer()
     engine.close()
     with pytest.raises(EngineError, match="this engine is closed"):
         engine.wait()
@@ -239,7 +240,7 @@ def test_an_engine_that_nobody_holds_any_more_takes_its_worker_along(model: Path
 
 def test_a_worker_that_hangs_is_ended(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(engine, "a", PROMPT)
-    monkeypatch.setattr("agent.engine.handle._STALLED", 0.3)
+    monkeypatch.setattr("agent.engine.connection.STALLED", 0.3)
     os.kill(engine._connection.child.pid, signal.SIGSTOP)
     with pytest.raises(EngineError, match="said nothing for"):
         answer(engine, "a", [*PROMPT, 50])
@@ -395,7 +396,7 @@ def test_what_llama_cpp_refuses_is_one_line(tmp_path: Path) -> None:
             with pytest.raises(EngineError) as again:
                 engine.wait()
             assert str(again.value) == str(first.value)
-            engine._connection.kill()
+            engine._connection.kill("it was in the way")
         assert engine.restarts == 0  # it would be refused again
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -382,3 +383,17 @@ def test_the_tables_of_the_screen_are_left_to_the_chat(path: Path) -> None:
     assert agent_settings(path).load() == Settings(limits=LimitSettings(rounds=7))
     agent_settings(path).change("limits.rounds", 8)
     assert path.read_text() == text.replace("7", "8")
+
+
+def test_a_program_that_keeps_the_settings_to_itself_is_not_waited_for_for_ever(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.settings.file._LOCK_SECONDS", 0.1)
+    fd = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with pytest.raises(SettingsError, match="the settings were not saved: another program has been changing them"):
+            agent_settings(path).change("sampling.seed", 5)
+    finally:
+        os.close(fd)
+    assert agent_settings(path).change("sampling.seed", 5).sampling.seed == 5

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.messages import ToolCall
 from agent.tools.define import as_tool, tool
-from agent.tools.result import ToolContext, ToolError
+from agent.tools.result import ToolContext, ToolError, ToolResult
+from agent.tools.run import progressing
 from tests.fixtures.paths import ROOT
 
 
@@ -311,3 +314,21 @@ def test_calls_beside_a_library_that_refuses_two_forks_at_once() -> None:
     """As filelock does, which whoever imports huggingface_hub has."""
     done = subprocess.run([sys.executable, "-c", WATCHED], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert sorted(done.stdout.split()) == ["0", "1", "4", "9"], done.stderr
+
+
+def test_a_call_that_does_not_end_when_it_is_cancelled_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tool of another make may forget to look: the run does not wait for it."""
+    monkeypatch.setattr("agent.tools.run._LATE", 0.1)
+    cancelled, forgetful = threading.Event(), threading.Event()
+    threading.Timer(0.05, cancelled.set).start()
+
+    def invoke(arguments: Mapping[str, Any], context: ToolContext) -> ToolResult:
+        forgetful.wait(30)
+        return ToolResult(True, "too late")
+
+    start = time.monotonic()
+    (result,) = progressing(invoke, ToolCall("forgetful", {}, "1"), ToolContext(cancelled), None)
+    forgetful.set()
+    assert isinstance(result, ToolResult)
+    assert (result.ok, result.text) == (False, "cancelled")
+    assert time.monotonic() - start < 5
