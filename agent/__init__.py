@@ -15,6 +15,7 @@ from agent.errors import EngineError, SprigError
 if TYPE_CHECKING:
     from agent.agent import Agent
     from agent.approval.policy import Answer, ApprovalRequest, Policy, Rule
+    from agent.embedding.embedder import Embedder
     from agent.engine.handle import Engine
     from agent.events import (
         CallForming,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "agent.agent": ("Agent",),
     "agent.approval.policy": ("Answer", "ApprovalRequest", "Policy", "Rule"),
+    "agent.embedding.embedder": ("Embedder",),
     "agent.engine.handle": ("Engine",),
     "agent.events": (
         "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Event", "Loading", "Prefill", "Problem", "Result",
@@ -60,9 +62,9 @@ _WHERE = {
 _NAMES = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
-    "Agent", "Answer", "ApprovalRequest", "Bounds", "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Engine",
-    "EngineError", "Event", "Limits", "Loading", "MCPServers", "Message", "Policy", "Prefill", "Problem", "Result", "Rule",
-    "Session", "SprigError", "Store", "Text", "Thought", "Tool", "ToolCall", "ToolContext", "ToolDone", "ToolProgress",
+    "Agent", "Answer", "ApprovalRequest", "Bounds", "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Embedder",
+    "Engine", "EngineError", "Event", "Limits", "Loading", "MCPServers", "Message", "Policy", "Prefill", "Problem", "Result",
+    "Rule", "Session", "SprigError", "Store", "Text", "Thought", "Tool", "ToolCall", "ToolContext", "ToolDone", "ToolProgress",
     "ToolResult", "Usage", "tool",
 ]  # fmt: skip
 

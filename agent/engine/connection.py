@@ -31,7 +31,7 @@ _END_SECONDS = 10  # that a worker gets to end: it may be writing a prefix
 class WorkerConnection:
     """A worker, from its start to its end. Its requests may come from several threads."""
 
-    def __init__(self, nice: int) -> None:
+    def __init__(self, module: str, *arguments: str) -> None:
         self.ended: str | None = None  # why the worker is gone, in one line
         self._closed = False
         self._lock = threading.Lock()
@@ -44,9 +44,7 @@ class WorkerConnection:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the child)
         self._socket, theirs = socket.socketpair()
         with theirs:
-            self.child = launch(
-                "agent.engine.worker", [str(nice)], env, stdin=theirs.fileno(), stdout=self._log, stderr=self._log
-            )
+            self.child = launch(module, arguments, env, stdin=theirs.fileno(), stdout=self._log, stderr=self._log)
         log.info("worker %d started", self.child.pid)
         self._wire = Wire(self._socket.fileno())
         self._listener = threading.Thread(target=self._listen, daemon=True, name="engine")

@@ -28,6 +28,7 @@ from agent.models.tuned import recall_tuned
 
 log = logging.getLogger(__name__)
 
+_WORKER = "agent.engine.worker"
 _STALLED = 300.0  # seconds without a word from a worker that computes; the longest batch on the slowest board is far below
 _RANGES = {"context": (1, 1 << 30), "threads": (1, 1024), "conversations": (1, 64), "batch": (8, 4096), "nice": (0, 19)}
 
@@ -113,11 +114,14 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         self._loaded: Loaded | None = None
         self._refused: str | None = None
         self._closed = False
-        self._connection = WorkerConnection(nice)  # Python starts there while the file is looked at here
+        self._connection = WorkerConnection(_WORKER, str(nice))  # Python starts there while the file is looked at here
         try:
             self.file: ModelFile = read_model(path)
             if not self.file.causal:
-                raise SprigError(f"{self.file.name} is an embedding model and writes no text; take a chat model")
+                raise SprigError(
+                    f"{self.file.name} is an embedding model and writes no text; take a chat model, or `sprig embed` and "
+                    "Embedder for its vectors"
+                )
             tuned = recall_tuned(self.file.identity) if threads is None else None
             adapters = read_adapters(lora, self.file)
             self.file = with_adapters(self.file, adapters)
@@ -192,7 +196,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
                 self.restarts += 1
                 log.info("the worker is started again, restart %d", self.restarts)
                 self._loaded = None
-                self._connection = WorkerConnection(self._nice)
+                self._connection = WorkerConnection(_WORKER, str(self._nice))
                 self._load = self._connection.ask(self._load_message)
 
     def tokenize(self, segments: Sequence[Segment], *, after: int | None = None) -> list[int]:

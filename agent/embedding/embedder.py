@@ -1,0 +1,253 @@
+"""The handle of one loaded embedding model: texts in, vectors out. llama.cpp runs in a child process, agent.embedding.worker."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.device.processor import choose_threads
+from agent.embedding.plan import plan_embedding
+from agent.embedding.prompts import prompts_of
+from agent.engine.connection import Request, WorkerConnection
+from agent.errors import EngineError, SprigError
+from agent.models.file import ModelFile, read_model
+from agent.models.find import find_model
+from agent.models.memory import MemoryBudget, flash_attention
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Vectors = npt.NDArray[np.float32]
+
+log = logging.getLogger(__name__)
+
+_WORKER = "agent.embedding.worker"
+_STALLED = 300.0  # seconds without a word from a worker that computes
+_TOGETHER = 256  # texts of one message
+_SEQUENCES = 64  # texts in one batch
+_POOLINGS = {"mean": 1, "cls": 2, "last": 3}  # enum llama_pooling_type
+
+
+class Embedder(contextlib.AbstractContextManager["Embedder"]):
+    """One embedding model, loaded once. Any thread may use it.
+
+    Args:
+        model: a GGUF, or the name of one in the store.
+        pooling: how one vector comes of all tokens, "mean", "cls" or "last", where the file does not say: that of a chat model.
+        context: tokens that one text may have; by default 2048, less where the model was trained for less or memory is short.
+        threads: of the computation; by default one for each big core that this process may use.
+        memory: bytes that may be used; by default 70 % of what the machine has free.
+
+    Attributes:
+        file: facts of the model.
+        context: tokens that one text may have.
+        prompts: what the model wants put before a "query" and before a "document"; often nothing. For ``embed(prompt=...)``.
+        pooling: how one vector comes of all tokens.
+
+    Raises:
+        SprigError: there is no such model, it gives no vectors, llama.cpp would abort over it, or it does not fit the memory.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        pooling: str | None = None,
+        context: int | None = None,
+        threads: int | None = None,
+        memory: int | None = None,
+    ) -> None:
+        path = find_model(model)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._width = 0
+        self._connection = WorkerConnection(_WORKER)  # Python starts there while the file is looked at here
+        try:
+            self.file: ModelFile = read_model(path)
+            self.pooling = _pooling(self.file, pooling)
+            self.prompts: Mapping[str, str] = prompts_of(self.file)
+            plan = plan_embedding(self.file, MemoryBudget.of(memory), pooling=self.pooling, context=context)
+            self.context = plan.context
+            chosen = choose_threads(wanted=threads)
+            log.info("%s: texts of %d tokens, %d in a batch, %d threads", path, plan.context, plan.pack, chosen.prefill)
+            self._load_message: dict[str, Any] = {
+                "op": "load", "path": str(path), "repack": plan.repack, "cores": chosen.cores, "threads": chosen.prefill,
+                "flash": flash_attention("f16"), "pooling": _POOLINGS[self.pooling],
+                "most": plan.context, "batch": plan.batch, "pack": plan.pack,
+                "texts": 1 if self.file.state else _SEQUENCES,  # llama.cpp may cut a recurrent model's texts into unequal parts
+            }  # fmt: skip
+            self._load: Request = self._connection.ask(self._load_message)
+        except BaseException:
+            self._connection.child.kill()  # it has nothing to end
+            self.close()
+            raise
+
+    @property
+    def width(self) -> int:
+        """Numbers of a vector. Waits until the model is loaded, as ``wait`` does."""
+        self.wait()
+        return self._width
+
+    @property
+    def identity(self) -> str:
+        """Changes with the model and with what decides its vectors: those of two identities cannot be compared."""
+        return f"{self.file.identity} {self.pooling}"
+
+    def wait(self, timeout: float | None = None, cancelled: threading.Event | None = None) -> None:
+        """Wait until the model is loaded. EngineError when it cannot be, SprigError when it is not within so many seconds."""
+        stop = _Stop(timeout, cancelled)
+        with self._lock:
+            if self._closed:
+                raise EngineError("this embedder is closed")
+            if self._connection.ended is not None and self._width:  # it died since
+                log.info("the embedding worker is started again")
+                self._width = 0
+                self._connection = WorkerConnection(_WORKER)
+                self._load = self._connection.ask(self._load_message)
+            while not self._width:
+                try:
+                    message = self._load.answer(_STALLED, stop)
+                except EngineError as e:
+                    raise EngineError(f"{self.file.path} was not loaded: {e}{self._connection.complaint()}") from None
+                if not message:
+                    raise stop.error("the model was not loaded")
+                self._width = int(message.get("width", 0))  # a word of how far it is has none
+
+    def embed(
+        self,
+        texts: Sequence[str] | str,
+        *,
+        prompt: str = "",
+        normalise: bool = True,
+        truncate: bool = False,
+        seconds: float | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Vectors:
+        """The vectors of some texts, float32 [n, width], in their order; [0, width] of none.
+
+        Args:
+            texts: any number; one alone counts as a list of one. Of an empty text the model sees what it puts around every text.
+            prompt: put before each, as many models want it: ``prompts`` has it for those that are known.
+            normalise: make each vector 1 long, so that the product of two is their cosine.
+            truncate: take the beginning of a text that is longer than ``context`` tokens, instead of refusing it.
+            seconds: limit on all of it.
+            cancelled: set from any thread, it ends the work within a batch.
+
+        Raises:
+            SprigError: a text is too long, or is empty and the model makes no token of it (``texts[i]`` is named); time was up;
+                it was cancelled.
+            EngineError: the model could not be loaded, or its process died; it starts again at the next call.
+        """
+        import numpy as np
+
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if (wrong := next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)) is not None:
+            raise SprigError(f"texts[{wrong}] is {type(texts[wrong]).__name__} and must be a text")
+        stop = _Stop(seconds, cancelled)
+        self.wait(seconds, cancelled)
+        parts = [np.empty((0, self._width), np.float32)]
+        for start in range(0, len(texts), _TOGETHER):
+            some = [prompt + text for text in texts[start : start + _TOGETHER]]
+            for message in self._answers({"op": "embed", "texts": some, "truncate": truncate}, stop):
+                if message["event"] == "refused":
+                    raise SprigError(self._refusal(start + message["text"], message["tokens"], message["most"]))
+                parts.append(np.frombuffer(base64.b64decode(message["data"]), np.float32).reshape(-1, self._width))
+        vectors = np.concatenate(parts)
+        if not np.isfinite(vectors).all():
+            raise EngineError(f"{self.file.name} gave a vector that holds NaN or infinity; get or make another file of it")
+        return normalised(vectors) if normalise else vectors
+
+    def _answers(self, message: Mapping[str, Any], stop: _Stop) -> Iterator[dict[str, Any]]:
+        """What the worker says before its last word. SprigError when nobody wants to wait any more; the worker is told then."""
+        request = self._connection.ask(message)
+        over = False
+        try:
+            while True:
+                answer = request.answer(_STALLED, stop)
+                if not answer:
+                    raise stop.error("the texts were not embedded")
+                over = answer["event"] in ("end", "refused")
+                if answer["event"] == "end":
+                    return
+                yield answer
+        finally:
+            if not over:
+                with contextlib.suppress(EngineError):
+                    request.cancel()
+
+    def _refusal(self, text: int, tokens: int, most: int) -> str:
+        if not tokens:
+            return f"texts[{text}] is empty, and {self.file.name} makes no token of that; leave it out"
+        longer = f"; context={self.file.n_ctx_train} takes more" if most < self.file.n_ctx_train else ""
+        return (
+            f"texts[{text}] has {tokens} tokens, and {self.file.name} takes {most} at once here: cut it, or take its beginning "
+            f"with truncate=True{longer}"
+        )
+
+    def close(self) -> None:
+        """End the worker. A closed embedder cannot be used again."""
+        self._closed = True
+        self._connection.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        connection = getattr(self, "_connection", None)
+        if connection is not None and not self._closed:
+            connection.child.kill()
+
+
+class _Stop(threading.Event):
+    """Set when another event is, or when time is up."""
+
+    def __init__(self, seconds: float | None, cancelled: threading.Event | None) -> None:
+        super().__init__()
+        self._seconds, self._cancelled = seconds, cancelled
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def is_set(self) -> bool:
+        return (self._cancelled is not None and self._cancelled.is_set()) or (
+            self._end is not None and time.monotonic() >= self._end
+        )
+
+    def error(self, what: str) -> SprigError:
+        if self._cancelled is not None and self._cancelled.is_set():
+            return SprigError(f"{what}: it was cancelled")
+        return SprigError(f"{what} within {self._seconds:g} s; give it more time, or fewer texts at once")
+
+
+def normalised(vectors: Vectors) -> Vectors:
+    """The same directions, each 1 long; a vector of zeros stays one."""
+    import numpy as np
+
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    result: Vectors = (vectors / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
+    return result
+
+
+def similarity(a: Vectors, b: Vectors) -> Vectors:
+    """The cosines, float32 [n, m], of vectors [n, width] with vectors [m, width]: 1 for one direction, -1 for the opposite."""
+    return normalised(a) @ normalised(b).T
+
+
+def _pooling(file: ModelFile, wanted: str | None) -> str:
+    """How to pool. SprigError where that cannot be known, or gives no vector."""
+    if file.pooling == "rank":
+        raise SprigError(f"{file.name} is a reranker: it scores pairs of texts and gives no vectors; take an embedding model")
+    if wanted is not None and wanted not in _POOLINGS:
+        raise SprigError(f"pooling is {wanted!r} and can be mean, cls or last")
+    found = wanted or file.pooling
+    if not found:
+        kind = "a chat model" if file.causal else "a model whose file says no pooling"
+        raise SprigError(
+            f"{file.name} is {kind}; take an embedding model, or say pooling='mean' (--pooling mean) for the mean of its tokens"
+        )
+    return found
