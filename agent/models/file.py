@@ -181,7 +181,6 @@ def model_facts(
     tied = {embedding.type.name: embedding.nbytes} if embedding and not head else {}
     n_experts, n_used = number("expert_count"), number("expert_used_count")
     full, windowed, window = _cache_widths(keys, arch, number)
-    sampling = {k: float(v) for k, v in keys.items() if k.startswith("general.sampling.") and isinstance(v, int | float)}
     template = keys.get("tokenizer.chat_template.tool_use") or keys.get("tokenizer.chat_template") or ""
     return ModelFile(
         path=str(path),
@@ -210,7 +209,7 @@ def model_facts(
         template=template if isinstance(template, str) else "",
         bos=token("bos"),
         eos=token("eos"),
-        sampling=sampling,
+        sampling={k: float(v) for k, v in keys.items() if k.startswith("general.sampling.") and isinstance(v, int | float)},
         causal=writes_text(keys),
         pooling=_POOLINGS.get(keys.get(f"{arch}.pooling_type", 0), ""),
         bidirectional=_sees_all(keys),
