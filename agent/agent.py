@@ -50,6 +50,7 @@ class Agent(AbstractContextManager["Agent"]):
         lora: LoRA adapters (GGUF) that the model is loaded with: files, "FILE=SCALE", or (file, scale).
         sampling: temperature, top_k, top_p, min_p, repeat_penalty, seed; what is not given is the model's own.
         engine: context, cache, threads, ... for the Engine that is made of ``model``.
+        embedding_model: what the built-in tool ``search_meaning`` compares with.
 
     Raises:
         SprigError: no such model, it does not fit the memory, a tool cannot be described.
@@ -73,10 +74,11 @@ class Agent(AbstractContextManager["Agent"]):
         lora: Sequence[Lora] = (),
         sampling: Mapping[str, Any] | None = None,
         engine: Mapping[str, Any] | None = None,
+        embedding_model: str | Path = "",
     ) -> None:
         if lora and isinstance(model, Engine):
             raise SprigError("this engine is loaded already; give the adapters to it: Engine(model, lora=[...])")
-        self.tools = _tools(tools, Path(root) if root is not None else Path.cwd())
+        self.tools = _tools(tools, Path(root) if root is not None else Path.cwd(), embedding_model)
         self.system = system
         self.gate = Gate(policy if policy is not None else Policy(), approve)
         self.limits = limits if limits is not None else Limits()
@@ -301,13 +303,13 @@ def _engine(model: str | Path, lora: Sequence[Lora], options: Mapping[str, Any] 
     return Engine(model, **{**(options or {}), **({"lora": lora} if lora else {})})
 
 
-def _tools(wanted: Iterable[Any], root: Path) -> tuple[Tool, ...]:
+def _tools(wanted: Iterable[Any], root: Path, embedding_model: str | Path) -> tuple[Tool, ...]:
     """Tools in the order given, which the model sees and the cache depends on."""
     from agent.tools.builtin.catalogue import builtin
 
     made: list[Tool] = []
     for thing in [wanted] if isinstance(wanted, str) else wanted:
-        made += builtin([thing], root=root) if isinstance(thing, str) else [as_tool(thing)]
+        made += builtin([thing], root=root, embedding_model=embedding_model) if isinstance(thing, str) else [as_tool(thing)]
     names = [tool.name for tool in made]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise SprigError(f"there are two tools called {twice!r}; give one another name: @tool(name=...)")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.device.processor import choose_threads
-from agent.embedding.plan import plan_embedding
+from agent.embedding.plan import TEXTS, plan_embedding
 from agent.embedding.prompts import prompts_of
 from agent.engine.connection import Request, WorkerConnection
 from agent.errors import EngineError, SprigError
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 _WORKER = "agent.embedding.worker"
 _STALLED = 300.0  # seconds without a word from a worker that computes
 _TOGETHER = 256  # texts of one message
-_SEQUENCES = 64  # texts in one batch
 _POOLINGS = {"mean": 1, "cls": 2, "last": 3}  # enum llama_pooling_type
 
 
@@ -81,7 +80,7 @@ class Embedder(contextlib.AbstractContextManager["Embedder"]):
                 "op": "load", "path": str(path), "repack": plan.repack, "cores": chosen.cores, "threads": chosen.prefill,
                 "flash": flash_attention("f16"), "pooling": _POOLINGS[self.pooling],
                 "most": plan.context, "batch": plan.batch, "pack": plan.pack,
-                "texts": 1 if self.file.state else _SEQUENCES,  # llama.cpp may cut a recurrent model's texts into unequal parts
+                "texts": 1 if self.file.state else TEXTS,  # llama.cpp may cut a recurrent model's texts into unequal parts
             }  # fmt: skip
             self._load: Request = self._connection.ask(self._load_message)
         except BaseException:

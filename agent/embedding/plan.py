@@ -11,6 +11,7 @@ from agent.models.file import ModelFile
 from agent.models.memory import MemoryBudget, Need, need
 
 USUAL = 2048  # tokens of one text, where nothing is asked for and the model was trained for more
+TEXTS = 64  # in one batch at most
 _SHORTER = (1024, 512, 256)  # where memory is short
 _PACK = 512  # tokens of several texts in one batch: more makes no core busier
 _LEAST_PACK = 64
@@ -24,7 +25,7 @@ class EmbeddingPlan:
 
     Attributes:
         context: tokens that one text may have.
-        batch: tokens that llama.cpp computes at once at most.
+        batch: tokens that llama.cpp computes at once at most, a multiple of TEXTS.
         pack: tokens of several texts that are put into one batch.
         repack: whether the weights are held in the order that this processor computes fastest.
         need: what that takes.
@@ -69,6 +70,7 @@ def _plan(file: ModelFile, pooling: str, context: int, repacked: frozenset[str] 
     pack = min(context, max(_LEAST_PACK, min(_PACK, _SCORES // max(1, 4 * file.n_vocab))))
     # A text may be computed in pieces only where its last token says all, and no token looks ahead.
     batch = pack if pooling == "last" and not file.bidirectional else context
+    batch = -(-batch // TEXTS) * TEXTS  # llama.cpp aborts where its texts cannot share a batch evenly
     takes = need(file, context=context, sequences=1, batch=batch, cache="f16", repacked=repacked)
     scores = 4 * batch * file.n_vocab * (1 if file.bidirectional else 2)  # an encoder has no head that computes them
     cache = takes.cache if not file.bidirectional or file.state else 0

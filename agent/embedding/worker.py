@@ -87,7 +87,7 @@ class EmbeddingWorker:
         self._end = around[len(self.model.tokenize([])) :]
         batch, threads = message["batch"], message["threads"]
         settings = ContextSettings(
-            message["most"], self._at_once, batch, threads, threads, cache="f16", flash=message["flash"], embeddings=True,
+            max(self._most, batch), self._at_once, batch, threads, threads, cache="f16", flash=message["flash"], embeddings=True,
             pooling=message["pooling"], n_outputs=batch,
         )  # fmt: skip
         self.context = Context(self.model, settings)

@@ -69,7 +69,7 @@ class Calls:
 
     def _run(self, tool: Tool, call: ToolCall) -> Iterator[Event]:
         result: ToolResult | None = None
-        context = ToolContext(self._parts.cancelled, call.id)
+        context = ToolContext(self._parts.cancelled, call.id, self._parts.session.id if self._parts.session else "")
         for item in progressing(tool.invoke, call, context, self._parts.seconds_left()):
             if isinstance(item, str):
                 yield ToolProgress(call, item)

@@ -71,11 +71,17 @@ def test_a_text_that_is_too_long_is_named_or_cut(embedder: Embedder) -> None:
     assert np.allclose(cut, embedder.embed([long + "and more"], truncate=True))
 
 
+@pytest.mark.parametrize("context", [1, 65, 100, 399])
+def test_a_context_of_any_length(last: Path, context: int) -> None:
+    with Embedder(last, pooling="mean", threads=1, context=context) as embedder:
+        assert embedder.embed(["a b c d e " * 80], truncate=True).shape == (1, 32)
+
+
 def test_a_long_text_of_a_causal_model_is_computed_in_pieces(last: Path) -> None:
     """Where the last token says all, pieces of a batch give what the whole gives."""
     text = "abc def " * 30
     with Embedder(last, threads=1) as pieces:
-        assert pieces._load_message["batch"] == 400
+        assert pieces._load_message["batch"] == 448
         whole = pieces.embed([text])
         pieces._load_message |= {"batch": 64, "pack": 64}
         os.kill(pieces._connection.child.pid, signal.SIGKILL)

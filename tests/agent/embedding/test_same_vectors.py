@@ -83,10 +83,13 @@ def test_same_vectors(name: str, tokenizer: str, pooling: str, tmp_path: Path) -
         end_with("<|endoftext|>", tmp_path)
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{pooling}": True}))
+    said = {"prompts": {"query": "ask: ", "document": ""}}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(said))
     path = quantize(str(tmp_path), "F32", tmp_path / "out.gguf", threads=1).path
     wanted = in_transformers(model, tmp_path, pooling)
     with Embedder(path, threads=1) as embedder:
         found = embedder.embed(TEXTS)
+        assert embedder.prompts == {"query": "ask: ", "document": ""}
         assert embedder.width == wanted.shape[1]
     cosines = (found * wanted).sum(axis=1)
     assert cosines.min() > 0.9999, cosines
