@@ -77,11 +77,7 @@ class MeaningTool:
         self._root, self._home, self._model = root, home, model
 
     def search_meaning(self, query: str, context: ToolContext, where: Literal["files", "conversations"] = "files") -> ToolResult:
-        """Find passages by what they mean, in other words too.
-
-        Args:
-            query: a question or a statement
-        """
+        """Find passages that mean something like the query."""
         if not query.strip():
             raise ToolError("the query is empty")
         if not self._model:
