@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent.embedding.embedder import Embedder
-from agent.embedding.index import Document, Index, Refreshed
+from agent.embedding.index import Searchable, Index, Refreshed
 from agent.embedding.vectors import VectorStore
 from agent.messages import Role
 from agent.sessions.store import Store
@@ -53,7 +53,7 @@ def search_conversations(
         return store.text(places[key].message) if key in places else None
 
     index = Index(vectors, embedder, f"sessions {store.path}")
-    documents = (Document(key, str(place.size), partial(read, key)) for key, place in places.items())
+    documents = (Searchable(key, str(place.size), partial(read, key)) for key, place in places.items())
     done = index.refresh(documents, seconds=seconds, cancelled=cancelled, on_document=on_document)
     found = index.search(query, read, most=most, wanted=lambda key: not without or not key.startswith(f"{without}/"))
     told = [(places[match.key], match) for match in found]

@@ -16,7 +16,7 @@ _TOGETHER = 64  # pieces that are embedded, and written, at once
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class Searchable:
     """Something that can be found.
 
     Attributes:
@@ -59,7 +59,7 @@ class Index:
 
     def refresh(
         self,
-        documents: Iterable[Document],
+        documents: Iterable[Searchable],
         *,
         seconds: float | None = None,
         cancelled: threading.Event | None = None,

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from agent.embedding.index import Document, Index, Match, Refreshed
+from agent.embedding.index import Searchable, Index, Match, Refreshed
 from agent.embedding.vectors import VectorStore
 from agent.tools.builtin.root import Root, RootError
 from agent.tools.result import ToolContext, ToolError, ToolResult, clean
@@ -49,7 +49,7 @@ def search_by_meaning(
     return index.search(query, partial(_text, root), most=most), done
 
 
-def _documents(root: Root) -> Iterator[Document]:
+def _documents(root: Root) -> Iterator[Searchable]:
     for path, fd in root.files():
         try:
             path.encode()
@@ -57,7 +57,7 @@ def _documents(root: Root) -> Iterator[Document]:
             continue
         status = os.fstat(fd)
         stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
-        yield Document(path, stamp, partial(_text, root, path))
+        yield Searchable(path, stamp, partial(_text, root, path))
 
 
 def _text(root: Root, path: str) -> str | None:

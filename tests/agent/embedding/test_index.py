@@ -11,7 +11,7 @@ import pytest
 
 from agent.embedding.conversations import search_conversations
 from agent.embedding.embedder import Embedder
-from agent.embedding.index import Document, Index, Refreshed
+from agent.embedding.index import Searchable, Index, Refreshed
 from agent.embedding.vectors import Fingerprint, VectorStore, VectorStoreError
 from agent.errors import SprigError
 from agent.messages import Message
@@ -37,13 +37,13 @@ def vectors(tmp_path: Path) -> Iterator[VectorStore]:
 TEXTS = {"a": "the dog barks", "b/c": "cats sleep\n\n" + "z " * 600 + "\n\nquiet nights", "b/d": "", "e": "a quiet night"}
 
 
-def documents(texts: dict[str, str], read: list[str] | None = None, stamp: str = "") -> list[Document]:
+def documents(texts: dict[str, str], read: list[str] | None = None, stamp: str = "") -> list[Searchable]:
     def reader(key: str) -> str:
         if read is not None:
             read.append(key)
         return texts[key]
 
-    return [Document(key, stamp and f"{stamp}{len(text)}", lambda key=key: reader(key)) for key, text in texts.items()]  # type: ignore[misc]
+    return [Searchable(key, stamp and f"{stamp}{len(text)}", lambda key=key: reader(key)) for key, text in texts.items()]  # type: ignore[misc]
 
 
 def test_the_nearest_piece_comes_first_with_its_lines(vectors: VectorStore, embedder: Embedder) -> None:
