@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent.embedding.embedder import Embedder
-from agent.embedding.index import Searchable, Index, Refreshed
+from agent.embedding.index import Index, Refreshed, Searchable
 from agent.embedding.vectors import VectorStore
 from agent.messages import Role
 from agent.sessions.store import Store

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from agent.embedding.index import Searchable, Index, Match, Refreshed
+from agent.embedding.index import Index, Match, Refreshed, Searchable
 from agent.embedding.vectors import VectorStore
 from agent.tools.builtin.root import Root, RootError
 from agent.tools.result import ToolContext, ToolError, ToolResult, clean

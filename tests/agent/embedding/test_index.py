@@ -11,7 +11,7 @@ import pytest
 
 from agent.embedding.conversations import search_conversations
 from agent.embedding.embedder import Embedder
-from agent.embedding.index import Searchable, Index, Refreshed
+from agent.embedding.index import Index, Refreshed, Searchable
 from agent.embedding.vectors import Fingerprint, VectorStore, VectorStoreError
 from agent.errors import SprigError
 from agent.messages import Message
