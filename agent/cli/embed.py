@@ -88,8 +88,6 @@ def embed(
 def _show(
     embedder: Embedder, texts: Sequence[str], vectors: Vectors, prompt: str, output: Path | None, out: console.Console
 ) -> None:
-    from agent.embedding.embedder import similarity
-
     data: dict[str, Any] = {
         "model": embedder.file.path, "pooling": embedder.pooling, "width": embedder.width, "prompt": prompt, "count": len(texts),
     }  # fmt: skip
@@ -100,7 +98,7 @@ def _show(
     elif out.json:
         out.result({**data, "vectors": [_numbers(vector) for vector in vectors]}, "")
     else:
-        like = similarity(vectors, vectors[:1])[:, 0]
+        like = embedder.similarity(vectors, vectors[:1])[:, 0]
         rows = []
         for i, (text, vector) in enumerate(zip(texts, vectors, strict=True)):
             numbers = " ".join(f"{x:.4f}" for x in vector[:4])

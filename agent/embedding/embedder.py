@@ -190,6 +190,11 @@ class Embedder(contextlib.AbstractContextManager["Embedder"]):
             f"with truncate=True{longer}"
         )
 
+    @staticmethod
+    def similarity(a: Vectors, b: Vectors) -> Vectors:
+        """The cosines, float32 [n, m], of vectors [n, width] with [m, width]: 1 for one direction, -1 for the opposite."""
+        return normalised(a) @ normalised(b).T
+
     def close(self) -> None:
         """End the worker. A closed embedder cannot be used again."""
         self._closed = True
@@ -230,11 +235,6 @@ def normalised(vectors: Vectors) -> Vectors:
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     result: Vectors = (vectors / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
     return result
-
-
-def similarity(a: Vectors, b: Vectors) -> Vectors:
-    """The cosines, float32 [n, m], of vectors [n, width] with vectors [m, width]: 1 for one direction, -1 for the opposite."""
-    return normalised(a) @ normalised(b).T
 
 
 def _pooling(file: ModelFile, wanted: str | None) -> str:

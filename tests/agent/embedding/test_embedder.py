@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from agent import Embedder, Engine, EngineError, SprigError
-from agent.embedding.embedder import similarity
 from agent.embedding.plan import plan_embedding
 from agent.embedding.prompts import prompts_of
 from agent.models.file import read_model
@@ -60,7 +59,7 @@ def test_vectors_may_be_left_as_they_are_and_a_prompt_is_part_of_the_text(embedd
 
 def test_similarity_is_the_cosine() -> None:
     a = np.array([[1, 0], [3, 4], [0, 0]], np.float32)
-    assert np.allclose(similarity(a, a[:2] * 7), [[1, 0.6], [0.6, 1], [0, 0]])
+    assert np.allclose(Embedder.similarity(a, a[:2] * 7), [[1, 0.6], [0.6, 1], [0, 0]])
 
 
 def test_a_text_that_is_too_long_is_named_or_cut(embedder: Embedder) -> None:
