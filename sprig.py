@@ -22,6 +22,7 @@ class Command:
 COMMANDS = {
     "chat": Command("tui.cli", "chat_app", "Chat with a model that can use tools, in the terminal or a browser."),
     "ask": Command("agent.cli.ask", "ask_app", "Ask a model, with tools: one question, or text piped in."),
+    "embed": Command("agent.cli.embed", "embed_app", "Give the vectors of texts, or search files by what they mean."),
     "sessions": Command("agent.cli.sessions", "sessions_app", "List, search, export, remove and repair kept conversations."),
     "quantize": Command("pipeline.cli.quantize", "quantize_app", "Make a small GGUF of a Hugging Face model."),
     "pull": Command("agent.cli.pull", "pull_app", "Bring a ready GGUF from the Hub into the store."),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agent.agent import Agent
     from agent.approval.policy import Answer, ApprovalRequest, Policy, Rule
     from agent.async_agent import AsyncAgent
+    from agent.embedding.embedder import Embedder
     from agent.engine.handle import Engine
     from agent.events import (
         CallForming,
@@ -49,6 +50,7 @@ _WHERE = {
     "agent.agent": ("Agent",),
     "agent.async_agent": ("AsyncAgent",),
     "agent.approval.policy": ("Answer", "ApprovalRequest", "Policy", "Rule"),
+    "agent.embedding.embedder": ("Embedder",),
     "agent.engine.handle": ("Engine",),
     "agent.events": (
         "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Event", "Loading", "Prefill", "Problem", "Result",
@@ -68,9 +70,9 @@ _NAMES = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
     "Agent", "Answer", "ApprovalRequest", "AsyncAgent", "Bounds", "CallForming", "CallReady", "CallRefused", "Compacted",
-    "Done", "Engine", "EngineError", "Event", "HookError", "Limits", "Loading", "MCPServers", "Message", "Policy", "Prefill",
-    "Problem", "Result", "Rule", "RunOptions", "Session", "SprigError", "Store", "Text", "Thought", "TokenLogprob", "Tool",
-    "ToolCall", "ToolContext", "ToolDone", "ToolError", "ToolProgress", "ToolResult", "Usage", "tool",
+    "Done", "Embedder", "Engine", "EngineError", "Event", "HookError", "Limits", "Loading", "MCPServers", "Message", "Policy",
+    "Prefill", "Problem", "Result", "Rule", "RunOptions", "Session", "SprigError", "Store", "Text", "Thought", "TokenLogprob",
+    "Tool", "ToolCall", "ToolContext", "ToolDone", "ToolError", "ToolProgress", "ToolResult", "Usage", "tool",
 ]  # fmt: skip
 
 

@@ -65,6 +65,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         lora: LoRA adapters (GGUF) that the model is loaded with: files, "FILE=SCALE", or (file, scale).
         sampling: temperature, top_k, top_p, min_p, repeat_penalty, seed; what is not given is the model's own.
         engine: context, cache, threads, ... for the Engine that is made of ``model``.
+        embedding_model: what the built-in tool ``search_meaning`` compares with.
         on_event, before_tool, after_tool: see agent.turn.hooks.Hooks; called with every event, and around every tool that runs.
 
     What is an attribute too (see Adjustable) may be changed between runs.
@@ -97,6 +98,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         lora: Sequence[Lora] = (),
         sampling: Mapping[str, Any] | Sampling | None = None,
         engine: Mapping[str, Any] | None = None,
+        embedding_model: str | Path = "",
         on_event: Callable[[Event], Any] | None = None,
         before_tool: Callable[[ToolCall], Any] | None = None,
         after_tool: Callable[[ToolCall, ToolResult], Any] | None = None,
@@ -104,6 +106,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         if lora and isinstance(model, Engine):
             raise SprigError("this engine is loaded already; give the adapters to it: Engine(model, lora=[...])")
         self._root, self._gate = Path(root) if root is not None else Path.cwd(), Gate(Policy(), None)
+        self._embedding_model = embedding_model
         self.tools, self.system, self.limits, self.stop = tools, system, limits, stop
         self.approve, self.policy, self.constrain = approve, policy, constrain
         self.thinking, self.max_thinking, self.template_options = thinking, max_thinking, template_options

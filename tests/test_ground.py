@@ -77,7 +77,9 @@ def test_help_of_a_pipeline_command_needs_no_model_library() -> None:
 def test_the_agent_stands_on_what_a_phone_has() -> None:
     allowed = {"agent", "llama_cpp", "jinja2", "numpy", "platformdirs", "tomlkit", *sys.stdlib_module_names}
     # The command line is in the base install too.
-    extras = {f"agent/cli/{name}.py": {"typer"} for name in ("ask", "bench", "doctor", "models", "pull", "sessions", "options")}
+    extras = {
+        f"agent/cli/{name}.py": {"typer"} for name in ("ask", "bench", "doctor", "embed", "models", "pull", "sessions", "options")
+    }
     extras["agent/cli/progress.py"] = {"rich"}  # comes with Textual
     mcp = {"mcp", "mcp_types", "httpx2", "anyio"}  # an extra, imported when a server is to be reached
     strangers = {

@@ -38,6 +38,9 @@ def _store(json: bool, verbose: bool) -> Iterator[tuple[console.Console, Store]]
 def sessions(
     ctx: typer.Context,
     search: Annotated[str | None, typer.Option("-s", "--search", metavar="TEXT", help="Find words in all conversations.")] = None,
+    meaning: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Find what means the same, with embedding_model of the settings.")
+    ] = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, metavar="N", help="How many to show.")] = 20,
     json: Json = False,
     verbose: Verbose = False,
@@ -45,7 +48,12 @@ def sessions(
     """List the sessions, the newest first."""
     if leave_to(ctx, json, verbose):
         return
+    if search is not None and meaning is not None:
+        raise typer.BadParameter("finds by words, --meaning by what they mean: give one of the two", param_hint="--search")
     with _store(json, verbose) as (out, store):
+        if meaning is not None:
+            _by_meaning(out, store, meaning, limit)
+            return
         if search is not None:
             hits = store.search(search, limit)
             lines = [f"{h.session}  {h.role:<9}  {display(h.snippet)}" for h in hits] or [f"nothing holds {display(search)!r}"]
@@ -55,6 +63,18 @@ def sessions(
         lines = [f"{s.id}  {_day(s.updated)}  {s.messages:>4}  {display(s.title or '-')}" for s in found]
         none = "no sessions yet; sprig ask --session new begins one"
         out.result({"sessions": [asdict(s) for s in found]}, "\n".join(lines) or none)
+
+
+def _by_meaning(out: console.Console, store: Store, query: str, limit: int) -> None:
+    from agent.cli.embed import beginning, embedding_model, telling
+    from agent.embedding.conversations import search_conversations
+    from agent.embedding.embedder import Embedder
+    from agent.embedding.vectors import VectorStore
+
+    with Embedder(embedding_model()) as embedder, VectorStore() as vectors:
+        found, _ = search_conversations(store, vectors, embedder, query, most=limit, on_document=telling(out))
+    lines = [f"{s.session}  {s.role:<9}  {s.score:.3f}  {beginning(s.text)}" for s in found]
+    out.result({"hits": [asdict(s) for s in found]}, "\n".join(lines) or "nothing was said yet")
 
 
 @sessions_app.command()

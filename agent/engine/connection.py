@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -43,7 +43,7 @@ R = TypeVar("R", bound="Request")
 class WorkerConnection:
     """A worker, from its start to its end. Its requests may come from several threads. EngineError when none can be started."""
 
-    def __init__(self, nice: int) -> None:
+    def __init__(self, module: str, *arguments: str) -> None:
         self.ended: str | None = None  # why the worker is gone, in one line
         self.child: subprocess.Popen[bytes]
         self.heard = time.monotonic()  # when it said something
@@ -61,7 +61,9 @@ class WorkerConnection:
         self._failed: OSError | None = None
         started = threading.Event()
         # The thread that starts the worker lives as long as it does: the kernel takes the one's end for the parent's.
-        self._listener = threading.Thread(target=self._live, args=(nice, theirs, started), daemon=True, name="engine")
+        self._listener = threading.Thread(
+            target=self._live, args=(module, arguments, theirs, started), daemon=True, name="engine"
+        )
         self._listener.start()
         if not started.wait(STALLED) or self._failed is not None:
             why = "the system takes too long" if self._failed is None else self._failed.strerror or self._failed
@@ -145,16 +147,14 @@ class WorkerConnection:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def _live(self, nice: int, theirs: socket.socket, started: threading.Event) -> None:
+    def _live(self, module: str, arguments: Sequence[str], theirs: socket.socket, started: threading.Event) -> None:
         """In a thread: start the worker, hand out its answers to its end, and at last say why there are no more."""
         # Threads that spin while they wait for each other starve when another program wants the cores: a prompt then takes
         # several times as long. Asleep at once, they are a quarter slower on an idle machine. So they spin for some 0.1 ms.
         env = {"GOMP_SPINCOUNT": "10000", **os.environ, "GGML_NO_BACKTRACE": "1"}
         try:
             with theirs:
-                self.child = launch(
-                    "agent.engine.worker", [str(nice)], env, stdin=theirs.fileno(), stdout=self._log, stderr=self._log
-                )
+                self.child = launch(module, arguments, env, stdin=theirs.fileno(), stdout=self._log, stderr=self._log)
         except OSError as e:
             self._failed = e
             self._socket.close()

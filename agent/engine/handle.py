@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from agent.device.processor import choose_threads
-from agent.engine.connection import Request, WorkerConnection
-from agent.engine.load import Loaded, LoadState
+from agent.engine.connection import Request
+from agent.engine.model_process import ModelProcess
 from agent.engine.options import refuse_unknown
 from agent.engine.sampling import Sampling
 from agent.engine.until import FOREVER, Until
@@ -26,14 +26,25 @@ from agent.events import Prefill, TokenLogprob
 from agent.home import home
 from agent.messages import Segment
 from agent.models.adapter import Lora, read_adapters, with_adapters
-from agent.models.file import ModelFile, read_model
+from agent.models.file import read_model
 from agent.models.find import find_model
 from agent.models.memory import BATCH, CONVERSATIONS, MemoryBudget, Need, flash_attention, plan_load
 from agent.models.tuned import recall_tuned
 
 log = logging.getLogger(__name__)
 
+_WORKER = "agent.engine.worker"
 _RANGES = {"context": (1, 1 << 30), "threads": (1, 1024), "conversations": (1, 64), "batch": (8, 4096), "nice": (0, 19)}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model as it is in memory."""
+
+    context: int  # tokens of all conversations together
+    partial_rollback: bool  # whether a conversation can be taken back to any token for nothing
+    seconds: float  # that llama.cpp took
+    resident: int  # bytes that its process held then
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,7 @@ class EndStep:
 Step = Prefill | TextStep | EndStep
 
 
-class Engine(contextlib.AbstractContextManager["Engine"]):
+class Engine(ModelProcess, contextlib.AbstractContextManager["Engine"]):
     """One model, loaded once, for any number of conversations.
 
     Args:
@@ -85,6 +96,8 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
     Raises:
         SprigError: there is no such model, llama.cpp would abort over it, or it does not fit the memory.
     """
+
+    kind = "engine"
 
     def __new__(cls, *_: object, **options: object) -> Self:
         """Refuse what ``__init__`` does not know, in a line that helps more than Python's."""
@@ -111,19 +124,15 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         _check(context=context, threads=threads, conversations=conversations, batch=batch, nice=nice)
         path = find_model(model)
         log.info("model %s is %s", model, path)
-        self.restarts = 0
-        self._nice = nice
-        self._process = os.getpid()
-        self._lock = threading.Lock()  # held while a process is started, never while one is waited for
         self._owners = itertools.count(1)
-        self._told: LoadState | None = None  # the load that the log speaks of
-        self._refused: str | None = None
-        self._closed = False
-        self._connection = WorkerConnection(nice)  # Python starts there while the file is looked at here
+        super().__init__(_WORKER, str(nice))
         try:
-            self.file: ModelFile = read_model(path)
+            self.file = read_model(path)
             if not self.file.causal:
-                raise SprigError(f"{self.file.name} is an embedding model and writes no text; take a chat model")
+                raise SprigError(
+                    f"{self.file.name} is an embedding model and writes no text; take a chat model, or `sprig embed` and "
+                    "Embedder for its vectors"
+                )
             tuned = recall_tuned(self.file.identity) if threads is None else None
             adapters = read_adapters(lora, self.file)
             self.file = with_adapters(self.file, adapters)
@@ -137,7 +146,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
             log.info("%s; planned: %s", budget.words, plan.words)
             self.threads = tuned.threads if tuned else choose_threads(wanted=threads, spare=nice > 0)
             log.info("threads: %d to write, %d to read; %s", self.threads.decode, self.threads.prefill, self.threads.why)
-            self._load_message: dict[str, Any] = {
+            message = {
                 "op": "load", "path": str(path), "repack": plan.repack, "cores": self.threads.cores,
                 "lora": [[one.path, one.scale] for one in adapters],
                 "context": {
@@ -147,7 +156,7 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
                 "prefix_folder": str(home() / "cache" / "prefix") if keep_prefix else None,
                 "identity": f"{self.file.identity} {plan.cache} {_library()}",
             }  # fmt: skip
-            self._load = self._connection.ask(self._load_message, LoadState)
+            self._load_model(message)
         except BaseException:
             self.close()
             raise
@@ -166,65 +175,11 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
     def wait(self, timeout: float | None = None) -> Loaded:
         """Wait until the model is loaded. EngineError when it cannot be, or not in time; then it goes on loading."""
         until = FOREVER if timeout is None else Until(deadline=time.monotonic() + timeout)
-        load = self._ready(until)[1]
-        assert load.loaded is not None
-        return load.loaded
+        return Loaded(**self._ready(until)[1])
 
-    def loading(self, until: Until = FOREVER) -> Iterator[float]:
-        """How far the load is, from 0 to 1, until it is done; each who waits is told. EngineError when it cannot be loaded.
-
-        Raises Unanswered when ``until`` is over before it is; the model goes on loading.
-        """
-        connection, load = self._worker(until)
-        yield from self._parts(connection, load, until)
-
-    def _ready(self, until: Until) -> tuple[WorkerConnection, LoadState]:
-        """The connection to a worker that has the model, and its load."""
-        connection, load = self._worker(until)
-        for _ in self._parts(connection, load, until):
-            pass
-        return connection, load
-
-    def _parts(self, connection: WorkerConnection, load: LoadState, until: Until) -> Iterator[float]:
-        shown = False
-        try:
-            for part in load.parts(until):
-                shown = True
-                yield part
-        except Unanswered:
-            raise
-        except EngineError as e:
-            if self._closed or load.loaded is not None:  # it died after that
-                raise
-            why = f"{self.file.path} was not loaded: {e}{connection.complaint()}"
-            if load.refused:
-                why = self._refused = self._refused or why
-            raise EngineError(why) from None
-        if self._told is not load and (loaded := load.loaded) is not None:
-            self._told = load
-            memory = loaded.resident / 1e6
-            log.info("%s loaded in %.1f s: %.0f MB of memory, context %d", self.file.name, loaded.seconds, memory, self.context)
-            if not shown:  # the first who looks is told in any case
-                yield 1.0
-
-    def _worker(self, until: Until) -> tuple[WorkerConnection, LoadState]:
-        """The connection to the worker, which is started again if it died since, or hangs; and the load of the model in it."""
-        if os.getpid() != self._process:
-            raise EngineError(
-                f"this engine belongs to the process that made it ({self._process}); a forked process makes an Engine of its own"
-            )
-        if self._refused is not None and not self._closed:
-            raise EngineError(self._refused)
-        self._connection.settle(until, self._load.loaded is None)
-        with self._lock:
-            if self._closed:
-                raise EngineError("this engine is closed")
-            if self._connection.ended is not None:
-                self.restarts += 1
-                log.info("the worker is started again, restart %d", self.restarts)
-                self._connection = WorkerConnection(self._nice)
-                self._load = self._connection.ask(self._load_message, LoadState)
-            return self._connection, self._load
+    def _words(self, loaded: Mapping[str, Any]) -> str:
+        memory = loaded["resident"] / 1e6
+        return f"loaded in {loaded['seconds']:.1f} s: {memory:.0f} MB of memory, context {self.context}"
 
     def tokenize(self, segments: Sequence[Segment], *, after: int | None = None, until: Until = FOREVER) -> list[int]:
         """Token ids of the segments of a prompt. What is not trusted never yields a control token or a mark of the chat format.
@@ -301,22 +256,6 @@ class Engine(contextlib.AbstractContextManager["Engine"]):
         if self._load.loaded is not None and os.getpid() == self._process:
             with contextlib.suppress(EngineError):
                 self._connection.send({"op": "drop", "id": 0, "owner": conversation})
-
-    def close(self) -> None:
-        """End the worker, within seconds even where it hangs. A closed engine cannot be used again."""
-        if os.getpid() != self._process:
-            return
-        with self._lock:
-            self._closed = True
-        self._connection.close()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        connection = getattr(self, "_connection", None)
-        if connection is not None and not self._closed and os.getpid() == self._process:
-            connection.child.kill()
 
 
 def _check(**settings: int | None) -> None:

@@ -40,6 +40,7 @@ class ContextSettings:
     cache: str  # "f16" or "q8_0", the type of K and V
     flash: bool  # compute attention in one pass, without keeping its scores; quantized V needs it
     embeddings: bool = False  # compute these, not logits
+    pooling: int = -1  # of embeddings, as enum llama_pooling_type; -1 is as the file says
     n_outputs: int | None = None  # rows of one decode whose result is kept; by default one for each sequence
 
 
@@ -245,7 +246,7 @@ class Context:
         params.n_ctx, params.n_seq_max = settings.n_ctx, settings.n_seq
         params.n_batch = params.n_ubatch = settings.n_batch
         params.n_outputs_max = settings.n_outputs or settings.n_seq  # logits are asked for once per sequence
-        params.embeddings = settings.embeddings
+        params.embeddings, params.pooling_type = settings.embeddings, settings.pooling
         params.n_threads, params.n_threads_batch = settings.threads, settings.prefill_threads
         params.offload_kqv = params.op_offload = params.swa_full = False
         params.kv_unified = True  # one pool of cells: a lone conversation may use all of them
@@ -305,18 +306,23 @@ class Context:
         """The logits of a row of the last batch: float32, one a token, valid until the next decode."""
         return _floats(self.lib.llama_get_logits_ith(self.handle, row), self.model.n_vocab)
 
-    def embedding(self) -> Any:
-        """The embedding of the last batch: float32; pooled where the model pools, else that of the last row."""
+    def embedding(self, sequence: int = 0) -> Any:
+        """The embedding of a sequence of the last batch: float32; pooled where the model pools, else that of the last row."""
         lib, model = self.lib, self.model.handle
         pooling = lib.llama_pooling_type(self.handle)
         if pooling == _NO_POOLING:
             return _floats(lib.llama_get_embeddings_ith(self.handle, -1), lib.llama_model_n_embd_out(model))
         size = lib.llama_model_n_cls_out(model) if pooling == _RANK_POOLING else lib.llama_model_n_embd_out(model)
-        return _floats(lib.llama_get_embeddings_seq(self.handle, 0), size)
+        return _floats(lib.llama_get_embeddings_seq(self.handle, sequence), size)
 
     def remove(self, sequence: int, start: int) -> bool:
         """Forget a sequence from a position on; False when this kind of model cannot forget a part."""
         return bool(self.lib.llama_memory_seq_rm(self.memory, sequence, start, -1))
+
+    def forget(self) -> None:
+        """Forget all sequences."""
+        if self.memory:  # an encoder has none
+            self.lib.llama_memory_clear(self.memory, True)
 
     def copy(self, source: int, target: int, end: int) -> None:
         self.lib.llama_memory_seq_cp(self.memory, source, target, 0, end)

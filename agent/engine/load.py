@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.engine.connection import Request, WorkerConnection
@@ -14,29 +13,19 @@ from agent.errors import EngineError, Unanswered
 _LOOK_SECONDS = 1.0  # how often a wait looks after a worker that says nothing
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model as it is in memory."""
-
-    context: int  # tokens of all conversations together
-    partial_rollback: bool  # whether a conversation can be taken back to any token for nothing
-    seconds: float  # that llama.cpp took
-    resident: int  # bytes that its process held then
-
-
 class LoadState(Request):
     """How far it is. It is a state, not a message: everybody who looks sees it, from any thread and at any time.
 
     Attributes:
         part: how much is loaded, from 0 to 1.
-        loaded: the model, once it is there.
+        loaded: what the process says of the model, once it is there.
         refused: llama.cpp would do the same again with this file: it said so, or died of it.
     """
 
     def __init__(self, connection: WorkerConnection, number: int) -> None:
         super().__init__(connection, number)
         self.part = 0.0
-        self.loaded: Loaded | None = None
+        self.loaded: Mapping[str, Any] | None = None
         self.refused = False
         self._why: str | None = None
         self._news = threading.Condition()
@@ -46,7 +35,7 @@ class LoadState(Request):
             if message["event"] == "progress":
                 self.part = float(message["part"])
             elif message["event"] == "loaded":
-                self.loaded = Loaded(**message["model"])
+                self.loaded = message["model"]
             elif message["event"] == "failed":
                 self._why, self.refused = str(message["why"]), True
             elif message["event"] == "dead" and self._why is None:

@@ -9,7 +9,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION = 5  # of what is remembered
+_VERSION = 6  # of what is remembered
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 # Of these, a token takes a row or two; they are not multiplied with.
 _LOOKED_UP = frozenset({_EMBEDDING, "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
@@ -30,6 +30,10 @@ _MOST_LAYERS = 512  # LLAMA_MAX_LAYERS; a lie must not cost memory
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 # llama.cpp's default where a file with a sliding window does not say which layers have it: every n-th sees all.
 _WINDOW_PATTERN = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "llama4": 4, "exaone4": 4, "gpt-oss": 2}
+
+# enum llama_pooling_type (llama.h), without those that make no vector.
+_POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
+PROMPT = "sprig.prompt."  # keys of what is put before a text, by the kind of text
 
 # What ``model_facts`` raises over keys that are not what they should be.
 NOT_FACTS = (KeyError, IndexError, TypeError, ValueError, ArithmeticError)
@@ -59,6 +63,10 @@ class ModelFile:
         bos, eos: texts of these tokens.
         sampling: ``general.sampling.*``.
         causal: whether it writes text; an embedding model and a reranker do not.
+        pooling: how one vector comes of all tokens, "mean", "cls" or "last"; "rank" of a reranker; empty where the file does not
+            say.
+        bidirectional: whether each token sees the whole text, so that a text is computed at once.
+        prompts: what its makers put before a "query" or a "document".
         recipe, source, commit: what Sprig made it with and of; empty when another program made it.
     """
 
@@ -90,6 +98,9 @@ class ModelFile:
     eos: str
     sampling: Mapping[str, float]
     causal: bool
+    pooling: str = ""
+    bidirectional: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
     recipe: str = ""
     source: str = ""
     commit: str = ""
@@ -170,7 +181,6 @@ def model_facts(
     tied = {embedding.type.name: embedding.nbytes} if embedding and not head else {}
     n_experts, n_used = number("expert_count"), number("expert_used_count")
     full, windowed, window = _cache_widths(keys, arch, number)
-    sampling = {k: float(v) for k, v in keys.items() if k.startswith("general.sampling.") and isinstance(v, int | float)}
     template = keys.get("tokenizer.chat_template.tool_use") or keys.get("tokenizer.chat_template") or ""
     return ModelFile(
         path=str(path),
@@ -199,19 +209,29 @@ def model_facts(
         template=template if isinstance(template, str) else "",
         bos=token("bos"),
         eos=token("eos"),
-        sampling=sampling,
+        sampling={k: float(v) for k, v in keys.items() if k.startswith("general.sampling.") and isinstance(v, int | float)},
         causal=writes_text(keys),
-        recipe=str(keys.get("sprig.recipe") or ""),
-        source=str(keys.get("sprig.source.name") or ""),
-        commit=str(keys.get("sprig.source.commit") or ""),
+        pooling=_POOLINGS.get(keys.get(f"{arch}.pooling_type", 0), ""),
+        bidirectional=_sees_all(keys),
+        prompts={k.removeprefix(PROMPT): str(v) for k, v in keys.items() if k.startswith(PROMPT)},
+        **_origin(keys),
     )
+
+
+def _origin(keys: Mapping[str, Any]) -> dict[str, str]:
+    """What Sprig made a file with and of, by the fields of ModelFile."""
+    found = {"recipe": "sprig.recipe", "source": "sprig.source.name", "commit": "sprig.source.commit"}
+    return {field: str(keys.get(key) or "") for field, key in found.items()}
 
 
 def writes_text(keys: Mapping[str, Any]) -> bool:
     """Whether a model with these keys writes text; one that sees a text as a whole, or pools it, gives vectors or scores."""
+    return not _sees_all(keys) and not keys.get(f"{keys.get('general.architecture')}.pooling_type")
+
+
+def _sees_all(keys: Mapping[str, Any]) -> bool:
     arch = str(keys.get("general.architecture"))
-    sees_all = keys.get(f"{arch}.attention.causal") is False or arch == "gemma-embedding"  # whose files need not say it
-    return not sees_all and not keys.get(f"{arch}.pooling_type")
+    return keys.get(f"{arch}.attention.causal") is False or arch == "gemma-embedding"  # whose files need not say it
 
 
 def _own_layers(keys: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

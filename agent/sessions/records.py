@@ -120,6 +120,17 @@ class Hit:
     created: float
 
 
+@dataclass(frozen=True, slots=True)
+class TextPlace:
+    """A message with a text: the ids of its session and of itself, who said it, when, and how many characters it has."""
+
+    session: str
+    message: int
+    role: Role
+    created: float
+    size: int
+
+
 def clean(text: str) -> str:
     """Text that can be written as UTF-8: surrogate pairs become what they mean, lone surrogates U+FFFD."""
     try:

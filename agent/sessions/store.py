@@ -10,7 +10,7 @@ from typing import Any
 from agent.home import home
 from agent.sessions.database import Database, forget_words, insert
 from agent.sessions.export import checked_import
-from agent.sessions.records import Hit, SessionError, SessionInfo, clean, message_columns, session_columns
+from agent.sessions.records import Hit, SessionError, SessionInfo, TextPlace, clean, message_columns, session_columns
 from agent.sessions.search import LONGEST, like_pattern, search
 from agent.sessions.session import INFO, Session, info_of, new_session
 
@@ -95,6 +95,21 @@ class Store(AbstractContextManager["Store"]):
         """Where a text occurs in messages, thoughts and calls. Anything may be searched for; nothing in it is an operator."""
         with self._database.reading() as connection:
             return search(connection, text, limit)
+
+    def texts(self) -> list[TextPlace]:
+        """Where users and models said something, the oldest first."""
+        query = (
+            "SELECT s.id, m.id, m.role, m.created, length(m.text) FROM messages m JOIN sessions s ON s.number = m.session "
+            "WHERE m.role IN ('user', 'assistant') AND m.state = 'complete' AND m.text != '' ORDER BY m.id"
+        )
+        with self._database.reading() as connection:
+            return [TextPlace(*row) for row in connection.execute(query)]
+
+    def text(self, message: int) -> str | None:
+        """The text of a message; None when it is not there any more."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT text FROM messages WHERE id = ?", (message,)).fetchone()
+        return None if row is None else str(row[0])
 
     def rename(self, id: str, title: str) -> None:
         number = self.open(id).number

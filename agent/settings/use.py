@@ -40,6 +40,7 @@ def agent_arguments(settings: Settings) -> dict[str, Any]:
         "limits": Limits(rounds=limits.rounds, tokens=settings.sampling.max_tokens, seconds=limits.seconds),
         "sampling": settings.sampling.chosen(),
         "engine": asdict(settings.engine),
+        "embedding_model": settings.embedding_model,
     }
 
 

@@ -137,8 +137,11 @@ class Settings:
         ListKind(NameKind("built-in tool", CHAT_TOOLS, _builtin_names), once=True),
         (),
         "Tools the model may use. Each takes a part of the context, so a small model is better off with few. "
-        "Also there: write_file, edit_file, run_command, fetch_url, query_sqlite, remember, recall, set_timer, list_timers, "
-        "device_status. Where this line is commented out, `sprig ask` has no tools.",
+        "Also there: search_meaning, write_file, edit_file, run_command, fetch_url, query_sqlite, remember, recall, "
+        "set_timer, list_timers, device_status. Where this line is commented out, `sprig ask` has no tools.",
+    )
+    embedding_model: str = setting(
+        TextKind(), "", "The embedding model with which search_meaning compares: a file, or a name that `sprig models` lists."
     )
     thinking: Literal["auto", "on", "off"] = setting(
         WordKind(("auto", "on", "off")),

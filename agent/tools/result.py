@@ -45,12 +45,14 @@ class ToolContext:
     Attributes:
         cancelled: set when nobody waits for the result any more, because of a cancellation or because time is up.
         call_id: of the tool call.
+        session: id of the conversation that the call belongs to, where that is kept; else empty.
         progress: takes a line for the user while the tool works.
         loop: the event loop of the caller, where a coroutine is awaited; None, it gets a loop of its own.
     """
 
     cancelled: threading.Event = dataclasses.field(default_factory=threading.Event)
     call_id: str = ""
+    session: str = ""
     progress: Callable[[str], None] = lambda line: None
     loop: asyncio.AbstractEventLoop | None = None
 

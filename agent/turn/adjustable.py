@@ -25,6 +25,7 @@ class Adjustable:
 
     _root: Path
     _gate: Gate
+    _embedding_model: str | Path
     _advised: Sampling  # by the model's makers
     _tools: tuple[Tool, ...]
     _system: str
@@ -50,7 +51,7 @@ class Adjustable:
 
     @tools.setter
     def tools(self, wanted: Iterable[Any]) -> None:
-        self._tools = read_tools(wanted, self._root)
+        self._tools = read_tools(wanted, self._root, self._embedding_model)
 
     @property
     def system(self) -> str:
@@ -171,7 +172,7 @@ def _switch(name: str, value: Any) -> bool:
     return value
 
 
-def read_tools(wanted: Iterable[Any], root: Path) -> tuple[Tool, ...]:
+def read_tools(wanted: Iterable[Any], root: Path, embedding_model: str | Path = "") -> tuple[Tool, ...]:
     """Tools in the order given, which the model sees and the cache depends on. SprigError when one cannot be a tool."""
     from agent.tools.builtin.catalogue import builtin
 
@@ -179,7 +180,7 @@ def read_tools(wanted: Iterable[Any], root: Path) -> tuple[Tool, ...]:
         raise SprigError(f"tools is {wanted!r:.80} and must be a list: functions, Tool objects, names of built-in tools")
     made: list[Tool] = []
     for thing in [wanted] if isinstance(wanted, str) else wanted:
-        made += builtin([thing], root=root) if isinstance(thing, str) else [as_tool(thing)]
+        made += builtin([thing], root=root, embedding_model=embedding_model) if isinstance(thing, str) else [as_tool(thing)]
     names = [tool.name for tool in made]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise SprigError(f"there are two tools called {twice!r}; give one another name: @tool(name=...)")

@@ -86,7 +86,8 @@ class Calls:
 
     def _run(self, tool: Tool, call: ToolCall) -> Iterator[Event]:
         result: ToolResult | None = None
-        context = ToolContext(self._parts.cancelled, call.id, loop=self._parts.loop)
+        session = self._parts.session.id if self._parts.session else ""
+        context = ToolContext(self._parts.cancelled, call.id, session, loop=self._parts.loop)
         with self._parts.spans.tool(tool, call) as (span, variables):
             for item in progressing(tool.invoke, call, context, self._parts.seconds_left(), variables):
                 if isinstance(item, str):

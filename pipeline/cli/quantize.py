@@ -5,6 +5,7 @@ What needs the pipeline's own dependencies is imported inside the commands, so t
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -165,6 +166,16 @@ def _refuse_beside_lora(ctx: typer.Context) -> None:
             raise typer.BadParameter(f"{parameter.opts[0]} is for a whole model, and --lora writes an adapter", ctx)
 
 
+def _use(path: Path) -> list[tuple[str, str]]:
+    """How a model is used that writes no text."""
+    from agent.models.file import read_model
+
+    file = read_model(path)
+    if file.causal or file.pooling == "rank":
+        return []
+    return [("use", display(f"sprig embed {shlex.quote(str(path))} 'a text' gives its vector"))]
+
+
 def _summary(result: QuantizeResult) -> str:
     spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.seconds.items() if seconds >= 0.05)
     said = f' and goes on with "{display(result.text)}"' if result.text else ""
@@ -176,6 +187,7 @@ def _summary(result: QuantizeResult) -> str:
         ("recipe", f"{result.recipe}: {', '.join(f'{n} {kind}' for kind, n in result.types.items())}"),
         ("seconds", f"{sum(result.seconds.values()):.1f}: {spent}"),
         ("check", f"every row is valid; llama.cpp loads it{said}"),
+        *_use(result.path),
     ]
     notes = [
         textwrap.fill(display(note), 96, initial_indent=f"{'note':<14}", subsequent_indent=" " * 14, break_long_words=False)

@@ -44,11 +44,12 @@ from pipeline.sources.stream import StreamCheckpoint
 from pipeline.sources.torch_bin import TorchCheckpoint
 from pipeline.sources.unread import no_checkpoint
 
-# Everything that a conversion reads beside the weights. The last five say what an embedding model does behind its layers.
+# Everything that a conversion reads beside the weights. The last six say what an embedding model does around its layers.
 SMALL_FILES = (
     "config.json", "generation_config.json", "tokenizer*.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.*", "merges.txt", "chat_template.*", "additional_chat_templates/*", "README.md",
-    "modules.json", "sentence_bert_config.json", "*_Pooling/config.json", "*_Dense/config.json", "*_Dense/model.safetensors",
+    "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "*_Pooling/config.json",
+    "*_Dense/config.json", "*_Dense/model.safetensors",
     CONFIG, *SETTINGS_FILES,
 )  # fmt: skip
 OTHER_TOKENIZERS = ("tekken.json", "sentencepiece.bpe.model", "*.tiktoken", "tiktoken.model")  # read, or named as unread

@@ -136,15 +136,17 @@ def _added(files: Mapping[str, bytes], ids: dict[str, int], draft: VocabularyDra
         if after:
             ids["sep"] = ids["eos"] = after[-1]
         return bool(before), bool(after)
-    asked = parse_json(files, "tokenizer_config.json")
-    if "tokenizer.json" in files and any(isinstance(asked.get(f"add_{r}_token"), bool) for r in ("bos", "eos")):
-        # transformers then replaces the post-processor by these two flags.
-        return asked.get("add_bos_token") is True and "bos" in ids, asked.get("add_eos_token") is True and "eos" in ids
-    if before:
-        ids["bos"] = before[0]
-    if after:
-        ids["eos"] = after[0]
-    return len(before) == 1, bool(after)
+    # transformers puts these two flags in the place of what tokenizer.json adds; of one that is not there, that still holds:
+    # Qwen3-Embedding says no BOS, and puts an end behind every text, of which its vector is made.
+    asked = parse_json(files, "tokenizer_config.json") if "tokenizer.json" in files else {}
+    bos, eos = (asked.get(f"add_{role}_token") for role in ("bos", "eos"))
+    if not isinstance(bos, bool):
+        bos = len(before) == 1
+        ids |= {"bos": before[0]} if before else {}
+    if not isinstance(eos, bool):
+        eos = bool(after)
+        ids |= {"eos": after[0]} if after else {}
+    return bos and "bos" in ids, eos and "eos" in ids
 
 
 def _fallback_end(draft: VocabularyDraft, n_rows: int) -> int:

@@ -30,6 +30,7 @@ class Setup:
         engine: how the model is loaded.
         root: the folder of file tools and commands.
         rules, unconfined: the approval policy.
+        embedding_model: what the tool ``search_meaning`` compares with.
     """
 
     model: Any = ""
@@ -45,6 +46,7 @@ class Setup:
     root: Path = field(default_factory=Path.cwd)
     rules: tuple[Rule, ...] = ()
     unconfined: bool = False
+    embedding_model: str = ""
 
     @classmethod
     def of(cls, settings: Settings, root: Path) -> Setup:
@@ -63,6 +65,7 @@ class Setup:
             root=root,
             rules=settings.rules,
             unconfined=settings.unconfined,
+            embedding_model=settings.embedding_model,
         )
 
     def on(self, model: str) -> Setup:

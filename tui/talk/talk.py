@@ -224,6 +224,7 @@ class Talk:
             session=self._session,
             thinking=setup.thinking,
             sampling=setup.sampling,
+            embedding_model=setup.embedding_model,
             limits=Limits(rounds=setup.rounds, tokens=setup.max_tokens, seconds=setup.seconds),
         )
         agent.gate.session = gate

@@ -19,6 +19,7 @@ _KNOWN: Mapping[str, tuple[Literal["allow", "ask"], Mapping[str, Subject]]] = {
     "read_file": ("allow", {"path": "path"}),
     "list_files": ("allow", {"path": "path"}),
     "search_files": ("allow", {"path": "path"}),
+    "search_meaning": ("allow", {}),
     "write_file": ("ask", {"path": "path"}),
     "edit_file": ("ask", {"path": "path"}),
     "run_command": ("ask", {"command": "command"}),
@@ -37,6 +38,9 @@ BUILTIN_NAMES: tuple[str, ...] = tuple(_KNOWN)
 _OWN_LIMIT = {"run_command", "fetch_url", "search_files", "query_sqlite"}  # they end what they started, in their own time
 
 
+_SECONDS = {"search_meaning": 120.0}  # the first search takes everything in, and a board is slow
+
+
 def builtin(
     names: Iterable[str] = BUILTIN_NAMES,
     *,
@@ -47,6 +51,7 @@ def builtin(
     network: bool = False,
     command_seconds: float = 60.0,
     command_limits: ResourceLimits | None = None,
+    embedding_model: str | Path = "",
 ) -> list[Tool]:
     """Built-in tools, in the order of their names.
 
@@ -59,6 +64,7 @@ def builtin(
         network: let commands open sockets.
         command_seconds: that one command may take.
         command_limits: on memory, processor time, file size and processes of one command.
+        embedding_model: what ``search_meaning`` compares with.
 
     Raises:
         ToolDefinitionError: no built-in tool is called so.
@@ -70,13 +76,13 @@ def builtin(
     place = Root(root if root is not None else Path.cwd())
     kept = home if home is not None else sprig_home.home()
     settings = {"shell": shell, "network": network, "seconds": command_seconds, "limits": command_limits}
-    return [_make(name, place, kept, allow_private, settings) for name in wanted]
+    return [_make(name, place, kept, allow_private, settings, str(embedding_model)) for name in wanted]
 
 
-def _make(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any]) -> Tool:
+def _make(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any], embedding: str) -> Tool:
     approval, subjects = _KNOWN[name]
-    timeout = None if name in _OWN_LIMIT else 30.0
-    made = tool(timeout=timeout, approval=approval)(getattr(_owner(name, root, home, allow_private, settings), name))
+    timeout = None if name in _OWN_LIMIT else _SECONDS.get(name, 30.0)
+    made = tool(timeout=timeout, approval=approval)(getattr(_owner(name, root, home, allow_private, settings, embedding), name))
     made.origin = "builtin"
     made.subjects = subjects
     if name == "run_command" and not process.confines_files():
@@ -84,12 +90,16 @@ def _make(name: str, root: Root, home: Path, allow_private: bool, settings: Mapp
     return made
 
 
-def _owner(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any]) -> object:
+def _owner(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any], embedding: str) -> object:
     """What has the tool's function under the tool's name. Each module is loaded only for the tools that are asked for."""
     if name in ("read_file", "list_files", "search_files", "write_file", "edit_file"):
         from agent.tools.builtin.files import FileTools
 
         return FileTools(root)
+    if name == "search_meaning":
+        from agent.tools.builtin.meaning import MeaningTool
+
+        return MeaningTool(root, home, embedding)
     if name == "run_command":
         from agent.tools.builtin.shell import CommandTool
 

@@ -19,6 +19,8 @@ from agent.text import display, shortened
 
 # What Sprig and git would act upon: writing it would let a model change what it may do, or have a hook run.
 _KEPT_OUT = frozenset({".sprig", ".git"})
+# What nobody looks for when they look for files.
+_PASSED_OVER = frozenset({".git", "node_modules", "__pycache__", ".venv", ".sprig"})
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a FIFO must not make us wait
 MAX_COMPONENTS = 64
@@ -111,6 +113,19 @@ class Root:
         finally:
             os.close(fd)
 
+    def files(self, path: str = ".") -> Iterator[tuple[str, int]]:
+        """The regular files at a path and below it, by their paths, each with a descriptor that is open until the next one. What
+        programs keep for themselves is passed over, and no link is followed. Raises RootError."""
+        parts = self.parts(path)
+        try:
+            with self.folder(parts) as folder:
+                yield from _below(folder, "/".join(parts))
+        except RootError:
+            if not parts:
+                raise
+            with self.file(path) as fd:
+                yield "/".join(parts), fd
+
     def check_writable(self, path: str) -> tuple[str, ...]:
         """The components of a path that a tool may write. Raises RootError."""
         parts = self.parts(path)
@@ -148,6 +163,21 @@ class Root:
                     os.unlink(part, dir_fd=folder)
             with contextlib.suppress(OSError):  # a folder on FUSE cannot be synced
                 os.fsync(folder)
+
+
+def _below(folder: int, prefix: str) -> Iterator[tuple[str, int]]:
+    for where, folders, names, here in os.fwalk(".", dir_fd=folder, follow_symlinks=False):
+        folders[:] = sorted(name for name in folders if name not in _PASSED_OVER)
+        for name in sorted(names):
+            try:
+                fd = os.open(name, _FILE, dir_fd=here)
+            except OSError:
+                continue
+            try:
+                if stat.S_ISREG(os.fstat(fd).st_mode):
+                    yield os.path.normpath(os.path.join(prefix, where, name)), fd  # noqa: PTH118
+            finally:
+                os.close(fd)
 
 
 def path_parts(path: str) -> tuple[str, ...] | None:

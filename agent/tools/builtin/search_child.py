@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from agent.tools.builtin.root import Root, RootError
+from agent.tools.builtin.root import Root
 
 MAX_HITS = 50
 MAX_LINE = 200
 MAX_FILE = 1 << 24
-_SKIPPED = frozenset({".git", "node_modules", "__pycache__", ".venv", ".sprig"})
 
 
 def search(job: dict[str, Any]) -> str:
@@ -32,7 +30,7 @@ def search(job: dict[str, Any]) -> str:
     deadline = time.monotonic() + job["seconds"]
     hits: list[str] = []
     files, more = 0, ""
-    for path, fd in _files(root, job["path"]):
+    for path, fd in root.files(job["path"]):
         if time.monotonic() > deadline:
             more = f"[time was up after {files} files: look in a smaller folder]"
             break
@@ -46,33 +44,6 @@ def search(job: dict[str, Any]) -> str:
     if not hits:
         return more or f"not found in {files} file{'s' if files != 1 else ''}"
     return "\n".join([*hits[:MAX_HITS], *([more] if more else [])])
-
-
-def _files(root: Root, path: str) -> Iterator[tuple[str, int]]:
-    parts = root.parts(path)
-    try:
-        with root.folder(parts) as folder:
-            yield from _below(folder, "/".join(parts))
-    except RootError:
-        if not parts:
-            raise
-        with root.file(path) as fd:
-            yield "/".join(parts), fd
-
-
-def _below(folder: int, prefix: str) -> Iterator[tuple[str, int]]:
-    for where, folders, names, here in os.fwalk(".", dir_fd=folder, follow_symlinks=False):
-        folders[:] = sorted(name for name in folders if name not in _SKIPPED)
-        for name in sorted(names):
-            try:
-                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=here)
-            except OSError:
-                continue
-            try:
-                if stat.S_ISREG(os.fstat(fd).st_mode):
-                    yield os.path.normpath(os.path.join(prefix, where, name)), fd  # noqa: PTH118
-            finally:
-                os.close(fd)
 
 
 def _lines(fd: int) -> Iterator[tuple[int, str]]:

@@ -17,8 +17,9 @@ import numpy as np
 from gguf import Keys
 
 from agent.errors import CheckpointError, UnsupportedError
+from agent.models.file import PROMPT
 from agent.text import brief
-from pipeline.architectures.shared.pooling import dense_paths, pooling_type
+from pipeline.architectures.shared.pooling import dense_paths, pooling_type, prompts
 from pipeline.architectures.shared.tensor import Index, Slice, Tensor
 from pipeline.architectures.shared.wrapper import is_text, other_parts, text_part
 from pipeline.format.gguf_file import Value
@@ -134,6 +135,7 @@ class Architecture:
         """All keys of the model by their full names. Raises as ``keys`` and ``pooling_type`` do."""
         pooling = pooling_type(self.files)
         keys: dict[str, Value] = {} if pooling is None else {Keys.LLM.POOLING_TYPE: pooling}
+        keys |= {f"{PROMPT}{kind}": text for kind, text in prompts(self.files).items()}
         return {key.format(arch=self.gguf): value for key, value in (keys | self.keys()).items()}
 
     def notes(self) -> list[str]:

@@ -46,6 +46,17 @@ def pooling_type(files: Mapping[str, bytes]) -> int | None:
     return found.pop()
 
 
+def prompts(files: Mapping[str, bytes]) -> dict[str, str]:
+    """What sentence-transformers puts before a "query" and before a "document", where its files name something.
+
+    Source: ``prompts`` of config_sentence_transformers.json. CheckpointError: the file is broken.
+    """
+    name = "config_sentence_transformers.json"
+    named = _object(files, name).get("prompts") if name in files else None
+    found = named if isinstance(named, dict) else {}
+    return {kind: found[kind] for kind in ("query", "document") if isinstance(found.get(kind), str) and found[kind]}
+
+
 def _object(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
     try:
         config = json.loads(files[name])

@@ -10,7 +10,7 @@ import pytest
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.architectures.find import find_architecture
 from pipeline.architectures.shared.classifier import labels
-from pipeline.architectures.shared.pooling import dense_paths, read_dense
+from pipeline.architectures.shared.pooling import dense_paths, prompts, read_dense
 from pipeline.sources.checkpoint import TensorInfo
 from tests.pipeline.architectures.test_architectures import config_of, infos_of, keys_of, read
 
@@ -182,3 +182,16 @@ def test_a_reranker_without_its_two_answers() -> None:
     files = {"README.md": b"# Qwen3-Reranker-0.6B", "tokenizer.json": b'{"model": {"vocab": {"yes": 1}}}'}
     with pytest.raises(CheckpointError, match="'no'"):
         find_architecture(config)(config, infos, files).tensors()
+
+
+def test_the_prompts_of_sentence_transformers_go_into_the_file() -> None:
+    said = {"prompts": {"query": "ask: ", "document": "", "STS": "compare: ", "passage": 1}, "default_prompt_name": None}
+    files = {"config_sentence_transformers.json": json.dumps(said).encode()}
+    config, infos = config_of("bert"), infos_of("bert")
+    keys = find_architecture(config)(config, infos, files).gguf_keys()
+    assert {key: text for key, text in keys.items() if key.startswith("sprig.")} == {"sprig.prompt.query": "ask: "}
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"prompts": null}', b'{"prompts": ["query"]}'])
+def test_files_of_sentence_transformers_without_a_prompt(content: bytes) -> None:
+    assert prompts({"config_sentence_transformers.json": content}) == {}

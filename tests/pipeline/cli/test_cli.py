@@ -54,10 +54,20 @@ def test_a_folder_becomes_a_file_in_the_store(checkpoint: Path, home: Path) -> N
     assert done.returncode == 0, done.stderr
     made = home / "models" / "tiny-Q8_0.gguf"
     assert str(made) in done.stdout
+    assert "sprig embed" not in done.stdout
     assert f"{made.stat().st_size:,} bytes" in done.stdout
     assert made.with_suffix(".md").is_file()
     assert read_header(made).keys["sprig.recipe"] == "Q8_0"
     assert sorted(p.name for p in made.parent.iterdir()) == ["tiny-Q8_0.gguf", "tiny-Q8_0.md"]
+
+
+def test_a_model_that_writes_no_text_is_told_with_its_use(tmp_path: Path, home: Path) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", SMALL)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_lasttoken": true}')
+    done = sprig("quantize", folder, "-q", "Q8_0", home=home)
+    assert f"sprig embed {home / 'models' / 'tiny-Q8_0.gguf'} 'a text' gives its vector" in done.stdout
+    assert only_json(sprig("embed", "tiny-Q8_0", "a text", "--json", home=home))["pooling"] == "last"
 
 
 def test_json_is_alone_on_standard_output(checkpoint: Path, home: Path, tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ def test_the_first_change_makes_the_whole_file_and_changes_one_line_of_it(path: 
 def test_every_setting_can_be_changed_and_lands_in_its_own_place(path: Path) -> None:
     wanted: dict[str, Any] = {
         "model": "a.gguf", "system": 'Say "hm".\nOnce.', "root": "~/x", "tools": ("clock",), "thinking": "on", "unconfined": True,
+        "embedding_model": "e.gguf",
         "sampling.temperature": 0.5, "sampling.top_k": 3, "sampling.top_p": 0.5, "sampling.min_p": 0.1,
         "sampling.repeat_penalty": 1.1, "sampling.seed": 7, "sampling.max_tokens": 9, "limits.rounds": 3, "limits.seconds": 60.0,
         "engine.context": 4096, "engine.cache": "q8_0", "engine.threads": 2, "engine.memory": 10**9,

@@ -1,0 +1,191 @@
+"""`sprig embed`: vectors of texts, and a search of files by what they mean."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.cli import console
+from agent.cli.options import MODEL_HERE, SETTINGS, Json, Memory, Threads, Verbose
+from agent.errors import SprigError
+from agent.files import atomic_write
+from agent.text import display, shortened
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from agent.embedding.embedder import Embedder
+
+    Vectors = npt.NDArray[np.float32]
+
+embed_app = typer.Typer(**SETTINGS)
+_MOST_INPUT = 64_000_000  # characters
+_SHOWN = 60  # characters of a text
+
+
+@embed_app.command()
+def embed(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help=f"{MODEL_HERE} With --search, embedding_model of the settings.")
+    ] = None,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="What to embed.")] = None,
+    file: Annotated[
+        str | None, typer.Option("-f", "--file", metavar="FILE", help="Embed each line; - is standard input.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the vectors: .npy, or .jsonl with the texts.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--as", metavar="KIND", help="Put before each text what the model wants: query or document.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="Put this before each text.")] = None,
+    truncate: Annotated[bool, typer.Option("--truncate", help="Take the beginning of texts that are too long.")] = False,
+    pooling: Annotated[
+        str | None, typer.Option(metavar="HOW", help="mean, cls or last, where the model's file does not say.")
+    ] = None,
+    search: Annotated[str | None, typer.Option(metavar="QUERY", help="Find passages below --in by what they mean.")] = None,
+    folder: Annotated[Path | None, typer.Option("--in", metavar="DIR", help="Where to search; by default here.")] = None,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, metavar="N", help="How many passages to show.")] = 5,
+    threads: Threads = None,
+    memory: Memory = None,
+    json_: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Give the vectors of texts, or search files by what they mean. Takes an embedding model."""
+    if kind is not None and (kind not in ("query", "document") or prompt is not None):
+        raise typer.BadParameter("is query or document, and not beside --prompt", param_hint="--as")
+    if (search is None and folder is not None) or (search is not None and (texts or file or output)):
+        raise typer.BadParameter("--search QUERY --in DIR takes no texts, and texts take no --in")
+    with console.command(json=json_, verbose=verbose) as out:
+        from agent.embedding.embedder import Embedder
+
+        options: dict[str, Any] = {"pooling": pooling, "threads": threads, "memory": memory}
+        if search is not None:
+            with Embedder(model or embedding_model(), **options) as embedder:
+                _search(embedder, search, folder or Path(), limit, out)
+            return
+        if model is None:
+            raise SprigError("there is no model: sprig embed MODEL TEXT")
+        _check_output(output)
+        wanted = [*(texts or []), *(_lines(file) if file is not None else [])]
+        if not wanted:
+            raise SprigError("there is no text: sprig embed MODEL TEXT, or --file FILE with one in each line")
+        with Embedder(model, **options) as embedder:
+            before = embedder.prompts[kind] if kind is not None else prompt or ""
+            vectors = embedder.embed(wanted, prompt=before, truncate=truncate)
+            if output is not None:
+                _write(output, wanted, vectors)
+            _show(embedder, wanted, vectors, before, output, out)
+
+
+def _show(
+    embedder: Embedder, texts: Sequence[str], vectors: Vectors, prompt: str, output: Path | None, out: console.Console
+) -> None:
+    data: dict[str, Any] = {
+        "model": embedder.file.path, "pooling": embedder.pooling, "width": embedder.width, "prompt": prompt, "count": len(texts),
+    }  # fmt: skip
+    if output is not None:
+        out.result(
+            {**data, "path": str(output)}, f"{len(texts)} vectors of {embedder.width} numbers are in {display(str(output))}"
+        )
+    elif out.json:
+        out.result({**data, "vectors": [_numbers(vector) for vector in vectors]}, "")
+    else:
+        like = embedder.similarity(vectors, vectors[:1])[:, 0]
+        rows = []
+        for i, (text, vector) in enumerate(zip(texts, vectors, strict=True)):
+            numbers = " ".join(f"{x:.4f}" for x in vector[:4])
+            beside = f"  cosine with the first {like[i]:.3f}" if i else ""
+            rows.append(f"{shortened(display(text), _SHOWN)}\n    {numbers} ... {len(vector)} numbers{beside}")
+        out.result(data, "\n".join(rows))
+
+
+def _numbers(vector: Vectors) -> list[float]:
+    """As few digits as tell a float32 from the next one."""
+    return [float(str(x)) for x in vector]
+
+
+def _search(embedder: Embedder, query: str, folder: Path, limit: int, out: console.Console) -> None:
+    from agent.embedding.vectors import VectorStore
+    from agent.tools.builtin.meaning import search_by_meaning
+    from agent.tools.builtin.root import Root
+
+    with VectorStore() as vectors:
+        found, done = search_by_meaning(Root(folder), vectors, embedder, query, most=limit, on_document=telling(out))
+    matches = [{"path": m.key, "first": m.first, "last": m.last, "score": round(m.score, 4), "text": m.text} for m in found]
+    rows = [f"{display(m.key)}:{m.first}  {m.score:.3f}\n    {beginning(m.text)}" for m in found]
+    seen = {"documents": done.documents, "embedded": done.embedded}
+    out.result(
+        {"model": embedder.file.path, "folder": str(folder), **seen, "matches": matches},
+        "\n".join(rows) or f"there is no text below {display(str(folder))}",
+    )
+
+
+def telling(out: console.Console) -> Any:
+    """Says on standard error how far an index is, where a person looks."""
+
+    def told(seen: int, embedded: int) -> None:
+        if embedded and sys.stderr.isatty():
+            out.say(f"{seen} documents, {embedded} of them new or changed")
+
+    return told
+
+
+def beginning(text: str) -> str:
+    """The first words of a passage, on one line."""
+    return shortened(display(" ".join(text.split())), 3 * _SHOWN)
+
+
+def embedding_model() -> str:
+    """The embedding model of the settings. SprigError when there is none."""
+    from agent.settings.use import load
+
+    named = load(None).embedding_model
+    if not named:
+        raise SprigError("no embedding model is named: give one, or set embedding_model in the settings")
+    return named
+
+
+def _lines(file: str) -> list[str]:
+    """The lines of a text file, or of standard input."""
+    try:
+        if file != "-":
+            with Path(file).open(encoding="utf-8") as f:
+                text = f.read(_MOST_INPUT + 1)
+        else:
+            text = sys.stdin.read(_MOST_INPUT + 1) if sys.stdin is not None else ""
+    except OSError as e:
+        raise SprigError(f"cannot read {file}: {e.strerror}") from None
+    except UnicodeDecodeError as e:
+        raise SprigError(f"{file} is no UTF-8 text: {e}") from None
+    if len(text) > _MOST_INPUT:
+        raise SprigError(f"{file} holds more than {_MOST_INPUT} characters; embed it in parts")
+    return text.splitlines()
+
+
+def _check_output(output: Path | None) -> None:
+    if output is None:
+        return
+    if output.suffix not in (".npy", ".jsonl"):
+        raise SprigError(f"{output.name} must end in .npy or .jsonl")
+    if not output.absolute().parent.is_dir():
+        raise SprigError(f"there is no folder {output.absolute().parent} to write {output.name} to")
+
+
+def _write(output: Path, texts: Sequence[str], vectors: Vectors) -> None:
+    import numpy as np
+
+    if output.suffix == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, vectors)
+        atomic_write(output, buffer.getvalue())
+        return
+    rows = ({"text": text, "vector": _numbers(vector)} for text, vector in zip(texts, vectors, strict=True))
+    atomic_write(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -1,0 +1,175 @@
+"""The child process that computes embeddings with llama.cpp. It may die of a model; its parent, the Embedder, may not.
+
+Messages (agent.children.wire) in: ``load``, ``embed``, ``cancel``. Out: ``progress``
+while loading, ``loaded``; of texts that cannot be embedded ``refused``
+with the number of the first; else ``vectors``, some texts at a time in their order, and ``end``; or ``failed`` with one line.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from agent.children.wire import Wire
+from agent.engine.llama import Context, ContextSettings, LlamaError, LlamaModel
+from agent.errors import SprigError
+
+_PROGRESS_SECONDS = 1.0
+_LOOK_SECONDS = 0.02  # how often a long computation looks whether it is still wanted
+_ABORTED = 2  # of llama_decode
+
+Row = list[int]  # the tokens of one text
+
+
+class Refused(Exception):
+    """A text cannot be embedded: its number, counted from 0, its tokens, and how many it may have."""
+
+
+class EmbeddingWorker:
+    """One model, asked for the embeddings of texts."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.model: LlamaModel
+        self.context: Context
+        self._heard: list[dict[str, Any]] = []
+        self._looked = 0.0
+        self._number = 0  # of the request that is computed
+        self._most = self._pack = self._at_once = 0
+        self._end: Row = []  # what the model wants behind every text
+
+    def run(self) -> None:
+        """Until the parent is gone."""
+        with contextlib.suppress(EOFError):
+            while True:
+                self._handle(self._heard.pop(0) if self._heard else self.wire.receive())
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        op, number = message.get("op"), message.get("id", 0)
+        try:
+            if op == "load":
+                self._load(message)
+            elif op == "embed":
+                self._number = number
+                self._embed(message["texts"], bool(message["truncate"]))
+            elif op != "cancel":  # of what is over
+                self.wire.send({"id": number, "event": "failed", "why": f"the worker knows no {op!r}"})
+        except Refused as e:
+            text, tokens, most = e.args
+            self.wire.send({"id": number, "event": "refused", "text": text, "tokens": tokens, "most": most})
+        except (LlamaError, SprigError) as e:
+            self.wire.send({"id": number, "event": "failed", "why": str(e)})
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            self.wire.send({"id": number, "event": "failed", "why": f"{op}: {type(e).__name__}: {e}"})
+
+    def _load(self, message: dict[str, Any]) -> None:
+        if message["cores"]:
+            with contextlib.suppress(OSError, AttributeError):  # the system may have taken some away meanwhile
+                os.sched_setaffinity(0, message["cores"])
+
+        def told(part: float) -> None:
+            if time.monotonic() - self._looked > _PROGRESS_SECONDS:
+                self._looked = time.monotonic()
+                self.wire.send({"id": message["id"], "event": "progress", "part": part})
+
+        self.model = LlamaModel(message["path"], repack=message["repack"], on_progress=told)
+        self._most, self._pack, self._at_once = message["most"], message["pack"], message["texts"]
+        around = self.model.raw_tokenize("", parse_special=False, add_special=True)
+        self._end = around[len(self.model.tokenize([])) :]
+        batch, threads = message["batch"], message["threads"]
+        settings = ContextSettings(
+            max(self._most, batch), self._at_once, batch, threads, threads, cache="f16", flash=message["flash"], embeddings=True,
+            pooling=message["pooling"], n_outputs=batch,
+        )  # fmt: skip
+        self.context = Context(self.model, settings)
+        width = self.model.lib.llama_model_n_embd_out(self.model.handle)
+        self.wire.send({"id": message["id"], "event": "loaded", "model": {"width": width}})
+
+    def _embed(self, texts: Sequence[str], truncate: bool) -> None:
+        for group in self._groups([self._tokens(i, text, truncate) for i, text in enumerate(texts)]):
+            vectors = self._compute(group)
+            if vectors is None:
+                self.wire.send({"id": self._number, "event": "end", "reason": "cancelled"})
+                return
+            data = base64.b64encode(np.stack(vectors).tobytes()).decode()
+            self.wire.send({"id": self._number, "event": "vectors", "data": data})
+        self.wire.send({"id": self._number, "event": "end", "reason": "done"})
+
+    def _tokens(self, number: int, text: str, truncate: bool) -> Row:
+        """The tokens of a text, with those that the model wants around every text. A mark in it is plain text."""
+        ids, end = self.model.tokenize([(text, False)]), self._end
+        if truncate:
+            ids = ids[: max(0, self._most - len(end))]
+        row = ids + end
+        if not 0 < len(row) <= self._most:
+            raise Refused(number, len(row), self._most)
+        return row
+
+    def _groups(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
+        """The texts in their order, as many together as make a good batch."""
+        group: list[Row] = []
+        for row in rows:
+            if group and (len(group) == self._at_once or sum(map(len, group)) + len(row) > self._pack):
+                yield group
+                group = []
+            group.append(row)
+        if group:
+            yield group
+
+    def _compute(self, group: Sequence[Row]) -> list[Any] | None:
+        """The vectors of some texts; None when nobody wants them any more. One alone may be longer than a batch."""
+        context, room = self.context, self.context.settings.n_batch
+        context.forget()
+        pieces = range(0, len(group[0]), room) if len(group) == 1 else range(1)
+        for start in pieces:
+            context.clear_batch()
+            for sequence, row in enumerate(group):
+                for position, token in enumerate(row[start : start + room], start):
+                    context.add(token, position, sequence, logits=True)
+            context.on_abort(self._unwanted)
+            try:
+                status = context.decode()
+            finally:
+                context.on_abort(None)
+            if status == _ABORTED:
+                return None
+            if status:
+                raise LlamaError(f"llama.cpp's decode ended with status {status}")
+        return [context.embedding(sequence).copy() for sequence in range(len(group))]
+
+    def _unwanted(self) -> bool:
+        """Whether the parent is gone or has cancelled; asked from inside the computation."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return False
+        self._looked = now
+        try:
+            while (message := self.wire.receive_now()) is not None:
+                self._heard.append(message)
+        except EOFError:
+            return True
+        return any(m.get("op") == "cancel" and m.get("id") == self._number for m in self._heard)
+
+
+def main() -> None:
+    """Serve the parent at the other end of the socket that is standard input."""
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and says what is to be done
+    with contextlib.suppress(ConnectionError):
+        EmbeddingWorker(Wire(0)).run()
+    sys.stderr.flush()
+    os._exit(0)  # nothing is worth freeing
+
+
+if __name__ == "__main__":
+    main()
