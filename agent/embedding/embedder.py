@@ -180,6 +180,8 @@ def _given_up(what: str, error: Unanswered, seconds: float | None) -> SprigError
 
 def _answers(connection: WorkerConnection, message: Mapping[str, Any], until: Until) -> Iterator[dict[str, Any]]:
     """What the worker says before its last word. Unanswered when nobody wants to wait any more; the worker is told then."""
+    if reason := until.over():
+        raise Unanswered(reason, "the texts were not embedded")
     request = connection.ask(message, Request)
     over = False
     try:
