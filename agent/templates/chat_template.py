@@ -18,10 +18,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agent.dialects.probe import difference
 from agent.errors import OutputError, TemplateError
 from agent.files import atomic_write
 from agent.messages import Message, Segment, ToolSpec
-from agent.templates.dialect_probe import difference
 from agent.templates.messages import MARK, Prepared, after_words, marked, prepared
 from agent.templates.probe import inside, probe
 from agent.templates.process import RenderJob, TemplateProcess

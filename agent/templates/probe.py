@@ -11,8 +11,9 @@ from typing import Any
 
 from agent.dialects import families
 from agent.dialects.base import Dialect, Thinking
+from agent.dialects.probe import by_fingerprint, difference, from_calls
+from agent.dialects.seen import FIRST, SECOND, ProbeCall
 from agent.messages import ToolSpec
-from agent.templates.dialect_probe import FIRST, SECOND, ProbeCall, by_fingerprint, difference, from_calls
 from agent.templates.process import Rendered, RenderJob, TemplateProcess
 from agent.templates.profile import Arguments, Profile, Where
 
@@ -181,6 +182,7 @@ class _Calls:
         self.content: str | None = ""
         self.parallel = False
         self.dialect: Dialect | None = None
+        self.unread = ""  # why the calls as they are written cannot be read
         self.written = self.twice = False
         for kind in _CALL_KINDS:
             one, two = first[f"one {kind}"], first[f"two {kind}"]
@@ -188,7 +190,7 @@ class _Calls:
                 continue
             both = FIRST.name in two and SECOND.name in two
             shown, opened = difference(first["word"], one)
-            self.dialect = from_calls(shown, difference(first["word"], two)[0] if both else None, opened)
+            self.dialect, self.unread = from_calls(shown, difference(first["word"], two)[0] if both else None, opened)
             self.written, self.twice = True, one.count(FIRST.value) > 1
             if self.dialect is not None:
                 self.arguments, self.content = kind

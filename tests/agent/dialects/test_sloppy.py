@@ -223,7 +223,7 @@ def test_json_without_marks_is_a_call_only_if_it_may_be() -> None:
     assert read(hermes, CALL, bare_calls=False) == [TextPiece(CALL)]
     assert read(hermes, CALL, tools={}) == [TextPiece(CALL)]
     assert read(DIALECTS["llama3"], CALL, tools={}) == [TextPiece(CALL)]
-    assert read(DIALECTS["lfm2"], CALL) == [TextPiece(CALL)]
+    assert calls_in(read(DIALECTS["lfm2"], CALL)) == [ToolCall("f", F)]
 
 
 def test_nothing_of_it_is_shown_before_it_is_clear() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from agent.dialects.constrain import Constraint
 from agent.dialects.families import DIALECTS, FUNCTIONARY32, HERMES, LLAMA3, MINICPM5, QWEN_CODER, THINK
 from agent.errors import SchemaError
-from agent.grammar.constrain import Constraint
 
 WATER = {
     "type": "object",

@@ -13,9 +13,9 @@ import pytest
 
 from agent.dialects import families
 from agent.dialects.base import Thinking
+from agent.dialects.probe import difference
 from agent.errors import TemplateError
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
-from agent.templates.dialect_probe import difference
 from agent.templates.profile import Profile
 from tests.fixtures.chat_templates import CHATML, HERMES, TEMPLATES
 
