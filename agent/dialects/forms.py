@@ -86,12 +86,15 @@ def calls(reading: Reading, *, listed: bool = False) -> Wait[bool]:
         elif next_one == "{" and not over and dialect.style != "gemma":
             if not (yield from object_call(reading)):
                 return False
-            read, again = read + 1, (yield from _between(reading))
-        elif (again or listed) and (call := (yield from stream.starts(named))):
+            read += 1
+            again, over = yield from _between(reading)
+        elif (again or listed) and not over and (call := (yield from stream.starts(named))):
             yield from _of_known(reading, call)
-            read, again = read + 1, (yield from _between(reading))
-        elif (again or listed) and reading.trial is None and (yield from style.read(reading)):
-            read, again = read + 1, (yield from _between(reading))
+            read += 1
+            again, over = yield from _between(reading)
+        elif (again or listed) and not over and reading.trial is None and (yield from style.read(reading)):
+            read += 1
+            again, over = yield from _between(reading)
         elif next_one == "`" and (fenced or not read) and (yield from _skip_fence(stream)):
             fenced = not fenced
         elif next_one == "}" and read:
@@ -118,14 +121,15 @@ def foreign(reading: Reading, mark: str) -> Wait[None]:
     reading.trial = trial
 
 
-def _between(reading: Reading) -> Wait[bool]:
-    """Take the marks behind a call and before the next one; whether there are any of the latter."""
+def _between(reading: Reading) -> Wait[tuple[bool, bool]]:
+    """Take the marks behind a call and before the next one: whether a next one begins, and whether the marks say that none does."""
     dialect = reading.dialect
     if reading.trial is not None:
-        return False
-    yield from reading.stream.expect(dialect.call_close)
+        return False, False
+    closed = (yield from reading.stream.expect(dialect.call_close)) and bool(dialect.call_close.strip())
     reading.begin()
-    return bool(dialect.call_open.strip()) and (yield from reading.stream.expect(dialect.separator + dialect.call_open))
+    again = bool(dialect.call_open.strip()) and (yield from reading.stream.expect(dialect.separator + dialect.call_open))
+    return again, closed and not again
 
 
 def _of_known(reading: Reading, mark: str) -> Wait[None]:

@@ -100,7 +100,7 @@ BROKEN = [
     ("ministral", "[TOOL_CALLS]f[ARGS]", "the answer ended inside the call"),
     ("ministral", '[TOOL_CALLS]two words{"a": 1}', "it names no tool"),
     ("functionary-3.2", 'f\n{"text": ', "the answer ended inside the call"),
-    ("functionary-3.2", "f\nwords", "no call follows"),
+    ("functionary-3.2", "f\nwords", "no JSON object follows"),
     ("deepseek", "<｜tool▁calls▁begin｜>words<｜tool▁calls▁end｜>", "no arguments follow"),
     ("llama3", '{"name": "f", "parameters": {"text"', "the answer ended inside the call"),
     ("llama3", '{"name": "f", "parameters": {"text": 1, "text": 2}}', "'text' comes twice"),
