@@ -287,6 +287,7 @@ class Agent(AbstractContextManager["Agent"]):
             try:
                 template = ChatTemplate(file.template, bos=file.bos, eos=file.eos, cache=cache)
                 if template.profile.error is None:
+                    self.notes += filter(None, [self.tools and template.profile.note])
                     return template
                 template.close()
                 why = template.profile.error

@@ -50,17 +50,20 @@ def section(reading: Reading, mark: str) -> Wait[None]:
     """Read the calls behind a mark, which is taken, and the marks that close them."""
     stream, dialect = reading.stream, reading.dialect
     reading.begin(mark)
-    listed = matched = False
+    listed = matched = fenced = False
     whole = dialect.section_open + dialect.call_open
     for opening in dict.fromkeys((whole, dialect.call_open, *dialect.aliases, dialect.section_open)):
-        text = opening.lstrip()
+        text = opening if opening.startswith(mark) else opening.lstrip()
         if not matched and text.startswith(mark) and (size := (yield from stream.loosely(text[len(mark) :]))) >= 0:
             stream.take(size)
             listed = dialect.section_open.rstrip().endswith("[") and opening in (whole, dialect.section_open)
             matched = True
+            fenced = "```" in text
     yield from calls(reading, listed=listed)
     if dialect.section_close:
         yield from stream.expect(dialect.section_close)
+    if fenced:
+        yield from stream.expect("```")
     yield from reading.past_call()
 
 
@@ -122,7 +125,7 @@ def foreign(reading: Reading, mark: str) -> Wait[None]:
 
 
 def _between(reading: Reading) -> Wait[tuple[bool, bool]]:
-    """Take the marks behind a call and before the next one: whether a next one begins, and whether the marks say that none does."""
+    """Take the marks behind a call and before the next: whether a next one begins, and whether the marks say that none does."""
     dialect = reading.dialect
     if reading.trial is not None:
         return False, False

@@ -12,6 +12,8 @@ from agent.dialects.base import Dialect
 from agent.dialects.check import fault
 from agent.dialects.seen import FIRST, Seen, common_end, common_start
 from agent.dialects.table import STYLES
+from agent.dialects.write import write_calls
+from agent.messages import ToolCall
 
 # What a template says of a format whose calls it does not write. The first that is found counts.
 _FINGERPRINTS: dict[str, Dialect] = {
@@ -55,6 +57,8 @@ def from_calls(one: str, two: str | None, opened: str = "") -> tuple[Dialect | N
         A family's dialect where the marks are a family's, otherwise one made of what was seen; None when no style fits, or what
         fits cannot be read back. And then why, in a few words.
     """
+    for thought in families.THOUGHTS:  # an empty one before the calls is none of their marks
+        one, two = one.removeprefix(thought.open + thought.close), two and two.removeprefix(thought.open + thought.close)
     why = "its form is of no known style"
     for style in STYLES.values():
         found = style.probe(Seen(one, two))
@@ -79,24 +83,24 @@ def _speaks_of(dialect: Dialect) -> bool:
 
 
 def _family(seen: Dialect) -> Dialect:
-    """The family whose marks these are; its white space as it was seen."""
-    for family in families.DIALECTS.values():
-        if family is families.GENERIC or family.style != seen.style:
-            continue
-        if _shape(family) == _shape(seen):
-            return replace(
-                family, parallel=seen.parallel and family.parallel, call_open=seen.call_open, call_close=seen.call_close,
-                section_open=seen.section_open, section_close=seen.section_close,
-                separator=seen.separator if seen.parallel else family.separator,
-                after_name=seen.after_name, parameter_middle=seen.parameter_middle, parameter_close=seen.parameter_close,
-            )  # fmt: skip
+    """The family that writes calls so; its white space as it was seen."""
+    known = [d for d in families.DIALECTS.values() if d is not families.GENERIC and d.style == seen.style]
+    shape = _shape(seen)
+    found = next((family for family in known if _shape(family) == shape), None)
+    if found is not None:
+        return replace(
+            found, parallel=seen.parallel and found.parallel, call_open=seen.call_open, call_close=seen.call_close,
+            section_open=seen.section_open, section_close=seen.section_close,
+            separator=seen.separator if seen.parallel else found.separator,
+            after_name=seen.after_name, parameter_middle=seen.parameter_middle, parameter_close=seen.parameter_close,
+        )  # fmt: skip
+    # What is seen may end before the last mark, where the turn ends with the same one.
+    if shape.endswith(">") and (found := next((family for family in known if _shape(family).startswith(shape)), None)):
+        return found
     return replace(seen, name=f"{seen.style} {seen.trigger}" if not seen.only_at_start else seen.style)
 
 
-def _shape(dialect: Dialect) -> tuple[str, ...]:
-    opening, closing = dialect.section_open + dialect.call_open, dialect.call_close + dialect.section_close
-    rest = (
-        dialect.before_name, dialect.name_key, dialect.arguments_key, dialect.id_key, dialect.id_open, dialect.id_close,
-        dialect.after_name, dialect.parameter_open, dialect.parameter_middle,
-    )  # fmt: skip
-    return tuple("".join(part.split()) for part in (opening, closing, *rest))
+def _shape(dialect: Dialect) -> str:
+    """A call in a dialect, without white space."""
+    call = ToolCall(FIRST.name, FIRST.arguments, FIRST.id)
+    return "".join("".join(segment.text for segment in write_calls(dialect, [call], {})).split())

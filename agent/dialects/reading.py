@@ -28,6 +28,12 @@ def own_id(text: object) -> str:
     return text if isinstance(text, str) and _ID.fullmatch(text) else ""
 
 
+def _tags(mark: str) -> list[str]:
+    """The tags in a mark, brackets and fences left out; or the whole of it where words are between them."""
+    found = _MARK.findall(mark)
+    return [mark.strip()] if found and _MARK.sub("", mark).strip(" \n]})`") else found
+
+
 class Watch(Protocol):
     """Told of what an object says as it comes, so that what is no call can be given up early."""
 
@@ -62,7 +68,7 @@ class Reading:
     def use(self, dialect: Dialect) -> None:
         """Read what comes as this dialect's."""
         self.dialect = dialect
-        self.closers = Marks(_MARK.findall(dialect.call_close + dialect.section_close))
+        self.closers = Marks((*_tags(dialect.call_close), *_tags(dialect.section_close)))
         # Within a section of several calls each has a mark of its own; it may also come without the section's.
         first = _MARK.match(dialect.call_open.strip())
         self.openers = Marks(

@@ -92,6 +92,11 @@ def described(style: Any, before: str, after: str, two: tuple[str, str] | None, 
         section_open = before[: len(before) - len(call_open)]
         # Only where something opened a section does something close it; the rest is the end of the turn.
         section_close = _first_mark(after[len(call_close) :]) if section_open.strip() else ""
+    # White space before a first call belongs to the words before it, or to the separator.
+    section_open = section_open.lstrip()
+    if not section_open:
+        start = len(call_open) - len(call_open.lstrip())
+        separator, call_open = separator + call_open[:start], call_open[start:]
     opening = (section_open + call_open).strip()
     first = _TAG.match(opening)
     trigger = first[1] if first else opening

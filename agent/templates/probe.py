@@ -30,7 +30,6 @@ CHAT = [
     {"role": "user", "content": "What is the weather?"},
 ]
 _THINKING_KEYS = ("reasoning_content", "thinking", "reasoning", "blocks")
-_KNOWN_THINKING = (families.THINK, families.MISTRAL_THINK, families.GEMMA_THINK)
 
 Chat = list[dict[str, Any]]
 
@@ -127,7 +126,11 @@ def probe(process: TemplateProcess, source: str) -> Profile:
         dates=any(first[name] != first[name + " later"] for name in ("prompt", "system")),
         dialect=calls.dialect or (families.GENERIC if calls.written else by_fingerprint(source, bool(tools))),
         prefix=difference(first["plain"], first["prompt"])[0],
-    )
+        note="" if calls.dialect is not None or not calls.written else (
+            f"the chat template writes tool calls in a way that cannot be read back ({calls.unread}); "
+            "the model is taught another one, and may call tools less well"
+        ),
+    )  # fmt: skip
 
 
 def inside(thinking: Thinking, text: str) -> bool:
@@ -249,7 +252,7 @@ def _thinking(first: _Round, second: _Round, source: str) -> tuple[Thinking | No
                 found = _marks(rendered, without or second["no thought call"])
                 if found is not None:
                     return found, key
-    for known in _KNOWN_THINKING:
+    for known in families.THOUGHTS:
         opening = known.open.replace("\n", "\\n")
         if known.close in source and (opening in source or known is families.THINK):
             return known, ""
@@ -258,7 +261,7 @@ def _thinking(first: _Round, second: _Round, source: str) -> tuple[Thinking | No
 
 def _marks(rendered: str, without: str) -> Thinking | None:
     before, _, after = rendered.partition(_THOUGHT)
-    for known in _KNOWN_THINKING:
+    for known in families.THOUGHTS:
         if before.rstrip().endswith(known.open.rstrip()) and after.lstrip().startswith(known.close):
             return known
     opened = difference(without, before)[0]

@@ -54,7 +54,7 @@ def read(reading: Reading) -> Wait[bool]:
         mark = yield from stream.until(Marks(("{", '"', *reading.closers.marks)), written.append, leave=True)
         header = stream.stop(tape)
         draft = reading.draft()
-        found, call_id = _header(header, dialect.id_open)
+        found, call_id = _header(header, reading)
         if not found or not mark:
             yield from reading.give_up(draft, "it names no tool" if mark else CUT_OFF)
             return True
@@ -104,15 +104,18 @@ def _as_described(reading: Reading) -> Wait[tuple[str, str, bool]]:
     return name, call_id, True
 
 
-def _header(header: str, id_open: str) -> tuple[str, str]:
+def _header(header: str, reading: Reading) -> tuple[str, str]:
     """Name and id out of what stands before the arguments."""
+    id_open = reading.dialect.id_open
     call_id = ""
     if id_open and id_open in header:
         header, _, rest = header.partition(id_open)
         call_id = own_id(rest.partition("[")[0].strip())
     parts = [part.strip() for part in _BETWEEN.split(_FENCE.sub("", header))]
     named = [part for part in parts if part]
-    # DeepSeek writes the word "function" before the name.
+    # DeepSeek writes the word "function" before the name, gpt-oss that of a channel behind it.
+    if known := next((part for part in named if part in reading.tools), ""):
+        return known, call_id
     return (named[-1] if named and is_name(named[-1]) else ""), call_id
 
 

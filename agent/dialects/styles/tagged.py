@@ -306,7 +306,8 @@ def _unclosed(text: str, dialect: Dialect) -> str | None:
 
 def _typed(text: str, key: str, name: str, kind: str, reading: Reading) -> Any:
     """An argument's value, by what its mark or the tool's schema lets it be."""
-    if not reading.dialect.cdata:  # the line breaks belong to the tags
+    tags = reading.dialect.parameter_middle + reading.dialect.parameter_close.rstrip()
+    if not reading.dialect.cdata and ("\n" in tags or (text[:1] == text[-1:] == "\n")):  # the line breaks belong to the tags
         text = text.removeprefix("\n").removesuffix("\n")
     if kind == "string":
         return text
