@@ -60,8 +60,8 @@ def section(reading: Reading, mark: str) -> Wait[None]:
             matched = True
             fenced = "```" in text
     yield from calls(reading, listed=listed)
-    if dialect.section_close:
-        yield from stream.expect(dialect.section_close)
+    if not (yield from stream.expect(dialect.section_close)):  # the list's bracket is taken
+        yield from stream.expect(dialect.section_close.lstrip().removeprefix("]"))
     if fenced:
         yield from stream.expect("```")
     yield from reading.past_call()

@@ -81,7 +81,7 @@ def described(style: Any, before: str, after: str, two: tuple[str, str] | None, 
         two: where there may be two calls, what stands between them and after both.
         fields: of the dialect.
     """
-    call_open, call_close = before, _first_mark(after)
+    call_open, call_close = before, _first_mark(after) + _more_marks(after[len(_first_mark(after)) :])
     section_open = separator = section_close = ""
     if two is not None:
         middle, after = two
@@ -123,6 +123,12 @@ def common_start(a: str, b: str) -> str:
 
 def common_end(a: str, b: str) -> str:
     return common_start(a[::-1], b[::-1])[::-1]
+
+
+def _more_marks(text: str) -> str:
+    """The closing tags at the start of a text."""
+    found = re.match(r"(?:\s*(?:</[^<>\s]+>|\[/[A-Z_]{2,30}\]))*", text)
+    return found.group() if found else ""
 
 
 def _first_mark(text: str) -> str:
