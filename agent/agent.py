@@ -287,7 +287,8 @@ class Agent(AbstractContextManager["Agent"]):
             try:
                 template = ChatTemplate(file.template, bos=file.bos, eos=file.eos, cache=cache)
                 if template.profile.error is None:
-                    self.notes += filter(None, [self.tools and template.profile.note])
+                    if self.tools and template.profile.note:
+                        self.notes.append(template.profile.note)
                     return template
                 template.close()
                 why = template.profile.error

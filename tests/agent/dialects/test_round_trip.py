@@ -28,13 +28,13 @@ FAST = settings(max_examples=runs(60), derandomize=True, deadline=None, database
 WEATHER = ToolSpec("get_weather", "The weather.", {
     "type": "object",
     "properties": {
-        "city": {"type": "string"}, "days": {"type": "integer"},
+        "city": {"type": "string", "description": "Where."}, "days": {"type": "integer", "description": "How many."},
         "where": {
-            "type": "object",
+            "type": "object", "description": "The place.",
             "properties": {"lat": {"type": "number"}, "names": {"type": "array", "items": {"type": "string"}}},
         },
     },
-    "required": ["city"],
+    "required": ["city"], "additionalProperties": False,
 })  # fmt: skip
 TOOLS = {"get_weather": WEATHER}
 HARD = {"city": "Nähe von \"Łódź\"\n{x} & 'y' \\ ]", "days": -3, "where": {"lat": 1.5, "names": ["a]", "b}", ""]}}
@@ -43,7 +43,7 @@ MUSING = Thinking("{musing}", "{/musing}")
 
 WORDS = st.sampled_from(["call", "tool", "fn", "use:it", "x1", "arg", "行", "tool▁call"])
 TAGS = st.one_of(
-    WORDS.map(lambda w: f"<{w}>"), WORDS.map(lambda w: f"<|{w}|>"), st.sampled_from(["[CALL]", "[TOOL_CALLS]", "[FN]", "[USE_IT]"]),
+    WORDS.map(lambda w: f"<{w}>"), WORDS.map(lambda w: f"<|{w}|>"), st.sampled_from(["[CALL]", "[TOOL_CALLS]", "[FN]"]),
     WORDS.map(lambda w: f"<｜{w}｜>"),
 )  # fmt: skip
 SPACES = st.sampled_from(["", "\n", " ", "\n    "])
@@ -153,8 +153,8 @@ def rendered(template: ChatTemplate, arguments: dict[str, Any], count: int) -> s
         one["function"] = {"name": "get_weather", "arguments": given}
     content = None if profile.null_content else ""
     chat = [{"role": "user", "content": "Zfquser"}, {"role": "assistant", "content": content, "tool_calls": made}]
-    (done,) = template._process.render([RenderJob(chat, [WEATHER.as_openai()])])
-    assert done.error is None, done.error
+    jobs = [RenderJob(chat, tools) for tools in ([WEATHER.as_openai()], None)]  # some refuse a tool without this or that
+    done = next(done for done in template._process.render(jobs) if done.error is None)
     return done.text[done.text.rfind("Zfquser") + len("Zfquser") :]
 
 
@@ -166,9 +166,9 @@ def own_calls(template: ChatTemplate, arguments: dict[str, Any], count: int) -> 
     at = text.find(opening)
     if at < 0:  # a template with white space of its own in it
         at = text.find(dialect.trigger)
-    close = dialect.section_close.strip() or dialect.call_close.strip()
-    end = text.rfind(close) + len(close) if close else text.rfind("}") + 1
-    return text[at:end]
+    closes = (dialect.section_close.strip(), dialect.call_close.strip(), "}")
+    close = next(close for close in closes if close and close in text)
+    return text[at : text.rfind(close) + len(close)]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
