@@ -22,7 +22,6 @@ from agent.grammar.syntax import without
 from agent.text import display
 
 BLANK = " \t\r\n"
-_MARK = re.compile(r"<[^<>\s]+>")
 _MAX_CALLS = 8
 _NAME = re.compile(r"[\w.:/\-]{1,128}", re.ASCII)
 _MAX_BLANK = 4  # characters of white space before a call or value that must come
@@ -58,7 +57,8 @@ def calls_nodes(dialect: Dialect, tools: Sequence[Mapping[str, Any]], parallel: 
         SchemaError: a tool's parameters cannot be used; the message names the tool.
     """
     identity = (id_node(), _mark(dialect.id_close)) if dialect.id_close else ()
-    body = Seq(*identity, *mark_nodes(STYLES[dialect.style].head(dialect)), Alt(*(_body(dialect, tool) for tool in tools)))
+    head = mark_nodes(STYLES[dialect.style].head(dialect), trusted=False)
+    body = Seq(*identity, *head, Alt(*(_body(dialect, tool) for tool in tools)))
     one = Seq(_mark(dialect.call_open), body)
     most = _MAX_CALLS if parallel and dialect.parallel else 1
     more = Repeat(Seq(_mark(dialect.separator), one), 0, most - 1)
@@ -133,8 +133,8 @@ def _rest(spec: Mapping[str, Any], dialect: Dialect, prefix: str, not_first: Seq
     if choice == "required" and not tools:
         raise SchemaError("a tool must be called, but there is none")
     marks = (dialect.trigger, *dialect.aliases)
-    if dialect.section_open and (inner := _MARK.match(dialect.call_open)) and inner[0] not in marks:
-        marks = (*marks, inner[0])  # a reader takes a call without its section for one
+    if dialect.section_open and (inner := dialect.call_mark) and inner not in marks:
+        marks = (*marks, inner)  # a reader takes a call without its section for one
     calls = calls_nodes(dialect, tools, bool(spec.get("parallel", True))) if tools and choice != "none" else []
     if choice not in ("auto", "none"):
         return Seq(space, calls[0][1])

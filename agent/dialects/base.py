@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from agent.messages import ToolCall
 
+_TAG = re.compile(r"<[^<>\s]+>")
+
 StyleName = Literal["json", "named", "tagged", "python", "gemma"]
 
 
@@ -75,6 +77,13 @@ class Dialect:
     aliases: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     text_name: str = ""
+
+    @property
+    def call_mark(self) -> str:
+        """The mark that each call begins with: a tag, or all of ``call_open`` where that tag has other uses too."""
+        found = _TAG.match(self.call_open.strip())
+        used = found is not None and found[0] in self.section_open + self.parameter_open
+        return self.call_open.strip() if used else found[0] if found else ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

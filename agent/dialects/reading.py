@@ -70,9 +70,8 @@ class Reading:
         self.dialect = dialect
         self.closers = Marks((*_tags(dialect.call_close), *_tags(dialect.section_close)))
         # Within a section of several calls each has a mark of its own; it may also come without the section's.
-        first = _MARK.match(dialect.call_open.strip())
         self.openers = Marks(
-            () if dialect.only_at_start else (dialect.trigger, *dialect.aliases, first[0] if first else "")
+            () if dialect.only_at_start else (dialect.trigger, *dialect.aliases, dialect.call_mark)
         )  # fmt: skip
         self.json = Lexis(stops=self.closers.marks)
         self.code = Lexis("{}[]()", stops=self.closers.marks)

@@ -67,13 +67,13 @@ def id_node() -> Node:
     return PlainText(compile_pattern("[A-Za-z0-9]{9}", whole=True))
 
 
-def mark_nodes(mark: str, name: str = "") -> Iterator[Node]:
-    """A mark whose holes are the call's number or name."""
+def mark_nodes(mark: str, name: str = "", *, trusted: bool = True) -> Iterator[Node]:
+    """A mark whose holes are the call's number or name; ``trusted``: control tokens may stand for it."""
     for part in holes(mark):
         if part in ("{0}", "{1}"):
             yield PlainText(compile_pattern("[0-9]{1,3}", whole=True))
         else:
-            yield Literal(fill(part, name=name), trusted=True)
+            yield Literal(fill(part, name=name), trusted=trusted)
 
 
 # Read

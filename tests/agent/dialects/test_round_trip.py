@@ -153,7 +153,7 @@ def rendered(template: ChatTemplate, arguments: dict[str, Any], count: int) -> s
         one["function"] = {"name": "get_weather", "arguments": given}
     content = None if profile.null_content else ""
     chat = [{"role": "user", "content": "Zfquser"}, {"role": "assistant", "content": content, "tool_calls": made}]
-    jobs = [RenderJob(chat, tools) for tools in ([WEATHER.as_openai()], None)]  # some refuse a tool without this or that
+    jobs = [RenderJob(chat, tools, False) for tools in ([WEATHER.as_openai()], None)]  # some refuse a tool without this or that
     done = next(done for done in template._process.render(jobs) if done.error is None)
     return done.text[done.text.rfind("Zfquser") + len("Zfquser") :]
 
