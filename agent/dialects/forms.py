@@ -24,12 +24,12 @@ FOREIGN: Mapping[str, Dialect] = {
     **{f"<{tag}>": Dialect(tag, "json", f"<{tag}>", f"<{tag}>", f"</{tag}>") for tag in _WRAPPERS},
     "functools": Dialect("functools", "json", "functools", "functools[", "]"),
     "<|python_tag|>": Dialect("python_tag", "json", "<|python_tag|>", "<|python_tag|>"),
-    "<function=": families.QWEN_CODER,
     **{
         d.trigger: d
         for d in families.DIALECTS.values()
         if d.name != "generic" and not d.only_at_start and not d.text_name and len(d.trigger) > 4
     },
+    "<function=": families.QWEN_CODER,
 }
 FOREIGN_MARKS = Marks(FOREIGN)
 # What may stand behind a call without its opening mark: the closing marks of all families, and ends of turns.
@@ -86,7 +86,7 @@ def calls(reading: Reading, *, listed: bool = False) -> Wait[bool]:
         elif next_one == "]" and listed:
             stream.take(1)
             listed, over, again = False, True, False
-        elif next_one == "{" and not over and dialect.style != "gemma":
+        elif next_one == "{" and not over:
             if not (yield from object_call(reading)):
                 return False
             read += 1

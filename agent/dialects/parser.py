@@ -17,7 +17,7 @@ from agent.messages import ToolSpec
 _NAME_SIZE = 64
 _PYTHON_TAG = "<|python_tag|>"
 _TAIL = 200  # of the words so far, what is kept to see how a line begins
-_HALF = re.compile(r'(?:```\w*\s*)?\[?\{\s*"(?:n|na|nam|name|name"|name"\s*:|name"\s*:\s*"(?P<name>[^"]*))\Z')
+_HALF = re.compile(r'(?:```\w*\s*)?\[?\{\s*"(?:|n|na|nam|name|name"|name"\s*:|name"\s*:\s*"(?P<name>[^"]*))\Z')
 
 
 @lru_cache(maxsize=16)
@@ -61,7 +61,7 @@ class StreamParser:
         self._fenced = False  # whether they are in a code block
         self._fresh = False  # whether a thought or a call came last: white space after it means nothing
         self._tried = 0  # up to where what looked like a call is known to be none
-        self._cut = self._in_words = False
+        self._in_words = False
         self._opening, self._closing = (thinking.open.rstrip("\n"), thinking.close) if thinking else ("", "")
         self._marks = _line_marks((self._opening, *dialect.silent), names, self._reading.openers.marks)
         self._first = Marks((self._opening, self._closing, *dialect.silent, _PYTHON_TAG if dialect.only_at_start else ""))
@@ -82,10 +82,11 @@ class StreamParser:
         Half a mark of a call at the end of an answer that was cut is dropped.
         """
         if not self._over:
-            self._cut = cut
-            if cut and self._in_words:
-                self._reading.stream.drop_half(self._marks)
-            self._reading.stream.ended = True
+            stream = self._reading.stream
+            stream.ended, stream.cut = True, cut
+            if cut:
+                marks = self._marks if self._in_words else Marks((*self._reading.closers.marks, *STRAY.marks))
+                stream.drop_half(marks)
             self._go_on()
         return self._taken()
 
@@ -278,7 +279,7 @@ class StreamParser:
 
     def _is_half(self, text: str) -> bool:
         """Whether an answer that was cut ends in the first half of a call of an offered tool: that is no words."""
-        if not (self._cut and self._reading.stream.ended):
+        if not self._reading.stream.cut:
             return False
         found = _HALF.fullmatch(text.strip())
         half = text if self._dialect.text_name else found and (found["name"] or "")

@@ -104,7 +104,7 @@ class Stream:
         self._text = ""
         self._at = 0
         self._tapes: list[Tape] = []
-        self.ended = False
+        self.ended = self.cut = False
         self.taken = 0  # how many characters were taken
 
     def add(self, text: str) -> None:
@@ -167,8 +167,10 @@ class Stream:
                     end += 1
                 there = self._text[end : end + len(part)]
                 if there != part:
-                    if self.ended or not part.startswith(there):
+                    if not part.startswith(there):
                         return -1
+                    if self.ended:  # half a mark of an answer that was cut is as good as all of it
+                        return len(self._text) - self._at if self.cut and end + len(there) > self._at else -1
                     break
                 end += len(part)
             else:

@@ -45,7 +45,8 @@ def nodes(dialect: Dialect, name: str, parameters: Any) -> Iterator[Node]:
 
 def read(reading: Reading) -> Wait[bool]:
     stream, dialect = reading.stream, reading.dialect
-    if not is_name((yield from stream.char())):
+    nameless = bool(dialect.id_close) and (yield from stream.loosely(dialect.id_close)) >= 0  # its id is empty
+    if not nameless and not is_name((yield from stream.char())):
         return False
     tape = stream.record()
     found, call_id, whole = yield from _as_described(reading)
