@@ -385,6 +385,8 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
             try:
                 template = ChatTemplate(file.template, bos=file.bos, eos=file.eos, cache=cache)
                 if template.profile.error is None:
+                    if self.tools and template.profile.note:
+                        self.notes.append(template.profile.note)
                     return template
                 template.close()
                 why = template.profile.error

@@ -62,15 +62,48 @@ DEEPSEEK = Dialect(
     call_open="<｜tool▁call▁begin｜>function<｜tool▁sep｜>", after_name="\n```json\n", call_close="\n```<｜tool▁call▁end｜>",
     separator="\n", section_close="<｜tool▁calls▁end｜>",
 )  # fmt: skip
+# Its answers are parts, each for a recipient and in a channel: `` to=functions.NAME<|channel|>commentary json<|message|>{...}``.
+HARMONY = Dialect(
+    name="harmony", style="named", trigger="to=functions.", call_open="to=functions.", parallel=False,
+    after_name="<|channel|>commentary json<|message|>", also_after=("<|constrain|>json<|message|>",), call_close="<|call|>",
+    silent=(
+        "<|channel|>final", "<|channel|>commentary", "<|message|>", "<|end|>", "<|start|>assistant", "<|return|>", "<|call|>",
+    ),
+    aliases=("<|channel|>analysis to=functions.",),
+)  # fmt: skip
+COMMAND = Dialect(
+    name="command", style="json", trigger="<|START_ACTION|>", section_open="<|START_ACTION|>[", section_close="\n]<|END_ACTION|>",
+    call_open="\n    ", separator=",", before_name='"tool_call_id": "{0}", ', name_key="tool_name", arguments_key="parameters",
+    silent=("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"),
+)  # fmt: skip
+KIMI3 = Dialect(
+    name="kimi-k3", style="tagged", trigger="<|close|>response<|sep|><|open|>tools<|sep|>", call_open='<|open|>call tool="',
+    section_open="<|close|>response<|sep|><|open|>tools<|sep|>", section_close="<|close|>tools<|sep|>",
+    call_close="<|close|>call<|sep|>", after_name='" index="{1}"<|sep|>', parameter_open='<|open|>argument key="',
+    parameter_middle='" type="{type}"<|sep|>', parameter_close="<|close|>argument<|sep|>",
+    aliases=('<|open|>tools<|sep|><|open|>call tool="',),
+    silent=("<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|close|>message<|sep|>", "<|end_of_msg|>"),
+)  # fmt: skip
+SOLAR = Dialect(
+    name="solar", style="named", trigger="<|tool_calls|>", section_open="<|tool_calls|>", call_open="<|tool_call:begin|>",
+    id_close="<|tool_call:name|>", after_name="<|tool_call:args|>", call_close="<|tool_call:end|>", section_close="<|calls|>",
+    silent=("<|content|>", "<|begin|>assistant", "<|end|>"),
+)  # fmt: skip
 
 DIALECTS: dict[str, Dialect] = {
     d.name: d
     for d in (
         HERMES, GENERIC, QWEN_CODER, LLAMA3, LFM2, GEMMA4, FUNCTION_GEMMA, MINISTRAL, MISTRAL_SMALL, MISTRAL_NEMO, MINICPM5,
         GRANITE3, PHI4, FUNCTIONARY31, FUNCTIONARY32, DEEPSEEK,
+        HARMONY, COMMAND, KIMI3, SOLAR,
     )
 }  # fmt: skip
 
 THINK = Thinking("<think>", "</think>")
 MISTRAL_THINK = Thinking("[THINK]", "[/THINK]")
 GEMMA_THINK = Thinking("<|channel>thought\n", "<channel|>")
+COMMAND_THINK = Thinking("<|START_THINKING|>", "<|END_THINKING|>")
+HARMONY_THINK = Thinking("<|channel|>analysis<|message|>", "<|end|>")
+KIMI3_THINK = Thinking("<|open|>think<|sep|>", "<|close|>think<|sep|>")
+SOLAR_THINK = Thinking("<|think|>", "<|end|>")
+THOUGHTS = (THINK, MISTRAL_THINK, GEMMA_THINK, COMMAND_THINK, HARMONY_THINK, KIMI3_THINK, SOLAR_THINK)

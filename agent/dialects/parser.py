@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
+from functools import lru_cache
 from itertools import groupby
 
-from agent.dialects.base import CallPart, Dialect, Piece, Style, TextPiece, Thinking, ThinkingPiece
-from agent.dialects.read_code import gemma_call, python_call, python_calls
-from agent.dialects.read_json import Trial, json_arguments, json_calls, named_call
-from agent.dialects.read_tags import tagged_call
+from agent.dialects.base import CallPart, Dialect, Piece, TextPiece, Thinking, ThinkingPiece
+from agent.dialects.forms import FOREIGN_MARKS, STRAY, Trial, calls, foreign, section, starters
 from agent.dialects.reading import CUT_OFF, Reading
-from agent.dialects.stream import NAME, SPACE, Marks, Wait
+from agent.dialects.stream import NAME, SPACE, Marks, Sink, Wait, ignore
+from agent.dialects.styles.json import json_arguments
 from agent.messages import ToolSpec
 
 _NAME_SIZE = 64
 _PYTHON_TAG = "<|python_tag|>"
-_READERS: dict[Style, Callable[[Reading, str], Wait[object]]] = {
-    "json": json_calls, "named": named_call, "tagged": tagged_call, "python": python_calls, "gemma": gemma_call,
-}  # fmt: skip
+_TAIL = 200  # of the words so far, what is kept to see how a line begins
+_HALF = re.compile(r'(?:```\w*\s*)?\[?\{\s*"(?:|n|na|nam|name|name"|name"\s*:|name"\s*:\s*"(?P<name>[^"]*))\Z')
+
+
+@lru_cache(maxsize=16)
+def _line_marks(marks: tuple[str, ...], names: tuple[str, ...], openers: tuple[str, ...]) -> Marks:
+    """What to look for in words: the given marks, and with tools, what begins a line like a call without its mark."""
+    return Marks((*marks, *openers, *(starters(names, Marks(openers), "\n") if names else ())))
 
 
 class StreamParser:
@@ -27,13 +33,15 @@ class StreamParser:
     soon as they cannot be the beginning of a mark; white space waits for what follows it. The work is linear in the text's
     length, and no text makes it raise.
 
+    A call's mark inside a thought is part of the thought; only where the answer ends without ending the thought, it is a call.
+
     Args:
         dialect: in which calls are written.
-        tools: those the model was told of, by name. A call to another one is read as well.
+        tools: those the model was told of, by name. A call to another one is read as well, but only between the dialect's marks.
         thinking: the marks of a thought, if the model thinks.
         started: the prompt ends within a thought.
         prefix: what of the answer the prompt ends with, such as the forced beginning of a call; read before the first feed.
-        bare_calls: an answer that is nothing but a call's JSON without its marks is a call, in dialects that write calls as JSON.
+        bare_calls: what begins an answer, or a line of it, like a call without its marks may be one; see ``Trial``.
     """
 
     def __init__(
@@ -44,14 +52,19 @@ class StreamParser:
         self._reading = Reading(dialect, tools, self._out.append)
         self._dialect = dialect
         self._tools = tools
-        json_style = dialect.style == "json" and bool(tools)
-        self._bare = json_style and (bare_calls or dialect.only_at_start)
+        names = tuple(tools) if bare_calls and not dialect.text_name else ()
+        self._at_once = dialect.only_at_start and bool(tools)
+        self._bare = Marks(("[", "`", *starters(names, self._reading.openers, "")) if names else ("{", "[", "`") * self._at_once)
         self._space: list[str] = []  # white space after the words so far
         self._said = False  # whether there were words
+        self._tail = ""  # the last of them
+        self._fenced = False  # whether they are in a code block
         self._fresh = False  # whether a thought or a call came last: white space after it means nothing
+        self._tried = 0  # up to where what looked like a call is known to be none
+        self._in_words = False
         self._opening, self._closing = (thinking.open.rstrip("\n"), thinking.close) if thinking else ("", "")
-        self._marks = Marks((self._opening, *self._reading.openers.marks))
-        self._first = Marks((self._opening, self._closing, _PYTHON_TAG if dialect.only_at_start else ""))
+        self._marks = _line_marks((self._opening, *dialect.silent), names, self._reading.openers.marks)
+        self._first = Marks((self._opening, self._closing, *dialect.silent, _PYTHON_TAG if dialect.only_at_start else ""))
         self._reader = self._answer(started, bool(prefix))
         self._over = False
         self._reading.stream.add(prefix)
@@ -63,10 +76,17 @@ class StreamParser:
             self._go_on()
         return self._taken()
 
-    def finish(self) -> list[Piece]:
-        """The answer is over. Returns what was still open; a call that is not whole is broken."""
+    def finish(self, cut: bool = False) -> list[Piece]:
+        """The answer is over; ``cut``: the model did not end it. Returns what was still open; a call that is not whole is broken.
+
+        Half a mark of a call at the end of an answer that was cut is dropped.
+        """
         if not self._over:
-            self._reading.stream.ended = True
+            stream = self._reading.stream
+            stream.ended, stream.cut = True, cut
+            if cut:
+                marks = self._marks if self._in_words else Marks((*self._reading.closers.marks, *STRAY.marks))
+                stream.drop_half(marks)
             self._go_on()
         return self._taken()
 
@@ -94,11 +114,17 @@ class StreamParser:
         else:
             yield from self._beginning()
         while True:
+            self._in_words = True
             mark = yield from self._reading.stream.until(self._marks, self._say)
+            self._in_words = False
             if not mark:
                 break
             if mark == self._opening:
                 yield from self._thought()
+            elif mark in self._dialect.silent:
+                self._after()
+            elif mark[0] == "\n" and mark not in self._reading.openers.marks:
+                yield from self._line(mark)
             elif self._dialect.text_name:
                 yield from self._recipient(mark)
             else:
@@ -116,16 +142,23 @@ class StreamParser:
             if not mark:
                 break
             stream.take(len(mark))
-            if mark == _PYTHON_TAG:
-                self._space.clear()
-                yield from self._tagged_python()
-                return
-            if mark == self._closing:
-                self._after()
-            else:
+            if mark == self._opening:
                 yield from self._thought()
-        if self._bare and not (yield from stream.starts(self._marks)) and (yield from stream.char()) in ("{", "[", "`"):
-            yield from self._bare_call()
+            else:
+                self._after()
+                if mark == _PYTHON_TAG:
+                    yield from stream.skip(SPACE)
+        if not (yield from stream.starts(self._reading.openers)) and (yield from stream.starts(self._bare)):
+            yield from self._bare_call(at_once=self._at_once)
+
+    def _line(self, mark: str) -> Wait[None]:
+        """A line of words that begins like a call. Behind a colon or in a code block it is quoted."""
+        self._say("\n")
+        stream = self._reading.stream
+        stream.unread(mark[1:])
+        line = self._tail.rstrip()
+        if not self._fenced and not line.endswith(":") and stream.taken >= self._tried:
+            yield from self._bare_call(at_once=False)
 
     def _thought(self) -> Wait[None]:
         if not self._opening:
@@ -150,13 +183,37 @@ class StreamParser:
         yield from stream.skip(SPACE)
         again = yield from stream.starts(Marks((self._opening,)))
         stream.take(len(again))  # the prompt opened it, and the model does so too
-        yield from stream.until(Marks((self._closing,)), think)
+        mark = yield from stream.until(Marks((self._closing, *self._reading.openers.marks)), think)
+        if mark and mark != self._closing:
+            yield from self._call_in_thought(mark, think)
         self._after()
+
+    def _call_in_thought(self, mark: str, think: Sink) -> Wait[None]:
+        """Behind the mark of a call in a thought: wait for the thought's end, and without one read the call."""
+        stream, reading = self._reading.stream, self._reading
+        tape = stream.record(None, mark)
+        closed = yield from stream.until(Marks((self._closing,)), ignore)
+        text = stream.stop(tape)
+        if closed:
+            think(text.removesuffix(closed))
+            return
+        stream.unread(text)
+        while (yield from stream.until(reading.openers, think, leave=True)):
+            trial = Trial(reading, at_once=False)
+            tape = stream.record()
+            mark = yield from stream.starts(reading.openers)
+            stream.take(len(mark))
+            reading.trial = None  # its own marks make it a call
+            yield from section(reading, mark)
+            text = stream.stop(tape)
+            if not trial.end():
+                think(text)
+            else:
+                self._said = False
 
     def _call(self, mark: str) -> Wait[None]:
         self._space.clear()
-        yield from _READERS[self._dialect.style](self._reading, mark)
-        yield from self._reading.past_call()
+        yield from section(self._reading, mark)
         self._after()
 
     def _recipient(self, mark: str) -> Wait[None]:
@@ -174,52 +231,59 @@ class StreamParser:
                 self._space.clear()
                 draft = self._reading.draft()
                 draft.name(name)
-                before = mark + name + gap
+                self._reading.begin(mark + name + gap)
                 if next_one in ("{", '"'):
-                    yield from json_arguments(self._reading, draft, before, name)
+                    yield from json_arguments(self._reading, draft, name)
                 else:
-                    tape = self._reading.record(before)
-                    yield from self._reading.give_up(draft, tape, "no JSON object follows" if next_one else CUT_OFF)
+                    yield from self._reading.give_up(draft, "no JSON object follows" if next_one else CUT_OFF)
                 yield from self._reading.past_call()
                 self._after()
                 return
             name += gap
-        elif name == self._dialect.text_name and not (yield from stream.char()):
+        elif not (yield from stream.char()) and (name == self._dialect.text_name or self._is_half(name)):
             return
         self._say(mark + name)
 
-    def _tagged_python(self) -> Wait[None]:
-        """Behind Llama's tag: JSON, or a Python call of a tool; other code is words."""
-        stream = self._reading.stream
-        yield from stream.skip(SPACE)
-        if self._bare and (yield from stream.char()) in ("{", "["):
-            yield from self._bare_call()
-            return
-        name = yield from stream.skip(NAME, _NAME_SIZE)
-        tool = name.removesuffix(".call")
-        if tool in self._tools and (yield from stream.char()) == "(":
-            stream.take(1)
-            yield from python_call(self._reading, self._reading.draft(), f"{_PYTHON_TAG}{name}(", tool)
-            self._after()
-        else:
-            self._say(name)
-
-    def _bare_call(self) -> Wait[None]:
-        """JSON without marks. It is held back until it is known to be a call; otherwise it is read as words."""
+    def _bare_call(self, *, at_once: bool) -> Wait[None]:
+        """What may be calls without their marks. It is held back until that is known; otherwise it is read as words."""
         stream, reading = self._reading.stream, self._reading
-        trial = Trial(reading)
+        trial = Trial(reading, at_once)
         tape = stream.record()
-        calls = yield from json_calls(reading, "", trial)
-        if calls and not trial.won and not (yield from stream.char()):
-            trial.end()
+        closed = False
+        while True:
+            reading.begin()
+            mark = yield from stream.starts(FOREIGN_MARKS)
+            if mark and mark not in reading.openers.marks:
+                yield from foreign(reading, mark)
+            elif not (yield from calls(reading)):
+                break
+            if trial.won:
+                break
+            yield from stream.skip(SPACE)
+            while stray := (yield from stream.starts(STRAY)):
+                closed = True
+                stream.take(len(stray))
+                yield from stream.skip(SPACE)
+            if not (yield from stream.starts(self._bare)):
+                closed = closed or not (yield from stream.char())
+                break
+        reading.written()
         text = stream.stop(tape)
-        if trial.won:
+        if (trial.end() if closed or trial.won else trial.lose()) or self._is_half(text):
             self._space.clear()
             yield from reading.past_call()
             self._after()
         else:
-            trial.lose()
+            self._tried = stream.taken
             stream.unread(text)
+
+    def _is_half(self, text: str) -> bool:
+        """Whether an answer that was cut ends in the first half of a call of an offered tool: that is no words."""
+        if not self._reading.stream.cut:
+            return False
+        found = _HALF.fullmatch(text.strip())
+        half = text if self._dialect.text_name else found and (found["name"] or "")
+        return half is not None and any(name.startswith(half) for name in self._tools)
 
     def _after(self) -> None:
         """A thought or a call is over."""
@@ -238,4 +302,6 @@ class StreamParser:
         self._space = [body[len(words) :]]
         self._fresh = False
         self._said = True
+        self._fenced ^= (self._tail[-2:] + text).count("```") % 2 == 1
+        self._tail = (self._tail + text)[-_TAIL:]
         self._out.append(TextPiece(lead + words))

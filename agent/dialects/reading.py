@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from agent.dialects.base import CallBroken, CallDone, CallPart, CallStart, Dialect, Piece
-from agent.dialects.stream import SPACE, Marks, Stream, Tape, Wait, ignore
+from agent.dialects.stream import SPACE, Lexis, Marks, Stream, Tape, Wait, ignore
 from agent.dialects.values import MAX_CHARACTERS, BadValueError, checked
 from agent.messages import ToolCall, ToolSpec
 
@@ -28,6 +28,22 @@ def own_id(text: object) -> str:
     return text if isinstance(text, str) and _ID.fullmatch(text) else ""
 
 
+def _tags(mark: str) -> list[str]:
+    """The tags in a mark, brackets and fences left out; or the whole of it where words are between them."""
+    found = _MARK.findall(mark)
+    return [mark.strip()] if found and _MARK.sub("", mark).strip(" \n]})`") else found
+
+
+class Watch(Protocol):
+    """Told of what an object says as it comes, so that what is no call can be given up early."""
+
+    def key(self, key: str) -> bool:
+        """Whether an object with this key may still be a call."""
+
+    def name(self, name: str) -> bool:
+        """Whether an object with this name may still be a call."""
+
+
 class Reading:
     """One answer that is being read.
 
@@ -36,36 +52,51 @@ class Reading:
         count: how many calls have begun.
         closers: marks that may stand after a call.
         openers: marks with which a call or a section of calls begins.
+        trial: whether it is a call at all is still open, and this one decides; None otherwise.
+        json, code: what encloses what in JSON and in Python; the mark behind a call ends both, however many brackets are open.
     """
 
     def __init__(self, dialect: Dialect, tools: Mapping[str, ToolSpec], emit: Callable[[Piece], object]) -> None:
         self.stream = Stream()
-        self.dialect = dialect
         self.tools = tools
         self.emit = emit
         self.count = 0
-        self.closers = Marks(_MARK.findall(dialect.call_close + dialect.section_close))
+        self.trial: Watch | None = None
+        self._tape: Tape | None = None
+        self.use(dialect)
+
+    def use(self, dialect: Dialect) -> None:
+        """Read what comes as this dialect's."""
+        self.dialect = dialect
+        self.closers = Marks((*_tags(dialect.call_close), *_tags(dialect.section_close)))
         # Within a section of several calls each has a mark of its own; it may also come without the section's.
-        first = _MARK.match(dialect.call_open)
         self.openers = Marks(
-            () if dialect.only_at_start else (dialect.trigger, *dialect.aliases, first[0] if first else "")
+            () if dialect.only_at_start else (dialect.trigger, *dialect.aliases, dialect.call_mark)
         )  # fmt: skip
+        self.json = Lexis(stops=self.closers.marks)
+        self.code = Lexis("{}[]()", stops=self.closers.marks)
         self._edges = Marks((*self.closers.marks, *self.openers.marks))
 
     def draft(self) -> CallDraft:
         self.count += 1
         return CallDraft(self, self.count - 1)
 
-    def record(self, text: str = "") -> Tape:
-        """Keep what the next call is written like, for the case that it is broken."""
-        return self.stream.record(_RAW_ROOM, text)
+    def begin(self, text: str = "") -> None:
+        """A call begins with ``text``, which is taken. What it is written like is kept, for the case that it is broken."""
+        self.written()
+        self._tape = self.stream.record(_RAW_ROOM, text)
 
-    def give_up(self, draft: CallDraft, tape: Tape, why: str) -> Wait[None]:
+    def written(self) -> str:
+        """What was taken since ``begin``; nothing more is kept."""
+        tape, self._tape = self._tape, None
+        return "" if tape is None else self.stream.stop(tape)
+
+    def give_up(self, draft: CallDraft, why: str) -> Wait[None]:
         """What began cannot be a call: take it up to its close mark, the next call or the end."""
         mark = yield from self.stream.until(self._edges, ignore, leave=True)
         if mark in self.closers.marks:
             self.stream.take(len(mark))
-        draft.broken(self.stream.stop(tape), why)
+        draft.broken(why)
 
     def past_call(self) -> Wait[None]:
         """Take what may stand after a call: white space and close marks."""
@@ -75,6 +106,10 @@ class Reading:
             if not mark:
                 return
             self.stream.take(len(mark))
+
+    def stopped(self) -> Wait[bool]:
+        """Whether the mark behind a call comes next."""
+        return bool((yield from self.stream.starts(self.closers)))
 
     def properties(self, name: str) -> Mapping[str, Any]:
         """The arguments that a tool declares: name -> schema; empty for an unknown one."""
@@ -116,11 +151,10 @@ class CallDraft:
     def too_long(self) -> bool:
         return self._size > MAX_CHARACTERS
 
-    def done(self, raw: str, whole: bool, read: Callable[[], tuple[str, Any, str]]) -> None:
+    def done(self, whole: bool, read: Callable[[], tuple[str, Any, str]]) -> None:
         """The text of the call is taken. What it says is checked once more, since it will be stored and written back.
 
         Args:
-            raw: how it was written.
             whole: whether it has an end.
             read: name, arguments and id, or BadValueError; not called for a text that is not whole, or too long.
         """
@@ -136,10 +170,11 @@ class CallDraft:
                 raise BadValueError("it names no tool")
             checked(arguments)
         except BadValueError as error:
-            self.broken(raw, str(error))
+            self.broken(str(error))
             return
         self.name(name)
+        self._reading.written()
         self._reading.emit(CallDone(self._index, ToolCall(name, arguments, call_id)))
 
-    def broken(self, raw: str, why: str) -> None:
-        self._reading.emit(CallBroken(self._index, raw, why))
+    def broken(self, why: str) -> None:
+        self._reading.emit(CallBroken(self._index, self._reading.written(), why))

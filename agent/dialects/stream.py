@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Generator, Iterable
+from functools import cache
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -16,11 +17,21 @@ Wait = Generator[None, None, _T]  # a reader; what it returns
 Sink = Callable[[str], object]
 
 SPACE = " \t\r\n"
+SPACES = frozenset(SPACE)
 NAME = string.ascii_letters + string.digits + "_-."
+
+_PARTS = re.compile(r"<[^<>\s]*>|[^<\s]+|<[^<>\s]*")
+_MAX_GAP = 64
 
 
 def ignore(text: str) -> None:
     """A sink for what nobody wants."""
+
+
+@cache
+def parts(mark: str) -> list[str]:
+    """The parts of a mark between which white space may be: its tags and its words."""
+    return _PARTS.findall(mark)
 
 
 class Marks:
@@ -50,18 +61,20 @@ class Lexis:
         brackets: opening and closing ones.
         quotes: single characters; a backslash takes the character behind it.
         quote: a mark that encloses strings without escapes.
+        stops: marks that end everything where they stand outside of quotes, whatever brackets are open.
     """
 
-    def __init__(self, brackets: str = "{}[]", quotes: str = "\"'", quote: str = "") -> None:
+    def __init__(
+        self, brackets: str = "{}[]", quotes: str = "\"'", quote: str = "", stops: Iterable[str] = ()
+    ) -> None:  # fmt: skip
         inside = {mark: Marks((mark, "\\")) for mark in quotes}
         if quote and quote not in inside:
             inside[quote] = Marks((quote,))
         self.inside = inside
-        self.outside = Marks((*brackets, *inside))
+        self.stops = frozenset(stops)
+        self.outside = Marks((*brackets, *inside, *self.stops))
 
 
-JSON = Lexis()
-PYTHON = Lexis("{}[]()")
 _SCALAR_END = Marks((",", "}", "]"))
 
 
@@ -91,7 +104,8 @@ class Stream:
         self._text = ""
         self._at = 0
         self._tapes: list[Tape] = []
-        self.ended = False
+        self.ended = self.cut = False
+        self.taken = 0  # how many characters were taken
 
     def add(self, text: str) -> None:
         """More has come. Readers leave at most the beginning of a mark untaken, so this copies little."""
@@ -109,10 +123,15 @@ class Stream:
         self._tapes.remove(tape)
         return tape.text
 
+    def drop_half(self, marks: Marks) -> None:
+        """Forget the end of what has come that is the beginning of a mark."""
+        self._text = self._text[: marks.held(self._text, self._at)]
+
     def unread(self, text: str) -> None:
         """Put back what was taken."""
         self._text = text + self._text[self._at :]
         self._at = 0
+        self.taken -= len(text)
 
     def take(self, count: int) -> str:
         return self._take(self._at + count)
@@ -133,6 +152,42 @@ class Stream:
             if self.ended or rest > marks.reach or (rest and self._text[self._at :] not in marks.prefixes):
                 return ""
             yield
+
+    def loosely(self, mark: str) -> Wait[int]:
+        """How many characters a mark that comes next takes up, whatever white space is between its parts; -1 if it does not come.
+
+        Nothing is taken. There may be ``_MAX_GAP`` characters of white space before each part.
+        """
+        wanted = parts(mark)
+        while True:
+            end = self._at
+            for part in wanted:
+                start = end
+                while self._text[end : end + 1] in SPACES and end - start < _MAX_GAP:
+                    end += 1
+                there = self._text[end : end + len(part)]
+                if there != part:
+                    if not part.startswith(there):
+                        return -1
+                    if self.ended:  # half a mark of an answer that was cut is as good as all of it
+                        return len(self._text) - self._at if self.cut and end + len(there) > self._at else -1
+                    break
+                end += len(part)
+            else:
+                return end - self._at
+            yield
+
+    def over(self) -> Wait[bool]:
+        """Whether nothing but a little white space is left; nothing is taken."""
+        while not self.ended and len(self._text) - self._at < _MAX_GAP and not self._text[self._at :].strip(SPACE):
+            yield
+        return self.ended and not self._text[self._at :].strip(SPACE)
+
+    def expect(self, mark: str) -> Wait[bool]:
+        """Take a mark if it comes next, whatever white space is between its parts."""
+        size = yield from self.loosely(mark)
+        self.take(max(0, size))
+        return size >= 0
 
     def skip(self, characters: str, limit: int | None = None) -> Wait[str]:
         """Take a run of some characters, at most ``limit`` of them."""
@@ -187,9 +242,10 @@ class Stream:
         """Within a bracket that is taken: take everything up to its closing one, which is returned and not passed on."""
         depth = 1
         while True:
-            mark = yield from self.until(lexis.outside, sink)
-            if not mark:
+            mark = yield from self.until(lexis.outside, sink, leave=True)
+            if not mark or mark in lexis.stops:
                 return ""
+            self.take(len(mark))
             if mark in lexis.inside:
                 sink(mark)
                 if not (yield from self._string(sink, lexis, mark)):
@@ -215,6 +271,7 @@ class Stream:
     def _take(self, end: int) -> str:
         text = self._text[self._at : end]
         self._at = end
+        self.taken += len(text)
         if text:
             for tape in self._tapes:
                 tape.add(text)

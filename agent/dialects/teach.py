@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from agent.dialects.base import Dialect
-from agent.dialects.write import joined, tame, trusted, untrusted, write_calls
+from agent.dialects.segments import joined, tame, trusted, untrusted
+from agent.dialects.write import write_calls
 from agent.messages import Message, Segment, ToolCall, ToolSpec
 
 # A call's name and arguments in the example: what no tool is called, so that a model that copies it is found out.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import NoneType
 from typing import Any, NoReturn, TypeVar
 
@@ -83,17 +83,43 @@ def read_sloppy_json(text: str, levels: int = MAX_DEPTH) -> Any:
             raise error from None
 
 
-def read_keywords(text: str, order: Sequence[str]) -> dict[str, Any]:
+def finite(value: Any) -> Any:
+    """The same value, with null for numbers that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def is_bare(key: str) -> bool:
+    """Whether a key is written without quotes where that is the style."""
+    return _PLAIN_KEY.fullmatch(key) is not None
+
+
+def completed(text: str) -> str:
+    """The same text, with the brackets that are still open in it closed."""
+    still: list[str] = []
+    for found in _OUTLINE.finditer(text):
+        if found[0] in _CLOSING:
+            still.append(_CLOSING[found[0]])
+        elif still and found[0] == still[-1]:
+            still.pop()
+    return text + "".join(reversed(still))
+
+
+def read_keywords(text: str, order: Sequence[str], *, words: bool = False) -> dict[str, Any]:
     """The arguments of a Python call, without its parentheses.
 
     Args:
         text: like ``a="x", b=[1, 2]``.
         order: the names that arguments without a name stand for.
+        words: whether a word without quotes is a string, and a colon as good as ``=``.
 
     Raises:
         BadValueError: it cannot be read, a name comes twice, or there are more unnamed arguments than names.
     """
-    reader = _Loose(text, "", words=False, levels=MAX_DEPTH)
+    reader = _Loose(text, "", words, MAX_DEPTH)
     found: dict[str, Any] = {}
     position = 0
     while not reader.over():
@@ -165,6 +191,7 @@ def _no_constant(name: str) -> NoReturn:
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant, strict=False)
 
+_PLAIN_KEY = re.compile(r"[A-Za-z_][\w.\-]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"\s*+")
 _STRINGS = {
@@ -175,10 +202,12 @@ _NUMBER = re.compile(r"[-+]?(?:0|[1-9][0-9]*+)(\.[0-9]*+)?([eE][-+]?[0-9]++)?(?!
 _WORD = re.compile(r"[^\s,:=\[\](){}\"']++")
 _BARE = re.compile(r"[^,\[\]{}]*+")
 _KEYWORD = re.compile(r"([^\s,:=\[\](){}\"']++)\s*+=(?!=)")
+_WORD_KEYWORD = re.compile(r"([^\s,:=\[\](){}\"']++)\s*+[=:](?!=)")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0", "\n": "", "/": "/", "\\": "\\", '"': '"', "'": "'"}
 _WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 _CLOSING = {"[": "]", "(": ")", "{": "}"}
+_OUTLINE = re.compile(r"""\"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|[][(){}]""", re.DOTALL)
 
 
 def _unescape(text: str) -> str:
@@ -224,13 +253,13 @@ class _Loose:
     def keyword(self) -> str:
         """The name before ``=``, taken; empty if there is none."""
         self._space()
-        found = _KEYWORD.match(self._text, self._at)
+        found = (_WORD_KEYWORD if self._words else _KEYWORD).match(self._text, self._at)
         if found:
             self._at = found.end()
             return found[1]
         start = self._at
         name = self._string()
-        if name and self.skip("="):
+        if name and (self.skip("=") or (self._words and self.skip(":"))):
             return name
         self._at = start
         return ""

@@ -212,7 +212,7 @@ class Engine(ModelProcess, contextlib.AbstractContextManager["Engine"]):
         Args:
             conversation: of whom the tokens are; what of them is in the cache already is not computed again.
             tokens: the whole transcript.
-            constraint: see agent.grammar.constrain.Constraint.from_spec.
+            constraint: see agent.dialects.constrain.Constraint.from_spec.
             prefix: how many tokens at the start are the same at every start, so that their state is worth keeping on disk.
             seconds: limit on all of it.
             max_thinking: tokens after which a thought is ended.

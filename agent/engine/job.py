@@ -16,7 +16,7 @@ from agent.engine.sampling import Sampler, Sampling, log_probabilities
 from agent.engine.sequences import Slot, common
 
 if TYPE_CHECKING:
-    from agent.grammar.constrain import Constraint
+    from agent.dialects.constrain import Constraint
 
 _LOOP_SPAN, _LOOP_PERIOD, _LOOP_EVERY = 240, 48, 32  # so many tokens that repeat with at most this period are a loop
 _WORD_STARTS = ("a", "A", "1")  # what usually follows a forced text; signs may follow too, and then cost a token more

@@ -122,7 +122,7 @@ class Worker:
         now = time.monotonic()
         constraint = None
         if (spec := message.get("constraint")) is not None:
-            from agent.grammar.constrain import Constraint  # a tenth of a second on a board, while the model could be computing
+            from agent.dialects.constrain import Constraint  # a tenth of a second on a board, while the model could be computing
 
             constraint = Constraint.from_spec(spec)
         seconds = message.get("seconds")

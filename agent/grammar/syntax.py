@@ -1,19 +1,17 @@
-"""How a dialect writes JSON values: strings, constants, keys and what stands between them."""
+"""How JSON values are written: strings, constants, keys and what stands between them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from agent.dialects.base import Dialect
-from agent.dialects.write import gemma_value, is_bare, python_literal
 from agent.grammar.automata.dfa import Dfa, avoiding, both, negate
 from agent.grammar.automata.regex import compile_pattern
 from agent.grammar.leaves import Literal, OneOf, PlainText, Quoted
-from agent.grammar.nodes import Alt, Node, Seq
+from agent.grammar.nodes import Node
 
 WORD = "[A-Za-z_][A-Za-z0-9_.-]*"  # a free key where keys have no quotes
 
@@ -93,47 +91,3 @@ class Json:
     def forms(self) -> Sequence[FreeForm]:
         """The ways to write keys that are not declared."""
         return (FreeForm(self.guard, lambda text: Quoted(text, self.full)),)
-
-
-class Python(Json):
-    """Literals of Python: its words, and double-quoted strings with the escapes that it shares with JSON."""
-
-    full = False
-
-    def write(self, value: Any) -> str:
-        return python_literal(value)
-
-
-class Gemma(Json):
-    """Values of Gemma's calls: strings as they are between two marks, keys bare where they are plain words."""
-
-    def __init__(self, dialect: Dialect) -> None:
-        super().__init__(dialect.pair, dialect.comma, without(dialect.quote))
-        self.dialect = dialect
-
-    def _constant(self, value: Any) -> Node:
-        segments = gemma_value(self.dialect, value)
-        return Seq(*(Literal(s.text, trusted=s.text == self.dialect.quote) for s in segments if s.text))
-
-    def constants(self, values: Iterable[Any]) -> Node:
-        return Alt(*(self._constant(value) for value in values if self._writable(value)))
-
-    def _writable(self, value: Any) -> bool:
-        if isinstance(value, str):
-            assert self.guard is not None
-            return self.guard.accepts(value)
-        if isinstance(value, Mapping):
-            return all(self._writable(str(k)) and self._writable(v) for k, v in value.items())
-        return not isinstance(value, (list, tuple)) or all(map(self._writable, value))
-
-    def string(self, text: PlainText) -> Node:
-        mark = Literal(self.dialect.quote, trusted=True)
-        return Seq(mark, restrict(text, self.guard), mark)
-
-    def key(self, name: str) -> Node | None:
-        if is_bare(name):
-            return Literal(name)
-        return self._constant(name) if self._writable(name) else None
-
-    def forms(self) -> Sequence[FreeForm]:
-        return word_forms(lambda text: text, self.guard, self.dialect.quote)

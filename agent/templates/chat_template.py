@@ -18,10 +18,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agent.dialects.probe import difference
 from agent.errors import OutputError, TemplateError
 from agent.files import atomic_write
 from agent.messages import Message, Segment, ToolSpec
-from agent.templates.dialect_probe import difference
 from agent.templates.messages import MARK, Prepared, after_words, marked, prepared
 from agent.templates.probe import inside, probe
 from agent.templates.process import RenderJob, TemplateProcess
@@ -37,7 +37,7 @@ CHATML_FALLBACK = """{%- for message in messages -%}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif -%}
 """
 
-_PROFILE_VERSION = 2  # raise it when probing finds out more, or other things
+_PROFILE_VERSION = 3  # raise it when probing finds out more, or other things
 _RESERVED = frozenset({"messages", "tools", "bos_token", "eos_token", "add_generation_prompt"})
 _PRIVATE = re.compile(r"[\U000f0000-\U0010ffff]|\\U00(0f|10)", re.IGNORECASE)
 _NO_OPTIONS: Mapping[str, Any] = {}

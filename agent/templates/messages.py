@@ -12,10 +12,10 @@ from typing import Any
 
 from agent.dialects.base import Dialect
 from agent.dialects.reading import own_id
+from agent.dialects.seen import object_around
 from agent.dialects.teach import examples, result_segments, tools_text
 from agent.dialects.write import write_calls
 from agent.messages import Message, ToolCall, ToolSpec
-from agent.templates.dialect_probe import object_around
 from agent.templates.profile import Profile
 from agent.templates.shadow import is_plain, plain_or_shadow, shadow, shadow_schema, shadow_value, tojson, woven
 

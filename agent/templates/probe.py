@@ -11,8 +11,9 @@ from typing import Any
 
 from agent.dialects import families
 from agent.dialects.base import Dialect, Thinking
+from agent.dialects.probe import by_fingerprint, difference, from_calls
+from agent.dialects.seen import FIRST, SECOND, ProbeCall
 from agent.messages import ToolSpec
-from agent.templates.dialect_probe import FIRST, SECOND, ProbeCall, by_fingerprint, difference, from_calls
 from agent.templates.process import Rendered, RenderJob, TemplateProcess
 from agent.templates.profile import Arguments, Profile, Where
 
@@ -29,7 +30,6 @@ CHAT = [
     {"role": "user", "content": "What is the weather?"},
 ]
 _THINKING_KEYS = ("reasoning_content", "thinking", "reasoning", "blocks")
-_KNOWN_THINKING = (families.THINK, families.MISTRAL_THINK, families.GEMMA_THINK)
 
 Chat = list[dict[str, Any]]
 
@@ -126,7 +126,11 @@ def probe(process: TemplateProcess, source: str) -> Profile:
         dates=any(first[name] != first[name + " later"] for name in ("prompt", "system")),
         dialect=calls.dialect or (families.GENERIC if calls.written else by_fingerprint(source, bool(tools))),
         prefix=difference(first["plain"], first["prompt"])[0],
-    )
+        note="" if calls.dialect is not None or not calls.written else (
+            f"the chat template writes tool calls in a way that cannot be read back ({calls.unread}); "
+            "the model is taught another one, and may call tools less well"
+        ),
+    )  # fmt: skip
 
 
 def inside(thinking: Thinking, text: str) -> bool:
@@ -181,6 +185,7 @@ class _Calls:
         self.content: str | None = ""
         self.parallel = False
         self.dialect: Dialect | None = None
+        self.unread = ""  # why the calls as they are written cannot be read
         self.written = self.twice = False
         for kind in _CALL_KINDS:
             one, two = first[f"one {kind}"], first[f"two {kind}"]
@@ -188,7 +193,7 @@ class _Calls:
                 continue
             both = FIRST.name in two and SECOND.name in two
             shown, opened = difference(first["word"], one)
-            self.dialect = from_calls(shown, difference(first["word"], two)[0] if both else None, opened)
+            self.dialect, self.unread = from_calls(shown, difference(first["word"], two)[0] if both else None, opened)
             self.written, self.twice = True, one.count(FIRST.value) > 1
             if self.dialect is not None:
                 self.arguments, self.content = kind
@@ -247,7 +252,7 @@ def _thinking(first: _Round, second: _Round, source: str) -> tuple[Thinking | No
                 found = _marks(rendered, without or second["no thought call"])
                 if found is not None:
                     return found, key
-    for known in _KNOWN_THINKING:
+    for known in families.THOUGHTS:
         opening = known.open.replace("\n", "\\n")
         if known.close in source and (opening in source or known is families.THINK):
             return known, ""
@@ -256,7 +261,7 @@ def _thinking(first: _Round, second: _Round, source: str) -> tuple[Thinking | No
 
 def _marks(rendered: str, without: str) -> Thinking | None:
     before, _, after = rendered.partition(_THOUGHT)
-    for known in _KNOWN_THINKING:
+    for known in families.THOUGHTS:
         if before.rstrip().endswith(known.open.rstrip()) and after.lstrip().startswith(known.close):
             return known
     opened = difference(without, before)[0]

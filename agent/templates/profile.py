@@ -39,6 +39,7 @@ class Profile:
         dates: today's date is written.
         dialect: how calls are written.
         prefix: the generation prompt.
+        note: what a user should know of it, in one line; usually empty.
     """
 
     error: str | None = None
@@ -61,6 +62,7 @@ class Profile:
     dates: bool = False
     dialect: Dialect = GENERIC
     prefix: str = ""
+    note: str = ""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Profile:

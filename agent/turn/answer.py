@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.dialects.base import CallBroken, CallDone, CallPart, CallStart, Dialect, Piece, TextPiece, ThinkingPiece
 from agent.dialects.parser import StreamParser
+from agent.dialects.reading import CUT_OFF
 from agent.engine.handle import EndStep, Step, TextStep
 from agent.events import CallForming, CallReady, Event, Text, Thought, TokenLogprob
 from agent.messages import Message, Segment, ToolCall
@@ -118,7 +119,7 @@ class Generation:
             else:
                 yield step
         if not self.stops.found:
-            yield from self._pieces(self.parser.finish())
+            yield from self._pieces(self.parser.finish(cut=self.end is not None and self.end.reason != "stop"))
         if not self.stops.found:
             yield from self._say(self.stops.flush())
         elif self.end is not None:
@@ -199,8 +200,10 @@ class Generation:
 
     @property
     def kept_message(self) -> Message:
-        """The message as it stays in the conversation: what was written of calls that nobody could read is part of it."""
+        """The message as it stays in the conversation: what was written of calls that nobody could read is part of it, half a
+        call is not."""
         message = self.message
-        if not self.broken or self.calls:
+        unread = [broken.raw for broken in self.broken if broken.why != CUT_OFF]
+        if not unread or self.calls:
             return message
-        return replace(message, text="\n".join(filter(None, [message.text, *(b.raw for b in self.broken)])))
+        return replace(message, text="\n".join(filter(None, [message.text, *unread])))

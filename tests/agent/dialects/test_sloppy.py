@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from agent.dialects.base import CallBroken, CallDone, TextPiece, ThinkingPiece
 from agent.dialects.families import DIALECTS, GEMMA_THINK, MISTRAL_THINK, THINK
 from agent.dialects.parser import StreamParser
+from agent.dialects.write import write_calls
 from agent.messages import ToolCall
-from tests.agent.dialects.test_dialects import TOOLS, broken_in, calls_in, read, text_in, thought_in
+from tests.agent.dialects.test_dialects import TOOLS, broken_in, calls_in, flat, read, text_in, thought_in
 
 F: dict[str, Any] = {"text": "a b", "count": 2}
 J = '{"text": "a b", "count": 2}'
@@ -81,6 +83,57 @@ CASES: list[tuple[str, str, list[tuple[str, dict[str, Any]]], str]] = [
     ("hermes", '{"name": "f", "age": 3}', [], '{"name": "f", "age": 3}'),
     ("hermes", '{"name": "f"}', [], '{"name": "f"}'),
     ("hermes", f'{{"x": 1}}\n<tool_call>{CALL}</tool_call>', ONE, '{"x": 1}'),
+    # The mark before a call is missing, and the one behind it is not; or it is another family's.
+    ("hermes", f"{CALL}\n</tool_call>", ONE, ""),
+    ("hermes", f"{CALL}\n</tool_call>\n{SECOND}\n</tool_call>", TWO, ""),
+    ("hermes", f"{CALL}\n</tool_call>\nDone.", ONE, "Done."),
+    ("hermes", f"{CALL}<|im_end|>", ONE, ""),
+    ("hermes", f"Sure!\n{CALL}", ONE, "Sure!"),
+    ("hermes", f"Sure!\n{CALL}\n</tool_call>", ONE, "Sure!"),
+    ("hermes", f"<tools>{CALL}</tools>", ONE, ""),
+    ("hermes", f"<function_call>\n{CALL}\n</function_call>", ONE, ""),
+    ("hermes", f"<function=f>{J}</function>", ONE, ""),
+    ("hermes", f"Sure.\n<|tool_call|>[{CALL}]<|/tool_call|>", ONE, "Sure."),
+    ("hermes", 'f(text="a b", count=2)', ONE, ""),
+    ("hermes", f"f\n{J}", ONE, ""),
+    ("phi4", f"functools[{CALL}, {SECOND}]", TWO, ""),
+    ("phi4", f"<tool_call>{CALL}</tool_call>", ONE, ""),
+    ("lfm2", '[f(text="a b", count=2)]', ONE, ""),
+    ("lfm2", '[f(text="a b", count=2)]<|tool_call_end|>Done.', ONE, "Done."),
+    ("qwen-coder", CALL, ONE, ""),
+    ("llama3", f"<tool_call>{CALL}</tool_call>", ONE, ""),
+    # A text that quotes a call: behind a colon, in a code block, in the middle of a line, before more words, of no known tool.
+    ("hermes", f"The file says:\n{CALL}", [], f"The file says:\n{CALL}"),
+    ("hermes", f"As in\n```json\n{CALL}\n```", [], f"As in\n```json\n{CALL}\n```"),
+    ("hermes", f"As in\n```json\n{CALL}", [], f"As in\n```json\n{CALL}"),
+    ("hermes", f"See\n{CALL}\nfor it.", [], f"See\n{CALL}\nfor it."),
+    ("hermes", "See\n<tools>x</tools> of it", [], "See\n<tools>x</tools> of it"),
+    ("hermes", f"It is <tools>{CALL}</tools>", [], f"It is <tools>{CALL}</tools>"),
+    ("hermes", 'No: f(text="a")', [], 'No: f(text="a")'),
+    ("hermes", 'f(text="a") is how', [], 'f(text="a") is how'),
+    ("hermes", 'g(text="a")', [], 'g(text="a")'),
+    ("hermes", '<tools>{"name": "g", "arguments": {}}</tools>', [], '<tools>{"name": "g", "arguments": {}}</tools>'),
+    # Between the marks, any form.
+    ("hermes", f"<tool_call>\n{{{CALL}}}\n</tool_call>", ONE, ""),
+    ("hermes", '<tool_call>\n{"name": "f", "arguments": {"text": "a b", "count": 2}\n</tool_call>', ONE, ""),
+    ("hermes", '<tool_call>\n{"name": "f", "arguments": {"text": "a b", "count": 2\n</tool_call>', ONE, ""),
+    ("hermes", '<tool_call>\n{"name": "f", "text": "a b", "count": 2}\n</tool_call>', ONE, ""),
+    ("hermes", '<tool_call>\nf(text="a b", count=2)\n</tool_call>', ONE, ""),
+    ("hermes", "<tool_call>f(text: a b, count: 2)</tool_call>", ONE, ""),
+    ("hermes", f"<tool_call>f\n{J}</tool_call>", ONE, ""),
+    ("hermes", f"<tool_call>\n{coder('f', text='a b', count='2')}\n</tool_call>", ONE, ""),
+    ("hermes", f'<tool_call>{{"f": {J}}}</tool_call>', ONE, ""),
+    ("qwen-coder", '<tool_call>\nf(text="a b", count=2)\n</tool_call>', ONE, ""),
+    ("qwen-coder", f"<tool_call>f\n{J}\n</tool_call>", ONE, ""),
+    ("qwen-coder", f"<function=f>\n{J}\n</function>", ONE, ""),
+    ("qwen-coder", coder("f", text='print("</parameter>")'), [("f", {"text": 'print("</parameter>")'})], ""),
+    ("qwen-coder", "<tool_call>\n<function=f>\n<parameter=text>\na b\n</function>\n</tool_call>", [("f", {"text": "a b"})], ""),
+    ("ministral", '[TOOL_CALLS]f(text="a b", count=2)', ONE, ""),
+    ("harmony", f"<|channel|>commentary to=functions.f <|constrain|>json<|message|>{J}<|call|>", ONE, ""),
+    ("harmony", f" to=functions.f<|channel|>analysis<|message|>{J}", ONE, ""),
+    ("harmony", "<|channel|>final<|message|>Yes.<|return|>", [], "Yes."),
+    ("command", f'<|START_ACTION|>[\n    {{"tool_call_id": "0", "tool_name": "f", "parameters": {J}}}\n]<|END_ACTION|>', ONE, ""),
+    ("command", "<|START_RESPONSE|>Yes.<|END_RESPONSE|>", [], "Yes."),
     ("qwen-coder", f"<tool_call>\n{coder('f', text='a b', count='2')}\n</tool_call>", ONE, ""),
     ("qwen-coder", coder("f", text="a b", count="2"), ONE, ""),
     ("qwen-coder", "<function=f><parameter=text>a b</parameter><parameter=count>2</parameter></function>", ONE, ""),
@@ -183,6 +236,50 @@ def test_a_thought_is_taken_out(answer: str, thought: str, words: str) -> None:
     assert read(DIALECTS["hermes"], answer) == pieces
 
 
+@pytest.mark.parametrize(
+    ("answer", "thought", "calls"),
+    [
+        (f"<think>I should call.\n<tool_call>\n{CALL}\n</tool_call>", "I should call.", ONE),
+        (f"<think>The mark is <tool_call>.\n<tool_call>\n{CALL}\n</tool_call>", "The mark is <tool_call>.", ONE),
+        (f"<think>No: <tool_call>{CALL}</tool_call> is wrong.</think>", f"No: <tool_call>{CALL}</tool_call> is wrong.", []),
+        (f"<think>Use <tool_call>{SECOND}</tool_call></think>\n<tool_call>{CALL}</tool_call>",
+         f"Use <tool_call>{SECOND}</tool_call>", ONE),
+        ('<think>As <tool_call>{"name": "g", "arguments": {}}</tool_call>',
+         'As <tool_call>{"name": "g", "arguments": {}}</tool_call>', []),
+    ],
+)  # fmt: skip
+def test_a_call_in_a_thought_counts_only_where_the_thought_never_ends(
+    answer: str, thought: str, calls: list[tuple[str, dict[str, Any]]]
+) -> None:
+    pieces = read(DIALECTS["hermes"], answer)
+    assert (thought_in(pieces), text_in(pieces)) == (thought, "")
+    assert [(call.name, call.arguments) for call in calls_in(pieces)] == calls
+    assert read(DIALECTS["hermes"], list(answer)) == pieces
+
+
+@pytest.mark.parametrize("name", [name for name, dialect in DIALECTS.items() if not dialect.text_name])
+@pytest.mark.parametrize("bare", [False, True])
+def test_nothing_of_a_call_that_was_cut_off_is_words(name: str, bare: bool) -> None:
+    dialect = DIALECTS[name]
+    call = flat(write_calls(dialect, [ToolCall("f", F, "abc123XYZ")], TOOLS))
+    before = "" if bare or dialect.only_at_start else "Let me see.\n"
+    whole = before + (CALL if bare else call)
+    for end in range(len(before) + 2, len(whole)):
+        parser = StreamParser(dialect, TOOLS, thinking=None)
+        pieces = [*parser.feed(whole[:end]), *parser.finish(cut=True)]
+        assert text_in(pieces).strip() == before.strip(), whole[:end]
+
+
+def test_many_lines_that_look_like_calls_are_read_in_linear_time() -> None:
+    parser = StreamParser(DIALECTS["hermes"], TOOLS, thinking=THINK)
+    line = '\n{"name": "f", "arguments": {"text": "'
+    started = time.process_time()
+    for _ in range(3000):
+        parser.feed(line)
+    parser.finish()
+    assert time.process_time() - started < 5
+
+
 def test_a_thought_may_have_begun_in_the_prompt() -> None:
     for answer in ("a\n</think>\n\nYes.", "\na</think>Yes.", "<think>\na</think>Yes."):
         assert read(DIALECTS["deepseek"], list(answer), started=True) == [ThinkingPiece("a"), TextPiece("Yes.")]
@@ -223,7 +320,7 @@ def test_json_without_marks_is_a_call_only_if_it_may_be() -> None:
     assert read(hermes, CALL, bare_calls=False) == [TextPiece(CALL)]
     assert read(hermes, CALL, tools={}) == [TextPiece(CALL)]
     assert read(DIALECTS["llama3"], CALL, tools={}) == [TextPiece(CALL)]
-    assert read(DIALECTS["lfm2"], CALL) == [TextPiece(CALL)]
+    assert calls_in(read(DIALECTS["lfm2"], CALL)) == [ToolCall("f", F)]
 
 
 def test_nothing_of_it_is_shown_before_it_is_clear() -> None:

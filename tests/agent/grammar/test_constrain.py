@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from agent.dialects.constrain import Constraint
 from agent.dialects.families import DIALECTS, FUNCTIONARY32, HERMES, LLAMA3, MINICPM5, QWEN_CODER, THINK
 from agent.errors import SchemaError
-from agent.grammar.constrain import Constraint
 
 WATER = {
     "type": "object",
@@ -52,6 +52,14 @@ WRITTEN = {
     "functionary-3.2": '>>>water\n{"bed": 2, "note": "a \\"b\\""}',
     "deepseek": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>water\n```json\n"
     '{"bed": 2, "note": "a \\"b\\""}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+    "harmony": 'to=functions.water<|channel|>commentary json<|message|>{"bed": 2, "note": "a \\"b\\""}<|call|>',
+    "command": '<|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "water", '
+    '"parameters": {"bed": 2, "note": "a \\"b\\""}}\n]<|END_ACTION|>',
+    "kimi-k3": '<|close|>response<|sep|><|open|>tools<|sep|><|open|>call tool="water" index="1"<|sep|>'
+    '<|open|>argument key="bed" type="number"<|sep|>2<|close|>argument<|sep|>'
+    '<|open|>argument key="note" type="string"<|sep|>a "b"<|close|>argument<|sep|><|close|>call<|sep|><|close|>tools<|sep|>',
+    "solar": "<|tool_calls|><|tool_call:begin|>aXBxc3D4e<|tool_call:name|>water<|tool_call:args|>"
+    '{"bed": 2, "note": "a \\"b\\""}<|tool_call:end|><|calls|>',
 }
 WRITTEN["generic"] = WRITTEN["hermes"]
 

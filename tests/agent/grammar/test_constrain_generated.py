@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.dialects.base import CallBroken, CallDone, Dialect, TextPiece
+from agent.dialects.constrain import Constraint
 from agent.dialects.families import DIALECTS
 from agent.dialects.parser import StreamParser
 from agent.dialects.write import write_calls
 from agent.errors import SchemaError
-from agent.grammar.constrain import Constraint
 from agent.grammar.schema.validate import validate
 from agent.messages import ToolCall, ToolSpec
 from tests.agent.grammar import schemas

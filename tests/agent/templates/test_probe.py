@@ -13,9 +13,9 @@ import pytest
 
 from agent.dialects import families
 from agent.dialects.base import Thinking
+from agent.dialects.probe import difference
 from agent.errors import TemplateError
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
-from agent.templates.dialect_probe import difference
 from agent.templates.profile import Profile
 from tests.fixtures.chat_templates import CHATML, HERMES, TEMPLATES
 
@@ -48,7 +48,7 @@ def test_a_familys_marks_are_the_ones_that_are_known_of_it(name: str) -> None:
 
 def test_a_format_of_no_family_becomes_a_dialect_of_what_was_seen() -> None:
     odd = profile_of("odd").dialect
-    assert (odd.section_open, odd.section_close, odd.separator, odd.trigger) == ("<acts>[", "]</acts>", ";", "<acts>[")
+    assert (odd.section_open, odd.section_close, odd.separator, odd.trigger) == ("<acts>[", "]</acts>", ";", "<acts>")
     assert (odd.name_key, odd.arguments_key, odd.style, odd.parallel) == ("act", "with", "json", True)
 
 

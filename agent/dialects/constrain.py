@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from agent.grammar.answer import answer_start
+from agent.dialects.answer import answer_start
 from agent.grammar.leaves import Literal
 from agent.grammar.matcher import State
 

@@ -8,18 +8,22 @@ from functools import reduce
 from typing import Any
 
 from agent.dialects.base import Dialect, Thinking
+from agent.dialects.styles.json import id_node, mark_nodes
+from agent.dialects.table import STYLES
 from agent.errors import SchemaError
-from agent.grammar.automata.dfa import Dfa, avoiding, both, not_starting
+from agent.grammar.automata.dfa import Dfa, TooLargeError, avoiding, both, not_starting
 from agent.grammar.automata.regex import compile_pattern
-from agent.grammar.calls import calls_nodes
 from agent.grammar.leaves import Literal, PlainText
 from agent.grammar.matcher import Grammar, State
-from agent.grammar.nodes import Alt, Node, Seq, settle
+from agent.grammar.nodes import IMPOSSIBLE, Alt, Node, Repeat, Seq, settle
+from agent.grammar.schema.budget import check_size
 from agent.grammar.schema.compile import compile_schema
 from agent.grammar.syntax import without
+from agent.text import display
 
 BLANK = " \t\r\n"
-_MARK = re.compile(r"<[^<>\s]+>")
+_MAX_CALLS = 8
+_NAME = re.compile(r"[\w.:/\-]{1,128}", re.ASCII)
 _MAX_BLANK = 4  # characters of white space before a call or value that must come
 
 
@@ -39,6 +43,52 @@ def _talk(dialect: Dialect, calls: Sequence[tuple[str, Node]], marks: tuple[str,
     # Before each way to begin, only words at whose end its mark is whole no earlier than it should be.
     options += [Seq(_words([*not_first, avoiding(marks, mark)]), node) for mark, node in calls]
     return Alt(*options)
+
+
+def calls_nodes(dialect: Dialect, tools: Sequence[Mapping[str, Any]], parallel: bool) -> list[tuple[str, Node]]:
+    """The ways in which calls may begin, each with the text that tells that one has begun, and the grammar of all calls.
+
+    Args:
+        dialect: how they are written.
+        tools: with ``name`` and ``parameters``; at least one.
+        parallel: whether there may be several.
+
+    Raises:
+        SchemaError: a tool's parameters cannot be used; the message names the tool.
+    """
+    identity = (id_node(), _mark(dialect.id_close)) if dialect.id_close else ()
+    head = mark_nodes(STYLES[dialect.style].head(dialect), trusted=False)
+    body = Seq(*identity, *head, Alt(*(_body(dialect, tool) for tool in tools)))
+    one = Seq(_mark(dialect.call_open), body)
+    most = _MAX_CALLS if parallel and dialect.parallel else 1
+    more = Repeat(Seq(_mark(dialect.separator), one), 0, most - 1)
+    close = _mark(dialect.section_close)
+    ways: list[tuple[str, Node]] = [(dialect.trigger, Seq(_mark(dialect.section_open), one, more, close))]
+    ways += [(alias, Seq(_mark(alias), body, more, close)) for alias in dialect.aliases]
+    return ways
+
+
+def _mark(text: str) -> Literal:
+    return Literal(text, trusted=True)
+
+
+def _body(dialect: Dialect, tool: Mapping[str, Any]) -> Node:
+    """A call from its name on."""
+    name, parameters = str(tool["name"]), tool.get("parameters") or {}
+    shown = display(name[:80])
+    if not _NAME.fullmatch(name):
+        raise SchemaError(f"the tool {shown!r} has a name that models cannot write; use letters, digits, _ and -")
+    try:
+        check_size(parameters)
+        arguments = STYLES[dialect.style].nodes(dialect, name, parameters)
+        node = settle(Seq(Literal(name), *arguments, _mark(dialect.call_close)))
+    except (RecursionError, TooLargeError):
+        raise SchemaError(f"tool {shown}: its schema's parts lead too deep into one another; make it flatter") from None
+    except SchemaError as error:
+        raise SchemaError(f"tool {shown}: {error}") from None
+    if node.height >= IMPOSSIBLE:
+        raise SchemaError(f"tool {shown}: no arguments can be written that fulfil its schema in the {dialect.name} format")
+    return node
 
 
 def answer_start(spec: Mapping[str, Any]) -> State:
@@ -83,8 +133,8 @@ def _rest(spec: Mapping[str, Any], dialect: Dialect, prefix: str, not_first: Seq
     if choice == "required" and not tools:
         raise SchemaError("a tool must be called, but there is none")
     marks = (dialect.trigger, *dialect.aliases)
-    if dialect.section_open and (inner := _MARK.match(dialect.call_open)) and inner[0] not in marks:
-        marks = (*marks, inner[0])  # a reader takes a call without its section for one
+    if dialect.section_open and (inner := dialect.call_mark) and inner not in marks:
+        marks = (*marks, inner)  # a reader takes a call without its section for one
     calls = calls_nodes(dialect, tools, bool(spec.get("parallel", True))) if tools and choice != "none" else []
     if choice not in ("auto", "none"):
         return Seq(space, calls[0][1])
