@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.dialects.families import GEMMA4
+from agent.dialects.styles.gemma import Gemma
+from agent.dialects.styles.python import Python
 from agent.errors import SchemaError
 from agent.grammar.matcher import Grammar
 from agent.grammar.schema.compile import compile_schema
 from agent.grammar.schema.validate import validate
-from agent.grammar.syntax import Gemma, Python
 from tests.agent.grammar import schemas
 from tests.fixtures.generated import runs
 

@@ -10,12 +10,12 @@ import jsonschema
 import pytest
 
 from agent.dialects.base import CallDone, Dialect
+from agent.dialects.constrain import Constraint
 from agent.dialects.families import DIALECTS
 from agent.dialects.parser import StreamParser
 from agent.dialects.write import write_calls
 from agent.errors import SchemaError
 from agent.grammar.automata.formats import EXAMPLES
-from agent.grammar.constrain import Constraint
 from agent.grammar.matcher import Grammar
 from agent.grammar.schema.compile import compile_schema
 from agent.grammar.schema.members import MAX_FREE
