@@ -33,11 +33,7 @@ _SHOWN = 60  # characters of a text
 @embed_app.command()
 def embed(
     model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[MODEL]",
-            help=f"{MODEL_HERE} With --search it may be left out: then embedding_model of the settings is taken.",
-        ),
+        str | None, typer.Argument(metavar="[MODEL]", help=f"{MODEL_HERE} --search can take embedding_model of the settings.")
     ] = None,
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="What to embed.")] = None,
     file: Annotated[
@@ -53,10 +49,7 @@ def embed(
     prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="Put this before each text.")] = None,
     truncate: Annotated[bool, typer.Option("--truncate", help="Of a text that is too long, take the beginning.")] = False,
     pooling: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOW", help="How a text becomes one vector, where the model's file does not say: mean, cls or last."
-        ),
+        str | None, typer.Option(metavar="HOW", help="mean, cls or last, where the model's file says no way of pooling.")
     ] = None,
     search: Annotated[str | None, typer.Option(metavar="QUERY", help="Find passages below --in by what they mean.")] = None,
     folder: Annotated[
@@ -69,16 +62,7 @@ def embed(
     verbose: Verbose = False,
 ) -> None:
     """Make vectors of texts, or search files by what they mean, with an embedding model."""
-    if kind not in (None, "query", "document"):
-        raise typer.BadParameter(f"{kind!r} is neither query nor document", param_hint="--as")
-    if kind is not None and prompt is not None:
-        raise typer.BadParameter("both say what stands before each text; give one of the two", param_hint="--as and --prompt")
-    if search is None and folder is not None:
-        raise typer.BadParameter("is the folder of a search; give --search QUERY too", param_hint="--in")
-    if search is not None and (texts or file or output or kind or prompt is not None or truncate):
-        raise typer.BadParameter(
-            "takes no texts, and nothing that is about them (--file, --output, --as, --prompt, --truncate)", param_hint="--search"
-        )
+    _check_usage(kind, prompt, search, folder, of_texts=bool(texts or file or output or truncate))
     with console.command(json=json_, verbose=verbose) as out:
         from agent.embedding.embedder import Embedder
 
@@ -101,6 +85,20 @@ def embed(
             if output is not None:
                 _write(output, wanted, vectors)
             _show(embedder, wanted, vectors, before, output, out)
+
+
+def _check_usage(kind: str | None, prompt: str | None, search: str | None, folder: Path | None, *, of_texts: bool) -> None:
+    """Raises BadParameter where options do not go together."""
+    if kind not in (None, "query", "document"):
+        raise typer.BadParameter(f"{kind!r} is neither query nor document", param_hint="--as")
+    if kind is not None and prompt is not None:
+        raise typer.BadParameter("both say what stands before each text; give one of the two", param_hint="--as and --prompt")
+    if search is None and folder is not None:
+        raise typer.BadParameter("is the folder of a search; give --search QUERY too", param_hint="--in")
+    if search is not None and (of_texts or kind is not None or prompt is not None):
+        raise typer.BadParameter(
+            "takes no texts, and nothing that is about them (--file, --output, --as, --prompt, --truncate)", param_hint="--search"
+        )
 
 
 def _show(
