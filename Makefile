@@ -76,7 +76,7 @@ bench: $(VENV)/.dev ## start-up, quantizing beside llama.cpp's own two passes, t
 	@$(BIN)/python benchmarks/fit.py
 	@$(BIN)/python benchmarks/chat.py
 
-soak: $(VENV)/.$(KIND) ## [FOR=seconds] [SEED=number]: agents whose processes are killed, stopped and flooded for twenty minutes: no hang, no growth, nothing left
+soak: $(VENV)/.$(KIND) ## [FOR=seconds] [SEED=number]: twenty minutes of agents whose processes are killed, stopped and flooded: none may hang, grow or be left over
 	@$(BIN)/python benchmarks/soak.py --seconds $${FOR:-1200} --seed $${SEED:-1}
 
 structure: ## rooms, floors, arrows and circles of the packages

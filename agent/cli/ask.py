@@ -39,7 +39,7 @@ def ask(
     schema: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON Schema that the answer must fit.")] = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option("--stop", metavar="TEXT", help="Text that ends the answer; repeat it."),
+        typer.Option("--stop", metavar="TEXT", help="Text that ends the answer; may be repeated."),
     ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens, speed and memory at the end.")] = False,
     json_: Json = False,
@@ -155,8 +155,11 @@ def _question(question: str | None) -> str:
     if sys.stdin is not None and not sys.stdin.isatty():
         try:
             piped = sys.stdin.read(_MOST_INPUT + 1)
-        except (OSError, UnicodeDecodeError) as e:
-            raise SprigError(f"standard input could not be read as text: {e}") from None
+            piped.encode()  # in a C locale Python lets bytes that are no text through, as halves of characters
+        except UnicodeError:
+            raise SprigError("standard input is no text; what is piped in is added to the question") from None
+        except OSError as e:
+            raise SprigError(f"standard input could not be read: {e.strerror}") from None
         if len(piped) > _MOST_INPUT:
             raise SprigError(f"standard input holds more than {_MOST_INPUT} characters; no model reads so much at once")
     parts = [part for part in (question, piped.strip()) if part]
@@ -172,6 +175,8 @@ def _schema(path: Path | None) -> Any:
         found = json.loads(path.read_bytes())
     except OSError as e:
         raise SprigError(f"cannot read {path}: {e.strerror}") from None
+    except UnicodeDecodeError:
+        raise SprigError(f"{path} is not JSON, and not even text") from None
     except ValueError as e:
         raise SprigError(f"{path} is not JSON: {e}") from None
     if not isinstance(found, dict):

@@ -33,7 +33,7 @@ _SHOWN = 60  # characters of a text
 @embed_app.command()
 def embed(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help=f"{MODEL_HERE} With --search, embedding_model of the settings.")
+        str | None, typer.Argument(metavar="[MODEL]", help=f"{MODEL_HERE} --search can take embedding_model of the settings.")
     ] = None,
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="What to embed.")] = None,
     file: Annotated[
@@ -43,31 +43,33 @@ def embed(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the vectors: .npy, or .jsonl with the texts.")
     ] = None,
     kind: Annotated[
-        str | None, typer.Option("--as", metavar="KIND", help="Put before each text what the model wants: query or document.")
+        str | None,
+        typer.Option("--as", metavar="KIND", help="query or document: put before each text what the model wants there."),
     ] = None,
     prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="Put this before each text.")] = None,
-    truncate: Annotated[bool, typer.Option("--truncate", help="Take the beginning of texts that are too long.")] = False,
+    truncate: Annotated[bool, typer.Option("--truncate", help="Of a text that is too long, take the beginning.")] = False,
     pooling: Annotated[
-        str | None, typer.Option(metavar="HOW", help="mean, cls or last, where the model's file does not say.")
+        str | None, typer.Option(metavar="HOW", help="mean, cls or last, where the model's file says no way of pooling.")
     ] = None,
     search: Annotated[str | None, typer.Option(metavar="QUERY", help="Find passages below --in by what they mean.")] = None,
-    folder: Annotated[Path | None, typer.Option("--in", metavar="DIR", help="Where to search; by default here.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--in", metavar="DIR", help="Folder to search; by default the current one.")
+    ] = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, metavar="N", help="How many passages to show.")] = 5,
     threads: Threads = None,
     memory: Memory = None,
     json_: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Give the vectors of texts, or search files by what they mean. Takes an embedding model."""
-    if kind is not None and (kind not in ("query", "document") or prompt is not None):
-        raise typer.BadParameter("is query or document, and not beside --prompt", param_hint="--as")
-    if (search is None and folder is not None) or (search is not None and (texts or file or output)):
-        raise typer.BadParameter("--search QUERY --in DIR takes no texts, and texts take no --in")
+    """Make vectors of texts, or search files by what they mean, with an embedding model."""
+    _check_usage(kind, prompt, search, folder, of_texts=bool(texts or file or output or truncate))
     with console.command(json=json_, verbose=verbose) as out:
         from agent.embedding.embedder import Embedder
 
         options: dict[str, Any] = {"pooling": pooling, "threads": threads, "memory": memory}
         if search is not None:
+            if folder is not None and not folder.is_dir():
+                raise SprigError(f"{display(str(folder))} is no folder; --in takes one to search")
             with Embedder(model or embedding_model(), **options) as embedder:
                 _search(embedder, search, folder or Path(), limit, out)
             return
@@ -83,6 +85,20 @@ def embed(
             if output is not None:
                 _write(output, wanted, vectors)
             _show(embedder, wanted, vectors, before, output, out)
+
+
+def _check_usage(kind: str | None, prompt: str | None, search: str | None, folder: Path | None, *, of_texts: bool) -> None:
+    """Raises BadParameter where options do not go together."""
+    if kind not in (None, "query", "document"):
+        raise typer.BadParameter(f"{kind!r} is neither query nor document", param_hint="--as")
+    if kind is not None and prompt is not None:
+        raise typer.BadParameter("both say what stands before each text; give one of the two", param_hint="--as and --prompt")
+    if search is None and folder is not None:
+        raise typer.BadParameter("is the folder of a search; give --search QUERY too", param_hint="--in")
+    if search is not None and (of_texts or kind is not None or prompt is not None):
+        raise typer.BadParameter(
+            "takes no texts, and nothing that is about them (--file, --output, --as, --prompt, --truncate)", param_hint="--search"
+        )
 
 
 def _show(
@@ -161,10 +177,11 @@ def _lines(file: str) -> list[str]:
                 text = f.read(_MOST_INPUT + 1)
         else:
             text = sys.stdin.read(_MOST_INPUT + 1) if sys.stdin is not None else ""
+            text.encode()  # in a C locale Python lets bytes that are no text through, as halves of characters
     except OSError as e:
         raise SprigError(f"cannot read {file}: {e.strerror}") from None
-    except UnicodeDecodeError as e:
-        raise SprigError(f"{file} is no UTF-8 text: {e}") from None
+    except UnicodeError:
+        raise SprigError(f"{'standard input' if file == '-' else display(file)} is no UTF-8 text") from None
     if len(text) > _MOST_INPUT:
         raise SprigError(f"{file} holds more than {_MOST_INPUT} characters; embed it in parts")
     return text.splitlines()

@@ -43,7 +43,7 @@ def _size(text: str) -> int:
 Cache = Annotated[str | None, typer.Option(metavar="TYPE", help="K/V cache: f16, or q8_0 in half the memory.")]
 Memory = Annotated[
     int | None,
-    typer.Option(parser=_size, metavar="SIZE", help="What the model may take, as 1.5GB; by default 70 % of what is free."),
+    typer.Option(parser=_size, metavar="SIZE", help="What the model may take, such as 1.5GB; by default 70 % of what is free."),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default one for each big core.")]
 
@@ -59,13 +59,17 @@ class AgentOptions:
     system: Annotated[str | None, typer.Option("-s", "--system", metavar="TEXT", help="System prompt.")] = None
     tool: Annotated[
         list[str] | None,
-        typer.Option("--tool", metavar="NAME", help="Built-in tool, 'none', or a .py file with @tool functions; repeat it."),
+        typer.Option(
+            "--tool", metavar="NAME", help="Built-in tool, 'none', or a .py file with @tool functions; may be repeated."
+        ),
     ] = None
     mcp: Annotated[
-        list[str] | None, typer.Option("--mcp", metavar="SERVER", help="NAME=COMMAND, an https URL or a JSON file; repeat it.")
+        list[str] | None,
+        typer.Option("--mcp", metavar="SERVER", help="NAME=COMMAND, an https URL or a JSON file; may be repeated."),
     ] = None
     allow: Annotated[
-        list[str] | None, typer.Option("--allow", metavar="TOOL", help="Let a tool run unasked (a name or pattern); repeat it.")
+        list[str] | None,
+        typer.Option("--allow", metavar="TOOL", help="Let a tool run unasked (a name or pattern); may be repeated."),
     ] = None
     root: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder that file tools and commands are kept to.")] = None
     context: Annotated[int | None, typer.Option("-c", "--context", min=256, metavar="N", help="Tokens of context.")] = None
@@ -73,16 +77,17 @@ class AgentOptions:
     memory: Memory = None
     threads: Threads = None
     lora: Annotated[
-        list[str] | None, typer.Option("--lora", metavar="FILE[=SCALE]", help="LoRA adapter (GGUF) for the model; repeat it.")
+        list[str] | None,
+        typer.Option("--lora", metavar="FILE[=SCALE]", help="LoRA adapter (GGUF) for the model; may be repeated."),
     ] = None
     temperature: Annotated[float | None, typer.Option(metavar="T", help="0 for the likeliest words; by default the model's.")] = (
         None
     )
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Of the random draws.")] = None
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the random draws.")] = None
     think: Annotated[bool | None, typer.Option("--think/--no-think", help="Switch thinking, where the model can.")] = None
     max_tokens: Annotated[int | None, typer.Option(min=1, metavar="N", help="Tokens of one answer.")] = None
     rounds: Annotated[int | None, typer.Option(min=1, metavar="N", help="Answers to a message, tool calls between them.")] = None
-    seconds: Annotated[float | None, typer.Option(metavar="S", help="Time for everything that a message brings.")] = None
+    seconds: Annotated[float | None, typer.Option(metavar="S", help="Seconds for one message and all that comes of it.")] = None
     settings: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; by default settings.toml in SPRIG_HOME.")] = (
         None
     )

@@ -39,7 +39,7 @@ def sessions(
     ctx: typer.Context,
     search: Annotated[str | None, typer.Option("-s", "--search", metavar="TEXT", help="Find words in all conversations.")] = None,
     meaning: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Find what means the same, with embedding_model of the settings.")
+        str | None, typer.Option(metavar="TEXT", help="Find what means something alike; takes the setting embedding_model.")
     ] = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, metavar="N", help="How many to show.")] = 20,
     json: Json = False,

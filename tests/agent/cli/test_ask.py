@@ -22,8 +22,10 @@ import pytest
 from typer.main import get_command
 
 from agent.approval.policy import Rule
-from agent.cli.ask import ask_app
+from agent.cli.ask import _question, ask_app
+from agent.cli.embed import _lines
 from agent.cli.options import AgentOptions, tools_of
+from agent.errors import SprigError
 from agent.sessions.store import Store
 from agent.settings.file import agent_settings
 from agent.text import display
@@ -170,6 +172,14 @@ def test_wrong_use_is_one_line(model: Path, home: Path, tmp_path: Path) -> None:
     for args in (("--nonsense",), ("-c", "x"), ("--max-tokens", "0")):
         done = ask("x", "-m", model, *args, home=home)
         assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])  # as Python reads in a UTF-8 locale, and in a C locale
+def test_bytes_that_are_no_text_are_refused(errors: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for read in (lambda: _question("What is this?"), lambda: _lines("-")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"GGUF\x90\xff"), "utf-8", errors=errors))
+        with pytest.raises(SprigError, match="standard input is no"):
+            read()
 
 
 def test_an_error_as_json(home: Path) -> None:

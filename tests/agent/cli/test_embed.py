@@ -67,6 +67,8 @@ def test_what_a_model_wants_before_a_text_is_put_there(model: str) -> None:
         (["MODEL", "x", "-o", "v.txt"], "v.txt must end in .npy or .jsonl"),
         (["MODEL", "x", "-o", "/nowhere/v.npy"], "there is no folder /nowhere"),
         (["MODEL", "-f", "/nowhere"], "cannot read /nowhere"),
+        (["MODEL", "-f", "MODEL"], "is no UTF-8 text"),
+        (["MODEL", "--search", "x", "--in", "/nowhere"], "/nowhere is no folder"),
         (["--search", "x"], "no embedding model is named"),
         (["nothing-like-this", "x"], "there is no model 'nothing-like-this'"),
     ],
