@@ -113,10 +113,11 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         self.hooks = Hooks(on_event, before_tool, after_tool, lambda value: settled(value, self.loop, self._cancelled))
         self.loop = None
         given = read_messages(messages) if messages else None
-        if given is not None and given.system is not None:
-            if system:
+        if given is not None:
+            given.following(())  # refuses a result of no call
+            if given.system is not None and system:
                 raise SprigError("there are two system prompts: system=, and the first one of messages")
-            self.system = given.system
+            self.system = given.system or system
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._cancelled = threading.Event()

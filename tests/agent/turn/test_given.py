@@ -150,6 +150,11 @@ def test_a_question_that_was_handed_in_is_answered(make: Make) -> None:
         agent.run(None)
 
 
+def test_a_conversation_with_a_result_of_no_call_is_refused(make: Make) -> None:
+    with pytest.raises(SprigError, match=r"messages\[2\]: a tool's result with the id .*, and no call waits for it"):
+        make(messages=[("system", "Be brief."), ("user", "Rain?"), {"role": "tool", "tool_call_id": "abcdefgh1", "content": "5"}])
+
+
 def test_results_of_open_calls_are_matched_by_their_ids(make: Make) -> None:
     begun = [("user", "Rain?"), asks(call("call_1"), call("call_2", {"city": "Zug"}), call("call_3", {"city": "Uri"}))]
     agent, engine = make("It rains.", messages=begun, tools=[weather])
