@@ -113,10 +113,11 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         self.hooks = Hooks(on_event, before_tool, after_tool, lambda value: settled(value, self.loop, self._cancelled))
         self.loop = None
         given = read_messages(messages) if messages else None
-        if given is not None and given.system is not None:
-            if system:
+        if given is not None:
+            given.following(())  # refuses a result of no call
+            if given.system is not None and system:
                 raise SprigError("there are two system prompts: system=, and the first one of messages")
-            self.system = given.system
+            self.system = given.system or system
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
@@ -176,7 +177,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
             said: a text of the user; or messages as for ``Agent(messages=...)``, which are added to the conversation, the last
                 one a user's or the result of a call. A system message at their beginning is the system prompt from now on. With
                 None the model answers what is there: a last message of the user or a tool that has no answer, because that was
-                broken off or because ``branch`` went back to it.
+                broken off before its first word or because ``branch`` went back to it.
             options: see RunOptions: schema, tool_choice, limits, sampling, stop, logprobs.
 
         Raises:
@@ -216,6 +217,9 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
                 self.notes.clear()
                 if given is not None and given.system is not None:
                     self.system = given.system
+                if given is None and self.transcript(until).take_back() and self.session is not None:
+                    kept = self.session.messages()[:-1]
+                    self.session.branch(kept[-1].id if kept else None)
                 parts = self._parts(options, started, until)
                 yield from parts.spans.run(logged(parts, Run(parts).events(given)))
             except HookError:

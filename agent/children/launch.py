@@ -11,11 +11,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+# Held while a process is started or forked. A fork in the middle of a start would keep the pipes open by which the start is seen
+# to be done, and whoever starts would wait as long as the fork lives.
+FORKING = threading.Lock()
 PACKAGES = str(Path(__file__).resolve().parents[2])  # the folder that holds the packages of this installation
 _LOG_BYTES = 1 << 16  # what is kept of the end of a log
 END_SECONDS = 5.0  # that a killed process gets to be gone: only a disk that does not answer makes it take longer
@@ -50,10 +54,11 @@ def launch(
         program, folder = ["-P", "-m", module], None
         path = os.pathsep.join(filter(None, [PACKAGES, os.environ.get("PYTHONPATH", "")]))
         environment = {**environment, "PYTHONPATH": path}
-    return subprocess.Popen(
-        [sys.executable, *program, *arguments],
-        stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=bare or (), env=environment, cwd=folder, start_new_session=True,
-    )  # fmt: skip
+    with FORKING:
+        return subprocess.Popen(
+            [sys.executable, *program, *arguments],
+            stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=bare or (), env=environment, cwd=folder, start_new_session=True,
+        )  # fmt: skip
 
 
 def stopped(pid: int) -> bool:

@@ -55,6 +55,8 @@ def search_conversations(
     index = Index(vectors, embedder, f"sessions {store.path}")
     documents = (Searchable(key, str(place.size), partial(read, key)) for key, place in places.items())
     done = index.refresh(documents, seconds=seconds, cancelled=cancelled, on_document=on_document)
-    found = index.search(query, read, most=most, wanted=lambda key: not without or not key.startswith(f"{without}/"))
+    found = index.search(
+        query, read, most=most, wanted=lambda key: not without or not key.startswith(f"{without}/"), cancelled=cancelled
+    )
     told = [(places[match.key], match) for match in found]
     return [Said(p.session, p.message, p.role, p.created, match.text, match.score) for p, match in told], done

@@ -84,7 +84,6 @@ class Embedder(ModelProcess, contextlib.AbstractContextManager["Embedder"]):
             }  # fmt: skip
             self._load_model(message)
         except BaseException:
-            self._connection.child.kill()  # it has nothing to end
             self.close()
             raise
 

@@ -112,14 +112,17 @@ class Index:
         *,
         most: int = 5,
         wanted: Callable[[str], bool] = lambda key: True,
+        cancelled: threading.Event | None = None,
     ) -> list[Match]:
         """The pieces that are nearest to a query, the best first, of one that overlaps a better one only that.
 
         Args:
             read: the text of a document by its key; what has none any more is left out.
             wanted: whether the document of a key may be found.
+            cancelled: as in ``refresh``.
         """
-        vector = self._embedder.embed([query], prompt=self._embedder.prompts["query"], truncate=True)[0]
+        before = self._embedder.prompts["query"]
+        vector = self._embedder.embed([query], prompt=before, truncate=True, cancelled=cancelled)[0]
         matches: list[Match] = []
         taken: set[tuple[str, int]] = set()
         texts: dict[str, list[Piece]] = {}

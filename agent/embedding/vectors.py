@@ -121,7 +121,7 @@ class VectorStore(contextlib.AbstractContextManager["VectorStore"]):
             rows = connection.execute(
                 "SELECT key, vectors FROM documents WHERE place = ? AND model = ? AND length(vectors) > 0", (place, model)
             ).fetchall()
-        rows = [(key, raw) for key, raw in rows if wanted(key)]
+        rows = [(key, raw) for key, raw in rows if len(raw) % (4 * width) == 0 and wanted(key)]  # the file may be damaged
         if not rows:
             return []
         scores = np.frombuffer(b"".join(raw for _, raw in rows), "<f4").reshape(-1, width) @ query

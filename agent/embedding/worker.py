@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.children.orphan import end_with_parent
 from agent.children.wire import Wire
 from agent.engine.llama import Context, ContextSettings, LlamaError, LlamaModel
 from agent.errors import SprigError
@@ -162,6 +163,7 @@ class EmbeddingWorker:
 
 def main() -> None:
     """Serve the parent at the other end of the socket that is standard input."""
+    end_with_parent(signal.SIGKILL)  # one that has died before is found out by the end of the socket
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and says what is to be done

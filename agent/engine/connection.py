@@ -89,7 +89,7 @@ class WorkerConnection:
     def error(self) -> EngineError:
         """Why there are no more answers."""
         if self._closed:
-            return EngineError("this engine is closed")
+            return EngineError("the model was closed meanwhile")
         return EngineError(f"the model's process ended ({self.ended}); it starts again when it is needed")
 
     @property
@@ -243,13 +243,12 @@ class Request:
         """
         while True:
             heard = self._connection.heard
+            if not self.stopped and (reason := until.over()):  # also where answers come faster than they are read
+                self.stopped, self._stopped_at = reason, time.monotonic()
+                self.cancel()
             with contextlib.suppress(queue.Empty):
                 return self._checked(self._answers.get(timeout=until.pause(_LOOK_AFTER)))
-            now = time.monotonic()
-            if not self.stopped and (reason := until.over()):
-                self.stopped, self._stopped_at = reason, now
-                self.cancel()
-            elif self.stopped and now - self._stopped_at > _LATE:
+            if self.stopped and time.monotonic() - self._stopped_at > _LATE:
                 self._connection.owes(heard)
                 raise Unanswered(self.stopped, "the model's process does not answer")
             self._connection.look(self.asked)

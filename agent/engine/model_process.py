@@ -117,6 +117,8 @@ class ModelProcess:
             return
         with self._lock:
             self._closed = True
+        if not hasattr(self, "_load"):
+            self._connection.child.kill()  # it was asked for nothing, and has nothing to end
         self._connection.close()
 
     def __exit__(self, *_: object) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from agent.text import shortened
+from agent.text import brief
 from agent.tools import schema
-from agent.tools.forms import JsonForm, form_of, refusal
+from agent.tools.forms import NUMBER, JsonForm, form_of, refusal
 from agent.tools.result import ToolError
 from agent.tools.schema import Field, fields_of, marks_of
 
@@ -146,7 +146,7 @@ class _ArgumentReader:
 
 
 def _mismatch(where: str, wanted: str, value: Any) -> _Mismatch:
-    return _Mismatch(f"{where}: {wanted} is needed, not {shortened(repr(value), 60)}")
+    return _Mismatch(f"{where}: {wanted} is needed, not {brief(value, 60)}")
 
 
 def _among(value: Any, choices: Mapping[Any, Any], where: str) -> Any:
@@ -159,15 +159,12 @@ def _among(value: Any, choices: Mapping[Any, Any], where: str) -> Any:
     raise _mismatch(where, "one of " + ", ".join(map(repr, choices)), value)
 
 
-_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*")
-
-
 _WANTED = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def _scalar(value: Any, kind: type, where: str, strict: bool) -> Any:
     text = value if isinstance(value, str) and not strict else ""
-    if kind in (int, float) and len(text) <= 40 and _NUMBER.fullmatch(text):
+    if kind in (int, float) and len(text) <= 40 and NUMBER.fullmatch(text.strip()):
         value = float(text) if any(c in text for c in ".eE") else int(text)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind in (str, bool) and isinstance(value, kind):

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from agent.text import brief
 
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")  # in a text
 _MAX_NUMBER = 100  # characters of a number in a text
 # ISO 8601, of which years and months are read only to be refused: they have no fixed length.
 _DURATION = re.compile(
@@ -98,7 +98,7 @@ def _decimal(kind: Any, value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return kind(value)
     text = _text(value)
-    if len(text) > _MAX_NUMBER or not _NUMBER.fullmatch(text):
+    if len(text) > _MAX_NUMBER or not NUMBER.fullmatch(text):
         raise ValueError
     return kind(text)
 

@@ -20,11 +20,11 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 from agent.children import sandbox, supervisor
+from agent.children.launch import FORKING
 from agent.children.orphan import end_with_parent
 from agent.tools.gather import Gathered
 from agent.tools.result import ToolResult, failure, failure_of, to_result
 
-_FORKING = threading.Lock()  # what watches forks refuses two at a time: filelock, which huggingface_hub brings
 _GRACE = 0.2
 _POLL = 0.02
 _MAX_ANSWER = 1 << 24
@@ -40,7 +40,8 @@ def run_isolated(
     lifeline_end, lifeline = os.pipe()
     ours, theirs = (answer, status, lifeline), (answer_end, status_end, lifeline_end)
     try:
-        with _FORKING, warnings.catch_warnings():
+        # One at a time also for what watches forks, such as filelock, which huggingface_hub brings: it refuses two.
+        with FORKING, warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside threads: the child only runs the function
             child = os.fork()
     except (OSError, RuntimeError) as e:

@@ -41,7 +41,8 @@ def begin_answer(parts: Parts, choice: str, *, form: bool) -> tuple[Generation, 
     )  # fmt: skip
 
     def plain(text: str, tokens: list[int]) -> list[int]:
-        return parts.engine.tokenize([Segment(text, trusted=False)], after=(tokens or transcript.tokens)[-1])
+        after = (tokens or transcript.tokens)[-1]
+        return parts.engine.tokenize([Segment(text, trusted=False)], after=after, until=transcript.until)
 
     stops = StopFinder(() if form else parts.options.stop)  # an object without its end is none
     generation = Generation(parser, stops, Stopped(parts.cancelled), plain, tokens=lead)
@@ -145,9 +146,11 @@ class Generation:
     def _pieces(self, pieces: list[Piece]) -> Iterator[Event]:
         for piece in _joined(pieces):
             if isinstance(piece, TextPiece):
-                yield from self._say(self.stops.feed(piece.text))
+                words = self.stops.feed(piece.text)
                 if self.stops.found:
-                    self._cut()
+                    self._cut(words)
+                yield from self._say(words)
+                if self.stops.found:
                     return
                 continue
             yield from self._say(self.stops.flush())  # a stop does not go on behind a thought or a call
@@ -170,22 +173,22 @@ class Generation:
                     self.broken.append(piece)
 
     def _say(self, words: str) -> Iterator[Event]:
-        if words:
+        if words or (self.stops.found and len(self.logprobs) > self._shown):  # no event comes after this one
             self.text += words
             self._words += words
             yield Text(words, tokens=self._told(), logprobs=self._likely())
 
-    def _cut(self) -> None:
-        """A stop was found: it ends the answer, and neither it nor what follows is among the tokens."""
+    def _cut(self, words: str) -> None:
+        """A stop was found behind these words: it ends the answer, and neither it nor what follows is among the tokens."""
         self.over.set()
-        count, rest = cut(self._texts, self._words, self.stops.found, self._words_from)
+        count, rest = cut(self._texts, self._words + words, self.stops.found, self._words_from)
         del self.tokens[count:], self.logprobs[count:]
         if rest and self.plain is not None:
             self.tokens += self.plain(rest, self.tokens)
 
     def _likely(self) -> tuple[TokenLogprob, ...]:
         """What no event had yet; while words are held back that may be a stop, nothing."""
-        if self.stops.held or self.stops.found:
+        if self.stops.held:
             return ()
         shown, self._shown = self._shown, len(self.logprobs)
         return tuple(self.logprobs[shown:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import queue
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import asyncio
 
 _LOOK_SECONDS = 0.02  # how often the wait for a coroutine looks whether the run is cancelled
+_GRACE = 1.0  # seconds that a cancelled coroutine gets to clean up
 
 
 class _Cancelled(Exception):
@@ -122,15 +124,44 @@ def settled(value: Any, loop: asyncio.AbstractEventLoop | None, cancelled: threa
         return value
     import asyncio  # late: it is slow to load
 
-    if loop is None:
-        return asyncio.run(_awaited(value))
-    future, done = asyncio.run_coroutine_threadsafe(_awaited(value), loop), threading.Event()
-    future.add_done_callback(lambda _: done.set())
-    while not done.wait(_LOOK_SECONDS):
-        if cancelled.is_set():
-            future.cancel()
-            raise _Cancelled
-    return future.result()
+    with contextlib.nullcontext(loop) if loop is not None else _own_loop() as there:
+        future, done = asyncio.run_coroutine_threadsafe(_awaited(value), there), threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        while not done.wait(_LOOK_SECONDS):
+            if cancelled.is_set():
+                future.cancel()
+                raise _Cancelled
+        return future.result()
+
+
+@contextlib.contextmanager
+def _own_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop in a thread of its own: in this thread one may be running already, as in a notebook."""
+    import asyncio
+
+    begun: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Event] | None] = queue.SimpleQueue()
+
+    async def work() -> None:
+        over = asyncio.Event()
+        begun.put((asyncio.get_running_loop(), over))
+        await over.wait()
+
+    def run() -> None:
+        try:
+            asyncio.run(work())
+        finally:
+            begun.put(None)
+
+    thread = threading.Thread(target=run, daemon=True, name="sprig-hook")
+    thread.start()
+    if (found := begun.get()) is None:
+        raise OSError("the system gives no event loop; close some files")
+    loop, over = found
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(_GRACE)
 
 
 async def _awaited(value: Awaitable[Any]) -> Any:

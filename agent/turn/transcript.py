@@ -106,6 +106,18 @@ class Transcript:
             self.messages = list(messages[:said])
         self.held = list(messages[said:])
 
+    def take_back(self) -> bool:
+        """Drop an answer at the end that was broken off before its first word; the question waits again. False: there is none."""
+        if self.held or self.messages[-1:] != [Message("assistant")]:
+            return False
+        kept = self.copy()
+        try:
+            self.take_up(kept.messages[:-1], kept.turns)
+        except BaseException:
+            self.go_back(kept)
+            raise
+        return True
+
     def changed(self, system: str, tools: Sequence[ToolSpec], options: Mapping[str, Any]) -> Transcript:
         """The same conversation under another system prompt, with other tools, other options."""
         start = [Message("system", system)] if system else []

@@ -46,7 +46,7 @@ def search_by_meaning(
     """
     index = Index(vectors, embedder, f"files {root.path}")
     done = index.refresh(_documents(root), seconds=seconds, cancelled=cancelled, on_document=on_document)
-    return index.search(query, partial(_text, root), most=most), done
+    return index.search(query, partial(_text, root), most=most, cancelled=cancelled), done
 
 
 def _documents(root: Root) -> Iterator[Searchable]:

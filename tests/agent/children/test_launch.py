@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.children.launch import PACKAGES, cause, launch, run_module, tail
+from agent.tools.isolate import run_isolated
 
 
 def test_how_a_child_ended_is_told_in_words() -> None:
@@ -46,3 +51,29 @@ def test_a_child_that_fails_leaves_its_last_words(bare: bool) -> None:
         assert tail(log).endswith("x�end")
         assert len(tail(log)) < 70_000
     assert (Path(PACKAGES) / "agent" / "children" / "launch.py").exists()
+
+
+def test_no_tool_is_forked_while_a_child_is_being_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fork would hold the pipe by which the start is seen to be done, and so hold up whoever starts."""
+    order: list[str] = []
+    begun = threading.Event()
+    start, fork = subprocess.Popen, os.fork
+
+    def slow_start(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        begun.set()
+        time.sleep(0.1)
+        order.append("started")
+        return start(*args, **options)
+
+    def noted_fork() -> int:
+        order.append("forked")
+        return fork()
+
+    monkeypatch.setattr(subprocess, "Popen", slow_start)
+    monkeypatch.setattr(os, "fork", noted_fork)
+    starting = threading.Thread(target=run_module, args=("agent.children.launch", [], b"", 60))
+    starting.start()
+    assert begun.wait(20)
+    assert run_isolated(lambda: "done", {}, threading.Event(), 60).text == "done"
+    starting.join(20)
+    assert order == ["started", "forked"]

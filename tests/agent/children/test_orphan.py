@@ -1,4 +1,4 @@
-"""A parent that is killed leaves nothing behind: no model, template, command or tool, though all are stopped."""
+"""A parent that is killed leaves nothing behind: no model, embedding model, template, command or tool, though all are stopped."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from tests.fixtures.chat_ggufs import chat_model
 from tests.fixtures.paths import ROOT
 from tests.fixtures.patience import PATIENCE
+from tests.fixtures.tiny import llama
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 
@@ -23,6 +24,7 @@ from pathlib import Path
 from agent.agent import Agent
 from agent.children.process import run_command
 from agent.children.sandbox import Rules, system_paths
+from agent.embedding.embedder import Embedder
 from agent.limits import Limits
 from agent.tools.define import tool
 
@@ -36,6 +38,8 @@ thread.join()
 time.sleep(0.05)
 made[0].run("Hello.")
 assert made[0].engine.restarts == 0
+embedder = Embedder(sys.argv[2], threads=1)
+embedder.wait()
 read = Rules(read=system_paths())
 threading.Thread(target=run_command, args=(["sleep", "60"], Path("/"), read), kwargs={"seconds": 60}, daemon=True).start()
 
@@ -74,10 +78,10 @@ def alive(process: int) -> bool:
 
 
 def test_nothing_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
-    model = chat_model(tmp_path / "m.gguf", "hermes")
+    models = str(chat_model(tmp_path / "m.gguf", "hermes")), str(llama(tmp_path / "mean.gguf", llama__pooling_type=1))
     env = {**os.environ, "PYTHONPATH": str(ROOT), "SPRIG_HOME": str(tmp_path / "home")}
     with subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(model)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
+        [sys.executable, "-c", PARENT, *models], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
     ) as parent:
         try:
             assert parent.stdout is not None
@@ -100,12 +104,13 @@ def test_nothing_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
 
 
 def wait_for_family(parent: int) -> dict[int, str]:
-    """The worker, the template's process, the command and the isolated tool, each of the last two below a supervisor."""
+    """Two models' workers, a template's process, a command and an isolated tool, each of the last two below a supervisor."""
+    wanted = ("agent.engine.worker", "agent.embedding.worker", "agent.templates.server", "sleep 60")
     end = time.monotonic() + 20
     while True:
         found = family(parent)
         lines = " ".join(found.values())
-        if all(word in lines for word in ("agent.engine.worker", "agent.templates.server", "sleep 60")) and len(found) >= 6:
+        if all(word in lines for word in wanted) and len(found) >= 7:
             return found
         assert time.monotonic() < end, found
         time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,25 @@ def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(VectorStoreError, match=r"v\.db cannot be used"):
         VectorStore(tmp_path / "file" / "v.db")
+
+
+def test_a_damaged_row_is_passed_over(vectors: VectorStore, embedder: Embedder) -> None:
+    index = Index(vectors, embedder, "here")
+    index.refresh(documents(TEXTS))
+    with sqlite3.connect(vectors.path) as other:
+        other.execute("UPDATE documents SET vectors = x'0011223344' WHERE key = 'a'")
+    other.close()
+    found = index.search("the dog barks", TEXTS.get)
+    assert found
+    assert all(m.key != "a" for m in found)
+
+
+def test_a_search_can_be_cancelled(vectors: VectorStore, embedder: Embedder) -> None:
+    index, cancelled = Index(vectors, embedder, "here"), threading.Event()
+    index.refresh(documents(TEXTS))
+    cancelled.set()
+    with pytest.raises(SprigError, match="it was cancelled"):
+        index.search("dog", TEXTS.get, cancelled=cancelled)
 
 
 def test_conversations_are_searched_by_what_was_said(tmp_path: Path, vectors: VectorStore, embedder: Embedder) -> None:

@@ -90,6 +90,12 @@ class FakeConnection:
     died_itself = True
     heard = 0.0
 
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
     def look(self, since: float) -> None:
         pass
 
@@ -370,6 +376,22 @@ def test_a_worker_is_seen_to_be_dead_though_a_fork_holds_its_end_of_the_socket(
     finally:
         for fd in held:
             os.close(fd)
+
+
+def test_a_worker_is_told_to_stop_though_its_words_come_faster_than_they_are_read() -> None:
+    """As with a hook that is slower than the model."""
+    cancelled, connection = threading.Event(), FakeConnection()
+    request = Request(connection, 1)  # type: ignore[arg-type]
+    for number in range(3):
+        request.take({"event": "text", "number": number})
+    until = Until(cancelled)
+    assert request.answer(until)["number"] == 0
+    cancelled.set()
+    assert request.answer(until)["number"] == 1
+    assert connection.sent == [{"op": "cancel", "id": 1}]
+    request.take({"event": "end", "reason": "cancelled"})
+    assert [request.answer(until)["event"] for _ in range(2)] == ["text", "end"]
+    assert len(connection.sent) == 1
 
 
 def test_an_answer_that_comes_just_when_it_is_given_up_is_not_owed(engine: Engine) -> None:

@@ -15,6 +15,7 @@ from agent.messages import Message, ToolCall
 from agent.sessions.store import Store
 from agent.turn.given import read_messages, read_said
 from tests.fixtures.chat_templates import TEMPLATES
+from tests.fixtures.fake_engine import Say
 from tests.fixtures.scripted import RAIN, Make, roles, weather
 
 pytestmark = pytest.mark.usefixtures("module_home")
@@ -148,6 +149,26 @@ def test_a_question_that_was_handed_in_is_answered(make: Make) -> None:
     assert engine.asked[0].endswith("user\nHi<|im_end|>\n<|im_start|>assistant\n")
     with pytest.raises(SprigError, match="nothing to answer"):
         agent.run(None)
+
+
+@pytest.mark.parametrize("begun", [(), ("zero",)])
+def test_a_question_whose_answer_was_broken_off_before_its_first_word_is_answered(
+    make: Make, store: Store, begun: tuple[str, ...]
+) -> None:
+    kept = store.create()
+    agent, engine = make(*begun, Say("", reason="cancelled"), "one", session=kept)
+    for _ in begun:
+        agent.run("Begin.")
+    assert agent.run("Hi").reason == "cancelled"
+    assert agent.run(None).text == "one"
+    assert engine.asked[-1] == engine.asked[-2]
+    wanted = [*(("user", "assistant") if begun else ()), "user", "assistant"]
+    assert roles(agent.messages) == roles([stored.message for stored in kept.messages()]) == wanted
+
+
+def test_a_conversation_with_a_result_of_no_call_is_refused(make: Make) -> None:
+    with pytest.raises(SprigError, match=r"messages\[2\]: a tool's result with the id .*, and no call waits for it"):
+        make(messages=[("system", "Be brief."), ("user", "Rain?"), {"role": "tool", "tool_call_id": "abcdefgh1", "content": "5"}])
 
 
 def test_results_of_open_calls_are_matched_by_their_ids(make: Make) -> None:

@@ -189,6 +189,40 @@ def test_hooks_may_be_coroutines_of_a_plain_agent_too(make: Make) -> None:
     assert agent.run("Rain?").calls[0].text == "rain in Zug for 1"
 
 
+def test_a_plain_agent_with_a_coroutine_as_a_hook_runs_where_a_loop_runs_already(make: Make) -> None:
+    """As in a notebook."""
+    seen: list[e.Event] = []
+
+    async def watch(event: e.Event) -> None:
+        await asyncio.sleep(0)
+        seen.append(event)
+
+    agent, _ = make("It rains.", on_event=watch)
+
+    async def cell() -> str:
+        return agent.run("Rain?").text
+
+    assert asyncio.run(cell()) == "It rains."
+    assert isinstance(seen[-1], e.Done)
+
+
+def test_a_cancellation_ends_the_coroutine_of_a_hook_of_a_plain_agent(make: Make) -> None:
+    cleaned = threading.Event()
+
+    async def before(call: ToolCall) -> None:
+        agent.cancel()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cleaned.set()
+
+    agent, _ = make(RAIN, Say("", reason="cancelled"), tools=[weather], before_tool=before)
+    threads = threading.active_count()
+    assert agent.run("Rain?").reason == "cancelled"
+    assert cleaned.is_set()
+    assert threading.active_count() <= threads
+
+
 def test_cancelled_between_hook_and_tool_nothing_runs(make: Make) -> None:
     ran = threading.Event()
 

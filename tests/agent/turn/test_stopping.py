@@ -99,6 +99,16 @@ def test_an_answer_ends_before_the_stop(make: Make) -> None:
     assert engine.asked[1].startswith(engine.asked[0] + "It is four. <|im_end|>"), "the stop is not in the conversation either"
 
 
+@pytest.mark.parametrize(("words", "stop"), [("aab!", "ab"), ("say axab!", "ab"), ("one, two", "!"), ("one, two", ", t")])
+def test_events_have_the_log_probabilities_of_all_tokens_that_stay(make: Make, words: str, stop: str) -> None:
+    agent, _ = make(words)
+    *events, done = agent.stream("Say", stop=[stop], logprobs=0)
+    assert isinstance(done, e.Done)
+    told = [one.text for event in events if isinstance(event, e.Text) for one in event.logprobs]
+    assert told == [one.text for one in done.result.logprobs]
+    assert "".join(told) == done.result.text == shown(events)
+
+
 def test_a_run_has_stops_of_its_own(make: Make) -> None:
     agent, engine = make("one; two. three", "one; two. three", "one; two. three", stop=";")
     assert agent.run("a").text == "one"
