@@ -6,7 +6,8 @@ import threading
 import time
 from dataclasses import dataclass
 
-LOOK_SECONDS = 0.02  # how often a wait looks whether it is still wanted: that wish comes from another thread
+# How often a wait looks whether it is still wanted: that wish comes from another thread. Each look takes a core from the model.
+LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from agent.grammar.nodes import Alt, Leaf, Nest, Node, Ref, Repeat, Seq
 
 MAX_DEPTH = 60  # lists and objects inside one another; what reads a call takes 64
 _MAX_THREADS = 400
-_MAX_STATES = 4096  # remembered by a grammar
+_MAX_STEPS = 16_384  # remembered by a grammar, some 100 bytes each with the states they lead to; a long call takes a few thousand
 _MAX_FORCED = 8192  # characters
 
 _UNKNOWN: Any = object()
@@ -172,6 +172,7 @@ class State:
         return at
 
     def _step(self, char: str, special: bool) -> State | None:
+        self._grammar.note_step()
         threads: dict[Thread, None] = {}
         complete = False
         for leaf, state, frame in self.threads:
@@ -194,6 +195,12 @@ class State:
         if not threads and not complete:
             return None
         return self._grammar.state(tuple(threads)[:_MAX_THREADS], complete)
+
+    def unlinked(self) -> list[State]:
+        """The states that were met behind this one, which forgets them."""
+        found = [state for state in (*self._next.values(), *self._special.values()) if state is not None]
+        self._next, self._special = {}, {}
+        return found
 
     def next_chars(self) -> frozenset[str] | None:
         """The characters that may come next; None when they are too many to list."""
@@ -236,16 +243,36 @@ class Grammar:
         self.root = root
         self._bottom = Frame(None, 0, None, 0)
         self._states: dict[tuple[tuple[Thread, ...], bool], State] = {}
+        self._start: State | None = None
+        self._steps = 0  # that are remembered
 
     def start(self) -> State:
         """The state of the empty text. Nothing can be written when it has no threads and is not complete."""
-        return self.state(*_open(self._bottom.push(self.root, 0, 0)))
+        self._start = self._start or self.state(*_open(self._bottom.push(self.root, 0, 0)))
+        return self._start
 
     def state(self, threads: tuple[Thread, ...], complete: bool) -> State:
         key = (threads, complete)
         state = self._states.get(key)
         if state is None:
-            if len(self._states) >= _MAX_STATES:
-                self._states.clear()
             state = self._states[key] = State(self, threads, complete)
         return state
+
+    def note_step(self) -> None:
+        """A step is remembered from now on, also one that may not be taken; when they are too many, all are forgotten."""
+        self._steps += 1
+        if self._steps > _MAX_STEPS:
+            self._steps = 0
+            self._forget()
+
+    def _forget(self) -> None:
+        """Give up what is remembered. States and frames lead to others, so what lives must let go of them too."""
+        states = [*self._states.values(), *([self._start] if self._start else [])]
+        self._states.clear()
+        while states:
+            states += states.pop().unlinked()
+        frames = [self._bottom]
+        while frames:
+            frame = frames.pop()
+            frames += frame.children.values()
+            frame.children, frame.opened = {}, None

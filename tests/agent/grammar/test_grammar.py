@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import random
@@ -15,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import SchemaError
+from agent.grammar import matcher
 from agent.grammar.automata.dfa import TooLargeError, avoiding, both, negate, not_starting, words
 from agent.grammar.automata.regex import NotRegularError, compile_pattern
 from agent.grammar.leaves import Literal, OneOf, PlainText, Quoted
-from agent.grammar.matcher import MAX_DEPTH, Grammar
+from agent.grammar.matcher import MAX_DEPTH, Grammar, State
 from agent.grammar.nodes import Alt, Nest, Node, Ref, Repeat, Seq, settle
 from agent.grammar.schema.interval import Interval, exact
 from agent.grammar.schema.numbers import Number
@@ -317,3 +319,30 @@ def test_states_are_found_again() -> None:
     r = random.Random(1)
     for _ in range(100):
         assert state.advance("".join(r.choices("abcdef", k=4))) is state
+
+
+def test_what_is_remembered_of_a_grammar_is_bounded_and_forgetting_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = settle(Repeat(Seq(PlainText(high=90), Literal(";")), 0, 5))  # each count of characters is a state of its own
+    dice = random.Random(1)
+    texts = [";".join("x" * dice.randrange(99) for _ in range(5)) for _ in range(40)]
+    read, starts = [], []
+    for most in (1 << 20, 8):
+        monkeypatch.setattr(matcher, "_MAX_STEPS", most)
+        grammar = Grammar(node)
+        starts.append(grammar.start())  # what is kept for the next answer
+        read.append([_read(grammar, text) for text in texts])
+    assert read[0] == read[1]
+    gc.collect()
+    alive = [o for o in gc.get_objects() if isinstance(o, State) and o._grammar is grammar]
+    assert len(alive) <= 2 * 8
+
+
+def _read(grammar: Grammar, text: str) -> int:
+    """How many characters fit."""
+    state = grammar.start()
+    for count, char in enumerate(text):
+        following = state.advance(char)
+        if following is None:
+            return count
+        state = following
+    return len(text)
