@@ -254,6 +254,7 @@ class Context:
         params.type_k = params.type_v = _Q8_0 if settings.cache == "q8_0" else _F16
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED if settings.flash else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._abort: Any = None
+        self._threads = settings.threads
         self.handle = lib.llama_init_from_model(model.handle, params)
         if not self.handle:
             raise LlamaError(f"llama.cpp could not make a context of {settings.n_ctx} tokens; take a smaller one")
@@ -269,6 +270,12 @@ class Context:
         callback = self.lib.ggml_abort_callback(lambda _: wanted()) if wanted else self.lib.ggml_abort_callback()
         self.lib.llama_set_abort_callback(self.handle, callback, None)
         self._abort = callback  # llama.cpp holds only its address
+
+    def set_threads(self, threads: int) -> None:
+        """Compute single tokens with so many threads from now on."""
+        if threads != self._threads:
+            self._threads = threads
+            self.lib.llama_set_n_threads(self.handle, threads, self.settings.prefill_threads)
 
     def use_adapters(self, adapters: Sequence[tuple[Any, float]]) -> None:
         """Compute with these adapters, each as much as its scale says."""

@@ -21,6 +21,7 @@ from agent.children.orphan import end_with_parent
 from agent.children.wire import Wire
 from agent.engine.job import GenerationJob, Timing
 from agent.engine.llama import Context, ContextSettings, LlamaError, LlamaModel
+from agent.engine.pace import Pace
 from agent.engine.prefix_store import PrefixStore
 from agent.engine.sampling import Sampling
 from agent.engine.sequences import Sequences
@@ -53,6 +54,7 @@ class Worker:
         self.model: LlamaModel
         self.context: Context
         self.sequences: Sequences
+        self.pace: Pace
         self._rate = 0.0  # tokens per second of the last prefill
         self._looked = 0.0
         self._heard: list[dict[str, Any]] = []
@@ -110,6 +112,7 @@ class Worker:
         settings = ContextSettings(**message["context"])
         adapters = [(self.model.load_adapter(path), scale) for path, scale in message["lora"]]
         self.context = Context(self.model, settings)
+        self.pace = Pace(settings.threads)
         if adapters:
             self.context.use_adapters(adapters)
         folder = message.get("prefix_folder")
@@ -194,7 +197,9 @@ class Worker:
             room -= count
             if count:
                 fed.append((job, count, row))
-        start = time.monotonic()
+        writing = not prefilling and context.count == len(self.jobs)  # a token of each
+        context.set_threads(self.pace.threads)
+        start, processor = time.monotonic(), time.process_time()
         if prefilling:
             context.on_abort(self._unwanted)
         try:
@@ -205,6 +210,8 @@ class Worker:
                 context.on_abort(None)
         if prefilling:
             self._rate = context.count / max(1e-6, time.monotonic() - start)
+        if writing:
+            self.pace.took(time.monotonic() - start, time.process_time() - processor)
         for job, count, row in fed:
             self._computed(job, count, row)
 
