@@ -237,13 +237,17 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
 
 def refuse_others(connection: sqlite3.Connection, path: Path) -> int:
     """The version of the store, 0 of a new file. SessionError when a newer Sprig or another program wrote it."""
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    # One statement sees one state of the file: another process may be making it.
+    version: int
+    version, tables = connection.execute(
+        "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version"
+    ).fetchone()
     if version > VERSION:
         raise SessionError(
             f"{path} was written by a newer Sprig (version {version} of the store, this one knows {VERSION}): "
             "update Sprig, or name another place with SPRIG_HOME"
         )
-    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    if version == 0 and tables:
         raise SessionError(f"{path} is a database of something else: name another place with SPRIG_HOME")
     return version
 

@@ -111,7 +111,7 @@ def test_every_call_fits_its_schema_and_every_run_ends(agent: Agent) -> None:
         called += len(ready)
         ended += result.reason in ("done", "rounds")
     assert called >= TURNS // 8  # some think until their tokens are used up
-    assert ended
+    assert ended or agent.template.profile.thinking is not None
     assert agent.engine.restarts == 0
 
 

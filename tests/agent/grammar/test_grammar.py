@@ -333,7 +333,7 @@ def test_what_is_remembered_of_a_grammar_is_bounded_and_forgetting_changes_nothi
         read.append([_read(grammar, text) for text in texts])
     assert read[0] == read[1]
     gc.collect()
-    alive = [o for o in gc.get_objects() if isinstance(o, State) and o._grammar is grammar]
+    alive = [o for o in gc.get_objects() if type(o) is State and o._grammar is grammar]
     assert len(alive) <= 2 * 8
 
 

@@ -9,12 +9,14 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import IO, NoReturn
 
 import pytest
 
 from agent.messages import Message
+from agent.sessions.database import refuse_others
 from agent.sessions.salvage import salvage
 from agent.sessions.store import SessionError, Store
 from tests.fixtures.disk import small_disk
@@ -174,6 +176,20 @@ def test_a_store_of_a_newer_sprig_is_left_alone(tmp_path: Path) -> None:
     ):
         Store(path)
     assert path.read_bytes() == before
+
+
+def test_a_store_that_another_process_is_just_making_is_taken_for_what_it_is(tmp_path: Path) -> None:
+    path, made = tmp_path / "s.db", []
+
+    def made_meanwhile(statement: str) -> None:
+        if "sqlite_master" in statement and not made:
+            made.append(statement)
+            Store(path).close()
+
+    with closing(sqlite3.connect(path)) as connection:
+        connection.set_trace_callback(made_meanwhile)
+        refuse_others(connection, path)
+    assert made
 
 
 def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
