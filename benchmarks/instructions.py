@@ -70,7 +70,8 @@ def by_library(profile: Path) -> dict[str, int]:
 
 def main() -> None:
     model = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / ".demo" / "SmolLM2-135M-Instruct-Q4_0.gguf")
-    print("| process | instructions a token | of them Python and its modules | libllama and the calls into it | ggml |\n|---|---|---|---|---|")
+    print("| process | instructions a token | Python and its modules | libllama, with the calls into it | ggml |")
+    print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         for worker in (True, False):
             short, long = (counted(model, tokens, Path(name), worker=worker) for tokens in (SHORT, LONG))

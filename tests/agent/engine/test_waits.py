@@ -16,7 +16,7 @@ from agent.agent import Agent
 from agent.children.launch import launch
 from agent.engine.connection import Request
 from agent.engine.handle import EndStep, Engine, TextStep
-from agent.engine.load import LoadState
+from agent.engine.model_process import LoadState
 from agent.engine.sampling import Sampling
 from agent.engine.until import FOREVER, Until
 from agent.errors import EngineError, Unanswered
