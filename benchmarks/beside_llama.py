@@ -1,9 +1,9 @@
-"""The agent beside llama.cpp's own programs at equal settings: decode, prefill, a tool call. Then how its threads wait.
+"""The agent beside llama.cpp's llama-bench at equal settings: decode and prefill. Then how its threads wait.
 
-    LLAMA_BENCH=.../llama-bench LLAMA_SERVER=.../llama-server .venv/bin/python benchmarks/beside_llama.py [MODEL]
+    LLAMA_BENCH=.../llama-bench .venv/bin/python benchmarks/beside_llama.py [MODEL]
 
 MODEL is a GGUF; by default the demo's model. Each pair runs in turn, so that a slow minute of the machine hits both; what counts
-is the median of the ratios. Rows whose program is not named are left out.
+is the median of the ratios. Without LLAMA_BENCH the rows beside it are left out.
 """
 
 from __future__ import annotations
@@ -12,59 +12,23 @@ import contextlib
 import json
 import os
 import random
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from agent import Agent, Engine, Limits  # noqa: E402
+from agent import Engine  # noqa: E402
 from agent.models.demo import TITLE  # noqa: E402
-from agent.models.file import read_model  # noqa: E402
-from benchmarks.agent import DECODE, PLAN, answered, ratios, row, water_beds  # noqa: E402
+from benchmarks.agent import DECODE, answered, ratios, row  # noqa: E402
 
 PROMPT, BATCH = 1643, 256
 PAIRS, SPIN_ROUNDS = 5, 2
 SPINS = ("10000", "100000", "1000000")
-# The form of the Hermes models, which llama-server knows and the demo's model was not trained on: the constraint leads it.
-TEMPLATE = """{%- if tools %}<|im_start|>system
-# Tools
-
-<tools>
-{%- for tool in tools %}
-{{ tool | tojson }}
-{%- endfor %}
-</tools>
-
-A call is a JSON object between marks:
-<tool_call>
-{"name": "NAME", "arguments": {"KEY": "VALUE"}}
-</tool_call><|im_end|>
-{% endif %}
-{%- for message in messages %}
-{%- if message.role == "tool" %}<|im_start|>user
-<tool_response>
-{{ message.content }}
-</tool_response><|im_end|>
-{% elif message.role == "assistant" and message.tool_calls %}<|im_start|>assistant
-{%- for call in message.tool_calls %}
-<tool_call>
-{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
-</tool_call>
-{%- endfor %}<|im_end|>
-{% else %}<|im_start|>{{ message.role }}
-{{ message.content }}<|im_end|>
-{% endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
 
 
 def beside_bench(model: Path, bench: str, threads: int) -> None:
@@ -94,75 +58,6 @@ def beside_bench(model: Path, bench: str, threads: int) -> None:
         ):
             mine, theirs, ratio = ratios(ours, peer, pairs)
             row(f"{name}, {threads} thread(s), beside llama-bench", f"{mine:.1f} / {theirs:.1f} t/s = **{ratio:.2f}**", ">= 0.96")
-
-
-@contextlib.contextmanager
-def llama_server(server: str, model: Path, folder: Path) -> Iterator[str]:
-    """The address of a llama-server that holds the model with the template above."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [
-        server, "-m", str(model), "--port", str(port), "--jinja", "-c", "4096", "-b",
-        str(BATCH), "-ub", str(BATCH), "-t", str(len(os.sched_getaffinity(0))), "-np", "1", "-fa", "on",
-    ]  # fmt: skip
-    with (folder / "server.log").open("wb") as log:
-        child = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=5) as answer:
-                if answer.status == 200:
-                    break
-            time.sleep(0.2)
-        yield address
-    finally:
-        child.terminate()
-        child.wait()
-
-
-def beside_server(model: Path, server: str, folder: Path) -> None:
-    """A call with five arguments: the agent's, and llama-server's with its own grammar."""
-    from pipeline import quantize
-
-    (folder / "hermes.jinja").write_text(TEMPLATE)
-    same = folder / "with-template.gguf"
-    quantize(str(model), read_model(model).type, same, allow_requantize=True, chat_template=folder / "hermes.jinja")
-    with llama_server(server, same, folder) as address:
-        body = json.dumps(
-            {
-                "messages": [{"role": "user", "content": PLAN}], "tools": [water_beds.spec.as_openai()],
-                "tool_choice": "required", "temperature": 0, "max_tokens": 200,
-            }
-        ).encode()  # fmt: skip
-        said: list[str] = []
-
-        def theirs() -> float:
-            request = urllib.request.Request(f"{address}/v1/chat/completions", body, {"Content-Type": "application/json"})
-            start = time.perf_counter()
-            with urllib.request.urlopen(request, timeout=300) as answer:
-                reply = json.load(answer)
-            seconds = time.perf_counter() - start
-            call = reply["choices"][0]["message"]["tool_calls"][0]["function"]
-            said[:] = [str(reply["usage"]["completion_tokens"]), str(len(json.loads(call["arguments"])))]
-            return seconds
-
-        limits = Limits(rounds=1, tokens=200)
-        with Agent(same, tools=[water_beds], limits=limits, sampling={"temperature": 0}, engine={"context": 4096}) as agent:
-
-            def ours() -> float:
-                agent.reset()
-                start = time.perf_counter()
-                result = agent.run(PLAN, tool_choice="required")
-                assert result.calls, result
-                return time.perf_counter() - start
-
-            theirs()
-            ours()
-            mine, peer, ratio = ratios(ours, theirs, PAIRS)
-        row(
-            f"a call with five arguments beside llama-server's ({said[0]} tokens, {said[1]} arguments)",
-            f"{mine:.2f} / {peer:.2f} s = **{ratio:.2f}**", "<= 0.5",
-        )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -209,13 +104,10 @@ def main() -> None:
         folder = Path(name)
         os.environ["SPRIG_HOME"] = str(folder / "home")
         print("| what | measured | asked |\n|---|---|---|")
-        parts: list[Callable[[], None]] = []
         if bench := os.environ.get("LLAMA_BENCH"):
-            parts += [lambda n=n: beside_bench(model, bench, n) for n in sorted({1, len(os.sched_getaffinity(0))})]  # type: ignore[misc]
-        if server := os.environ.get("LLAMA_SERVER"):
-            parts += [lambda: beside_server(model, server, folder)]
-        for part in [*parts, lambda: spinning(model)]:
-            part()
+            for threads in sorted({1, len(os.sched_getaffinity(0))}):
+                beside_bench(model, bench, threads)
+        spinning(model)
 
 
 if __name__ == "__main__":
