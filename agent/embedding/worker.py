@@ -10,22 +10,19 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import resource
-import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from agent.children.orphan import end_with_parent
+from agent.children.serve import Served, serve
 from agent.children.wire import Wire
 from agent.engine.llama import Context, ContextSettings, LlamaError, LlamaModel
 from agent.errors import SprigError
 
 _PROGRESS_SECONDS = 1.0
-_LOOK_SECONDS = 0.02  # how often a long computation looks whether it is still wanted
 _ABORTED = 2  # of llama_decode
 
 Row = list[int]  # the tokens of one text
@@ -35,15 +32,14 @@ class Refused(Exception):
     """A text cannot be embedded: its number, counted from 0, its tokens, and how many it may have."""
 
 
-class EmbeddingWorker:
+class EmbeddingWorker(Served):
     """One model, asked for the embeddings of texts."""
 
     def __init__(self, wire: Wire) -> None:
-        self.wire = wire
+        super().__init__(wire)
         self.model: LlamaModel
         self.context: Context
-        self._heard: list[dict[str, Any]] = []
-        self._looked = 0.0
+        self._told = 0.0
         self._number = 0  # of the request that is computed
         self._most = self._pack = self._at_once = 0
         self._end: Row = []  # what the model wants behind every text
@@ -78,8 +74,8 @@ class EmbeddingWorker:
                 os.sched_setaffinity(0, message["cores"])
 
         def told(part: float) -> None:
-            if time.monotonic() - self._looked > _PROGRESS_SECONDS:
-                self._looked = time.monotonic()
+            if time.monotonic() - self._told > _PROGRESS_SECONDS:
+                self._told = time.monotonic()
                 self.wire.send({"id": message["id"], "event": "progress", "part": part})
 
         self.model = LlamaModel(message["path"], repack=message["repack"], on_progress=told)
@@ -136,7 +132,7 @@ class EmbeddingWorker:
             for sequence, row in enumerate(group):
                 for position, token in enumerate(row[start : start + room], start):
                     context.add(token, position, sequence, logits=True)
-            context.on_abort(self._unwanted)
+            context.on_abort(partial(self._unwanted, {self._number}))
             try:
                 status = context.decode()
             finally:
@@ -147,30 +143,10 @@ class EmbeddingWorker:
                 raise LlamaError(f"llama.cpp's decode ended with status {status}")
         return [context.embedding(sequence).copy() for sequence in range(len(group))]
 
-    def _unwanted(self) -> bool:
-        """Whether the parent is gone or has cancelled; asked from inside the computation."""
-        now = time.monotonic()
-        if now - self._looked < _LOOK_SECONDS:
-            return False
-        self._looked = now
-        try:
-            while (message := self.wire.receive_now()) is not None:
-                self._heard.append(message)
-        except EOFError:
-            return True
-        return any(m.get("op") == "cancel" and m.get("id") == self._number for m in self._heard)
-
 
 def main() -> None:
-    """Serve the parent at the other end of the socket that is standard input."""
-    end_with_parent(signal.SIGKILL)  # one that has died before is found out by the end of the socket
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and says what is to be done
-    with contextlib.suppress(ConnectionError):
-        EmbeddingWorker(Wire(0)).run()
-    sys.stderr.flush()
-    os._exit(0)  # nothing is worth freeing
+    """Serve the parent."""
+    serve(lambda: EmbeddingWorker(Wire(0)).run())
 
 
 if __name__ == "__main__":

@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent.children.orphan import end_with_parent
+from agent.children.serve import Served, serve
 from agent.children.wire import Wire
 from agent.engine.job import GenerationJob, Timing
 from agent.engine.llama import Context, ContextSettings, LlamaError, LlamaModel
@@ -31,7 +31,6 @@ _CHUNK_SECONDS = 1.0  # of prefill between two words to the parent
 _SHARED_SECONDS = 0.2  # the same while others wait for their next token
 # Tokens: pieces of a multiple of 64 fill the tiles of the kernels, which is an eighth faster; smaller ones waste the cores.
 _WHOLE, _LEAST_CHUNK = 64, 32
-_LOOK_SECONDS = 0.02  # how often a long computation looks whether it is still wanted
 _PROGRESS_SECONDS = 0.1
 _TELL_SECONDS = 0.025  # words that follow each other faster are told together: each message takes time from the computation
 _PAGE = resource.getpagesize()
@@ -45,11 +44,11 @@ def resident() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-class Worker:
+class Worker(Served):
     """One model and the answers that are being made with it."""
 
     def __init__(self, wire: Wire) -> None:
-        self.wire = wire
+        super().__init__(wire)
         self.jobs: list[GenerationJob] = []
         self.waiting: list[GenerationJob] = []
         self.model: LlamaModel
@@ -57,8 +56,6 @@ class Worker:
         self.sequences: Sequences
         self.pace: Pace
         self._rate = 0.0  # tokens per second of the last prefill
-        self._looked = 0.0
-        self._heard: list[dict[str, Any]] = []
         self._told = 0.0
 
     def run(self) -> None:
@@ -202,7 +199,7 @@ class Worker:
         context.set_threads(self.pace.threads)
         start, processor = time.monotonic(), time.process_time()
         if prefilling:
-            context.on_abort(self._unwanted)
+            context.on_abort(partial(self._unwanted, {job.id for job in self.jobs}))
         try:
             if not self._decode(fed):
                 return
@@ -221,19 +218,6 @@ class Worker:
         seconds = _CHUNK_SECONDS if len(self.jobs) == 1 else _SHARED_SECONDS
         wanted = int(self._rate * seconds) if self._rate else _WHOLE
         return max(_LEAST_CHUNK, wanted // _WHOLE * _WHOLE)
-
-    def _unwanted(self) -> bool:
-        """Whether the prompt that is being computed is wanted no more; asked from inside the computation."""
-        now = time.monotonic()
-        if now - self._looked < _LOOK_SECONDS:
-            return False
-        self._looked = now
-        try:
-            while (message := self.wire.receive_now()) is not None:
-                self._heard.append(message)
-        except EOFError:
-            return True
-        return any(m.get("op") == "cancel" and any(j.id == m.get("id") for j in self.jobs) for m in self._heard)
 
     def _decode(self, fed: list[tuple[GenerationJob, int, int]]) -> bool:
         while (status := self.context.decode()) in (1, 2):
@@ -316,24 +300,21 @@ def _stand_back(nice: int) -> None:
         Path("/proc/self/autogroup").write_text(str(nice))
 
 
-def main() -> None:
-    """Serve the parent at the other end of the socket that is standard input; the argument is the niceness."""
-    end_with_parent(signal.SIGKILL)  # one that has died before is found out by the end of the socket
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _stand_back(int(sys.argv[1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and says what is to be done
-    try:
-        Worker(Wire(0)).run()
-    except ConnectionError:
-        pass
-    finally:
-        sys.stderr.flush()
-    # Nothing is worth freeing; but a prefix that is being written must get its name.
+def _keep_prefixes() -> None:
+    """A prefix that is being written must get its name."""
     for thread in threading.enumerate():
         if thread.name == "prefix":
             thread.join(10)
-    os._exit(0)
+
+
+def main() -> None:
+    """Serve the parent; the argument is the niceness."""
+
+    def work() -> None:
+        _stand_back(int(sys.argv[1]))
+        Worker(Wire(0)).run()
+
+    serve(work, last=_keep_prefixes)
 
 
 if __name__ == "__main__":
