@@ -101,7 +101,7 @@ def decode(model: Path, engine: Engine, prompt: list[int]) -> None:
     )
     bench = os.environ.get("LLAMA_BENCH")
     if bench:
-        threads = str(engine._settings["context"]["threads"])
+        threads = str(engine.threads.decode)
 
         def llama_bench() -> float:
             command = [bench, "-m", str(model), "-p", "0", "-n", str(DECODE), "-t", threads, "-r", "1", "-o", "json"]

@@ -239,7 +239,13 @@ def _cut(text: str) -> list[str]:
 class Context:
     """The K/V cache and the computation over it. Positions of a sequence count from 0."""
 
-    def __init__(self, model: LlamaModel, settings: ContextSettings) -> None:
+    def __init__(self, model: LlamaModel, settings: ContextSettings, watch: Callable[[int, bool], bool] | None = None) -> None:
+        """
+        Args:
+            watch: llama.cpp's evaluation callback. It is asked for each step of a computation with the address of its result (a
+                ``ggml_tensor``) and True: whether it wants to see that. If so it is called again when the step is done, with
+                False; an answer of False then ends the computation.
+        """
         self.model, self.settings = model, settings
         lib = self.lib = model.lib
         params = lib.llama_context_default_params()
@@ -253,6 +259,10 @@ class Context:
         params.no_perf = True
         params.type_k = params.type_v = _Q8_0 if settings.cache == "q8_0" else _F16
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED if settings.flash else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        self._watch: Any = None  # llama.cpp holds only the address
+        if watch is not None:
+            self._watch = lib.ggml_backend_sched_eval_callback(lambda tensor, ask, _: watch(tensor, ask))
+            params.cb_eval = self._watch
         self._abort: Any = None
         self._threads = settings.threads
         self.handle = lib.llama_init_from_model(model.handle, params)
