@@ -63,6 +63,8 @@ def embed(
 ) -> None:
     """Make vectors of texts, or search files by what they mean, with an embedding model."""
     _check_usage(kind, prompt, search, folder, of_texts=bool(texts or file or output or truncate))
+    if pooling not in (None, "mean", "cls", "last"):
+        raise typer.BadParameter(f"{pooling!r} is none of mean, cls and last", param_hint="--pooling")
     with console.command(json=json_, verbose=verbose) as out:
         from agent.embedding.embedder import Embedder
 

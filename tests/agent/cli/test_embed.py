@@ -77,7 +77,10 @@ def test_what_cannot_be_done_is_said_in_one_line(model: str, arguments: list[str
     assert said in one_line(embed(*(model if a == "MODEL" else a for a in arguments)))
 
 
-@pytest.mark.parametrize("arguments", [["--as", "poem"], ["--as", "query", "--prompt", "y"], ["--in", "."], ["--search", "y"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--as", "poem"], ["--as", "query", "--prompt", "y"], ["--in", "."], ["--search", "y"], ["--pooling", "max"]],
+)
 def test_wrong_usage(arguments: list[str]) -> None:
     assert embed("model", "text", *arguments).returncode == 2
 
