@@ -29,8 +29,9 @@ def steps_of(plan: SweepPlan, folder: Path) -> dict[str, SweepStep]:
             compared = given = file.reference
         else:
             if file.reference not in references:
-                name = f"{file.model}-{len(references) + 1}.reference"
-                references[file.reference] = steps[name] = _quantize(name, file.reference, f"{REFERENCES}/{name[:-10]}.gguf")
+                name = f"{file.model}-{_hash(file.reference)[:8]}"
+                step = _quantize(f"{name}.reference", file.reference, f"{REFERENCES}/{name}.gguf")
+                references[file.reference] = steps[step.name] = step
             needs.append(references[file.reference])
             compared = str(folder / references[file.reference].makes)
         line = (str(folder / made.makes), f"--reference={compared}", *plan.evaluate)
@@ -58,8 +59,11 @@ def _quantize(name: str, line: tuple[str, ...], makes: str) -> SweepStep:
 def _key(line: tuple[str, ...], needs: list[SweepStep]) -> str:
     """SHA-256 of the arguments, of what the files among them look like now, and of the steps before."""
     files = [_looks(Path(argument.partition("=")[2] if argument.startswith("--") else argument)) for argument in line]
-    told = json.dumps([line, files, [step.key for step in needs]])
-    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+    return _hash([line, files, [step.key for step in needs]])
+
+
+def _hash(data: object) -> str:
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
 
 def _looks(path: Path) -> object:
