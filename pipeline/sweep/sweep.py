@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +65,10 @@ def _ready(waiting: Mapping[str, SweepStep], ended: Mapping[str, StepResult]) ->
 def _result(name: str, future: Future[StepResult]) -> StepResult:
     try:
         return future.result()
+    except CancelledError:
+        return StepResult(
+            name, None, 0.0, "it was called off: the scheduler of the cluster is gone, or somebody stopped it there"
+        )
     except Exception as e:  # the executor's own: every worker that took it died, it cannot be sent, ...
         said = " ".join(str(e).split())
         return StepResult(name, None, 0.0, f"no worker could run it: {type(e).__name__}{f': {said}' if said else ''}")

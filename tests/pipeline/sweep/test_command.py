@@ -97,6 +97,21 @@ def test_a_cluster_that_is_not_there(plan: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "plan").exists()
 
 
+def test_control_c_ends_what_runs_and_keeps_what_is_done(plan: Path, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "sprig", "sweep", str(plan), "--json"]
+    child = subprocess.Popen(
+        line, env=environment(tmp_path, {}), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    eventually(lambda: list((tmp_path / "plan").glob(".work-*/*/stderr")))
+    child.send_signal(signal.SIGINT)
+    said, complaint = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert said == ""
+    assert complaint.splitlines()[-1] == "sprig: interrupted; what is finished is kept; the same command goes on from there"
+    assert not list((tmp_path / "plan").glob(".work-*"))
+    assert sorted((tmp_path / "plan" / "models").iterdir()) == []
+
+
 def test_a_step_ends_when_nobody_waits_for_it(plan: Path, tmp_path: Path) -> None:
     """A worker that was taken for dead, or whose sweep was interrupted, does not compute on."""
     work = tmp_path / "work"

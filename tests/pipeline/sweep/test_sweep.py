@@ -145,6 +145,20 @@ def test_one_that_fails_holds_up_only_what_needs_it(tmp_path: Path) -> None:
     assert "b-Q8_0.evaluate" not in second.ran
 
 
+def test_a_scheduler_that_is_gone_is_named(tmp_path: Path) -> None:
+    class Gone(Executor):
+        def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            assert future.cancel()
+            future.set_running_or_notify_cancel()
+            return future
+
+    wanted = plan(tmp_path)
+    assert {row.error.partition(":")[0] for row in rows_of(wanted.files, sweep(wanted, tmp_path / "out", Gone()))} == {
+        "it was called off"
+    }
+
+
 def test_two_runs_in_one_folder_do_not_mix(tmp_path: Path) -> None:
     class Meanwhile(FakeExecutor):
         def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
