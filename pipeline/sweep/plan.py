@@ -1,0 +1,204 @@
+"""PLAN.toml: which files are made of which models, and how they are measured."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from agent.text import display
+from pipeline.sweep.options import CommandOptions, PlanError, arguments, known_key
+
+_WAYS = {
+    "recipes": "recipe",
+    "sizes": "size",
+    "bpw": "bpw",
+}  # key of the grid -> option: one of them says what a file's types are
+_AXES = {**_WAYS, "encoders": "encoder"}
+_TOP = {"model", "run", "quantize", "evaluate", *_AXES}
+# What says which model it is; a reference is made with these and none of the others.
+_SOURCE = {"base", "revision", "offline", "context_length", "chat_template", "stream", "allow_requantize", "llama_cpp", "threads"}
+_REFERENCE = "BF16"
+# What the sweep says itself, and a token, which would come to lie in the results.
+_RESERVED = {
+    "quantize": {"out", "json", "verbose", "dry_run", "resume", "lora", "token", "device"},
+    "evaluate": {"json", "verbose", "reference", "report", "token"},
+}
+Table = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file that is to be made.
+
+    Attributes:
+        name: of the file, without .gguf; no other of the plan has it.
+        model: the name of its model in the plan.
+        choices: recipe, size, bpw, encoder: what tells it from the others of its model.
+        quantize: arguments of `sprig quantize`, the model first.
+        reference: arguments of `sprig quantize` that make what it is compared with; or that GGUF or model itself.
+    """
+
+    name: str
+    model: str
+    choices: Mapping[str, str]
+    quantize: tuple[str, ...]
+    reference: tuple[str, ...] | str
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """All files, and the arguments of `sprig evaluate`; None when nothing is measured."""
+
+    path: Path
+    files: tuple[PlannedFile, ...]
+    evaluate: tuple[str, ...] | None
+
+
+def read_plan(path: Path, quantize: CommandOptions, evaluate: CommandOptions | None) -> SweepPlan:
+    """Read a plan.
+
+    Args:
+        quantize, evaluate: the options that these commands have here; None when there is no `sprig evaluate`.
+
+    Raises:
+        PlanError: the file cannot be read, or says what no command knows.
+    """
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except OSError as e:
+        raise PlanError(f"cannot read the plan {path}: {e.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise PlanError(f"{path} is no TOML: {e}") from None
+    return _Reader(path, quantize, evaluate).read(data)
+
+
+class _Reader:
+    def __init__(self, path: Path, quantize: CommandOptions, evaluate: CommandOptions | None) -> None:
+        self.path, self.folder = path, path.absolute().parent
+        self.quantize = {k: v for k, v in quantize.items() if k not in _RESERVED["quantize"]}
+        self.evaluate = evaluate and {k: v for k, v in evaluate.items() if k not in _RESERVED["evaluate"]}
+        self.shared: Table = {}
+        self.reference = _REFERENCE
+
+    def read(self, data: Table) -> SweepPlan:
+        for key in data:
+            known_key(key, dict.fromkeys(_TOP), str(self.path))
+        self.shared = self._options(data.get("quantize", {}), self.quantize, "[quantize]")
+        measured = self._evaluate(data.get("evaluate"))
+        models = self._models(data.get("model", []))
+        files = (*self._grid(data, models), *self._runs(data.get("run", []), models))
+        if not files:
+            raise self._wrong("nothing is to be made: it needs a [[model]] with recipes, sizes or bpw, or a [[run]]")
+        names: set[str] = set()
+        for file in files:
+            if file.name.lower() in names:
+                raise self._wrong(f"two runs are called {file.name}; give one of them, or its model, a name")
+            names.add(file.name.lower())
+        return SweepPlan(self.path, files, measured)
+
+    def _evaluate(self, table: Any) -> tuple[str, ...] | None:
+        if table is None:
+            return None
+        if self.evaluate is None:
+            raise self._wrong("this Sprig has no `sprig evaluate`; leave [evaluate] out")
+        values = self._options(table, {**self.evaluate, "reference": None}, "[evaluate]")
+        self.reference = str(values.pop("reference", _REFERENCE))
+        return tuple(arguments(values, self.evaluate, self.folder, self._at("[evaluate]")))
+
+    def _models(self, tables: Any) -> dict[str, dict[str, Any]]:
+        """Name -> what the plan says of it."""
+        models: dict[str, dict[str, Any]] = {}
+        own = {"model": None, "name": None, "reference": None}
+        for place, table in self._tables(tables, "model"):
+            values = self._options(table, {**self._but(_AXES.values()), **own}, place)
+            name = _file_name(str(values.pop("name", "")) or _short(self._text(values, "model", place)))
+            if name in models:
+                raise self._wrong(f"two models are called {name}; give one of them a name")
+            models[name] = values
+        return models
+
+    def _grid(self, data: Table, models: Mapping[str, dict[str, Any]]) -> Iterator[PlannedFile]:
+        ways = [{option: value} for key, option in _WAYS.items() for value in self._axis(data, key)]
+        encoders = [{"encoder": value} for value in self._axis(data, "encoders")] or [{}]
+        if models and not ways and not data.get("run"):
+            raise self._wrong("the models need recipes, sizes or bpw, or a [[run]]")
+        for (name, model), way, encoder in product(models.items(), ways, encoders):
+            yield self._file("", name, {**model, **way, **encoder}, "the grid")
+
+    def _runs(self, tables: Any, models: Mapping[str, dict[str, Any]]) -> Iterator[PlannedFile]:
+        for place, table in self._tables(tables, "run"):
+            values = self._options(table, {**self.quantize, "model": None, "name": None, "reference": None}, place)
+            given = str(values.pop("name", ""))
+            model = self._text(values, "model", place)
+            rest = {key: value for key, value in values.items() if key != "model"}
+            name = model if model in models else _file_name(_short(model))
+            yield self._file(given, name, {**models.get(model, {"model": model}), **rest}, place)
+
+    def _file(self, given: str, model: str, values: dict[str, Any], place: str) -> PlannedFile:
+        values = {**self.shared, **values}
+        choices = {option: str(values[option]) for option in _AXES.values() if option in values}
+        name = _file_name(given) or _file_name("-".join([model, *(f"{v}bpw" if k == "bpw" else v for k, v in choices.items())]))
+        reference = str(values.pop("reference", self.reference))
+        source = self._place(str(values.pop("model")))
+        at = self._at(place)
+        compared: tuple[str, ...] | str
+        if "/" in reference or reference.endswith(".gguf"):
+            compared = self._place(reference)
+        elif source.endswith(".gguf") and reference == _REFERENCE and Path(source).is_file():
+            compared = source
+        else:
+            of_source = {k: v for k, v in values.items() if k in _SOURCE}
+            compared = (source, *arguments({**of_source, "recipe": reference}, self.quantize, self.folder, at))
+        return PlannedFile(name, model, choices, (source, *arguments(values, self.quantize, self.folder, at)), compared)
+
+    def _axis(self, data: Table, key: str) -> list[Any]:
+        values = data.get(key, [])
+        if not isinstance(values, list) or not all(isinstance(v, str | int | float) and v != "" for v in values):
+            raise self._wrong(f"{key} is a list, like {key} = [...], of texts or numbers")
+        if values and _AXES[key] not in self.quantize:
+            raise self._wrong(f"{key}: this Sprig's `sprig quantize` has no --{_AXES[key]}")
+        return values
+
+    def _tables(self, tables: Any, key: str) -> Iterator[tuple[str, Table]]:
+        if not isinstance(tables, list):
+            raise self._wrong(f"{key} is written [[{key}]], for there may be several")
+        for i, table in enumerate(tables, 1):
+            yield f"[[{key}]] {i}", table
+
+    def _options(self, table: Any, known: Mapping[str, Any], place: str) -> dict[str, Any]:
+        if not isinstance(table, dict):
+            raise self._wrong(f"{place} is no table")
+        return {known_key(key, known, self._at(place)): value for key, value in table.items()}
+
+    def _but(self, names: Any) -> dict[str, Any]:
+        return {k: v for k, v in self.quantize.items() if k not in set(names)}
+
+    def _text(self, values: Table, key: str, place: str) -> str:
+        if not isinstance(values.get(key), str) or not values[key]:
+            raise self._wrong(f"{place} needs a {key}, as a text")
+        return str(values[key])
+
+    def _place(self, model: str) -> str:
+        """A file or folder beside the plan by its whole path, for a worker stands elsewhere; what is none as it is."""
+        near = self.folder / model
+        return str(near) if near.exists() else model
+
+    def _at(self, place: str) -> str:
+        return f"{self.path}, {place}"
+
+    def _wrong(self, what: str) -> PlanError:
+        return PlanError(f"{self.path}: {display(what)}")
+
+
+def _short(model: str) -> str:
+    """The last part of a model's name: "org/name@revision" and "folder/name.gguf" are "name"."""
+    return re.split(r"[@:]", model.rstrip("/").rsplit("/", 1)[-1])[0].removesuffix(".gguf")
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-.")[:150]

@@ -1,0 +1,169 @@
+"""One command of a sweep, run in a process of its own: on this machine or on a worker of a cluster, which shares the folder.
+
+A worker may die at any moment, and a step may run twice at once when a scheduler takes a worker for dead. So everything is made
+in a folder of that run's own and renamed into place.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from agent.children.launch import bury, cause, launch, tail
+from agent.errors import OutputError, SprigError
+from agent.files import atomic_write
+
+log = logging.getLogger(__name__)
+
+RESULTS = "results"
+_LOOK_SECONDS = 0.3
+_TRIES = 2  # of a process that a signal ends, such as that of the kernel when memory is short
+Made = Literal["quantize", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepStep:
+    """A command to run.
+
+    Attributes:
+        name: its result is results/NAME.json.
+        command: of `sprig`.
+        arguments: those that say what is done; where things go is added.
+        key: hash of all that the result depends on.
+        makes: the GGUF, below the sweep's folder; empty when it makes none.
+        needs: names of the steps that must be done before.
+        threads: for the computation, where the plan names none; None leaves it to the command.
+    """
+
+    name: str
+    command: Made
+    arguments: tuple[str, ...]
+    key: str
+    makes: str = ""
+    needs: tuple[str, ...] = ()
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """How a step ended.
+
+    Attributes:
+        result: the command's own --json; None when it failed.
+        seconds: that it took.
+        error: why it failed, in one line; empty otherwise.
+    """
+
+    name: str
+    result: Mapping[str, Any] | None
+    seconds: float
+    error: str = ""
+
+
+def finished(step: SweepStep, folder: Path) -> StepResult | None:
+    """What an earlier run found, when it is of this very step and the file that it made is still there."""
+    try:
+        kept = json.loads((folder / RESULTS / f"{step.name}.json").read_text("utf-8"))
+        if kept["key"] != step.key or (step.makes and (folder / step.makes).stat().st_size != kept["size"]):
+            return None
+        return StepResult(step.name, kept["result"], float(kept["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def run_step(step: SweepStep, folder: Path, work: Path) -> StepResult:
+    """Run a step and keep its result in the sweep's folder. Never raises for what the command itself could not do.
+
+    Args:
+        folder: of the sweep, the same place for every worker.
+        work: a folder in it that is there as long as anybody waits; when it is gone, the step ends.
+    """
+    if (done := finished(step, folder)) is not None:  # a worker that was taken for dead has done it
+        return done
+    began = time.monotonic()
+    own = work / f"{step.name[:100]}.{secrets.token_hex(4)}"
+    try:
+        own.mkdir()
+        result = _try(step, own, work)
+        size = _publish(own, folder / step.makes, result) if step.makes else 0
+        seconds = round(time.monotonic() - began, 3)
+        kept = {"key": step.key, "command": step.command, "arguments": step.arguments, "size": size, "seconds": seconds}
+        atomic_write(folder / RESULTS / f"{step.name}.json", json.dumps({**kept, "result": result}, indent=1) + "\n")
+        return StepResult(step.name, result, seconds)
+    except (SprigError, OSError) as e:
+        error = str(e) if work.is_dir() else "nobody waits for it any longer"
+        return StepResult(step.name, None, round(time.monotonic() - began, 3), " ".join(error.split()))
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _try(step: SweepStep, own: Path, work: Path) -> dict[str, Any]:
+    for left in reversed(range(_TRIES)):
+        with (own / "stdout").open("w+b") as out, (own / "stderr").open("w+b") as err:
+            status = _run(step, own, work, out, err)
+            if status == 0:
+                return _object(out)
+            if status > 0 or not left:
+                raise SprigError(_why(status, out, err))
+            log.warning("%s: %s; once more", step.name, cause(status))
+    raise AssertionError
+
+
+def _run(step: SweepStep, own: Path, work: Path, out: IO[bytes], err: IO[bytes]) -> int:
+    """Exit status of the command; negative for the signal that ended it."""
+    where = [f"--out={own / Path(step.makes).name}"] if step.makes else []
+    threads = [f"--threads={step.threads}"] if step.threads else []
+    line = [str(os.getpid()), step.command, *step.arguments, *where, *threads, "--json"]
+    child = launch("pipeline.sweep.child", line, os.environ, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+    try:
+        while (status := child.poll()) is None:
+            if not work.is_dir():
+                raise OutputError(f"{work} is gone")
+            time.sleep(_LOOK_SECONDS)
+        return status
+    finally:
+        child.kill()  # nothing, when it has ended
+        bury(child)
+
+
+def _object(out: IO[bytes]) -> dict[str, Any]:
+    out.seek(0)
+    try:
+        found = json.loads(out.read())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise SprigError("the command did not answer with a JSON object")
+    return found
+
+
+def _why(status: int, out: IO[bytes], err: IO[bytes]) -> str:
+    """What a failed command says itself; else the last line of its complaints, or the signal."""
+    if status < 0:
+        return cause(status) or signal.strsignal(-status) or f"signal {-status}"
+    try:
+        return str(_object(out)["error"]["message"])
+    except (SprigError, KeyError, TypeError):
+        lines = tail(err).strip().splitlines()
+        return lines[-1].removeprefix("sprig: ") if lines else f"it ended with status {status}"
+
+
+def _publish(own: Path, final: Path, result: dict[str, Any]) -> int:
+    """Move the file and its card into place, and say so in the result. The size of the file in bytes."""
+    for field, place in (("path", final), ("card", final.with_suffix(".md"))):
+        made = Path(str(result.get(field, "")))
+        if made.parent == own and made.is_file():
+            made.replace(place)
+            result[field] = str(place)
+    result["out"] = str(final)
+    return final.stat().st_size

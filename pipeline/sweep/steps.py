@@ -1,0 +1,78 @@
+"""The commands that carry out a plan, each with what it needs and a hash of all that its result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from pipeline.sweep.plan import PlannedFile, SweepPlan
+from pipeline.sweep.step import SweepStep
+
+MODELS, REFERENCES = "models", "references"
+
+
+def steps_of(plan: SweepPlan, folder: Path) -> dict[str, SweepStep]:
+    """Name -> step, each behind those that it needs.
+
+    Args:
+        folder: where the sweep's files go; whole, for workers stand elsewhere.
+    """
+    steps: dict[str, SweepStep] = {}
+    references: dict[tuple[str, ...], SweepStep] = {}
+    for file in plan.files:
+        steps[quantize_step(file)] = made = _quantize(quantize_step(file), file.quantize, f"{MODELS}/{file.name}.gguf")
+        if plan.evaluate is None:
+            continue
+        needs, compared, given = [made], "", ""
+        if isinstance(file.reference, str):
+            compared = given = file.reference
+        else:
+            if file.reference not in references:
+                name = f"{file.model}-{_hash(file.reference)[:8]}"
+                step = _quantize(f"{name}.reference", file.reference, f"{REFERENCES}/{name}.gguf")
+                references[file.reference] = steps[step.name] = step
+            needs.append(references[file.reference])
+            compared = str(folder / references[file.reference].makes)
+        line = (str(folder / made.makes), f"--reference={compared}", *plan.evaluate)
+        name = evaluate_step(file)
+        steps[name] = SweepStep(
+            name, "evaluate", line, _key((given, *plan.evaluate), needs), needs=tuple(step.name for step in needs)
+        )
+    return steps
+
+
+def quantize_step(file: PlannedFile) -> str:
+    """The name of the step that makes a file."""
+    return f"{file.name}.quantize"
+
+
+def evaluate_step(file: PlannedFile) -> str:
+    """The name of the step that measures it."""
+    return f"{file.name}.evaluate"
+
+
+def _quantize(name: str, line: tuple[str, ...], makes: str) -> SweepStep:
+    return SweepStep(name, "quantize", line, _key(line, []), makes)
+
+
+def _key(line: tuple[str, ...], needs: list[SweepStep]) -> str:
+    """SHA-256 of the arguments, of what the files among them look like now, and of the steps before."""
+    files = [_looks(Path(argument.partition("=")[2] if argument.startswith("--") else argument)) for argument in line]
+    return _hash([line, files, [step.key for step in needs]])
+
+
+def _hash(data: object) -> str:
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()
+
+
+def _looks(path: Path) -> object:
+    """Size and time of a file, and of the files in a folder; None for what is neither."""
+    try:
+        if path.is_file():
+            return [path.stat().st_size, path.stat().st_mtime_ns]
+        if path.is_absolute() and path.is_dir():
+            return [[one.name, _looks(one)] for one in sorted(path.iterdir()) if one.is_file()]
+    except OSError:  # an argument that is no path, or too long for one
+        pass
+    return None

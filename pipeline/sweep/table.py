@@ -1,0 +1,127 @@
+"""What a sweep found, as one table: a row for each file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from agent.files import human_size
+from agent.text import display
+from pipeline.sweep.plan import PlannedFile
+from pipeline.sweep.step import StepResult
+from pipeline.sweep.steps import evaluate_step, quantize_step
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """One file of a plan.
+
+    Attributes:
+        choices: recipe, size, bpw, encoder, as far as the plan says them.
+        size: bytes; None when it was not made.
+        bits_per_weight: of the whole file.
+        kld, top1, perplexity: value and standard error; None where they were not measured.
+        best: whether no smaller file of the same model has a lower divergence.
+        seconds: of making and of measuring it.
+        quantized, evaluated: what the commands answered with --json.
+        error: why it was not made or measured; empty otherwise.
+    """
+
+    name: str
+    model: str
+    choices: Mapping[str, str]
+    size: int | None
+    bits_per_weight: float | None
+    kld: tuple[float, float | None] | None
+    top1: tuple[float, float | None] | None
+    perplexity: tuple[float, float | None] | None
+    best: bool
+    seconds: float
+    quantized: Mapping[str, Any] | None
+    evaluated: Mapping[str, Any] | None
+    error: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for --json and table.json."""
+        return asdict(self)
+
+
+def rows_of(files: Sequence[PlannedFile], ended: Mapping[str, StepResult]) -> list[SweepRow]:
+    """A row for each file, models in the order of the plan, the smallest file first."""
+    order = {file.model: i for i, file in reversed(list(enumerate(files)))}
+    rows = [_row(file, ended) for file in files]
+    rows.sort(key=lambda row: (order[row.model], row.size is None, row.size or 0, row.name))
+    lowest: dict[str, float] = {}
+    found: list[SweepRow] = []
+    for row in rows:
+        best = row.kld is not None and row.kld[0] < lowest.get(row.model, float("inf"))
+        if row.kld is not None and best:
+            lowest[row.model] = row.kld[0]
+        found.append(replace(row, best=best))
+    return found
+
+
+def _row(file: PlannedFile, ended: Mapping[str, StepResult]) -> SweepRow:
+    steps = [ended[name] for name in (quantize_step(file), evaluate_step(file)) if name in ended]
+    made = steps[0].result
+    measured = steps[1].result if len(steps) > 1 else None
+    one: Mapping[str, Any] = measured["candidates"][0] if measured else {}
+    overall: Mapping[str, Any] = one.get("overall", {})
+    size = int(made["size"]) if made else None
+    weights = one.get("weights") or (made or {}).get("weights")
+    return SweepRow(
+        name=file.name,
+        model=file.model,
+        choices=file.choices,
+        size=size,
+        bits_per_weight=round(8 * size / weights, 3) if size and weights else None,
+        kld=_estimate(overall.get("kld")),
+        top1=_estimate(overall.get("top1")),
+        perplexity=_estimate(overall.get("perplexity")),
+        best=False,
+        seconds=round(sum(step.seconds for step in steps), 3),
+        quantized=made,
+        evaluated=measured,
+        error=next((step.error for step in steps if step.error), ""),
+    )
+
+
+def _estimate(told: Any) -> tuple[float, float | None] | None:
+    return (told["value"], told.get("error")) if isinstance(told, Mapping) and told.get("value") is not None else None
+
+
+def table_text(rows: Sequence[SweepRow]) -> str:
+    """The table for a terminal; a star marks the files that no smaller one of their model beats."""
+    head = ["file", "size", "bits/weight", "mean KLD", "same top-1", "perplexity", "seconds"]
+    lines = [head, *(_cells(row) for row in rows)]
+    filled = [i for i in range(len(head)) if i < 2 or any(line[i] for line in lines[1:])]
+    widths = {i: max(len(line[i]) for line in lines) for i in filled}
+    told = ["  ".join(_fill(line[i], widths[i], right=i > 0) for i in filled).rstrip() for line in lines]
+    for i, row in enumerate(rows, 1):
+        if row.error:
+            told[i] += f"  {display(row.error)}"
+    return "\n".join(told)
+
+
+def _cells(row: SweepRow) -> list[str]:
+    return [
+        f"{row.name} *" if row.best else row.name,
+        "failed" if row.size is None else human_size(row.size),
+        "" if row.bits_per_weight is None else f"{row.bits_per_weight:.2f}",
+        _figure(row.kld, 4),
+        _figure(row.top1 and (100 * row.top1[0], row.top1[1] and 100 * row.top1[1]), 1, " %"),
+        _figure(row.perplexity, 2),
+        f"{row.seconds:.0f}",
+    ]
+
+
+def _figure(estimate: tuple[float, float | None] | None, digits: int, unit: str = "") -> str:
+    if estimate is None:
+        return ""
+    value, error = estimate
+    return f"{value:.{digits}f}{unit}" if error is None else f"{value:.{digits}f} ± {error:.{digits}f}{unit}"
+
+
+def _fill(text: str, width: int, *, right: bool) -> str:
+    return text.rjust(width) if right else text.ljust(width)
