@@ -127,6 +127,10 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     @property
+    def windows(self) -> int:
+        return self.candidates[0].overall.windows
+
+    @property
     def domains(self) -> tuple[str, ...]:
         return tuple(self.candidates[0].per_domain)
 

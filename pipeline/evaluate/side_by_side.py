@@ -126,10 +126,12 @@ def side_by_side(
             if waiting:
                 waiting()
             logits = model.take_logits(n + 1)[:n]  # the last row predicts a token that is no longer in the window
-            waiting = partial(_append, own, measure, model, logits, targets)
+            waiting = partial(_measure_one, own, measure, model, logits, targets)
         on_window(done, len(windows))
     if waiting:
         waiting()
+    if with_reference:
+        scores[0] = [TokenScores(one.nll - one.nll_over) for one in scores[1] if one.nll_over is not None]
     return scores
 
 
@@ -140,28 +142,28 @@ class _Measure:
         self._reference = reference
         self._held: Floats = np.empty((0, 0), np.float32)
 
-    def __call__(self, model: ForwardProcess, logits: Floats, targets: Ints) -> TokenScores:
-        if self._reference is None or model is self._reference:
-            return self._alone(model, logits, targets)
-        found = differences(self._held, logits, targets)
-        if not np.isfinite(found.kld).all():
-            raise _nan(self._reference if np.isfinite(logits).all() else model)
-        nll = found.candidate.nll
-        return TokenScores(nll, found.kld, found.same_top.astype(np.float64), found.dp, nll - found.reference.nll)
-
-    def _alone(self, model: ForwardProcess, logits: Floats, targets: Ints) -> TokenScores:
-        found = likelihoods(logits, targets)
-        if not np.isfinite(found.nll).all():
-            raise _nan(model)
+    def __call__(self, model: ForwardProcess, logits: Floats, targets: Ints) -> TokenScores | None:
+        """What the model did; None of the reference, whose scores come with those of the first candidate."""
+        if self._reference is None:
+            nll = likelihoods(logits, targets).nll
+            if not np.isfinite(nll).all():
+                raise _nan(model)
+            return TokenScores(nll)
         if model is self._reference:
             if self._held.shape != logits.shape:
                 self._held = np.empty_like(logits)
             np.copyto(self._held, logits)
-        return TokenScores(found.nll)
+            return None
+        found = differences(self._held, logits, targets)
+        nll, same = found.candidate.nll, found.same_top.astype(np.float64)
+        if not (np.isfinite(found.kld).all() and np.isfinite(nll).all()):
+            raise _nan(self._reference if np.isfinite(logits).all() else model)
+        return TokenScores(nll, found.kld, same, found.dp, nll - found.reference.nll)
 
 
-def _append(own: list[TokenScores], measure: _Measure, model: ForwardProcess, logits: Floats, targets: Ints) -> None:
-    own.append(measure(model, logits, targets))
+def _measure_one(own: list[TokenScores], measure: _Measure, model: ForwardProcess, logits: Floats, targets: Ints) -> None:
+    if scores := measure(model, logits, targets):
+        own.append(scores)
 
 
 def _nan(model: ForwardProcess) -> GGUFError:
