@@ -10,26 +10,28 @@ import typer
 
 from agent.cli import console
 from agent.cli.options import MODEL_ANYWHERE, MODEL_HERE, SETTINGS, Json, Verbose
+from pipeline.evaluate.figures import Style
+from pipeline.sources.extra import need_pipeline_extra
 
 evaluate_app = typer.Typer(**SETTINGS)
 
-_LLAMA = "llama-perplexity"
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-def _windows(text: str) -> int | str:
-    if text == _LLAMA:
-        return text
+def _windows(text: str | None) -> tuple[int | None, Style]:
+    """How many at most, and whose."""
+    if text is None:
+        return None, "sprig"
+    if text == "llama-perplexity":
+        return None, "llama-perplexity"
     if not text.isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"{text!r} is neither a number of windows nor {_LLAMA}")
-    return int(text)
+        raise typer.BadParameter(f"{text!r} is neither a number of windows nor llama-perplexity", param_hint="--windows")
+    return int(text), "sprig"
 
 
 @evaluate_app.command()
 def evaluate(
-    candidates: Annotated[
-        list[str], typer.Argument(metavar="CANDIDATE...", help=f"{MODEL_HERE} The first is what others are compared with.")
-    ],
+    candidates: Annotated[list[str], typer.Argument(metavar="CANDIDATE...", help=MODEL_HERE)],
     reference: Annotated[
         str | None, typer.Option("-r", "--reference", metavar="MODEL", help=f"What they were made of. {MODEL_ANYWHERE}")
     ] = None,
@@ -48,20 +50,20 @@ def evaluate(
     verbose: Verbose = False,
 ) -> None:
     """Say what files lost: perplexity, bits per byte, and how far they are from their reference, with errors."""
-    wanted = None if windows is None else _windows(windows)
+    count, style = _windows(windows)
     with console.command(json=json, verbose=verbose) as out:
+        need_pipeline_extra()
         from agent.models.find import find_model
         from pipeline.evaluate.compare import evaluate as compare
         from pipeline.evaluate.lines import lines
         from pipeline.evaluate.windows import read_texts
 
-        style = _LLAMA if wanted == _LLAMA else "sprig"
         found = compare(
             [find_model(one) for one in candidates],
             reference=reference,
             texts=read_texts(text, style) if text else None,
             n_ctx=context,
-            windows=wanted if isinstance(wanted, int) else None,
+            windows=count,
             style=style,
             threads=threads,
             on_progress=_Said(out),

@@ -55,9 +55,8 @@ def _divergence(one: EvaluatedFile) -> list[str]:
 
 def _likelihood(one: EvaluatedFile) -> list[str]:
     of = one.overall
-    over = (
-        f"; logarithm of its ratio to the reference's {told(of.nll_over_reference, sign=True)}" if of.nll_over_reference else ""
-    )
+    more = of.nll_over_reference
+    over = f"; logarithm of its ratio to the reference's {told(more, sign=True)}" if more else ""
     return [f"  perplexity  {told(of.perplexity)}{over}", f"  bits/byte   {told(of.bits_per_byte)}"]
 
 
@@ -75,7 +74,5 @@ def _by_domain(evaluation: Evaluation) -> list[str]:
     for domain in evaluation.domains:
         klds = [one.per_domain[domain].kld for one in evaluation.candidates]
         rows.append([display(domain), *("" if kld is None else told(kld) for kld in klds)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(f"{cell:<{w}}" for cell, w in zip(row, (max(12, widths[0]), *widths[1:]), strict=True)).rstrip() for row in rows
-    ]
+    widths = [max(12, *map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -48,7 +48,8 @@ class Differences:
 
     @property
     def same_top(self) -> npt.NDArray[np.bool_]:
-        return self.candidate.top == self.reference.top
+        same: npt.NDArray[np.bool_] = self.candidate.top == self.reference.top
+        return same
 
     @property
     def dp(self) -> Doubles:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+from agent.device.machine import available_memory
 from agent.errors import OutputError
 from agent.models.find import find_model, needs_pipeline
-from pipeline.sources.extra import need_pipeline_extra
+from pipeline.preflight import PlanOptions, Preflight
+from pipeline.quantize import dry_run, quantize
+
+# Of the options of the file that is compared, those that say which model it is and how it is read.
+_OPTIONS = ("revision", "base", "token", "offline", "stream", "threads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,25 +28,41 @@ class Reference:
 
 
 @contextmanager
-def open_reference(reference: Path | str) -> Iterator[Reference]:
+def open_reference(
+    model: Path | str, *, beside: Path | None = None, options: PlanOptions | None = None
+) -> Iterator[Reference]:  # fmt: skip
     """Find or make the reference; what was made is removed at the end.
 
+    What is made is F32, with which llama.cpp computes nearly twice as fast as with F16 or BF16 where the processor has no
+    instructions for these; and F16 where F32 would take more than half of the free memory, or too much of the disk.
+
     Args:
-        reference: a GGUF by its path or its name in the store, or a checkpoint: a folder or a name of the Hub.
+        model: a GGUF by its path or its name in the store, or a checkpoint: a folder or a name of the Hub.
+        beside: where a folder may be made for the file; by default among the system's temporary files.
+        options: of ``quantize``; how the model is found and read.
 
     Raises:
         SprigError: there is no such model, or no GGUF can be made of it.
     """
-    if isinstance(reference, Path) or not needs_pipeline(reference):
-        path = find_model(reference)
+    options = options or {}
+    if isinstance(model, Path) or not (options.get("revision") or needs_pipeline(model)):
+        path = find_model(model)
         yield Reference(path, path.name)
         return
-    need_pipeline_extra()
-    from pipeline.quantize import quantize_reference
-
-    with tempfile.TemporaryDirectory(prefix="sprig-reference-") as folder:
+    kept = cast(PlanOptions, {name: value for name, value in options.items() if name in _OPTIONS})
+    with tempfile.TemporaryDirectory(prefix=".sprig-", dir=beside) as folder:
+        out = Path(folder) / "reference.gguf"
         try:
-            path = quantize_reference(reference, Path(folder))
+            made = quantize(model, _recipe(model, out, kept), out, **kept)
         except OutputError as e:
-            raise OutputError(f"no reference could be made of {reference}: {e} (TMPDIR names another folder)") from None
-        yield Reference(path, reference)
+            where = "" if beside else " (TMPDIR names another folder)"
+            raise OutputError(f"nothing to compare with could be made of {model}: {e}{where}") from None
+        yield Reference(made.path, model)
+
+
+def _recipe(model: str, out: Path, options: PlanOptions) -> str:
+    with suppress(OutputError):
+        plan = dry_run(model, "F32", out, **options)
+        if isinstance(plan, Preflight) and plan.size <= available_memory() // 2:
+            return "F32"
+    return "F16"

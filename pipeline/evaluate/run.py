@@ -37,7 +37,8 @@ def evaluate_files(
         scores = side_by_side(models, chosen, with_reference=reference is not None, on_window=on_window)
         seconds = time.perf_counter() - start
         loads = [model.load_seconds for model in models]
-    files, first = [], scores[-len(candidates)]
+    files: list[EvaluatedFile] = []
+    first = scores[-len(candidates)]
     for path, header, load, own in zip(paths, headers, loads, scores, strict=True):
         later = len(files) > len(paths) - len(candidates)
         files.append(_file(path, header, load, of_text, own, first if later else None))
