@@ -202,13 +202,15 @@ def _judge_of(plan: Preflight, model: str, options: PlanOptions, gate: FileJudge
     """The gate, ready to be asked about the part file. Raises RecipeError at once if it can say nothing of this model."""
     if not writes_text(plan.model.keys):
         raise RecipeError(f"--gate: {plan.origin.named.name} gives vectors or scores and writes no text that could be compared")
+    named = plan.source.named
+    pinned = f"{named.repo_id}@{named.commit}" if named.kind == "hub" else model
     original = plan.source.path if plan.source.kind == "gguf" else None
 
     def judge(part: Path, report: OnProgress) -> Judged:
         def on_window(done: int, total: int) -> None:
             report(Progress("gate", plan.size * done // total, plan.size, plan.out.name))
 
-        return gate.judge(part, original or model, beside=part.parent, options=options, on_window=on_window)
+        return gate.judge(part, original or pinned, beside=part.parent, options=options, on_window=on_window)
 
     return judge
 

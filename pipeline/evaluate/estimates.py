@@ -18,7 +18,7 @@ from pipeline.evaluate.figures import Estimate, Figures
 from pipeline.evaluate.measures import Doubles
 from pipeline.evaluate.side_by_side import TokenScores
 
-_MOST = 700.0  # exp of it is still a float
+_MOST = 300.0  # exp of it, times its error, is still a float
 
 
 def estimate_figures(

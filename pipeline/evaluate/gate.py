@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from agent.errors import OutputError, RecipeError
 from agent.gguf.check import check
 from pipeline.evaluate.figures import Estimate
 from pipeline.evaluate.lines import told
-from pipeline.evaluate.reference import open_reference
+from pipeline.evaluate.reference import made_reference
 from pipeline.evaluate.run import evaluate_files
 from pipeline.evaluate.side_by_side import OnWindow
 from pipeline.evaluate.windows import default_texts
@@ -63,7 +64,8 @@ class FidelityGate:
         """Compare a file with its original on the held-out domains.
 
         Args:
-            original, beside, options: as ``pipeline.evaluate.reference.open_reference`` has them.
+            original: a GGUF, or a checkpoint, of which ``pipeline.evaluate.reference.made_reference`` makes one with ``beside``
+                and ``options``.
 
         Raises:
             OutputError: it falls short, with the figure, the bound and what to do.
@@ -71,9 +73,10 @@ class FidelityGate:
         """
         keys = check(file).keys
         n_ctx = min(_N_CTX, int(keys.get(f"{keys.get('general.architecture')}.context_length", _N_CTX)))
-        with open_reference(original, beside=beside, options=options) as reference:
+        making = nullcontext(original) if isinstance(original, Path) else made_reference(original, beside=beside, options=options)
+        with making as reference:
             found = evaluate_files(
-                [file], reference=reference.path, texts=default_texts(), n_ctx=n_ctx, windows=_WINDOWS,
+                [file], reference=reference, texts=default_texts(), n_ctx=n_ctx, windows=_WINDOWS,
                 threads=(options or {}).get("threads"), on_window=on_window,
             )  # fmt: skip
         of = found.candidates[0].overall
