@@ -32,6 +32,9 @@ COMMANDS = {
     "inspect": Command(
         "pipeline.cli.inspect", "inspect_app", "Show what is in a GGUF or a model: keys, tensors, vocabulary, template."
     ),
+    "evaluate": Command(
+        "pipeline.cli.evaluate", "evaluate_app", "Say what a file lost beside its original: KL divergence, perplexity, and more."
+    ),
     "fit": Command("pipeline.cli.fit", "fit_app", "Say which form of a model fits a device, how fast it will be, and why."),
     "deploy": Command("pipeline.cli.deploy", "deploy_app", "Bring a model to a device over SSH, or onto a card; tried there."),
     "bench": Command("agent.cli.bench", "bench_app", "Measure how fast a model reads and writes here, and find its best way."),

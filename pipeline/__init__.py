@@ -12,12 +12,17 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.evaluate.compare import evaluate
+    from pipeline.evaluate.figures import Evaluation
     from pipeline.preflight import Preflight
     from pipeline.quantize import Progress, QuantizeResult, quantize
 
-__all__ = ["Preflight", "Progress", "QuantizeResult", "quantize"]
+__all__ = ["Evaluation", "Preflight", "Progress", "QuantizeResult", "evaluate", "quantize"]
 
-_HOME = {"quantize": "quantize", "Progress": "quantize", "QuantizeResult": "quantize", "Preflight": "preflight"}
+_HOME = {
+    "quantize": "quantize", "Progress": "quantize", "QuantizeResult": "quantize", "Preflight": "preflight",
+    "evaluate": "evaluate.compare", "Evaluation": "evaluate.figures",
+}  # fmt: skip
 
 
 class _Package(ModuleType):

@@ -166,6 +166,7 @@ def model_card(
     shapes: Sequence[tuple[int, ...]],
     notes: Sequence[str],
     imatrix: ImportanceMatrix | None,
+    fidelity: str | None = None,
 ) -> str:
     """Markdown with the front matter that the Hub reads.
 
@@ -173,6 +174,7 @@ def model_card(
         keys: of the finished file. Untrusted: they may be those of a GGUF that a stranger made.
         types: ggml type name -> number of tensors.
         shapes: of all tensors.
+        fidelity: how far the file is from its original, where that was measured.
     """
     n_weights = sum(prod(s) for s in shapes)
     front: dict[str, Any] = {"library_name": "gguf", "tags": ["gguf", "sprig", recipe.name.lower()]}
@@ -203,6 +205,7 @@ def model_card(
         f"| Size | {size:,} bytes, {8 * size / n_weights:.2f} bits per weight |",
         f"| Tensors | {', '.join(f'{n} {t}' for t, n in types.items())} |",
         f"| Imatrix | {f'{imatrix.file}, SHA-256 `{imatrix.sha256}`' if imatrix else 'none'} |",
+        *([f"| Fidelity | {fidelity} |"] if fidelity else []),
         f"| Licence | {front.get('license', 'see the original model')} |",
     ]
     if notes:

@@ -17,14 +17,15 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Protocol, Unpack
 
 from agent.engine.trial import TrialResult, trial
-from agent.errors import BrokenOffError, CheckpointError, OutputError, SourceError, SprigError, UnsupportedError
+from agent.errors import BrokenOffError, CheckpointError, OutputError, RecipeError, SourceError, SprigError, UnsupportedError
 from agent.files import exclusive, publish, reserve
 from agent.gguf.check import check
 from agent.gguf.reader import Header
 from agent.hub.download import OnBytes
+from agent.models.file import writes_text
 from agent.models.store import card_path
 from pipeline.card import model_card, sprig_version
 from pipeline.model import heads_equal
@@ -54,6 +55,28 @@ class Progress:
     item: str
 
 
+class Judged(Protocol):
+    """How far a file is from its source."""
+
+    @property
+    def line(self) -> str: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+class FileJudge(Protocol):
+    """Compares a file with its original: a GGUF's path, or a model as ``quantize`` takes it. What that needs may lie ``beside``.
+
+    It raises SprigError if the file must not be published.
+    """
+
+    def judge(
+        self, file: Path, original: Path | str, *, beside: Path, options: PlanOptions, on_window: Callable[[int, int], None]
+    ) -> Judged: ...
+
+
+Judge = Callable[[Path, OnProgress], Judged]
+
+
 @dataclass(frozen=True, slots=True)
 class QuantizeResult:
     """A finished file.
@@ -65,6 +88,7 @@ class QuantizeResult:
         types: ggml type -> number of tensors.
         resumed: bytes that an earlier run had written.
         text: what the model said in its trial, untrusted; empty for an embedding model.
+        fidelity: how far the file is from its source, where a gate was set.
     """
 
     path: Path
@@ -77,6 +101,7 @@ class QuantizeResult:
     preflight: Preflight
     resumed: int
     text: str
+    fidelity: Judged | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
@@ -86,6 +111,7 @@ class QuantizeResult:
             "card": str(self.card),
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
             "resumed": self.resumed,
+            "fidelity": self.fidelity.to_dict() if self.fidelity else None,
             "notes": list(self.notes),
         }
 
@@ -96,6 +122,7 @@ def quantize(
     out: Path | str | None = None,
     *,
     resume: bool = False,
+    gate: FileJudge | None = None,
     executor: Executor | None = None,
     llama_cpp: Path | None = None,
     on_progress: OnProgress | None = None,
@@ -108,6 +135,7 @@ def quantize(
         recipe: as ``pipeline.recipes.names.find_recipe`` reads it; by default what stands behind the model's name, else Q4_K_M.
         out: the file to make; None puts it into the store.
         resume: keep what a killed run of the same job has written.
+        gate: judges the finished file before it is published, as ``pipeline.evaluate.gate.FidelityGate`` does.
         executor: runs the slabs instead of a pool of threads; it is not shut down.
         llama_cpp: a llama.cpp checkout, whose script converts what Sprig does not.
         on_progress: called now and then from this thread.
@@ -126,6 +154,7 @@ def quantize(
                 converted = stack.enter_context(plan.convert(beside=output_folder(out)))
                 plan = plan_for(open_source(str(converted)), wishes, out, origin=source)
         log.info("plan: %s of %s, %d tensors, %d bytes", plan.recipe.name, plan.source.name, len(plan.tensors), plan.size)
+        judge = _judge_of(plan, model, options, gate) if gate else None
         with _timed(seconds, "download"):
             checkpoint = _open(plan, report)
         stack.callback(checkpoint.close)
@@ -138,7 +167,7 @@ def quantize(
         workers = wishes.threads
         if executor is None:
             executor = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="quantize"))
-        return _write(_Work(plan, checkpoint, executor, workers, report, seconds), resume)
+        return _write(_Work(plan, checkpoint, executor, workers, report, seconds, judge), resume)
 
 
 def dry_run(
@@ -167,6 +196,23 @@ def _plan_or_detour(source: Source, wishes: Wishes, out: Path | str | None, llam
         if wishes.stream:
             raise SourceError("--llama-cpp needs the whole model on this disk; leave --stream out") from None
         return find_detour(source, llama_cpp, str(e))
+
+
+def _judge_of(plan: Preflight, model: str, options: PlanOptions, gate: FileJudge) -> Judge:
+    """The gate, ready to be asked about the part file. Raises RecipeError at once if it can say nothing of this model."""
+    if not writes_text(plan.model.keys):
+        raise RecipeError(f"--gate: {plan.origin.named.name} gives vectors or scores and writes no text that could be compared")
+    named = plan.source.named
+    pinned = f"{named.repo_id}@{named.commit}" if named.kind == "hub" else model
+    original = plan.source.path if plan.source.kind == "gguf" else None
+
+    def judge(part: Path, report: OnProgress) -> Judged:
+        def on_window(done: int, total: int) -> None:
+            report(Progress("gate", plan.size * done // total, plan.size, plan.out.name))
+
+        return gate.judge(part, original or pinned, beside=part.parent, options=options, on_window=on_window)
+
+    return judge
 
 
 @contextmanager
@@ -199,6 +245,7 @@ class _Work:
     workers: int
     report: OnProgress
     seconds: dict[str, float]
+    judge: Judge | None = None
 
 
 def _write(work: _Work, resume: bool) -> QuantizeResult:
@@ -224,8 +271,12 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
                 report(Progress("check", 0, plan.size, plan.out.name))
                 with _timed(work.seconds, "check"):
                     header, notes, spoken = _check(plan, part, fd)
+                fidelity = None
+                if work.judge:
+                    with _timed(work.seconds, "gate"):
+                        fidelity = work.judge(part, report)
                 with _timed(work.seconds, "publish"):
-                    card = _publish(plan, part, header, notes)
+                    card = _publish(plan, part, header, notes, fidelity)
                 report(Progress("check", plan.size, plan.size, plan.out.name))
         except KeyboardInterrupt:
             leftovers.pop_all()
@@ -237,8 +288,9 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
             raise OutputError(f"cannot write {part}: {e.strerror or e}; nothing was published") from None
     resumed = sum(slab.length for slab in journal.done)
     return QuantizeResult(
-        plan.out, card, plan.size, work.seconds, plan.recipe.name, plan.types, (*plan.notes, *notes), plan, resumed, spoken.text
-    )
+        plan.out, card, plan.size, work.seconds, plan.recipe.name, plan.types, (*plan.notes, *notes), plan, resumed,
+        spoken.text, fidelity,
+    )  # fmt: skip
 
 
 def _fill(work: _Work, fd: int, part: Path, journal: Journal) -> None:
@@ -300,11 +352,12 @@ def _check(plan: Preflight, part: Path, fd: int) -> tuple[Header, tuple[str, ...
     return header, (f"{differ} (first: {wrong[0]!r})",), spoken
 
 
-def _publish(plan: Preflight, part: Path, header: Header, notes: Sequence[str]) -> Path:
+def _publish(plan: Preflight, part: Path, header: Header, notes: Sequence[str], fidelity: Judged | None) -> Path:
     """Give card and file their names, the card first. Returns the card's path."""
     text = model_card(
         file=plan.out.name, size=plan.size, keys=header.keys, source=plan.origin, recipe=plan.recipe, types=plan.types,
         shapes=[t.shape for t in plan.tensors], notes=(*plan.notes, *notes), imatrix=plan.imatrix,
+        fidelity=fidelity.line if fidelity else None,
     )  # fmt: skip
     card = card_path(plan.out)
     draft = card.with_name(card.name + ".part")

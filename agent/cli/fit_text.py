@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable
 
 from agent.files import human_size
-from agent.fit.fit import MEMORY_ERROR, Estimate, Fit, basis
+from agent.fit.fit import MEMORY_ERROR, Fit, FormEstimate, basis
 from agent.fit.profile import DeviceProfile, ProfileError, sized
 from agent.text import display
 
@@ -47,18 +47,18 @@ def _recipes(found: Fit) -> list[str]:
     return lines
 
 
-def _room(one: Estimate) -> str:
+def _room(one: FormEstimate) -> str:
     if not one.plan:
         return "does not fit"
     room = f"{one.plan.context:,}" + (f" in {one.plan.cache}" if one.plan.cache != "f16" else "")
     return f"{room}; {_short(one)}" if one.hazard else room
 
 
-def _short(one: Estimate) -> str:
+def _short(one: FormEstimate) -> str:
     return f"{one.slow:.0%} {'/'.join(one.slow_types[:2])}, slow"
 
 
-def _contexts(one: Estimate, found: Fit) -> list[str]:
+def _contexts(one: FormEstimate, found: Fit) -> list[str]:
     """Memory of one recipe, context by context."""
     what = "repacked" if one.plan and one.plan.repack else "as in the file"
     need = one.contexts[0].f16

@@ -55,7 +55,7 @@ class ContextNeed:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class FormEstimate:
     """What is to be expected of one form of a model on a device.
 
     Attributes:
@@ -96,8 +96,8 @@ class Fit:
 
     device: DeviceProfile
     budget: MemoryBudget
-    estimates: tuple[Estimate, ...]
-    chosen: Estimate | None
+    estimates: tuple[FormEstimate, ...]
+    chosen: FormEstimate | None
     why: str
 
 
@@ -127,7 +127,7 @@ def fit(forms: Iterable[ModelForm], device: DeviceProfile, budget: MemoryBudget,
     return Fit(device, budget, estimates, chosen, why)
 
 
-def _estimate(form: ModelForm, device: DeviceProfile, budget: MemoryBudget, context: int | None) -> Estimate:
+def _estimate(form: ModelForm, device: DeviceProfile, budget: MemoryBudget, context: int | None) -> FormEstimate:
     file, processor = form.file, device.processor
     if not file.causal:
         raise SprigError(f"{file.name} is an embedding model; it writes no text, and only models that do are fitted")
@@ -155,7 +155,7 @@ def _estimate(form: ModelForm, device: DeviceProfile, budget: MemoryBudget, cont
     slow = sum(types[k] for k in plain) / max(1, sum(types.values()))
     weights = sum(8 * size / TYPES_BY_NAME[k].bits_per_weight for k, size in types.items())
     bits = 8 * sum(types.values()) / max(1.0, weights)
-    return Estimate(form.recipe, file, plan, least, rows, speed, bits, slow, tuple(plain))
+    return FormEstimate(form.recipe, file, plan, least, rows, speed, bits, slow, tuple(plain))
 
 
 def _held(file: ModelFile, device: DeviceProfile) -> frozenset[str]:
@@ -170,7 +170,9 @@ def _contexts(file: ModelFile, context: int | None) -> list[int]:
     return [n for n in (1024 << i for i in range(6)) if n <= longest] or [longest]
 
 
-def choose(estimates: Sequence[Estimate], budget: MemoryBudget, context: int | None = None) -> tuple[Estimate | None, str]:
+def choose(
+    estimates: Sequence[FormEstimate], budget: MemoryBudget, context: int | None = None
+) -> tuple[FormEstimate | None, str]:
     """Which to take and why: the best that fits, has no slow types and writes as fast as one reads; else the fastest good one."""
     fitting = [e for e in estimates if e.plan]
     if not fitting:
@@ -194,15 +196,15 @@ def choose(estimates: Sequence[Estimate], budget: MemoryBudget, context: int | N
     return best, f"none writes {_COMFORTABLE:.0f} tokens a second; this is the best of the fastest"
 
 
-def _trained(estimate: Estimate) -> int:
+def _trained(estimate: FormEstimate) -> int:
     return estimate.file.n_ctx_train
 
 
-def _is_float(estimate: Estimate) -> bool:
+def _is_float(estimate: FormEstimate) -> bool:
     return not bytes_per_token(estimate.file).keys() - _FLOATS
 
 
-def basis(device: DeviceProfile, estimate: Estimate) -> list[tuple[str, str, Figure]]:
+def basis(device: DeviceProfile, estimate: FormEstimate) -> list[tuple[str, str, Figure]]:
     """The figures behind the speeds of one estimate: what each is, its unit, and itself."""
     decode, prefill, types = device.decode, device.prefill, bytes_per_token(estimate.file)
     used = sorted((k for k in types if types[k] >= _SLOW_PART * sum(types.values())), key=lambda k: -types[k])
@@ -233,7 +235,7 @@ def to_dict(found: Fit, model: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _recipe(one: Estimate, budget: MemoryBudget) -> dict[str, Any]:
+def _recipe(one: FormEstimate, budget: MemoryBudget) -> dict[str, Any]:
     plan = one.plan
     return {
         "recipe": one.recipe,

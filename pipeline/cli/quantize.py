@@ -96,6 +96,10 @@ def quantize(
     chat_template: _ChatTemplate = None,
     stream: _Stream = False,
     allow_requantize: _AllowRequantize = False,
+    gate: Annotated[
+        str | None,
+        typer.Option(metavar="kld=X,top1=Y", help="Publish only if mean KLD is at most X, same top-1 at least Y (0 to 1)."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run was.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None,
     llama_cpp: Annotated[
@@ -125,12 +129,16 @@ def quantize(
 
             recipe, why = recipe_for(model, device, recipe, base=base, revision=revision, token=token, offline=offline)
             out_of.say(display(why))
-        _make(out_of, model, recipe or USUAL, out, resume, dry_run, options)
+        _make(out_of, model, recipe or USUAL, out, resume, gate, dry_run, options)
 
 
 def _make(
-    out_of: console.Console, model: str, recipe: str, out: str | None, resume: bool, dry_run: bool, options: dict[str, Any]
+    out_of: console.Console, model: str, recipe: str, out: str | None, resume: bool, gate: str | None, dry_run: bool,
+    options: dict[str, Any],
 ) -> None:  # fmt: skip
+    from pipeline.evaluate.gate import read_gate
+
+    wanted = read_gate(gate) if gate is not None else None
     if dry_run:
         from pipeline.quantize import dry_run as plan_of
 
@@ -141,7 +149,7 @@ def _make(
     from pipeline.quantize import quantize as run
 
     with Bars() as bars:
-        result = run(model, recipe, out, resume=resume, on_progress=bars.show, **options)
+        result = run(model, recipe, out, resume=resume, gate=wanted, on_progress=bars.show, **options)
     out_of.result(result.to_dict(), _summary(result))
 
 
@@ -187,6 +195,7 @@ def _summary(result: QuantizeResult) -> str:
         ("recipe", f"{result.recipe}: {', '.join(f'{n} {kind}' for kind, n in result.types.items())}"),
         ("seconds", f"{sum(result.seconds.values()):.1f}: {spent}"),
         ("check", f"every row is valid; llama.cpp loads it{said}"),
+        *([("fidelity", result.fidelity.line)] if result.fidelity else []),
         *_use(result.path),
     ]
     notes = [

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent.errors import SprigError
-from agent.fit.fit import Estimate, ModelForm, device_budget, fit
+from agent.fit.fit import FormEstimate, ModelForm, device_budget, fit
 from agent.fit.profile import Figure, find_profile
 from agent.models.memory import MemoryBudget, Processor, plan_load
 from tests.fixtures.fake_engine import model_file
@@ -30,7 +30,7 @@ def forms(weights: float, *kinds: str) -> list[ModelForm]:
     return found
 
 
-def chosen(weights: float, device: str, *kinds: str, context: int | None = None) -> Estimate | None:
+def chosen(weights: float, device: str, *kinds: str, context: int | None = None) -> FormEstimate | None:
     profile = find_profile(device)
     return fit(forms(weights, *kinds), profile, device_budget(profile, None), context).chosen
 

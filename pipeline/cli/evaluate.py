@@ -1,0 +1,83 @@
+"""`sprig evaluate`, thin: arguments in, a call, the figures for a person or a script."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.cli import console
+from agent.cli.options import MODEL_ANYWHERE, MODEL_HERE, SETTINGS, Json, Verbose
+from pipeline.evaluate.figures import Style
+from pipeline.sources.extra import need_pipeline_extra
+
+evaluate_app = typer.Typer(**SETTINGS)
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def _windows(text: str | None) -> tuple[int | None, Style]:
+    """How many at most, and whose."""
+    if text is None:
+        return None, "sprig"
+    if text == "llama-perplexity":
+        return None, "llama-perplexity"
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"{text!r} is neither a number of windows nor llama-perplexity", param_hint="--windows")
+    return int(text), "sprig"
+
+
+@evaluate_app.command()
+def evaluate(
+    candidates: Annotated[list[str], typer.Argument(metavar="CANDIDATE...", help=MODEL_HERE)],
+    reference: Annotated[
+        str | None, typer.Option("-r", "--reference", metavar="MODEL", help=f"What they were made of. {MODEL_ANYWHERE}")
+    ] = None,
+    text: Annotated[
+        list[Path] | None, typer.Option("--text", metavar="FILE", help="Text to read, a domain by its name; may be repeated.")
+    ] = None,
+    windows: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|llama-perplexity", help="So many windows at most, or exactly those of llama-perplexity; by default all."
+        ),
+    ] = None,
+    context: Annotated[int, typer.Option("-c", "--context", min=8, metavar="N", help="Tokens of a window.")] = 512,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say what files lost: perplexity, bits per byte, and how far they are from their reference, with errors."""
+    count, style = _windows(windows)
+    with console.command(json=json, verbose=verbose) as out:
+        need_pipeline_extra()
+        from agent.models.find import find_model
+        from pipeline.evaluate.compare import evaluate as compare
+        from pipeline.evaluate.lines import lines
+        from pipeline.evaluate.windows import read_texts
+
+        found = compare(
+            [find_model(one) for one in candidates],
+            reference=reference,
+            texts=read_texts(text, style) if text else None,
+            n_ctx=context,
+            windows=count,
+            style=style,
+            threads=threads,
+            on_progress=_Said(out),
+        )
+        out.result(found.to_dict(), "\n".join(lines(found)))
+
+
+class _Said:
+    """Says now and then which window was read."""
+
+    def __init__(self, out: console.Console) -> None:
+        self._out, self._last = out, time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            self._out.say(f"evaluate  {done} of {total} windows")
