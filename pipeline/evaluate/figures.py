@@ -40,7 +40,7 @@ class Figures:
             median and 99th percentile over tokens.
         top1: share of tokens, 0 to 1, whose likeliest next token is that of the reference.
         rms_dp: root mean square of the difference of the probabilities, 0 to 1, that reference and model give to the right token.
-        nll_over_reference: mean difference to the reference's nll, paired token by token; the logarithm of the perplexities' ratio.
+        nll_over_reference: mean difference to the reference's nll, token by token: the logarithm of the perplexities' ratio.
         kld_over_first, nll_over_first: mean difference to the first candidate, paired window by window; None in the first.
     """
 
@@ -125,6 +125,10 @@ class Evaluation:
     n_ctx: int
     seconds: float
     notes: tuple[str, ...] = ()
+
+    @property
+    def windows(self) -> int:
+        return self.candidates[0].overall.windows
 
     @property
     def domains(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ _MANTISSAS = ((1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5), (1, 3), (1,))
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Values from ``low`` to ``high`` lie between the pixels ``start`` and ``end``; a logarithmic one has only positive values."""
+    """Values from ``low`` to ``high`` lie between the pixels ``start`` and ``end``; logarithmic ones are positive."""
 
     low: float
     high: float
@@ -35,8 +35,9 @@ class Axis:
             found = [v for d in decades for m in mantissas if self.low <= (v := float(Decimal(str(m)).scaleb(d))) <= self.high]
             if len(found) <= most:
                 break
-        found = found[:: -(-len(found) // most)]
-        return found if len(found) > 2 else _round_numbers(self.low, self.high, most)
+        if len(found) < 3 and self.high < 100 * self.low:
+            return _round_numbers(self.low, self.high, most)
+        return found[:: max(1, -(-len(found) // most))]
 
     def _scaled(self, value: float) -> float:
         return math.log10(value) if self.log else value

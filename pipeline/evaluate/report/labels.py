@@ -82,7 +82,7 @@ def place(
 
 
 def _settle(options: Sequence[_Options], costs: Sequence[Sequence[float]], order: Sequence[int]) -> tuple[float, list[int]]:
-    """A place for each name, in this order: each looks at those before it, and then, again, at all others. And what that costs."""
+    """What it costs, and a place for each name: in this order, each looks at those before it, and later at all others."""
     chosen = [0] * len(options)
     total = 0.0
     for turn in range(_ROUNDS):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pipeline.evaluate.report.axis import Axis, linear_axis, log_axis, plain
 from pipeline.evaluate.report.labels import Box, place
-from pipeline.evaluate.report.svg import FONT, colour, element, marker, picture, width_of, words, write
+from pipeline.evaluate.report.legend import heading, legend_of
+from pipeline.evaluate.report.svg import FONT, colour, element, marker, picture, write
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 18.0, 34.0, 46.0
-_LEGEND = 22.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,7 @@ def pareto_svg(
         each_series: every series has its front and stands in a legend; otherwise there is one front of all.
     """
     series = list(dict.fromkeys(p.series for p in points))
-    legend = _legend(series, width) if each_series else []
-    top = _TOP + _LEGEND * (max((row for row, *_ in legend), default=-1) + 1)
+    legend, top = legend_of(series, width, _TOP) if each_series else ([], _TOP)
     across = linear_axis([p.size / 1e6 for p in points], _LEFT, width - _RIGHT)
     losses = [p.loss for p in points]
     bars = [v for p in points for v in ((p.loss - p.error, p.loss + p.error) if p.error else ()) if v > min(losses) / 3]
@@ -71,8 +71,8 @@ def pareto_svg(
     groups = [[p for p in points if p.series == name] for name in series] if each_series else [list(points)]
     fronts = [pareto_front(group) for group in groups]
     parts = [
-        write(_LEFT - 44, 20, title, most=int(width / 7), class_="strong", font_size=14.0),
-        *(_entry(series, n, x, _TOP + _LEGEND * row) for row, n, x in legend),
+        heading(title, width),
+        *legend,
         *_axes(across, up, loss, min(losses) <= 0),
         *(_line(front, across, up, series, each_series) for front in fronts),
         *_points(points, across, up, series, {id(p) for front in fronts for p in front}),
@@ -95,8 +95,8 @@ def _axes(across: Axis, up: Axis, loss: str, zero: bool) -> list[str]:
         parts.append(write(x, up.start + 19, plain(value), text_anchor="middle", class_="soft"))
     parts.append(element("line", x1=across.start, x2=across.end, y1=up.start, y2=up.start, class_="axis"))
     middle = (up.start + up.end) / 2
-    turned = {"text_anchor": "middle", "class_": "soft", "transform": f"rotate(-90 14 {middle:.1f})"}
-    parts.append(write(14, middle, f"{loss} (log)", **turned))
+    turn = f"rotate(-90 14 {middle:.1f})"
+    parts.append(write(14, middle, f"{loss} (log)", text_anchor="middle", class_="soft", transform=turn))
     parts.append(write(across.end, up.start + 37, "size of the file, MB", text_anchor="end", class_="soft"))
     return parts
 
@@ -130,7 +130,7 @@ def _names(points: Sequence[Point], fronts: Sequence[Sequence[Point]], across: A
     lines = []
     for front in fronts:
         steps = [(across.at(p.size / 1e6), up.at(p.loss)) for p in front]
-        for (x1, y1), (x2, y2) in zip(steps, steps[1:], strict=False):
+        for (x1, y1), (x2, y2) in pairwise(steps):
             for k in range(12):
                 x, y = x1 + (x2 - x1) * (k + 0.5) / 12, y1 + (y2 - y1) * (k + 0.5) / 12
                 lines.append(Box(x - 2, y - 2, x + 2, y + 2))
@@ -142,19 +142,3 @@ def _names(points: Sequence[Point], fronts: Sequence[Sequence[Point]], across: A
             parts.append(element("line", x1=x, y1=y, x2=label.lead[0], y2=label.lead[1], class_="lead"))
         parts.append(write(label.x, label.y, label.text, class_="label"))
     return parts
-
-
-def _legend(series: Sequence[str], width: float) -> list[tuple[int, int, float]]:
-    """(row, number of the series, pixels from the left) of each entry."""
-    placed, row, x = [], 0, _LEFT - 44
-    for n, name in enumerate(series):
-        wide = width_of(words(name, 40)) + 34
-        if x + wide > width and x > _LEFT - 44:
-            row, x = row + 1, _LEFT - 44
-        placed.append((row, n, x))
-        x += wide
-    return placed
-
-
-def _entry(series: Sequence[str], n: int, x: float, y: float) -> str:
-    return marker(n, x + 6, y + 6) + write(x + 17, y + 10, series[n], most=40)

@@ -45,7 +45,7 @@ def words(text: object, most: int = 60) -> str:
 
 
 def element(tag: str, content: str = "", /, **attributes: object) -> str:
-    """One element. ``content`` is markup; an underscore in an attribute's name stands for a hyphen, one at its end for nothing."""
+    """One element. ``content`` is markup. An underscore in an attribute's name stands for a hyphen; one at its end is dropped."""
     given = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{_number(value) if isinstance(value, float) else escape(str(value))}"'
         for name, value in attributes.items()
