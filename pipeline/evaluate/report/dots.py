@@ -1,4 +1,4 @@
-"""A figure of several files in several groups, such as the divergence by domain: a row of dots with error bars for each group."""
+"""A figure of several files in several groups, such as the divergence by domain: dots with error bars, a row a group."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pipeline.evaluate.figures import Estimate
 from pipeline.evaluate.report.axis import Axis, log_axis, plain
 from pipeline.evaluate.report.legend import heading, legend_of
-from pipeline.evaluate.report.svg import colour, element, marker, picture, width_of, write
+from pipeline.evaluate.report.svg import HIDDEN, colour, element, marker, picture, width_of, write
 
 _TOP, _BOTTOM, _RIGHT = 34.0, 46.0, 18.0
 _LANE, _GAP = 14.0, 12.0
@@ -65,7 +65,8 @@ def _dot(n: int, across: Axis, y: float, one: Estimate, about: str) -> str:
     bar, error = "", ""
     if one.error:
         low, high = (across.at(v) for v in _ends(one))
+        error = f" ± {one.error:.2g}"
+    if one.error and high - low > 2 * HIDDEN:
         path = f"M{low:.1f},{y:.1f}H{high:.1f}M{low:.1f},{y - 3.5:.1f}v7M{high:.1f},{y - 3.5:.1f}v7"
         bar = element("path", d=path, stroke=colour(n), stroke_width=1.3, fill="none")
-        error = f" ± {one.error:.2g}"
     return bar + marker(n, across.at(one.value), y, about=f"{about}: {one.value:.4g}{error}")

@@ -24,7 +24,7 @@ _PAGE_STYLE = """
 @media(prefers-color-scheme:dark){:root{--ink:#e6eaed;--soft:#9aa5ad;--line:#2b3238;--paper:#14181b;--row:#1a1f23}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}
-main{max-width:1120px;margin:0 auto;padding:24px 20px 64px}
+main{max-width:1240px;margin:0 auto;padding:24px 20px 64px}
 h1{font-size:24px;line-height:1.25;margin:0 0 6px}
 h2{font-size:17px;margin:40px 0 8px}
 p{margin:6px 0;max-width:72ch}
@@ -34,8 +34,8 @@ table{border-collapse:collapse;font-size:13.5px;font-variant-numeric:tabular-num
 th,td{padding:6px 11px;text-align:right;border-bottom:1px solid var(--line)}
 thead th{color:var(--soft);font-weight:500;vertical-align:bottom}
 tbody th{font-weight:600}
-th:first-child{text-align:left;position:sticky;left:0;background:var(--paper);padding-left:0;max-width:60vw}
-tbody th span{display:inline-block;max-width:calc(60vw - 24px);overflow:hidden;text-overflow:ellipsis;vertical-align:bottom}
+th:first-child{text-align:left;position:sticky;left:0;background:var(--paper);padding-left:0;max-width:46vw}
+tbody th span{display:inline-block;max-width:calc(46vw - 24px);overflow:hidden;text-overflow:ellipsis;vertical-align:bottom}
 tbody tr:hover,tbody tr:hover th:first-child{background:var(--row)}
 .sign{vertical-align:-2px;margin-right:7px}
 figure{margin:16px 0}
@@ -49,6 +49,10 @@ details{margin:10px 0}summary{cursor:pointer;color:var(--soft)}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
+_ABOUT_FRONT = (
+    "Filled signs lie on the Pareto front: no smaller file loses less. Bars are one standard error, where that is longer than the "
+    "sign."
+)
 _ABOUT_TASKS = (
     "Share of right answers ± one standard error over questions; beside the first file, on the same questions. "
     "Per byte: the likelihood of a choice is divided by its length."
@@ -117,8 +121,7 @@ def _divergence(evaluation: Evaluation) -> list[str]:
     if not points:
         return []
     plot = _figure(lambda width: pareto_svg(points, width=width, height=440 if width == _WIDE else 380))
-    told = "Filled signs lie on the Pareto front: no smaller file loses less. Bars are one standard error."
-    return [plot, element("p", told, class_="soft")]
+    return [plot, element("p", _ABOUT_FRONT, class_="soft")]
 
 
 def _domains(evaluation: Evaluation) -> list[str]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pipeline.evaluate.report.axis import Axis, linear_axis, log_axis, plain
 from pipeline.evaluate.report.labels import Box, place
 from pipeline.evaluate.report.legend import heading, legend_of
-from pipeline.evaluate.report.svg import FONT, colour, element, marker, picture, write
+from pipeline.evaluate.report.svg import FONT, HIDDEN, colour, element, marker, picture, write
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 18.0, 34.0, 46.0
 
@@ -53,7 +53,8 @@ def pareto_svg(
 ) -> str:
     """The plot as an SVG document, in light and dark colours as the reader's system has them.
 
-    Points on the Pareto front are filled and joined by a line, the others are hollow. Error bars are one standard error.
+    Points on the Pareto front are filled and joined by a line, the others are hollow. Error bars are one standard error; one that
+    is shorter than its sign is left out.
 
     Args:
         points: at least one; their losses on a logarithmic axis, where 0 lies at the low end.
@@ -113,6 +114,7 @@ def _points(points: Sequence[Point], across: Axis, up: Axis, series: Sequence[st
         i, x, y = series.index(point.series), across.at(point.size / 1e6), up.at(point.loss)
         if point.error:
             low, high = up.at(point.loss - point.error), up.at(point.loss + point.error)
+        if point.error and low - high > 2 * HIDDEN:
             path = f"M{x:.1f},{low:.1f}V{high:.1f}M{x - 3.5:.1f},{high:.1f}h7M{x - 3.5:.1f},{low:.1f}h7"
             bars.append(element("path", d=path, stroke=colour(i), stroke_width=1.3, fill="none"))
         error = f" ± {point.error:.2g}" if point.error else ""

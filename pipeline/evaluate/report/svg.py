@@ -12,6 +12,7 @@ from html import escape
 from agent.text import display, shortened
 
 FONT = 12.0  # pixels
+HIDDEN = 5.0  # an error bar shorter than this on each side would lie under its sign
 COLOURS = 8
 _MARKERS = 4
 
