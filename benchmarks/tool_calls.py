@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from agent import Agent, CallReady, CallRefused, Engine, Limits  # noqa: E402
-from benchmarks.tool_tasks import CALLS, NONE, TOOLS, Task, right  # noqa: E402
+from agent import Engine  # noqa: E402
+from pipeline.evaluate.call_tasks import CALLS, NONE  # noqa: E402
+from pipeline.evaluate.calls import CallAnswer, answer_wishes  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -33,44 +34,25 @@ class Score:
     wrong: tuple[str, ...]
 
 
-def measure(engine: Engine, *, constrain: bool, choice: str = "auto") -> Score:
+def measure(engine: Engine, *, constrain: bool, choice: Literal["auto", "required"] = "auto") -> Score:
     started = time.perf_counter()
-    counts: Counter[str] = Counter()
-    wrong = []
-    for task in (*CALLS, *NONE):
-        call, refused = first_call(engine, task, constrain=constrain, choice=choice)
-        if task.tool is None:
-            counts["restrained"] += call is None
-            continue
-        if call is None:
-            wrong.append(f"{task.wish} -> no call")
-            continue
-        counts["called"] += 1
-        counts["valid"] += not refused
-        counts["tool"] += call.name == task.tool
-        fits = right(task, call.name, call.arguments)
-        counts["right"] += fits
-        if not fits:
-            wrong.append(f"{task.wish} -> {call.name} {dict(call.arguments)}")
+    answers = answer_wishes(engine, (*CALLS, *NONE), constrain=constrain, choice=choice)
     spent = time.perf_counter() - started
-    return Score(counts["right"], counts["tool"], counts["valid"], counts["called"], counts["restrained"], spent, tuple(wrong))
+    wishes = [one for one in answers if one.task.tool is not None]
+    return Score(
+        right=sum(one.right for one in wishes),
+        tool=sum(one.call is not None and one.call.name == one.task.tool for one in wishes),
+        valid=sum(one.call is not None and not one.refused for one in wishes),
+        called=sum(one.call is not None for one in wishes),
+        restrained=sum(one.right for one in answers if one.task.tool is None),
+        seconds=spent,
+        wrong=tuple(said(one) for one in wishes if not one.right),
+    )
 
 
-def first_call(engine: Engine, task: Task, *, constrain: bool, choice: str) -> tuple[object, bool] | tuple[None, bool]:
-    """The first call of an answer, and whether it was refused as invalid."""
-    agent = Agent(
-        engine, tools=TOOLS, constrain=constrain, limits=Limits(rounds=1, tokens=80), sampling={"temperature": 0, "seed": 1},
-    )  # fmt: skip
-    call, refused = None, False
-    try:
-        for event in agent.stream(task.wish, tool_choice=choice):
-            if isinstance(event, CallReady) and call is None:
-                call = event.call
-            if isinstance(event, CallRefused) and call is not None:
-                refused = True
-    finally:
-        agent.close()
-    return call, refused
+def said(answer: CallAnswer) -> str:
+    call = answer.call
+    return f"{answer.task.wish} -> {'no call' if call is None else f'{call.name} {dict(call.arguments)}'}"
 
 
 def main() -> None:
@@ -81,13 +63,14 @@ def main() -> None:
     named = [a for a in sys.argv[1:] if a != "-v"]
     with tempfile.TemporaryDirectory() as folder:
         model = named[0] if named else str(default_model(Path(folder)))
+    settings: tuple[tuple[str, bool, Literal["auto", "required"]], ...] = (
+        ("auto, constraint on", True, "auto"), ("auto, constraint off", False, "auto"),
+        ("required, constraint on", True, "required"),
+    )  # fmt: skip
     rows = []
     with Engine(model, context=4096, conversations=2) as engine:
         name = engine.file.name
-        for label, constrain, choice in (
-            ("auto, constraint on", True, "auto"), ("auto, constraint off", False, "auto"),
-            ("required, constraint on", True, "required"),
-        ):  # fmt: skip
+        for label, constrain, choice in settings:
             score = measure(engine, constrain=constrain, choice=choice)
             rows.append((label, score))
             if "-v" in sys.argv:

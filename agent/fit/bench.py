@@ -37,12 +37,13 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """Tokens a second of each run, seconds to load, and bytes that the process then held."""
+    """Tokens a second of each run, seconds to load, bytes that the process then held, and bytes that it held at most."""
 
     prefill: tuple[float, ...]
     decode: tuple[float, ...]
     load: float
     resident: int
+    peak: int = 0
 
     @property
     def reads(self) -> float:
@@ -120,7 +121,7 @@ def bench_file(
         raise SprigError(f"{name} could not be measured: {cause(ended.status) or 'llama.cpp ended'}") from None
     if "failed" in said:
         raise SprigError(f"{name} could not be measured: {said['failed']}")
-    return BenchResult(tuple(said["prefill"]), tuple(said["decode"]), said["load"], said["resident"])
+    return BenchResult(tuple(said["prefill"]), tuple(said["decode"]), said["load"], said["resident"], said["peak"])
 
 
 def tune(file: ModelFile, way: Way, on_step: Callable[[str], None]) -> Tuned:
@@ -202,4 +203,5 @@ def to_dict(file: ModelFile, way: Way, found: BenchResult) -> dict[str, object]:
         "model": file.path, "name": file.name, "type": file.type, "size": file.size,
         "way": {**asdict(way), "threads": {k: v for k, v in asdict(way.threads).items() if k != "why"}},
         "prefill": list(found.prefill), "decode": list(found.decode), "load": found.load, "resident": found.resident,
+        "peak": found.peak,
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """The child process of agent.fit.bench: one model, one way to compute, the seconds of each run.
 
 Reads a JSON object from standard input and writes one to standard output: {"prefill": [tokens/s ...], "decode": [...], "load": s,
-"resident": bytes}, or {"failed": why}. Everything that llama.cpp prints goes to standard error.
+"resident": bytes, "peak": bytes}, or {"failed": why}. Everything that llama.cpp prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from agent.children.orphan import end_with_parent
 from agent.engine.llama import Context, ContextSettings, LlamaModel
-from agent.engine.worker import resident
+from agent.engine.worker import peak_resident, resident
 from agent.errors import SprigError
 
 
@@ -40,7 +40,7 @@ def _measure(job: dict[str, Any]) -> dict[str, Any]:
                     seconds += _run(context, before, tokens[:count] if turn else tokens[:8], at_once, clock)
                     done += count
                 rates[what] += [done / seconds] if turn else []
-    return {**rates, "load": load, "resident": resident()}
+    return {**rates, "load": load, "resident": resident(), "peak": peak_resident()}
 
 
 def _run(context: Context, before: list[int], tokens: list[int], at_once: int, clock: Callable[[], float]) -> float:

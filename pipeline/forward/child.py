@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import resource
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import numpy as np
 from agent.children.serve import serve
 from agent.children.wire import Wire
 from agent.engine.llama import Context, ContextSettings, LlamaError, LlamaModel
+from agent.engine.worker import peak_resident
 from agent.errors import SprigError
 
 _BATCH = 512  # tokens of one computation
@@ -77,8 +76,7 @@ class Forward:
         return {}
 
     def memory(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        scale = 1 if sys.platform == "darwin" else 1024
-        return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale}
+        return {"peak": peak_resident()}
 
     def decode(self, ids: Sequence[int], first: int) -> Any:
         """Compute a window from an empty cache, a batch at a time; gives after each its start, and which tokens have logits."""

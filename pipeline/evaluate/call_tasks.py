@@ -1,4 +1,4 @@
-"""Eighty small wishes: sixty that one call of one tool fulfils, with the arguments it should have, and twenty that need none."""
+"""The set of tool calls: sixty wishes that one call of one tool fulfils, with its arguments, and twenty that need none."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ TOOLS: tuple[Tool, ...] = (get_weather, set_timer, water_bed, set_light, play_mu
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class CallTask:
     """A wish, and the call that fulfils it: ``tool`` is None where none should be made."""
 
     wish: str
@@ -86,15 +86,15 @@ class Task:
     arguments: Mapping[str, Any] | None = None
 
 
-def _weather(city: str, wish: str) -> Task:
-    return Task(wish, "get_weather", {"city": city})
+def _weather(city: str, wish: str) -> CallTask:
+    return CallTask(wish, "get_weather", {"city": city})
 
 
-def _light(room: str, on: bool, wish: str) -> Task:
-    return Task(wish, "set_light", {"room": room, "on": on})
+def _light(room: str, on: bool, wish: str) -> CallTask:
+    return CallTask(wish, "set_light", {"room": room, "on": on})
 
 
-CALLS: tuple[Task, ...] = (
+CALLS: tuple[CallTask, ...] = (
     _weather("Paris", "What is the weather in Paris?"),
     _weather("Berlin", "How is the weather in Berlin today?"),
     _weather("Tokyo", "Is it raining in Tokyo?"),
@@ -106,7 +106,7 @@ CALLS: tuple[Task, ...] = (
     _weather("Boston", "Weather in Boston, please."),
     _weather("Lima", "Check the weather for Lima."),
     *(
-        Task(wish, "set_timer", {"minutes": minutes})
+        CallTask(wish, "set_timer", {"minutes": minutes})
         for minutes, wish in (
             (5, "Set a timer for 5 minutes."),
             (10, "Start a timer of 10 minutes."),
@@ -121,7 +121,7 @@ CALLS: tuple[Task, ...] = (
         )
     ),
     *(
-        Task(wish, "water_bed", {"bed": bed, "seconds": seconds})
+        CallTask(wish, "water_bed", {"bed": bed, "seconds": seconds})
         for bed, seconds, wish in (
             (2, 60, "Water bed 2 for 60 seconds."),
             (3, 20, "Water garden bed 3 for 20 seconds."),
@@ -146,7 +146,7 @@ CALLS: tuple[Task, ...] = (
     _light("hall", True, "Put the hall light on."),
     _light("bathroom", False, "Turn the light in the bathroom off."),
     *(
-        Task(wish, "play_music", {"artist": artist})
+        CallTask(wish, "play_music", {"artist": artist})
         for artist, wish in (
             ("Mozart", "Play some music by Mozart."),
             ("The Beatles", "Play The Beatles."),
@@ -161,7 +161,7 @@ CALLS: tuple[Task, ...] = (
         )
     ),
     *(
-        Task(wish, "send_message", {"name": name, "text": text})
+        CallTask(wish, "send_message", {"name": name, "text": text})
         for name, text, wish in (
             ("Anna", "I am late", "Send Anna the message: I am late"),
             ("Tom", "Dinner is ready", "Text Tom: Dinner is ready"),
@@ -177,8 +177,8 @@ CALLS: tuple[Task, ...] = (
     ),
 )
 
-NONE: tuple[Task, ...] = tuple(
-    Task(wish)
+NONE: tuple[CallTask, ...] = tuple(
+    CallTask(wish)
     for wish in (
         "Hello!",
         "What is the capital of France?",
@@ -204,7 +204,7 @@ NONE: tuple[Task, ...] = tuple(
 )
 
 
-def right(task: Task, name: str, arguments: Mapping[str, Any]) -> bool:
+def right(task: CallTask, name: str, arguments: Mapping[str, Any]) -> bool:
     """Whether a call is the one that the task asks for. Texts are compared without case, outer blanks and final stops."""
     wanted = task.arguments or {}
     return name == task.tool and set(arguments) == set(wanted) and all(_same(arguments[k], wanted[k]) for k in wanted)

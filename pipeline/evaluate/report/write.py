@@ -1,0 +1,66 @@
+"""A report on disk: ``index.html`` for people, ``report.json`` for scripts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from agent.files import atomic_write, write_error
+from pipeline.evaluate.calls import CallScore
+from pipeline.evaluate.figures import Evaluation
+from pipeline.evaluate.report.page import page
+from pipeline.evaluate.speed import FileSpeed
+from pipeline.evaluate.tasks import TaskScore
+
+
+def write_report(
+    evaluation: Evaluation,
+    folder: Path,
+    *,
+    tasks: Sequence[TaskScore] = (),
+    calls: Sequence[CallScore] = (),
+    speeds: Sequence[FileSpeed] = (),
+    tensor_errors: Mapping[str, Mapping[str, float]] | None = None,
+) -> Path:
+    """Write what an evaluation found.
+
+    Args:
+        evaluation: with at least one candidate.
+        folder: made when it is not there; files of these names in it are replaced.
+        tasks, calls, speeds: what else was measured.
+        tensor_errors: file -> tensor -> its error.
+
+    Returns:
+        The page, which needs no other file.
+
+    Raises:
+        OutputError: the folder cannot be made, or a file cannot be written.
+    """
+    text = page(evaluation, tasks=tasks, calls=calls, speeds=speeds, tensor_errors=tensor_errors)
+    data = {
+        **evaluation.to_dict(),
+        "tasks": [asdict(one) for one in tasks],
+        "calls": [asdict(one) for one in calls],
+        "speeds": [asdict(one) for one in speeds],
+        "tensor_errors": {name: dict(errors) for name, errors in (tensor_errors or {}).items()},
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise write_error(e, folder) from None
+    atomic_write(folder / "report.json", json.dumps(_plain(data), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    atomic_write(folder / "index.html", text)
+    return folder / "index.html"
+
+
+def _plain(value: Any) -> Any:
+    """The same without NaN and infinity, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
