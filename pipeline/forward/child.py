@@ -36,8 +36,12 @@ class Forward:
         settings = ContextSettings(
             self.n_ctx, 1, batch, threads, threads, cache="f16", flash=True, n_outputs=max(1, min(self.n_outputs, batch))
         )
-        self.context = Context(self.model, settings)
+        self.context = self.make_context(settings)
         self.batch = batch
+
+    def make_context(self, settings: ContextSettings) -> Context:
+        """The context that windows are computed in; a subclass may watch the computation."""
+        return Context(self.model, settings)
 
     def loaded(self) -> dict[str, Any]:
         """What the parent is told of the model."""
