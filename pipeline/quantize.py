@@ -17,7 +17,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from agent.engine.trial import TrialResult, trial
 from agent.errors import BrokenOffError, CheckpointError, OutputError, SourceError, SprigError, UnsupportedError
@@ -26,6 +26,7 @@ from agent.gguf.check import check
 from agent.gguf.reader import Header
 from agent.hub.download import OnBytes
 from agent.models.store import card_path
+from pipeline.calibrate.statistics import Statistics
 from pipeline.card import model_card, sprig_version
 from pipeline.model import heads_equal
 from pipeline.onepass.journal import Journal
@@ -33,11 +34,15 @@ from pipeline.onepass.order import CHUNK
 from pipeline.onepass.tensors import write_tensors
 from pipeline.preflight import PlanOptions, Preflight, Wishes, find_source, output_folder, plan_for, read_wishes
 from pipeline.recipes.names import USUAL, wanted_recipe
+from pipeline.rounding.encoder import Decision, summary
 from pipeline.sources.adapter import CONFIG
 from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint
 from pipeline.sources.foreign import Detour, find_detour
 from pipeline.sources.source import Source, open_checkpoint, open_source
 from pipeline.sources.stream import StreamCheckpoint
+
+if TYPE_CHECKING:
+    from pipeline.rounding.gptq import GptqEncoder
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +70,7 @@ class QuantizeResult:
         types: ggml type -> number of tensors.
         resumed: bytes that an earlier run had written.
         text: what the model said in its trial, untrusted; empty for an embedding model.
+        rounding: how the encoder rounded each tensor that it looked at.
     """
 
     path: Path
@@ -77,6 +83,7 @@ class QuantizeResult:
     preflight: Preflight
     resumed: int
     text: str
+    rounding: tuple[Decision, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
@@ -87,6 +94,7 @@ class QuantizeResult:
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
             "resumed": self.resumed,
             "notes": list(self.notes),
+            **({"rounding": [decision.to_dict() for decision in self.rounding]} if self.rounding else {}),
         }
 
 
@@ -138,7 +146,8 @@ def quantize(
         workers = wishes.threads
         if executor is None:
             executor = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="quantize"))
-        return _write(_Work(plan, checkpoint, executor, workers, report, seconds), resume)
+        encoder = _encoder(plan, options.get("statistics"), workers)
+        return _write(_Work(plan, checkpoint, executor, workers, report, seconds, encoder), resume)
 
 
 def dry_run(
@@ -167,6 +176,16 @@ def _plan_or_detour(source: Source, wishes: Wishes, out: Path | str | None, llam
         if wishes.stream:
             raise SourceError("--llama-cpp needs the whole model on this disk; leave --stream out") from None
         return find_detour(source, llama_cpp, str(e))
+
+
+def _encoder(plan: Preflight, statistics: Path | None, threads: int) -> GptqEncoder | None:
+    if statistics is None:
+        return None
+    from pipeline.rounding.gptq import GptqEncoder
+
+    known = Statistics.open(statistics)
+    known.check({tensor.name: tensor.shape for tensor in plan.tensors})
+    return GptqEncoder(known, threads)
 
 
 @contextmanager
@@ -199,6 +218,7 @@ class _Work:
     workers: int
     report: OnProgress
     seconds: dict[str, float]
+    encoder: GptqEncoder | None
 
 
 def _write(work: _Work, resume: bool) -> QuantizeResult:
@@ -209,6 +229,7 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
         plan.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise OutputError(f"cannot make the folder {plan.out.parent}: {e.strerror}") from None
+    rounding: tuple[Decision, ...] = ()
     with exclusive(part) as fd, ExitStack() as leftovers:
         leftovers.callback(part.unlink, missing_ok=True)
         try:
@@ -221,9 +242,12 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
                     raise CheckpointError(
                         f"{plan.source.name} was changed while it was read; nothing was published, run it again"
                     )
+                if work.encoder is not None:
+                    rounding = tuple(work.encoder.decisions.values())
                 report(Progress("check", 0, plan.size, plan.out.name))
                 with _timed(work.seconds, "check"):
                     header, notes, spoken = _check(plan, part, fd)
+                    notes += summary(rounding)
                 with _timed(work.seconds, "publish"):
                     card = _publish(plan, part, header, notes)
                 report(Progress("check", plan.size, plan.size, plan.out.name))
@@ -237,8 +261,9 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
             raise OutputError(f"cannot write {part}: {e.strerror or e}; nothing was published") from None
     resumed = sum(slab.length for slab in journal.done)
     return QuantizeResult(
-        plan.out, card, plan.size, work.seconds, plan.recipe.name, plan.types, (*plan.notes, *notes), plan, resumed, spoken.text
-    )
+        plan.out, card, plan.size, work.seconds, plan.recipe.name, plan.types, (*plan.notes, *notes), plan, resumed, spoken.text,
+        rounding,
+    )  # fmt: skip
 
 
 def _fill(work: _Work, fd: int, part: Path, journal: Journal) -> None:
@@ -249,7 +274,7 @@ def _fill(work: _Work, fd: int, part: Path, journal: Journal) -> None:
     os.pwrite(fd, work.plan.layout.header, 0)
     with _timed(work.seconds, "quantize"):
         on_bytes = _stage(work.report, "quantize")
-        write_tensors(work.plan, work.checkpoint, work.executor, work.workers, fd, journal, on_bytes)
+        write_tensors(work.plan, work.checkpoint, work.executor, work.workers, fd, journal, on_bytes, work.encoder)
 
 
 def _fingerprint(plan: Preflight) -> str:
