@@ -1,8 +1,8 @@
 """Windows of text through a model, and the sums of what its weights see: into a folder, within bounds of memory and disk.
 
-The sums are in files of one input and one fold, each of which says how many windows are in it; so a run that was killed goes on
-from any mixture of them. If the sums of a fold do not fit the memory, the text is read once for each group of inputs, and each time
-only as far into the model as the group lies.
+The sums lie in files of one input and one fold, each of which says how many windows are in it; so a run that was killed goes
+on from any mixture of them. If the sums of a fold do not fit the memory, the text is read once for each group of inputs, and each
+time only as far into the model as the group lies.
 """
 
 from __future__ import annotations
@@ -19,8 +19,18 @@ from agent.errors import OutputError, SprigError
 from agent.files import atomic_write, exclusive, free_disk, human_size
 from agent.gguf.reader import read_header
 from pipeline.calibrate.inputs import Input
-from pipeline.calibrate.statistics import FOLDS, HESSIANS, IMATRIX, STATISTICS, Facts, Statistics, finish, model_identity
-from pipeline.calibrate.statistics import moments_file, windows_hash  # fmt: skip
+from pipeline.calibrate.statistics import (
+    FOLDS,
+    HESSIANS,
+    IMATRIX,
+    STATISTICS,
+    Facts,
+    Statistics,
+    finish,
+    model_identity,
+    moments_file,
+    windows_hash,
+)
 from pipeline.forward.process import ForwardProcess
 
 log = logging.getLogger(__name__)
@@ -83,11 +93,8 @@ def collect(
         log.info("%d inputs in %d groups, %d windows", len(inputs), len(groups), len(windows))
         for i, group in enumerate(groups):
             work.measure(group, i, len(groups))
-        name = gguf.name
-        facts = Facts(
-            model, name, text, tuple(datasets) or (f"sha256:{text}",), len(windows), sum(map(len, windows)), chunk, inputs, wanted,
-            notes,
-        )  # fmt: skip
+        named, tokens = tuple(datasets) or (f"sha256:{text}",), sum(map(len, windows))
+        facts = Facts(model, gguf.name, text, named, len(windows), tokens, chunk, inputs, wanted, notes)
         statistics = finish(folder, facts)
     for rest in (_PLAN, _LOCK):
         (folder / rest).unlink(missing_ok=True)
@@ -178,8 +185,8 @@ def _groups(inputs: Sequence[Input], wanted: frozenset[str], room: int) -> list[
         size = 4 * one.packed if one.name in wanted else 0
         if size > max(room, 0) and size:
             raise SprigError(
-                f"the second moment of {one.name} takes {human_size(size)} and {human_size(max(room, 0))} of memory are left for it: "
-                "give more with --memory, or leave --statistics out"
+                f"the second moment of {one.name} takes {human_size(size)}, {human_size(max(room, 0))} of memory are left: "
+                "give more, or leave --statistics out"
             )
         if used + size > room and groups[-1]:
             groups.append([])
@@ -193,7 +200,7 @@ def _check_disk(folder: Path, inputs: Sequence[Input], wanted: frozenset[str]) -
     size = sum(len(FOLDS) * (8 * one.matrices * one.columns + 4 * one.packed * (one.name in wanted)) for one in inputs)
     size -= sum(_sizes(folder))
     if size > (free := free_disk(folder)):
-        raise OutputError(f"{folder} needs {human_size(size)}, {human_size(free)} are free there: make room or name another folder")
+        raise OutputError(f"{folder} needs {human_size(size)}, {human_size(free)} are free: make room or name another place")
 
 
 def _sizes(folder: Path) -> Iterator[int]:

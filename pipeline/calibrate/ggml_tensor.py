@@ -1,7 +1,7 @@
 """ggml's tensor as it lies in memory: what an evaluation callback is given.
 
-The structure is no part of ggml's promises (``struct ggml_tensor`` in ``ggml.h``), so ``check_layout`` compares it, once, with what
-the library itself says of tensors that it makes.
+The structure is no part of ggml's promises (``struct ggml_tensor`` in ``ggml.h``), so ``check_layout`` compares it, once, with
+what the library itself says of tensors that it makes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def floats(tensor: Tensor) -> Floats | None:
     """The values of a float32 tensor in the memory of this machine, without a copy: [n3, n2, n1, columns]; None if it is none."""
     if tensor.type != _F32 or not tensor.data or tensor.nb[0] != 4:
         return None
-    return _view(tensor, np.float32)
+    values: Floats = _view(tensor, np.float32)
+    return values
 
 
 def integers(tensor: Tensor) -> Any:
@@ -89,7 +90,7 @@ class _InitParams(ctypes.Structure):
 
 @cache
 def check_layout() -> None:
-    """Make three tensors and compare every field that is read here. Raises SprigError if this llama.cpp lays them out otherwise."""
+    """Make tensors and compare every field that is read here. Raises SprigError if this llama.cpp lays them out otherwise."""
     lib = library()
     lib.ggml_init.restype, lib.ggml_init.argtypes = ctypes.c_void_p, [_InitParams]
     lib.ggml_free.restype, lib.ggml_free.argtypes = None, [ctypes.c_void_p]

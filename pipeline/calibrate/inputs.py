@@ -40,6 +40,5 @@ class Input:
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Input:
         """Raises KeyError or TypeError when it is something else."""
-        return cls(
-            tuple(map(str, told["weights"])), int(told["columns"]), int(told["matrices"]), bool(told["routed"]), bool(told["head"])
-        )
+        weights, columns, matrices = tuple(map(str, told["weights"])), int(told["columns"]), int(told["matrices"])
+        return cls(weights, columns, matrices, bool(told["routed"]), bool(told["head"]))

@@ -11,9 +11,9 @@ import os
 import secrets
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from agent.errors import SprigError
 from agent.files import publish, write_error
@@ -57,9 +57,7 @@ class Moments:
     def save(self, path: Path) -> None:
         """Write the file in one step. Raises OutputError."""
         part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part.npz")
-        arrays: dict[str, npt.NDArray[np.generic]] = {
-            "windows": np.int64(self.windows), "counts": self.counts, "sums": self.sums,
-        }  # fmt: skip
+        arrays: dict[str, Any] = {"windows": np.int64(self.windows), "counts": self.counts, "sums": self.sums}
         if self.packed is not None:
             arrays["packed"] = self.packed
         try:

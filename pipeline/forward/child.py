@@ -27,7 +27,7 @@ _BATCH = 512  # tokens of one computation
 class Forward:
     """A loaded model. ``answer`` calls the method named after the question's ``op``, with the question."""
 
-    ops = ("tokenize", "share", "logits", "memory")
+    ops: tuple[str, ...] = ("tokenize", "share", "logits", "memory")
 
     def __init__(self, message: Mapping[str, Any]) -> None:
         self.model = LlamaModel(message["path"], repack=bool(message.get("repack", True)))
