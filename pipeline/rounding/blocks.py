@@ -154,12 +154,16 @@ def _pack_codes(codes: Bytes, name: str) -> list[Bytes]:
         return [(codes.astype(np.int16) - 127).astype(np.int8).view(np.uint8)]
     if name in ("Q4_K", "Q5_K"):
         pairs = codes.reshape(*codes.shape[:2], 4, 2, 32)
-        nibbles = (pairs[:, :, :, 0] & 15) | ((pairs[:, :, :, 1] & 15) << 4)
-        low = nibbles.reshape(*codes.shape[:2], 128)
+        low = _nibbles(pairs[:, :, :, 0], pairs[:, :, :, 1]).reshape(*codes.shape[:2], 128)
         high = np.packbits(codes.reshape(*codes.shape[:2], 8, 32) >> 4, axis=2, bitorder="little")[:, :, 0]
         return [low] if name == "Q4_K" else [high, low]
-    low = (codes[:, :, :16] & 15) | ((codes[:, :, 16:] & 15) << 4)
+    low = _nibbles(codes[:, :, :16], codes[:, :, 16:])
     return [np.packbits(codes >> 4, axis=2, bitorder="little"), low] if name.startswith("Q5") else [low]
+
+
+def _nibbles(low: Bytes, high: Bytes) -> Bytes:
+    """The low four bits of two arrays in one byte each."""
+    return ((low & 15) | ((high & 15) << 4)).astype(np.uint8)
 
 
 def _unpack_codes(data: Bytes, name: str) -> Bytes:
@@ -198,8 +202,9 @@ def _unpack_scales(data: Bytes) -> tuple[Integers, Integers]:
 def _pack_six(codes: Bytes) -> tuple[Bytes, Bytes]:
     """``ql`` and ``qh`` of Q6_K: four quarters of each half of a block share their bytes."""
     q = codes.reshape(*codes.shape[:2], 2, 4, 32)
-    low = np.concatenate([(q[:, :, :, i] & 15) | ((q[:, :, :, i + 2] & 15) << 4) for i in (0, 1)], axis=3)
-    high = (q[:, :, :, 0] >> 4) | (q[:, :, :, 1] >> 4 << 2) | (q[:, :, :, 2] >> 4 << 4) | (q[:, :, :, 3] >> 4 << 6)
+    low = np.concatenate([_nibbles(q[:, :, :, i], q[:, :, :, i + 2]) for i in (0, 1)], axis=3)
+    shifts = np.array([0, 2, 4, 6], dtype=np.uint8)[:, None]
+    high = np.bitwise_or.reduce(q >> 4 << shifts, axis=3)
     return low.reshape(*codes.shape[:2], 128), high.reshape(*codes.shape[:2], 64)
 
 
@@ -207,4 +212,5 @@ def _unpack_six(data: Bytes) -> Bytes:
     low, high = data[:, :, :128].reshape(*data.shape[:2], 2, 2, 32), data[:, :, 128:].reshape(*data.shape[:2], 2, 1, 32)
     nibbles = np.concatenate([low & 15, low >> 4], axis=3)
     shifts = np.array([0, 2, 4, 6], dtype=np.uint8)[:, None]
-    return (nibbles | ((high >> shifts & 3) << 4)).reshape(*data.shape[:2], 256)
+    codes: Bytes = (nibbles | ((high >> shifts & 3) << 4)).astype(np.uint8)
+    return codes.reshape(*data.shape[:2], 256)

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.format.ggml import Floats
 from pipeline.rounding.blocks import Blocks, Format
-from pipeline.rounding.moments import Moment
+from pipeline.rounding.moments import Moment, Order
 from pipeline.rounding.search import best, codes_of, fitted, halves, inverse, nearest, rounding_loss
 
 _KEPT = 4  # candidates that are tried with feedback
@@ -43,7 +43,8 @@ class Rounded:
 
 
 def _multiple(x: Floats, unit: Floats, form: Format) -> Floats:
-    return np.clip(np.rint(x * inverse(unit)), 0 if form.offset else -form.top, form.top) * unit
+    multiples: Floats = np.clip(np.rint(x * inverse(unit)), 0 if form.offset else -form.top, form.top)
+    return multiples * unit
 
 
 def round_with_feedback(weights: Floats, moment: Moment, form: Format) -> Rounded:
@@ -82,7 +83,8 @@ def _units(weights: Floats, importance: Floats, form: Format) -> tuple[Floats, F
         step, offset = fitted(part, weight, form)
         found.append(best(rounding_loss(part, weight, step, offset, form), 1, step, offset))
     step, offset = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return tuple(halves(np.abs(a).max(axis=0) / np.float32(form.top)) for a in (step, offset))  # type: ignore[return-value]
+    top = np.float32(form.top)
+    return halves(np.abs(step).max(axis=0) / top), halves(np.abs(offset).max(axis=0) / top)
 
 
 def _candidates(weights: Floats, importance: Floats, done: Rounded, block: int, form: Format) -> tuple[Floats, Floats]:
@@ -99,7 +101,7 @@ def _candidates(weights: Floats, importance: Floats, done: Rounded, block: int, 
     return kept[0], kept[1]
 
 
-def _feed(weights: Floats, factor: Floats, step: Floats, offset: Floats, form: Format) -> tuple[Floats, Floats, np.ndarray]:  # type: ignore[type-arg]
+def _feed(weights: Floats, factor: Floats, step: Floats, offset: Floats, form: Format) -> tuple[Floats, Floats, Order]:
     """Round a group with each candidate. Returns the best one's levels and errors, [group, rows], and which it was."""
     size, rows = weights.shape
     tried = len(step)

@@ -127,7 +127,7 @@ class GptqEncoder:
 
     def _folds(self, name: str, matrix: int) -> _Folds | None:
         one = self.statistics.input_of(name)
-        a, b = (self.statistics.hessian(name, fold, matrix) if one else None for fold in ("A", "B"))  # type: ignore[arg-type]
+        a, b = (self.statistics.hessian(name, fold, matrix) if one else None for fold in ("A", "B"))
         if one is None or a is None or b is None or min(a[1], b[1]) < _FEWEST_TOKENS:
             return None
         if not (np.isfinite(a[0]).all() and np.isfinite(b[0]).all()):

@@ -109,7 +109,8 @@ def rounding_loss(weights: Floats, importance: Floats, step: Floats, offset: Flo
     levels += offset[:, None]
     levels -= weights
     levels *= levels
-    return np.einsum("kgr,g->kr", levels, importance)
+    loss: Floats = np.einsum("kgr,g->kr", levels, importance)
+    return loss
 
 
 def best(loss: Floats, count: int, *arrays: Floats) -> tuple[Floats, ...]:
