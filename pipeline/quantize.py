@@ -17,7 +17,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 from agent.engine.trial import TrialResult, trial
 from agent.errors import BrokenOffError, CheckpointError, OutputError, RecipeError, SourceError, SprigError, UnsupportedError
@@ -27,6 +27,7 @@ from agent.gguf.reader import Header
 from agent.hub.download import OnBytes
 from agent.models.file import writes_text
 from agent.models.store import card_path
+from pipeline.calibrate.statistics import Statistics
 from pipeline.card import model_card, sprig_version
 from pipeline.model import heads_equal
 from pipeline.onepass.journal import Journal
@@ -34,11 +35,15 @@ from pipeline.onepass.order import CHUNK
 from pipeline.onepass.tensors import write_tensors
 from pipeline.preflight import PlanOptions, Preflight, Wishes, find_source, output_folder, plan_for, read_wishes
 from pipeline.recipes.names import USUAL, wanted_recipe
+from pipeline.rounding.encoder import Decision, summary
 from pipeline.sources.adapter import CONFIG
 from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint
 from pipeline.sources.foreign import Detour, find_detour
 from pipeline.sources.source import Source, open_checkpoint, open_source
 from pipeline.sources.stream import StreamCheckpoint
+
+if TYPE_CHECKING:
+    from pipeline.rounding.gptq import GptqEncoder
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +94,7 @@ class QuantizeResult:
         resumed: bytes that an earlier run had written.
         text: what the model said in its trial, untrusted; empty for an embedding model.
         fidelity: how far the file is from its source, where a gate was set.
+        rounding: how the encoder rounded each tensor that it looked at.
     """
 
     path: Path
@@ -102,6 +108,7 @@ class QuantizeResult:
     resumed: int
     text: str
     fidelity: Judged | None = None
+    rounding: tuple[Decision, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
@@ -113,6 +120,7 @@ class QuantizeResult:
             "resumed": self.resumed,
             "fidelity": self.fidelity.to_dict() if self.fidelity else None,
             "notes": list(self.notes),
+            **({"rounding": [decision.to_dict() for decision in self.rounding]} if self.rounding else {}),
         }
 
 
@@ -167,7 +175,8 @@ def quantize(
         workers = wishes.threads
         if executor is None:
             executor = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="quantize"))
-        return _write(_Work(plan, checkpoint, executor, workers, report, seconds, judge), resume)
+        encoder = _encoder(plan, options.get("statistics"), workers)
+        return _write(_Work(plan, checkpoint, executor, workers, report, seconds, encoder, judge), resume)
 
 
 def dry_run(
@@ -215,6 +224,16 @@ def _judge_of(plan: Preflight, model: str, options: PlanOptions, gate: FileJudge
     return judge
 
 
+def _encoder(plan: Preflight, statistics: Path | None, threads: int) -> GptqEncoder | None:
+    if statistics is None:
+        return None
+    from pipeline.rounding.gptq import GptqEncoder
+
+    known = Statistics.open(statistics)
+    known.check({tensor.name: tensor.shape for tensor in plan.tensors})
+    return GptqEncoder(known, threads)
+
+
 @contextmanager
 def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
@@ -245,6 +264,7 @@ class _Work:
     workers: int
     report: OnProgress
     seconds: dict[str, float]
+    encoder: GptqEncoder | None = None
     judge: Judge | None = None
 
 
@@ -256,6 +276,7 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
         plan.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise OutputError(f"cannot make the folder {plan.out.parent}: {e.strerror}") from None
+    rounding: tuple[Decision, ...] = ()
     with exclusive(part) as fd, ExitStack() as leftovers:
         leftovers.callback(part.unlink, missing_ok=True)
         try:
@@ -268,9 +289,12 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
                     raise CheckpointError(
                         f"{plan.source.name} was changed while it was read; nothing was published, run it again"
                     )
+                if work.encoder is not None:
+                    rounding = tuple(work.encoder.decisions.values())
                 report(Progress("check", 0, plan.size, plan.out.name))
                 with _timed(work.seconds, "check"):
                     header, notes, spoken = _check(plan, part, fd)
+                    notes += summary(rounding)
                 fidelity = None
                 if work.judge:
                     with _timed(work.seconds, "gate"):
@@ -289,7 +313,7 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
     resumed = sum(slab.length for slab in journal.done)
     return QuantizeResult(
         plan.out, card, plan.size, work.seconds, plan.recipe.name, plan.types, (*plan.notes, *notes), plan, resumed,
-        spoken.text, fidelity,
+        spoken.text, fidelity, rounding,
     )  # fmt: skip
 
 
@@ -301,7 +325,7 @@ def _fill(work: _Work, fd: int, part: Path, journal: Journal) -> None:
     os.pwrite(fd, work.plan.layout.header, 0)
     with _timed(work.seconds, "quantize"):
         on_bytes = _stage(work.report, "quantize")
-        write_tensors(work.plan, work.checkpoint, work.executor, work.workers, fd, journal, on_bytes)
+        write_tensors(work.plan, work.checkpoint, work.executor, work.workers, fd, journal, on_bytes, work.encoder)
 
 
 def _fingerprint(plan: Preflight) -> str:

@@ -63,6 +63,12 @@ _AllowRequantize = Annotated[
     bool, typer.Option("--allow-requantize", help="Take a GGUF that is quantized already, though that loses twice.")
 ]
 _ChatTemplate = Annotated[Path | None, typer.Option(metavar="FILE", help="Chat template (Jinja) instead of the model's.")]
+_Encoder = Annotated[
+    str, typer.Option(metavar="NAME", help="Who rounds: ggml's own kernels, or gptq, which feeds errors back where that wins.")
+]
+_Statistics = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="What sprig calibrate --statistics measured, for --encoder gptq.")
+]
 _Model = Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_ANYWHERE} org/name:RECIPE names the recipe too.")]
 _Out = Annotated[str | None, typer.Option("-o", "--out", metavar="FILE", help="File or folder to write; by default the store.")]
 _Base = Annotated[
@@ -89,6 +95,8 @@ def quantize(
     tensor_type: Annotated[
         list[str] | None, typer.Option(metavar="REGEX=TYPE", help="Type for tensors whose name matches; may be repeated.")
     ] = None,
+    encoder: _Encoder = "ggml",
+    statistics: _Statistics = None,
     pure: Annotated[bool, typer.Option("--pure", help="One type for all weights, no mixture.")] = False,
     output_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the output head.")] = None,
     embedding_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the token embedding.")] = None,
@@ -116,7 +124,7 @@ def quantize(
         "base": base, "revision": revision, "token": token, "offline": offline, "imatrix": imatrix,
         "tensor_types": _pairs(tensor_type or []), "pure": pure, "output_type": output_type, "embedding_type": embedding_type,
         "context_length": context_length, "chat_template": chat_template, "stream": stream, "threads": threads,
-        "llama_cpp": llama_cpp, "allow_requantize": allow_requantize,
+        "llama_cpp": llama_cpp, "allow_requantize": allow_requantize, "encoder": encoder, "statistics": statistics,
     }  # fmt: skip
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()

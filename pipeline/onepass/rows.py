@@ -65,17 +65,27 @@ def convert(job: SlabJob) -> tuple[Bytes, int]:
         if not ggml.valid(raw, job.target):
             _refuse(job, ggml.to_float(raw, job.source, job.row_length))
         return raw, zlib.crc32(raw.data)
-    weights = ggml.to_float(raw, job.source, job.row_length, _scratch(len(raw), job.row_length))
+    weights = _weights(raw, job, _scratch(len(raw), job.row_length))
+    out = ggml.quantize(weights, job.target, job.importance)
+    if not ggml.valid(out, job.target):
+        out = _rescue(job, weights)
+    return out, zlib.crc32(out.data)
+
+
+def weights_of(job: SlabJob) -> Floats:
+    """The rows as float32, transformed as the job says. Raises CheckpointError if a weight is NaN or infinite."""
+    raw = job.raw if job.rows is None or job.transposed else job.raw[job.rows]
+    return _weights(np.ascontiguousarray(raw), job, None)
+
+
+def _weights(raw: Bytes, job: SlabJob, scratch: Floats | None) -> Floats:
+    weights = ggml.to_float(raw, job.source, job.row_length, scratch)
     # A sum is finite unless a weight is not (or the sum itself overflows, which the second look sorts out), and is read once.
     with np.errstate(over="ignore", invalid="ignore"):
         total = weights.sum()
     if not np.isfinite(total) and not np.isfinite(weights).all():
         _refuse(job, weights)
-    weights = apply(weights, job)
-    out = ggml.quantize(weights, job.target, job.importance)
-    if not ggml.valid(out, job.target):
-        out = _rescue(job, weights)
-    return out, zlib.crc32(out.data)
+    return apply(weights, job)
 
 
 _LARGEST_SCRATCH = 1 << 21

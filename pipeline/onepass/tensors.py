@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Executor, Future
 
-import numpy as np
-
 from agent.errors import OutputError
-from agent.gguf.types import F32
 from agent.hub.download import OnBytes
+from pipeline.onepass.encoded import encode_whole
+from pipeline.onepass.jobs import job_of
 from pipeline.onepass.journal import Journal
-from pipeline.onepass.order import Streamed, Unit, mapped, read_length, units_of
+from pipeline.onepass.order import Streamed, Unit, mapped, units_of
 from pipeline.onepass.part_file import PartFile
-from pipeline.onepass.rows import SlabJob, convert
+from pipeline.onepass.rows import convert
 from pipeline.preflight import Preflight
+from pipeline.rounding.encoder import Encoder
 from pipeline.sources.cache import silent
-from pipeline.sources.checkpoint import SOURCE_TYPES, Checkpoint, RawRows
+from pipeline.sources.checkpoint import Checkpoint, RawRows
 from pipeline.sources.stream import StreamCheckpoint
 
 
@@ -28,6 +28,7 @@ def write_tensors(
     fd: int,
     journal: Journal,
     on_bytes: OnBytes = silent,
+    encoder: Encoder | None = None,
 ) -> None:
     """Write all tensor data of the plan into an open file that has its header and its final size.
 
@@ -35,6 +36,7 @@ def write_tensors(
         workers: how many slabs are worked on at a time; some more wait, so that a slow one does not hold up the rest.
         journal: what is done already, and where each slab is noted.
         on_bytes: called after each slab with the tensor's name, the bytes written and the bytes to write.
+        encoder: rounds the tensors that it wants, each as a whole; ggml's kernels round the rest.
 
     Raises:
         SprigError: a weight or a slab is bad, or the source broke off.
@@ -43,6 +45,7 @@ def write_tensors(
     units = [u for tensor, offset in zip(plan.tensors, plan.layout.offsets, strict=True) for u in units_of(plan, tensor, offset)]
     todo = [u for u in units if u.offset not in finished]
     body = plan.size - len(plan.layout.header)
+    assert encoder is None or not isinstance(checkpoint, StreamCheckpoint), "a stream does not give whole tensors"
     window: deque[tuple[Unit, Future[tuple[RawRows, int]]]] = deque()
 
     def collect() -> None:
@@ -52,9 +55,11 @@ def write_tensors(
 
     stream = Streamed(plan, checkpoint, todo, journal.done) if isinstance(checkpoint, StreamCheckpoint) else None
     with PartFile(fd, journal) as file:
+        if encoder is not None:
+            todo = encode_whole(plan, checkpoint, encoder, todo, file, lambda name: on_bytes(name, file.written, body))
         try:
             for unit, raw in stream or mapped(checkpoint, todo):
-                window.append((unit, executor.submit(convert, _job(plan, unit, raw))))
+                window.append((unit, executor.submit(convert, job_of(plan, unit, raw))))
                 if len(window) > 4 * workers:
                     collect()
             while window:
@@ -66,21 +71,3 @@ def write_tensors(
         stream.finish()
     if file.written != sum(entry.nbytes for entry in plan.layout.entries):
         raise OutputError("the file is not whole: fewer bytes were written than planned; report this as a bug")
-
-
-def _job(plan: Preflight, unit: Unit, raw: RawRows) -> SlabJob:
-    tensor = unit.tensor
-    importance = plan.imatrix.of(tensor.name, tensor.shape) if plan.imatrix else None
-    if importance is not None:
-        matrix = tensor.shape[-2] if len(tensor.shape) > 2 else tensor.n_rows
-        importance = np.ascontiguousarray(importance[unit.row // matrix])
-    kind = SOURCE_TYPES[plan.model.infos[unit.reads[0][0]].dtype] if unit.reads else F32
-    target = plan.choices[tensor.name].type
-    scale = None
-    if tensor.scale is not None:
-        scale = tensor.scale[unit.row : unit.row + (len(raw) if unit.rows is None else len(unit.rows))]
-    length = read_length(tensor, plan.model.infos[unit.reads[0][0]].row_length) if unit.reads else tensor.row_length
-    return SlabJob(
-        tensor.name, raw, kind, length, target, unit.rows, tensor.column_order, tensor.function, scale, tensor.transposed,
-        importance,
-    )  # fmt: skip

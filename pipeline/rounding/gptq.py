@@ -1,0 +1,224 @@
+"""The encoder ``gptq``: error feedback where it wins on activations that it has not seen, ggml's own kernel elsewhere.
+
+Feedback trusts the second moment of few tokens too much. So each tensor chooses how much of it to believe (the shrinkage) by
+cross-validation over the two folds of the text: fitted on one, judged on the other, and the reverse, for a sample of its rows.
+All rows are then rounded with both folds together.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from agent.device.processor import cores
+from agent.gguf.types import GGMLType
+from pipeline.format import ggml
+from pipeline.format.ggml import Bytes, Floats
+from pipeline.rounding.blocks import FORMATS, Blocks, Format, pack, values
+from pipeline.rounding.descent import descend
+from pipeline.rounding.encoder import Decision
+from pipeline.rounding.feedback import round_with_feedback, to_blocks
+from pipeline.rounding.moments import Moment, moment, output_error
+
+SHRINKAGES = (0.15, 0.35, 0.6)
+_SAMPLE = 96  # rows that choose
+_CHUNK = 384  # rows that are rounded together: their working set stays in a core's cache
+_SWEEPS = 3
+_FEWEST_TOKENS = 64  # of a fold, below which its second moment says nothing
+_CACHE = 256 << 20  # bytes of factored second moments, which several weights share
+
+
+class InputLike(Protocol):
+    """The input of a weight (``pipeline.calibrate.inputs.Input``)."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class StatisticsLike(Protocol):
+    """What is asked of ``pipeline.calibrate.statistics.Statistics``."""
+
+    def input_of(self, name: str) -> InputLike | None: ...
+
+    def hessian(self, name: str, fold: Literal["A", "B"] | None = None, matrix: int = 0) -> tuple[Floats, int] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    shrinkage: float
+    error: float
+    ggml_error: float
+
+    @property
+    def wins(self) -> bool:
+        return self.error < self.ggml_error
+
+
+@dataclass(frozen=True, slots=True)
+class _Folds:
+    """The second moments of one matrix: their name for the cache, sums and tokens of both folds."""
+
+    key: tuple[str, int]
+    sums: tuple[Floats, Floats]
+    tokens: tuple[int, int]
+
+    def sum_of(self, fold: int | None) -> Floats:
+        return self.sums[0] + self.sums[1] if fold is None else self.sums[fold]
+
+
+class GptqEncoder:
+    """Error feedback with the format's own scale search, then descent. Keeps what it decided for each tensor.
+
+    Args:
+        statistics: of the model's inputs.
+        threads: by default every core.
+    """
+
+    def __init__(self, statistics: StatisticsLike, threads: int | None = None) -> None:
+        self.statistics = statistics
+        self.threads = threads or cores()
+        self.decisions: dict[str, Decision] = {}
+        self._moments = _MomentCache()
+
+    def wants(self, name: str, kind: GGMLType) -> bool:
+        return kind.name in FORMATS and self.statistics.input_of(name) is not None
+
+    def encode(self, name: str, weights: Floats, kind: GGMLType) -> Bytes | None:
+        """As ``Encoder.encode``. Raises SprigError if the statistics cannot be read."""
+        form = FORMATS.get(kind.name)
+        matrices = weights if weights.ndim == 3 else weights[None]
+        found = [self._folds(name, i) for i in range(len(matrices))] if form else []
+        self.decisions[name] = Decision(name, kind.name, "ggml")
+        if form is None or not any(found):
+            return None
+        pairs = list(zip(matrices, found, strict=True))
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="round") as pool, threadpool_limits(1, "blas"):
+            made = [self._matrix(w, folds, form, pool) if folds else (None, None) for w, folds in pairs]
+        self._record(name, kind, [choice for choice, _ in made if choice])
+        if all(raw is None for _, raw in made):
+            return None
+        parts = [raw if raw is not None else _plain(w, form, folds) for (w, folds), (_, raw) in zip(pairs, made, strict=True)]
+        return np.concatenate(parts)
+
+    def errors(self, name: str, weights: Floats, kinds: Iterable[GGMLType]) -> dict[str, float]:
+        """The error of a tensor's outputs under several types, with the encoder that would be used: summed over all rows, a mean
+        over unseen tokens. Rows are sampled. Types that fit no row, and tensors that nothing is known of, are left out."""
+        matrices = weights if weights.ndim == 3 else weights[None]
+        found: dict[str, float] = {}
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="round") as pool, threadpool_limits(1, "blas"):
+            for kind in kinds:
+                if matrices.shape[2] % kind.block:
+                    continue
+                per_row = []
+                for i, matrix in enumerate(matrices):
+                    folds = self._folds(name, i)
+                    if folds is not None:
+                        choice = self._choose(_sample(matrix), folds, kind, pool)
+                        per_row.append(min(choice.error, choice.ggml_error))
+                if per_row:
+                    found[kind.name] = float(np.mean(per_row)) * matrices.shape[0] * matrices.shape[1]
+        return found
+
+    def _folds(self, name: str, matrix: int) -> _Folds | None:
+        one = self.statistics.input_of(name)
+        a, b = (self.statistics.hessian(name, fold, matrix) if one else None for fold in ("A", "B"))
+        if one is None or a is None or b is None or min(a[1], b[1]) < _FEWEST_TOKENS:
+            return None
+        if not (np.isfinite(a[0]).all() and np.isfinite(b[0]).all()):
+            return None
+        return _Folds((one.name, matrix), (a[0], b[0]), (a[1], b[1]))
+
+    def _matrix(self, weights: Floats, folds: _Folds, form: Format, pool: ThreadPoolExecutor) -> tuple[_Choice, Bytes | None]:
+        choice = self._choose(_sample(weights), folds, form.kind, pool)
+        if not choice.wins:
+            return choice, None
+        with threadpool_limits(self.threads, "blas"):
+            known = self._moments.of(folds, None, _for_both(choice.shrinkage), form)
+        chunks = [weights[at : at + _CHUNK] for at in range(0, len(weights), _CHUNK)]
+        raw = np.concatenate(list(pool.map(lambda part: pack(_blocks(part, known, form), form), chunks)))
+        return choice, raw if ggml.valid(raw, form.kind) else None
+
+    def _choose(self, sample: Floats, folds: _Folds, kind: GGMLType, pool: ThreadPoolExecutor) -> _Choice:
+        """Compare shrinkages, and ggml's kernel, on the fold that each was not fitted on."""
+        form = FORMATS.get(kind.name)
+
+        def judged(made: Floats, fold: int) -> float:
+            return output_error(sample - made, folds.sums[1 - fold]) / folds.tokens[1 - fold] / len(sample)
+
+        def feedback(fold: int, shrinkage: float) -> float:
+            assert form is not None
+            try:
+                known = self._moments.of(folds, fold, shrinkage, form)
+            except FloatingPointError:
+                return np.inf
+            return judged(values(_blocks(sample, known, form), form), fold)
+
+        def plain(fold: int) -> float:
+            importance = np.ascontiguousarray(np.diagonal(folds.sums[fold]) / folds.tokens[fold], dtype=np.float32)
+            raw = ggml.quantize(sample, kind, importance)
+            return judged(ggml.to_float(raw, kind, sample.shape[1]), fold) if ggml.valid(raw, kind) else np.inf
+
+        tried = [(fold, s) for s in SHRINKAGES for fold in (0, 1)] if form else []
+        errors = dict(zip(tried, pool.map(lambda one: feedback(*one), tried), strict=True))
+        totals = {s: (errors[0, s] + errors[1, s]) / 2 for s in SHRINKAGES} if form else {1.0: np.inf}
+        best = min(totals, key=lambda s: totals[s])
+        return _Choice(best, totals[best], (plain(0) + plain(1)) / 2)
+
+    def _record(self, name: str, kind: GGMLType, choices: Sequence[_Choice]) -> None:
+        if choices:
+            won = [c for c in choices if c.wins]
+            self.decisions[name] = Decision(
+                name, kind.name, "gptq" if won else "ggml", float(np.mean([c.shrinkage for c in won])) if won else None,
+                float(np.mean([min(c.error, c.ggml_error) for c in choices])), float(np.mean([c.ggml_error for c in choices])),
+            )  # fmt: skip
+
+
+class _MomentCache:
+    """Factored second moments that were used last: q, k and v share an input, and so do gate and up."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[Any, ...], Moment] = OrderedDict()
+
+    def of(self, folds: _Folds, fold: int | None, shrinkage: float, form: Format) -> Moment:
+        """Raises FloatingPointError as ``moment`` does."""
+        key = (folds.key, fold, shrinkage, form.kind.block, form.group)
+        found = self._kept.pop(key, None) or moment(folds.sum_of(fold), shrinkage, form)
+        self._kept[key] = found
+        size = sum(m.matrix.nbytes + m.factor.nbytes for m in list(self._kept.values()))
+        while size > _CACHE and len(self._kept) > 1:
+            _, old = self._kept.popitem(last=False)
+            size -= old.matrix.nbytes + old.factor.nbytes
+        return found
+
+
+def _for_both(shrinkage: float) -> float:
+    """The shrinkage for both folds, of one that was chosen on each: what it corrects falls with the number of tokens."""
+    return shrinkage / (2 - shrinkage)
+
+
+def _blocks(weights: Floats, known: Moment, form: Format) -> Blocks:
+    done = round_with_feedback(weights, known, form)
+    descend(done, weights, known, form, _SWEEPS)
+    return to_blocks(done, known, form)
+
+
+def _sample(weights: Floats) -> Floats:
+    """Rows spread evenly."""
+    if len(weights) <= _SAMPLE:
+        return np.ascontiguousarray(weights)
+    return np.ascontiguousarray(weights[np.linspace(0, len(weights) - 1, _SAMPLE).astype(int)])
+
+
+def _plain(weights: Floats, form: Format, folds: _Folds | None) -> Bytes:
+    """An expert that ggml's kernel rounds better, or of which nothing is known."""
+    importance = None
+    if folds is not None:
+        importance = np.ascontiguousarray(np.diagonal(folds.sum_of(None)) / sum(folds.tokens), dtype=np.float32)
+    raw = ggml.quantize(np.ascontiguousarray(weights), form.kind, importance)
+    return raw if ggml.valid(raw, form.kind) else ggml.quantize(np.ascontiguousarray(weights), form.kind)
