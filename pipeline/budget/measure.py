@@ -61,28 +61,28 @@ def measure(work_file: Path, known: Sensitivity, question: Question, executor: E
 
     Args:
         work_file: the model as a GGUF in F16. A copy of it, and some logits, come beside it for the time of the probes.
-        on_progress: called with what is measured, how much is done and how much there is.
+        on_progress: called with what was measured, the bytes that were gone through and those to go through.
 
     Raises:
         RecipeError: the text is too short.
         GGUFError: llama.cpp does not run the model.
     """
     missing, groups = question.missing(known), question.groups(known)
-    total = len(missing) + sum(map(len, groups.values()))
-    done = 0
-
-    def step(what: str, n: int = 1) -> None:
-        nonlocal done
-        done += n
-        on_progress(what, done, total)
-
     errors = {name: dict(some) for name, some in known.errors.items()}
     with WorkFile(work_file, question.imatrix, executor) as work:
+        size, done = work_file.stat().st_size, 0
+        total = sum(work.tensors[name].nbytes for name in missing) + size * len(groups)
+
+        def step(what: str, n: int) -> None:
+            nonlocal done
+            done += n
+            on_progress(what, done, total)
+
         names = list(missing)
         results = executor.map(lambda name: output_errors(work, name, missing[name], question.moment(name)), names)
         for name, found in zip(names, results, strict=True):
             errors.setdefault(name, {}).update(found)
-            step(name)
+            step(name, work.tensors[name].nbytes)
         known = replace(known, errors=errors)
         if not groups:
             return known
@@ -96,7 +96,7 @@ def measure(work_file: Path, known: Sensitivity, question: Question, executor: E
                 probes.append(Probe(group, divergence.of(work.copy)))
                 work.restore(some)
                 log.info("probe %s: %d tensors, mean KL divergence %.5f", group, len(some), probes[-1].kld)
-                step(group, len(some))
+                step(group, size)
     return replace(
         known, probe_errors=probe_errors, probes=tuple(probes), text=text_hash(question.texts), probe_type=PROBE_TYPE.name
     )

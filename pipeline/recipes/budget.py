@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -11,7 +11,6 @@ from pathlib import Path
 from agent.errors import RecipeError
 from agent.files import human_size, parse_size
 from agent.gguf.types import ARM_REPACKED, TYPES_BY_NAME, GGMLType
-from pipeline.format.imatrix import ImportanceMatrix
 from pipeline.recipes.mixtures import TypeChoice, Weight, fit, needs_imatrix, quantizable
 from pipeline.recipes.names import RECIPES, WRITABLE, Recipe, find_type
 
@@ -90,14 +89,14 @@ def candidates(
     weights: Sequence[Weight],
     types: Sequence[str],
     named: Mapping[str, TypeChoice] | None = None,
-    imatrix: ImportanceMatrix | None = None,
+    measured: Collection[str] = (),
 ) -> dict[str, tuple[GGMLType, ...]]:
     """The types that each tensor may have, the one that it must have where there is no choice.
 
     Args:
         types: names of the types that may be chosen.
         named: the types that a person named.
-        imatrix: without values for a tensor, it gets none of the types that need them.
+        measured: the tensors for which an importance matrix has values; the others get none of the types that need them.
 
     Raises:
         RecipeError: a tensor can have none of them.
@@ -112,7 +111,7 @@ def candidates(
         whole = [kind for kind in kinds if length % kind.block == 0] or [fit(kind, length) for kind in kinds]
         if length % 32:  # no block divides it, and how much it matters cannot be tried
             whole = whole[:1]
-        blind = imatrix is None or imatrix.of(weight.name, weight.shape) is None
+        blind = weight.name not in measured
         seen = [kind for kind in whole if not (blind and needs_imatrix(weight.name, kind, RECIPES["Q2_K_S"]))]
         if not seen:
             raise RecipeError(f"--types: {', '.join(types)} all need an importance matrix for {weight.name}; name others too")
