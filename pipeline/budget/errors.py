@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from agent.gguf.types import GGMLType
-from pipeline.budget.work_file import Slab, WorkFile, slabs
+from pipeline.budget.work_file import RowRange, WorkFile, row_ranges
 from pipeline.format.ggml import Floats
 
 ROWS = 128  # of a tensor that are looked at
@@ -28,11 +28,11 @@ def output_errors(work: WorkFile, name: str, kinds: Sequence[GGMLType], moment: 
     Args:
         moment: of the tensor's inputs; by default the diagonal that the imatrix has.
     """
-    pieces = list(slabs(work.tensors[name], ROWS))
+    pieces = list(row_ranges(work.tensors[name], ROWS))
     return {kind.name: _error(work, name, pieces, kind, moment) for kind in kinds}
 
 
-def _error(work: WorkFile, name: str, pieces: Sequence[Slab], kind: GGMLType, moment: Floats | None) -> float:
+def _error(work: WorkFile, name: str, pieces: Sequence[RowRange], kind: GGMLType, moment: Floats | None) -> float:
     lost = whole = 0.0
     for piece in pieces:
         weights, rounded = work.rounded(name, piece, kind)

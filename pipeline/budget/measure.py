@@ -23,7 +23,7 @@ PROBE_TYPE = TYPES_BY_NAME["Q4_0"]  # rounded in no time; what it loses is well 
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Inquiry:
     """What is to be known.
 
     Attributes:
@@ -56,8 +56,8 @@ def text_hash(texts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def measure(work_file: Path, known: Sensitivity, question: Question, executor: Executor, on_progress: OnBytes) -> Sensitivity:
-    """What is known, completed by what the question lacks.
+def measure(work_file: Path, known: Sensitivity, inquiry: Inquiry, executor: Executor, on_progress: OnBytes) -> Sensitivity:
+    """What is known, completed by what the inquiry lacks.
 
     Args:
         work_file: the model as a GGUF in F16. A copy of it, and some logits, come beside it for the time of the probes.
@@ -67,9 +67,9 @@ def measure(work_file: Path, known: Sensitivity, question: Question, executor: E
         RecipeError: the text is too short.
         GGUFError: llama.cpp does not run the model.
     """
-    missing, groups = question.missing(known), question.groups(known)
+    missing, groups = inquiry.missing(known), inquiry.groups(known)
     errors = {name: dict(some) for name, some in known.errors.items()}
-    with WorkFile(work_file, question.imatrix, executor) as work:
+    with WorkFile(work_file, inquiry.imatrix, executor) as work:
         size, done = work_file.stat().st_size, 0
         total = sum(work.tensors[name].nbytes for name in missing) + size * len(groups)
 
@@ -79,7 +79,7 @@ def measure(work_file: Path, known: Sensitivity, question: Question, executor: E
             on_progress(what, done, total)
 
         names = list(missing)
-        results = executor.map(lambda name: output_errors(work, name, missing[name], question.moment(name)), names)
+        results = executor.map(lambda name: output_errors(work, name, missing[name], inquiry.moment(name)), names)
         for name, found in zip(names, results, strict=True):
             errors.setdefault(name, {}).update(found)
             step(name, work.tensors[name].nbytes)
@@ -88,9 +88,9 @@ def measure(work_file: Path, known: Sensitivity, question: Question, executor: E
             return known
         probe_errors = dict(known.probe_errors)
         for name in {n for some in groups.values() for n in some}:
-            probe_errors[name] = output_errors(work, name, [PROBE_TYPE], question.moment(name))[PROBE_TYPE.name]
+            probe_errors[name] = output_errors(work, name, [PROBE_TYPE], inquiry.moment(name))[PROBE_TYPE.name]
         probes = []
-        with Divergence(work_file, question.texts, work_file.parent, question.threads) as divergence:
+        with Divergence(work_file, inquiry.texts, work_file.parent, inquiry.threads) as divergence:
             for group, some in groups.items():
                 work.lower(some, PROBE_TYPE)
                 probes.append(Probe(group, divergence.of(work.copy)))
@@ -98,5 +98,5 @@ def measure(work_file: Path, known: Sensitivity, question: Question, executor: E
                 log.info("probe %s: %d tensors, mean KL divergence %.5f", group, len(some), probes[-1].kld)
                 step(group, size)
     return replace(
-        known, probe_errors=probe_errors, probes=tuple(probes), text=text_hash(question.texts), probe_type=PROBE_TYPE.name
+        known, probe_errors=probe_errors, probes=tuple(probes), text=text_hash(inquiry.texts), probe_type=PROBE_TYPE.name
     )

@@ -17,7 +17,7 @@ from agent.gguf.types import GGMLType
 from agent.home import home
 from agent.hub.download import OnBytes
 from agent.models.file import read_model
-from pipeline.budget.measure import Question, measure
+from pipeline.budget.measure import Inquiry, measure
 from pipeline.budget.sensitivity import Sensitivity, read_sensitivity
 from pipeline.budget.solver import Option, allocate, limits
 from pipeline.format.gguf_file import padded
@@ -65,8 +65,8 @@ def spend(
     own = identity(checkpoint)
     place = sensitivity_file(plan, budget, own)
     known = _known(place, plan, own)
-    question = _question(kinds, plan, wishes)
-    if question.missing(known) or question.groups(known):
+    inquiry = _inquiry(kinds, plan, wishes)
+    if inquiry.missing(known) or inquiry.groups(known):
         place.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".sprig-", dir=_folder(plan)) as folder:
             work_file = make(Path(folder))
@@ -74,7 +74,7 @@ def spend(
                 raise UnsupportedError(
                     f"{plan.origin.name} writes no text, and a budget is spent by what the next word loses; use -q"
                 )
-            known = measure(work_file, known, replace(question, texts=texts()), executor, on_progress)
+            known = measure(work_file, known, replace(inquiry, texts=texts()), executor, on_progress)
         known.save(place)
     return _with_types(plan, wishes, kinds, known.losses())
 
@@ -90,8 +90,8 @@ def foresee(plan: Preflight, wishes: Wishes, checkpoint: Checkpoint | None) -> W
     own = identity(checkpoint) if checkpoint else ""
     place = sensitivity_file(plan, budget, own)
     known = _known(place, plan, own)
-    question = _question(kinds, plan, wishes)
-    missing, groups = question.missing(known), question.groups(known)
+    inquiry = _inquiry(kinds, plan, wishes)
+    missing, groups = inquiry.missing(known), inquiry.groups(known)
     if not missing and not groups:
         return _with_types(plan, wishes, kinds, known.losses())
     guess = {t.name: {k.name: prod(t.shape) * 4.0**-k.bits_per_weight for k in kinds[t.name]} for t in plan.tensors}
@@ -153,9 +153,9 @@ def _with_types(
     return replace(wishes, chosen=chosen, recipe=recipe, note=note)
 
 
-def _question(kinds: Mapping[str, Sequence[GGMLType]], plan: Preflight, wishes: Wishes) -> Question:
+def _inquiry(kinds: Mapping[str, Sequence[GGMLType]], plan: Preflight, wishes: Wishes) -> Inquiry:
     free = {name: some for name, some in kinds.items() if len(some) > 1}
-    return Question(free, wishes.imatrix, lambda name: None, (), wishes.threads)
+    return Inquiry(free, wishes.imatrix, lambda name: None, (), wishes.threads)
 
 
 def identity(checkpoint: Checkpoint) -> str:

@@ -27,7 +27,7 @@ from pipeline.onepass.rows import SlabJob, convert
 
 
 @dataclass(frozen=True, slots=True)
-class Slab:
+class RowRange:
     """Rows of one matrix of a tensor: [start, stop) of all its rows, of which the matrix is number ``matrix``."""
 
     start: int
@@ -72,11 +72,11 @@ class WorkFile:
         begin = entry.offset + start * size
         return np.asarray(self._data[begin : begin + (stop - start) * size]).reshape(stop - start, size)
 
-    def rounded(self, name: str, slab: Slab, kind: GGMLType) -> tuple[Floats, Floats]:
+    def rounded(self, name: str, rows: RowRange, kind: GGMLType) -> tuple[Floats, Floats]:
         """Rows as they are and as ggml rounds them to a type, both float32 [rows, columns]."""
-        entry, raw = self.tensors[name], self.raw(name, slab.start, slab.stop)
+        entry, raw = self.tensors[name], self.raw(name, rows.start, rows.stop)
         length = entry.shape[-1]
-        job = SlabJob(name, raw, entry.type, length, kind, importance=self.importance(name, slab.matrix))
+        job = SlabJob(name, raw, entry.type, length, kind, importance=self.importance(name, rows.matrix))
         return ggml.to_float(raw, entry.type, length), ggml.to_float(convert(job)[0], kind, length)
 
     def importance(self, name: str, matrix: int = 0) -> Floats | None:
@@ -86,15 +86,15 @@ class WorkFile:
 
     def lower(self, names: Sequence[str], kind: GGMLType) -> None:
         """Give tensors of the copy the values that they have after rounding to a type."""
-        jobs = [(name, slab) for name in names for slab in slabs(self.tensors[name])]
+        jobs = [(name, rows) for name in names for rows in row_ranges(self.tensors[name])]
         for _ in self.executor.map(partial(self._lower, kind), *zip(*jobs, strict=True)):
             pass
 
-    def _lower(self, kind: GGMLType, name: str, slab: Slab) -> None:
-        values = self.rounded(name, slab, kind)[1]
+    def _lower(self, kind: GGMLType, name: str, rows: RowRange) -> None:
+        values = self.rounded(name, rows, kind)[1]
         entry = self.tensors[name]
         stored = ggml.quantize(np.ascontiguousarray(values), entry.type)
-        os.pwrite(self._fd, stored.data, entry.offset + slab.start * entry.type.row_size(entry.shape[-1]))
+        os.pwrite(self._fd, stored.data, entry.offset + rows.start * entry.type.row_size(entry.shape[-1]))
 
     def restore(self, names: Sequence[str]) -> None:
         """Give tensors of the copy the values of the original again."""
@@ -104,7 +104,7 @@ class WorkFile:
                 os.pwrite(self._fd, self._data[start : min(start + (1 << 24), entry.offset + entry.nbytes)].data, start)
 
 
-def slabs(entry: TensorEntry, at_most: int | None = None) -> Iterator[Slab]:
+def row_ranges(entry: TensorEntry, at_most: int | None = None) -> Iterator[RowRange]:
     """A tensor in pieces, each within one of its matrices.
 
     Args:
@@ -116,9 +116,9 @@ def slabs(entry: TensorEntry, at_most: int | None = None) -> Iterator[Slab]:
     if at_most is None or rows <= at_most:
         for first in range(0, rows, per_matrix):
             for start in range(first, first + per_matrix, step):
-                yield Slab(start, min(start + step, first + per_matrix), first // per_matrix)
+                yield RowRange(start, min(start + step, first + per_matrix), first // per_matrix)
         return
     run = 16  # rows that lie together are read faster
     for start in np.linspace(0, rows - run, max(1, at_most // run)).astype(int).tolist():
         matrix = start // per_matrix
-        yield Slab(start, min(start + run, (matrix + 1) * per_matrix), matrix)
+        yield RowRange(start, min(start + run, (matrix + 1) * per_matrix), matrix)

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 
 from agent.errors import RecipeError
-from agent.files import human_size, parse_size
+from agent.files import parse_size
 from agent.gguf.types import ARM_REPACKED, TYPES_BY_NAME, GGMLType
 from pipeline.recipes.mixtures import TypeChoice, Weight, fit, needs_imatrix, quantizable
 from pipeline.recipes.names import RECIPES, WRITABLE, Recipe, find_type
@@ -37,7 +37,7 @@ class FileBudget:
     @property
     def name(self) -> str:
         """A word for the file's name and its record: budget-400MB, budget-4.5bpw."""
-        return f"budget-{human_size(self.size).replace(' ', '')}" if self.size is not None else f"budget-{self.bits:g}bpw"
+        return f"budget-{self.size / 1e6:.4g}MB" if self.size is not None else f"budget-{self.bits:g}bpw"
 
     def nbytes(self, n_weights: int) -> int:
         """Bytes of the file at most."""
