@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.gguf.types import TYPES_BY_NAME, GGMLType
 from agent.hub.download import OnBytes
 from pipeline.budget.divergence import Divergence
-from pipeline.budget.errors import MomentOf, output_errors
+from pipeline.budget.errors import Rounder
 from pipeline.budget.sensitivity import Probe, Sensitivity, members
 from pipeline.budget.work_file import WorkFile
 from pipeline.format.imatrix import ImportanceMatrix
@@ -29,14 +29,14 @@ class Inquiry:
     Attributes:
         tensors: name -> the types that it may have; those without a choice are left out.
         imatrix: by which is rounded and weighted.
-        moment: gives the second moment of a tensor's inputs, where there is one.
+        rounder: who will round, and what is known of the inputs.
         texts: the windows of the probes are taken from them.
         threads: of the computation.
     """
 
     tensors: Mapping[str, Sequence[GGMLType]]
     imatrix: ImportanceMatrix | None
-    moment: MomentOf
+    rounder: Rounder
     texts: Sequence[str]
     threads: int
 
@@ -79,7 +79,9 @@ def measure(work_file: Path, known: Sensitivity, inquiry: Inquiry, executor: Exe
             on_progress(what, done, total)
 
         names = list(missing)
-        results = executor.map(lambda name: output_errors(work, name, missing[name], inquiry.moment(name)), names)
+        rounder = inquiry.rounder
+        # An encoder works on all cores itself.
+        results = (map if rounder.errors else executor.map)(lambda name: rounder.shares(work, name, missing[name]), names)
         for name, found in zip(names, results, strict=True):
             errors.setdefault(name, {}).update(found)
             step(name, work.tensors[name].nbytes)
@@ -87,8 +89,9 @@ def measure(work_file: Path, known: Sensitivity, inquiry: Inquiry, executor: Exe
         if not groups:
             return known
         probe_errors = dict(known.probe_errors)
+        plain = replace(rounder, errors=None)  # which rounds the probes
         for name in {n for some in groups.values() for n in some}:
-            probe_errors[name] = output_errors(work, name, [PROBE_TYPE], inquiry.moment(name))[PROBE_TYPE.name]
+            probe_errors[name] = plain.shares(work, name, [PROBE_TYPE])[PROBE_TYPE.name]
         probes = []
         with Divergence(work_file, inquiry.texts, work_file.parent, inquiry.threads) as divergence:
             for group, some in groups.items():

@@ -17,6 +17,7 @@ from agent.gguf.types import GGMLType
 from agent.home import home
 from agent.hub.download import OnBytes
 from agent.models.file import read_model
+from pipeline.budget.errors import GGML, Rounder
 from pipeline.budget.measure import Inquiry, measure
 from pipeline.budget.sensitivity import Sensitivity, read_sensitivity
 from pipeline.budget.solver import Option, allocate, limits
@@ -27,8 +28,6 @@ from pipeline.recipes.mixtures import TypeChoice, Weight, named_types
 from pipeline.sources.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
-
-_ENCODER = "ggml"
 
 
 def texts() -> list[str]:
@@ -45,6 +44,7 @@ def spend(
     make: Callable[[Path], Path],
     executor: Executor,
     on_progress: OnBytes,
+    rounder: Rounder = GGML,
 ) -> Wishes:
     """Choose the types that lose least, and measure first what is not known yet.
 
@@ -52,6 +52,7 @@ def spend(
         plan: of the same file in types that are not chosen yet.
         make: writes the model as a GGUF in F16 into a folder, and gives its path.
         on_progress: of the measuring.
+        rounder: who will round.
 
     Returns:
         The wishes with the types, and the recipe and the note that say so.
@@ -63,9 +64,9 @@ def spend(
     kinds = _kinds(plan, wishes)
     _refuse_outside(plan, budget, kinds)
     own = identity(checkpoint)
-    place = sensitivity_file(plan, budget, own)
-    known = _known(place, plan, own)
-    inquiry = _inquiry(kinds, plan, wishes)
+    place = sensitivity_file(plan, budget, own, rounder.name)
+    known = _known(place, plan, own, rounder.name)
+    inquiry = _inquiry(kinds, wishes, rounder)
     if inquiry.missing(known) or inquiry.groups(known):
         place.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".sprig-", dir=_folder(plan)) as folder:
@@ -79,7 +80,7 @@ def spend(
     return _with_types(plan, wishes, kinds, known.losses())
 
 
-def foresee(plan: Preflight, wishes: Wishes, checkpoint: Checkpoint | None) -> Wishes:
+def foresee(plan: Preflight, wishes: Wishes, checkpoint: Checkpoint | None, rounder: Rounder = GGML) -> Wishes:
     """What ``spend`` would choose; where it would have to measure, a guess, with a note that says what.
 
     Args:
@@ -88,9 +89,9 @@ def foresee(plan: Preflight, wishes: Wishes, checkpoint: Checkpoint | None) -> W
     budget, kinds = _budget(wishes), _kinds(plan, wishes)
     _refuse_outside(plan, budget, kinds)
     own = identity(checkpoint) if checkpoint else ""
-    place = sensitivity_file(plan, budget, own)
-    known = _known(place, plan, own)
-    inquiry = _inquiry(kinds, plan, wishes)
+    place = sensitivity_file(plan, budget, own, rounder.name)
+    known = _known(place, plan, own, rounder.name)
+    inquiry = _inquiry(kinds, wishes, rounder)
     missing, groups = inquiry.missing(known), inquiry.groups(known)
     if not missing and not groups:
         return _with_types(plan, wishes, kinds, known.losses())
@@ -153,9 +154,9 @@ def _with_types(
     return replace(wishes, chosen=chosen, recipe=recipe, note=note)
 
 
-def _inquiry(kinds: Mapping[str, Sequence[GGMLType]], plan: Preflight, wishes: Wishes) -> Inquiry:
+def _inquiry(kinds: Mapping[str, Sequence[GGMLType]], wishes: Wishes, rounder: Rounder) -> Inquiry:
     free = {name: some for name, some in kinds.items() if len(some) > 1}
-    return Inquiry(free, wishes.imatrix, lambda name: None, (), wishes.threads)
+    return Inquiry(free, wishes.imatrix, rounder, (), wishes.threads)
 
 
 def identity(checkpoint: Checkpoint) -> str:
@@ -169,27 +170,29 @@ def identity(checkpoint: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def sensitivity_file(plan: Preflight, budget: FileBudget, own: str) -> Path:
+def sensitivity_file(plan: Preflight, budget: FileBudget, own: str, encoder: str) -> Path:
     """Where the sensitivity of a model is kept."""
     if budget.sensitivity is not None:
         return budget.sensitivity
     name = re.sub(r"[^\w.-]+", "-", plan.origin.named.name.rsplit("/", 1)[-1]).strip(".-") or "model"
-    rounded = f"-{plan.imatrix.sha256[:8]}" if plan.imatrix else ""
+    rounded = (f"-{plan.imatrix.sha256[:8]}" if plan.imatrix else "") + (f"-{encoder}" if encoder != GGML.name else "")
     return home() / "sensitivity" / f"{name}-{own[:12] or 'unknown'}{rounded}.json"
 
 
-def _known(place: Path, plan: Preflight, own: str) -> Sensitivity:
+def _known(place: Path, plan: Preflight, own: str, encoder: str) -> Sensitivity:
     """What a file holds; nothing, if it is not there. Raises RecipeError if it is another model's, or of another imatrix."""
     imatrix = plan.imatrix.sha256 if plan.imatrix else ""
     name = plan.origin.named.name
     if not place.exists():
-        return Sensitivity(name, own, imatrix, _ENCODER, "", "", plan.model.facts.n_layers)
+        return Sensitivity(name, own, imatrix, encoder, "", "", plan.model.facts.n_layers)
     known = read_sensitivity(place)
     if (own and known.identity != own) or known.n_layers != plan.model.facts.n_layers:
         raise RecipeError(f"{place} was measured on another model ({known.model}) than {name}; name another file")
     if known.imatrix != imatrix:
         having = "another importance matrix" if known.imatrix else "no importance matrix"
         raise RecipeError(f"{place} was measured with {having}; give the same --imatrix, or name another file")
+    if known.encoder != encoder:
+        raise RecipeError(f"{place} was measured for the encoder {known.encoder}, not for {encoder}; name another file")
     return known
 
 

@@ -12,6 +12,7 @@ from agent.errors import RecipeError, UnsupportedError
 from agent.gguf.reader import read_header
 from pipeline import quantize
 from pipeline.budget import divergence, measure, spend
+from pipeline.budget.errors import Rounder
 from pipeline.budget.sensitivity import read_sensitivity
 from pipeline.preflight import Preflight
 from pipeline.quantize import dry_run
@@ -100,13 +101,13 @@ def test_what_was_measured_is_used_again_and_only_new_types_are_measured(
     file = tmp_path / "copy.json"
     file.write_bytes(sensitivity.read_bytes())
     asked: list[list[str]] = []
-    real = measure.output_errors
+    real = Rounder.shares
 
-    def watched(work, name, kinds, moment):  # type: ignore[no-untyped-def]
+    def watched(self, work, name, kinds):  # type: ignore[no-untyped-def]
         asked.append([kind.name for kind in kinds])
-        return real(work, name, kinds, moment)
+        return real(self, work, name, kinds)
 
-    monkeypatch.setattr(measure, "output_errors", watched)
+    monkeypatch.setattr(Rounder, "shares", watched)
     monkeypatch.setattr(measure, "Divergence", None)  # no probe is tried again
     quantize(str(model), None, tmp_path / "a.gguf", bpw=5.2, sensitivity=file, threads=1)
     assert asked == []
