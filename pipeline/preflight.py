@@ -21,6 +21,7 @@ from agent.device.machine import available_memory
 from agent.device.processor import cores
 from agent.errors import OutputError, RecipeError, SourceError
 from agent.files import free_disk, human_size
+from agent.gguf.types import GGMLType
 from agent.home import models
 from agent.hub.environment import cache_root
 from pipeline.architectures.shared.tensor import Tensor
@@ -29,8 +30,9 @@ from pipeline.card import provenance_keys
 from pipeline.format.gguf_file import Layout, TensorSpec, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
 from pipeline.model import Changes, Model, from_checkpoint, from_gguf
+from pipeline.recipes.budget import FileBudget, read_budget
 from pipeline.recipes.mixtures import Overrides, TypeChoice, Weight, block_order, choose_types, fallback_note, needs_imatrix
-from pipeline.recipes.names import Recipe, find_recipe, taken_note
+from pipeline.recipes.names import USUAL, Recipe, find_recipe, taken_note
 from pipeline.rounding.blocks import FORMATS
 from pipeline.sources.base_model import open_model
 from pipeline.sources.source import Source, cached_bytes
@@ -161,6 +163,9 @@ class PlanOptions(TypedDict, total=False):
         allow_requantize: take a GGUF that is quantized already, beyond Q8_0; what was lost stays lost, and more is.
         encoder: who rounds: "ggml", its own kernels, or "gptq", error feedback where that wins.
         statistics: a folder of ``sprig calibrate --statistics``, for the encoder "gptq".
+        size, bpw: instead of a recipe, how large the file may be ("400MB" or bytes), or how many bits a weight may take.
+        types: which types may be chosen then; by default those with fast kernels on ARM.
+        sensitivity: a file for what is measured of the model then, in the place of the usual one.
     """
 
     revision: str | None
@@ -179,11 +184,18 @@ class PlanOptions(TypedDict, total=False):
     allow_requantize: bool
     encoder: str
     statistics: Path | None
+    size: str | int | None
+    bpw: float | None
+    types: Sequence[str] | None
+    sensitivity: Path | None
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """The options after reading: recipe and overrides, importance matrix, how to work, and a note on the recipe's name."""
+    """The options after reading: recipe and overrides, importance matrix, how to work, and a note on the recipe's name.
+
+    With a budget, ``chosen`` holds the types that it pays for, once they are known: tensor name -> type.
+    """
 
     recipe: Recipe
     overrides: Overrides
@@ -194,19 +206,27 @@ class Wishes:
     note: str | None
     allow_requantize: bool
     encoder: str = "ggml"
+    budget: FileBudget | None = None
+    chosen: Mapping[str, GGMLType] | None = None
 
 
-def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
+def read_wishes(recipe: str | None, options: PlanOptions) -> Wishes:
     """Read recipe and options. Raises RecipeError for an unknown recipe or a bad imatrix, TypeError for an unknown option."""
     if unknown := options.keys() - PlanOptions.__annotations__.keys():
         raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
     types = tuple(options.get("tensor_types", ()))
     overrides = Overrides(types, options.get("pure", False), options.get("output_type"), options.get("embedding_type"))
-    chosen, encoder = find_recipe(recipe), options.get("encoder") or "ggml"
+    budget = read_budget(options.get("size"), options.get("bpw"), options.get("types"), options.get("sensitivity"))
+    if budget and (recipe or overrides.pure):
+        raise RecipeError(f"{f'the recipe {recipe!r}' if recipe else '--pure'} and a budget both choose the types; leave one out")
+    if budget and options.get("stream"):
+        raise RecipeError("a budget reads the weights more than once, and --stream keeps none; leave it out")
+    chosen, encoder = budget.recipe() if budget else find_recipe(recipe or USUAL), options.get("encoder") or "ggml"
     imatrix = _imatrix(encoder, options)
     changes = Changes(options.get("context_length"), options.get("chat_template"))
     threads, again = options.get("threads") or cores(), options.get("allow_requantize", False)
-    return Wishes(chosen, overrides, imatrix, options.get("stream", False), threads, changes, taken_note(recipe), again, encoder)
+    note = taken_note(recipe) if recipe else None
+    return Wishes(chosen, overrides, imatrix, options.get("stream", False), threads, changes, note, again, encoder, budget)
 
 
 def _imatrix(encoder: str, options: PlanOptions) -> ImportanceMatrix | None:
@@ -256,7 +276,10 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
         )
     ordered = sorted(model.tensors, key=lambda t: block_order(t.name))
     weights = [Weight(t.name, t.shape, model.stored[t.name]) for t in ordered]
-    choices = choose_types(weights, recipe, model.facts, wishes.overrides, has_imatrix=imatrix is not None)
+    if wishes.chosen is None:
+        choices = choose_types(weights, recipe, model.facts, wishes.overrides, has_imatrix=imatrix is not None)
+    else:
+        choices = {w.name: TypeChoice(wishes.chosen[w.name], wishes.chosen[w.name]) for w in weights}
     gptq = wishes.encoder == "gptq"
     if imatrix and all(imatrix.of(t.name, t.shape) is None for t in ordered):
         raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
@@ -27,6 +28,7 @@ from agent.gguf.reader import Header
 from agent.hub.download import OnBytes
 from agent.models.file import writes_text
 from agent.models.store import card_path
+from pipeline.budget.spend import foresee, spend
 from pipeline.calibrate.statistics import Statistics
 from pipeline.card import model_card, sprig_version
 from pipeline.model import heads_equal
@@ -34,11 +36,12 @@ from pipeline.onepass.journal import Journal
 from pipeline.onepass.order import CHUNK
 from pipeline.onepass.tensors import write_tensors
 from pipeline.preflight import PlanOptions, Preflight, Wishes, find_source, output_folder, plan_for, read_wishes
-from pipeline.recipes.names import USUAL, wanted_recipe
+from pipeline.recipes.names import wanted_recipe
 from pipeline.rounding.encoder import Decision, summary
 from pipeline.sources.adapter import CONFIG
 from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint
 from pipeline.sources.foreign import Detour, find_detour
+from pipeline.sources.sample import is_here
 from pipeline.sources.source import Source, open_checkpoint, open_source
 from pipeline.sources.stream import StreamCheckpoint
 
@@ -140,7 +143,8 @@ def quantize(
 
     Args:
         model: a Hub id with optional @revision, a folder, or a GGUF in F32, F16, BF16 or Q8_0 (any with ``allow_requantize``).
-        recipe: as ``pipeline.recipes.names.find_recipe`` reads it; by default what stands behind the model's name, else Q4_K_M.
+        recipe: as ``pipeline.recipes.names.find_recipe`` reads it; by default what stands behind the model's name, else Q4_K_M;
+            None where ``size`` or ``bpw`` says how large the file may be.
         out: the file to make; None puts it into the store.
         resume: keep what a killed run of the same job has written.
         gate: judges the finished file before it is published, as ``pipeline.evaluate.gate.FidelityGate`` does.
@@ -156,7 +160,7 @@ def quantize(
     seconds: dict[str, float] = {}
     with ExitStack() as stack:
         with _timed(seconds, "preflight"):
-            wishes, source = read_wishes(wanted_recipe(model, recipe) or USUAL, options), find_source(model, options)
+            wishes, source = read_wishes(wanted_recipe(model, recipe), options), find_source(model, options)
             plan = _plan_or_detour(source, wishes, out, llama_cpp)
             if isinstance(plan, Detour):
                 converted = stack.enter_context(plan.convert(beside=output_folder(out)))
@@ -176,6 +180,12 @@ def quantize(
         if executor is None:
             executor = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="quantize"))
         encoder = _encoder(plan, options.get("statistics"), workers)
+        if wishes.budget:
+            with _timed(seconds, "measure"):
+                original = model if plan.source is plan.origin else str(plan.source.path)
+                make = partial(_in_f16, original, options)
+                wishes = spend(plan, wishes, checkpoint, make, executor, _stage(report, "measure"))
+            plan = plan_for(plan.source, wishes, out, origin=plan.origin)
         return _write(_Work(plan, checkpoint, executor, workers, report, seconds, encoder, judge), resume)
 
 
@@ -192,8 +202,21 @@ def dry_run(
     Raises:
         SprigError: the first thing that would make the run fail.
     """
-    wishes = read_wishes(wanted_recipe(model, recipe) or USUAL, options)
-    return _plan_or_detour(find_source(model, options), wishes, out, llama_cpp)
+    wishes = read_wishes(wanted_recipe(model, recipe), options)
+    plan = _plan_or_detour(find_source(model, options), wishes, out, llama_cpp)
+    if wishes.budget is None or isinstance(plan, Detour):
+        return plan
+    with ExitStack() as stack:
+        here = is_here(plan.source)
+        checkpoint = stack.enter_context(_open(plan, lambda progress: None)) if here else None
+        return plan_for(plan.source, foresee(plan, wishes, checkpoint), out)
+
+
+def _in_f16(model: str, options: PlanOptions, folder: Path) -> Path:
+    """The model as a GGUF in F16, for measuring."""
+    of_source = ("revision", "base", "token", "offline", "context_length", "threads", "allow_requantize")
+    kept: Any = {name: options[name] for name in of_source if name in options}  # type: ignore[literal-required]
+    return quantize(model, "F16", f"{folder}/", **kept).path
 
 
 def _plan_or_detour(source: Source, wishes: Wishes, out: Path | str | None, llama_cpp: Path | None) -> Preflight | Detour:

@@ -18,6 +18,7 @@ from agent.errors import RecipeError
 from agent.files import human_size
 from agent.text import display
 from pipeline.cli.options import Offline, Revision, Token
+from pipeline.recipes.budget import FAST, read_budget
 from pipeline.recipes.names import RECIPES, USUAL, find_recipe, wanted_recipe
 from pipeline.sources.extra import need_pipeline_extra
 
@@ -55,6 +56,18 @@ _DeviceOption = Annotated[
     typer.Option("-d", "--device", metavar="NAME", help="Choose the recipe for it, as for pi5; see sprig fit --devices."),
 ]
 
+_Size = Annotated[
+    str | None, typer.Option("--size", metavar="SIZE", help="Instead of a recipe: the best file of this size, as 400MB.")
+]
+_Bpw = Annotated[
+    float | None, typer.Option("--bpw", metavar="BITS", help="The same, in bits per weight over the whole file, as 4.5.")
+]
+_Types = Annotated[
+    str | None, typer.Option(metavar="TYPE,...", help=f"Types that a budget may choose; usually {','.join(FAST)}.")
+]
+_Sensitivity = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Keep what a budget must know of the model here, and use what is there.")
+]
 _ContextLength = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Tokens that the file says it was trained for, instead of the model's.")
 ]
@@ -84,6 +97,10 @@ def quantize(
     ctx: typer.Context,
     model: _Model,
     recipe: _RecipeOption = None,
+    size: _Size = None,
+    bpw: _Bpw = None,
+    types: _Types = None,
+    sensitivity: _Sensitivity = None,
     device: _DeviceOption = None,
     out: _Out = None,
     base: _Base = None,
@@ -120,11 +137,12 @@ def quantize(
     """Make a small GGUF of a Hugging Face model, in one pass: download, check, convert, quantize."""
     if lora:
         _refuse_beside_lora(ctx)
+    budget = _budget(size, bpw, types, sensitivity, {"-q": recipe, "--device": device, "--pure": pure, "--stream": stream})
     options: dict[str, Any] = {
         "base": base, "revision": revision, "token": token, "offline": offline, "imatrix": imatrix,
         "tensor_types": _pairs(tensor_type or []), "pure": pure, "output_type": output_type, "embedding_type": embedding_type,
         "context_length": context_length, "chat_template": chat_template, "stream": stream, "threads": threads,
-        "llama_cpp": llama_cpp, "allow_requantize": allow_requantize, "encoder": encoder, "statistics": statistics,
+        "llama_cpp": llama_cpp, "allow_requantize": allow_requantize, "encoder": encoder, "statistics": statistics, **budget,
     }  # fmt: skip
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()
@@ -137,11 +155,26 @@ def quantize(
 
             recipe, why = recipe_for(model, device, recipe, base=base, revision=revision, token=token, offline=offline)
             out_of.say(display(why))
-        _make(out_of, model, recipe or USUAL, out, resume, gate, dry_run, options)
+        _make(out_of, model, recipe, out, resume, gate, dry_run, options)
+
+
+def _budget(
+    size: str | None, bpw: float | None, types: str | None, sensitivity: Path | None, others: dict[str, Any]
+) -> dict[str, Any]:
+    """The options of a budget, if there is one."""
+    names = [name for name in (types or "").split(",") if name.strip()]
+    try:
+        if read_budget(size, bpw, names, sensitivity) is None:
+            return {}
+    except RecipeError as e:
+        raise typer.BadParameter(str(e)) from None
+    if other := next((option for option, value in others.items() if value), None):
+        raise typer.BadParameter(f"{other} and a budget (--size, --bpw) do not go together: leave one out")
+    return {"size": size, "bpw": bpw, "types": names, "sensitivity": sensitivity}
 
 
 def _make(
-    out_of: console.Console, model: str, recipe: str, out: str | None, resume: bool, gate: str | None, dry_run: bool,
+    out_of: console.Console, model: str, recipe: str | None, out: str | None, resume: bool, gate: str | None, dry_run: bool,
     options: dict[str, Any],
 ) -> None:  # fmt: skip
     from pipeline.evaluate.gate import read_gate

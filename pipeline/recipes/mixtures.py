@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.errors import RecipeError
 from agent.gguf.types import ARM_REPACKED, TYPES_BY_NAME, GGMLType
@@ -103,20 +103,37 @@ class _Mixture:
         self.output_type = find_type(overrides.output_type, "--output-type") if overrides.output_type else None
         self.embedding_type = find_type(overrides.embedding_type, "--embedding-type") if overrides.embedding_type else None
         self.patterns = [(_compile(p), find_type(t, f"--tensor-type {p}")) for p, t in overrides.tensor_types]
+        self._refuse_idle(weights)
+
+    def _refuse_idle(self, weights: Sequence[Weight]) -> None:
+        for pattern, _ in self.patterns:
+            if not any(pattern.search(w.name) and quantizable(w) for w in weights):
+                raise RecipeError(
+                    f"--tensor-type: {pattern.pattern!r} matches no tensor that can be quantized; "
+                    "`sprig inspect --tensors` lists them"
+                )
+        if self.patterns and not self.recipe.quantized:
+            raise RecipeError(f"--tensor-type needs a quantized recipe, {self.recipe.name} is not one")
 
     def choose(self, weight: Weight) -> TypeChoice:
         if not quantizable(weight):
             return TypeChoice(weight.stored, weight.stored)
+        if named := self.named(weight):
+            return named
+        if not self.recipe.quantized:
+            return TypeChoice(self.recipe.base, self.recipe.base)
+        wanted = self.recipe.base if self.pure else self._rule(weight, role_of(weight.name))
+        return TypeChoice(fit(wanted, weight.shape[-1]), wanted)
+
+    def named(self, weight: Weight) -> TypeChoice | None:
+        """The type that a person named for this tensor."""
         role = role_of(weight.name)
         named = next((t for pattern, t in self.patterns if pattern.search(weight.name)), None)
         if self.embedding_type and role == "embedding" and not (named and weight.name.startswith("per_layer")):
             return self._forced(weight, self.embedding_type)
         if self.output_type and role == "head":
             return self._forced(weight, self.output_type)
-        if not self.recipe.quantized:
-            return TypeChoice(self.recipe.base, self.recipe.base)
-        wanted = named or (self.recipe.base if self.pure else self._rule(weight, role))
-        return TypeChoice(fit(wanted, weight.shape[-1]), wanted)
+        return TypeChoice(fit(named, weight.shape[-1]), named) if named else None
 
     def _forced(self, weight: Weight, kind: GGMLType) -> TypeChoice:
         if weight.shape[-1] % kind.block:
@@ -172,15 +189,22 @@ def choose_types(
     """
     ordered = sorted(weights, key=lambda w: block_order(w.name))
     mixture = _Mixture(ordered, recipe, facts, overrides, has_imatrix)
-    for pattern, _ in mixture.patterns:
-        if not any(pattern.search(w.name) and quantizable(w) for w in ordered):
-            raise RecipeError(
-                f"--tensor-type: {pattern.pattern!r} matches no tensor that can be quantized; "
-                "`sprig inspect --tensors` lists them"
-            )
-    if mixture.patterns and not recipe.quantized:
-        raise RecipeError(f"--tensor-type needs a quantized recipe, {recipe.name} is not one")
     return {w.name: mixture.choose(w) for w in ordered}
+
+
+def named_types(
+    weights: Sequence[Weight], recipe: Recipe, facts: ModelFacts, overrides: Overrides, *, has_imatrix: bool = False
+) -> dict[str, TypeChoice]:
+    """Only the types that a person named; that of the head is the embedding's too where one tensor is both.
+
+    Raises:
+        RecipeError: as ``choose_types``.
+    """
+    if overrides.output_type and not any(role_of(w.name) == "head" for w in weights):
+        overrides = replace(overrides, embedding_type=overrides.embedding_type or overrides.output_type)
+    mixture = _Mixture(weights, recipe, facts, overrides, has_imatrix)
+    found = {w.name: mixture.named(w) for w in weights if quantizable(w)}
+    return {name: choice for name, choice in found.items() if choice is not None}
 
 
 def fallback_note(choices: Mapping[str, TypeChoice], weights: Sequence[Weight], recipe: Recipe) -> str | None:

@@ -27,7 +27,8 @@ class Recipe:
         """The number that ``general.file_type`` carries."""
         from gguf import LlamaFileType  # help lists the recipes, and must not wait for gguf
 
-        return int(LlamaFileType["ALL_F32" if self.name == "F32" else f"MOSTLY_{self.name}"])
+        name = self.name if self.name in RECIPES else _said(self.base.name) or self.base.name  # a budget is no name there
+        return int(LlamaFileType["ALL_F32" if name == "F32" else f"MOSTLY_{name}"])
 
     @property
     def quantized(self) -> bool:

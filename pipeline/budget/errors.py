@@ -1,0 +1,88 @@
+"""What rounding one tensor does to what it computes: the share of its output's mean square that becomes error.
+
+With the rows W of a tensor, their rounding error D and the second moment H = E[x x^T] of its inputs x, that is
+trace(D H D^T) / trace(W H W^T). Where only the diagonal of H is known (an imatrix) that is taken, where nothing is known the
+identity. The loss of a model is about linear in this share, each tensor with its own slope: Malinovskii and others, "Pushing the
+Limits of Large Language Model Quantization via the Linearity Theorem" (2024), arXiv 2411.17525.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+
+from agent.gguf.types import GGMLType
+from pipeline.budget.work_file import WorkFile, row_ranges
+from pipeline.format import ggml
+from pipeline.format.ggml import Floats
+
+ROWS = 128  # of a tensor that are looked at
+
+
+class Inputs(Protocol):
+    """What is known of the inputs of weights, as ``pipeline.calibrate.statistics.Statistics`` has it."""
+
+    def hessian(self, name: str, fold: Any = None, matrix: int = 0) -> tuple[Floats, int] | None: ...
+    def squares(self, name: str) -> Floats | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rounder:
+    """Who rounds, and what is known of the inputs beside the importance matrix.
+
+    Attributes:
+        name: "ggml" for its own kernels.
+        inputs: the second moments, where they were measured.
+        errors: of another encoder than ggml: tensor name, weights float32 [..., rows, columns] and types -> type name -> squared
+            error of the output on unseen inputs, a mean over tokens and a sum over rows. A type that is missing is ggml's.
+    """
+
+    name: str = "ggml"
+    inputs: Inputs | None = None
+    errors: Callable[[str, Floats, Sequence[GGMLType]], Mapping[str, float]] | None = None
+
+    def moment(self, work: WorkFile, name: str, matrix: int) -> Floats | None:
+        """The second moment of a matrix's inputs, float32 [columns, columns], or its diagonal, [columns]; None if not known."""
+        if self.inputs is not None:
+            found = self.inputs.hessian(name, None, matrix)
+            if found is not None and found[1]:
+                return np.asarray(found[0] / np.float32(found[1]))
+            squares = self.inputs.squares(name)
+            if squares is not None:
+                return np.asarray(squares[matrix])
+        return work.importance(name, matrix)
+
+    def shares(self, work: WorkFile, name: str, kinds: Sequence[GGMLType]) -> dict[str, float]:
+        """The error of a tensor under each type: type name -> share of the output's mean square."""
+        lost, whole, rows, moments = dict.fromkeys(kinds, 0.0), 0.0, 0, dict[int, Floats | None]()
+        for piece in row_ranges(work.tensors[name], ROWS):
+            if piece.matrix not in moments:
+                moments = {piece.matrix: self.moment(work, name, piece.matrix)}
+            moment, rows = moments[piece.matrix], rows + piece.stop - piece.start
+            for i, kind in enumerate(kinds):
+                weights, rounded = work.rounded(name, piece, kind)
+                whole += _power(weights, moment) if i == 0 else 0.0
+                lost[kind] += _power(rounded - weights, moment)
+        found = {kind.name: value / whole if whole > 0 else 0.0 for kind, value in lost.items()}
+        if self.errors is None or not whole > 0:
+            return found
+        entry = work.tensors[name]
+        weights = ggml.to_float(work.raw(name, 0, prod(entry.shape[:-1])), entry.type, entry.shape[-1]).reshape(entry.shape)
+        every_row = whole / rows * prod(entry.shape[:-1])
+        return found | {kind: value / every_row for kind, value in self.errors(name, weights, kinds).items()}
+
+
+GGML = Rounder()
+
+
+def _power(rows: Floats, moment: Floats | None) -> float:
+    """The sum over rows r of r H r^T."""
+    if moment is None:
+        return float(np.square(rows).sum(dtype=np.float64))
+    if moment.ndim == 1:
+        return float((np.square(rows) @ moment).sum(dtype=np.float64))
+    return float(((rows @ moment) * rows).sum(dtype=np.float64))

@@ -1,0 +1,206 @@
+"""Spends a budget: what is known of the model's sensitivity, completed where it must be, becomes one type for each tensor."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from agent.errors import OutputError, RecipeError, UnsupportedError
+from agent.gguf.types import GGMLType
+from agent.home import home
+from agent.hub.download import OnBytes
+from agent.models.file import read_model
+from pipeline.budget.errors import GGML, Rounder
+from pipeline.budget.measure import Inquiry, measure
+from pipeline.budget.sensitivity import Sensitivity, read_sensitivity
+from pipeline.budget.solver import Option, allocate, limits
+from pipeline.format.gguf_file import padded
+from pipeline.preflight import Preflight, Wishes
+from pipeline.recipes.budget import FileBudget, candidates
+from pipeline.recipes.mixtures import TypeChoice, Weight, named_types
+from pipeline.sources.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def texts() -> list[str]:
+    """What the probes read: the project's own text for calibration, never what ``sprig evaluate`` measures on."""
+    from pipeline.text.calibration import own_text
+
+    return [own_text()]
+
+
+def spend(
+    plan: Preflight,
+    wishes: Wishes,
+    checkpoint: Checkpoint,
+    make: Callable[[Path], Path],
+    executor: Executor,
+    on_progress: OnBytes,
+    rounder: Rounder = GGML,
+) -> Wishes:
+    """Choose the types that lose least, and measure first what is not known yet.
+
+    Args:
+        plan: of the same file in types that are not chosen yet.
+        make: writes the model as a GGUF in F16 into a folder, and gives its path.
+        on_progress: of the measuring.
+        rounder: who will round.
+
+    Returns:
+        The wishes with the types, and the recipe and the note that say so.
+
+    Raises:
+        SprigError: the budget cannot be met, or the model cannot be measured.
+    """
+    budget = _budget(wishes)
+    kinds = _kinds(plan, wishes)
+    _refuse_outside(plan, budget, kinds)
+    own = identity(checkpoint)
+    place = sensitivity_file(plan, budget, own, rounder.name)
+    known = _known(place, plan, own, rounder.name)
+    inquiry = _inquiry(kinds, wishes, rounder)
+    if inquiry.missing(known) or inquiry.groups(known):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".sprig-", dir=_folder(plan)) as folder:
+            work_file = make(Path(folder))
+            if not read_model(work_file).causal:
+                raise UnsupportedError(
+                    f"{plan.origin.name} writes no text, and a budget is spent by what the next word loses; use -q"
+                )
+            known = measure(work_file, known, replace(inquiry, texts=texts()), executor, on_progress)
+        known.save(place)
+    return _with_types(plan, wishes, kinds, known.losses())
+
+
+def foresee(plan: Preflight, wishes: Wishes, checkpoint: Checkpoint | None, rounder: Rounder = GGML) -> Wishes:
+    """What ``spend`` would choose; where it would have to measure, a guess, with a note that says what.
+
+    Args:
+        checkpoint: None where the weights are not on this disk; a sensitivity that is named is then taken at its word.
+    """
+    budget, kinds = _budget(wishes), _kinds(plan, wishes)
+    _refuse_outside(plan, budget, kinds)
+    own = identity(checkpoint) if checkpoint else ""
+    place = sensitivity_file(plan, budget, own, rounder.name)
+    known = _known(place, plan, own, rounder.name)
+    inquiry = _inquiry(kinds, wishes, rounder)
+    missing, groups = inquiry.missing(known), inquiry.groups(known)
+    if not missing and not groups:
+        return _with_types(plan, wishes, kinds, known.losses())
+    guess = {t.name: {k.name: prod(t.shape) * 4.0**-k.bits_per_weight for k in kinds[t.name]} for t in plan.tensors}
+    note = f"the types are a guess: a run measures {len(missing)} tensors and {len(groups)} probes first, kept in {place}"
+    return replace(_with_types(plan, wishes, kinds, guess), note=note)
+
+
+def _budget(wishes: Wishes) -> FileBudget:
+    assert wishes.budget is not None
+    return wishes.budget
+
+
+def _weights(plan: Preflight) -> list[Weight]:
+    return [Weight(t.name, t.shape, plan.model.stored[t.name]) for t in plan.tensors]
+
+
+def _kinds(plan: Preflight, wishes: Wishes) -> dict[str, tuple[GGMLType, ...]]:
+    weights = _weights(plan)
+    named = named_types(weights, plan.recipe, plan.model.facts, wishes.overrides, has_imatrix=wishes.imatrix is not None)
+    imatrix = wishes.imatrix
+    measured = {w.name for w in weights if imatrix and imatrix.of(w.name, w.shape) is not None}
+    return candidates(weights, _budget(wishes).types, named, measured)
+
+
+def _options(
+    plan: Preflight, kinds: Mapping[str, Sequence[GGMLType]], losses: Mapping[str, Mapping[str, float]]
+) -> dict[str, list[Option]]:
+    return {
+        t.name: [Option(k.name, padded(k.size(t.shape)), losses.get(t.name, {}).get(k.name, 0.0)) for k in kinds[t.name]]
+        for t in plan.tensors
+    }
+
+
+def _refuse_outside(plan: Preflight, budget: FileBudget, kinds: Mapping[str, Sequence[GGMLType]]) -> None:
+    """Raise RecipeError if the budget is below the smallest file or above the largest."""
+    nbytes, header = budget.nbytes(plan.n_weights), len(plan.layout.header)
+    least, most = (n + header for n in limits(_options(plan, kinds, {})))
+    if not least <= nbytes <= most:
+        asked = f"{nbytes:,} bytes" + (f" ({budget.bits:g} bits per weight)" if budget.bits else "")
+        either = "more" if nbytes < least else "less, or name larger types with --types: nothing is gained beyond that"
+        raise RecipeError(
+            f"{plan.origin.name} cannot be {asked}: with {', '.join(budget.types)} it has {least:,} to {most:,} bytes "
+            f"({8 * least / plan.n_weights:.2f} to {8 * most / plan.n_weights:.2f} bits per weight); spend {either}"
+        )
+
+
+def _with_types(
+    plan: Preflight, wishes: Wishes, kinds: Mapping[str, Sequence[GGMLType]], losses: Mapping[str, Mapping[str, float]]
+) -> Wishes:
+    """The wishes with the types that lose least."""
+    budget = _budget(wishes)
+    found = allocate(_options(plan, kinds, losses), budget.nbytes(plan.n_weights) - len(plan.layout.header))
+    chosen = {name: next(k for k in kinds[name] if k.name == kind) for name, kind in found.kinds.items()}
+    recipe = budget.recipe({name: TypeChoice(kind, kind) for name, kind in chosen.items()}, _weights(plan))
+    note = (
+        f"the types are the solver's: about {found.loss:.3g} nats of KL divergence are lost, at most {found.gap:.2%} more than "
+        "the least possible by what was measured"
+    )
+    return replace(wishes, chosen=chosen, recipe=recipe, note=note)
+
+
+def _inquiry(kinds: Mapping[str, Sequence[GGMLType]], wishes: Wishes, rounder: Rounder) -> Inquiry:
+    free = {name: some for name, some in kinds.items() if len(some) > 1}
+    return Inquiry(free, wishes.imatrix, rounder, (), wishes.threads)
+
+
+def identity(checkpoint: Checkpoint) -> str:
+    """A hash of a model's weights, wherever they lie: all names and shapes, and of each tensor the row in its middle."""
+    digest = hashlib.sha256()
+    for name in sorted(checkpoint.tensors):
+        info = checkpoint.tensors[name]
+        digest.update(f"{name} {info.dtype} {info.shape}\n".encode("utf-8", "surrogateescape"))
+        if info.n_rows:
+            digest.update(checkpoint.rows(name, info.n_rows // 2, info.n_rows // 2 + 1).tobytes())
+    return digest.hexdigest()
+
+
+def sensitivity_file(plan: Preflight, budget: FileBudget, own: str, encoder: str) -> Path:
+    """Where the sensitivity of a model is kept."""
+    if budget.sensitivity is not None:
+        return budget.sensitivity
+    name = re.sub(r"[^\w.-]+", "-", plan.origin.named.name.rsplit("/", 1)[-1]).strip(".-") or "model"
+    rounded = (f"-{plan.imatrix.sha256[:8]}" if plan.imatrix else "") + (f"-{encoder}" if encoder != GGML.name else "")
+    return home() / "sensitivity" / f"{name}-{own[:12] or 'unknown'}{rounded}.json"
+
+
+def _known(place: Path, plan: Preflight, own: str, encoder: str) -> Sensitivity:
+    """What a file holds; nothing, if it is not there. Raises RecipeError if it is another model's, or of another imatrix."""
+    imatrix = plan.imatrix.sha256 if plan.imatrix else ""
+    name = plan.origin.named.name
+    if not place.exists():
+        return Sensitivity(name, own, imatrix, encoder, "", "", plan.model.facts.n_layers)
+    known = read_sensitivity(place)
+    if (own and known.identity != own) or known.n_layers != plan.model.facts.n_layers:
+        raise RecipeError(f"{place} was measured on another model ({known.model}) than {name}; name another file")
+    if known.imatrix != imatrix:
+        having = "another importance matrix" if known.imatrix else "no importance matrix"
+        raise RecipeError(f"{place} was measured with {having}; give the same --imatrix, or name another file")
+    if known.encoder != encoder:
+        raise RecipeError(f"{place} was measured for the encoder {known.encoder}, not for {encoder}; name another file")
+    return known
+
+
+def _folder(plan: Preflight) -> Path:
+    """Beside the output, where there must be room anyway."""
+    folder = plan.out.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise OutputError(f"cannot make the folder {folder}: {e.strerror}") from None
+    return folder
