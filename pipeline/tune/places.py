@@ -39,7 +39,7 @@ def restored(values: Floats, tensor: Tensor, infos: Mapping[str, TensorInfo]) ->
         the checkpoint tensor, its first row, and the rows, float32; nothing where the way cannot be undone.
     """
     lost = tensor.column_order is not None and len(tensor.column_order) != infos[tensor.sources[0].source].row_length
-    if tensor.transposed or lost:
+    if lost or (tensor.transposed and len(tensor.sources) > 1):
         return
     if tensor.scale is not None:
         values = values / tensor.scale[:, None]
@@ -51,7 +51,7 @@ def restored(values: Floats, tensor: Tensor, infos: Mapping[str, TensorInfo]) ->
         values = values[:, inverse(tensor.column_order)]
     if tensor.row_order is not None:
         values = values[inverse(tensor.row_order)]
-    values = np.ascontiguousarray(values)
+    values = np.ascontiguousarray(values.T if tensor.transposed else values)
     row = 0
     for piece in tensor.sources:
         info = infos[piece.source]

@@ -6,7 +6,9 @@ transformers computes it, from the configuration alone: no code of a checkpoint 
 
 from __future__ import annotations
 
+import json
 import logging
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,23 +46,36 @@ def build(config: Mapping[str, Any], tensors: Checkpoint) -> Network:
         raise UnsupportedError(
             f"the installed transformers has no {kind} to tune with; a newer one may: pip install -U transformers"
         )
-    own = {k: v for k, v in config.items() if k not in ("auto_map", "dtype", "torch_dtype", "quantization_config")}
-    settings = CONFIG_MAPPING[kind].from_dict(own)
     with no_init_weights():
         try:
-            network = AutoModelForCausalLM.from_config(settings, dtype=torch.float32, attn_implementation="sdpa")
+            network = AutoModelForCausalLM.from_config(_settings(kind, config), dtype=torch.float32)
         except ValueError as e:
             raise UnsupportedError(f"transformers has no language model of {kind}: {str(e).splitlines()[0]}") from None
     network.requires_grad_(False)
     network.tie_weights()
     given = {_spelled(network, name): name for name in tensors.tensors}
-    for name, parameter in network.named_parameters():
-        if name not in given:
+    for name, held in _held(network).items():
+        if name in given:
+            held.copy_(torch.from_numpy(_floats(tensors, given[name])).view(held.shape))
+        elif isinstance(held, nn.Parameter):
             raise UnsupportedError(
                 f"the checkpoint has no {name}, which transformers computes with; --encoder gptq does without it"
             )
-        parameter.copy_(torch.from_numpy(_floats(tensors, given[name])).view(parameter.shape))
     return network.eval()
+
+
+def _settings(kind: str, config: Mapping[str, Any]) -> Any:
+    """The configuration without what would load code, or give other weights than float32."""
+    own = {k: v for k, v in config.items() if k not in ("auto_map", "dtype", "torch_dtype", "quantization_config")}
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:  # transformers decodes some values of a file only
+        json.dump(own, file)
+        file.flush()
+        return CONFIG_MAPPING[kind].from_json_file(file.name)
+
+
+def _held(network: Network) -> dict[str, Any]:
+    """All that a checkpoint may hold of a network: its parameters, and a few buffers."""
+    return dict(network.named_buffers()) | dict(network.named_parameters())
 
 
 def _floats(checkpoint: Checkpoint, name: str) -> Floats:
@@ -109,7 +124,8 @@ class Student:
         head = _module(network, "lm_head")
         if not self.alone and type(head) is nn.Linear:
             head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
-        for tensor, entry in _pairs(model, header):
+        # Matrices first: a layer's bias is learned in the layer that took its place.
+        for tensor, entry in sorted(_pairs(model, header), key=lambda pair: -len(pair[1].shape)):
             if not (self._learn_matrix(tensor, entry) or self._learn_vector(tensor, entry)):
                 self._fill(tensor, entry)
                 self.frozen.append(tensor.name)
@@ -166,12 +182,12 @@ class Student:
         if not tensor.sources:
             return
         values = ggml.to_float(np.ascontiguousarray(self._rows(entry)), entry.type, entry.shape[-1])
-        parameters = dict(self.network.named_parameters())
+        parameters = _held(self.network)
         for source, start, rows in restored(values, tensor, self.model.infos):
             names = ["lm_head.weight"] if tensor.name == _HEAD else [_spelled(self.network, source)]
             names += ["lm_head.weight"] if tensor.name == _EMBEDDING and self.alone else []
             for parameter in (parameters[name] for name in names if name in parameters):
-                parameter.view(self.model.infos[source].n_rows, -1)[start : start + len(rows)] = torch.from_numpy(rows)
+                parameter.view(self.model.infos[source].n_rows, -1)[start : start + len(rows)] = torch.from_numpy(rows.copy())
 
     def changed(self) -> Iterator[tuple[TensorEntry, Bytes]]:
         """What is learned, as bytes of the GGUF: the tensors and their rows."""

@@ -22,10 +22,12 @@ from pipeline.tune.windows import Ids
 log = logging.getLogger(__name__)
 
 KEPT = 512  # of the teacher's likeliest tokens
-RATE = 3e-3  # of a factor, each step at the start
+RATE = 5e-4  # of a factor in the first full step
+_WARM = 4  # steps until then: Adam's first ones are the sign of a single gradient, and all factors would move together
 _STEP_TOKENS = 512
 _LOGITS = 1 << 25  # numbers of logits that are computed at once
-_CHECKS = (0.5, 0.75, 1.0)  # shares of the time after which the validation windows are asked
+_FAILURES = 2  # checks without gain, one behind the other, that end it
+_CHECKS = (0.25, 0.5, 0.75, 1.0)  # shares of the budget after which the validation windows are asked
 Network = Any
 PerWindow = npt.NDArray[np.float64]
 
@@ -104,13 +106,14 @@ def train(
     optimizer = torch.optim.Adam(parameters, lr=RATE, betas=(0.9, 0.98), eps=1e-12)
     best = before
     kept = [p.detach().clone() for p in parameters]
-    begun, spent, steps, tokens, checks = time.monotonic(), 0.0, 0, 0, list(_CHECKS)
+    begun, checks, rate = time.monotonic(), list(_CHECKS), RATE
+    spent, steps, tokens, failed = 0.0, 0, 0, 0
     order = _shuffled(len(lessons), seed)
     a_step = windows_of(1, len(lessons[0].ids))
     while spent < 1:
         chosen = [lessons[next(order)] for _ in range(a_step)]
         for group in optimizer.param_groups:
-            group["lr"] = RATE * (1 - spent)
+            group["lr"] = rate * (1 - spent) * min(1.0, (steps + 1) / _WARM)
         loss = _step(network, chosen)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -122,19 +125,20 @@ def train(
             found = judge(network, validation)
             log.info("step %d: KL divergence %.4f, validation %.4f", steps, loss, found.mean())
             if found.mean() < best.mean():
-                best, kept = found, [p.detach().clone() for p in parameters]
-            elif worse(found, best):
-                break
-    with torch.no_grad():
-        for parameter, value in zip(parameters, kept, strict=True):
-            parameter.copy_(value)
+                best, kept, failed = found, [p.detach().clone() for p in parameters], 0
+            else:
+                _put_back(parameters, kept)
+                rate, failed = rate / 4, failed + 1
+                if failed == _FAILURES:
+                    break
+    _put_back(parameters, kept)
     return Learned(before, best, steps, tokens, time.monotonic() - begun)
 
 
-def worse(found: PerWindow, than: PerWindow) -> bool:
-    """Whether the windows have a larger divergence than before by more than two standard errors of the paired difference."""
-    difference = found - than
-    return bool(difference.mean() > 2 * difference.std(ddof=1) / np.sqrt(len(difference)))
+def _put_back(parameters: Sequence[Any], kept: Sequence[Any]) -> None:
+    with torch.no_grad():
+        for parameter, value in zip(parameters, kept, strict=True):
+            parameter.copy_(value)
 
 
 def _step(network: Network, chosen: Sequence[Lesson]) -> float:
@@ -147,7 +151,7 @@ def _step(network: Network, chosen: Sequence[Lesson]) -> float:
         logits = _logits(network, [one.ids for one in group])
         loss = sum(divergence(rows, one.teacher).mean() for rows, one in zip(logits, group, strict=True)) / len(chosen)
         loss.backward()
-        total += float(loss)
+        total += float(loss.detach())
     return total
 
 
