@@ -1,0 +1,236 @@
+"""Learns the scales, mins and norms of a finished GGUF end to end, so that it says more nearly what the original says.
+
+Codes and types stay, so the file is as large and as fast as before and loads wherever it loaded. The original says once what it
+thinks of the text; a model with the GGUF's weights then learns from that in torch, and the tuned file is measured in llama.cpp on
+windows that it did not learn from. What is not better there by more than its error is left as it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agent.device.processor import cores
+from agent.errors import CheckpointError, SprigError, UnsupportedError
+from agent.files import publish
+from agent.gguf.check import check
+from pipeline.forward.process import ForwardProcess
+from pipeline.model import from_checkpoint
+from pipeline.recipes.names import find_recipe
+from pipeline.sources.base_model import open_model
+from pipeline.sources.source import Source, open_checkpoint, read_config
+from pipeline.tune.windows import Lessons, cut
+from pipeline.tune.write import rewritten
+
+if TYPE_CHECKING:
+    from pipeline.tune.student import Student
+    from pipeline.tune.train import Learned, Lesson, PerWindow
+
+WIDTH = 256  # tokens of a window
+_VALIDATION = 8  # windows
+_TEACHER_SHARE = 0.2  # of the time
+_LIBRARIES = ("torch", "transformers")
+
+OnStage = Callable[[str, float, str], None]  # the stage, the share of it that is done, words
+
+
+@dataclass(frozen=True, slots=True)
+class TuneResult:
+    """What a tuning did.
+
+    Attributes:
+        path: the file.
+        tuned: whether it was changed; if not, it is the GGUF as it was.
+        before, after: mean KL divergence from the original on the validation windows, in llama.cpp, in nats per token.
+        error: the standard error over windows of their difference.
+        windows: of validation.
+        steps, tokens, seconds: of the learning itself.
+        total_seconds: of everything.
+        learned: numbers that were learned.
+    """
+
+    path: Path
+    tuned: bool
+    before: float
+    after: float
+    error: float
+    windows: int
+    steps: int
+    tokens: int
+    seconds: float
+    total_seconds: float
+    learned: int
+
+    @property
+    def note(self) -> str:
+        """One line for a person."""
+        found = (
+            f"KL divergence on {self.windows} windows {self.before:.4f} -> {self.after:.4f} "
+            f"(difference {self.after - self.before:+.4f} +- {self.error:.4f})"
+        )
+        if self.tuned:
+            return f"tuned on {self.tokens:,} tokens in {self.seconds:.0f} s: {found}"
+        return f"the tuning did not make it better by more than its error and was left out: {found}; give it more minutes or text"
+
+
+def need_train_extra() -> None:
+    """Raises SprigError, with what to install, when torch or transformers is missing."""
+    if lost := [name for name in _LIBRARIES if find_spec(name) is None]:
+        raise SprigError(f"--encoder tune needs the train extra ({', '.join(lost)} not found): pip install 'sprig-llm[train]'")
+
+
+def tune(
+    gguf: Path,
+    model: str | Source,
+    out: Path,
+    *,
+    texts: Sequence[str],
+    minutes: float = 4.0,
+    steps: int | None = None,
+    width: int = WIDTH,
+    seed: int = 0,
+    threads: int | None = None,
+    on_progress: OnStage | None = None,
+) -> TuneResult:
+    """Make a tuned copy of a GGUF.
+
+    Args:
+        gguf: the finished file.
+        model: the checkpoint that it was made of: a folder, a Hub id, or a source that is open already.
+        out: the file to write; it may be ``gguf`` itself.
+        texts: to learn from and to judge by, apart from any text that measures the result.
+        minutes: for everything; the last step may pass it.
+        steps: learn so many steps instead, whatever time they take, so that a run can be repeated to the bit.
+        width: tokens of a window.
+        seed: of the order of windows.
+        threads: of the computation; by default one for each core.
+        on_progress: called now and then.
+
+    Raises:
+        SprigError: torch is missing, the text is too short, the GGUF is not made of this model, or transformers does not
+            compute what llama.cpp does; nothing is written then.
+    """
+    begun = time.monotonic()
+    report = on_progress or (lambda stage, share, words: None)
+    need_train_extra()
+    source = open_model(model) if isinstance(model, str) else model
+    if source.kind == "gguf":
+        raise UnsupportedError(f"{source.name} is a GGUF; a tuning learns from the checkpoint, a folder or a model of the Hub")
+    plan = _Plan(gguf, source, begun + 60 * minutes, steps, width, seed, threads or cores(), report)
+    with ForwardProcess(gguf, n_ctx=width, n_outputs=width, threads=plan.threads) as process:
+        lessons = cut(process, texts, width=width, validation=_VALIDATION, seed=seed)
+        student, validation, training = _students(plan, lessons)
+        report("check", 0, gguf.name)
+        asked = time.monotonic()
+        before = _measured(process, validation)
+    learned = _learn(plan, student, training, validation, before, time.monotonic() - asked)
+    with rewritten(gguf, out, student.changed()) as part:
+        report("check", 0.5, out.name)
+        with ForwardProcess(part, n_ctx=width, n_outputs=width, threads=plan.threads) as process:
+            after = _measured(process, validation)
+        difference = after - before
+        error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
+        better = bool(difference.mean() < -2 * error)
+        if better:
+            publish(part, out)
+        elif out.absolute() != gguf.absolute():
+            shutil.copyfile(gguf, part)
+            publish(part, out)
+    report("check", 1, out.name)
+    return TuneResult(
+        out, better, float(before.mean()), float(after.mean()), error, len(before), learned.steps, learned.tokens,
+        learned.seconds, time.monotonic() - begun, student.learned,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is to be done, and by when (of time.monotonic)."""
+
+    gguf: Path
+    source: Source
+    deadline: float
+    steps: int | None
+    width: int
+    seed: int
+    threads: int
+    report: OnStage
+
+
+def _students(plan: _Plan, lessons: Lessons) -> tuple[Student, list[Lesson], list[Lesson]]:
+    """Ask the original about the windows, then give the network the GGUF's weights; validation and training windows."""
+    import torch
+
+    from pipeline.tune.student import Student, build, read_bytes
+    from pipeline.tune.train import teach, windows_of
+
+    torch.set_num_threads(plan.threads)
+    header = check(plan.gguf)
+    model = from_checkpoint(plan.source, find_recipe("F32"))
+    with open_checkpoint(plan.source) as checkpoint:
+        network = build(read_config(plan.source), checkpoint)
+    if torch.cuda.is_available():
+        network.to("cuda")
+    n = len(lessons.validation)
+    windows = (*lessons.validation, *lessons.training)[: None if plan.steps is None else n + windows_of(plan.steps, plan.width)]
+    now = time.monotonic()
+    until = now + _TEACHER_SHARE * (plan.deadline - now)
+
+    def enough(done: int) -> bool:
+        plan.report("teacher", done / len(windows), f"{done} windows")
+        return plan.steps is None and done >= 2 * n and time.monotonic() > until
+
+    told = list(teach(network, windows, enough))
+    student = Student(network.cpu(), model, header, read_bytes(plan.gguf))
+    if torch.cuda.is_available():
+        network.to("cuda")
+    return student, told[:n], told[n:]
+
+
+def _measured(process: ForwardProcess, validation: Sequence[Lesson]) -> PerWindow:
+    """The mean KL divergence of each window, of the file as llama.cpp computes it."""
+    from pipeline.tune.divergence import divergence_of
+
+    return np.array([divergence_of(process.logits(list(one.ids)), one.teacher).mean() for one in validation])
+
+
+def _learn(
+    plan: _Plan, student: Student, training: Sequence[Lesson], validation: Sequence[Lesson], measured: PerWindow, spare: float
+) -> Learned:
+    """Train; ``spare`` seconds of the time are left for what comes after."""
+    from pipeline.tune.divergence import blind
+    from pipeline.tune.train import Budget, judge, train
+
+    begun = time.monotonic()
+    before = judge(student.network, validation)
+    _same(plan, before, measured, float(np.mean([blind(one.teacher, student.vocabulary) for one in validation])))
+    spare += time.monotonic() - begun
+    budget = Budget(plan.deadline - spare, plan.steps)
+
+    def on_step(share: float, loss: float) -> None:
+        plan.report("tune", share, f"KL divergence {loss:.4f}")
+
+    return train(student.network, training, validation, before, budget, seed=plan.seed, on_step=on_step)
+
+
+def _same(plan: _Plan, computed: PerWindow, measured: PerWindow, blind: float) -> None:
+    """Refuse a GGUF that says nothing like the original, and a model that torch and llama.cpp compute differently."""
+    name = plan.gguf.name
+    ours, theirs = float(computed.mean()), float(measured.mean())
+    if not theirs < blind:
+        raise CheckpointError(
+            f"{name} is as far from {plan.source.name} as blind guessing is (KL divergence {theirs:.2f}): name the model that it "
+            "is made of"
+        )
+    if not abs(ours - theirs) < 0.02 + 0.3 * theirs:
+        raise UnsupportedError(
+            f"transformers and llama.cpp do not compute the same with {name} (KL divergence {ours:.3f} and {theirs:.3f}), so "
+            "nothing can be learned for it; --encoder gptq does without"
+        )

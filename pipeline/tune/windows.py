@@ -1,0 +1,41 @@
+"""The text that a tuning learns from, and apart from it the text that says whether it learned: windows of token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.errors import SprigError
+from pipeline.forward.process import ForwardProcess
+
+Ids = tuple[int, ...]
+_FEWEST = 4  # windows to learn from, at least
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """Windows of one length: those to learn from, in a random order, and those to judge by, spread evenly over the text."""
+
+    training: tuple[Ids, ...]
+    validation: tuple[Ids, ...]
+
+
+def cut(process: ForwardProcess, texts: Sequence[str], *, width: int, validation: int, seed: int) -> Lessons:
+    """Windows of texts, marks such as <|im_start|> read as control tokens. Raises SprigError when the texts are too short."""
+    start = (process.bos,) if process.add_bos else ()
+    step = width - len(start)
+    windows: list[Ids] = []
+    for text in texts:
+        ids = process.tokenize(text, parse_special=True)
+        windows += [(*start, *ids[i : i + step]) for i in range(0, len(ids) - step + 1, step)]
+    if len(windows) < validation + _FEWEST:
+        needed = (validation + _FEWEST) * width
+        raise SprigError(
+            f"the text gives {len(windows)} windows of {width} tokens; a tuning needs {needed:,} tokens: give more text"
+        )
+    judged = {int(i) for i in np.linspace(0, len(windows) - 1, validation + 2)[1:-1]}
+    training = [w for i, w in enumerate(windows) if i not in judged]
+    order = np.random.default_rng(seed).permutation(len(training))
+    return Lessons(tuple(training[i] for i in order), tuple(windows[i] for i in sorted(judged)))
