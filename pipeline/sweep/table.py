@@ -13,6 +13,8 @@ from pipeline.sweep.plan import PlannedFile
 from pipeline.sweep.step import StepResult
 from pipeline.sweep.steps import evaluate_step, quantize_step
 
+_LONG = 1e5  # as a random model's perplexity
+
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:
@@ -138,7 +140,8 @@ def _figure(estimate: Measured | None, digits: int, unit: str = "", *, sign: str
     if estimate is None:
         return ""
     value, error = estimate
-    return f"{value:{sign}.{digits}f}{'' if error is None else f' ± {error:.{digits}f}'}{unit}"
+    form = f".{digits}f" if abs(value) < _LONG else ".2e"
+    return f"{value:{sign}{form}}{'' if error is None else f' ± {error:{form}}'}{unit}"
 
 
 def _fill(text: str, width: int, *, right: bool) -> str:

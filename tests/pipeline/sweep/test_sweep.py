@@ -13,7 +13,7 @@ import pytest
 
 from agent.errors import OutputError
 from pipeline.sweep.plan import SweepPlan, read_plan
-from pipeline.sweep.step import StepResult, SweepStep, finished
+from pipeline.sweep.step import StepResult, SweepStep, finished, run_step
 from pipeline.sweep.steps import steps_of
 from pipeline.sweep.sweep import sweep
 from pipeline.sweep.table import rows_of, table_text
@@ -159,6 +159,12 @@ def test_a_scheduler_that_is_gone_is_named(tmp_path: Path) -> None:
     assert {row.error.partition(":")[0] for row in rows_of(wanted.files, sweep(wanted, tmp_path / "out", Gone()))} == {
         "it was called off"
     }
+
+
+def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path: Path) -> None:
+    step = next(iter(steps_of(plan(tmp_path), tmp_path / "elsewhere").values()))
+    said = run_step(step, tmp_path / "elsewhere", tmp_path / "elsewhere" / ".work-0").error
+    assert said.endswith(f"does not see {tmp_path / 'elsewhere'}; all workers must share it, at the same path")
 
 
 def test_two_runs_in_one_folder_do_not_mix(tmp_path: Path) -> None:
