@@ -42,8 +42,9 @@ def sweep(
         from pipeline.sources.extra import need_pipeline_extra
         from pipeline.sweep.cluster import cluster_executor
         from pipeline.sweep.plan import read_plan
+        from pipeline.sweep.report import write_reports
         from pipeline.sweep.sweep import sweep as run
-        from pipeline.sweep.table import rows_of, table_text
+        from pipeline.sweep.table import first_files, rows_of, table_text
 
         need_pipeline_extra()
         wanted = read_plan(plan, _options("quantize") or {}, _options("evaluate"))
@@ -58,9 +59,16 @@ def sweep(
             ended = run(wanted, folder, executor, threads=threads, on_step=told)
         rows = rows_of(wanted.files, ended)
         failed = sum(bool(row.error) for row in rows)
-        table = {"plan": str(plan), "folder": str(folder), "failed": failed, "files": [row.to_dict() for row in rows]}
+        pages = write_reports(rows, first_files(wanted.files), folder)
+        table = {
+            "plan": str(plan),
+            "folder": str(folder),
+            "failed": failed,
+            "files": [row.to_dict() for row in rows],
+            "reports": {model: str(page) for model, page in pages.items()},
+        }
         atomic_write(folder / "table.json", json_text.dumps(table, indent=1, default=str) + "\n")
-        out_of.result(table, table_text(rows))
+        out_of.result(table, "\n".join([table_text(rows), *(display(f"report: {page}") for page in pages.values())]))
         if failed:
             out_of.say(f"sprig: {failed} of {len(rows)} failed; run the same command again to try them once more")
             raise SystemExit(console.FAILED)

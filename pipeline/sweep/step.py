@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
 import secrets
 import shutil
 import signal
@@ -101,8 +102,11 @@ def run_step(step: SweepStep, folder: Path, work: Path) -> StepResult:
         atomic_write(folder / RESULTS / f"{step.name}.json", json.dumps({**kept, "result": result}, indent=1) + "\n")
         return StepResult(step.name, result, seconds)
     except (SprigError, OSError) as e:
-        error = str(e) if work.is_dir() else "nobody waits for it any longer"
-        return StepResult(step.name, None, round(time.monotonic() - began, 3), " ".join(error.split()))
+        if not folder.is_dir():
+            error = f"{platform.node()} does not see {folder}; all workers must share it, at the same path"
+        else:
+            error = " ".join(str(e).split()) if work.is_dir() else "nobody waits for it any longer"
+        return StepResult(step.name, None, round(time.monotonic() - began, 3), error)
     finally:
         shutil.rmtree(own, ignore_errors=True)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from pipeline.sweep.plan import PlannedFile, SweepPlan
+from pipeline.sweep.plan import SweepPlan
 from pipeline.sweep.step import SweepStep
 
 MODELS, REFERENCES = "models", "references"
@@ -21,7 +21,7 @@ def steps_of(plan: SweepPlan, folder: Path) -> dict[str, SweepStep]:
     steps: dict[str, SweepStep] = {}
     references: dict[tuple[str, ...], SweepStep] = {}
     for file in plan.files:
-        steps[quantize_step(file)] = made = _quantize(quantize_step(file), file.quantize, f"{MODELS}/{file.name}.gguf")
+        steps[quantize_step(file.name)] = made = _quantize(quantize_step(file.name), file.quantize, f"{MODELS}/{file.name}.gguf")
         if plan.evaluate is None:
             continue
         needs, compared, given = [made], "", ""
@@ -35,21 +35,21 @@ def steps_of(plan: SweepPlan, folder: Path) -> dict[str, SweepStep]:
             needs.append(references[file.reference])
             compared = str(folder / references[file.reference].makes)
         line = (str(folder / made.makes), f"--reference={compared}", *plan.evaluate)
-        name = evaluate_step(file)
+        name = evaluate_step(file.name)
         steps[name] = SweepStep(
             name, "evaluate", line, _key((given, *plan.evaluate), needs), needs=tuple(step.name for step in needs)
         )
     return steps
 
 
-def quantize_step(file: PlannedFile) -> str:
-    """The name of the step that makes a file."""
-    return f"{file.name}.quantize"
+def quantize_step(file: str) -> str:
+    """The name of the step that makes a file of the plan."""
+    return f"{file}.quantize"
 
 
-def evaluate_step(file: PlannedFile) -> str:
+def evaluate_step(file: str) -> str:
     """The name of the step that measures it."""
-    return f"{file.name}.evaluate"
+    return f"{file}.evaluate"
 
 
 def _quantize(name: str, line: tuple[str, ...], makes: str) -> SweepStep:

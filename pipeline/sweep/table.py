@@ -8,9 +8,12 @@ from typing import Any
 
 from agent.files import human_size
 from agent.text import display
+from pipeline.sweep.pairs import Measured, paired
 from pipeline.sweep.plan import PlannedFile
 from pipeline.sweep.step import StepResult
 from pipeline.sweep.steps import evaluate_step, quantize_step
+
+_LONG = 1e5  # as a random model's perplexity
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class SweepRow:
         size: bytes; None when it was not made.
         bits_per_weight: of the whole file.
         kld, top1, perplexity: value and standard error; None where they were not measured.
+        over_first: mean KLD less that of the model's first file in the plan, paired window by window; None in that file.
         best: whether no smaller file of the same model has a lower divergence.
         seconds: of making and of measuring it.
         quantized, evaluated: what the commands answered with --json.
@@ -33,9 +37,10 @@ class SweepRow:
     choices: Mapping[str, str]
     size: int | None
     bits_per_weight: float | None
-    kld: tuple[float, float | None] | None
-    top1: tuple[float, float | None] | None
-    perplexity: tuple[float, float | None] | None
+    kld: Measured | None
+    top1: Measured | None
+    perplexity: Measured | None
+    over_first: Measured | None
     best: bool
     seconds: float
     quantized: Mapping[str, Any] | None
@@ -50,7 +55,8 @@ class SweepRow:
 def rows_of(files: Sequence[PlannedFile], ended: Mapping[str, StepResult]) -> list[SweepRow]:
     """A row for each file, models in the order of the plan, the smallest file first."""
     order = {file.model: i for i, file in reversed(list(enumerate(files)))}
-    rows = [_row(file, ended) for file in files]
+    first = first_files(files)
+    rows = [_row(file, ended, first[file.model]) for file in files]
     rows.sort(key=lambda row: (order[row.model], row.size is None, row.size or 0, row.name))
     lowest: dict[str, float] = {}
     found: list[SweepRow] = []
@@ -62,8 +68,14 @@ def rows_of(files: Sequence[PlannedFile], ended: Mapping[str, StepResult]) -> li
     return found
 
 
-def _row(file: PlannedFile, ended: Mapping[str, StepResult]) -> SweepRow:
-    steps = [ended[name] for name in (quantize_step(file), evaluate_step(file)) if name in ended]
+def first_files(files: Sequence[PlannedFile]) -> dict[str, str]:
+    """Model -> its first file in the plan, which the others are compared with."""
+    return {file.model: file.name for file in reversed(files)}
+
+
+def _row(file: PlannedFile, ended: Mapping[str, StepResult], first: str) -> SweepRow:
+    steps = [ended[name] for name in (quantize_step(file.name), evaluate_step(file.name)) if name in ended]
+    beside = ended.get(evaluate_step(first))
     made = steps[0].result
     measured = steps[1].result if len(steps) > 1 else None
     one: Mapping[str, Any] = measured["candidates"][0] if measured else {}
@@ -79,6 +91,7 @@ def _row(file: PlannedFile, ended: Mapping[str, StepResult]) -> SweepRow:
         kld=_estimate(overall.get("kld")),
         top1=_estimate(overall.get("top1")),
         perplexity=_estimate(overall.get("perplexity")),
+        over_first=_over(measured, beside.result if beside and first != file.name else None),
         best=False,
         seconds=round(sum(step.seconds for step in steps), 3),
         quantized=made,
@@ -87,13 +100,19 @@ def _row(file: PlannedFile, ended: Mapping[str, StepResult]) -> SweepRow:
     )
 
 
-def _estimate(told: Any) -> tuple[float, float | None] | None:
+def _over(measured: Mapping[str, Any] | None, first: Mapping[str, Any] | None) -> Measured | None:
+    if measured is None or first is None:
+        return None
+    return paired(measured["candidates"][0]["per_window"], first["candidates"][0]["per_window"], "kld")
+
+
+def _estimate(told: Any) -> Measured | None:
     return (told["value"], told.get("error")) if isinstance(told, Mapping) and told.get("value") is not None else None
 
 
 def table_text(rows: Sequence[SweepRow]) -> str:
     """The table for a terminal; a star marks the files that no smaller one of their model beats."""
-    head = ["file", "size", "bits/weight", "mean KLD", "same top-1", "perplexity", "seconds"]
+    head = ["file", "size", "bits/weight", "mean KLD", "over first", "same top-1", "perplexity", "seconds"]
     lines = [head, *(_cells(row) for row in rows)]
     filled = [i for i in range(len(head)) if i < 2 or any(line[i] for line in lines[1:])]
     widths = {i: max(len(line[i]) for line in lines) for i in filled}
@@ -110,17 +129,19 @@ def _cells(row: SweepRow) -> list[str]:
         "failed" if row.size is None else human_size(row.size),
         "" if row.bits_per_weight is None else f"{row.bits_per_weight:.2f}",
         _figure(row.kld, 4),
+        _figure(row.over_first, 4, sign="+"),
         _figure(row.top1 and (100 * row.top1[0], row.top1[1] and 100 * row.top1[1]), 1, " %"),
         _figure(row.perplexity, 2),
         f"{row.seconds:.0f}",
     ]
 
 
-def _figure(estimate: tuple[float, float | None] | None, digits: int, unit: str = "") -> str:
+def _figure(estimate: Measured | None, digits: int, unit: str = "", *, sign: str = "") -> str:
     if estimate is None:
         return ""
     value, error = estimate
-    return f"{value:.{digits}f}{unit}" if error is None else f"{value:.{digits}f} ± {error:.{digits}f}{unit}"
+    form = f".{digits}f" if abs(value) < _LONG else ".2e"
+    return f"{value:{sign}{form}}{'' if error is None else f' ± {error:{form}}'}{unit}"
 
 
 def _fill(text: str, width: int, *, right: bool) -> str:

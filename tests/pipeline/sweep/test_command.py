@@ -73,6 +73,25 @@ def test_a_plan_is_carried_out_once(plan: Path, tmp_path: Path) -> None:
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*.gguf")} == before
 
 
+def test_files_are_measured_and_reported(plan: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pipeline.cli.evaluate", reason="this Sprig has no sprig evaluate")
+    (tmp_path / "words.txt").write_text(" ".join(f"word {i * i} follows" for i in range(200)))
+    plan.write_text(PLAN + '[evaluate]\ntext = ["words.txt"]\ncontext = 32\nwindows = 3\nthreads = 1\n')
+    told = only_json(sprig("sweep", plan, "--json", "-j", "2", home=tmp_path))
+    assert told["failed"] == 0
+    by_name = {row["name"]: row for row in told["files"]}
+    four, eight = by_name["tiny-Q4_0"], by_name["tiny-Q8_0"]
+    assert 0 < eight["kld"][0] < four["kld"][0]
+    assert eight["over_first"] is None  # the plan's first
+    assert four["over_first"][0] == pytest.approx(four["kld"][0] - eight["kld"][0])
+    assert four["best"]
+    assert len(list((tmp_path / "plan" / "references").glob("*.gguf"))) == 1
+    again = only_json(sprig("sweep", plan, "--json", home=tmp_path))
+    assert again == told
+    for page in told["reports"].values():
+        assert "tiny-Q4_0" in Path(page).read_text()
+
+
 def test_what_fails_is_named_and_the_rest_is_made(plan: Path, tmp_path: Path) -> None:
     plan.write_text(PLAN.replace('"Q8_0", "Q4_0"', '"Q4_0"') + '[[run]]\nmodel = "tiny"\nrecipe = "Q9_9"\n')
     done = sprig("sweep", plan, home=tmp_path)

@@ -70,7 +70,7 @@ def test_a_grid_is_every_model_in_every_way_with_every_encoder(tmp_path: Path) -
     first = files[0]
     assert first.quantize == ("org/small@main", "--encoder=ggml", "--recipe=Q4_0", "--revision=abc")
     assert first.choices == {"recipe": "Q4_0", "encoder": "ggml"}
-    assert first.reference == ("org/small@main", "--recipe=BF16", "--revision=abc")
+    assert first.reference == ("org/small@main", "--recipe=F32", "--revision=abc")
 
 
 def test_a_run_says_all_of_one_file(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ pure = false
 model = "org/else"
 recipe = "Q8_0"
 pure = true
-reference = "F32"
+reference = "BF16"
 """
     one, two = plan(tmp_path, text).files
     here = str(tmp_path / "here")
@@ -100,10 +100,10 @@ reference = "F32"
         *(here, f"--imatrix={here}/i.gguf", "--recipe=Q4_0"),
         *("--tensor-type=ffn_down=Q6_K", "--tensor-type=attn_v=Q5_0", "--threads=2"),
     )
-    assert one.reference == (here, "--recipe=BF16", "--threads=2")
+    assert one.reference == (here, "--recipe=F32", "--threads=2")
     assert two.name == "else-Q8_0"
     assert two.quantize == ("org/else", "--pure", "--recipe=Q8_0", "--threads=2")
-    assert two.reference == ("org/else", "--recipe=F32", "--threads=2")
+    assert two.reference == ("org/else", "--recipe=BF16", "--threads=2")
 
 
 def test_a_reference_may_be_there_already(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from agent.errors import OutputError
 from pipeline.sweep.plan import SweepPlan, read_plan
-from pipeline.sweep.step import StepResult, SweepStep, finished
+from pipeline.sweep.step import StepResult, SweepStep, finished, run_step
 from pipeline.sweep.steps import steps_of
 from pipeline.sweep.sweep import sweep
 from pipeline.sweep.table import rows_of, table_text
@@ -60,7 +60,9 @@ def keep(step: SweepStep, folder: Path) -> StepResult:
         (folder / step.makes).write_bytes(bytes(size))
     else:
         kld = {"value": 10 / size if name != "b-Q8_0" else 1.0, "error": 0.01}
-        result = {"candidates": [{"weights": 100, "overall": {"kld": kld, "top1": {"value": 0.75, "error": None}}}]}
+        windows = [{"domain": d, "tokens": 10, "kld": kld["value"] + more, "nll": 1.0} for d, more in (("en", 0.1), ("zh", -0.1))]
+        overall = {"kld": kld, "top1": {"value": 0.75, "error": None}}
+        result = {"candidates": [{"weights": 100, "overall": overall, "per_window": windows}]}
     kept = {"key": step.key, "size": size if step.makes else 0, "seconds": 2.0, "result": result}
     (folder / "results" / f"{step.name}.json").write_text(json.dumps(kept))
     return StepResult(step.name, result, 2.0)
@@ -159,6 +161,12 @@ def test_a_scheduler_that_is_gone_is_named(tmp_path: Path) -> None:
     }
 
 
+def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path: Path) -> None:
+    step = next(iter(steps_of(plan(tmp_path), tmp_path / "elsewhere").values()))
+    said = run_step(step, tmp_path / "elsewhere", tmp_path / "elsewhere" / ".work-0").error
+    assert said.endswith(f"does not see {tmp_path / 'elsewhere'}; all workers must share it, at the same path")
+
+
 def test_two_runs_in_one_folder_do_not_mix(tmp_path: Path) -> None:
     class Meanwhile(FakeExecutor):
         def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -185,10 +193,10 @@ def test_the_table_marks_what_no_smaller_file_beats(tmp_path: Path) -> None:
     rows = rows_of(wanted.files, sweep(wanted, tmp_path / "out", FakeExecutor()))
     assert [row.name for row in rows if row.best] == ["a-Q4_0", "a-Q8_0", "b-Q4_0"]
     assert table_text(rows).splitlines() == [
-        "file          size  bits/weight         mean KLD  same top-1  seconds",
-        "a-Q4_0 *  50 bytes         4.00  0.2000 ± 0.0100      75.0 %        4",
-        "a-Q8_0 *  90 bytes         7.20  0.1111 ± 0.0100      75.0 %        4",
-        "b-Q4_0 *  70 bytes         5.60  0.1429 ± 0.0100      75.0 %        4",
-        "b-Q8_0    95 bytes         7.60  1.0000 ± 0.0100      75.0 %        4",
+        "file          size  bits/weight         mean KLD        over first  same top-1  seconds",
+        "a-Q4_0 *  50 bytes         4.00  0.2000 ± 0.0100                        75.0 %        4",
+        "a-Q8_0 *  90 bytes         7.20  0.1111 ± 0.0100  -0.0889 ± 0.0000      75.0 %        4",
+        "b-Q4_0 *  70 bytes         5.60  0.1429 ± 0.0100                        75.0 %        4",
+        "b-Q8_0    95 bytes         7.60  1.0000 ± 0.0100  +0.8571 ± 0.0000      75.0 %        4",
     ]
     assert json.loads(json.dumps([row.to_dict() for row in rows]))[0]["kld"] == [0.2, 0.01]
