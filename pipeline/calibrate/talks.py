@@ -20,13 +20,13 @@ from agent.engine.sampling import Sampling
 from agent.errors import EngineError, SprigError, TemplateError
 from agent.home import home
 from agent.messages import Message, Segment, ToolSpec
+from agent.models.file import read_model
 from agent.templates.chat_template import ChatTemplate
 
-TALKS = 8  # that are written at once
+_AT_ONCE = 8  # talks that are written at once
 _ANSWER, _OPENING = 128, 32  # tokens
 _ROOM = 1024  # tokens of one talk; a longer prompt is passed over
 _TEMPERATURE = 0.8
-_ROUND = TALKS
 _SHARE = 3  # a third of the text at most is not the model's
 
 
@@ -75,9 +75,12 @@ def write_talks(
     Raises:
         SprigError: the model writes no text, does not fit the memory, or nothing came.
     """
+    trained = read_model(gguf).n_ctx_train
+    room = min(_ROOM, trained)
+    at_once = max(1, min(_AT_ONCE, trained // room))
     with ExitStack() as stack:
         engine = stack.enter_context(
-            Engine(gguf, conversations=TALKS, context=TALKS * _ROOM, keep_prefix=False, threads=threads, memory=memory)
+            Engine(gguf, conversations=at_once, context=at_once * room, keep_prefix=False, threads=threads, memory=memory)
         )
         engine.wait()
         paragraphs = _paragraphs(engine, text, tokens // _SHARE)
@@ -85,12 +88,13 @@ def write_talks(
         template = _template(engine)
         if template is not None:
             stack.callback(template.close)
-        starts = _starts(engine, template, prompts, text)
+        answer = min(_ANSWER, room // 2)
+        starts = _starts(engine, template, prompts, text, room - answer)
         talks: list[tuple[int, ...]] = []
-        pool = stack.enter_context(ThreadPoolExecutor(TALKS))
+        pool = stack.enter_context(ThreadPoolExecutor(at_once))
         done = 0
-        while batch := list(itertools.islice(starts, _ROUND)):
-            talks += pool.map(lambda start: _talk(engine, *start), batch)
+        while batch := list(itertools.islice(starts, at_once)):
+            talks += pool.map(lambda start: _talk(engine, *start, answer), batch)
             done = sum(map(len, talks))
             on_progress(min(done, wanted), wanted)
             if done >= wanted:
@@ -131,14 +135,14 @@ def _plain(engine: Engine, text: str) -> list[int]:
 
 
 def _starts(
-    engine: Engine, template: ChatTemplate | None, prompts: Sequence[Prompt], text: str
+    engine: Engine, template: ChatTemplate | None, prompts: Sequence[Prompt], text: str, most: int
 ) -> Iterator[tuple[int, list[int]]]:
     """Seeds and beginnings of talks, without end unless none can be used."""
     seeds = itertools.count(1)
     for _ in itertools.count():
         found = False
         for ids in _asked(engine, template, prompts) if template is not None else _openings(engine, text):
-            if 0 < len(ids) <= _ROOM - _ANSWER:
+            if 0 < len(ids) <= most:
                 found = True
                 yield next(seeds), ids
         if not found:
@@ -161,11 +165,11 @@ def _openings(engine: Engine, text: str) -> Iterator[list[int]]:
             yield _plain(engine, part)[:_OPENING]
 
 
-def _talk(engine: Engine, seed: int, ids: Sequence[int]) -> tuple[int, ...]:
+def _talk(engine: Engine, seed: int, ids: Sequence[int], answer: int) -> tuple[int, ...]:
     name = engine.conversation()
     said = list(ids)
     sampling = Sampling(temperature=_TEMPERATURE, top_k=100, top_p=1.0, min_p=0.02, seed=seed)
-    for step in engine.generate(name, ids, sampling=sampling, max_tokens=_ANSWER):
+    for step in engine.generate(name, ids, sampling=sampling, max_tokens=answer):
         if isinstance(step, TextStep):
             said += step.ids
         elif isinstance(step, EndStep) and step.reason == "failed":
