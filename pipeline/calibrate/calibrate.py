@@ -18,9 +18,8 @@ from agent.files import human_size
 from agent.gguf.reader import Header, read_header
 from agent.models.find import find_model
 from pipeline.calibrate.collect import collect
-from pipeline.calibrate.statistics import Statistics
 from pipeline.calibrate.talks import write_talks
-from pipeline.calibrate.text import WINDOW, Text, from_pieces, read_files
+from pipeline.calibrate.text import WINDOW, CalibrationText, from_pieces, read_files
 from pipeline.format.imatrix import SquareSums, merge_sums, read_sums
 from pipeline.forward.process import ForwardProcess
 from pipeline.preflight import Preflight, find_source
@@ -107,7 +106,7 @@ def calibrate(
     if model is None:
         if len(parts) < 2:
             raise SprigError("nothing to do: name a model to calibrate, or two files to merge")
-        return _written(out, merge_sums(parts), seconds, None, tuple(merge), ())
+        return _written(out, merge_sums(parts), seconds, CalibrationText((), ()), tuple(merge), ())
     if tokens < 2 * 64:
         raise SprigError(f"--tokens {tokens} is too few: take 1024 at least, {TOKENS} is usual")
     _check_place(out)
@@ -126,18 +125,17 @@ def calibrate(
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command with --resume goes on from what was measured") from None
         sums = merge_sums([found.square_sums(head=head), *parts])
-        result = _written(out, sums, seconds, (text, found), tuple(merge), (*notes, *found.facts.notes), statistics)
+        result = _written(out, sums, seconds, text, tuple(merge), (*notes, *found.facts.notes), statistics)
         if statistics is None:
             shutil.rmtree(folder, ignore_errors=True)
         return result
 
 
 def _written(
-    out: Path, sums: SquareSums, seconds: dict[str, float], run: tuple[Text, Statistics] | None, merged: tuple[Path, ...],
+    out: Path, sums: SquareSums, seconds: dict[str, float], text: CalibrationText, merged: tuple[Path, ...],
     notes: tuple[str, ...], statistics: Path | None = None,
 ) -> Calibrated:  # fmt: skip
     sums.write(out)
-    text = run[0] if run else Text((), ())
     return Calibrated(
         out, len(sums.sums), text.tokens, len(text.windows), text.left, sums.datasets, statistics, seconds, merged, notes
     )
@@ -199,7 +197,7 @@ def _poor(header: Header, gguf: Path) -> tuple[str, ...]:
 def _text(
     gguf: Path, texts: Sequence[Path], tokens: int, folder: Path, resume: bool, threads: int | None, memory: int | None,
     on_step: OnStep,
-) -> Text:  # fmt: skip
+) -> CalibrationText:  # fmt: skip
     """The text to read. What the model wrote is kept in the folder, and read again when a run goes on."""
     header = read_header(gguf)
     size = min(WINDOW, int(header.keys.get(f"{header.keys.get('general.architecture')}.context_length", WINDOW)))
@@ -208,7 +206,7 @@ def _text(
             return read_files(process, texts, size, tokens)
         bos = process.bos if process.add_bos else None
     kept = folder / _TEXT
-    if resume and (text := Text.load(kept)) is not None:
+    if resume and (text := CalibrationText.load(kept)) is not None:
         return text
     from pipeline.text.calibration import own_text
     from pipeline.text.seeds import prompts

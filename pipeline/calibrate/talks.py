@@ -30,7 +30,7 @@ _TEMPERATURE = 0.8
 _SHARE = 3  # a third of the text at most is not the model's
 
 
-class Prompt(Protocol):
+class TalkPrompt(Protocol):
     """What a model is asked, as ``pipeline.text.seeds`` has it."""
 
     @property
@@ -55,7 +55,7 @@ class Written:
 
 def write_talks(
     gguf: Path,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[TalkPrompt],
     text: str,
     tokens: int,
     *,
@@ -94,7 +94,7 @@ def write_talks(
         pool = stack.enter_context(ThreadPoolExecutor(at_once))
         done = 0
         while batch := list(itertools.islice(starts, at_once)):
-            talks += pool.map(lambda start: _talk(engine, *start, answer), batch)
+            talks += pool.map(lambda start: _talk(engine, start[0], start[1], answer), batch)
             done = sum(map(len, talks))
             on_progress(min(done, wanted), wanted)
             if done >= wanted:
@@ -135,7 +135,7 @@ def _plain(engine: Engine, text: str) -> list[int]:
 
 
 def _starts(
-    engine: Engine, template: ChatTemplate | None, prompts: Sequence[Prompt], text: str, most: int
+    engine: Engine, template: ChatTemplate | None, prompts: Sequence[TalkPrompt], text: str, most: int
 ) -> Iterator[tuple[int, list[int]]]:
     """Seeds and beginnings of talks, without end unless none can be used."""
     seeds = itertools.count(1)
@@ -149,7 +149,7 @@ def _starts(
             return
 
 
-def _asked(engine: Engine, template: ChatTemplate, prompts: Sequence[Prompt]) -> Iterator[list[int]]:
+def _asked(engine: Engine, template: ChatTemplate, prompts: Sequence[TalkPrompt]) -> Iterator[list[int]]:
     for prompt in random.Random(0).sample(list(prompts), len(prompts)):
         for tools in (prompt.tools, ()) if prompt.tools else ((),):
             try:

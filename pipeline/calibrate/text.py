@@ -20,7 +20,7 @@ _MOST = 64 << 20  # bytes of a file
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class CalibrationText:
     """Windows, and what they are.
 
     Attributes:
@@ -58,7 +58,7 @@ def cut(ids: Sequence[int], size: int, bos: int | None) -> list[tuple[int, ...]]
     return windows if bos is None else [(bos, *window[1:]) for window in windows]
 
 
-def read_files(process: ForwardProcess, files: Sequence[Path], size: int, tokens: int) -> Text:
+def read_files(process: ForwardProcess, files: Sequence[Path], size: int, tokens: int) -> CalibrationText:
     """Windows of the user's files, in turns from each, up to so many tokens.
 
     Raises SprigError: a file cannot be read or is no text, or all together are too short.
@@ -77,20 +77,20 @@ def read_files(process: ForwardProcess, files: Sequence[Path], size: int, tokens
     return _limited(windows, size, tokens, length, tuple(names), "--text")
 
 
-def from_pieces(pieces: Sequence[Sequence[int]], size: int, tokens: int, bos: int | None, what: str) -> Text:
+def from_pieces(pieces: Sequence[Sequence[int]], size: int, tokens: int, bos: int | None, what: str) -> CalibrationText:
     """Windows over pieces of text that follow each other. Raises SprigError if these are too short."""
     ids = [token for piece in pieces for token in piece]
     text = _limited(cut(ids, size, bos), size, tokens, len(ids), (), "the text that the model wrote")
-    return Text(text.windows, (what, f"sha256:{windows_hash(text.windows)}"))
+    return CalibrationText(text.windows, (what, f"sha256:{windows_hash(text.windows)}"))
 
 
 def _limited(
     windows: Sequence[tuple[int, ...]], size: int, tokens: int, length: int, datasets: tuple[str, ...], what: str
-) -> Text:
+) -> CalibrationText:
     if len(windows) < 2:
         raise SprigError(f"{what}: {length} tokens are too few for two windows of {size}; take a longer text")
     taken = windows[: max(2, tokens // size)]
-    return Text(tuple(taken), datasets, max(0, length - len(taken) * size))
+    return CalibrationText(tuple(taken), datasets, max(0, length - len(taken) * size))
 
 
 def _read(path: Path) -> bytes:

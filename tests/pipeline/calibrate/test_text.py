@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import SprigError
-from pipeline.calibrate.text import Text, cut, from_pieces, read_files
+from pipeline.calibrate.text import CalibrationText, cut, from_pieces, read_files
 from pipeline.forward.process import ForwardProcess
 from tests.fixtures.tiny import llama
 
@@ -49,7 +49,7 @@ def test_a_kept_text_is_the_same_and_a_broken_one_is_none(tmp_path: Path) -> Non
     assert text.windows == ((1, 2, 3, 4), (5, 6, 7, 8))
     assert text.datasets[0] == "two pieces"
     text.save(tmp_path / "text.json")
-    assert Text.load(tmp_path / "text.json") == text
+    assert CalibrationText.load(tmp_path / "text.json") == text
     (tmp_path / "text.json").write_text('{"windows": 3}')
-    assert Text.load(tmp_path / "text.json") is None
-    assert Text.load(tmp_path / "none.json") is None
+    assert CalibrationText.load(tmp_path / "text.json") is None
+    assert CalibrationText.load(tmp_path / "none.json") is None
