@@ -76,6 +76,15 @@ def test_weights_that_share_an_input_are_measured_once(statistics: Statistics) -
     assert len(list((statistics.folder / "hessians").iterdir())) == 2 * len(shared)
 
 
+def test_a_window_that_takes_two_computations_is_counted_once(model: Path, tmp_path: Path) -> None:
+    window = [1, *np.random.default_rng(9).integers(3, 286, 539).tolist()]
+    found = collect(model, [window, WINDOWS[1]], tmp_path, hessians=True, threads=1).hessian("blk.0.ffn_down.weight", "A")
+    right, tokens = moments_of(llama_weights(), [window], "ffn_down")
+    assert found is not None
+    assert found[1] == tokens == 540
+    close(found[0], right)
+
+
 def test_each_expert_has_the_tokens_that_it_was_given(tmp_path: Path) -> None:
     weights = experts_llama(tmp_path / "experts.gguf")
     found = collect(tmp_path / "experts.gguf", WINDOWS, tmp_path / "s", hessians=True, threads=1)
