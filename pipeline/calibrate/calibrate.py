@@ -16,6 +16,7 @@ from agent.device.machine import available_memory
 from agent.errors import OutputError, SprigError
 from agent.files import human_size
 from agent.gguf.reader import Header, read_header
+from agent.models.file import read_model
 from agent.models.find import find_model
 from pipeline.calibrate.collect import collect
 from pipeline.calibrate.talks import write_talks
@@ -114,6 +115,8 @@ def calibrate(
     with ExitStack() as stack:
         with _timed(seconds, "model"):
             gguf, notes = _model(stack, model, out, threads, source)
+            if not read_model(gguf).causal:
+                raise SprigError(f"{gguf.name} is an embedding model: only models that write text can be calibrated")
         try:
             with _timed(seconds, "write"):
                 text = _text(gguf, texts, tokens, folder, resume, threads, memory, on_step)
@@ -124,6 +127,10 @@ def calibrate(
                 )  # fmt: skip
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command with --resume goes on from what was measured") from None
+        except SprigError:
+            if statistics is None and not resume:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         sums = merge_sums([found.square_sums(head=head), *parts])
         result = _written(out, sums, seconds, text, tuple(merge), (*notes, *found.facts.notes), statistics)
         if statistics is None:
@@ -203,6 +210,7 @@ def _text(
     size = min(WINDOW, int(header.keys.get(f"{header.keys.get('general.architecture')}.context_length", WINDOW)))
     with ForwardProcess(gguf, n_ctx=64, threads=1, repack=False) as process:
         if texts:
+            (folder / _TEXT).unlink(missing_ok=True)
             return read_files(process, texts, size, tokens)
         bos = process.bos if process.add_bos else None
     kept = folder / _TEXT

@@ -70,7 +70,7 @@ def test_what_is_missing_or_broken_is_one_line(folder: Path) -> None:
             Statistics.open(folder)
 
 
-@pytest.mark.parametrize("columns", [1, 2, 7, 8])
+@pytest.mark.parametrize("columns", [1, 2, 7, 300])
 def test_a_packed_triangle_is_the_whole_matrix(columns: int) -> None:
     from scipy.linalg.lapack import ssfrk
 
