@@ -12,15 +12,17 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.calibrate.calibrate import Calibrated, calibrate
     from pipeline.evaluate.compare import evaluate
     from pipeline.evaluate.figures import Evaluation
     from pipeline.preflight import Preflight
     from pipeline.quantize import Progress, QuantizeResult, quantize
 
-__all__ = ["Evaluation", "Preflight", "Progress", "QuantizeResult", "evaluate", "quantize"]
+__all__ = ["Calibrated", "Evaluation", "Preflight", "Progress", "QuantizeResult", "calibrate", "evaluate", "quantize"]
 
 _HOME = {
     "quantize": "quantize", "Progress": "quantize", "QuantizeResult": "quantize", "Preflight": "preflight",
+    "calibrate": "calibrate.calibrate", "Calibrated": "calibrate.calibrate",
     "evaluate": "evaluate.compare", "Evaluation": "evaluate.figures",
 }  # fmt: skip
 

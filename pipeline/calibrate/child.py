@@ -11,7 +11,7 @@ from agent.engine.llama import Context, ContextSettings, LlamaError
 from agent.gguf.reader import read_header
 from pipeline.calibrate.inputs import Input
 from pipeline.calibrate.moments import Moments
-from pipeline.calibrate.watch import Watch
+from pipeline.calibrate.watch import ActivationWatch
 from pipeline.forward.child import Forward, main
 
 
@@ -21,7 +21,7 @@ class Calibration(Forward):
     ops = (*Forward.ops, "scout", "begin", "window", "keep")
 
     def __init__(self, message: Mapping[str, Any]) -> None:
-        self.watch = Watch(list(read_header(Path(message["path"])).tensors))
+        self.watch = ActivationWatch(list(read_header(Path(message["path"])).tensors))
         self.moments: dict[str, Moments] = {}
         self.files: dict[str, Path] = {}
         super().__init__(message)

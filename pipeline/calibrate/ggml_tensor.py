@@ -19,13 +19,13 @@ _DIMENSIONS, _SOURCES, _NAME = 4, 10, 64
 _F32 = 0
 
 
-class Tensor(ctypes.Structure):
+class GGMLTensor(ctypes.Structure):
     """``struct ggml_tensor``. ``ne`` counts elements and ``nb`` bytes from one to the next, the columns first."""
 
-    def source(self, i: int) -> Tensor | None:
+    def source(self, i: int) -> GGMLTensor | None:
         """The tensor that it is computed from."""
         address = self.src[i]
-        return Tensor.from_address(address) if address else None
+        return GGMLTensor.from_address(address) if address else None
 
     @property
     def label(self) -> str:
@@ -33,7 +33,7 @@ class Tensor(ctypes.Structure):
         return bytes(self.name).decode("utf-8", "replace")
 
 
-Tensor._fields_ = [
+GGMLTensor._fields_ = [
     ("type", ctypes.c_int),
     ("buffer", ctypes.c_void_p),
     ("ne", ctypes.c_int64 * _DIMENSIONS),
@@ -49,7 +49,7 @@ Tensor._fields_ = [
 ]
 
 
-def floats(tensor: Tensor) -> Floats | None:
+def floats(tensor: GGMLTensor) -> Floats | None:
     """The values of a float32 tensor in the memory of this machine, without a copy: [n3, n2, n1, columns]; None if it is none."""
     if tensor.type != _F32 or not tensor.data or tensor.nb[0] != 4:
         return None
@@ -57,12 +57,12 @@ def floats(tensor: Tensor) -> Floats | None:
     return values
 
 
-def integers(tensor: Tensor) -> Any:
+def integers(tensor: GGMLTensor) -> Any:
     """The same of an int32 tensor; the caller knows that it is one."""
     return _view(tensor, np.int32)
 
 
-def _view(tensor: Tensor, dtype: Any) -> Any:
+def _view(tensor: GGMLTensor, dtype: Any) -> Any:
     shape, strides = tuple(tensor.ne)[::-1], tuple(tensor.nb)[::-1]
     length = sum((n - 1) * step for n, step in zip(shape, strides, strict=True)) + 4
     memory = (ctypes.c_uint8 * length).from_address(tensor.data)
@@ -106,7 +106,7 @@ def check_layout() -> None:
         weight, data = new(context, _F32, 3, 2, 1), new(context, _F32, 3, 5, 2)
         lib.ggml_set_name(weight, b"a.weight")
         product = multiply(context, weight, data)
-        a, b, c = (Tensor.from_address(address) for address in (weight, data, product))
+        a, b, c = (GGMLTensor.from_address(address) for address in (weight, data, product))
         same = (
             a.label == "a.weight" and a.data == lib.ggml_get_data(weight) and b.data == lib.ggml_get_data(data)
             and tuple(b.ne) == (3, 5, 2, 1) and tuple(b.nb) == (4, 12, 60, 120) and tuple(c.ne) == (2, 5, 2, 1)

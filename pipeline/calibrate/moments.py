@@ -20,6 +20,8 @@ from agent.files import publish, write_error
 from pipeline.calibrate.inputs import Input
 from pipeline.format.ggml import Floats
 
+_BLOCK = 256  # columns that are mirrored at once
+
 
 class Moments:
     """The sums of one input over the tokens seen so far.
@@ -93,8 +95,10 @@ def unpack(packed: Floats, columns: int) -> Floats:
     """The full symmetric matrix, float32 [columns, columns], of a packed triangle."""
     from scipy.linalg.lapack import stfttr
 
-    full, _ = stfttr(columns, packed)
-    full = np.ascontiguousarray(full.T)  # what LAPACK calls the upper triangle is the lower one of rows
-    upper = np.triu_indices(columns, 1)
-    full[upper] = full.T[upper]
-    return np.asarray(full, np.float32)
+    full: Floats = stfttr(columns, packed)[0].T  # what LAPACK calls the upper triangle is the lower one of rows
+    for i in range(0, columns, _BLOCK):
+        end = i + _BLOCK
+        full[i:end, end:] = full[end:, i:end].T
+        corner = full[i:end, i:end]
+        corner[:] = np.tril(corner) + np.tril(corner, -1).T
+    return full

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.calibrate.ggml_tensor import Tensor, check_layout, floats, integers, operations
+from pipeline.calibrate.ggml_tensor import GGMLTensor, check_layout, floats, integers, operations
 from pipeline.calibrate.inputs import Input
 from pipeline.calibrate.moments import Moments
 from pipeline.format.ggml import Floats
@@ -18,7 +18,7 @@ from pipeline.format.ggml import Floats
 _HEADS = ("output.weight", "token_embd.weight")
 
 
-class Watch:
+class ActivationWatch:
     """The callback of one context. First ``scout`` finds the inputs in one computation, then ``measure`` says which to add up.
 
     Args:
@@ -31,7 +31,7 @@ class Watch:
         self._plain, self._routed = numbers["MUL_MAT"], numbers["MUL_MAT_ID"]
         self._weights = frozenset(weights)
         self._inputs: dict[str, Input] = {}  # weight -> its input
-        self._scouting: dict[tuple[int, int], list[tuple[str, Tensor]]] | None = None
+        self._scouting: dict[tuple[int, int], list[tuple[str, GGMLTensor]]] | None = None
         self._wanted: Mapping[str, Moments] = {}
         self._last = ""
         self._before_head = ""  # the node that the head reads: the head itself need not be computed
@@ -73,13 +73,13 @@ class Watch:
         if self.error is not None:
             return False
         try:
-            tensor = Tensor.from_address(address)
+            tensor = GGMLTensor.from_address(address)
             return self._asked(tensor) if ask else self._computed(tensor)
         except Exception as e:
             self.error = e
             return False
 
-    def _asked(self, node: Tensor) -> bool:
+    def _asked(self, node: GGMLTensor) -> bool:
         if node.op not in (self._plain, self._routed):
             return self._head is not None and bool(self._before_head) and node.label == self._before_head
         weight, data = node.source(0), node.source(1)
@@ -97,7 +97,7 @@ class Watch:
         self._seen.add((one.name, *key))
         return True
 
-    def _computed(self, node: Tensor) -> bool:
+    def _computed(self, node: GGMLTensor) -> bool:
         weight, data = node, node
         if node.op in (self._plain, self._routed):
             weight, data = _source(node, 0), _source(node, 1)
@@ -116,7 +116,7 @@ class Watch:
         return one.name != self._last
 
 
-def _source(node: Tensor, i: int) -> Tensor:
+def _source(node: GGMLTensor, i: int) -> GGMLTensor:
     source = node.source(i)
     assert source is not None
     return source
