@@ -10,10 +10,10 @@ from typing import Any
 
 from agent.errors import OutputError, RecipeError
 from agent.gguf.check import check
+from pipeline.evaluate.compare import evaluate
 from pipeline.evaluate.figures import Estimate
 from pipeline.evaluate.lines import told
 from pipeline.evaluate.reference import made_reference
-from pipeline.evaluate.run import evaluate_files
 from pipeline.evaluate.side_by_side import OnWindow
 from pipeline.evaluate.windows import default_texts
 from pipeline.preflight import PlanOptions
@@ -75,9 +75,9 @@ class FidelityGate:
         n_ctx = min(_N_CTX, int(keys.get(f"{keys.get('general.architecture')}.context_length", _N_CTX)))
         making = nullcontext(original) if isinstance(original, Path) else made_reference(original, beside=beside, options=options)
         with making as reference:
-            found = evaluate_files(
+            found = evaluate(
                 [file], reference=reference, texts=default_texts(), n_ctx=n_ctx, windows=_WINDOWS,
-                threads=(options or {}).get("threads"), on_window=on_window,
+                threads=(options or {}).get("threads"), on_progress=on_window,
             )  # fmt: skip
         of = found.candidates[0].overall
         assert of.kld is not None

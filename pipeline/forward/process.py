@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from agent.children.launch import bury, launch, tail
 from agent.children.wire import Wire
 from agent.device.processor import cores
 from agent.engine.last_words import last_words
-from agent.errors import GGUFError
+from agent.errors import GGUFError, OutputError
+from agent.files import reserve
 from pipeline.format.ggml import Floats
 
 _SHARED = "/dev/shm"  # memory that looks like a disk, where there is one
@@ -141,9 +142,7 @@ class ForwardProcess:
         return int(self.ask("memory")["peak"])
 
     def _share(self, size: int) -> mmap.mmap:
-        folder = _SHARED if Path(_SHARED).is_dir() and os.access(_SHARED, os.W_OK) else None
-        with tempfile.NamedTemporaryFile(prefix="sprig-", dir=folder) as file:
-            file.truncate(size)
+        with _file_of(size) as file:
             mapped = mmap.mmap(file.fileno(), size)
             self.ask("share", path=file.name, size=size)
         return mapped
@@ -163,3 +162,24 @@ class ForwardProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _file_of(size: int) -> IO[bytes]:
+    """A file of this size, in memory if it has room there, as it has not in every container; else on the disk.
+
+    Its blocks are reserved: whoever writes into a mapped file that cannot grow is killed. Raises OutputError if it fits nowhere.
+    """
+    if Path(_SHARED).is_dir() and os.access(_SHARED, os.W_OK):
+        with contextlib.suppress(OutputError):
+            return _reserved(size, _SHARED)
+    return _reserved(size, None)
+
+
+def _reserved(size: int, folder: str | None) -> IO[bytes]:
+    file = tempfile.NamedTemporaryFile(prefix="sprig-", dir=folder)  # noqa: SIM115 - the caller closes it
+    try:
+        reserve(file.fileno(), size, Path(file.name))
+    except BaseException:
+        file.close()
+        raise
+    return file

@@ -102,7 +102,7 @@ def test_a_figure_is_told_as_far_as_its_error_lets_it_be_known() -> None:
     assert told(Estimate(31.234, 2.03)) == "31.2 ± 2.0"
     assert told(Estimate(12345.6, 230)) == "12,346 ± 230"
     assert told(Estimate(0.65, 0.0061), 100, " %") == "65.00 ± 0.61 %"
-    assert told(Estimate(0.012345)) == "0.01234"
+    assert told(Estimate(0.012346)) == "0.01235"
     assert told(Estimate(0.0, 0.0)) == "0.0000 ± 0.0000"
     assert told(Estimate(65219811.9, 24869750.0)) == "6.52e+07 ± 2.5e+07"
     assert told(Estimate(0.5, 0.1), sign=True) == "+0.50 ± 0.10"

@@ -45,7 +45,7 @@ def test_a_small_divergence_is_not_lost_among_large_logits(rows: tuple[np.ndarra
     p, q = log_softmax(reference), log_softmax(candidate)
     found = differences(reference, candidate, rows[2])
     np.testing.assert_allclose(found.kld, (np.exp(p) * (p - q)).sum(axis=1), atol=1e-7)
-    assert found.kld.max() < 1e-6
+    assert 0 < found.kld.max() < 2e-6
 
 
 def test_a_model_is_no_distance_from_itself(rows: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:

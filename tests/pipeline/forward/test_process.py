@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.errors import GGUFError
+from agent.errors import GGUFError, OutputError
+from agent.files import reserve
 from pipeline.forward.process import ForwardProcess
 from tests.fixtures.tiny import llama
 
@@ -50,6 +51,26 @@ def test_what_is_no_model_is_told_in_one_line(tmp_path: Path) -> None:
     path.write_bytes(b"not a model at all")
     with pytest.raises(GGUFError, match=r"no\.gguf does not run in llama\.cpp: .*magic"):
         ForwardProcess(path)
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="this system has no memory that looks like a disk")
+def test_logits_go_over_the_disk_where_shared_memory_is_too_small(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container often has 64 MB of it; who writes beyond that is killed."""
+    tried: list[Path] = []
+
+    def full_memory(fd: int, size: int, path: Path) -> None:
+        tried.append(path.parent)
+        if len(tried) == 1:
+            raise OutputError("no room")
+        reserve(fd, size, path)
+
+    monkeypatch.setattr("pipeline.forward.process.reserve", full_memory)
+    with ForwardProcess(model, n_ctx=16, n_outputs=8) as process:
+        assert np.isfinite(process.logits([1, 5, 9, 7], 2)).all()
+    assert tried[0] != tried[1]
+    monkeypatch.undo()
+    with pytest.raises(OutputError):
+        ForwardProcess(model, n_ctx=16, n_outputs=1 << 40)
 
 
 def test_a_model_whose_process_dies_is_told(model: Path) -> None:
