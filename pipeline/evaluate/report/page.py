@@ -50,8 +50,8 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 _ABOUT_FRONT = (
-    "Filled signs lie on the Pareto front: no smaller file loses less. Bars are one standard error, where that is longer than the "
-    "sign."
+    "Filled signs lie on the Pareto front: no smaller file loses less. Bars are one standard error, where that is longer than "
+    "the sign."
 )
 _ABOUT_TASKS = (
     "Share of right answers ± one standard error over questions; beside the first file, on the same questions. "
