@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.evaluate.figures import Estimate
-from pipeline.evaluate.report.axis import Axis, log_axis, plain
+from pipeline.evaluate.report.axis import NOTHING, Axis, log_axis, plain
 from pipeline.evaluate.report.legend import heading, legend_of
 from pipeline.evaluate.report.svg import HIDDEN, colour, element, marker, picture, width_of, write
 
@@ -26,12 +26,12 @@ def dots_svg(groups: Mapping[str, Mapping[str, Estimate]], *, width: float = 760
     legend, top = legend_of(series, width, _TOP) if len(series) > 1 else ([], _TOP)
     left = min(width / 3, max(width_of(name[:24]) for name in groups) + 24)
     values = [one.value for group in groups.values() for one in group.values()]
-    least = min((v for v in values if v > 0), default=1.0)
+    least = min((v for v in values if v > NOTHING), default=1.0)
     ends = [v for group in groups.values() for one in group.values() for v in _ends(one) if v > least / 3]
     across = log_axis([*values, *ends], left, width - _RIGHT)
     lanes = max(_LANE * len(series), _LANE + 4)
     height = top + (lanes + _GAP) * len(groups) + _BOTTOM
-    parts = [heading(title, width), *legend, *_grid(across, top, height - _BOTTOM, about, min(values) <= 0)]
+    parts = [heading(title, width), *legend, *_grid(across, top, height - _BOTTOM, about, min(values) <= NOTHING)]
     for row, (name, group) in enumerate(groups.items()):
         y = top + (lanes + _GAP) * row
         if row:

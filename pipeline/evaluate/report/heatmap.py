@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from pipeline.evaluate.report.axis import plain
+from pipeline.evaluate.report.axis import NOTHING, plain
 from pipeline.evaluate.report.legend import heading
 from pipeline.evaluate.report.svg import element, picture, width_of, words, write
 
@@ -31,7 +31,7 @@ def heatmap_svg(errors: Mapping[str, float], *, width: float = 760, title: str) 
         kind, block = (found[2], int(found[1])) if found else (name.removesuffix(".weight"), 0)
         cells.setdefault(kind, {})[block] = error
     blocks = max(max(row) for row in cells.values()) + 1
-    positive = [e for e in errors.values() if e > 0] or [1.0]
+    positive = [e for e in errors.values() if e > NOTHING] or [1.0]
     low, high = min(positive), max(positive)
     left = min(width / 3, max(width_of(kind[:24]) for kind in cells) + 24)
     wide = (width - _RIGHT - left) / blocks

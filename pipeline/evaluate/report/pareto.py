@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pipeline.evaluate.report.axis import Axis, linear_axis, log_axis, plain
+from pipeline.evaluate.report.axis import NOTHING, Axis, linear_axis, log_axis, plain
 from pipeline.evaluate.report.labels import Box, place
 from pipeline.evaluate.report.legend import heading, legend_of
 from pipeline.evaluate.report.svg import FONT, HIDDEN, colour, element, marker, picture, write
@@ -74,7 +74,7 @@ def pareto_svg(
     parts = [
         heading(title, width),
         *legend,
-        *_axes(across, up, loss, min(losses) <= 0),
+        *_axes(across, up, loss, min(losses) <= NOTHING),
         *(_line(front, across, up, series, each_series) for front in fronts),
         *_points(points, across, up, series, {id(p) for front in fronts for p in front}),
         *_names(points, fronts, across, up, (_LEFT + 2, top, width - 3, height - _BOTTOM - 2)),

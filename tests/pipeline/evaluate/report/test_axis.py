@@ -33,9 +33,9 @@ def test_nothing_lost_lies_on_the_low_end() -> None:
 
 @given(LOSSES, st.integers(3, 9))
 def test_all_values_and_numbers_lie_on_the_axis(losses: list[float], most: int) -> None:
-    for axis in (log_axis(losses, 400, 30), linear_axis([1000 * v for v in losses], 50, 700)):
+    for axis in (log_axis(losses, 400, 30), linear_axis([1 + 1000 * v for v in losses], 50, 700)):
         assert axis.low < axis.high
-        places = [axis.at(v) for v in losses]
+        places = [axis.at(v) for v in (*losses, 1.0, 1001.0)]
         assert all(min(axis.start, axis.end) <= place <= max(axis.start, axis.end) for place in places)
         ticks = axis.ticks(most)
         assert ticks == sorted(set(ticks))

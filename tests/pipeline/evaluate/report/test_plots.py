@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.evaluate.figures import Estimate
@@ -14,6 +13,7 @@ from pipeline.evaluate.report.dots import dots_svg
 from pipeline.evaluate.report.heatmap import heatmap_svg
 from pipeline.evaluate.report.names import short_names
 from pipeline.evaluate.report.pareto import Point, pareto_front, pareto_svg
+from tests.fixtures.generated import runs
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert('1')</script>\"&]]>\x1b[31m\u202e\ud800"
@@ -97,11 +97,13 @@ def test_hostile_names_are_shown_and_do_nothing() -> None:
         assert "\u202e" not in svg
 
 
-@pytest.mark.parametrize("width", [360, 880])
-@given(
-    st.lists(st.builds(Point, st.text(max_size=9), st.sampled_from("ab"), st.integers(1, 10**11), st.floats(0, 40), st.none() | st.floats(0, 9)), min_size=1, max_size=7),
-    st.booleans(),
-)  # fmt: skip
+FILES = st.builds(
+    Point, st.text(max_size=9), st.sampled_from("ab"), st.integers(1, 10**11), st.floats(0, 40), st.none() | st.floats(0, 9)
+)
+
+
+@settings(max_examples=runs(30))
+@given(st.sampled_from([360, 880]), st.lists(FILES, min_size=1, max_size=7), st.booleans())
 def test_any_files_make_a_picture(width: int, points: list[Point], each: bool) -> None:
     root = parsed(pareto_svg(points, width=width, each_series=each))
     assert len(tips(root)) == len(points)

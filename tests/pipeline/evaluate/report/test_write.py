@@ -19,8 +19,10 @@ from pipeline.evaluate.tasks import TaskScore
 from tests.pipeline.evaluate.report.evaluations import evaluation
 
 FILES = (("m-Q4_0.gguf", 1_100_000, 0.6), ("m-Q5_0.gguf", 1_400_000, 0.2), ("m-Q8_0.gguf", 2_200_000, 0.002))
-TASKS = [TaskScore("m-Q4_0.gguf", "arc", "choice", 200, Estimate(0.52, 0.035), Estimate(0.5, 0.035), None),
-         TaskScore("m-Q5_0.gguf", "arc", "choice", 200, Estimate(0.55, 0.035), Estimate(0.5, 0.035), Estimate(0.03, 0.01))]  # fmt: skip
+TASKS = [
+    TaskScore("m-Q4_0.gguf", "arc", "choice", 200, Estimate(0.52, 0.035), Estimate(0.5, 0.035), None),
+    TaskScore("m-Q5_0.gguf", "arc", "choice", 200, Estimate(0.55, 0.035), Estimate(0.5, 0.035), Estimate(0.03, 0.01)),
+]
 CALLS = [CallScore("m-Q4_0.gguf", True, 30, Estimate(0.7, 0.08), Estimate(0.9), Estimate(1.0), 10, Estimate(0.5, 0.1), None, 9.0)]
 SPEEDS = [FileSpeed("m-Q4_0.gguf", 2, Estimate(210.0, 3.0), Estimate(47.0, 0.4), 0.21, 198_000_000)]
 _EMPTY = {"meta", "rect", "circle", "polygon", "polyline", "path", "line"}
