@@ -19,7 +19,7 @@ _DISTANCES = (9.0, 14.0, 20.0, 28.0, 38.0, 50.0)  # pixels from the point
 _DIRECTIONS = (0, -1, 1, -2, 2, 8, -7, 7, -4, 4, -3, 3, -6, 6, -5, 5)  # sixteenths of a turn, the most readable first
 _FAR = 18.0  # from here on a line leads to the point
 _ROUNDS = 4
-# What a square pixel costs that is covered, or lies outside; and what a place costs that seems to be another point's, or whose line
+# What a square pixel costs that is covered, or lies outside; what a place costs that seems to be another point's, or whose line
 # crosses a point, or is one of several lines.
 _COVER, _COVER_LINE, _OUTSIDE, _MISTAKEN, _CROSSES, _BOTH_LEAD = 4.0, 0.5, 20.0, 15.0, 20.0, 10.0
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pipeline.evaluate.report.axis import NOTHING, Axis, linear_axis, log_axis, plain
 from pipeline.evaluate.report.labels import Box, place
 from pipeline.evaluate.report.legend import heading, legend_of
-from pipeline.evaluate.report.svg import FONT, HIDDEN, colour, element, marker, picture, write
+from pipeline.evaluate.report.svg import HIDDEN, colour, element, fitting, marker, picture, write
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 18.0, 34.0, 46.0
 
@@ -137,8 +137,8 @@ def _names(points: Sequence[Point], fronts: Sequence[Sequence[Point]], across: A
             for k in range(12):
                 x, y = x1 + (x2 - x1) * (k + 0.5) / 12, y1 + (y2 - y1) * (k + 0.5) / 12
                 lines.append((x - 2, y - 2, x + 2, y + 2))
-    most = int((frame[2] - frame[0]) / 2 / (0.55 * FONT))
-    labels = place([p.name if len(p.name) <= most else f"{p.name[: most - 1]}…" for p in points], places, bars, lines, frame)
+    room = (frame[2] - frame[0]) * 0.45
+    labels = place([fitting(p.name, room) for p in points], places, bars, lines, frame)
     parts = []
     for label, (x, y) in zip(labels, places, strict=True):
         if label.lead is not None:
