@@ -25,14 +25,14 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
+class PickedChoice:
     """The choice with the largest likelihood, and the one with the largest likelihood per byte of its text."""
 
     likeliest: int
     per_byte: int
 
 
-def pick(process: ForwardProcess, question: ChoiceQuestion) -> Picked:
+def pick(process: ForwardProcess, question: ChoiceQuestion) -> PickedChoice:
     """Take one of the choices of a question.
 
     Raises:
@@ -43,7 +43,7 @@ def pick(process: ForwardProcess, question: ChoiceQuestion) -> Picked:
         value / max(1, len(choice.answer.encode("utf-8", "replace")))
         for value, choice in zip(likelihoods, question.choices, strict=True)
     ]
-    return Picked(likelihoods.index(max(likelihoods)), per_byte.index(max(per_byte)))
+    return PickedChoice(likelihoods.index(max(likelihoods)), per_byte.index(max(per_byte)))
 
 
 def _likelihood(process: ForwardProcess, choice: Choice, line: int) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from agent import Agent, CallReady, CallRefused, Engine, Limits, ToolCall
 from pipeline.evaluate.call_tasks import CALLS, NONE, TOOLS, CallTask, right
 from pipeline.evaluate.figures import Estimate
-from pipeline.evaluate.tasks import mean
+from pipeline.evaluate.tasks import OnProgress, counter, mean
 
 TASKS = (*CALLS[::2], *NONE[::2])  # each tool in them five times, and ten wishes without a tool
 MOST_TOKENS = 80  # of an answer
@@ -94,7 +94,7 @@ def score_calls(
     *,
     threads: int | None = None,
     tasks: Sequence[CallTask] = TASKS,
-    on_answer: Callable[[str, int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[CallScore]:
     """Ask all models for tool calls, with the constraint and without.
 
@@ -102,22 +102,15 @@ def score_calls(
         models: GGUF files; the others are compared with the first.
         threads: of the computation.
         tasks: by default thirty wishes that one call fulfils, and ten that need none.
-        on_answer: called with the model's name, and how many of how many answers it has given.
+        on_progress: called with how many of how many answers there are, those of all models together.
 
     Raises:
         SprigError: a model does not run.
     """
     scores: list[CallScore] = []
     firsts: dict[bool, list[bool]] = {}
+    count = counter(2 * len(tasks) * len(models), on_progress)
     for model in models:
-        done = 0
-
-        def count(name: str = model.name) -> None:
-            nonlocal done
-            done += 1
-            if on_answer is not None:
-                on_answer(name, done, 2 * len(tasks))
-
         with Engine(model, context=_CONTEXT, conversations=2, threads=threads, keep_prefix=False) as engine:
             for constrain in (True, False):
                 started = time.monotonic()

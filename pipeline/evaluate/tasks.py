@@ -16,7 +16,7 @@ from pipeline.evaluate.figures import Estimate
 from pipeline.evaluate.questions import ChoiceQuestion, ShortQuestion, read_questions
 
 N_CTX = 2048  # tokens of a question with its answer at most
-OnQuestion = Callable[[str, int, int], None]
+OnProgress = Callable[[int, int], None]
 Kind = Literal["choice", "short"]
 Bools = npt.NDArray[np.bool_]
 
@@ -50,7 +50,7 @@ def score_tasks(
     *,
     threads: int | None = None,
     n_ctx: int = N_CTX,
-    on_question: OnQuestion | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[TaskScore]:
     """Ask all models the questions of a file.
 
@@ -59,7 +59,7 @@ def score_tasks(
         tasks_file: JSONL, see ``pipeline.evaluate.questions``.
         threads: of the computation.
         n_ctx: tokens of a question with its answer at most.
-        on_question: called with the model's name, and how many of how many questions it has answered.
+        on_progress: called with how many of how many answers there are, those of all models together.
 
     Returns:
         For each model one score for the multiple-choice questions and one for the short answers, as far as the file has them.
@@ -72,8 +72,9 @@ def score_tasks(
     shorts = [q for q in questions if isinstance(q, ShortQuestion)]
     scores: list[TaskScore] = []
     firsts: dict[Kind, Bools] = {}
+    count = counter(len(models) * len(questions), on_progress)
     for model in models:
-        ask = _Asking(model, n_ctx, threads, len(questions), on_question)
+        ask = _Asking(model, n_ctx, threads, count)
         found: dict[Kind, Bools] = {}
         if choices:
             found["choice"] = ask.choose(choices)
@@ -94,12 +95,27 @@ def mean(values: npt.ArrayLike) -> Estimate:
     return Estimate(float(array.mean()), float(array.std(ddof=1)) / len(array) ** 0.5 if len(array) > 1 else None)
 
 
+def counter(total: int, on_progress: OnProgress | None) -> Callable[[], None]:
+    """What is called after each of so many answers."""
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if on_progress is not None:
+            on_progress(done, total)
+
+    return count
+
+
+@dataclass(frozen=True, slots=True)
 class _Asking:
     """One model that is asked all questions."""
 
-    def __init__(self, model: Path, n_ctx: int, threads: int | None, questions: int, on_question: OnQuestion | None) -> None:
-        self.model, self.n_ctx, self.threads = model, n_ctx, threads
-        self.done, self.questions, self.tell = 0, questions, on_question
+    model: Path
+    n_ctx: int
+    threads: int | None
+    count: Callable[[], None]
 
     def choose(self, questions: Sequence[ChoiceQuestion]) -> Bools:
         """[2, questions]: whether the likeliest choice is right, and the likeliest per byte."""
@@ -108,7 +124,7 @@ class _Asking:
             for i, question in enumerate(questions):
                 picked = pick(process, question)
                 right[:, i] = picked.likeliest == question.right, picked.per_byte == question.right
-                self._count()
+                self.count()
         return right
 
     def say(self, questions: Sequence[ShortQuestion]) -> Bools:
@@ -120,10 +136,5 @@ class _Asking:
                     right[0, i] = answered(question, ask(question.question))
                 except SprigError as e:
                     raise SprigError(f"the question of line {question.line}: {e}") from None
-                self._count()
+                self.count()
         return right
-
-    def _count(self) -> None:
-        self.done += 1
-        if self.tell is not None:
-            self.tell(self.model.name, self.done, self.questions)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+NOTHING = 1e-9  # of a logarithmic axis: what is smaller counts as 0
 _MANTISSAS = ((1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5), (1, 3), (1,))
 
 
@@ -51,8 +52,8 @@ def linear_axis(values: Sequence[float], start: float, end: float, *, margin: fl
 
 
 def log_axis(values: Sequence[float], start: float, end: float, *, margin: float = 0.07) -> Axis:
-    """The same, logarithmic; values of zero or less come to lie on its low end, which is below the smallest of the others."""
-    positive = [v for v in values if v > 0] or [1.0]
+    """The same, logarithmic; values of as good as zero come to lie on its low end, which is below the smallest of the others."""
+    positive = [v for v in values if v > NOTHING] or [1.0]
     low, high = min(positive), max(positive)
     room = max((high / low) ** margin, 1.15)
     return Axis(low / room**2 if len(positive) < len(values) else low / room, high * room, start, end, log=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.evaluate.figures import Estimate
-from pipeline.evaluate.report.axis import Axis, log_axis, plain
+from pipeline.evaluate.report.axis import NOTHING, Axis, log_axis, plain
 from pipeline.evaluate.report.legend import heading, legend_of
-from pipeline.evaluate.report.svg import HIDDEN, colour, element, marker, picture, width_of, write
+from pipeline.evaluate.report.svg import HIDDEN, colour, element, fitting, marker, picture, width_of, write
 
 _TOP, _BOTTOM, _RIGHT = 34.0, 46.0, 18.0
 _LANE, _GAP = 14.0, 12.0
@@ -24,19 +24,19 @@ def dots_svg(groups: Mapping[str, Mapping[str, Estimate]], *, width: float = 760
     """
     series = list(dict.fromkeys(name for group in groups.values() for name in group))
     legend, top = legend_of(series, width, _TOP) if len(series) > 1 else ([], _TOP)
-    left = min(width / 3, max(width_of(name[:24]) for name in groups) + 24)
+    left = min(width / 3, max(width_of(name) for name in groups) + 24)
     values = [one.value for group in groups.values() for one in group.values()]
-    least = min((v for v in values if v > 0), default=1.0)
+    least = min((v for v in values if v > NOTHING), default=1.0)
     ends = [v for group in groups.values() for one in group.values() for v in _ends(one) if v > least / 3]
     across = log_axis([*values, *ends], left, width - _RIGHT)
     lanes = max(_LANE * len(series), _LANE + 4)
     height = top + (lanes + _GAP) * len(groups) + _BOTTOM
-    parts = [heading(title, width), *legend, *_grid(across, top, height - _BOTTOM, about, min(values) <= 0)]
+    parts = [heading(title, width), *legend, *_grid(across, top, height - _BOTTOM, about, min(values) <= NOTHING)]
     for row, (name, group) in enumerate(groups.items()):
         y = top + (lanes + _GAP) * row
         if row:
             parts.append(element("line", x1=12, x2=across.end, y1=y, y2=y, class_="grid"))
-        parts.append(write(across.start - 10, y + (lanes + _GAP) / 2 + 4, name, most=24, text_anchor="end"))
+        parts.append(write(across.start - 10, y + (lanes + _GAP) / 2 + 4, fitting(name, left - 14), text_anchor="end"))
         for file, one in group.items():
             n = series.index(file)
             lane = y + _GAP / 2 + lanes * (n + 0.5) / len(series)

@@ -6,9 +6,9 @@ import math
 import re
 from collections.abc import Mapping
 
-from pipeline.evaluate.report.axis import plain
+from pipeline.evaluate.report.axis import NOTHING, plain
 from pipeline.evaluate.report.legend import heading
-from pipeline.evaluate.report.svg import element, picture, width_of, words, write
+from pipeline.evaluate.report.svg import element, fitting, picture, width_of, words, write
 
 _TOP, _BOTTOM, _RIGHT = 38.0, 58.0, 18.0
 _ROW = 20.0
@@ -31,15 +31,15 @@ def heatmap_svg(errors: Mapping[str, float], *, width: float = 760, title: str) 
         kind, block = (found[2], int(found[1])) if found else (name.removesuffix(".weight"), 0)
         cells.setdefault(kind, {})[block] = error
     blocks = max(max(row) for row in cells.values()) + 1
-    positive = [e for e in errors.values() if e > 0] or [1.0]
+    positive = [e for e in errors.values() if e > NOTHING] or [1.0]
     low, high = min(positive), max(positive)
-    left = min(width / 3, max(width_of(kind[:24]) for kind in cells) + 24)
+    left = min(width / 3, max(width_of(kind) for kind in cells) + 24)
     wide = (width - _RIGHT - left) / blocks
     height = _TOP + _ROW * len(cells) + _BOTTOM
     parts = [heading(title, width)]
     for n, (kind, row) in enumerate(cells.items()):
         y = _TOP + _ROW * n
-        parts.append(write(left - 10, y + 14, kind, most=24, text_anchor="end"))
+        parts.append(write(left - 10, y + 14, fitting(kind, left - 14), text_anchor="end"))
         for block, error in sorted(row.items()):
             note = element("title", words(f"{kind}, block {block}: {error:.3g}" if len(row) > 1 else f"{kind}: {error:.3g}"))
             box = {"x": left + wide * block, "y": y + 1, "width": max(wide - 1, 1.0), "height": _ROW - 2}

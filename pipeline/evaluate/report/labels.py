@@ -1,4 +1,8 @@
-"""Where the names of points are written, so that they cover neither each other nor a point."""
+"""Where the names of points are written, so that they cover neither each other nor a point.
+
+Every name may stand at some hundred places around its point. What a place costs beside points, lines and the frame is known
+beforehand; then each name moves to where it costs least beside the other names, some rounds long, from several beginnings.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +10,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.evaluate.report.svg import FONT, width_of
 
 _DISTANCES = (9.0, 14.0, 20.0, 28.0, 38.0, 50.0)  # pixels from the point
 _DIRECTIONS = (0, -1, 1, -2, 2, 8, -7, 7, -4, 4, -3, 3, -6, 6, -5, 5)  # sixteenths of a turn, the most readable first
 _FAR = 18.0  # from here on a line leads to the point
 _ROUNDS = 4
+# What a square pixel costs that is covered, or lies outside; what a place costs that seems to be another point's, or whose line
+# crosses a point, or is one of several lines.
+_COVER, _COVER_LINE, _OUTSIDE, _MISTAKEN, _CROSSES, _BOTH_LEAD = 4.0, 0.5, 20.0, 15.0, 20.0, 10.0
 
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A rectangle in pixels."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def shared(self, other: Box) -> float:
-        """The area that two have in common."""
-        wide = min(self.right, other.right) - max(self.left, other.left)
-        high = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return wide * high if wide > 0 and high > 0 else 0.0
-
-    def outside(self, frame: Box) -> float:
-        """The area that lies outside a frame."""
-        return (self.right - self.left) * (self.bottom - self.top) - self.shared(frame)
-
-    def distance(self, x: float, y: float) -> float:
-        """From a place to the nearest edge; 0 inside."""
-        return math.hypot(max(self.left - x, 0, x - self.right), max(self.top - y, 0, y - self.bottom))
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
+_Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,80 +44,86 @@ class Label:
     lead: tuple[float, float] | None
 
 
-_Options = Sequence[tuple[float, Label]]
-
-
 def place(
-    names: Sequence[str], points: Sequence[tuple[float, float]], solid: Sequence[Box], lines: Sequence[Box], frame: Box
+    names: Sequence[str], points: Sequence[tuple[float, float]], bars: Sequence[Box], lines: Sequence[Box], frame: Box
 ) -> list[Label]:
     """A place for each name near its point, inside the frame.
 
     Args:
         names: one a point.
-        points: in pixels.
-        solid: what must not be covered: the points' signs, in their order, then error bars.
+        points: the middles of their signs, in pixels.
+        bars: what must not be covered beside signs.
         lines: what should not be covered.
         frame: what must not be left.
     """
     options = [_options(name, x, y) for name, (x, y) in zip(names, points, strict=True)]
-    costs = [
-        [cost + _standing(label, own, points, solid, lines, frame) for cost, label in choices]
-        for own, choices in enumerate(options)
-    ]
-    orders = (lambda i: i, lambda i: points[i][1], lambda i: -points[i][1], lambda i: points[i][0])
-    tries = [_settle(options, costs, sorted(range(len(options)), key=order)) for order in orders]
-    chosen = min(tries)[1]
-    return [choices[k][1] for choices, k in zip(options, chosen, strict=True)]
+    ranks = np.array([1.5 * rank + 2.0 * (d - _DISTANCES[0]) for d in _DISTANCES for rank in range(len(_DIRECTIONS))])
+    boxes = np.array([[label.box for label in labels] for labels in options])  # [names, places, 4]
+    far = np.array([label.lead is not None for label in options[0]])
+    middles = np.array(points, np.float64)
+    signs = np.hstack([middles - 7, middles + 7])
+    solid = np.vstack([signs, np.array(bars, np.float64).reshape(-1, 4)])
+    costs = np.array([
+        ranks
+        + _COVER * shared(of[:, None], solid).sum(1)
+        + _COVER_LINE * shared(of[:, None], np.array(lines, np.float64).reshape(-1, 4)).sum(1)
+        + _OUTSIDE * ((of[:, 2] - of[:, 0]) * (of[:, 3] - of[:, 1]) - shared(of, np.array(frame)))
+        + _MISTAKEN * (distance(of[:, None], middles) < distance(of, middles[own])[:, None] + 2).sum(1) - _MISTAKEN
+        + _CROSSES * _crossed(options[own], middles, own)
+        for own, of in enumerate(boxes)
+    ])  # fmt: skip
+    orders = (np.arange(len(names)), np.argsort(middles[:, 1]), np.argsort(-middles[:, 1]), np.argsort(middles[:, 0]))
+    _, chosen = min((_settle(boxes, far, costs, [int(i) for i in order]) for order in orders), key=lambda found: found[0])
+    return [labels[k] for labels, k in zip(options, chosen, strict=True)]
 
 
-def _settle(options: Sequence[_Options], costs: Sequence[Sequence[float]], order: Sequence[int]) -> tuple[float, list[int]]:
+def shared(one: _Floats, other: _Floats) -> _Floats:
+    """The area that boxes [..., 4] have in common."""
+    wide = np.minimum(one[..., 2], other[..., 2]) - np.maximum(one[..., 0], other[..., 0])
+    high = np.minimum(one[..., 3], other[..., 3]) - np.maximum(one[..., 1], other[..., 1])
+    return np.asarray(np.maximum(wide, 0) * np.maximum(high, 0))
+
+
+def distance(box: _Floats, point: _Floats) -> _Floats:
+    """From points [..., 2] to the nearest edges of boxes [..., 4]; 0 inside."""
+    beside = np.maximum(np.maximum(box[..., :2] - point, point - box[..., 2:]), 0)
+    return np.asarray(np.hypot(beside[..., 0], beside[..., 1]))
+
+
+def _crossed(labels: Sequence[Label], middles: _Floats, own: int) -> _Floats:
+    """How many other signs the line to each place crosses, a sample of the line at a time."""
+    ends = np.array([label.lead or middles[own] for label in labels])
+    steps = middles[own] + (ends - middles[own])[:, None] * np.linspace(0.5, 1, 4)[:, None]  # [places, 4, 2]
+    near = (np.abs(steps[:, :, None] - middles) < 7).all(-1)  # [places, 4, points]
+    near[:, :, own] = False
+    return np.asarray(near.sum((1, 2)), np.float64)
+
+
+def _settle(boxes: _Floats, far: npt.NDArray[np.bool_], costs: _Floats, order: Sequence[int]) -> tuple[float, list[int]]:
     """What it costs, and a place for each name: in this order, each looks at those before it, and later at all others."""
-    chosen = [0] * len(options)
-    total = 0.0
+    chosen, total = [0] * len(order), 0.0
     for turn in range(_ROUNDS):
         total = 0.0
         for n, i in enumerate(order):
-            others = [options[o][chosen[o]][1] for o in (order if turn else order[:n]) if o != i]
-            found = [costs[i][k] + sum(_clash(label, other) for other in others) for k, (_, label) in enumerate(options[i])]
-            total += min(found)
-            chosen[i] = found.index(min(found))
+            others = [o for o in (order if turn else order[:n]) if o != i]
+            standing = boxes[others, [chosen[o] for o in others]]
+            leads = sum(bool(far[chosen[o]]) for o in others)
+            found = costs[i] + _COVER * shared(boxes[i][:, None], standing).sum(1) + _BOTH_LEAD * leads * far
+            chosen[i] = int(found.argmin())
+            total += float(found.min())
     return total, chosen
 
 
-def _standing(
-    label: Label,
-    own: int,
-    points: Sequence[tuple[float, float]],
-    solid: Sequence[Box],
-    lines: Sequence[Box],
-    frame: Box,
-) -> float:  # fmt: skip
-    """What a place costs because of all that is no label."""
-    cost = 4 * sum(label.box.shared(other) for other in solid) + 0.5 * sum(label.box.shared(other) for other in lines)
-    gaps = [label.box.distance(x, y) for x, y in points]
-    cost += 15 * sum(gap < gaps[own] + 2 for n, gap in enumerate(gaps) if n != own)  # it would seem to be another's name
-    if label.lead is not None:
-        (x, y), (end_x, end_y) = points[own], label.lead
-        steps = [(x + (end_x - x) * k / 6, y + (end_y - y) * k / 6) for k in range(3, 7)]
-        cost += 20 * sum(box.distance(*step) == 0 for n, box in enumerate(solid[: len(points)]) if n != own for step in steps)
-    return cost + 20 * label.box.outside(frame)
-
-
-def _clash(one: Label, other: Label) -> float:
-    return 4 * one.box.shared(other.box) + (10 if one.lead and other.lead else 0)
-
-
-def _options(name: str, x: float, y: float) -> list[tuple[float, Label]]:
-    """All places for a name, each with what it costs to stand there and not at the best one."""
+def _options(name: str, x: float, y: float) -> list[Label]:
+    """All places for a name: by distance, then by direction."""
     wide, high = width_of(name), FONT
     found = []
-    for distance in _DISTANCES:
-        for rank, sixteenths in enumerate(_DIRECTIONS):
+    for away in _DISTANCES:
+        for sixteenths in _DIRECTIONS:
             angle = sixteenths * math.pi / 8
-            end_x, end_y = x + distance * math.cos(angle), y + distance * math.sin(angle)
+            end_x, end_y = x + away * math.cos(angle), y + away * math.sin(angle)
             left = end_x - wide * (0.0 if math.cos(angle) > 0.1 else 1.0 if math.cos(angle) < -0.1 else 0.5)
             top = end_y - high / 2 + (high / 2 if sixteenths == 4 else -high / 2 if sixteenths == -4 else 0)
-            box = Box(left - 1, top - 1, left + wide + 1, top + high + 2)
-            lead = (end_x, end_y) if distance > _FAR else None
-            found.append((1.5 * rank + 2.0 * (distance - _DISTANCES[0]), Label(name, left, top + high * 0.86, box, lead)))
+            box = (left - 1, top - 1, left + wide + 1, top + high + 2)
+            found.append(Label(name, left, top + high * 0.86, box, (end_x, end_y) if away > _FAR else None))
     return found

@@ -77,8 +77,10 @@ def page(
     given = {name: errors for name, errors in (tensor_errors or {}).items() if errors}
     if given:
         body.append(element("h2", "By tensor"))
-    for name, errors in zip(short_names(list(given)), given.values(), strict=True):
-        body.append(_figure(partial(heatmap_svg, errors, title=f"Error of each tensor, {name}")))
+    files = [one.name for one in evaluation.candidates]
+    short = dict(zip(files, short_names(files), strict=True))
+    for name, errors in given.items():
+        body.append(_figure(partial(heatmap_svg, errors, title=f"Error of each tensor, {short.get(name, name)}")))
     for title, content, about in (
         ("Questions", tasks_table(tasks) if tasks else "", _ABOUT_TASKS),
         ("Tool calls", calls_table(calls) if calls else "", _ABOUT_CALLS),

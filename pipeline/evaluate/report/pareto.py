@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pipeline.evaluate.report.axis import Axis, linear_axis, log_axis, plain
+from pipeline.evaluate.report.axis import NOTHING, Axis, linear_axis, log_axis, plain
 from pipeline.evaluate.report.labels import Box, place
 from pipeline.evaluate.report.legend import heading, legend_of
-from pipeline.evaluate.report.svg import FONT, HIDDEN, colour, element, marker, picture, write
+from pipeline.evaluate.report.svg import HIDDEN, colour, element, fitting, marker, picture, write
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 18.0, 34.0, 46.0
 
@@ -74,10 +74,10 @@ def pareto_svg(
     parts = [
         heading(title, width),
         *legend,
-        *_axes(across, up, loss, min(losses) <= 0),
+        *_axes(across, up, loss, min(losses) <= NOTHING),
         *(_line(front, across, up, series, each_series) for front in fronts),
         *_points(points, across, up, series, {id(p) for front in fronts for p in front}),
-        *_names(points, fronts, across, up, Box(_LEFT + 2, top, width - 3, height - _BOTTOM - 2)),
+        *_names(points, fronts, across, up, (_LEFT + 2, top, width - 3, height - _BOTTOM - 2)),
     ]
     return picture(width, height, parts, f"{title}: {len(points)} files, {loss}")
 
@@ -125,19 +125,20 @@ def _points(points: Sequence[Point], across: Axis, up: Axis, series: Sequence[st
 
 def _names(points: Sequence[Point], fronts: Sequence[Sequence[Point]], across: Axis, up: Axis, frame: Box) -> list[str]:
     places = [(across.at(p.size / 1e6), up.at(p.loss)) for p in points]
-    solid = [Box(x - 7, y - 7, x + 7, y + 7) for x, y in places]
-    for point, (x, _) in zip(points, places, strict=True):
-        if point.error:
-            solid.append(Box(x - 4, up.at(point.loss + point.error), x + 4, up.at(point.loss - point.error)))
+    bars = [
+        (x - 4, up.at(point.loss + point.error), x + 4, up.at(point.loss - point.error))
+        for point, (x, _) in zip(points, places, strict=True)
+        if point.error
+    ]
     lines = []
     for front in fronts:
         steps = [(across.at(p.size / 1e6), up.at(p.loss)) for p in front]
         for (x1, y1), (x2, y2) in pairwise(steps):
             for k in range(12):
                 x, y = x1 + (x2 - x1) * (k + 0.5) / 12, y1 + (y2 - y1) * (k + 0.5) / 12
-                lines.append(Box(x - 2, y - 2, x + 2, y + 2))
-    most = int((frame.right - frame.left) / 2 / (0.55 * FONT))
-    labels = place([p.name if len(p.name) <= most else f"{p.name[: most - 1]}…" for p in points], places, solid, lines, frame)
+                lines.append((x - 2, y - 2, x + 2, y + 2))
+    room = (frame[2] - frame[0]) * 0.45
+    labels = place([fitting(p.name, room) for p in points], places, bars, lines, frame)
     parts = []
     for label, (x, y) in zip(labels, places, strict=True):
         if label.lead is not None:

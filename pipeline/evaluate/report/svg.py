@@ -95,6 +95,16 @@ def width_of(text: str, size: float = FONT) -> float:
     return size * sum(map(_em, display(text)))
 
 
+def fitting(text: str, room: float, size: float = FONT) -> str:
+    """As much of the beginning of a text as takes so many pixels at most; an ellipsis ends it where some is missing."""
+    text = display(text[:200])
+    if width_of(text, size) <= room:
+        return text
+    while text and width_of(f"{text}…", size) > room:
+        text = text[:-1]
+    return f"{text}…"
+
+
 def _em(letter: str) -> float:
     if unicodedata.east_asian_width(letter) in "WF":
         return 1.0

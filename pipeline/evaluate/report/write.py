@@ -52,7 +52,7 @@ def write_report(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise write_error(e, folder) from None
-    atomic_write(folder / "report.json", json.dumps(_plain(data), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    atomic_write(folder / "report.json", json.dumps(_plain(data), indent=1, allow_nan=False) + "\n")
     atomic_write(folder / "index.html", text)
     return folder / "index.html"
 

@@ -78,3 +78,10 @@ def test_a_model_whose_process_dies_is_told(model: Path) -> None:
         process._child.kill()
         with pytest.raises(GGUFError, match="the kernel killed it"):
             process.tokenize("a")
+
+
+def test_the_memory_of_a_model_is_its_own_and_not_what_its_parent_holds(model: Path) -> None:
+    held = np.ones(30_000_000, np.float64)  # Linux lets a child's ru_maxrss begin with this
+    with ForwardProcess(model) as process:
+        process.tokenize("a")
+        assert 1 << 20 < process.peak_memory() < held.nbytes

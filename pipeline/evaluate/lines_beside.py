@@ -1,0 +1,45 @@
+"""What was measured beside the divergences, told on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.files import human_size
+from agent.text import display
+from pipeline.evaluate.calls import CallScore
+from pipeline.evaluate.lines import told
+from pipeline.evaluate.speed import FileSpeed
+from pipeline.evaluate.tasks import TaskScore
+
+
+def task_lines(scores: Sequence[TaskScore]) -> list[str]:
+    """A line for each model and kind of questions."""
+    lines = []
+    for one in scores:
+        kind = "multiple choice" if one.kind == "choice" else "short answers"
+        more = f", {told(one.normalized, 100, ' %')} per byte" if one.normalized else ""
+        beside = f"; {told(one.difference, 100, ' %', sign=True)} beside the first" if one.difference else ""
+        what = f"{display(one.task)}, {one.questions} {kind}: {told(one.accuracy, 100, ' %')} right{more}{beside}"
+        lines.append(f"{display(one.model)}: {what}")
+    return lines
+
+
+def call_lines(scores: Sequence[CallScore]) -> list[str]:
+    """A line for each model and setting of the constraint."""
+    lines = []
+    for one in scores:
+        setting = "with the constraint" if one.constrain else "without the constraint"
+        right = f"{round(one.right.value * one.wishes)} of {one.wishes} tool calls right ({told(one.right, 100, ' %')})"
+        restrained = f"no call in {round(one.restrained.value * one.others)} of {one.others} where none is needed"
+        beside = f"; {told(one.difference, 100, ' %', sign=True)} beside the first" if one.difference else ""
+        lines.append(f"{display(one.model)}: {right} {setting}, {restrained}{beside}")
+    return lines
+
+
+def speed_lines(speeds: Sequence[FileSpeed]) -> list[str]:
+    """A line for each model."""
+    return [
+        f"{display(one.model)}: loaded in {one.load_seconds:.2f} s, reads {told(one.prefill)} and writes {told(one.decode)} "
+        f"tokens/s with {one.threads} thread{'s' if one.threads > 1 else ''}, {human_size(one.peak_memory)} of memory at most"
+        for one in speeds
+    ]
