@@ -17,7 +17,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from agent.engine.trial import TrialResult, trial
 from agent.errors import BrokenOffError, CheckpointError, OutputError, SourceError, SprigError, UnsupportedError
@@ -34,15 +34,13 @@ from pipeline.onepass.order import CHUNK
 from pipeline.onepass.tensors import write_tensors
 from pipeline.preflight import PlanOptions, Preflight, Wishes, find_source, output_folder, plan_for, read_wishes
 from pipeline.recipes.names import USUAL, wanted_recipe
-from pipeline.rounding.encoder import Decision, summary
+from pipeline.rounding.encoder import Decision, Encoder, summary
+from pipeline.rounding.on_grid import GridEncoder
 from pipeline.sources.adapter import CONFIG
 from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint
 from pipeline.sources.foreign import Detour, find_detour
 from pipeline.sources.source import Source, open_checkpoint, open_source
 from pipeline.sources.stream import StreamCheckpoint
-
-if TYPE_CHECKING:
-    from pipeline.rounding.gptq import GptqEncoder
 
 log = logging.getLogger(__name__)
 
@@ -178,9 +176,10 @@ def _plan_or_detour(source: Source, wishes: Wishes, out: Path | str | None, llam
         return find_detour(source, llama_cpp, str(e))
 
 
-def _encoder(plan: Preflight, statistics: Path | None, threads: int) -> GptqEncoder | None:
+def _encoder(plan: Preflight, statistics: Path | None, threads: int) -> Encoder | None:
+    """Who rounds. A stream does not give whole tensors, so ggml's kernels do it all."""
     if statistics is None:
-        return None
+        return None if plan.stream else GridEncoder()
     from pipeline.rounding.gptq import GptqEncoder
 
     known = Statistics.open(statistics)
@@ -218,7 +217,7 @@ class _Work:
     workers: int
     report: OnProgress
     seconds: dict[str, float]
-    encoder: GptqEncoder | None
+    encoder: Encoder | None
 
 
 def _write(work: _Work, resume: bool) -> QuantizeResult:

@@ -1,14 +1,14 @@
 """The encoder ``gptq``: error feedback where it wins on activations that it has not seen, ggml's own kernel elsewhere.
 
-Feedback trusts the second moment of few tokens too much. So each tensor chooses how much of it to believe (the shrinkage) by cross-
-validation over the two folds of the text: fitted on one, judged on the other, for a sample of its rows.
-All rows are then rounded with both folds together.
+Feedback trusts the second moment of few tokens too much. So each tensor chooses how much of it to believe (the shrinkage) over
+the two folds of the text: a sample of its rows is rounded for one and judged on the other, and so is what ggml makes of them. All
+rows are then rounded for both folds together.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -25,6 +25,7 @@ from pipeline.rounding.descent import descend
 from pipeline.rounding.encoder import Decision
 from pipeline.rounding.feedback import round_with_feedback, to_blocks
 from pipeline.rounding.moments import Moment, moment, output_error
+from pipeline.rounding.on_grid import exact, looks_on_grid
 
 SHRINKAGES = (0.15, 0.35, 0.6)
 _SAMPLE = 96  # rows that choose
@@ -86,18 +87,24 @@ class GptqEncoder:
         self.decisions: dict[str, Decision] = {}
         self._moments = _MomentCache()
 
-    def wants(self, name: str, kind: GGMLType) -> bool:
-        return kind.name in FORMATS and self.statistics.input_of(name) is not None
+    def wants(self, name: str, kind: GGMLType, look: Callable[[], Floats]) -> bool:
+        """As ``Encoder.wants``."""
+        return kind.name in FORMATS and (self.statistics.input_of(name) is not None or looks_on_grid(look(), FORMATS[kind.name]))
 
     def encode(self, name: str, weights: Floats, kind: GGMLType) -> Bytes | None:
         """As ``Encoder.encode``. Raises SprigError if the statistics cannot be read."""
-        form = FORMATS.get(kind.name)
+        form = FORMATS[kind.name]
+        raw = exact(weights, form)
+        if raw is not None:
+            self.decisions[name] = Decision(name, kind.name, "grid")
+            return raw
         matrices = weights if weights.ndim == 3 else weights[None]
-        found = [self._folds(name, i) for i in range(len(matrices))] if form else []
+        found = [self._folds(name, i) for i in range(len(matrices))]
         self.decisions[name] = Decision(name, kind.name, "ggml")
-        if form is None or not any(found):
+        if not any(found):
             return None
         pairs = list(zip(matrices, found, strict=True))
+        # BLAS itself with one thread, so that the bytes do not depend on how many there are.
         with ThreadPoolExecutor(self.threads, thread_name_prefix="round") as pool, threadpool_limits(1, "blas"):
             made = [self._matrix(w, folds, form, pool) if folds else (None, None) for w, folds in pairs]
         self._record(name, kind, [choice for choice, _ in made if choice])
@@ -138,8 +145,7 @@ class GptqEncoder:
         choice = self._choose(_sample(weights), folds, form.kind, pool)
         if not choice.wins:
             return choice, None
-        with threadpool_limits(self.threads, "blas"):
-            known = self._moments.of(folds, None, choice.shrinkage, form)
+        known = self._moments.of(folds, None, choice.shrinkage, form)
         sweeps = _SWEEPS if len(form.levels) <= 32 else 1
         chunks = [weights[at : at + _CHUNK] for at in range(0, len(weights), _CHUNK)]
         raw = np.concatenate(list(pool.map(lambda part: pack(_blocks(part, known, form, sweeps), form), chunks)))

@@ -12,8 +12,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.format.ggml import Floats
-from pipeline.rounding.blocks import FORMATS, Blocks, Format
+from agent.gguf.types import GGMLType
+from pipeline.format.ggml import Bytes, Floats
+from pipeline.rounding.blocks import FORMATS, Blocks, Format, pack
+from pipeline.rounding.encoder import Decision
 from pipeline.rounding.search import inverse
 
 # Levels (or spans of levels) that the largest weight of a block may stand for, the likeliest first.
@@ -28,7 +30,39 @@ Halves = npt.NDArray[np.float16]
 Storage = Callable[[Floats], Floats]  # rounds to what the checkpoint's type holds
 
 _ROWS_AT_ONCE = 64
+_FEW_BITS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")  # what Q8_0 loses is not worth another kernel than ggml's
+_STRANGERS = 8
 _LOOK = 3  # rows that show whether the others are worth a look
+
+
+class GridEncoder:
+    """The encoder ``ggml``: its own kernels, but for tensors that lie on the grid of their type already."""
+
+    def __init__(self) -> None:
+        self.decisions: dict[str, Decision] = {}
+        self._strangers = 0
+
+    def wants(self, name: str, kind: GGMLType, look: Callable[[], Floats]) -> bool:
+        """Whether a few rows lie on the type's grid. After some tensors that do not, none is looked at any more."""
+        if kind.name not in _FEW_BITS or self._strangers >= _STRANGERS:
+            return False
+        found = looks_on_grid(look(), FORMATS[kind.name])
+        self._strangers += 0 if found else 1
+        return found
+
+    def encode(self, name: str, weights: Floats, kind: GGMLType) -> Bytes | None:
+        """As ``Encoder.encode``."""
+        raw = exact(weights, FORMATS[kind.name])
+        if raw is not None:
+            self.decisions[name] = Decision(name, kind.name, "grid")
+        return raw
+
+
+def exact(weights: Floats, form: Format) -> Bytes | None:
+    """The bytes of a tensor [..., rows, columns] that lies on the format's grid, else None."""
+    rows = weights.reshape(-1, weights.shape[-1])
+    blocks = on_grid(rows, form) if looks_on_grid(rows, form) else None
+    return None if blocks is None else pack(blocks, form)
 
 
 def looks_on_grid(weights: Floats, form: Format) -> bool:
@@ -80,7 +114,8 @@ def _search(blocks: Floats, form: Format) -> tuple[npt.NDArray[np.uint8], Halves
 
 
 def _levels(blocks: Floats, step: Floats, offset: Floats, form: Format) -> Floats:
-    return np.clip(np.rint((blocks - offset) * inverse(step)), form.low, form.high)
+    levels: Floats = np.clip(np.rint((blocks - offset) * inverse(step)), form.low, form.high)
+    return levels
 
 
 def _try(blocks: Floats, top: int, store: Storage, form: Format) -> tuple[npt.NDArray[np.bool_], Floats, Floats]:
