@@ -12,12 +12,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.calibrate.calibrate import Calibrated, calibrate
     from pipeline.preflight import Preflight
     from pipeline.quantize import Progress, QuantizeResult, quantize
 
-__all__ = ["Preflight", "Progress", "QuantizeResult", "quantize"]
+__all__ = ["Calibrated", "Preflight", "Progress", "QuantizeResult", "calibrate", "quantize"]
 
-_HOME = {"quantize": "quantize", "Progress": "quantize", "QuantizeResult": "quantize", "Preflight": "preflight"}
+_HOME = {
+    "quantize": "quantize", "Progress": "quantize", "QuantizeResult": "quantize", "Preflight": "preflight",
+    "calibrate": "calibrate.calibrate", "Calibrated": "calibrate.calibrate",
+}  # fmt: skip
 
 
 class _Package(ModuleType):

@@ -41,7 +41,7 @@ _CHILD = "pipeline.calibrate.child"
 _PLAN, _LOCK = "plan.json", "lock"
 _SCOUT = 32  # tokens that show which inputs there are
 _KEEP = 8  # windows after which the sums are written down
-_SHARE = 0.6  # of the available memory
+_SHARE = 0.7  # of the available memory
 _BESIDE = 300_000_000  # bytes for the computation itself
 
 
@@ -64,7 +64,7 @@ def collect(
         windows: token ids; each window is read by itself. Those at even places make fold A, the others fold B.
         folder: to be written; statistics that lie in it are replaced.
         hessians: keep second moments too, not only the squares.
-        memory: bytes to use; by default 60 % of what is available.
+        memory: bytes to use; by default 70 % of what is available.
         resume: go on with what a killed run has left.
         datasets: what the text is, for the imatrix file.
 

@@ -23,7 +23,7 @@ from agent.text import display
 from pipeline.calibrate.inputs import Input
 from pipeline.calibrate.moments import Moments, unpack
 from pipeline.format.ggml import Floats
-from pipeline.format.imatrix import ImportanceMatrix, read_imatrix, write_imatrix
+from pipeline.format.imatrix import ImportanceMatrix, SquareSums, read_imatrix
 
 Fold = Literal["A", "B"]
 FOLDS: tuple[Fold, Fold] = ("A", "B")
@@ -192,8 +192,8 @@ class Statistics:
         """What ``imatrix.gguf`` holds. Raises SprigError."""
         return read_imatrix(self.folder / IMATRIX)
 
-    def write_imatrix(self, path: Path, *, head: bool = False) -> None:
-        """Write llama.cpp's file: what its llama-imatrix measures, and with ``head`` the head's input too."""
+    def square_sums(self, *, head: bool = False) -> SquareSums:
+        """The squares as llama.cpp keeps them: of what its llama-imatrix measures, and with ``head`` of the head's input too."""
         sums: dict[str, Floats] = {}
         counts: dict[str, Floats] = {}
         for index, one in enumerate(self.facts.inputs):
@@ -203,15 +203,13 @@ class Statistics:
                 if name.startswith("blk.") or one.routed or (one.head and head):
                     sums[name], counts[name] = squares.reshape(len(own), -1), own.ravel()
         facts = self.facts
-        write_imatrix(
-            path, sums, counts, datasets=facts.datasets, chunks=max(1, facts.tokens // facts.chunk), chunk_size=facts.chunk
-        )
+        return SquareSums(sums, counts, facts.datasets, max(1, facts.tokens // facts.chunk), facts.chunk)
 
 
 def finish(folder: Path, facts: Facts) -> Statistics:
     """All sums lie in the folder: write the imatrix, and the facts last. Raises OutputError."""
     statistics = Statistics(folder, facts)
-    statistics.write_imatrix(folder / IMATRIX)
+    statistics.square_sums().write(folder / IMATRIX)
     atomic_write(folder / STATISTICS, json.dumps(facts.to_dict(), indent=1))
     return statistics
 

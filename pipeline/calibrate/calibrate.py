@@ -1,0 +1,242 @@
+"""A calibration from end to end: the model, the text, the sums, the imatrix file."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.device.machine import available_memory
+from agent.errors import OutputError, SprigError
+from agent.files import human_size
+from agent.gguf.reader import Header, read_header
+from agent.models.find import find_model
+from pipeline.calibrate.collect import collect
+from pipeline.calibrate.statistics import Statistics
+from pipeline.calibrate.talks import write_talks
+from pipeline.calibrate.text import WINDOW, Text, from_pieces, read_files
+from pipeline.format.imatrix import SquareSums, merge_sums, read_sums
+from pipeline.forward.process import ForwardProcess
+from pipeline.preflight import Preflight, find_source
+from pipeline.quantize import dry_run, quantize
+
+log = logging.getLogger(__name__)
+
+TOKENS = 8192
+_EXACT = ("F32", "F16", "BF16", "Q8_0")
+_TEXT = "text.json"
+_F32_SHARE = 0.25  # of the available memory that a checkpoint may take as float32; a larger one is measured as Q8_0
+
+OnStep = Callable[[str, int, int], None]  # stage ("write", "measure"), tokens or windows done, of how many
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A finished calibration.
+
+    Attributes:
+        path: the imatrix.
+        tensors: weights in it.
+        tokens, windows: of text that were read; ``left`` tokens of it were not.
+        datasets: what the text was, in words.
+        statistics: the folder with second moments, if one was asked for.
+        seconds: stage -> seconds.
+        merged: files that were added.
+    """
+
+    path: Path
+    tensors: int
+    tokens: int
+    windows: int
+    left: int
+    datasets: tuple[str, ...]
+    statistics: Path | None
+    seconds: dict[str, float]
+    merged: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "path": str(self.path), "tensors": self.tensors, "tokens": self.tokens, "windows": self.windows, "left": self.left,
+            "datasets": list(self.datasets), "statistics": self.statistics and str(self.statistics), "seconds": self.seconds,
+            "merged": [str(path) for path in self.merged], "notes": list(self.notes),
+        }  # fmt: skip
+
+
+def calibrate(
+    model: str | None,
+    out: Path | str,
+    *,
+    texts: Sequence[Path] = (),
+    tokens: int = TOKENS,
+    statistics: Path | None = None,
+    head: bool = False,
+    merge: Sequence[Path] = (),
+    resume: bool = False,
+    threads: int | None = None,
+    memory: int | None = None,
+    on_step: OnStep = lambda stage, done, total: None,
+    **source: Any,
+) -> Calibrated:
+    """Measure what a model's weights are multiplied with, and write llama.cpp's imatrix file.
+
+    Args:
+        model: a GGUF, which is computed with as it is, or a checkpoint as ``quantize`` takes it; None only merges.
+        out: the imatrix file.
+        texts: files in UTF-8; by default the model writes its text itself, from the project's seed prompts.
+        tokens: of text, at most.
+        statistics: a folder for second moments too, as rounding and the budget read them.
+        head: put the head's input into the file, which llama-imatrix leaves out unless it is asked.
+        merge: imatrix files whose sums are added.
+        resume: go on with what a killed run has left in ``statistics``, or beside ``out``.
+        memory: bytes to use; by default 70 % of what is available.
+        source: ``revision``, ``token``, ``offline`` and ``base``, as ``quantize`` has them.
+
+    Raises:
+        SprigError: in one line, what is wrong and what to do.
+    """
+    out, seconds = Path(out), dict[str, float]()
+    parts = [read_sums(path, "--merge") for path in merge]
+    if model is None:
+        if len(parts) < 2:
+            raise SprigError("nothing to do: name a model to calibrate, or two files to merge")
+        return _written(out, merge_sums(parts), seconds, None, tuple(merge), ())
+    if tokens < 2 * 64:
+        raise SprigError(f"--tokens {tokens} is too few: take 1024 at least, {TOKENS} is usual")
+    _check_place(out)
+    folder = statistics or out.with_name(f"{out.name}.part")
+    with ExitStack() as stack:
+        with _timed(seconds, "model"):
+            gguf, notes = _model(stack, model, out, threads, source)
+        try:
+            with _timed(seconds, "write"):
+                text = _text(gguf, texts, tokens, folder, resume, threads, memory, on_step)
+            with _timed(seconds, "measure"):
+                found = collect(
+                    gguf, text.windows, folder, hessians=statistics is not None, threads=threads, memory=memory, resume=resume,
+                    datasets=text.datasets, on_progress=lambda done, total: on_step("measure", done, total),
+                )  # fmt: skip
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command with --resume goes on from what was measured") from None
+        sums = merge_sums([found.square_sums(head=head), *parts])
+        result = _written(out, sums, seconds, (text, found), tuple(merge), (*notes, *found.facts.notes), statistics)
+        if statistics is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        return result
+
+
+def _written(
+    out: Path, sums: SquareSums, seconds: dict[str, float], run: tuple[Text, Statistics] | None, merged: tuple[Path, ...],
+    notes: tuple[str, ...], statistics: Path | None = None,
+) -> Calibrated:  # fmt: skip
+    sums.write(out)
+    text = run[0] if run else Text((), ())
+    return Calibrated(
+        out, len(sums.sums), text.tokens, len(text.windows), text.left, sums.datasets, statistics, seconds, merged, notes
+    )
+
+
+def _check_place(out: Path) -> None:
+    """Before minutes of work: raises OutputError if the file cannot be written there."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise OutputError(f"cannot make the folder {out.parent}: {e.strerror}") from None
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder: name a file with -o, like {out / 'imatrix.gguf'}")
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = round(time.perf_counter() - start, 3)
+
+
+def _model(stack: ExitStack, model: str, out: Path, threads: int | None, options: dict[str, Any]) -> tuple[Path, tuple[str, ...]]:
+    """A GGUF of the model, made for this run where there is none."""
+    if (gguf := _ready(model, options)) is not None:
+        return gguf, _poor(read_header(gguf), gguf)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f".{out.name[:60]}.", dir=out.absolute().parent)))
+    target = folder / "model.gguf"
+    plan = dry_run(model, "F32", target, **options)
+    recipe = "F32" if isinstance(plan, Preflight) and plan.size <= _F32_SHARE * available_memory() else "Q8_0"
+    log.info("%s is measured as %s", model, recipe)
+    quantize(model, recipe, target, threads=threads, **options)
+    return target, ()
+
+
+def _ready(model: str, options: dict[str, Any]) -> Path | None:
+    """The GGUF that is meant, if it is one: a file, or the name of one in the store."""
+    if model.lower().endswith(".gguf"):
+        return find_model(model)
+    try:
+        source = find_source(model, options)  # type: ignore[arg-type]
+    except SprigError:
+        try:
+            return find_model(model)
+        except SprigError:
+            pass
+        raise
+    return source.path if source.kind == "gguf" else None
+
+
+def _poor(header: Header, gguf: Path) -> tuple[str, ...]:
+    """A note on a model that was quantized to fewer than eight bits before."""
+    kinds = {t.type.name for name, t in header.tensors.items() if name.startswith("blk.") and len(t.shape) > 1}
+    if low := sorted(kinds - set(_EXACT)):
+        return (f"{gguf.name} holds {', '.join(low)}: what is measured is what that file computes; Q8_0 or better is truer",)
+    return ()
+
+
+def _text(
+    gguf: Path, texts: Sequence[Path], tokens: int, folder: Path, resume: bool, threads: int | None, memory: int | None,
+    on_step: OnStep,
+) -> Text:  # fmt: skip
+    """The text to read. What the model wrote is kept in the folder, and read again when a run goes on."""
+    header = read_header(gguf)
+    size = min(WINDOW, int(header.keys.get(f"{header.keys.get('general.architecture')}.context_length", WINDOW)))
+    with ForwardProcess(gguf, n_ctx=64, threads=1, repack=False) as process:
+        if texts:
+            return read_files(process, texts, size, tokens)
+        bos = process.bos if process.add_bos else None
+    kept = folder / _TEXT
+    if resume and (text := Text.load(kept)) is not None:
+        return text
+    from pipeline.text.calibration import own_text
+    from pipeline.text.seeds import prompts
+
+    written = write_talks(
+        gguf, prompts(), own_text(), tokens, threads=threads, memory=memory,
+        on_progress=lambda done, total: on_step("write", done, total),
+    )  # fmt: skip
+    what = f"Sprig: {len(written.talks)} talks that the model wrote, {len(written.paragraphs)} paragraphs of the project"
+    text = from_pieces(written.mixed(), size, tokens, bos, what)
+    folder.mkdir(parents=True, exist_ok=True)
+    text.save(kept)
+    return text
+
+
+def words(found: Calibrated) -> list[tuple[str, str]]:
+    """The result for a person: labels and values."""
+    rows = [("imatrix", str(found.path)), ("tensors", str(found.tensors))]
+    if found.windows:
+        rest = f"; {found.left:,} more tokens were not read (--tokens)" if found.left else ""
+        rows.append(("text", f"{found.tokens:,} tokens in {found.windows} windows{rest}"))
+    if found.merged:
+        rows.append(("merged", ", ".join(map(str, found.merged))))
+    rows += [("of", name) for name in found.datasets]
+    if found.statistics is not None:
+        size = sum(p.stat().st_size for p in found.statistics.rglob("*") if p.is_file())
+        rows.append(("statistics", f"{found.statistics} ({human_size(size)})"))
+    if found.seconds:
+        spent = ", ".join(f"{stage} {s:.1f}" for stage, s in found.seconds.items())
+        rows.append(("seconds", f"{sum(found.seconds.values()):.1f}: {spent}"))
+    return rows

@@ -1,0 +1,80 @@
+"""`sprig calibrate`, thin: arguments in, a call, the result for a person or a script."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.cli import console
+from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Memory, Threads, Verbose
+from agent.text import display
+from pipeline.cli.options import Offline, Revision, Token
+from pipeline.sources.extra import need_pipeline_extra
+
+calibrate_app = typer.Typer(**SETTINGS)
+
+_SECONDS_BETWEEN_LINES = 10.0
+_SAYS = {"write": "the model writes its text", "measure": "activations are measured"}
+
+
+@calibrate_app.command()
+def calibrate(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help=f"{MODEL_ANYWHERE} Left out, --merge only merges.")
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Importance matrix to write (GGUF).")] = Path(
+        "imatrix.gguf"
+    ),
+    text: Annotated[
+        list[Path] | None,
+        typer.Option("--text", metavar="FILE", help="Text in UTF-8; may be repeated. By default the model writes it itself."),
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=128, metavar="N", help="Tokens of text at most.")] = 8192,
+    statistics: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep second moments too, for better rounding and for budgets.")
+    ] = None,
+    head: Annotated[bool, typer.Option("--head", help="Put the input of the output head into the file too.")] = False,
+    merge: Annotated[
+        list[Path] | None, typer.Option("--merge", metavar="FILE", help="Imatrix whose sums are added; may be repeated.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run was.")] = False,
+    memory: Memory = None,
+    threads: Threads = None,
+    base: Annotated[str | None, typer.Option(metavar="MODEL", help="Of an adapter (LoRA): the model to merge it into.")] = None,
+    revision: Revision = None,
+    token: Token = None,
+    offline: Offline = False,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure what a model's weights are multiplied with: llama.cpp's imatrix, and second moments for better rounding."""
+    if model is None and len(merge or []) < 2:
+        raise typer.BadParameter("name a model, or two files to merge", param_hint="MODEL")
+    with console.command(json=json, verbose=verbose) as out_of:
+        need_pipeline_extra()
+        from pipeline.calibrate.calibrate import calibrate as run
+        from pipeline.calibrate.calibrate import words
+
+        found = run(
+            model, out, texts=text or [], tokens=tokens, statistics=statistics, head=head, merge=merge or [], resume=resume,
+            threads=threads, memory=memory, on_step=_Lines(out_of).show,
+            base=base, revision=revision, token=token, offline=offline,
+        )  # fmt: skip
+        rows = [*words(found), *(("note", note) for note in found.notes)]
+        out_of.result(found.to_dict(), "\n".join(f"{label:<14}{display(value)}" for label, value in rows))
+
+
+class _Lines:
+    """A line on standard error now and then."""
+
+    def __init__(self, out_of: console.Console) -> None:
+        self._out_of, self._stage, self._last = out_of, "", 0.0
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if stage != self._stage or done >= total or now - self._last >= _SECONDS_BETWEEN_LINES:
+            self._stage, self._last = stage, now
+            self._out_of.say(f"{_SAYS[stage]}: {done} of {total} {'tokens' if stage == 'write' else 'windows'}")
