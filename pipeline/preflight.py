@@ -24,7 +24,6 @@ from agent.files import free_disk, human_size
 from agent.home import models
 from agent.hub.environment import cache_root
 from pipeline.architectures.shared.tensor import Tensor
-from pipeline.calibrate.statistics import Statistics
 from pipeline.card import provenance_keys
 from pipeline.format.gguf_file import Layout, TensorSpec, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
@@ -32,10 +31,9 @@ from pipeline.model import Changes, Model, from_checkpoint, from_gguf
 from pipeline.recipes.mixtures import Overrides, TypeChoice, Weight, block_order, choose_types, fallback_note, needs_imatrix
 from pipeline.recipes.names import Recipe, find_recipe, taken_note
 from pipeline.rounding.blocks import FORMATS
+from pipeline.rounding.encoder import Encoder
 from pipeline.sources.base_model import open_model
 from pipeline.sources.source import Source, cached_bytes
-
-ENCODERS = ("ggml", "gptq")
 
 _MARGIN = 64 << 20  # disk kept free, and what a card and a journal take
 # Measured: Python and its libraries, each token of a vocabulary while it is read, the slabs of a thread.
@@ -76,7 +74,7 @@ class Preflight:
     memory: int
     notes: tuple[str, ...]
     stream: bool
-    encoder: str = "ggml"
+    encoder: Encoder | None = None
 
     @property
     def size(self) -> int:
@@ -112,7 +110,7 @@ class Preflight:
             "disk": self.disk,
             "memory": self.memory,
             "stream": self.stream,
-            "encoder": self.encoder,
+            "encoder": self.encoder.name if self.encoder else "ggml",
             "notes": list(self.notes),
         }
 
@@ -159,8 +157,7 @@ class PlanOptions(TypedDict, total=False):
         stream: read the weights over HTTP, keep none.
         threads: how many will work; by default the cores of this machine.
         allow_requantize: take a GGUF that is quantized already, beyond Q8_0; what was lost stays lost, and more is.
-        encoder: who rounds: "ggml", its own kernels, or "gptq", error feedback where that wins.
-        statistics: a folder of ``sprig calibrate --statistics``, for the encoder "gptq".
+        encoder: rounds the tensors that it wants; by default ggml's kernels round all but what lies on a grid.
     """
 
     revision: str | None
@@ -177,8 +174,7 @@ class PlanOptions(TypedDict, total=False):
     stream: bool
     threads: int | None
     allow_requantize: bool
-    encoder: str
-    statistics: Path | None
+    encoder: Encoder | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +189,7 @@ class Wishes:
     changes: Changes
     note: str | None
     allow_requantize: bool
-    encoder: str = "ggml"
+    encoder: Encoder | None = None
 
 
 def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
@@ -202,29 +198,11 @@ def read_wishes(recipe: str, options: PlanOptions) -> Wishes:
         raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
     types = tuple(options.get("tensor_types", ()))
     overrides = Overrides(types, options.get("pure", False), options.get("output_type"), options.get("embedding_type"))
-    chosen, encoder = find_recipe(recipe), options.get("encoder") or "ggml"
-    imatrix = _imatrix(encoder, options)
+    chosen, file, encoder = find_recipe(recipe), options.get("imatrix"), options.get("encoder")
+    imatrix = read_imatrix(file) if file else None
     changes = Changes(options.get("context_length"), options.get("chat_template"))
     threads, again = options.get("threads") or cores(), options.get("allow_requantize", False)
     return Wishes(chosen, overrides, imatrix, options.get("stream", False), threads, changes, taken_note(recipe), again, encoder)
-
-
-def _imatrix(encoder: str, options: PlanOptions) -> ImportanceMatrix | None:
-    """The importance matrix that was named, or that of the statistics. Raises RecipeError for what does not go together."""
-    file, statistics = options.get("imatrix"), options.get("statistics")
-    if encoder not in ENCODERS:
-        raise RecipeError(f"there is no encoder {encoder!r}; take one of {', '.join(ENCODERS)}")
-    if encoder == "ggml":
-        if statistics:
-            raise RecipeError("--statistics is for --encoder gptq; ggml's own kernels take an --imatrix")
-        return read_imatrix(file) if file else None
-    if file:
-        raise RecipeError(f"--encoder {encoder} measures the importances together with the rest; leave --imatrix out")
-    if options.get("stream"):
-        raise SourceError(f"--encoder {encoder} needs the whole model on this disk; leave --stream out")
-    if not statistics:
-        raise RecipeError(f"--encoder {encoder} needs --statistics DIR: sprig calibrate MODEL --statistics DIR makes them")
-    return Statistics.open(statistics).imatrix()
 
 
 def find_source(model: str, options: PlanOptions) -> Source:
@@ -257,15 +235,17 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
     ordered = sorted(model.tensors, key=lambda t: block_order(t.name))
     weights = [Weight(t.name, t.shape, model.stored[t.name]) for t in ordered]
     choices = choose_types(weights, recipe, model.facts, wishes.overrides, has_imatrix=imatrix is not None)
-    gptq = wishes.encoder == "gptq"
     if imatrix and all(imatrix.of(t.name, t.shape) is None for t in ordered):
         raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")
-    if gptq and not any(choice.type.name in FORMATS for choice in choices.values()):
-        raise RecipeError(f"--encoder gptq rounds to {', '.join(FORMATS)}, and {recipe.name} has none of them; leave it out")
+    encoder = wishes.encoder
+    if encoder is not None:
+        encoder.check({t.name: t.shape for t in ordered})
+        if not any(choice.type.name in FORMATS for choice in choices.values()):
+            raise RecipeError(f"--encoder rounds to {', '.join(FORMATS)}, and {recipe.name} has none of them; leave it out")
     _refuse_blind(ordered, choices, recipe, imatrix)
     keys = {**model.keys, **provenance_keys(origin, recipe, wishes.overrides.words(), imatrix)}
-    if gptq:
-        keys["sprig.encoder"] = wishes.encoder
+    if encoder is not None:
+        keys["sprig.encoder"] = encoder.name
     layout = lay_out(keys, [TensorSpec(t.name, t.shape, choices[t.name].type) for t in ordered])
     fallback = fallback_note(choices, weights, recipe)
     target = _output(origin, recipe, out)
@@ -283,10 +263,10 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
         imatrix=imatrix,
         download=download,
         disk=layout.size + _MARGIN + (download if shared else 0),
-        memory=_memory(ordered, layout, model, wishes.threads) + (_rounding_memory(ordered, choices) if gptq else 0),
+        memory=_memory(ordered, layout, model, wishes.threads) + (_rounding_memory(ordered, choices) if encoder else 0),
         notes=(*([wishes.note] if wishes.note else []), *model.notes, *([fallback] if fallback else [])),
         stream=wishes.stream,
-        encoder=wishes.encoder,
+        encoder=encoder,
     )
     _refuse_shortage(plan, shared)
     return plan

@@ -26,7 +26,6 @@ from agent.gguf.check import check
 from agent.gguf.reader import Header
 from agent.hub.download import OnBytes
 from agent.models.store import card_path
-from pipeline.calibrate.statistics import Statistics
 from pipeline.card import model_card, sprig_version
 from pipeline.model import heads_equal
 from pipeline.onepass.journal import Journal
@@ -144,7 +143,7 @@ def quantize(
         workers = wishes.threads
         if executor is None:
             executor = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="quantize"))
-        encoder = _encoder(plan, options.get("statistics"), workers)
+        encoder = plan.encoder or (None if plan.stream else GridEncoder())  # a stream does not give whole tensors
         return _write(_Work(plan, checkpoint, executor, workers, report, seconds, encoder), resume)
 
 
@@ -174,17 +173,6 @@ def _plan_or_detour(source: Source, wishes: Wishes, out: Path | str | None, llam
         if wishes.stream:
             raise SourceError("--llama-cpp needs the whole model on this disk; leave --stream out") from None
         return find_detour(source, llama_cpp, str(e))
-
-
-def _encoder(plan: Preflight, statistics: Path | None, threads: int) -> Encoder | None:
-    """Who rounds. A stream does not give whole tensors, so ggml's kernels do it all."""
-    if statistics is None:
-        return None if plan.stream else GridEncoder()
-    from pipeline.rounding.gptq import GptqEncoder
-
-    known = Statistics.open(statistics)
-    known.check({tensor.name: tensor.shape for tensor in plan.tensors})
-    return GptqEncoder(known, threads)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -39,6 +39,13 @@ class Decision:
 
 class Encoder(Protocol):
     """Rounds whole tensors."""
+
+    @property
+    def name(self) -> str:
+        """Under which a file says who rounded it."""
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Compare what it knows with a model's tensors, rows last. Raises SprigError if it knows another model."""
 
     @property
     def decisions(self) -> dict[str, Decision]:

@@ -8,7 +8,7 @@ rows are then rounded for both folds together.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -44,6 +44,8 @@ class InputLike(Protocol):
 
 class StatisticsLike(Protocol):
     """What is asked of ``pipeline.calibrate.statistics.Statistics``."""
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None: ...
 
     def input_of(self, name: str) -> InputLike | None: ...
 
@@ -81,11 +83,17 @@ class GptqEncoder:
         threads: by default every core.
     """
 
+    name = "gptq"
+
     def __init__(self, statistics: StatisticsLike, threads: int | None = None) -> None:
         self.statistics = statistics
         self.threads = threads or cores()
         self.decisions: dict[str, Decision] = {}
         self._moments = _MomentCache()
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """As ``Encoder.check``."""
+        self.statistics.check(shapes)
 
     def wants(self, name: str, kind: GGMLType, look: Callable[[], Floats]) -> bool:
         """As ``Encoder.wants``."""

@@ -7,7 +7,7 @@ weight of a block bound them to a few float16 numbers each, and all of these are
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -38,9 +38,14 @@ _LOOK = 3  # rows that show whether the others are worth a look
 class GridEncoder:
     """The encoder ``ggml``: its own kernels, but for tensors that lie on the grid of their type already."""
 
+    name = "ggml"
+
     def __init__(self) -> None:
         self.decisions: dict[str, Decision] = {}
         self._strangers = 0
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Nothing: it knows no model."""
 
     def wants(self, name: str, kind: GGMLType, look: Callable[[], Floats]) -> bool:
         """Whether a few rows lie on the type's grid. After some tensors that do not, none is looked at any more."""
