@@ -25,7 +25,6 @@ from agent.gguf.types import GGMLType
 from agent.home import models
 from agent.hub.environment import cache_root
 from pipeline.architectures.shared.tensor import Tensor
-from pipeline.calibrate.statistics import Statistics
 from pipeline.card import provenance_keys
 from pipeline.format.gguf_file import Layout, TensorSpec, lay_out
 from pipeline.format.imatrix import ImportanceMatrix, read_imatrix
@@ -34,10 +33,9 @@ from pipeline.recipes.budget import FileBudget, read_budget
 from pipeline.recipes.mixtures import Overrides, TypeChoice, Weight, block_order, choose_types, fallback_note, needs_imatrix
 from pipeline.recipes.names import USUAL, Recipe, find_recipe, taken_note
 from pipeline.rounding.blocks import FORMATS
+from pipeline.rounding.encoder import Encoder
 from pipeline.sources.base_model import open_model
 from pipeline.sources.source import Source, cached_bytes
-
-ENCODERS = ("ggml", "gptq")
 
 _MARGIN = 64 << 20  # disk kept free, and what a card and a journal take
 # Measured: Python and its libraries, each token of a vocabulary while it is read, the slabs of a thread.
@@ -78,7 +76,7 @@ class Preflight:
     memory: int
     notes: tuple[str, ...]
     stream: bool
-    encoder: str = "ggml"
+    encoder: Encoder | None = None
 
     @property
     def size(self) -> int:
@@ -114,7 +112,7 @@ class Preflight:
             "disk": self.disk,
             "memory": self.memory,
             "stream": self.stream,
-            "encoder": self.encoder,
+            "encoder": self.encoder.name if self.encoder else "ggml",
             "notes": list(self.notes),
         }
 
@@ -161,8 +159,7 @@ class PlanOptions(TypedDict, total=False):
         stream: read the weights over HTTP, keep none.
         threads: how many will work; by default the cores of this machine.
         allow_requantize: take a GGUF that is quantized already, beyond Q8_0; what was lost stays lost, and more is.
-        encoder: who rounds: "ggml", its own kernels, or "gptq", error feedback where that wins.
-        statistics: a folder of ``sprig calibrate --statistics``, for the encoder "gptq".
+        encoder: rounds the tensors that it wants; by default ggml's kernels round all but what lies on a grid.
         size, bpw: instead of a recipe, how large the file may be ("400MB" or bytes), or how many bits a weight may take.
         types: which types may be chosen then; by default those with fast kernels on ARM.
         sensitivity: a file for what is measured of the model then, in the place of the usual one.
@@ -182,8 +179,7 @@ class PlanOptions(TypedDict, total=False):
     stream: bool
     threads: int | None
     allow_requantize: bool
-    encoder: str
-    statistics: Path | None
+    encoder: Encoder | None
     size: str | int | None
     bpw: float | None
     types: Sequence[str] | None
@@ -205,7 +201,7 @@ class Wishes:
     changes: Changes
     note: str | None
     allow_requantize: bool
-    encoder: str = "ggml"
+    encoder: Encoder | None = None
     budget: FileBudget | None = None
     chosen: Mapping[str, GGMLType] | None = None
 
@@ -221,30 +217,16 @@ def read_wishes(recipe: str | None, options: PlanOptions) -> Wishes:
         raise RecipeError(f"{f'the recipe {recipe!r}' if recipe else '--pure'} and a budget both choose the types; leave one out")
     if budget and options.get("stream"):
         raise RecipeError("a budget reads the weights more than once, and --stream keeps none; leave it out")
-    chosen, encoder = budget.recipe() if budget else find_recipe(recipe or USUAL), options.get("encoder") or "ggml"
-    imatrix = _imatrix(encoder, options)
+    chosen, file, encoder = (
+        budget.recipe() if budget else find_recipe(recipe or USUAL),
+        options.get("imatrix"),
+        options.get("encoder"),
+    )
+    imatrix = read_imatrix(file) if file else None
     changes = Changes(options.get("context_length"), options.get("chat_template"))
     threads, again = options.get("threads") or cores(), options.get("allow_requantize", False)
     note = taken_note(recipe) if recipe else None
     return Wishes(chosen, overrides, imatrix, options.get("stream", False), threads, changes, note, again, encoder, budget)
-
-
-def _imatrix(encoder: str, options: PlanOptions) -> ImportanceMatrix | None:
-    """The importance matrix that was named, or that of the statistics. Raises RecipeError for what does not go together."""
-    file, statistics = options.get("imatrix"), options.get("statistics")
-    if encoder not in ENCODERS:
-        raise RecipeError(f"there is no encoder {encoder!r}; take one of {', '.join(ENCODERS)}")
-    if encoder == "ggml":
-        if statistics:
-            raise RecipeError("--statistics is for --encoder gptq; ggml's own kernels take an --imatrix")
-        return read_imatrix(file) if file else None
-    if file:
-        raise RecipeError(f"--encoder {encoder} measures the importances together with the rest; leave --imatrix out")
-    if options.get("stream"):
-        raise SourceError(f"--encoder {encoder} needs the whole model on this disk; leave --stream out")
-    if not statistics:
-        raise RecipeError(f"--encoder {encoder} needs --statistics DIR: sprig calibrate MODEL --statistics DIR makes them")
-    return Statistics.open(statistics).imatrix()
 
 
 def find_source(model: str, options: PlanOptions) -> Source:
@@ -280,15 +262,17 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
         choices = choose_types(weights, recipe, model.facts, wishes.overrides, has_imatrix=imatrix is not None)
     else:
         choices = {w.name: TypeChoice(wishes.chosen[w.name], wishes.chosen[w.name]) for w in weights}
-    gptq = wishes.encoder == "gptq"
     if imatrix and all(imatrix.of(t.name, t.shape) is None for t in ordered):
         raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")
-    if gptq and not any(choice.type.name in FORMATS for choice in choices.values()):
-        raise RecipeError(f"--encoder gptq rounds to {', '.join(FORMATS)}, and {recipe.name} has none of them; leave it out")
+    encoder = wishes.encoder
+    if encoder is not None:
+        encoder.check({t.name: t.shape for t in ordered})
+        if not any(choice.type.name in FORMATS for choice in choices.values()):
+            raise RecipeError(f"--encoder rounds to {', '.join(FORMATS)}, and {recipe.name} has none of them; leave it out")
     _refuse_blind(ordered, choices, recipe, imatrix)
     keys = {**model.keys, **provenance_keys(origin, recipe, wishes.overrides.words(), imatrix)}
-    if gptq:
-        keys["sprig.encoder"] = wishes.encoder
+    if encoder is not None:
+        keys["sprig.encoder"] = encoder.name
     layout = lay_out(keys, [TensorSpec(t.name, t.shape, choices[t.name].type) for t in ordered])
     fallback = fallback_note(choices, weights, recipe)
     target = _output(origin, recipe, out)
@@ -306,10 +290,10 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
         imatrix=imatrix,
         download=download,
         disk=layout.size + _MARGIN + (download if shared else 0),
-        memory=_memory(ordered, layout, model, wishes.threads) + (_rounding_memory(ordered, choices) if gptq else 0),
+        memory=_memory(ordered, layout, model, wishes.threads) + (_rounding_memory(ordered, choices) if encoder else 0),
         notes=(*([wishes.note] if wishes.note else []), *model.notes, *([fallback] if fallback else [])),
         stream=wishes.stream,
-        encoder=wishes.encoder,
+        encoder=encoder,
     )
     _refuse_shortage(plan, shared)
     return plan

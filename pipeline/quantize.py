@@ -18,7 +18,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Unpack
+from typing import Any, Protocol, Unpack
 
 from agent.engine.trial import TrialResult, trial
 from agent.errors import BrokenOffError, CheckpointError, OutputError, RecipeError, SourceError, SprigError, UnsupportedError
@@ -29,7 +29,6 @@ from agent.hub.download import OnBytes
 from agent.models.file import writes_text
 from agent.models.store import card_path
 from pipeline.budget.spend import foresee, spend
-from pipeline.calibrate.statistics import Statistics
 from pipeline.card import model_card, sprig_version
 from pipeline.model import heads_equal
 from pipeline.onepass.journal import Journal
@@ -37,16 +36,14 @@ from pipeline.onepass.order import CHUNK
 from pipeline.onepass.tensors import write_tensors
 from pipeline.preflight import PlanOptions, Preflight, Wishes, find_source, output_folder, plan_for, read_wishes
 from pipeline.recipes.names import wanted_recipe
-from pipeline.rounding.encoder import Decision, summary
+from pipeline.rounding.encoder import Decision, Encoder, summary
+from pipeline.rounding.on_grid import GridEncoder
 from pipeline.sources.adapter import CONFIG
 from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint
 from pipeline.sources.foreign import Detour, find_detour
 from pipeline.sources.sample import is_here
 from pipeline.sources.source import Source, open_checkpoint, open_source
 from pipeline.sources.stream import StreamCheckpoint
-
-if TYPE_CHECKING:
-    from pipeline.rounding.gptq import GptqEncoder
 
 log = logging.getLogger(__name__)
 
@@ -179,13 +176,13 @@ def quantize(
         workers = wishes.threads
         if executor is None:
             executor = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="quantize"))
-        encoder = _encoder(plan, options.get("statistics"), workers)
         if wishes.budget:
             with _timed(seconds, "measure"):
                 original = model if plan.source is plan.origin else str(plan.source.path)
                 make = partial(_in_f16, original, options)
                 wishes = spend(plan, wishes, checkpoint, make, executor, _stage(report, "measure"))
             plan = plan_for(plan.source, wishes, out, origin=plan.origin)
+        encoder = plan.encoder or (None if plan.stream else GridEncoder())  # a stream does not give whole tensors
         return _write(_Work(plan, checkpoint, executor, workers, report, seconds, encoder, judge), resume)
 
 
@@ -247,16 +244,6 @@ def _judge_of(plan: Preflight, model: str, options: PlanOptions, gate: FileJudge
     return judge
 
 
-def _encoder(plan: Preflight, statistics: Path | None, threads: int) -> GptqEncoder | None:
-    if statistics is None:
-        return None
-    from pipeline.rounding.gptq import GptqEncoder
-
-    known = Statistics.open(statistics)
-    known.check({tensor.name: tensor.shape for tensor in plan.tensors})
-    return GptqEncoder(known, threads)
-
-
 @contextmanager
 def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
@@ -287,7 +274,7 @@ class _Work:
     workers: int
     report: OnProgress
     seconds: dict[str, float]
-    encoder: GptqEncoder | None = None
+    encoder: Encoder | None
     judge: Judge | None = None
 
 

@@ -142,7 +142,7 @@ def quantize(
         "base": base, "revision": revision, "token": token, "offline": offline, "imatrix": imatrix,
         "tensor_types": _pairs(tensor_type or []), "pure": pure, "output_type": output_type, "embedding_type": embedding_type,
         "context_length": context_length, "chat_template": chat_template, "stream": stream, "threads": threads,
-        "llama_cpp": llama_cpp, "allow_requantize": allow_requantize, "encoder": encoder, "statistics": statistics, **budget,
+        "llama_cpp": llama_cpp, "allow_requantize": allow_requantize, "statistics": statistics, **budget,
     }  # fmt: skip
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()
@@ -155,7 +155,7 @@ def quantize(
 
             recipe, why = recipe_for(model, device, recipe, base=base, revision=revision, token=token, offline=offline)
             out_of.say(display(why))
-        _make(out_of, model, recipe, out, resume, gate, dry_run, options)
+        _make(out_of, encoder, model, recipe, out, resume, gate, dry_run, options)
 
 
 def _budget(
@@ -174,23 +174,24 @@ def _budget(
 
 
 def _make(
-    out_of: console.Console, model: str, recipe: str | None, out: str | None, resume: bool, gate: str | None, dry_run: bool,
+    out_of: console.Console, encoder: str, model: str, recipe: str | None, out: str | None, resume: bool, gate: str | None,
+    dry_run: bool,
     options: dict[str, Any],
 ) -> None:  # fmt: skip
     from pipeline.evaluate.gate import read_gate
 
     wanted = read_gate(gate) if gate is not None else None
     if dry_run:
-        from pipeline.quantize import dry_run as plan_of
+        from pipeline.encoders import plan_with
 
-        plan = plan_of(model, recipe, out, **options)
+        plan = plan_with(encoder, model, recipe, out, **options)
         out_of.result(plan.to_dict(), "\n".join(plan.lines()))
         return
     from agent.cli.progress import Bars
-    from pipeline.quantize import quantize as run
+    from pipeline.encoders import quantize_with
 
     with Bars() as bars:
-        result = run(model, recipe, out, resume=resume, gate=wanted, on_progress=bars.show, **options)
+        result = quantize_with(encoder, model, recipe, out, resume=resume, gate=wanted, on_progress=bars.show, **options)
     out_of.result(result.to_dict(), _summary(result))
 
 

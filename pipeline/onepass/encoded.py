@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -49,7 +50,7 @@ def encode_whole(
         if begun and any(stop == end and start == offset for start, stop in inside):
             continue  # it was written as a whole
         data = None
-        if tensor.values is None and not begun and encoder.wants(name, kind):
+        if tensor.values is None and not begun and encoder.wants(name, kind, partial(_rows, plan, checkpoint, own[0])):
             data = encoder.encode(name, _whole(plan, checkpoint, own), kind)
         if data is None:
             left += own
@@ -67,3 +68,8 @@ def _whole(plan: Preflight, checkpoint: Checkpoint, units: Sequence[Unit]) -> Fl
         rows = weights_of(job_of(plan, unit, raw))
         weights[unit.row : unit.row + len(rows)] = rows
     return weights.reshape(tensor.shape) if len(tensor.shape) == 3 else weights
+
+
+def _rows(plan: Preflight, checkpoint: Checkpoint, unit: Unit) -> Floats:
+    """The weights of one unit."""
+    return next(weights_of(job_of(plan, one, raw)) for one, raw in mapped(checkpoint, [unit]))

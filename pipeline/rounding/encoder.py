@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -12,11 +13,46 @@ from agent.gguf.types import GGMLType
 from pipeline.format.ggml import Bytes, Floats
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How a tensor was rounded, and what was measured for it.
+
+    Attributes:
+        method: "gptq"; "grid" if the weights were of the type's blocks, and came out as they are stored; "ggml" where that was
+            better on unseen activations, or nothing was known of them.
+        shrinkage: of the second moment (the mean over experts).
+        error: squared error of an output on unseen activations, the mean over rows and tokens, as it was rounded.
+        ggml_error: the same of ggml's kernel with the importance of each column.
+    """
+
+    tensor: str
+    type: str
+    method: Literal["gptq", "grid", "ggml"]
+    shrinkage: float | None = None
+    error: float | None = None
+    ggml_error: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a report."""
+        return asdict(self)
+
+
 class Encoder(Protocol):
     """Rounds whole tensors."""
 
-    def wants(self, name: str, kind: GGMLType) -> bool:
-        """Whether ``encode`` may have something for this tensor."""
+    @property
+    def name(self) -> str:
+        """Under which a file says who rounded it."""
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Compare what it knows with a model's tensors, rows last. Raises SprigError if it knows another model."""
+
+    @property
+    def decisions(self) -> dict[str, Decision]:
+        """How each tensor was rounded that ``encode`` was asked for."""
+
+    def wants(self, name: str, kind: GGMLType, look: Callable[[], Floats]) -> bool:
+        """Whether ``encode`` may have something for this tensor; ``look`` gives a few of its rows, float32 [rows, columns]."""
 
     def encode(self, name: str, weights: Floats, kind: GGMLType) -> Bytes | None:
         """A tensor as it stands in the file.
@@ -29,34 +65,13 @@ class Encoder(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """How a tensor was rounded, and what was measured for it.
-
-    Attributes:
-        method: "gptq"; "ggml" where that was better on unseen activations, or nothing was known of them.
-        shrinkage: of the second moment (the mean over experts).
-        error: squared error of an output on unseen activations, the mean over rows and tokens, as it was rounded.
-        ggml_error: the same of ggml's kernel with the importance of each column.
-    """
-
-    tensor: str
-    type: str
-    method: Literal["gptq", "ggml"]
-    shrinkage: float | None = None
-    error: float | None = None
-    ggml_error: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for a report."""
-        return asdict(self)
-
-
 def summary(decisions: Sequence[Decision]) -> tuple[str, ...]:
     """What was decided, as a remark for a person."""
     won = [d for d in decisions if d.method == "gptq"]
-    if not decisions:
-        return ()
+    exact = Counter(d.type for d in decisions if d.method == "grid")
+    notes = [f"{n} tensors lie on a {kind} grid and were kept exactly" for kind, n in exact.items()]
+    if not won:
+        return tuple(notes)
     shares = [d.error / d.ggml_error for d in won if d.error is not None and d.ggml_error]
     share = f", to {np.exp(np.mean(np.log(shares))):.2f} of ggml's error on unseen activations" if shares else ""
-    return (f"{len(won)} of {len(decisions)} tensors were rounded with error feedback{share}",)
+    return (*notes, f"{len(won)} of {len(decisions)} tensors were rounded with error feedback{share}")

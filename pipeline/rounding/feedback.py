@@ -16,7 +16,10 @@ from pipeline.rounding.blocks import Blocks, Format
 from pipeline.rounding.moments import Moment, Order
 from pipeline.rounding.search import best, codes_of, fitted, halves, inverse, nearest, rounding_loss
 
-_KEPT = 4  # candidates that are tried with feedback
+
+def _kept(form: Format) -> int:
+    """Candidates that are tried with feedback. With many levels the first is as good as any."""
+    return 4 if len(form.levels) <= 32 else 1
 
 
 @dataclass(slots=True)
@@ -90,14 +93,14 @@ def _units(weights: Floats, importance: Floats, form: Format) -> tuple[Floats, F
 def _candidates(weights: Floats, importance: Floats, done: Rounded, block: int, form: Format) -> tuple[Floats, Floats]:
     step, offset = fitted(weights, importance, form)
     if form.top:  # the neighbours too, since a unit is coarse for a group with a small step
-        step, offset = best(rounding_loss(weights, importance, step, offset, form), _KEPT, step, offset)
+        step, offset = best(rounding_loss(weights, importance, step, offset, form), _kept(form), step, offset)
         step = np.concatenate([step + shift * done.unit[block] for shift in (-1, 0, 1)])
         offset = np.tile(offset, (3, 1))
         if form.offset:
             levels = nearest((weights - offset[:, None]) * inverse(step)[:, None], form)
             offset = np.einsum("kgr,g->kr", weights - levels * step[:, None], importance) / np.float32(importance.sum())
     step, offset = done.allowed(step, offset, block, form)
-    kept = best(rounding_loss(weights, importance, step, offset, form), _KEPT, step, offset)
+    kept = best(rounding_loss(weights, importance, step, offset, form), _kept(form), step, offset)
     return kept[0], kept[1]
 
 

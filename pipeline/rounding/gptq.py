@@ -1,14 +1,14 @@
 """The encoder ``gptq``: error feedback where it wins on activations that it has not seen, ggml's own kernel elsewhere.
 
-Feedback trusts the second moment of few tokens too much. So each tensor chooses how much of it to believe (the shrinkage) by
-cross-validation over the two folds of the text: fitted on one, judged on the other, and the reverse, for a sample of its rows.
-All rows are then rounded with both folds together.
+Feedback trusts the second moment of few tokens too much. So each tensor chooses how much of it to believe (the shrinkage) over
+the two folds of the text: a sample of its rows is rounded for one and judged on the other, and so is what ggml makes of them. All
+rows are then rounded for both folds together.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -25,11 +25,12 @@ from pipeline.rounding.descent import descend
 from pipeline.rounding.encoder import Decision
 from pipeline.rounding.feedback import round_with_feedback, to_blocks
 from pipeline.rounding.moments import Moment, moment, output_error
+from pipeline.rounding.on_grid import exact, looks_on_grid
 
 SHRINKAGES = (0.15, 0.35, 0.6)
 _SAMPLE = 96  # rows that choose
 _CHUNK = 384  # rows that are rounded together: their working set stays in a core's cache
-_SWEEPS = 3
+_SWEEPS = 2
 _FEWEST_TOKENS = 64  # of a fold, below which its second moment says nothing
 _CACHE = 256 << 20  # bytes of factored second moments, which several weights share
 
@@ -43,6 +44,8 @@ class InputLike(Protocol):
 
 class StatisticsLike(Protocol):
     """What is asked of ``pipeline.calibrate.statistics.Statistics``."""
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None: ...
 
     def input_of(self, name: str) -> InputLike | None: ...
 
@@ -80,24 +83,36 @@ class GptqEncoder:
         threads: by default every core.
     """
 
+    name = "gptq"
+
     def __init__(self, statistics: StatisticsLike, threads: int | None = None) -> None:
         self.statistics = statistics
         self.threads = threads or cores()
         self.decisions: dict[str, Decision] = {}
         self._moments = _MomentCache()
 
-    def wants(self, name: str, kind: GGMLType) -> bool:
-        return kind.name in FORMATS and self.statistics.input_of(name) is not None
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """As ``Encoder.check``."""
+        self.statistics.check(shapes)
+
+    def wants(self, name: str, kind: GGMLType, look: Callable[[], Floats]) -> bool:
+        """As ``Encoder.wants``."""
+        return kind.name in FORMATS and (self.statistics.input_of(name) is not None or looks_on_grid(look(), FORMATS[kind.name]))
 
     def encode(self, name: str, weights: Floats, kind: GGMLType) -> Bytes | None:
         """As ``Encoder.encode``. Raises SprigError if the statistics cannot be read."""
-        form = FORMATS.get(kind.name)
+        form = FORMATS[kind.name]
+        raw = exact(weights, form)
+        if raw is not None:
+            self.decisions[name] = Decision(name, kind.name, "grid")
+            return raw
         matrices = weights if weights.ndim == 3 else weights[None]
-        found = [self._folds(name, i) for i in range(len(matrices))] if form else []
+        found = [self._folds(name, i) for i in range(len(matrices))]
         self.decisions[name] = Decision(name, kind.name, "ggml")
-        if form is None or not any(found):
+        if not any(found):
             return None
         pairs = list(zip(matrices, found, strict=True))
+        # BLAS itself with one thread, so that the bytes do not depend on how many there are.
         with ThreadPoolExecutor(self.threads, thread_name_prefix="round") as pool, threadpool_limits(1, "blas"):
             made = [self._matrix(w, folds, form, pool) if folds else (None, None) for w, folds in pairs]
         self._record(name, kind, [choice for choice, _ in made if choice])
@@ -119,7 +134,7 @@ class GptqEncoder:
                 for i, matrix in enumerate(matrices):
                     folds = self._folds(name, i)
                     if folds is not None:
-                        choice = self._choose(_sample(matrix), folds, kind, pool)
+                        choice = self._choose(_sample(matrix), folds, kind, pool, SHRINKAGES[1:2])
                         per_row.append(min(choice.error, choice.ggml_error))
                 if per_row:
                     found[kind.name] = float(np.mean(per_row)) * matrices.shape[0] * matrices.shape[1]
@@ -138,37 +153,37 @@ class GptqEncoder:
         choice = self._choose(_sample(weights), folds, form.kind, pool)
         if not choice.wins:
             return choice, None
-        with threadpool_limits(self.threads, "blas"):
-            known = self._moments.of(folds, None, _for_both(choice.shrinkage), form)
+        known = self._moments.of(folds, None, choice.shrinkage, form)
+        sweeps = _SWEEPS if len(form.levels) <= 32 else 1
         chunks = [weights[at : at + _CHUNK] for at in range(0, len(weights), _CHUNK)]
-        raw = np.concatenate(list(pool.map(lambda part: pack(_blocks(part, known, form), form), chunks)))
+        raw = np.concatenate(list(pool.map(lambda part: pack(_blocks(part, known, form, sweeps), form), chunks)))
         return choice, raw if ggml.valid(raw, form.kind) else None
 
-    def _choose(self, sample: Floats, folds: _Folds, kind: GGMLType, pool: ThreadPoolExecutor) -> _Choice:
-        """Compare shrinkages, and ggml's kernel, on the fold that each was not fitted on."""
+    def _choose(
+        self, sample: Floats, folds: _Folds, kind: GGMLType, pool: ThreadPoolExecutor, shrinkages: Sequence[float] = SHRINKAGES
+    ) -> _Choice:
+        """Compare shrinkages, and ggml's kernel, all fitted on fold A, on fold B."""
         form = FORMATS.get(kind.name)
 
-        def judged(made: Floats, fold: int) -> float:
-            return output_error(sample - made, folds.sums[1 - fold]) / folds.tokens[1 - fold] / len(sample)
+        def judged(made: Floats) -> float:
+            return output_error(sample - made, folds.sums[1]) / folds.tokens[1] / len(sample)
 
-        def feedback(fold: int, shrinkage: float) -> float:
+        def feedback(shrinkage: float) -> float:
             assert form is not None
             try:
-                known = self._moments.of(folds, fold, shrinkage, form)
+                known = self._moments.of(folds, 0, shrinkage, form)
             except FloatingPointError:
                 return np.inf
-            return judged(values(_blocks(sample, known, form), form), fold)
+            return judged(values(_blocks(sample, known, form, 1), form))
 
-        def plain(fold: int) -> float:
-            importance = np.ascontiguousarray(np.diagonal(folds.sums[fold]) / folds.tokens[fold], dtype=np.float32)
-            raw = ggml.quantize(sample, kind, importance)
-            return judged(ggml.to_float(raw, kind, sample.shape[1]), fold) if ggml.valid(raw, kind) else np.inf
-
-        tried = [(fold, s) for s in SHRINKAGES for fold in (0, 1)] if form else []
-        errors = dict(zip(tried, pool.map(lambda one: feedback(*one), tried), strict=True))
-        totals = {s: (errors[0, s] + errors[1, s]) / 2 for s in SHRINKAGES} if form else {1.0: np.inf}
-        best = min(totals, key=lambda s: totals[s])
-        return _Choice(best, totals[best], (plain(0) + plain(1)) / 2)
+        importance = np.ascontiguousarray(np.diagonal(folds.sums[0]) / folds.tokens[0], dtype=np.float32)
+        raw = ggml.quantize(sample, kind, importance)
+        ggml_error = judged(ggml.to_float(raw, kind, sample.shape[1])) if ggml.valid(raw, kind) else np.inf
+        if form is None:
+            return _Choice(1.0, np.inf, ggml_error)
+        errors = list(pool.map(feedback, shrinkages))
+        best = int(np.argmin(errors))
+        return _Choice(shrinkages[best], errors[best], ggml_error)
 
     def _record(self, name: str, kind: GGMLType, choices: Sequence[_Choice]) -> None:
         if choices:
@@ -197,14 +212,9 @@ class _MomentCache:
         return found
 
 
-def _for_both(shrinkage: float) -> float:
-    """The shrinkage for both folds, of one that was chosen on each: what it corrects falls with the number of tokens."""
-    return shrinkage / (2 - shrinkage)
-
-
-def _blocks(weights: Floats, known: Moment, form: Format) -> Blocks:
+def _blocks(weights: Floats, known: Moment, form: Format, sweeps: int) -> Blocks:
     done = round_with_feedback(weights, known, form)
-    descend(done, weights, known, form, _SWEEPS)
+    descend(done, weights, known, form, sweeps)
     return to_blocks(done, known, form)
 
 
