@@ -35,6 +35,7 @@ from pipeline.recipes.names import USUAL, Recipe, find_recipe, taken_note
 from pipeline.sources.base_model import open_model
 from pipeline.sources.source import Source, cached_bytes
 
+WEIGHTS = "sprig.weights"  # a hash of the source's weights: files of the same can lend each other tensors
 _MARGIN = 64 << 20  # disk kept free, and what a card and a journal take
 # Measured: Python and its libraries, each token of a vocabulary while it is read, the slabs of a thread.
 _BASE_MEMORY, _TOKEN_MEMORY, _THREAD_MEMORY = 140 << 20, 2300, 12 << 20
@@ -184,7 +185,8 @@ class PlanOptions(TypedDict, total=False):
 class Wishes:
     """The options after reading: recipe and overrides, importance matrix, how to work, and a note on the recipe's name.
 
-    With a budget, ``chosen`` holds the types that it pays for, once they are known: tensor name -> type.
+    With a budget, ``chosen`` holds the types that it pays for, once they are known (tensor name -> type), and ``weights`` the
+    hash of what they were measured on.
     """
 
     recipe: Recipe
@@ -197,6 +199,7 @@ class Wishes:
     allow_requantize: bool
     budget: FileBudget | None = None
     chosen: Mapping[str, GGMLType] | None = None
+    weights: str = "0" * 64
 
 
 def read_wishes(recipe: str | None, options: PlanOptions) -> Wishes:
@@ -255,6 +258,8 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
         raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")
     _refuse_blind(ordered, choices, recipe, imatrix)
     keys = {**model.keys, **provenance_keys(origin, recipe, wishes.overrides.words(), imatrix)}
+    if wishes.budget:
+        keys[WEIGHTS] = wishes.weights
     layout = lay_out(keys, [TensorSpec(t.name, t.shape, choices[t.name].type) for t in ordered])
     fallback = fallback_note(choices, weights, recipe)
     target = _output(origin, recipe, out)

@@ -12,6 +12,8 @@ from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from agent.errors import OutputError, RecipeError, UnsupportedError
 from agent.gguf.types import GGMLType
 from agent.home import home
@@ -77,7 +79,7 @@ def spend(
                 )
             known = measure(work_file, known, replace(inquiry, texts=texts()), executor, on_progress)
         known.save(place)
-    return _with_types(plan, wishes, kinds, known.losses())
+    return _with_types(plan, replace(wishes, weights=own), kinds, known.losses())
 
 
 def foresee(plan: Preflight, wishes: Wishes, checkpoint: Checkpoint | None, rounder: Rounder = GGML) -> Wishes:
@@ -94,7 +96,7 @@ def foresee(plan: Preflight, wishes: Wishes, checkpoint: Checkpoint | None, roun
     inquiry = _inquiry(kinds, wishes, rounder)
     missing, groups = inquiry.missing(known), inquiry.groups(known)
     if not missing and not groups:
-        return _with_types(plan, wishes, kinds, known.losses())
+        return _with_types(plan, replace(wishes, weights=own or wishes.weights), kinds, known.losses())
     guess = {t.name: {k.name: prod(t.shape) * 4.0**-k.bits_per_weight for k in kinds[t.name]} for t in plan.tensors}
     note = f"the types are a guess: a run measures {len(missing)} tensors and {len(groups)} probes first, kept in {place}"
     return replace(_with_types(plan, wishes, kinds, guess), note=note)
@@ -160,13 +162,14 @@ def _inquiry(kinds: Mapping[str, Sequence[GGMLType]], wishes: Wishes, rounder: R
 
 
 def identity(checkpoint: Checkpoint) -> str:
-    """A hash of a model's weights, wherever they lie: all names and shapes, and of each tensor the row in its middle."""
-    digest = hashlib.sha256()
+    """A hash of a model's weights, wherever they lie, with the names and shapes of its tensors."""
+    digest = hashlib.blake2b(digest_size=32)
     for name in sorted(checkpoint.tensors):
         info = checkpoint.tensors[name]
         digest.update(f"{name} {info.dtype} {info.shape}\n".encode("utf-8", "surrogateescape"))
-        if info.n_rows:
-            digest.update(checkpoint.rows(name, info.n_rows // 2, info.n_rows // 2 + 1).tobytes())
+        step = max(1, (8 << 20) // max(1, info.row_bytes))
+        for start in range(0, info.n_rows, step):
+            digest.update(np.ascontiguousarray(checkpoint.rows(name, start, min(start + step, info.n_rows))).data)
     return digest.hexdigest()
 
 

@@ -88,6 +88,31 @@ def test_the_file_has_the_size_and_says_what_it_is(model: Path, sensitivity: Pat
     assert set(tmp_path.iterdir()) == {made.path, made.card}
 
 
+def test_what_another_budgets_file_has_is_not_quantized_again(model: Path, sensitivity: Path, tmp_path: Path) -> None:
+    """Tensors of the same type are copied from the file beside; the result is what a run alone makes."""
+    options = {"sensitivity": sensitivity, "threads": 1}
+    first = quantize(str(model), None, f"{tmp_path}/", bpw=5.5, **options)  # type: ignore[arg-type]
+    second = quantize(str(model), None, f"{tmp_path}/", bpw=6.0, **options)  # type: ignore[arg-type]
+    alone = quantize(str(model), None, f"{tmp_path / 'alone'}/", bpw=6.0, **options)  # type: ignore[arg-type]
+    assert first.resumed == alone.resumed == 0
+    plan = second.preflight
+    same = {n for n, c in plan.choices.items() if first.preflight.choices[n] == c}
+    assert 0 < len(same) < len(plan.choices)
+    assert second.resumed == sum(entry.nbytes for entry in plan.layout.entries if entry.name in same)
+    assert second.path.read_bytes() == alone.path.read_bytes()
+
+
+def test_the_file_of_another_model_or_imatrix_lends_nothing(model: Path, sensitivity: Path, tmp_path: Path) -> None:
+    made = quantize(str(model), None, f"{tmp_path}/", bpw=5.5, sensitivity=sensitivity, threads=1)
+    raw = made.path.read_bytes()
+    weights = str(read_header(made.path).keys["sprig.weights"]).encode()
+    assert weights.decode() == read_sensitivity(sensitivity).identity
+    made.path.write_bytes(raw.replace(weights, weights[::-1]))
+    (tmp_path / "model-broken.gguf").write_bytes(raw[:100])
+    again = quantize(str(model), None, f"{tmp_path}/", bpw=6.0, sensitivity=sensitivity, threads=1)
+    assert again.resumed == 0
+
+
 def test_more_bytes_lose_less(model: Path, sensitivity: Path) -> None:
     losses = read_sensitivity(sensitivity).losses()
     spent = [planned(model, bpw=bits, sensitivity=sensitivity) for bits in (5.0, 6.0, 8.0)]
