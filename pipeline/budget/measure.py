@@ -88,10 +88,10 @@ def measure(work_file: Path, known: Sensitivity, inquiry: Inquiry, executor: Exe
         known = replace(known, errors=errors)
         if not groups:
             return known
-        probe_errors = dict(known.probe_errors)
-        plain = replace(rounder, errors=None)  # which rounds the probes
-        for name in {n for some in groups.values() for n in some}:
-            probe_errors[name] = plain.shares(work, name, [PROBE_TYPE])[PROBE_TYPE.name]
+        names = sorted({name for some in groups.values() for name in some})
+        plain = replace(rounder, errors=None)  # ggml rounds the probes
+        shares = executor.map(lambda name: plain.shares(work, name, [PROBE_TYPE])[PROBE_TYPE.name], names)
+        probe_errors = dict(zip(names, shares, strict=True))
         probes = []
         with Divergence(work_file, inquiry.texts, work_file.parent, inquiry.threads) as divergence:
             for group, some in groups.items():

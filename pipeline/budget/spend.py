@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from agent.errors import OutputError, RecipeError, UnsupportedError
+from agent.files import free_disk, human_size
 from agent.gguf.types import GGMLType
 from agent.home import home
 from agent.hub.download import OnBytes
@@ -200,8 +201,12 @@ def _known(place: Path, plan: Preflight, own: str, encoder: str) -> Sensitivity:
 
 
 def _folder(plan: Preflight) -> Path:
-    """Beside the output, where there must be room anyway."""
-    folder = plan.out.parent
+    """Beside the output, where there must be room anyway. Raises OutputError if there is too little for two copies in F16."""
+    folder, needed = plan.out.parent, 2 * 2 * plan.n_weights
+    if needed > (free := free_disk(folder)):
+        raise OutputError(
+            f"measuring needs {human_size(needed)} in {folder}, {human_size(free)} free; name another place with -o"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:

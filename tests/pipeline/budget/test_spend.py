@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import RecipeError, UnsupportedError
+from agent.errors import OutputError, RecipeError, UnsupportedError
 from agent.gguf.reader import read_header
 from pipeline import quantize
 from pipeline.budget import divergence, measure, spend
@@ -202,5 +202,14 @@ def test_a_model_that_writes_no_text_is_refused(model: Path, tmp_path: Path, mon
 
     monkeypatch.setattr(spend, "read_model", lambda path: FakeFile())
     with pytest.raises(UnsupportedError, match="writes no text"):
+        quantize(str(model), None, tmp_path / "x.gguf", bpw=5.0, sensitivity=tmp_path / "s.json", threads=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_disk_for_the_copies_is_told_before_anything_is_made(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spend, "free_disk", lambda folder: 1000)
+    with pytest.raises(OutputError, match=r"measuring needs \d MB in .*, 1 kB free"):
         quantize(str(model), None, tmp_path / "x.gguf", bpw=5.0, sensitivity=tmp_path / "s.json", threads=1)
     assert list(tmp_path.iterdir()) == []
