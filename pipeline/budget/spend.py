@@ -70,7 +70,7 @@ def spend(
     place = sensitivity_file(plan, budget, own, rounder.name)
     known = _known(place, plan, own, rounder.name)
     inquiry = _inquiry(kinds, wishes, rounder)
-    if inquiry.missing(known) or inquiry.groups(known):
+    if inquiry.missing(known) or inquiry.probes(known):
         place.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".sprig-", dir=_folder(plan)) as folder:
             work_file = make(Path(folder))
@@ -95,11 +95,11 @@ def foresee(plan: Preflight, wishes: Wishes, checkpoint: Checkpoint | None, roun
     place = sensitivity_file(plan, budget, own, rounder.name)
     known = _known(place, plan, own, rounder.name)
     inquiry = _inquiry(kinds, wishes, rounder)
-    missing, groups = inquiry.missing(known), inquiry.groups(known)
-    if not missing and not groups:
+    missing, probes = inquiry.missing(known), inquiry.probes(known)
+    if not missing and not probes:
         return _with_types(plan, replace(wishes, weights=own or wishes.weights), kinds, known.losses())
     guess = {t.name: {k.name: prod(t.shape) * 4.0**-k.bits_per_weight for k in kinds[t.name]} for t in plan.tensors}
-    note = f"the types are a guess: a run measures {len(missing)} tensors and {len(groups)} probes first, kept in {place}"
+    note = f"the types are a guess: a run measures {len(missing)} tensors and {len(probes)} probes first, kept in {place}"
     return replace(_with_types(plan, wishes, kinds, guess), note=note)
 
 
@@ -188,7 +188,7 @@ def _known(place: Path, plan: Preflight, own: str, encoder: str) -> Sensitivity:
     imatrix = plan.imatrix.sha256 if plan.imatrix else ""
     name = plan.origin.named.name
     if not place.exists():
-        return Sensitivity(name, own, imatrix, encoder, "", "", plan.model.facts.n_layers)
+        return Sensitivity(name, own, imatrix, encoder, "", plan.model.facts.n_layers)
     known = read_sensitivity(place)
     if (own and known.identity != own) or known.n_layers != plan.model.facts.n_layers:
         raise RecipeError(f"{place} was measured on another model ({known.model}) than {name}; name another file")
