@@ -73,7 +73,7 @@ def planned(model: Path, **options: object) -> Preflight:
 @pytest.mark.parametrize("bits", [4.8, 5.5, 7.0, 8.3])
 def test_the_budget_is_spent_and_not_passed(bits: float, model: Path, sensitivity: Path) -> None:
     plan = planned(model, bpw=bits, sensitivity=sensitivity)
-    assert plan.size <= bits * plan.n_weights / 8 < plan.size * 1.005
+    assert plan.size <= bits * plan.n_weights / 8 < plan.size * 1.01  # of a model with 15 matrices
     assert {kind for kind in plan.types if kind != "F32"} <= set(TYPES)
     assert any("the types are the solver's" in note for note in plan.notes)
 
