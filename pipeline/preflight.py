@@ -143,6 +143,9 @@ class PlanOptions(TypedDict, total=False):
     """Options of ``quantize`` and ``dry_run``. Each may be left out.
 
     Attributes:
+        size, bpw: instead of a recipe, how large the file may be ("400MB" or bytes), or how many bits a weight may take.
+        types: which types may be chosen then; by default those with fast kernels on ARM.
+        sensitivity: a file for what is measured of the model then, in the place of the usual one.
         revision: branch, tag or commit on the Hub.
         base: the model of an adapter, in the place of the one that it names.
         token: for the Hub; by default HF_TOKEN or the stored login.
@@ -156,11 +159,12 @@ class PlanOptions(TypedDict, total=False):
         stream: read the weights over HTTP, keep none.
         threads: how many will work; by default the cores of this machine.
         allow_requantize: take a GGUF that is quantized already, beyond Q8_0; what was lost stays lost, and more is.
-        size, bpw: instead of a recipe, how large the file may be ("400MB" or bytes), or how many bits a weight may take.
-        types: which types may be chosen then; by default those with fast kernels on ARM.
-        sensitivity: a file for what is measured of the model then, in the place of the usual one.
     """
 
+    size: str | int | None
+    bpw: float | None
+    types: Sequence[str] | None
+    sensitivity: Path | None
     revision: str | None
     base: str | None
     token: str | None
@@ -175,10 +179,6 @@ class PlanOptions(TypedDict, total=False):
     stream: bool
     threads: int | None
     allow_requantize: bool
-    size: str | int | None
-    bpw: float | None
-    types: Sequence[str] | None
-    sensitivity: Path | None
 
 
 @dataclass(frozen=True, slots=True)
