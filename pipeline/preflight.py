@@ -37,6 +37,7 @@ from pipeline.rounding.encoder import Encoder
 from pipeline.sources.base_model import open_model
 from pipeline.sources.source import Source, cached_bytes
 
+WEIGHTS = "sprig.weights"  # a hash of the source's weights: files of the same can lend each other tensors
 _MARGIN = 64 << 20  # disk kept free, and what a card and a journal take
 # Measured: Python and its libraries, each token of a vocabulary while it is read, the slabs of a thread.
 _BASE_MEMORY, _TOKEN_MEMORY, _THREAD_MEMORY = 140 << 20, 2300, 12 << 20
@@ -146,6 +147,9 @@ class PlanOptions(TypedDict, total=False):
     """Options of ``quantize`` and ``dry_run``. Each may be left out.
 
     Attributes:
+        size, bpw: instead of a recipe, how large the file may be ("400MB" or bytes), or how many bits a weight may take.
+        types: which types may be chosen then; by default those with fast kernels on ARM.
+        sensitivity: a file for what is measured of the model then, in the place of the usual one.
         revision: branch, tag or commit on the Hub.
         base: the model of an adapter, in the place of the one that it names.
         token: for the Hub; by default HF_TOKEN or the stored login.
@@ -160,11 +164,12 @@ class PlanOptions(TypedDict, total=False):
         threads: how many will work; by default the cores of this machine.
         allow_requantize: take a GGUF that is quantized already, beyond Q8_0; what was lost stays lost, and more is.
         encoder: rounds the tensors that it wants; by default ggml's kernels round all but what lies on a grid.
-        size, bpw: instead of a recipe, how large the file may be ("400MB" or bytes), or how many bits a weight may take.
-        types: which types may be chosen then; by default those with fast kernels on ARM.
-        sensitivity: a file for what is measured of the model then, in the place of the usual one.
     """
 
+    size: str | int | None
+    bpw: float | None
+    types: Sequence[str] | None
+    sensitivity: Path | None
     revision: str | None
     base: str | None
     token: str | None
@@ -180,17 +185,14 @@ class PlanOptions(TypedDict, total=False):
     threads: int | None
     allow_requantize: bool
     encoder: Encoder | None
-    size: str | int | None
-    bpw: float | None
-    types: Sequence[str] | None
-    sensitivity: Path | None
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """The options after reading: recipe and overrides, importance matrix, how to work, and a note on the recipe's name.
 
-    With a budget, ``chosen`` holds the types that it pays for, once they are known: tensor name -> type.
+    With a budget, ``chosen`` holds the types that it pays for, once they are known (tensor name -> type), and ``weights`` the
+    hash of what they were measured on.
     """
 
     recipe: Recipe
@@ -204,6 +206,7 @@ class Wishes:
     encoder: Encoder | None = None
     budget: FileBudget | None = None
     chosen: Mapping[str, GGMLType] | None = None
+    weights: str = "0" * 64
 
 
 def read_wishes(recipe: str | None, options: PlanOptions) -> Wishes:
@@ -273,6 +276,8 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
     keys = {**model.keys, **provenance_keys(origin, recipe, wishes.overrides.words(), imatrix)}
     if encoder is not None:
         keys["sprig.encoder"] = encoder.name
+    if wishes.budget:
+        keys[WEIGHTS] = wishes.weights
     layout = lay_out(keys, [TensorSpec(t.name, t.shape, choices[t.name].type) for t in ordered])
     fallback = fallback_note(choices, weights, recipe)
     target = _output(origin, recipe, out)

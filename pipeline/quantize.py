@@ -33,6 +33,7 @@ from pipeline.card import model_card, sprig_version
 from pipeline.model import heads_equal
 from pipeline.onepass.journal import Journal
 from pipeline.onepass.order import CHUNK
+from pipeline.onepass.take_over import take_over
 from pipeline.onepass.tensors import write_tensors
 from pipeline.preflight import PlanOptions, Preflight, Wishes, find_source, output_folder, plan_for, read_wishes
 from pipeline.recipes.names import wanted_recipe
@@ -333,6 +334,8 @@ def _fill(work: _Work, fd: int, part: Path, journal: Journal) -> None:
         os.ftruncate(fd, 0)  # nothing of another job may show between the tensors
     reserve(fd, work.plan.size, part)
     os.pwrite(fd, work.plan.layout.header, 0)
+    if copied := take_over(work.plan, part, fd, journal):
+        log.info("%d bytes are as in a file of the same model", copied)
     with _timed(work.seconds, "quantize"):
         on_bytes = _stage(work.report, "quantize")
         write_tensors(work.plan, work.checkpoint, work.executor, work.workers, fd, journal, on_bytes, work.encoder)

@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from agent.errors import RecipeError
+from agent.errors import GGUFError, RecipeError
 from pipeline.format.ggml import Floats
 from pipeline.forward.process import ForwardProcess
 
@@ -50,12 +50,14 @@ class Divergence:
         self._file.unlink(missing_ok=True)
 
     def of(self, path: Path) -> float:
-        """The mean KL divergence of a model from the original, in nats. Raises GGUFError if llama.cpp does not run it."""
+        """The mean KL divergence of a model from the original, in nats. Raises GGUFError if llama.cpp cannot run it."""
         with self._open(path) as process:
             means = [
                 kl(kept, process.logits(ids, FIRST, self.meanwhile)[:-1])
                 for kept, ids in zip(self.kept, self.windows, strict=True)
             ]
+        if not np.isfinite(means).all():
+            raise GGUFError(f"llama.cpp computes NaN with {path.name}; its weights may be too large for F16")
         return float(np.mean(means))
 
     def _open(self, path: Path) -> ForwardProcess:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,16 @@ from pipeline.format.imatrix import ImportanceMatrix
 log = logging.getLogger(__name__)
 
 PROBE_TYPE = TYPES_BY_NAME["Q4_0"]  # rounded in no time; what it loses is well above the noise and still small
+_PROBED_BITS = 8  # a tensor outside the blocks is probed under each type of fewer bits; the others lose next to nothing
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeJob:
+    """Tensors that are rounded to a type for one probe."""
+
+    group: str
+    kind: GGMLType
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +55,21 @@ class Inquiry:
         found = {n: [k for k in kinds if k.name not in known.errors.get(n, {})] for n, kinds in self.tensors.items()}
         return {name: kinds for name, kinds in found.items() if kinds}
 
-    def groups(self, known: Sensitivity) -> dict[str, list[str]]:
-        """The groups that must be probed: all, or none when every tensor is in a probe already."""
-        probeable = [n for n, kinds in self.tensors.items() if any(k.block == 32 or k.block == 256 for k in kinds)]
-        return {} if set(probeable) <= set(known.probe_errors) else members(probeable, known.n_layers)
+    def probes(self, known: Sensitivity) -> list[ProbeJob]:
+        """The probes that must be made. Those of roles and depths belong together: all of them, or none."""
+        jobs: list[ProbeJob] = []
+        groups = members(list(self.tensors), known.n_layers)
+        for group, names in groups.items():
+            if group in self.tensors:
+                kinds = {PROBE_TYPE, *(kind for kind in self.tensors[group] if kind.bits_per_weight < _PROBED_BITS)}
+                have = known.probe_errors.get(group, {})
+                fresh = sorted((kind for kind in kinds if kind.name not in have), key=lambda kind: kind.id)
+                jobs += [ProbeJob(group, kind, (group,)) for kind in fresh]
+            elif any(
+                name not in known.probe_errors for other, some in groups.items() if other not in self.tensors for name in some
+            ):
+                jobs.append(ProbeJob(group, PROBE_TYPE, tuple(names)))
+        return jobs
 
 
 def text_hash(texts: Sequence[str]) -> str:
@@ -67,39 +88,49 @@ def measure(work_file: Path, known: Sensitivity, inquiry: Inquiry, executor: Exe
         RecipeError: the text is too short.
         GGUFError: llama.cpp does not run the model.
     """
-    missing, groups = inquiry.missing(known), inquiry.groups(known)
-    errors = {name: dict(some) for name, some in known.errors.items()}
+    missing, jobs = inquiry.missing(known), inquiry.probes(known)
     with WorkFile(work_file, inquiry.imatrix, executor) as work:
         size, done = work_file.stat().st_size, 0
-        total = sum(work.tensors[name].nbytes for name in missing) + size * len(groups)
+        total = sum(work.tensors[name].nbytes for name in missing) + size * len(jobs)
 
         def step(what: str, n: int) -> None:
             nonlocal done
             done += n
             on_progress(what, done, total)
 
-        names = list(missing)
+        errors = {name: dict(some) for name, some in known.errors.items()}
         rounder = inquiry.rounder
         # An encoder works on all cores itself.
-        results = (map if rounder.errors else executor.map)(lambda name: rounder.shares(work, name, missing[name]), names)
-        for name, found in zip(names, results, strict=True):
+        results = (map if rounder.errors else executor.map)(lambda name: rounder.shares(work, name, missing[name]), missing)
+        for name, found in zip(missing, results, strict=True):
             errors.setdefault(name, {}).update(found)
             step(name, work.tensors[name].nbytes)
         known = replace(known, errors=errors)
-        if not groups:
-            return known
-        probe_errors = dict(known.probe_errors)
-        plain = replace(rounder, errors=None)  # which rounds the probes
-        for name in {n for some in groups.values() for n in some}:
-            probe_errors[name] = plain.shares(work, name, [PROBE_TYPE])[PROBE_TYPE.name]
-        probes = []
-        with Divergence(work_file, inquiry.texts, work_file.parent, inquiry.threads) as divergence:
-            for group, some in groups.items():
-                work.lower(some, PROBE_TYPE)
-                probes.append(Probe(group, divergence.of(work.copy)))
-                work.restore(some)
-                log.info("probe %s: %d tensors, mean KL divergence %.5f", group, len(some), probes[-1].kld)
-                step(group, size)
-    return replace(
-        known, probe_errors=probe_errors, probes=tuple(probes), text=text_hash(inquiry.texts), probe_type=PROBE_TYPE.name
-    )
+        return _probed(known, inquiry, jobs, work, executor, lambda group: step(group, size)) if jobs else known
+
+
+def _probed(
+    known: Sensitivity,
+    inquiry: Inquiry,
+    jobs: Sequence[ProbeJob],
+    work: WorkFile,
+    executor: Executor,
+    on_probe: Callable[[str], None],
+) -> Sensitivity:
+    """What is known, with the probes."""
+    plain = replace(inquiry.rounder, errors=None)  # ggml rounds them
+    pairs = sorted({(name, job.kind) for job in jobs for name in job.names}, key=lambda pair: (pair[0], pair[1].id))
+    probe_errors = {name: dict(some) for name, some in known.probe_errors.items()}
+    shares = executor.map(lambda pair: plain.shares(work, pair[0], [pair[1]]), pairs)
+    for (name, _), found in zip(pairs, shares, strict=True):
+        probe_errors.setdefault(name, {}).update(found)
+    probes = {(probe.group, probe.type): probe for probe in known.probes}
+    with Divergence(work.path, inquiry.texts, work.path.parent, inquiry.threads) as divergence:
+        for job in jobs:
+            work.lower(job.names, job.kind)
+            probe = Probe(job.group, job.kind.name, divergence.of(work.copy))
+            work.restore(job.names)
+            probes[probe.group, probe.type] = probe
+            log.info("%d tensors of %s in %s: mean KL divergence %.5f", len(job.names), probe.group, probe.type, probe.kld)
+            on_probe(probe.group)
+    return replace(known, probe_errors=probe_errors, probes=tuple(probes.values()), text=text_hash(inquiry.texts))

@@ -1,7 +1,8 @@
 """How much a model suffers from rounding each of its tensors: what was measured, as a file that can be kept and shared.
 
-The loss of tensor t under type k is slope(t) x error(t, k), in nats of KL divergence. The slope is that of the tensor's role
-times that of its depth; both follow from the probes, each of which rounded all tensors of one role or of one depth.
+The loss of tensor t under type k is slope(t) x error(t, k), in nats of KL divergence. In the blocks the slope is that of the
+tensor's role times that of its depth; both follow from the probes, each of which rounded all tensors of one role or of one depth.
+A tensor outside the blocks (embedding, head) is so large a part of a small model that it is probed by itself, under each type.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ class Probe:
 
     Attributes:
         group: the name of a role, of a depth ("depth 2") or of a tensor outside the blocks.
+        type: to which they were rounded.
         kld: its mean KL divergence from the original, in nats.
     """
 
     group: str
+    type: str
     kld: float
 
 
@@ -49,10 +52,9 @@ class Sensitivity:
         imatrix: SHA-256 of the importance matrix, "" where there was none.
         encoder: what rounds.
         text: SHA-256 of the text that the probes were measured on.
-        probe_type: the type to which probes round.
         n_layers: blocks of the model.
-        errors: tensor name -> type name -> share of the output's mean square that is lost; of the probes' type too.
-        probe_errors: tensor name -> the same under the probes' type as ggml rounds it.
+        errors: tensor name -> type name -> share of the output's mean square that is lost.
+        probe_errors: the same for the tensors and types of the probes, as ggml rounds them.
         probes: what they gave.
     """
 
@@ -61,19 +63,30 @@ class Sensitivity:
     imatrix: str
     encoder: str
     text: str
-    probe_type: str
     n_layers: int
     errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    probe_errors: Mapping[str, float] = field(default_factory=dict)
+    probe_errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
 
     def losses(self) -> dict[str, dict[str, float]]:
         """Tensor name -> type name -> nats of KL divergence that are lost."""
         slopes = self.slopes()
-        return {name: {kind: slopes[name] * e for kind, e in some.items()} for name, some in self.errors.items()}
+        return {
+            name: {kind: e * slopes[name].get(kind, slopes[name][""]) for kind, e in some.items()}
+            for name, some in self.errors.items()
+        }
 
-    def slopes(self) -> dict[str, float]:
-        """Tensor name -> nats lost for each unit of error.
+    def slopes(self) -> dict[str, dict[str, float]]:
+        """Tensor name -> type name, or "" for every other type -> nats lost for each unit of error."""
+        found = {name: {"": slope} for name, slope in self._inner_slopes().items()}
+        for probe in sorted(self.probes, key=lambda p: -self.probe_errors.get(p.group, {}).get(p.type, 0.0)):
+            if probe.group in self.probe_errors:  # a tensor outside the blocks; the smallest error stands for all others
+                slope = max(probe.kld, 0.0) / max(self.probe_errors[probe.group][probe.type], 1e-12)
+                found.setdefault(probe.group, {}).update({probe.type: slope, "": slope})
+        return found
+
+    def _inner_slopes(self) -> dict[str, float]:
+        """The slopes of the tensors in blocks.
 
         Role and depth are balanced until each probe's loss is the sum over its tensors (iterative proportional fitting:
         Deming and Stephan, 1940). The probes of roles and those of depths need not add up to the same; they meet in the middle.
@@ -81,17 +94,16 @@ class Sensitivity:
         kld = {probe.group: max(probe.kld, 0.0) for probe in self.probes}
         groups = {name: groups_of(name, self.n_layers) for name in self.probe_errors}
         inner = {name: pair for name, pair in groups.items() if len(pair) == 2}
-        slopes = {n: kld[pair[0]] / max(self.probe_errors[n], 1e-12) for n, pair in groups.items() if len(pair) == 1}
         if not inner:
-            return slopes
-        names, error = list(inner), np.array([self.probe_errors[n] for n in inner])
+            return {}
+        names, error = list(inner), np.array([sum(self.probe_errors[n].values()) for n in inner])
         sides = [_Side([inner[n][i] for n in names], kld) for i in range(2)]
         total = float(np.sqrt(sides[0].target.sum() * sides[1].target.sum()))
         slope = np.ones(len(names))
         for _ in range(50):
             for side in sides:
                 slope *= side.correction(slope * error, total)
-        return slopes | dict(zip(names, slope.tolist(), strict=True))
+        return dict(zip(names, slope.tolist(), strict=True))
 
     def save(self, path: Path) -> None:
         """Write the file in one step. Raises OutputError."""
@@ -138,14 +150,14 @@ def read_sensitivity(path: Path) -> Sensitivity:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
             raise ValueError(f"it is no file of {FORMAT!r}")
-        raw["probes"] = tuple(Probe(str(p["group"]), float(p["kld"])) for p in raw["probes"])
-        raw["errors"] = {str(n): {str(k): float(e) for k, e in some.items()} for n, some in raw["errors"].items()}
-        raw["probe_errors"] = {str(n): float(e) for n, e in raw["probe_errors"].items()}
+        raw["probes"] = tuple(Probe(str(p["group"]), str(p["type"]), float(p["kld"])) for p in raw["probes"])
+        for key in ("errors", "probe_errors"):
+            raw[key] = {str(n): {str(k): float(e) for k, e in some.items()} for n, some in raw[key].items()}
         found = Sensitivity(**raw)
-        numbers = [p.kld for p in found.probes] + [e for some in found.errors.values() for e in some.values()]
-        if not np.isfinite(numbers + list(found.probe_errors.values())).all():
+        tables = (*found.errors.values(), *found.probe_errors.values())
+        if not np.isfinite([p.kld for p in found.probes] + [e for some in tables for e in some.values()]).all():
             raise ValueError("it holds numbers that are not finite")
-        found.slopes()
+        found.losses()
     except OSError as e:
         raise RecipeError(f"cannot read {path}: {e.strerror}") from None
     except KeyError as e:

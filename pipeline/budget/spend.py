@@ -12,7 +12,10 @@ from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from agent.errors import OutputError, RecipeError, UnsupportedError
+from agent.files import free_disk, human_size
 from agent.gguf.types import GGMLType
 from agent.home import home
 from agent.hub.download import OnBytes
@@ -67,7 +70,7 @@ def spend(
     place = sensitivity_file(plan, budget, own, rounder.name)
     known = _known(place, plan, own, rounder.name)
     inquiry = _inquiry(kinds, wishes, rounder)
-    if inquiry.missing(known) or inquiry.groups(known):
+    if inquiry.missing(known) or inquiry.probes(known):
         place.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".sprig-", dir=_folder(plan)) as folder:
             work_file = make(Path(folder))
@@ -77,7 +80,7 @@ def spend(
                 )
             known = measure(work_file, known, replace(inquiry, texts=texts()), executor, on_progress)
         known.save(place)
-    return _with_types(plan, wishes, kinds, known.losses())
+    return _with_types(plan, replace(wishes, weights=own), kinds, known.losses())
 
 
 def foresee(plan: Preflight, wishes: Wishes, checkpoint: Checkpoint | None, rounder: Rounder = GGML) -> Wishes:
@@ -92,11 +95,11 @@ def foresee(plan: Preflight, wishes: Wishes, checkpoint: Checkpoint | None, roun
     place = sensitivity_file(plan, budget, own, rounder.name)
     known = _known(place, plan, own, rounder.name)
     inquiry = _inquiry(kinds, wishes, rounder)
-    missing, groups = inquiry.missing(known), inquiry.groups(known)
-    if not missing and not groups:
-        return _with_types(plan, wishes, kinds, known.losses())
+    missing, probes = inquiry.missing(known), inquiry.probes(known)
+    if not missing and not probes:
+        return _with_types(plan, replace(wishes, weights=own or wishes.weights), kinds, known.losses())
     guess = {t.name: {k.name: prod(t.shape) * 4.0**-k.bits_per_weight for k in kinds[t.name]} for t in plan.tensors}
-    note = f"the types are a guess: a run measures {len(missing)} tensors and {len(groups)} probes first, kept in {place}"
+    note = f"the types are a guess: a run measures {len(missing)} tensors and {len(probes)} probes first, kept in {place}"
     return replace(_with_types(plan, wishes, kinds, guess), note=note)
 
 
@@ -160,13 +163,14 @@ def _inquiry(kinds: Mapping[str, Sequence[GGMLType]], wishes: Wishes, rounder: R
 
 
 def identity(checkpoint: Checkpoint) -> str:
-    """A hash of a model's weights, wherever they lie: all names and shapes, and of each tensor the row in its middle."""
-    digest = hashlib.sha256()
+    """A hash of a model's weights, wherever they lie, with the names and shapes of its tensors."""
+    digest = hashlib.blake2b(digest_size=32)
     for name in sorted(checkpoint.tensors):
         info = checkpoint.tensors[name]
         digest.update(f"{name} {info.dtype} {info.shape}\n".encode("utf-8", "surrogateescape"))
-        if info.n_rows:
-            digest.update(checkpoint.rows(name, info.n_rows // 2, info.n_rows // 2 + 1).tobytes())
+        step = max(1, (8 << 20) // max(1, info.row_bytes))
+        for start in range(0, info.n_rows, step):
+            digest.update(np.ascontiguousarray(checkpoint.rows(name, start, min(start + step, info.n_rows))).data)
     return digest.hexdigest()
 
 
@@ -184,7 +188,7 @@ def _known(place: Path, plan: Preflight, own: str, encoder: str) -> Sensitivity:
     imatrix = plan.imatrix.sha256 if plan.imatrix else ""
     name = plan.origin.named.name
     if not place.exists():
-        return Sensitivity(name, own, imatrix, encoder, "", "", plan.model.facts.n_layers)
+        return Sensitivity(name, own, imatrix, encoder, "", plan.model.facts.n_layers)
     known = read_sensitivity(place)
     if (own and known.identity != own) or known.n_layers != plan.model.facts.n_layers:
         raise RecipeError(f"{place} was measured on another model ({known.model}) than {name}; name another file")
@@ -197,8 +201,12 @@ def _known(place: Path, plan: Preflight, own: str, encoder: str) -> Sensitivity:
 
 
 def _folder(plan: Preflight) -> Path:
-    """Beside the output, where there must be room anyway."""
-    folder = plan.out.parent
+    """Beside the output, where there must be room anyway. Raises OutputError if there is too little for two copies in F16."""
+    folder, needed = plan.out.parent, 2 * 2 * plan.n_weights
+    if needed > (free := free_disk(folder)):
+        raise OutputError(
+            f"measuring needs {human_size(needed)} in {folder}, {human_size(free)} free; name another place with -o"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:

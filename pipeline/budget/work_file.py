@@ -17,6 +17,7 @@ from typing import Self
 
 import numpy as np
 
+from agent.files import write_error
 from agent.gguf.reader import TensorEntry, read_header
 from agent.gguf.types import GGMLType
 from pipeline.format import ggml
@@ -45,6 +46,9 @@ class WorkFile:
 
     Attributes:
         copy: the path of the copy.
+
+    Raises:
+        OutputError: the copy does not fit the disk.
     """
 
     def __init__(self, path: Path, imatrix: ImportanceMatrix | None, executor: Executor) -> None:
@@ -57,7 +61,11 @@ class WorkFile:
         self._fd = -1
 
     def __enter__(self) -> Self:
-        shutil.copyfile(self.path, self.copy)
+        try:
+            shutil.copyfile(self.path, self.copy)
+        except OSError as e:
+            self.copy.unlink(missing_ok=True)
+            raise write_error(e, self.copy, self.path.stat().st_size) from None
         self._fd = os.open(self.copy, os.O_WRONLY | os.O_CLOEXEC)
         return self
 

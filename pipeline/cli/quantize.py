@@ -139,10 +139,10 @@ def quantize(
         _refuse_beside_lora(ctx)
     budget = _budget(size, bpw, types, sensitivity, {"-q": recipe, "--device": device, "--pure": pure, "--stream": stream})
     options: dict[str, Any] = {
-        "base": base, "revision": revision, "token": token, "offline": offline, "imatrix": imatrix,
+        **budget, "base": base, "revision": revision, "token": token, "offline": offline, "imatrix": imatrix,
         "tensor_types": _pairs(tensor_type or []), "pure": pure, "output_type": output_type, "embedding_type": embedding_type,
         "context_length": context_length, "chat_template": chat_template, "stream": stream, "threads": threads,
-        "llama_cpp": llama_cpp, "allow_requantize": allow_requantize, "statistics": statistics, **budget,
+        "llama_cpp": llama_cpp, "allow_requantize": allow_requantize, "statistics": statistics,
     }  # fmt: skip
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()

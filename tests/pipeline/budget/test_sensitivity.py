@@ -59,16 +59,26 @@ def test_slopes_of_role_and_depth_give_back_what_the_probes_measured() -> None:
     error = {name: rng.uniform(0.5, 2) for name in [*NAMES, "token_embd.weight"]}
     factors = {group: rng.uniform(0.1, 10) for group in members(error, N_LAYERS)}
     loss = {n: e * np.prod([factors[g] for g in groups_of(n, N_LAYERS)]) for n, e in error.items()}
-    probes = tuple(Probe(g, sum(loss[n] for n in some)) for g, some in members(error, N_LAYERS).items())
-    found = Sensitivity("m", "", "", "ggml", "", "Q4_0", N_LAYERS, {}, error, probes).slopes()
-    for name, e in error.items():
-        assert found[name] * e == pytest.approx(loss[name], rel=1e-6)
+    probes = tuple(Probe(g, "Q4_0", sum(loss[n] for n in some)) for g, some in members(error, N_LAYERS).items())
+    table = {name: {"Q4_0": e} for name, e in error.items()}
+    found = Sensitivity("m", "", "", "ggml", "", N_LAYERS, table, table, probes).losses()
+    assert {name: some["Q4_0"] for name, some in found.items()} == pytest.approx(loss, rel=1e-6)
+
+
+def test_a_tensor_outside_the_blocks_loses_what_was_measured_in_each_type() -> None:
+    """The others take the slope of the type with the smallest error; an encoder that halves the error halves the loss."""
+    ggml = {"Q4_0": 0.02, "IQ4_NL": 0.01}
+    probes = (Probe("output.weight", "IQ4_NL", 0.08), Probe("output.weight", "Q4_0", 0.1))
+    errors = {"output.weight": {"Q4_0": 0.01, "IQ4_NL": 0.01, "Q8_0": 0.0001}}
+    found = Sensitivity("m", "", "", "gptq", "", N_LAYERS, errors, {"output.weight": ggml}, probes).losses()
+    assert found["output.weight"] == pytest.approx({"Q4_0": 0.05, "IQ4_NL": 0.08, "Q8_0": 0.0008})
 
 
 def test_a_group_that_loses_nothing_does_not_spoil_the_others() -> None:
     groups = members(NAMES, N_LAYERS)
-    probes = tuple(Probe(g, 0.0 if g == "attn_v" else 1.0) for g in groups)
-    found = Sensitivity("m", "", "", "ggml", "", "Q4_0", N_LAYERS, {}, dict.fromkeys(NAMES, 1.0), probes).slopes()
+    probes = tuple(Probe(g, "Q4_0", 0.0 if g == "attn_v" else 1.0) for g in groups)
+    table = {name: {"Q4_0": 1.0} for name in NAMES}
+    found = {n: some["Q4_0"] for n, some in Sensitivity("m", "", "", "ggml", "", N_LAYERS, table, table, probes).losses().items()}
     assert np.isfinite(list(found.values())).all()
     assert max(found[n] for n in groups["attn_v"]) == 0
 
@@ -81,9 +91,9 @@ def test_groups_are_few_and_tensors_outside_the_blocks_have_their_own() -> None:
 
 
 def test_it_comes_back_from_its_file(tmp_path: Path) -> None:
-    probes = tuple(Probe(g, 0.5) for g in members(["token_embd.weight"], 2))
+    probes = tuple(Probe(g, "Q4_0", 0.5) for g in members(["token_embd.weight"], 2))
     known = Sensitivity(
-        "m", "i", "", "ggml", "t", "Q4_0", 2, {"token_embd.weight": {"Q4_0": 0.1}}, {"token_embd.weight": 0.1}, probes
+        "m", "i", "", "ggml", "t", 2, {"token_embd.weight": {"Q4_0": 0.1}}, {"token_embd.weight": {"Q4_0": 0.1}}, probes
     )
     known.save(tmp_path / "folder" / "s.json")
     assert read_sensitivity(tmp_path / "folder" / "s.json") == known

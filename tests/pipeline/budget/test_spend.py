@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import RecipeError, UnsupportedError
+from agent.errors import OutputError, RecipeError, UnsupportedError
 from agent.gguf.reader import read_header
 from pipeline import quantize
-from pipeline.budget import divergence, measure, spend
+from pipeline.budget import divergence, spend
 from pipeline.budget.errors import Rounder
 from pipeline.budget.sensitivity import read_sensitivity
 from pipeline.preflight import Preflight
 from pipeline.quantize import dry_run
-from pipeline.recipes.budget import FAST
+from pipeline.recipes import budget
 from tests.fixtures.random_llama import SMALL, write_checkpoint
 from tests.fixtures.shared import shared
 
+TYPES = ("Q8_0", "Q5_K", "Q4_0")
 SHAPE = replace(SMALL, layers=2, tied=True)
 TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps for 10 hours. " * 12
 
@@ -31,12 +32,13 @@ def model() -> Path:
 
 @pytest.fixture(scope="module")
 def measured(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which the model was measured, in the types that are usual, on one window."""
+    """A home in which the model was measured, in a few types and on one window."""
     folder = tmp_path_factory.mktemp("measured")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPRIG_HOME", str(folder))
         patch.setattr(spend, "texts", lambda: [TEXT])
         patch.setattr(divergence, "WINDOWS", 1)
+        patch.setattr(budget, "FAST", TYPES)
         before = planned(model, bpw=5.5)
         assert any("the types are a guess" in note for note in before.notes)
         made = quantize(str(model), None, folder / "first.gguf", bpw=5.5, threads=1)
@@ -56,9 +58,10 @@ def sensitivity(measured: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_types_and_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spend, "texts", lambda: [TEXT])
     monkeypatch.setattr(divergence, "WINDOWS", 1)
+    monkeypatch.setattr(budget, "FAST", TYPES)
 
 
 def planned(model: Path, **options: object) -> Preflight:
@@ -70,8 +73,8 @@ def planned(model: Path, **options: object) -> Preflight:
 @pytest.mark.parametrize("bits", [4.8, 5.5, 7.0, 8.3])
 def test_the_budget_is_spent_and_not_passed(bits: float, model: Path, sensitivity: Path) -> None:
     plan = planned(model, bpw=bits, sensitivity=sensitivity)
-    assert plan.size <= bits * plan.n_weights / 8 < plan.size * 1.005
-    assert {kind for kind in plan.types if kind != "F32"} <= set(FAST)
+    assert plan.size <= bits * plan.n_weights / 8 < plan.size * 1.01  # of a model with 15 matrices
+    assert {kind for kind in plan.types if kind != "F32"} <= set(TYPES)
     assert any("the types are the solver's" in note for note in plan.notes)
 
 
@@ -86,6 +89,31 @@ def test_the_file_has_the_size_and_says_what_it_is(model: Path, sensitivity: Pat
     assert len(usual) > 1
     assert header.keys["general.file_type"] > 1
     assert set(tmp_path.iterdir()) == {made.path, made.card}
+
+
+def test_what_another_budgets_file_has_is_not_quantized_again(model: Path, sensitivity: Path, tmp_path: Path) -> None:
+    """Tensors of the same type are copied from the file beside; the result is what a run alone makes."""
+    options = {"sensitivity": sensitivity, "threads": 1}
+    first = quantize(str(model), None, f"{tmp_path}/", bpw=5.5, **options)  # type: ignore[arg-type]
+    second = quantize(str(model), None, f"{tmp_path}/", bpw=6.0, **options)  # type: ignore[arg-type]
+    alone = quantize(str(model), None, f"{tmp_path / 'alone'}/", bpw=6.0, **options)  # type: ignore[arg-type]
+    assert first.resumed == alone.resumed == 0
+    plan = second.preflight
+    same = {n for n, c in plan.choices.items() if first.preflight.choices[n] == c}
+    assert 0 < len(same) < len(plan.choices)
+    assert second.resumed == sum(entry.nbytes for entry in plan.layout.entries if entry.name in same)
+    assert second.path.read_bytes() == alone.path.read_bytes()
+
+
+def test_the_file_of_another_model_or_imatrix_lends_nothing(model: Path, sensitivity: Path, tmp_path: Path) -> None:
+    made = quantize(str(model), None, f"{tmp_path}/", bpw=5.5, sensitivity=sensitivity, threads=1)
+    raw = made.path.read_bytes()
+    weights = str(read_header(made.path).keys["sprig.weights"]).encode()
+    assert weights.decode() == read_sensitivity(sensitivity).identity
+    made.path.write_bytes(raw.replace(weights, weights[::-1]))
+    (tmp_path / "model-broken.gguf").write_bytes(raw[:100])
+    again = quantize(str(model), None, f"{tmp_path}/", bpw=6.0, sensitivity=sensitivity, threads=1)
+    assert again.resumed == 0
 
 
 def test_more_bytes_lose_less(model: Path, sensitivity: Path) -> None:
@@ -108,14 +136,17 @@ def test_what_was_measured_is_used_again_and_only_new_types_are_measured(
         return real(self, work, name, kinds)
 
     monkeypatch.setattr(Rounder, "shares", watched)
-    monkeypatch.setattr(measure, "Divergence", None)  # no probe is tried again
     quantize(str(model), None, tmp_path / "a.gguf", bpw=5.2, sensitivity=file, threads=1)
     assert asked == []
     quantize(str(model), None, tmp_path / "b.gguf", bpw=5.2, types=("Q4_0", "Q5_0"), sensitivity=file, threads=1)
     assert asked
     assert {kind for kinds in asked for kind in kinds} == {"Q5_0"}
+    before, after = (read_sensitivity(path) for path in (sensitivity, file))
+    assert after.probes[: len(before.probes)] == before.probes
+    assert [(p.group, p.type) for p in after.probes[len(before.probes) :]] == [("token_embd.weight", "Q5_0")]
+    times = len(asked)
     quantize(str(model), None, tmp_path / "c.gguf", bpw=5.2, types=("Q4_0", "Q5_0"), sensitivity=file, threads=1)
-    assert len(asked) == len(read_sensitivity(file).errors)
+    assert len(asked) == times
 
 
 def test_types_that_a_person_named_stay(model: Path, sensitivity: Path) -> None:
@@ -177,5 +208,14 @@ def test_a_model_that_writes_no_text_is_refused(model: Path, tmp_path: Path, mon
 
     monkeypatch.setattr(spend, "read_model", lambda path: FakeFile())
     with pytest.raises(UnsupportedError, match="writes no text"):
+        quantize(str(model), None, tmp_path / "x.gguf", bpw=5.0, sensitivity=tmp_path / "s.json", threads=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_disk_for_the_copies_is_told_before_anything_is_made(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spend, "free_disk", lambda folder: 1000)
+    with pytest.raises(OutputError, match=r"measuring needs \d MB in .*, 1 kB free"):
         quantize(str(model), None, tmp_path / "x.gguf", bpw=5.0, sensitivity=tmp_path / "s.json", threads=1)
     assert list(tmp_path.iterdir()) == []
