@@ -169,7 +169,7 @@ def _students(plan: _Plan, lessons: Lessons) -> tuple[Student, list[Lesson], lis
     import torch
 
     from pipeline.tune.student import Student, build, read_bytes
-    from pipeline.tune.train import teach, windows_of
+    from pipeline.tune.train import AT_A_STEP, teach
 
     torch.set_num_threads(plan.threads)
     header = check(plan.gguf)
@@ -179,7 +179,7 @@ def _students(plan: _Plan, lessons: Lessons) -> tuple[Student, list[Lesson], lis
     if torch.cuda.is_available():
         network.to("cuda")
     n = len(lessons.validation)
-    windows = (*lessons.validation, *lessons.training)[: None if plan.steps is None else n + windows_of(plan.steps, plan.width)]
+    windows = (*lessons.validation, *lessons.training)[: None if plan.steps is None else n + AT_A_STEP * plan.steps]
     now = time.monotonic()
     until = now + _TEACHER_SHARE * (plan.deadline - now)
 
