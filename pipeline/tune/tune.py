@@ -10,10 +10,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -78,6 +78,10 @@ class TuneResult:
         if self.tuned:
             return f"tuned on {self.tokens:,} tokens in {self.seconds:.0f} s: {found}"
         return f"the tuning did not make it better by more than its error and was left out: {found}; give it more minutes or text"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for ``--json``."""
+        return {**asdict(self), "path": str(self.path)}
 
 
 def need_train_extra() -> None:

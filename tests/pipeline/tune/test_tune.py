@@ -66,6 +66,7 @@ def divergence(reference: Path, candidate: Path) -> float:
     return float((np.exp(p) * (p - q)).sum(-1).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "recipe"), [("llama-tied-biases", "Q4_0"), ("gemma3-linear", "Q4_1")])
 def test_the_tuned_file_is_nearer_to_the_original_in_llama_cpp(case: str, recipe: str, tmp_path: Path) -> None:
     out = tmp_path / "tuned.gguf"
@@ -73,6 +74,7 @@ def test_the_tuned_file_is_nearer_to_the_original_in_llama_cpp(case: str, recipe
     _, gguf = made(case, recipe)
     assert result.tuned
     assert result.after < result.before - 2 * result.error
+    assert result.to_dict()["path"] == str(out)
     assert f"{result.before:.4f} -> {result.after:.4f}" in result.note
     reference = gguf.with_name("F32.gguf")
     assert divergence(reference, out) < divergence(reference, gguf)
@@ -89,6 +91,7 @@ def test_the_tuned_file_is_nearer_to_the_original_in_llama_cpp(case: str, recipe
             np.testing.assert_allclose(ours.scales, theirs.scales, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_so_many_steps_give_the_same_file_again(tmp_path: Path) -> None:
     for name in ("a", "b"):
         tuned("llama-tied-biases", "Q4_0", tmp_path / name, steps=2)
