@@ -98,13 +98,20 @@ def test_pipeline_and_tui_do_not_know_each_other() -> None:
 
 
 def test_the_pipeline_never_runs_a_models_code() -> None:
-    """transformers would; torch is only there for old .bin checkpoints, and only its weights-only loader."""
+    """transformers would, unless it is given nothing but a configuration; torch is only there for old .bin checkpoints, and only
+    its weights-only loader, and to learn with."""
     found = roots("pipeline")
-    assert {name for name, modules in found.items() if modules & CODE_RUNNERS} == set()
+    student = "pipeline/tune/student.py"
+    assert {name for name, modules in found.items() if modules & CODE_RUNNERS} <= {student}
+    assert not re.search(r"trust_remote_code|from_pretrained|auto_map(?!\")", (ROOT / student).read_text())
+    learning = {f"pipeline/tune/{name}.py" for name in ("student", "layers", "divergence", "train")}
     torch = {name for name, modules in found.items() if "torch" in modules}
-    assert torch <= {"pipeline/sources/torch_bin.py"}
-    for name in torch:
-        assert "torch" not in imports(ROOT / name, at_once=True), "torch would be loaded for every model"
+    assert torch <= {"pipeline/sources/torch_bin.py", *learning}
+    at_once = {f".{Path(name).stem}" for name in learning}
+    for name in found.keys() - learning:
+        modules = [i.module for i in source(ROOT / name).imports if not i.typing and not i.later]
+        assert "torch" not in {m.partition(".")[0] for m in modules}, "torch would be loaded for every model"
+        assert not [m for m in modules if m.startswith("pipeline.tune.") and m.endswith(tuple(at_once))], name
 
 
 def test_the_agent_runs_without_the_pipelines_dependencies() -> None:

@@ -48,8 +48,12 @@ class ScaledWeights(nn.Module):  # type: ignore[misc]  # torch is not typed
             self.min = nn.Parameter(torch.zeros_like(self.mins))
 
     def learned(self) -> tuple[Tensor, Tensor | None]:
-        """The scales and mins [rows, blocks] as they would be stored, in float16; gradients pass by that rounding."""
-        return _halved(self.scales * (1 + self.scale)), _halved(self.mins * (1 + self.min)) if self.has_mins else None
+        """The scales and mins [rows, blocks] as they would be stored, in float16; gradients pass by that rounding.
+
+        A scale takes its min along, so that the one factor stretches a block around zero and the other moves it.
+        """
+        stretch = 1 + self.scale
+        return _halved(self.scales * stretch), _halved(self.mins * stretch * (1 + self.min)) if self.has_mins else None
 
     def stored(self, values: Tensor) -> Floats:
         """Scales or mins in the order of the GGUF's rows."""

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 KEPT = 512  # of the teacher's likeliest tokens
 RATE = 5e-4  # of a factor in the first full step
 _WARM = 4  # steps until then: Adam's first ones are the sign of a single gradient, and all factors would move together
-_STEP_TOKENS = 512
+AT_A_STEP = 2  # windows
 _LOGITS = 1 << 25  # numbers of logits that are computed at once
 _FAILURES = 2  # checks without gain, one behind the other, that end it
 _CHECKS = (0.25, 0.5, 0.75, 1.0)  # shares of the budget after which the validation windows are asked
@@ -71,11 +71,6 @@ class Learned:
     seconds: float
 
 
-def windows_of(steps: int, width: int) -> int:
-    """How many windows so many steps take, when none is used twice."""
-    return steps * max(1, _STEP_TOKENS // width)
-
-
 def teach(network: Network, windows: Sequence[Ids], enough: Callable[[int], bool]) -> Iterator[Lesson]:
     """What the network says of each window, until it is enough."""
     for i, ids in enumerate(windows):
@@ -109,9 +104,8 @@ def train(
     begun, checks, rate = time.monotonic(), list(_CHECKS), RATE
     spent, steps, tokens, failed = 0.0, 0, 0, 0
     order = _shuffled(len(lessons), seed)
-    a_step = windows_of(1, len(lessons[0].ids))
     while spent < 1:
-        chosen = [lessons[next(order)] for _ in range(a_step)]
+        chosen = [lessons[next(order)] for _ in range(AT_A_STEP)]
         for group in optimizer.param_groups:
             group["lr"] = rate * (1 - spent) * min(1.0, (steps + 1) / _WARM)
         loss = _step(network, chosen)
@@ -145,7 +139,7 @@ def _step(network: Network, chosen: Sequence[Lesson]) -> float:
     """Add up the gradients of some windows; gives their mean divergence."""
     total = 0.0
     width = len(chosen[0].ids)
-    at_once = max(1, _LOGITS // (network.config.vocab_size * width))
+    at_once = max(1, _LOGITS // (network.config.get_text_config().vocab_size * width))
     for i in range(0, len(chosen), at_once):
         group = chosen[i : i + at_once]
         logits = _logits(network, [one.ids for one in group])

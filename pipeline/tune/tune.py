@@ -10,10 +10,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -78,6 +78,10 @@ class TuneResult:
         if self.tuned:
             return f"tuned on {self.tokens:,} tokens in {self.seconds:.0f} s: {found}"
         return f"the tuning did not make it better by more than its error and was left out: {found}; give it more minutes or text"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for ``--json``."""
+        return {**asdict(self), "path": str(self.path)}
 
 
 def need_train_extra() -> None:
@@ -169,7 +173,7 @@ def _students(plan: _Plan, lessons: Lessons) -> tuple[Student, list[Lesson], lis
     import torch
 
     from pipeline.tune.student import Student, build, read_bytes
-    from pipeline.tune.train import teach, windows_of
+    from pipeline.tune.train import AT_A_STEP, teach
 
     torch.set_num_threads(plan.threads)
     header = check(plan.gguf)
@@ -179,7 +183,7 @@ def _students(plan: _Plan, lessons: Lessons) -> tuple[Student, list[Lesson], lis
     if torch.cuda.is_available():
         network.to("cuda")
     n = len(lessons.validation)
-    windows = (*lessons.validation, *lessons.training)[: None if plan.steps is None else n + windows_of(plan.steps, plan.width)]
+    windows = (*lessons.validation, *lessons.training)[: None if plan.steps is None else n + AT_A_STEP * plan.steps]
     now = time.monotonic()
     until = now + _TEACHER_SHARE * (plan.deadline - now)
 
