@@ -28,6 +28,7 @@ from agent.gguf.reader import Header
 from agent.hub.download import OnBytes
 from agent.models.file import writes_text
 from agent.models.store import card_path
+from pipeline.budget.errors import Rounder
 from pipeline.budget.spend import foresee, spend
 from pipeline.card import model_card, sprig_version
 from pipeline.model import heads_equal
@@ -181,7 +182,7 @@ def quantize(
             with _timed(seconds, "measure"):
                 original = model if plan.source is plan.origin else str(plan.source.path)
                 make = partial(_in_f16, original, options)
-                wishes = spend(plan, wishes, checkpoint, make, executor, _stage(report, "measure"))
+                wishes = spend(plan, wishes, checkpoint, make, executor, _stage(report, "measure"), Rounder.of(plan.encoder))
             plan = plan_for(plan.source, wishes, out, origin=plan.origin)
         encoder = plan.encoder or (None if plan.stream else GridEncoder())  # a stream does not give whole tensors
         return _write(_Work(plan, checkpoint, executor, workers, report, seconds, encoder, judge), resume)
@@ -207,7 +208,7 @@ def dry_run(
     with ExitStack() as stack:
         here = is_here(plan.source)
         checkpoint = stack.enter_context(_open(plan, lambda progress: None)) if here else None
-        return plan_for(plan.source, foresee(plan, wishes, checkpoint), out)
+        return plan_for(plan.source, foresee(plan, wishes, checkpoint, Rounder.of(plan.encoder)), out)
 
 
 def _in_f16(model: str, options: PlanOptions, folder: Path) -> Path:

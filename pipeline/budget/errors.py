@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,15 +18,9 @@ from agent.gguf.types import GGMLType
 from pipeline.budget.work_file import WorkFile, row_ranges
 from pipeline.format import ggml
 from pipeline.format.ggml import Floats
+from pipeline.rounding.encoder import Encoder, Inputs
 
 ROWS = 128  # of a tensor that are looked at
-
-
-class Inputs(Protocol):
-    """What is known of the inputs of weights, as ``pipeline.calibrate.statistics.Statistics`` has it."""
-
-    def hessian(self, name: str, fold: Any = None, matrix: int = 0) -> tuple[Floats, int] | None: ...
-    def squares(self, name: str) -> Floats | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +37,11 @@ class Rounder:
     name: str = "ggml"
     inputs: Inputs | None = None
     errors: Callable[[str, Floats, Sequence[GGMLType]], Mapping[str, float]] | None = None
+
+    @classmethod
+    def of(cls, encoder: Encoder | None) -> Rounder:
+        """An encoder; ggml where there is none."""
+        return cls(encoder.name, encoder.inputs, encoder.errors) if encoder else GGML
 
     def moment(self, work: WorkFile, name: str, matrix: int) -> Floats | None:
         """The second moment of a matrix's inputs, float32 [columns, columns], or its diagonal, [columns]; None if not known."""

@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 TOKENS = 8192
 _EXACT = ("F32", "F16", "BF16", "Q8_0")
 _TEXT = "text.json"
-# A checkpoint is measured in the first of these types (with the part of its size as F32) that takes no more than so many bytes, and
-# than this share of the available memory; else as Q8_0. F32 is the fastest on a CPU without half precision.
+# A checkpoint is measured in the first of these types (with the part of its size as F32) that takes no more than so many bytes,
+# and than this share of the available memory; else as Q8_0. F32 is the fastest on a CPU without half precision.
 _KINDS, _MOST, _SHARE = (("F32", 1.0), ("F16", 0.5)), 2_500_000_000, 0.25
 
 OnStep = Callable[[str, int, int], None]  # stage ("write", "measure"), tokens or windows done, of how many

@@ -37,6 +37,25 @@ class Decision:
         return asdict(self)
 
 
+class InputName(Protocol):
+    """The input of a weight (``pipeline.calibrate.inputs.Input``)."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Inputs(Protocol):
+    """What is known of the inputs of weights, as ``pipeline.calibrate.statistics.Statistics`` has it."""
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None: ...
+
+    def input_of(self, name: str) -> InputName | None: ...
+
+    def hessian(self, name: str, fold: Literal["A", "B"] | None = None, matrix: int = 0) -> tuple[Floats, int] | None: ...
+
+    def squares(self, name: str) -> Floats | None: ...
+
+
 class Encoder(Protocol):
     """Rounds whole tensors."""
 
@@ -46,6 +65,14 @@ class Encoder(Protocol):
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Compare what it knows with a model's tensors, rows last. Raises SprigError if it knows another model."""
+
+    @property
+    def inputs(self) -> Inputs | None:
+        """What it knows of the inputs of the model's weights."""
+
+    def errors(self, name: str, weights: Floats, kinds: Sequence[GGMLType]) -> Mapping[str, float]:
+        """The error of a tensor's outputs under several types, squared and on unseen inputs: type name -> a mean over tokens and a
+        sum over rows. A type that is missing is ggml's."""
 
     @property
     def decisions(self) -> dict[str, Decision]:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -22,7 +22,7 @@ from pipeline.format import ggml
 from pipeline.format.ggml import Bytes, Floats
 from pipeline.rounding.blocks import FORMATS, Blocks, Format, pack, values
 from pipeline.rounding.descent import descend
-from pipeline.rounding.encoder import Decision
+from pipeline.rounding.encoder import Decision, Inputs
 from pipeline.rounding.feedback import round_with_feedback, to_blocks
 from pipeline.rounding.moments import Moment, moment, output_error
 from pipeline.rounding.on_grid import exact, looks_on_grid
@@ -33,23 +33,6 @@ _CHUNK = 384  # rows that are rounded together: their working set stays in a cor
 _SWEEPS = 2
 _FEWEST_TOKENS = 64  # of a fold, below which its second moment says nothing
 _CACHE = 256 << 20  # bytes of factored second moments, which several weights share
-
-
-class InputLike(Protocol):
-    """The input of a weight (``pipeline.calibrate.inputs.Input``)."""
-
-    @property
-    def name(self) -> str: ...
-
-
-class StatisticsLike(Protocol):
-    """What is asked of ``pipeline.calibrate.statistics.Statistics``."""
-
-    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None: ...
-
-    def input_of(self, name: str) -> InputLike | None: ...
-
-    def hessian(self, name: str, fold: Literal["A", "B"] | None = None, matrix: int = 0) -> tuple[Floats, int] | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +68,19 @@ class GptqEncoder:
 
     name = "gptq"
 
-    def __init__(self, statistics: StatisticsLike, threads: int | None = None) -> None:
-        self.statistics = statistics
+    def __init__(self, statistics: Inputs, threads: int | None = None) -> None:
+        self.inputs = statistics
         self.threads = threads or cores()
         self.decisions: dict[str, Decision] = {}
         self._moments = _MomentCache()
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """As ``Encoder.check``."""
-        self.statistics.check(shapes)
+        self.inputs.check(shapes)
 
     def wants(self, name: str, kind: GGMLType, look: Callable[[], Floats]) -> bool:
         """As ``Encoder.wants``."""
-        return kind.name in FORMATS and (self.statistics.input_of(name) is not None or looks_on_grid(look(), FORMATS[kind.name]))
+        return kind.name in FORMATS and (self.inputs.input_of(name) is not None or looks_on_grid(look(), FORMATS[kind.name]))
 
     def encode(self, name: str, weights: Floats, kind: GGMLType) -> Bytes | None:
         """As ``Encoder.encode``. Raises SprigError if the statistics cannot be read."""
@@ -141,8 +124,8 @@ class GptqEncoder:
         return found
 
     def _folds(self, name: str, matrix: int) -> _Folds | None:
-        one = self.statistics.input_of(name)
-        a, b = (self.statistics.hessian(name, fold, matrix) if one else None for fold in ("A", "B"))
+        one = self.inputs.input_of(name)
+        a, b = (self.inputs.hessian(name, fold, matrix) if one else None for fold in ("A", "B"))
         if one is None or a is None or b is None or min(a[1], b[1]) < _FEWEST_TOKENS:
             return None
         if not (np.isfinite(a[0]).all() and np.isfinite(b[0]).all()):

@@ -7,7 +7,7 @@ weight of a block bound them to a few float16 numbers each, and all of these are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ class GridEncoder:
     """The encoder ``ggml``: its own kernels, but for tensors that lie on the grid of their type already."""
 
     name = "ggml"
+    inputs = None
 
     def __init__(self) -> None:
         self.decisions: dict[str, Decision] = {}
@@ -46,6 +47,10 @@ class GridEncoder:
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Nothing: it knows no model."""
+
+    def errors(self, name: str, weights: Floats, kinds: Sequence[GGMLType]) -> Mapping[str, float]:
+        """None: all types are ggml's."""
+        return {}
 
     def wants(self, name: str, kind: GGMLType, look: Callable[[], Floats]) -> bool:
         """Whether a few rows lie on the type's grid. After some tensors that do not, none is looked at any more."""
