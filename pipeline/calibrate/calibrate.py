@@ -19,6 +19,7 @@ from agent.gguf.reader import Header, read_header
 from agent.models.file import read_model
 from agent.models.find import find_model
 from pipeline.calibrate.collect import collect
+from pipeline.calibrate.statistics import Statistics
 from pipeline.calibrate.talks import write_talks
 from pipeline.calibrate.text import WINDOW, CalibrationText, from_pieces, read_files
 from pipeline.format.imatrix import SquareSums, merge_sums, read_sums
@@ -31,8 +32,8 @@ log = logging.getLogger(__name__)
 TOKENS = 8192
 _EXACT = ("F32", "F16", "BF16", "Q8_0")
 _TEXT = "text.json"
-# A checkpoint is measured in the first of these types (with the part of its size as F32) that takes no more than so many bytes,
-# and than this share of the available memory; else as Q8_0. F32 is the fastest on a CPU without half precision.
+# A checkpoint is measured in the first of these types (with the part of its size as F32) that takes at most so many bytes, and at
+# most this share of the available memory; else as Q8_0. F32 is the fastest on a CPU without half precision.
 _KINDS, _MOST, _SHARE = (("F32", 1.0), ("F16", 0.5)), 2_500_000_000, 0.25
 
 OnStep = Callable[[str, int, int], None]  # stage ("write", "measure"), tokens or windows done, of how many
@@ -114,30 +115,76 @@ def calibrate(
         raise SprigError(f"--tokens {tokens} is too few: take 1024 at least, {TOKENS} is usual")
     _check_place(out)
     folder = statistics or out.with_name(f"{out.name}.part")
+    run = _Run(folder, statistics is not None, resume, threads, memory, on_step, seconds)
     with ExitStack() as stack:
         with _timed(seconds, "model"):
             gguf, notes = _model(stack, model, out, threads, source)
             if not read_model(gguf).causal:
                 raise SprigError(f"{gguf.name} is an embedding model: only models that write text can be calibrated")
+        text, found = run.measure(gguf, texts, tokens)
+        sums = merge_sums([found.square_sums(head=head), *parts])
+        result = _written(out, sums, seconds, text, tuple(merge), (*notes, *found.facts.notes), statistics)
+    if statistics is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """How a model is measured, and where the sums go; ``kept`` if they stay there."""
+
+    folder: Path
+    kept: bool
+    resume: bool
+    threads: int | None
+    memory: int | None
+    on_step: OnStep
+    seconds: dict[str, float]
+
+    def measure(self, gguf: Path, texts: Sequence[Path], tokens: int) -> tuple[CalibrationText, Statistics]:
+        """Choose the text and read it. What a failed run leaves in a folder of its own is removed."""
+        own = not self.kept and not self.folder.exists()
         try:
-            with _timed(seconds, "write"):
-                text = _text(gguf, texts, tokens, folder, resume, threads, memory, on_step)
-            with _timed(seconds, "measure"):
+            with _timed(self.seconds, "write"):
+                text = self._text(gguf, texts, tokens)
+            with _timed(self.seconds, "measure"):
                 found = collect(
-                    gguf, text.windows, folder, hessians=statistics is not None, threads=threads, memory=memory, resume=resume,
-                    datasets=text.datasets, on_progress=lambda done, total: on_step("measure", done, total),
+                    gguf, text.windows, self.folder, hessians=self.kept, threads=self.threads, memory=self.memory,
+                    on_progress=lambda done, total: self.on_step("measure", done, total), resume=self.resume,
+                    datasets=text.datasets,
                 )  # fmt: skip
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command with --resume goes on from what was measured") from None
         except SprigError:
-            if statistics is None and not resume:
-                shutil.rmtree(folder, ignore_errors=True)
+            if own:
+                shutil.rmtree(self.folder, ignore_errors=True)
             raise
-        sums = merge_sums([found.square_sums(head=head), *parts])
-        result = _written(out, sums, seconds, text, tuple(merge), (*notes, *found.facts.notes), statistics)
-        if statistics is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        return result
+        return text, found
+
+    def _text(self, gguf: Path, texts: Sequence[Path], tokens: int) -> CalibrationText:
+        """The text to read. What the model wrote is kept in the folder, and read again when a run goes on."""
+        header = read_header(gguf)
+        size = min(WINDOW, int(header.keys.get(f"{header.keys.get('general.architecture')}.context_length", WINDOW)))
+        with ForwardProcess(gguf, n_ctx=64, threads=1, repack=False) as process:
+            if texts:
+                (self.folder / _TEXT).unlink(missing_ok=True)
+                return read_files(process, texts, size, tokens)
+            bos = process.bos if process.add_bos else None
+        kept = self.folder / _TEXT
+        if self.resume and (text := CalibrationText.load(kept)) is not None:
+            return text
+        from pipeline.text.calibration import own_text
+        from pipeline.text.seeds import prompts
+
+        written = write_talks(
+            gguf, prompts(), own_text(), tokens, threads=self.threads, memory=self.memory,
+            on_progress=lambda done, total: self.on_step("write", done, total),
+        )  # fmt: skip
+        what = f"Sprig: {len(written.talks)} talks that the model wrote, {len(written.paragraphs)} paragraphs of the project"
+        text = from_pieces(written.mixed(), size, tokens, bos, what)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text.save(kept)
+        return text
 
 
 def _written(
@@ -203,35 +250,6 @@ def _poor(header: Header, gguf: Path) -> tuple[str, ...]:
     if low := sorted(kinds - set(_EXACT)):
         return (f"{gguf.name} holds {', '.join(low)}: what is measured is what that file computes; Q8_0 or better is truer",)
     return ()
-
-
-def _text(
-    gguf: Path, texts: Sequence[Path], tokens: int, folder: Path, resume: bool, threads: int | None, memory: int | None,
-    on_step: OnStep,
-) -> CalibrationText:  # fmt: skip
-    """The text to read. What the model wrote is kept in the folder, and read again when a run goes on."""
-    header = read_header(gguf)
-    size = min(WINDOW, int(header.keys.get(f"{header.keys.get('general.architecture')}.context_length", WINDOW)))
-    with ForwardProcess(gguf, n_ctx=64, threads=1, repack=False) as process:
-        if texts:
-            (folder / _TEXT).unlink(missing_ok=True)
-            return read_files(process, texts, size, tokens)
-        bos = process.bos if process.add_bos else None
-    kept = folder / _TEXT
-    if resume and (text := CalibrationText.load(kept)) is not None:
-        return text
-    from pipeline.text.calibration import own_text
-    from pipeline.text.seeds import prompts
-
-    written = write_talks(
-        gguf, prompts(), own_text(), tokens, threads=threads, memory=memory,
-        on_progress=lambda done, total: on_step("write", done, total),
-    )  # fmt: skip
-    what = f"Sprig: {len(written.talks)} talks that the model wrote, {len(written.paragraphs)} paragraphs of the project"
-    text = from_pieces(written.mixed(), size, tokens, bos, what)
-    folder.mkdir(parents=True, exist_ok=True)
-    text.save(kept)
-    return text
 
 
 def words(found: Calibrated) -> list[tuple[str, str]]:

@@ -188,7 +188,7 @@ def _groups(inputs: Sequence[Input], wanted: frozenset[str], room: int) -> list[
                 f"the second moment of {one.name} takes {human_size(size)}, {human_size(max(room, 0))} of memory are left: "
                 "give more, or leave --statistics out"
             )
-        if used + size > room and groups[-1]:
+        if size and used + size > room and groups[-1]:
             groups.append([])
             used = 0
         groups[-1].append(i)

@@ -137,16 +137,19 @@ def _plain(engine: Engine, text: str) -> list[int]:
 def _starts(
     engine: Engine, template: ChatTemplate | None, prompts: Sequence[TalkPrompt], text: str, most: int
 ) -> Iterator[tuple[int, list[int]]]:
-    """Seeds and beginnings of talks, without end unless none can be used."""
+    """Seeds and beginnings of talks, without end unless none can be used: prompts, or openings of the text where none fits."""
     seeds = itertools.count(1)
-    for _ in itertools.count():
+    found = True
+    while found:
         found = False
-        for ids in _asked(engine, template, prompts) if template is not None else _openings(engine, text):
-            if 0 < len(ids) <= most:
+        for ids in _asked(engine, template, prompts) if template is not None else ():
+            if len(ids) <= most:
                 found = True
                 yield next(seeds), ids
         if not found:
-            return
+            for ids in _openings(engine, text):
+                found = True
+                yield next(seeds), ids[:most]
 
 
 def _asked(engine: Engine, template: ChatTemplate, prompts: Sequence[TalkPrompt]) -> Iterator[list[int]]:
@@ -161,8 +164,8 @@ def _asked(engine: Engine, template: ChatTemplate, prompts: Sequence[TalkPrompt]
 
 def _openings(engine: Engine, text: str) -> Iterator[list[int]]:
     for part in text.split("\n\n"):
-        if part.strip():
-            yield _plain(engine, part)[:_OPENING]
+        if ids := _plain(engine, part.strip()):
+            yield ids[:_OPENING]
 
 
 def _talk(engine: Engine, seed: int, ids: Sequence[int], answer: int) -> tuple[int, ...]:

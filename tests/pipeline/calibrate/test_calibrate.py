@@ -36,7 +36,7 @@ def test_an_imatrix_for_quantize_and_nothing_else_is_left(model: Path, text: Pat
     found = calibrate(str(model), tmp_path / "i.gguf", texts=[text], tokens=256, threads=1)
     assert (found.tokens, found.windows) == (256, 4)
     assert found.left > 0
-    assert [p.name for p in tmp_path.iterdir()] == ["i.gguf"]
+    assert [p.name for p in tmp_path.iterdir() if p.name != "home"] == ["i.gguf"]
     made = quantize(str(model), "IQ4_NL", tmp_path / "small.gguf", imatrix=tmp_path / "i.gguf")
     keys = read_header(made.path).keys
     assert keys["quantize.imatrix.dataset"].startswith("larks.txt sha256:")
@@ -97,13 +97,13 @@ def test_a_model_that_was_quantized_to_few_bits_is_told_of(text: Path, model: Pa
 
 def test_the_model_writes_its_own_text_and_it_is_kept(tmp_path: Path) -> None:
     pytest.importorskip("pipeline.text.seeds", reason="the project's own texts are not here")
-    path = chat_model(tmp_path / "chat.gguf", "hermes", llama__context_length=128)
-    found = calibrate(str(path), tmp_path / "i.gguf", tokens=512, statistics=tmp_path / "s", threads=1)
-    assert found.tokens == 512
+    path = chat_model(tmp_path / "chat.gguf", "hermes", llama__context_length=2048)
+    found = calibrate(str(path), tmp_path / "i.gguf", tokens=1024, statistics=tmp_path / "s", threads=1)
+    assert found.tokens == 1024
     assert "talks that the model wrote" in found.datasets[0]
     assert found.datasets[1].startswith("sha256:")
     kept = (tmp_path / "s" / "text.json").read_bytes()
-    again = calibrate(str(path), tmp_path / "i.gguf", tokens=512, statistics=tmp_path / "s", threads=1, resume=True)
+    again = calibrate(str(path), tmp_path / "i.gguf", tokens=1024, statistics=tmp_path / "s", threads=1, resume=True)
     assert (tmp_path / "s" / "text.json").read_bytes() == kept
     assert again.datasets == found.datasets
 
@@ -117,6 +117,10 @@ def test_what_cannot_be_done_is_one_line(model: Path, text: Path, tmp_path: Path
         calibrate(str(model), tmp_path / "i.gguf", texts=[text], merge=[model])
     with pytest.raises(SprigError, match="nothing to do"):
         calibrate(None, tmp_path / "i.gguf")
+    (tmp_path / "short.txt").write_text("too short")
+    with pytest.raises(SprigError, match="too few for two windows"):
+        calibrate(str(model), tmp_path / "i.gguf", texts=[tmp_path / "short.txt"])
+    assert [p.name for p in tmp_path.iterdir() if p.name != "home"] == ["short.txt"]
 
 
 @pytest.mark.slow

@@ -132,6 +132,10 @@ def test_with_little_memory_the_text_is_read_once_for_each_group(
     monkeypatch.setattr(room, "_room", lambda *_: 8_000)
     with pytest.raises(SprigError, match=r"ffn_down\.weight takes 8 kB"):
         collect(model, WINDOWS, tmp_path, hessians=True, threads=1)
+    told.clear()
+    monkeypatch.setattr(room, "_room", lambda *_: -1)  # squares take next to nothing
+    collect(model, WINDOWS, tmp_path, hessians=False, threads=1, on_progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (len(WINDOWS), len(WINDOWS))
 
 
 def test_a_killed_run_goes_on_where_it_was(
