@@ -54,7 +54,7 @@ def evaluate(
     with open_reference(reference) if reference is not None else nullcontext() as beside:
         paths = [*candidates] if beside is None else [beside.path, *candidates]
         headers = read_headers(paths, n_ctx)
-        with loaded(paths, n_ctx=n_ctx, threads=threads) as models:
+        with loaded(paths, n_ctx=n_ctx, rows=n_ctx - n_ctx // 2 + 1, threads=threads) as models:
             bos = models[0].bos if models[0].add_bos else None
             chosen = cut_windows(texts, models[0].tokenize, bos=bos, n_ctx=n_ctx, windows=windows, style=style)
             read = _Text(chosen, text_bytes(models[0], chosen), by_token=style == "llama-perplexity")
@@ -71,17 +71,16 @@ def evaluate(
     return Evaluation(tuple(files[-len(candidates) :]), original, style, n_ctx, seconds)
 
 
-def divergences(
-    reference: Path, candidate: Path, windows: Sequence[Window], *, n_ctx: int = 512, threads: int | None = None
-) -> Doubles:
+def divergences(reference: Path, candidate: Path, windows: Sequence[Window], *, threads: int | None = None) -> Doubles:
     """Mean KL divergence of a candidate from its reference in each window, in nats: float64 [windows].
 
     Raises:
         SprigError: as ``evaluate`` does.
     """
-    paths = [reference, candidate]
+    paths, n_ctx = [reference, candidate], max(len(window.ids) for window in windows)
     read_headers(paths, n_ctx)
-    with loaded(paths, n_ctx=n_ctx, threads=threads) as models:
+    rows = max(len(window.ids) - window.first for window in windows)
+    with loaded(paths, n_ctx=n_ctx, rows=rows, threads=threads) as models:
         _, scores = side_by_side(models, windows, with_reference=True)
     return np.array([one.kld.mean() for one in scores if one.kld is not None])
 

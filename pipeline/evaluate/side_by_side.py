@@ -80,9 +80,11 @@ def _other_vocabulary(first: Header, other: Header) -> str:
 
 
 @contextmanager
-def loaded(paths: Sequence[Path], *, n_ctx: int, threads: int | None) -> Iterator[list[ForwardProcess]]:
-    """The models, each in its process. Raises GGUFError for the first that llama.cpp does not load."""
-    rows = n_ctx - n_ctx // 2 + 1  # of logits, that a window gives at most
+def loaded(paths: Sequence[Path], *, n_ctx: int, rows: int, threads: int | None) -> Iterator[list[ForwardProcess]]:
+    """The models, each in its process, for windows of at most ``n_ctx`` tokens that give at most ``rows`` rows of logits.
+
+    Raises GGUFError for the first that llama.cpp does not load.
+    """
     with ExitStack() as stack:
         yield [
             stack.enter_context(ForwardProcess(path, "pipeline.evaluate.child", n_ctx=n_ctx, n_outputs=rows, threads=threads))

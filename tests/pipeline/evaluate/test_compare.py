@@ -145,8 +145,10 @@ def test_llama_perplexitys_windows_come_with_its_errors(files: tuple[Path, Path,
 def test_the_light_call_gives_the_divergence_of_each_window(files: tuple[Path, Path, Path], found: Evaluation) -> None:
     with ForwardProcess(files[0], n_ctx=N_CTX) as process:
         windows = cut_windows(TEXTS, process.tokenize, bos=process.bos, n_ctx=N_CTX)
-    klds = divergences(files[0], files[2], windows, n_ctx=N_CTX, threads=1)
+    klds = divergences(files[0], files[2], windows, threads=1)
     assert klds.tolist() == pytest.approx([w.kld for w in found.candidates[1].per_window])
+    whole = [Window("all", windows[0].ids, 0), Window("short", windows[1].ids[:9], 2)]
+    assert divergences(files[0], files[2], whole, threads=1).shape == (2,)
 
 
 def test_a_checkpoint_may_be_the_reference_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

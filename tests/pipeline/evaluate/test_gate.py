@@ -12,6 +12,7 @@ from agent.errors import OutputError, RecipeError
 from pipeline import quantize
 from pipeline.evaluate import gate as gates
 from pipeline.evaluate.gate import FidelityGate, read_gate
+from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.random_llama import SMALL, write_checkpoint
 from tests.pipeline.evaluate.models import TEXTS, tiny
 
@@ -60,6 +61,21 @@ def test_a_gguf_is_compared_with_itself_as_it_was(tmp_path: Path) -> None:
     result = quantize(str(source), "Q8_0", tmp_path / "q.gguf", gate=FidelityGate(kld=0.1, top1=0.5))
     assert result.fidelity is not None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["q.gguf", "q.md", "whole.gguf"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_of_the_hub_is_compared_with_the_commit_that_was_taken(
+    stream: bool, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    folder = tmp_path / "out"
+    with LoopbackHub({"sprig-test/tiny": checkpoint}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        made = quantize("sprig-test/tiny:Q8_0", None, folder / "a.gguf", stream=stream, gate=FidelityGate(kld=0.1))
+    assert made.fidelity is not None
+    assert sorted(p.name for p in folder.iterdir()) == ["a.gguf", "a.md"]
 
 
 def test_without_a_gate_the_card_and_the_result_say_nothing_of_it(checkpoint: Path, tmp_path: Path) -> None:
