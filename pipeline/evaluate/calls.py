@@ -73,19 +73,20 @@ def answer_wishes(
     engine: Engine, tasks: Sequence[CallTask], *, constrain: bool, choice: Literal["auto", "required"] = "auto",
     on_answer: Callable[[], None] = lambda: None,
 ) -> list[CallAnswer]:  # fmt: skip
-    """One answer to each wish, in a conversation of its own."""
+    """One answer to each wish, as if it were the first."""
     answers = []
-    for task in tasks:
-        limits = Limits(rounds=1, tokens=MOST_TOKENS)
-        call, refused = None, False
-        with Agent(engine, tools=TOOLS, constrain=constrain, limits=limits, sampling={"temperature": 0, "seed": 1}) as agent:
+    limits = Limits(rounds=1, tokens=MOST_TOKENS)
+    with Agent(engine, tools=TOOLS, constrain=constrain, limits=limits, sampling={"temperature": 0, "seed": 1}) as agent:
+        for task in tasks:
+            agent.reset()  # what all wishes have in front of them stays in the cache
+            call, refused = None, False
             for event in agent.stream(task.wish, tool_choice=choice):
                 if isinstance(event, CallReady) and call is None:
                     call = event.call
                 elif isinstance(event, CallRefused) and call is not None:
                     refused = True
-        answers.append(CallAnswer(task, call, refused))
-        on_answer()
+            answers.append(CallAnswer(task, call, refused))
+            on_answer()
     return answers
 
 
