@@ -16,6 +16,8 @@ def told(estimate: Estimate, scale: float = 1.0, unit: str = "", *, sign: bool =
     if error is None:
         return f"{value:{plus}.4g}{unit}"
     error *= scale
+    if abs(value) >= 1e7:
+        return f"{value:{plus}.3g} ± {error:.2g}{unit}"
     places = min(max(0, 1 - math.floor(math.log10(error))), 9) if error > 0 else 4
     return f"{value:{plus},.{places}f} ± {error:,.{places}f}{unit}"
 
