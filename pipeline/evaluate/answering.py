@@ -76,16 +76,17 @@ def open_speaker(model: Path, n_ctx: int, threads: int | None) -> Iterator[Calla
     with ExitStack() as stack:
         if read_model(model).template:
             engine = stack.enter_context(Engine(model, context=n_ctx, threads=threads, conversations=2, keep_prefix=False))
-            yield partial(_say, engine)
+            limits = Limits(rounds=1, tokens=MOST_TOKENS)
+            sampling = {"temperature": 0, "seed": 1}
+            yield partial(_say, stack.enter_context(Agent(engine, thinking=False, limits=limits, sampling=sampling)))
         else:
             process = stack.enter_context(ForwardProcess(model, _CHILD, n_ctx=n_ctx, threads=threads))
             yield partial(_go_on, process)
 
 
-def _say(engine: Engine, question: str) -> str:
-    limits = Limits(rounds=1, tokens=MOST_TOKENS)
-    with Agent(engine, thinking=False, limits=limits, sampling={"temperature": 0, "seed": 1}) as agent:
-        result = agent.run(question)
+def _say(agent: Agent, question: str) -> str:
+    agent.reset()
+    result = agent.run(question)
     if result.reason == "error":
         raise SprigError(result.error)
     return result.text

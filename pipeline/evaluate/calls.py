@@ -73,19 +73,20 @@ def answer_wishes(
     engine: Engine, tasks: Sequence[CallTask], *, constrain: bool, choice: Literal["auto", "required"] = "auto",
     on_answer: Callable[[], None] = lambda: None,
 ) -> list[CallAnswer]:  # fmt: skip
-    """One answer to each wish, in a conversation of its own."""
+    """One answer to each wish, as if it were the first."""
     answers = []
-    for task in tasks:
-        limits = Limits(rounds=1, tokens=MOST_TOKENS)
-        call, refused = None, False
-        with Agent(engine, tools=TOOLS, constrain=constrain, limits=limits, sampling={"temperature": 0, "seed": 1}) as agent:
+    limits = Limits(rounds=1, tokens=MOST_TOKENS)
+    with Agent(engine, tools=TOOLS, constrain=constrain, limits=limits, sampling={"temperature": 0, "seed": 1}) as agent:
+        for task in tasks:
+            agent.reset()  # what all wishes have in front of them is kept by the engine
+            call, refused = None, False
             for event in agent.stream(task.wish, tool_choice=choice):
                 if isinstance(event, CallReady) and call is None:
                     call = event.call
                 elif isinstance(event, CallRefused) and call is not None:
                     refused = True
-        answers.append(CallAnswer(task, call, refused))
-        on_answer()
+            answers.append(CallAnswer(task, call, refused))
+            on_answer()
     return answers
 
 
@@ -111,7 +112,7 @@ def score_calls(
     firsts: dict[bool, list[bool]] = {}
     count = counter(2 * len(tasks) * len(models), on_progress)
     for model in models:
-        with Engine(model, context=_CONTEXT, conversations=2, threads=threads, keep_prefix=False) as engine:
+        with Engine(model, context=_CONTEXT, conversations=2, threads=threads) as engine:
             for constrain in (True, False):
                 started = time.monotonic()
                 answers = answer_wishes(engine, tasks, constrain=constrain, on_answer=count)

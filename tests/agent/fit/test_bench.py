@@ -38,6 +38,7 @@ def test_reading_and_writing_are_measured(file: ModelFile) -> None:
     assert min(*found.prefill, *found.decode) > 0
     assert found.reads > found.writes, "many at once are quicker than one after another"
     assert found.resident > 10_000_000
+    assert found.peak >= found.resident // 2
     deep = bench(file, way, prompt=0, generate=8, repeat=2, depth=200)
     assert len(deep.decode) == 2
     assert deep.resident >= found.resident // 2
