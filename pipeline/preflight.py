@@ -31,7 +31,7 @@ from pipeline.model import Changes, Model, from_checkpoint, from_gguf
 from pipeline.recipes.mixtures import Overrides, TypeChoice, Weight, block_order, choose_types, fallback_note, needs_imatrix
 from pipeline.recipes.names import Recipe, find_recipe, taken_note
 from pipeline.rounding.blocks import FORMATS
-from pipeline.rounding.encoder import Encoder
+from pipeline.rounding.encoder import TensorEncoder
 from pipeline.sources.base_model import open_model
 from pipeline.sources.source import Source, cached_bytes
 
@@ -74,7 +74,7 @@ class Preflight:
     memory: int
     notes: tuple[str, ...]
     stream: bool
-    encoder: Encoder | None = None
+    encoder: TensorEncoder | None = None
 
     @property
     def size(self) -> int:
@@ -174,7 +174,7 @@ class PlanOptions(TypedDict, total=False):
     stream: bool
     threads: int | None
     allow_requantize: bool
-    encoder: Encoder | None
+    encoder: TensorEncoder | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class Wishes:
     changes: Changes
     note: str | None
     allow_requantize: bool
-    encoder: Encoder | None = None
+    encoder: TensorEncoder | None = None
 
 
 def read_wishes(recipe: str, options: PlanOptions) -> Wishes:

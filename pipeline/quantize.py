@@ -33,7 +33,7 @@ from pipeline.onepass.order import CHUNK
 from pipeline.onepass.tensors import write_tensors
 from pipeline.preflight import PlanOptions, Preflight, Wishes, find_source, output_folder, plan_for, read_wishes
 from pipeline.recipes.names import USUAL, wanted_recipe
-from pipeline.rounding.encoder import Decision, Encoder, summary
+from pipeline.rounding.encoder import RoundedTensor, TensorEncoder, summary
 from pipeline.rounding.on_grid import GridEncoder
 from pipeline.sources.adapter import CONFIG
 from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint
@@ -80,7 +80,7 @@ class QuantizeResult:
     preflight: Preflight
     resumed: int
     text: str
-    rounding: tuple[Decision, ...] = ()
+    rounding: tuple[RoundedTensor, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
@@ -205,7 +205,7 @@ class _Work:
     workers: int
     report: OnProgress
     seconds: dict[str, float]
-    encoder: Encoder | None
+    encoder: TensorEncoder | None
 
 
 def _write(work: _Work, resume: bool) -> QuantizeResult:
@@ -216,7 +216,7 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
         plan.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise OutputError(f"cannot make the folder {plan.out.parent}: {e.strerror}") from None
-    rounding: tuple[Decision, ...] = ()
+    rounding: tuple[RoundedTensor, ...] = ()
     with exclusive(part) as fd, ExitStack() as leftovers:
         leftovers.callback(part.unlink, missing_ok=True)
         try:

@@ -14,7 +14,7 @@ from pipeline.format.ggml import Bytes, Floats
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class RoundedTensor:
     """How a tensor was rounded, and what was measured for it.
 
     Attributes:
@@ -37,7 +37,7 @@ class Decision:
         return asdict(self)
 
 
-class Encoder(Protocol):
+class TensorEncoder(Protocol):
     """Rounds whole tensors."""
 
     @property
@@ -48,7 +48,7 @@ class Encoder(Protocol):
         """Compare what it knows with a model's tensors, rows last. Raises SprigError if it knows another model."""
 
     @property
-    def decisions(self) -> dict[str, Decision]:
+    def decisions(self) -> dict[str, RoundedTensor]:
         """How each tensor was rounded that ``encode`` was asked for."""
 
     def wants(self, name: str, kind: GGMLType, look: Callable[[], Floats]) -> bool:
@@ -65,7 +65,7 @@ class Encoder(Protocol):
         """
 
 
-def summary(decisions: Sequence[Decision]) -> tuple[str, ...]:
+def summary(decisions: Sequence[RoundedTensor]) -> tuple[str, ...]:
     """What was decided, as a remark for a person."""
     won = [d for d in decisions if d.method == "gptq"]
     exact = Counter(d.type for d in decisions if d.method == "grid")

@@ -22,7 +22,7 @@ from pipeline.format import ggml
 from pipeline.format.ggml import Bytes, Floats
 from pipeline.rounding.blocks import FORMATS, Blocks, Format, pack, values
 from pipeline.rounding.descent import descend
-from pipeline.rounding.encoder import Decision
+from pipeline.rounding.encoder import RoundedTensor
 from pipeline.rounding.feedback import round_with_feedback, to_blocks
 from pipeline.rounding.moments import Moment, moment, output_error
 from pipeline.rounding.on_grid import exact, looks_on_grid
@@ -88,27 +88,27 @@ class GptqEncoder:
     def __init__(self, statistics: StatisticsLike, threads: int | None = None) -> None:
         self.statistics = statistics
         self.threads = threads or cores()
-        self.decisions: dict[str, Decision] = {}
+        self.decisions: dict[str, RoundedTensor] = {}
         self._moments = _MomentCache()
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """As ``Encoder.check``."""
+        """As ``TensorEncoder.check``."""
         self.statistics.check(shapes)
 
     def wants(self, name: str, kind: GGMLType, look: Callable[[], Floats]) -> bool:
-        """As ``Encoder.wants``."""
+        """As ``TensorEncoder.wants``."""
         return kind.name in FORMATS and (self.statistics.input_of(name) is not None or looks_on_grid(look(), FORMATS[kind.name]))
 
     def encode(self, name: str, weights: Floats, kind: GGMLType) -> Bytes | None:
-        """As ``Encoder.encode``. Raises SprigError if the statistics cannot be read."""
+        """As ``TensorEncoder.encode``. Raises SprigError if the statistics cannot be read."""
         form = FORMATS[kind.name]
         raw = exact(weights, form)
         if raw is not None:
-            self.decisions[name] = Decision(name, kind.name, "grid")
+            self.decisions[name] = RoundedTensor(name, kind.name, "grid")
             return raw
         matrices = weights if weights.ndim == 3 else weights[None]
         found = [self._folds(name, i) for i in range(len(matrices))]
-        self.decisions[name] = Decision(name, kind.name, "ggml")
+        self.decisions[name] = RoundedTensor(name, kind.name, "ggml")
         if not any(found):
             return None
         pairs = list(zip(matrices, found, strict=True))
@@ -188,7 +188,7 @@ class GptqEncoder:
     def _record(self, name: str, kind: GGMLType, choices: Sequence[_Choice]) -> None:
         if choices:
             won = [c for c in choices if c.wins]
-            self.decisions[name] = Decision(
+            self.decisions[name] = RoundedTensor(
                 name, kind.name, "gptq" if won else "ggml", float(np.mean([c.shrinkage for c in won])) if won else None,
                 float(np.mean([min(c.error, c.ggml_error) for c in choices])), float(np.mean([c.ggml_error for c in choices])),
             )  # fmt: skip
