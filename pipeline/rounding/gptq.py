@@ -112,9 +112,11 @@ class GptqEncoder:
         if not any(found):
             return None
         pairs = list(zip(matrices, found, strict=True))
+        # A tied embedding is also looked up, and its plain error grows: the less, the larger the shrinkage.
+        tried = SHRINKAGES[1:] if name == "token_embd.weight" else SHRINKAGES
         # BLAS itself with one thread, so that the bytes do not depend on how many there are.
         with ThreadPoolExecutor(self.threads, thread_name_prefix="round") as pool, threadpool_limits(1, "blas"):
-            made = [self._matrix(w, folds, form, pool) if folds else (None, None) for w, folds in pairs]
+            made = [self._matrix(w, folds, form, pool, tried) if folds else (None, None) for w, folds in pairs]
         self._record(name, kind, [choice for choice, _ in made if choice])
         if all(raw is None for _, raw in made):
             return None
@@ -149,8 +151,10 @@ class GptqEncoder:
             return None
         return _Folds((one.name, matrix), (a[0], b[0]), (a[1], b[1]))
 
-    def _matrix(self, weights: Floats, folds: _Folds, form: Format, pool: ThreadPoolExecutor) -> tuple[_Choice, Bytes | None]:
-        choice = self._choose(_sample(weights), folds, form.kind, pool)
+    def _matrix(
+        self, weights: Floats, folds: _Folds, form: Format, pool: ThreadPoolExecutor, shrinkages: Sequence[float]
+    ) -> tuple[_Choice, Bytes | None]:
+        choice = self._choose(_sample(weights), folds, form.kind, pool, shrinkages)
         if not choice.wins:
             return choice, None
         known = self._moments.of(folds, None, choice.shrinkage, form)
