@@ -33,7 +33,7 @@ from pipeline.recipes.budget import FileBudget, read_budget
 from pipeline.recipes.mixtures import Overrides, TypeChoice, Weight, block_order, choose_types, fallback_note, needs_imatrix
 from pipeline.recipes.names import USUAL, Recipe, find_recipe, taken_note
 from pipeline.rounding.blocks import FORMATS
-from pipeline.rounding.encoder import Encoder
+from pipeline.rounding.encoder import TensorEncoder
 from pipeline.sources.base_model import open_model
 from pipeline.sources.source import Source, cached_bytes
 
@@ -77,7 +77,7 @@ class Preflight:
     memory: int
     notes: tuple[str, ...]
     stream: bool
-    encoder: Encoder | None = None
+    encoder: TensorEncoder | None = None
 
     @property
     def size(self) -> int:
@@ -184,7 +184,7 @@ class PlanOptions(TypedDict, total=False):
     stream: bool
     threads: int | None
     allow_requantize: bool
-    encoder: Encoder | None
+    encoder: TensorEncoder | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ class Wishes:
     changes: Changes
     note: str | None
     allow_requantize: bool
-    encoder: Encoder | None = None
+    encoder: TensorEncoder | None = None
     budget: FileBudget | None = None
     chosen: Mapping[str, GGMLType] | None = None
     weights: str = "0" * 64

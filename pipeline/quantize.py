@@ -38,7 +38,7 @@ from pipeline.onepass.take_over import take_over
 from pipeline.onepass.tensors import write_tensors
 from pipeline.preflight import PlanOptions, Preflight, Wishes, find_source, output_folder, plan_for, read_wishes
 from pipeline.recipes.names import wanted_recipe
-from pipeline.rounding.encoder import Decision, Encoder, summary
+from pipeline.rounding.encoder import RoundedTensor, TensorEncoder, summary
 from pipeline.rounding.on_grid import GridEncoder
 from pipeline.sources.adapter import CONFIG
 from pipeline.sources.checkpoint import Checkpoint, MappedCheckpoint
@@ -110,7 +110,7 @@ class QuantizeResult:
     resumed: int
     text: str
     fidelity: Judged | None = None
-    rounding: tuple[Decision, ...] = ()
+    rounding: tuple[RoundedTensor, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
@@ -276,7 +276,7 @@ class _Work:
     workers: int
     report: OnProgress
     seconds: dict[str, float]
-    encoder: Encoder | None
+    encoder: TensorEncoder | None
     judge: Judge | None = None
 
 
@@ -288,7 +288,7 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
         plan.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise OutputError(f"cannot make the folder {plan.out.parent}: {e.strerror}") from None
-    rounding: tuple[Decision, ...] = ()
+    rounding: tuple[RoundedTensor, ...] = ()
     with exclusive(part) as fd, ExitStack() as leftovers:
         leftovers.callback(part.unlink, missing_ok=True)
         try:

@@ -18,7 +18,7 @@ from agent.gguf.types import GGMLType
 from pipeline.budget.work_file import WorkFile, row_ranges
 from pipeline.format import ggml
 from pipeline.format.ggml import Floats
-from pipeline.rounding.encoder import Encoder, Inputs
+from pipeline.rounding.encoder import Inputs, TensorEncoder
 
 ROWS = 128  # of a tensor that are looked at
 
@@ -39,7 +39,7 @@ class Rounder:
     errors: Callable[[str, Floats, Sequence[GGMLType]], Mapping[str, float]] | None = None
 
     @classmethod
-    def of(cls, encoder: Encoder | None) -> Rounder:
+    def of(cls, encoder: TensorEncoder | None) -> Rounder:
         """An encoder; ggml where there is none."""
         return cls(encoder.name, encoder.inputs, encoder.errors) if encoder else GGML
 

@@ -15,14 +15,14 @@ from pipeline.onepass.order import Unit, mapped
 from pipeline.onepass.part_file import PartFile
 from pipeline.onepass.rows import weights_of
 from pipeline.preflight import Preflight
-from pipeline.rounding.encoder import Encoder
+from pipeline.rounding.encoder import TensorEncoder
 from pipeline.sources.checkpoint import Checkpoint
 
 
 def encode_whole(
     plan: Preflight,
     checkpoint: Checkpoint,
-    encoder: Encoder,
+    encoder: TensorEncoder,
     units: Sequence[Unit],
     file: PartFile,
     on_tensor: Callable[[str], None],

@@ -14,7 +14,7 @@ from pipeline.onepass.order import Streamed, Unit, mapped, units_of
 from pipeline.onepass.part_file import PartFile
 from pipeline.onepass.rows import convert
 from pipeline.preflight import Preflight
-from pipeline.rounding.encoder import Encoder
+from pipeline.rounding.encoder import TensorEncoder
 from pipeline.sources.cache import silent
 from pipeline.sources.checkpoint import Checkpoint, RawRows
 from pipeline.sources.stream import StreamCheckpoint
@@ -28,7 +28,7 @@ def write_tensors(
     fd: int,
     journal: Journal,
     on_bytes: OnBytes = silent,
-    encoder: Encoder | None = None,
+    encoder: TensorEncoder | None = None,
 ) -> None:
     """Write all tensor data of the plan into an open file that has its header and its final size.
 

@@ -14,7 +14,7 @@ from pipeline.format.ggml import Bytes, Floats
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class RoundedTensor:
     """How a tensor was rounded, and what was measured for it.
 
     Attributes:
@@ -56,7 +56,7 @@ class Inputs(Protocol):
     def squares(self, name: str) -> Floats | None: ...
 
 
-class Encoder(Protocol):
+class TensorEncoder(Protocol):
     """Rounds whole tensors."""
 
     @property
@@ -71,11 +71,11 @@ class Encoder(Protocol):
         """What it knows of the inputs of the model's weights."""
 
     def errors(self, name: str, weights: Floats, kinds: Sequence[GGMLType]) -> Mapping[str, float]:
-        """The error of a tensor's outputs under several types, squared and on unseen inputs: type name -> a mean over tokens and a
-        sum over rows. A type that is missing is ggml's."""
+        """The squared error of a tensor's outputs under several types, on unseen inputs: type name -> a mean over tokens and a sum
+        over rows. A type that is missing is ggml's."""
 
     @property
-    def decisions(self) -> dict[str, Decision]:
+    def decisions(self) -> dict[str, RoundedTensor]:
         """How each tensor was rounded that ``encode`` was asked for."""
 
     def wants(self, name: str, kind: GGMLType, look: Callable[[], Floats]) -> bool:
@@ -92,7 +92,7 @@ class Encoder(Protocol):
         """
 
 
-def summary(decisions: Sequence[Decision]) -> tuple[str, ...]:
+def summary(decisions: Sequence[RoundedTensor]) -> tuple[str, ...]:
     """What was decided, as a remark for a person."""
     won = [d for d in decisions if d.method == "gptq"]
     exact = Counter(d.type for d in decisions if d.method == "grid")

@@ -22,7 +22,7 @@ from pipeline.format import ggml
 from pipeline.format.ggml import Bytes, Floats
 from pipeline.rounding.blocks import FORMATS, Blocks, Format, pack, values
 from pipeline.rounding.descent import descend
-from pipeline.rounding.encoder import Decision, Inputs
+from pipeline.rounding.encoder import Inputs, RoundedTensor
 from pipeline.rounding.feedback import round_with_feedback, to_blocks
 from pipeline.rounding.moments import Moment, moment, output_error
 from pipeline.rounding.on_grid import exact, looks_on_grid
@@ -71,33 +71,35 @@ class GptqEncoder:
     def __init__(self, statistics: Inputs, threads: int | None = None) -> None:
         self.inputs = statistics
         self.threads = threads or cores()
-        self.decisions: dict[str, Decision] = {}
+        self.decisions: dict[str, RoundedTensor] = {}
         self._moments = _MomentCache()
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """As ``Encoder.check``."""
+        """As ``TensorEncoder.check``."""
         self.inputs.check(shapes)
 
     def wants(self, name: str, kind: GGMLType, look: Callable[[], Floats]) -> bool:
-        """As ``Encoder.wants``."""
+        """As ``TensorEncoder.wants``."""
         return kind.name in FORMATS and (self.inputs.input_of(name) is not None or looks_on_grid(look(), FORMATS[kind.name]))
 
     def encode(self, name: str, weights: Floats, kind: GGMLType) -> Bytes | None:
-        """As ``Encoder.encode``. Raises SprigError if the statistics cannot be read."""
+        """As ``TensorEncoder.encode``. Raises SprigError if the statistics cannot be read."""
         form = FORMATS[kind.name]
         raw = exact(weights, form)
         if raw is not None:
-            self.decisions[name] = Decision(name, kind.name, "grid")
+            self.decisions[name] = RoundedTensor(name, kind.name, "grid")
             return raw
         matrices = weights if weights.ndim == 3 else weights[None]
         found = [self._folds(name, i) for i in range(len(matrices))]
-        self.decisions[name] = Decision(name, kind.name, "ggml")
+        self.decisions[name] = RoundedTensor(name, kind.name, "ggml")
         if not any(found):
             return None
         pairs = list(zip(matrices, found, strict=True))
+        # A tied embedding is also looked up, and its plain error grows: the less, the larger the shrinkage.
+        tried = SHRINKAGES[1:] if name == "token_embd.weight" else SHRINKAGES
         # BLAS itself with one thread, so that the bytes do not depend on how many there are.
         with ThreadPoolExecutor(self.threads, thread_name_prefix="round") as pool, threadpool_limits(1, "blas"):
-            made = [self._matrix(w, folds, form, pool) if folds else (None, None) for w, folds in pairs]
+            made = [self._matrix(w, folds, form, pool, tried) if folds else (None, None) for w, folds in pairs]
         self._record(name, kind, [choice for choice, _ in made if choice])
         if all(raw is None for _, raw in made):
             return None
@@ -132,8 +134,10 @@ class GptqEncoder:
             return None
         return _Folds((one.name, matrix), (a[0], b[0]), (a[1], b[1]))
 
-    def _matrix(self, weights: Floats, folds: _Folds, form: Format, pool: ThreadPoolExecutor) -> tuple[_Choice, Bytes | None]:
-        choice = self._choose(_sample(weights), folds, form.kind, pool)
+    def _matrix(
+        self, weights: Floats, folds: _Folds, form: Format, pool: ThreadPoolExecutor, shrinkages: Sequence[float]
+    ) -> tuple[_Choice, Bytes | None]:
+        choice = self._choose(_sample(weights), folds, form.kind, pool, shrinkages)
         if not choice.wins:
             return choice, None
         known = self._moments.of(folds, None, choice.shrinkage, form)
@@ -171,7 +175,7 @@ class GptqEncoder:
     def _record(self, name: str, kind: GGMLType, choices: Sequence[_Choice]) -> None:
         if choices:
             won = [c for c in choices if c.wins]
-            self.decisions[name] = Decision(
+            self.decisions[name] = RoundedTensor(
                 name, kind.name, "gptq" if won else "ggml", float(np.mean([c.shrinkage for c in won])) if won else None,
                 float(np.mean([min(c.error, c.ggml_error) for c in choices])), float(np.mean([c.ggml_error for c in choices])),
             )  # fmt: skip

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from agent.gguf.types import GGMLType
 from pipeline.format.ggml import Bytes, Floats
 from pipeline.rounding.blocks import FORMATS, Blocks, Format, pack
-from pipeline.rounding.encoder import Decision
+from pipeline.rounding.encoder import RoundedTensor
 from pipeline.rounding.search import inverse
 
 # Levels (or spans of levels) that the largest weight of a block may stand for, the likeliest first.
@@ -42,7 +42,7 @@ class GridEncoder:
     inputs = None
 
     def __init__(self) -> None:
-        self.decisions: dict[str, Decision] = {}
+        self.decisions: dict[str, RoundedTensor] = {}
         self._strangers = 0
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -61,10 +61,10 @@ class GridEncoder:
         return found
 
     def encode(self, name: str, weights: Floats, kind: GGMLType) -> Bytes | None:
-        """As ``Encoder.encode``."""
+        """As ``TensorEncoder.encode``."""
         raw = exact(weights, FORMATS[kind.name])
         if raw is not None:
-            self.decisions[name] = Decision(name, kind.name, "grid")
+            self.decisions[name] = RoundedTensor(name, kind.name, "grid")
         return raw
 
 
@@ -105,7 +105,9 @@ def on_grid(weights: Floats, form: Format) -> Blocks | None:
 def _search(blocks: Floats, form: Format) -> tuple[npt.NDArray[np.uint8], Halves, Halves] | None:
     """Codes, step and offset of blocks [n, group]; None as soon as one block has none."""
     store = _storage(blocks)
-    step, offset = np.zeros(len(blocks), np.float32), np.zeros(len(blocks), np.float32)
+    # ggml gives a block of zeros the step 0 / -8.
+    nothing = np.float32(-0.0 if form.low < 0 and form.kind.name != "Q8_0" else 0.0)
+    step, offset = np.full(len(blocks), nothing), np.zeros(len(blocks), np.float32)
     missing = np.flatnonzero((blocks != (blocks[:, :1] if form.offset else 0)).any(axis=1))
     if form.offset:
         offset[:] = blocks[:, 0]  # of blocks of one value; the others are overwritten
@@ -114,9 +116,9 @@ def _search(blocks: Floats, form: Format) -> tuple[npt.NDArray[np.uint8], Halves
             break
         found, steps, offsets = _try(blocks[missing], top, store, form)
         step[missing[found]], offset[missing[found]] = steps[found], offsets[found]
-        if form.offset and not found.any():
-            return None  # what is on no grid is seen at once
         missing = missing[~found]
+        if form.offset and len(missing) == len(blocks) and top != _TOPS[form.kind.name][0]:
+            return None  # what is on no grid is seen soon
     levels = _levels(blocks, step[:, None], offset[:, None], form)
     if missing.size or (store(levels * step[:, None] + offset[:, None]) != blocks).any():
         return None
@@ -156,13 +158,13 @@ def _try(blocks: Floats, top: int, store: Storage, form: Format) -> tuple[npt.ND
 def _storage(weights: Floats) -> Storage:
     """How the checkpoint rounded: told from the bits that no weight uses."""
     if not (weights.view(np.uint32) & 0xFFFF).any():
-        return _to_bf16
+        return to_bf16
     with np.errstate(over="ignore"):
         half = weights.astype(np.float16).astype(np.float32)
     return (lambda x: x.astype(np.float16).astype(np.float32)) if np.array_equal(half, weights) else (lambda x: x)
 
 
-def _to_bf16(x: Floats) -> Floats:
+def to_bf16(x: Floats) -> Floats:
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 
