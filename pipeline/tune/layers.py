@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.format.ggml import Floats
 from pipeline.tune.places import inverse
-from pipeline.tune.scales import Blocks
+from pipeline.tune.scales import ScaledCodes
 
 Tensor = Any  # torch is not typed here
 
@@ -28,7 +28,7 @@ class ScaledWeights(nn.Module):  # type: ignore[misc]  # torch is not typed
         factors: float32 [rows], what each row of the blocks is divided by in the matrix.
     """
 
-    def __init__(self, blocks: Blocks, order: np.ndarray[Any, Any] | None, factors: Floats | None) -> None:
+    def __init__(self, blocks: ScaledCodes, order: np.ndarray[Any, Any] | None, factors: Floats | None) -> None:
         super().__init__()
         rows = slice(None) if order is None else order
         divisor = np.ones(len(blocks.scales), np.float32) if factors is None else factors

@@ -24,7 +24,7 @@ _SAME = 16  # weights of a block that share one offset at least (Q2_K has the sh
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
+class ScaledCodes:
     """One tensor as scales times codes.
 
     Attributes:
@@ -45,7 +45,7 @@ def has_scales(kind: GGMLType) -> bool:
     return kind.name in _PLACES
 
 
-def split(raw: Bytes, kind: GGMLType, row_length: int) -> Blocks:
+def split(raw: Bytes, kind: GGMLType, row_length: int) -> ScaledCodes:
     """The scales and codes of rows as they stand in a file, uint8 [rows, bytes per row]."""
     at, min_at = _PLACES[kind.name]
     blocks = raw.reshape(len(raw), -1, kind.nbytes).copy()
@@ -57,11 +57,11 @@ def split(raw: Bytes, kind: GGMLType, row_length: int) -> Blocks:
     codes = ggml.to_float(blocks.reshape(len(raw), -1), kind, row_length)
     narrow = np.int8 if np.abs(codes).max(initial=0) <= 127 else np.int16
     if min_at is None:
-        return Blocks(scales, codes.astype(narrow))
+        return ScaledCodes(scales, codes.astype(narrow))
     _set(blocks, at, np.zeros_like(scales))
     _set(blocks, min_at, np.ones_like(scales))
     offsets = ggml.to_float(blocks.reshape(len(raw), -1), kind, row_length)[:, ::_SAME]
-    return Blocks(scales, codes.astype(narrow), mins, np.ascontiguousarray(offsets))
+    return ScaledCodes(scales, codes.astype(narrow), mins, np.ascontiguousarray(offsets))
 
 
 def join(raw: Bytes, kind: GGMLType, scales: Floats, mins: Floats | None) -> Bytes:

@@ -91,7 +91,7 @@ def _spelled(network: Network, name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LearnedTensor:
     """One tensor of the GGUF that is learned: where it lies, and what of the network holds it."""
 
     entry: TensorEntry
@@ -118,7 +118,7 @@ class Student:
 
     def __init__(self, network: Network, model: Model, header: Header, data: Bytes) -> None:
         self.network, self.model, self.data = network, model, data
-        self.parts: list[Part] = []
+        self.parts: list[LearnedTensor] = []
         self.frozen: list[str] = []  # tensors of the GGUF that stay as they are
         self.alone = _HEAD not in header.tensors  # the embedding is the head too
         head = _module(network, "lm_head")
@@ -156,7 +156,7 @@ class Student:
             module = _module(self.network, path) if self.alone else None
         if type(module) is nn.Linear:
             self.network.set_submodule(path, ScaledLinear(weights, module.bias))
-        self.parts.append(Part(entry, weights, None))
+        self.parts.append(LearnedTensor(entry, weights, None))
         return True
 
     def _learn_vector(self, tensor: Tensor, entry: TensorEntry) -> bool:
@@ -174,7 +174,7 @@ class Student:
         held = Factors(values, 1.0 if tensor.function == "add_one" else 0.0, order)
         setattr(module, name, nn.Parameter(torch.zeros(len(values))))
         parametrize.register_parametrization(module, name, held)
-        self.parts.append(Part(entry, held, module.parametrizations[name].original))
+        self.parts.append(LearnedTensor(entry, held, module.parametrizations[name].original))
         return True
 
     def _fill(self, tensor: Tensor, entry: TensorEntry) -> None:

@@ -27,7 +27,7 @@ _WARM = 4  # steps until then: Adam's first ones are the sign of a single gradie
 AT_A_STEP = 2  # windows
 _LOGITS = 1 << 25  # numbers of logits that are computed at once
 _FAILURES = 2  # checks without gain, one behind the other, that end it
-_CHECKS = (0.25, 0.5, 0.75, 1.0)  # shares of the budget after which the validation windows are asked
+_CHECKS = (0.25, 0.5, 0.75, 1.0)  # shares of the allowance after which the validation windows are asked
 Network = Any
 PerWindow = npt.NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class Lesson:
 
 
 @dataclass(slots=True)
-class Budget:
+class Allowance:
     """Until when to learn.
 
     Attributes:
@@ -87,14 +87,14 @@ def judge(network: Network, lessons: Sequence[Lesson]) -> PerWindow:
 
 
 def train(
-    network: Network, lessons: Sequence[Lesson], validation: Sequence[Lesson], before: PerWindow, budget: Budget, *,
+    network: Network, lessons: Sequence[Lesson], validation: Sequence[Lesson], before: PerWindow, allowance: Allowance, *,
     seed: int, on_step: Callable[[float, float], None],
 ) -> Learned:  # fmt: skip
     """Learn what of the network has a gradient; in the end it holds the best that the validation windows saw.
 
     Args:
         before: as ``judge`` finds the validation windows at the start.
-        on_step: called with the share of the budget that is spent and the divergence of the last step.
+        on_step: called with the share of the allowance that is spent and the divergence of the last step.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
     # The gradients are small, so Adam's epsilon must be far below its default.
@@ -112,7 +112,7 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         steps, tokens = steps + 1, tokens + sum(len(one.ids) for one in chosen)
-        spent = budget.spent(steps)
+        spent = allowance.spent(steps)
         on_step(min(1.0, spent), loss)
         if spent >= checks[0]:
             checks = [share for share in checks if share > spent]

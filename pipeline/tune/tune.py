@@ -121,12 +121,9 @@ def tune(
         SprigError: torch is missing, the text is too short, the GGUF is not made of this model, or transformers does not
             compute what llama.cpp does; nothing is written then.
     """
-    begun = time.monotonic()
-    report = on_progress or (lambda stage, share, words: None)
+    begun, report = time.monotonic(), on_progress or (lambda stage, share, words: None)
     need_train_extra()
-    source = open_model(model) if isinstance(model, str) else model
-    if source.kind == "gguf":
-        raise UnsupportedError(f"{source.name} is a GGUF; a tuning learns from the checkpoint, a folder or a model of the Hub")
+    source = _checkpoint(model)
     plan = _Plan(gguf, source, begun + 60 * minutes, steps, width, seed, threads or cores(), report)
     with ForwardProcess(gguf, n_ctx=width, n_outputs=width, threads=plan.threads) as process:
         lessons = cut(process, texts, width=width, validation=_VALIDATION, seed=seed)
@@ -166,6 +163,13 @@ class _Plan:
     seed: int
     threads: int
     report: OnStage
+
+
+def _checkpoint(model: str | Source) -> Source:
+    source = open_model(model) if isinstance(model, str) else model
+    if source.kind == "gguf":
+        raise UnsupportedError(f"{source.name} is a GGUF; a tuning learns from the checkpoint, a folder or a model of the Hub")
+    return source
 
 
 def _students(plan: _Plan, lessons: Lessons) -> tuple[Student, list[Lesson], list[Lesson]]:
@@ -210,18 +214,18 @@ def _learn(
 ) -> Learned:
     """Train; ``spare`` seconds of the time are left for what comes after."""
     from pipeline.tune.divergence import blind
-    from pipeline.tune.train import Budget, judge, train
+    from pipeline.tune.train import Allowance, judge, train
 
     begun = time.monotonic()
     before = judge(student.network, validation)
     _same(plan, before, measured, float(np.mean([blind(one.teacher, student.vocabulary) for one in validation])))
     spare += time.monotonic() - begun
-    budget = Budget(plan.deadline - spare, plan.steps)
+    allowance = Allowance(plan.deadline - spare, plan.steps)
 
     def on_step(share: float, loss: float) -> None:
         plan.report("tune", share, f"KL divergence {loss:.4f}")
 
-    return train(student.network, training, validation, before, budget, seed=plan.seed, on_step=on_step)
+    return train(student.network, training, validation, before, allowance, seed=plan.seed, on_step=on_step)
 
 
 def _same(plan: _Plan, computed: PerWindow, measured: PerWindow, blind: float) -> None:

@@ -32,7 +32,7 @@ def dense_again(held: ScaledWeights) -> torch.Tensor:
     scales = held.scales * (1 + held.scale) / held.divisor
     out = (held.codes.float().view(n, blocks, -1) * scales[:, :, None]).view(n, -1)
     if held.has_mins:
-        mins = held.mins * (1 + held.min) / held.divisor
+        mins = held.mins * (1 + held.scale) * (1 + held.min) / held.divisor
         steps = (held.offsets.view(n, blocks, -1) * mins[:, :, None]).view(n, -1)
         out = out + steps.repeat_interleave(LENGTH // held.offsets.shape[1], 1)
     return out

@@ -8,7 +8,7 @@ import pytest
 from agent.gguf.types import TYPES_BY_NAME
 from pipeline.format import ggml
 from pipeline.format.ggml import Bytes, Floats
-from pipeline.tune.scales import Blocks, has_scales, join, split
+from pipeline.tune.scales import ScaledCodes, has_scales, join, split
 
 KINDS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"]
 ROWS, LENGTH = 5, 512
@@ -21,7 +21,7 @@ def quantized(kind: str, seed: int = 0) -> Bytes:
     return ggml.quantize(weights, TYPES_BY_NAME[kind])
 
 
-def weights_of(blocks: Blocks) -> Floats:
+def weights_of(blocks: ScaledCodes) -> Floats:
     rows, n = blocks.scales.shape
     out = (blocks.codes.reshape(rows, n, -1) * blocks.scales[:, :, None]).reshape(rows, -1)
     if blocks.mins is not None and blocks.offsets is not None:
