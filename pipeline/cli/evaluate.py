@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from agent.cli import console
 from agent.cli.options import MODEL_ANYWHERE, MODEL_HERE, SETTINGS, Json, Verbose
+from agent.text import display
 from pipeline.evaluate.figures import Style
 from pipeline.sources.extra import need_pipeline_extra
 
@@ -45,6 +47,12 @@ def evaluate(
         ),
     ] = None,
     context: Annotated[int, typer.Option("-c", "--context", min=8, metavar="N", help="Tokens of a window.")] = 512,
+    tasks: Annotated[
+        list[Path] | None, typer.Option("--tasks", metavar="FILE", help="Questions (JSONL, as of ARC or GSM8K); may be repeated.")
+    ] = None,
+    calls: Annotated[bool, typer.Option("--calls", help="Count right tool calls, with the constraint and without.")] = False,
+    speed: Annotated[bool, typer.Option("--speed", help="Measure how fast each reads and writes, and its memory.")] = False,
+    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a page with tables and plots there.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -54,30 +62,40 @@ def evaluate(
     with console.command(json=json, verbose=verbose) as out:
         need_pipeline_extra()
         from agent.models.find import find_model
+        from pipeline.evaluate.beside import measure_beside
         from pipeline.evaluate.compare import evaluate as compare
         from pipeline.evaluate.lines import lines
+        from pipeline.evaluate.report.write import write_report
         from pipeline.evaluate.windows import read_texts
 
+        paths, said = [find_model(one) for one in candidates], _Said(out)
         found = compare(
-            [find_model(one) for one in candidates],
+            paths,
             reference=reference,
             texts=read_texts(text, style) if text else None,
             n_ctx=context,
             windows=count,
             style=style,
             threads=threads,
-            on_progress=_Said(out),
+            on_progress=partial(said, "windows"),
         )
-        out.result(found.to_dict(), "\n".join(lines(found)))
+        beside = measure_beside(paths, tasks=tasks or (), calls=calls, speed=speed, threads=threads, on_progress=said)
+        told = [*lines(found), *beside.lines()]
+        data = {**found.to_dict(), **beside.to_dict()}
+        if report is not None:
+            page = write_report(found, report, tasks=beside.tasks, calls=beside.calls, speeds=beside.speeds)
+            told.append(f"report: {display(str(page))}")
+            data["report"] = str(page)
+        out.result(data, "\n".join(told))
 
 
 class _Said:
-    """Says now and then which window was read."""
+    """Says now and then how much of something is done."""
 
     def __init__(self, out: console.Console) -> None:
         self._out, self._last = out, time.monotonic()
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, what: str, done: int, total: int) -> None:
         if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
-            self._out.say(f"evaluate  {done} of {total} windows")
+            self._out.say(f"evaluate  {done} of {total} {what}")

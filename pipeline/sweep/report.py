@@ -14,7 +14,7 @@ from pipeline.sweep.pairs import paired
 from pipeline.sweep.table import SweepRow
 
 REPORTS = "reports"
-_PARTS = {"tasks": "tasks.TaskScore", "calls": "calls.CallScore", "speeds": "speed.FileSpeed"}
+_PARTS = {"tasks": "tasks.score.TaskScore", "calls": "tasks.calls.CallScore", "speeds": "speed.FileSpeed"}
 
 
 def write_reports(rows: Sequence[SweepRow], first: Mapping[str, str], folder: Path) -> dict[str, Path]:
@@ -65,7 +65,7 @@ def _with_pairs(figures: Mapping[str, Any], own: Any, first: Any, domain: str | 
 
 
 def _parts(part: str, told: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
-    module, _, name = _PARTS[part].partition(".")
+    module, _, name = _PARTS[part].rpartition(".")
     kind = getattr(import_module(f"pipeline.evaluate.{module}"), name)
     return (rebuild(kind, entry) for one in told for entry in one.get(part) or [])
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from pipeline.evaluate.calls import CallScore
 from pipeline.evaluate.figures import Evaluation
 from pipeline.evaluate.report.dots import dots_svg
 from pipeline.evaluate.report.heatmap import heatmap_svg
@@ -15,7 +14,8 @@ from pipeline.evaluate.report.pareto import Point, pareto_svg
 from pipeline.evaluate.report.svg import STYLE, element, words
 from pipeline.evaluate.report.tables import calls_table, domain_table, files_table, speeds_table, tasks_table
 from pipeline.evaluate.speed import FileSpeed
-from pipeline.evaluate.tasks import TaskScore
+from pipeline.evaluate.tasks.calls import CallScore
+from pipeline.evaluate.tasks.score import TaskScore
 
 _WIDE, _NARROW = 880, 360  # pixels: each plot is drawn for a desk and for a phone
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agent.files import human_size
-from pipeline.evaluate.calls import CallScore
 from pipeline.evaluate.figures import Estimate, EvaluatedFile, Evaluation, Figures
 from pipeline.evaluate.lines import told
 from pipeline.evaluate.report.svg import element, marker, words
 from pipeline.evaluate.speed import FileSpeed
-from pipeline.evaluate.tasks import TaskScore
+from pipeline.evaluate.tasks.calls import CallScore
+from pipeline.evaluate.tasks.score import TaskScore
 
 _NONE = "–"
 _HEAD = (

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from agent.files import atomic_write, write_error
-from pipeline.evaluate.calls import CallScore
 from pipeline.evaluate.figures import Evaluation
 from pipeline.evaluate.report.page import page
 from pipeline.evaluate.speed import FileSpeed
-from pipeline.evaluate.tasks import TaskScore
+from pipeline.evaluate.tasks.calls import CallScore
+from pipeline.evaluate.tasks.score import TaskScore
 
 
 def write_report(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.evaluate.calls import CallScore
 from pipeline.evaluate.figures import Estimate
 from pipeline.evaluate.lines_beside import call_lines, speed_lines, task_lines
 from pipeline.evaluate.speed import FileSpeed
-from pipeline.evaluate.tasks import TaskScore
+from pipeline.evaluate.tasks.calls import CallScore
+from pipeline.evaluate.tasks.score import TaskScore
 
 
 def test_what_was_measured_is_a_line_each() -> None:

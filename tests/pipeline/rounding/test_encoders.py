@@ -17,6 +17,7 @@ from pipeline.encoders import plan_with, quantize_with
 from pipeline.onepass import part_file
 from tests.fixtures.tiny import llama, llama_keys, llama_weights, write
 
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A GGUF in F32, and what was measured on it."""

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.evaluate.figures import Estimate
 from pipeline.evaluate.report.write import write_report
-from pipeline.evaluate.tasks import TaskScore
+from pipeline.evaluate.tasks.score import TaskScore
 from tests.fixtures.browser import MISSING, Browser, find_chromium
 from tests.pipeline.evaluate.report.evaluations import evaluation
 

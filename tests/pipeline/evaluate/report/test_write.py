@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from agent.errors import OutputError
-from pipeline.evaluate.calls import CallScore
 from pipeline.evaluate.figures import Estimate
 from pipeline.evaluate.report.write import write_report
 from pipeline.evaluate.speed import FileSpeed
-from pipeline.evaluate.tasks import TaskScore
+from pipeline.evaluate.tasks.calls import CallScore
+from pipeline.evaluate.tasks.score import TaskScore
 from tests.pipeline.evaluate.report.evaluations import evaluation
 
 FILES = (("m-Q4_0.gguf", 1_100_000, 0.6), ("m-Q5_0.gguf", 1_400_000, 0.2), ("m-Q8_0.gguf", 2_200_000, 0.002))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.messages import ToolCall
-from pipeline.evaluate.call_tasks import CALLS, NONE, TOOLS, CallTask, right
-from pipeline.evaluate.calls import TASKS, CallAnswer, score_calls
+from pipeline.evaluate.tasks.call_tasks import CALLS, NONE, TOOLS, CallTask, right
+from pipeline.evaluate.tasks.calls import TASKS, CallAnswer, score_calls
 from tests.fixtures.chat_ggufs import chat_model
 
 LIGHT = CallTask("Turn on the light in the hall.", "set_light", {"room": "hall", "on": True})

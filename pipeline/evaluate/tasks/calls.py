@@ -1,6 +1,6 @@
 """What share of tool calls models make right, with the constraint that holds a call to its tool's schema and without.
 
-The wishes are those of ``pipeline.evaluate.call_tasks``, asked as the agent asks; each token is the most likely one.
+The wishes are those of ``pipeline.evaluate.tasks.call_tasks``, asked as the agent asks; each token is the most likely one.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 
 from agent import Agent, CallReady, CallRefused, Engine, Limits, ToolCall
-from pipeline.evaluate.call_tasks import CALLS, NONE, TOOLS, CallTask, right
 from pipeline.evaluate.figures import Estimate
-from pipeline.evaluate.tasks import OnProgress, counter, mean
+from pipeline.evaluate.tasks.call_tasks import CALLS, NONE, TOOLS, CallTask, right
+from pipeline.evaluate.tasks.score import OnProgress, counter, mean
 
 TASKS = (*CALLS[::2], *NONE[::2])  # each tool in them five times, and ten wishes without a tool
 MOST_TOKENS = 80  # of an answer

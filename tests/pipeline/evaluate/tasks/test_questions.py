@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import SprigError
-from pipeline.evaluate.questions import ChoiceQuestion, Question, ShortQuestion, read_questions
+from pipeline.evaluate.tasks.questions import ChoiceQuestion, Question, ShortQuestion, read_questions
 
 ARC = {"id": "Q1", "question": "What barks?", "choices": {"text": ["a dog", "a stone"], "label": ["A", "B"]}, "answerKey": "A"}
 OWN = {"question": "What barks?", "choices": ["a stone", "a dog"], "answer": 1}

@@ -1,4 +1,4 @@
-"""The child process of ``pipeline.evaluate.answering``: how likely a continuation is, and what the model says after a text."""
+"""The child process of ``pipeline.evaluate.tasks.answering``: how likely a continuation is, and what is said after a text."""
 
 from __future__ import annotations
 

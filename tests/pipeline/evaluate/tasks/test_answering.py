@@ -9,8 +9,8 @@ import pytest
 
 from agent.errors import SprigError
 from pipeline import quantize
-from pipeline.evaluate.answering import answered, open_choices, open_speaker, pick
-from pipeline.evaluate.questions import Choice, ChoiceQuestion, ShortQuestion
+from pipeline.evaluate.tasks.answering import answered, open_choices, open_speaker, pick
+from pipeline.evaluate.tasks.questions import Choice, ChoiceQuestion, ShortQuestion
 from pipeline.forward.process import ForwardProcess
 from tests.fixtures.chat_ggufs import chat_model
 from tests.fixtures.checkpoints import save

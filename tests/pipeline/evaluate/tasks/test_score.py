@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import SprigError
-from pipeline.evaluate.tasks import mean, score_tasks
+from pipeline.evaluate.tasks.score import mean, score_tasks
 from tests.fixtures.tiny import llama
 from tests.pipeline.evaluate.test_questions import BOOLQ, GSM8K, OWN, PIQA, WINOGRANDE
 

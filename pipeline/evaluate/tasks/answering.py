@@ -12,11 +12,11 @@ from pathlib import Path
 from agent import Agent, Engine, Limits
 from agent.errors import SprigError
 from agent.models.file import read_model
-from pipeline.evaluate.questions import Choice, ChoiceQuestion, ShortQuestion
+from pipeline.evaluate.tasks.questions import Choice, ChoiceQuestion, ShortQuestion
 from pipeline.forward.process import ForwardProcess
 
 MOST_TOKENS = 256  # of a short answer
-_CHILD = "pipeline.evaluate.question_child"
+_CHILD = "pipeline.evaluate.tasks.child"
 _PLAIN = "Question: {}\nAnswer:"  # for a model without a chat template
 _STOPS = ["\nQuestion:"]
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")

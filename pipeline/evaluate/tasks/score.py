@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.errors import SprigError
-from pipeline.evaluate.answering import answered, open_choices, open_speaker, pick
 from pipeline.evaluate.figures import Estimate
-from pipeline.evaluate.questions import ChoiceQuestion, ShortQuestion, read_questions
+from pipeline.evaluate.tasks.answering import answered, open_choices, open_speaker, pick
+from pipeline.evaluate.tasks.questions import ChoiceQuestion, ShortQuestion, read_questions
 
 N_CTX = 2048  # tokens of a question with its answer at most
 OnProgress = Callable[[int, int], None]
@@ -56,7 +56,7 @@ def score_tasks(
 
     Args:
         models: GGUF files; the others are compared with the first.
-        tasks_file: JSONL, see ``pipeline.evaluate.questions``.
+        tasks_file: JSONL, see ``pipeline.evaluate.tasks.questions``.
         threads: of the computation.
         n_ctx: tokens of a question with its answer at most.
         on_progress: called with how many of how many answers there are, those of all models together.
