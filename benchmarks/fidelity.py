@@ -9,8 +9,8 @@ the folder and is used again; without it the figures of the cost are those of a 
 
 "llama.cpp" is llama-quantize's own choice of types with its importance matrix, "by hand" the best combination of stock types that
 ``--search`` finds within the bytes of its Q4_0: it climbs from uniform types by changing one role of the model, or two, at a
-time, on other texts than the ones of the table. Sprig writes such files to the byte as llama-quantize does (tests/pipeline/recipes,
-tests/pipeline/test_quantize.py), so both are made with it here.
+time, on other texts than the ones of the table. Sprig writes such files to the byte as llama-quantize does (see
+tests/pipeline/recipes and test_quantize.py), so both are made with it here.
 """
 
 from __future__ import annotations

@@ -71,8 +71,8 @@ class TensorEncoder(Protocol):
         """What it knows of the inputs of the model's weights."""
 
     def errors(self, name: str, weights: Floats, kinds: Sequence[GGMLType]) -> Mapping[str, float]:
-        """The squared error of a tensor's outputs under several types, on unseen inputs: type name -> mean over tokens, summed over
-        rows. A type that is missing is ggml's."""
+        """The squared error of a tensor's outputs under several types, on unseen inputs: type name -> a mean over tokens, of
+        all rows together. A type that is missing is ggml's."""
 
     @property
     def decisions(self) -> dict[str, RoundedTensor]:
