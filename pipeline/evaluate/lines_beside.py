@@ -6,10 +6,16 @@ from collections.abc import Sequence
 
 from agent.files import human_size
 from agent.text import display
+from pipeline.evaluate.tasks.calls import CallScore
+from pipeline.evaluate.figures import Estimate
 from pipeline.evaluate.lines import told
 from pipeline.evaluate.speed import FileSpeed
-from pipeline.evaluate.tasks.calls import CallScore
 from pipeline.evaluate.tasks.score import TaskScore
+
+
+def share(estimate: Estimate, *, sign: bool = False) -> str:
+    """A share or a difference of shares in percent; where all questions went the same way, an error says nothing."""
+    return told(estimate if estimate.error else Estimate(estimate.value), 100, " %", sign=sign)
 
 
 def task_lines(scores: Sequence[TaskScore]) -> list[str]:
@@ -17,9 +23,9 @@ def task_lines(scores: Sequence[TaskScore]) -> list[str]:
     lines = []
     for one in scores:
         kind = "multiple choice" if one.kind == "choice" else "short answers"
-        more = f", {told(one.normalized, 100, ' %')} per byte" if one.normalized else ""
-        beside = f"; {told(one.difference, 100, ' %', sign=True)} beside the first" if one.difference else ""
-        what = f"{display(one.task)}, {one.questions} {kind}: {told(one.accuracy, 100, ' %')} right{more}{beside}"
+        more = f", {share(one.normalized)} per byte" if one.normalized else ""
+        beside = f"; {share(one.difference, sign=True)} beside the first" if one.difference else ""
+        what = f"{display(one.task)}, {one.questions} {kind}: {share(one.accuracy)} right{more}{beside}"
         lines.append(f"{display(one.model)}: {what}")
     return lines
 
@@ -29,9 +35,9 @@ def call_lines(scores: Sequence[CallScore]) -> list[str]:
     lines = []
     for one in scores:
         setting = "with the constraint" if one.constrain else "without the constraint"
-        right = f"{round(one.right.value * one.wishes)} of {one.wishes} tool calls right ({told(one.right, 100, ' %')})"
+        right = f"{round(one.right.value * one.wishes)} of {one.wishes} tool calls right ({share(one.right)})"
         restrained = f"no call in {round(one.restrained.value * one.others)} of {one.others} where none is needed"
-        beside = f"; {told(one.difference, 100, ' %', sign=True)} beside the first" if one.difference else ""
+        beside = f"; {share(one.difference, sign=True)} beside the first" if one.difference else ""
         lines.append(f"{display(one.model)}: {right} {setting}, {restrained}{beside}")
     return lines
 

@@ -47,7 +47,7 @@ class Axis:
 def linear_axis(values: Sequence[float], start: float, end: float, *, margin: float = 0.07) -> Axis:
     """An axis that holds finite values with some room at both ends; a part below zero only where there are negative values."""
     low, high = min(values), max(values)
-    room = (high - low) * margin or abs(high) * 0.1 or 1.0
+    room = max((high - low) * margin, 0.02 * max(abs(low), abs(high))) or 1.0  # never so little that its numbers look alike
     return Axis(low - room if low < 0 else max(0.0, low - room), high + room, start, end)
 
 

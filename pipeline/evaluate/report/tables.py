@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from agent.files import human_size
 from pipeline.evaluate.figures import Estimate, EvaluatedFile, Evaluation, Figures
 from pipeline.evaluate.lines import told
+from pipeline.evaluate.lines_beside import share
 from pipeline.evaluate.report.svg import element, marker, words
 from pipeline.evaluate.speed import FileSpeed
 from pipeline.evaluate.tasks.calls import CallScore
@@ -98,8 +99,8 @@ def tasks_table(scores: Sequence[TaskScore]) -> str:
     head = ["file", "questions", "kind", "number", "right", "right per byte", "beside first"]
     rows: list[_Row] = [
         [
-            Name(one.model), one.task, kinds[one.kind], str(one.questions), _told(one.accuracy, 100, " %"),
-            _told(one.normalized, 100, " %"), _told(one.difference, 100, " %", sign=True),
+            Name(one.model), one.task, kinds[one.kind], str(one.questions), _share(one.accuracy),
+            _share(one.normalized), _share(one.difference, sign=True),
         ]
         for one in scores
     ]  # fmt: skip
@@ -111,8 +112,8 @@ def calls_table(scores: Sequence[CallScore]) -> str:
     rows: list[_Row] = [
         [
             Name(one.model), "on" if one.constrain else "off", f"{round(one.right.value * one.wishes)} of {one.wishes}",
-            _told(one.right, 100, " %"), _told(one.tool, 100, " %"), _told(one.valid, 100, " %"),
-            _told(one.restrained, 100, " %"), _told(one.difference, 100, " %", sign=True),
+            _share(one.right), _share(one.tool), _share(one.valid),
+            _share(one.restrained), _share(one.difference, sign=True),
         ]
         for one in scores
     ]  # fmt: skip
@@ -131,3 +132,7 @@ def speeds_table(speeds: Sequence[FileSpeed]) -> str:
 
 def _told(estimate: Estimate | None, scale: float = 1.0, unit: str = "", *, sign: bool = False) -> str:
     return _NONE if estimate is None else told(estimate, scale, unit, sign=sign)
+
+
+def _share(estimate: Estimate | None, *, sign: bool = False) -> str:
+    return _NONE if estimate is None else share(estimate, sign=sign)

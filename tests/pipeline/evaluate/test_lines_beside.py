@@ -16,6 +16,8 @@ def test_what_was_measured_is_a_line_each() -> None:
         "a.gguf: arc, 200 multiple choice: 52.0 ± 3.5 % right, 50.0 ± 3.5 % per byte",
         "b␛.gguf: arc, 9 short answers: 50 ± 10 % right; -2.0 ± 1.0 % beside the first",
     ]
+    same = TaskScore("c.gguf", "arc", "short", 9, Estimate(1.0, 0.0), None, Estimate(0.0, 0.0))
+    assert task_lines([same]) == ["c.gguf: arc, 9 short answers: 100 % right; +0 % beside the first"]
     call = CallScore("a.gguf", False, 30, Estimate(0.7, 0.08), Estimate(0.9), Estimate(1.0), 10, Estimate(0.5), None, 9.0)
     assert call_lines([call]) == [
         "a.gguf: 21 of 30 tool calls right (70.0 ± 8.0 %) without the constraint, no call in 5 of 10 where none is needed"

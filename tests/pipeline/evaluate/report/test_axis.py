@@ -43,6 +43,11 @@ def test_all_values_and_numbers_lie_on_the_axis(losses: list[float], most: int) 
         assert all(axis.low * (1 - 1e-9) - 1e-9 <= tick <= axis.high * (1 + 1e-9) for tick in ticks)
 
 
+def test_values_that_are_nearly_the_same_have_numbers_that_differ() -> None:
+    ticks = linear_axis([76.0, 76.000001], 0, 600).ticks(5)
+    assert len({plain(tick) for tick in ticks}) == len(ticks) >= 2
+
+
 @pytest.mark.parametrize("value", [0.0, 3.5, -2.0])
 def test_a_single_value_has_an_axis(value: float) -> None:
     axis = linear_axis([value], 0, 100)
