@@ -20,7 +20,9 @@ from pipeline.format.imatrix import ImportanceMatrix
 log = logging.getLogger(__name__)
 
 PROBE_TYPE = TYPES_BY_NAME["Q4_0"]  # rounded in no time; what it loses is well above the noise and still small
-_PROBED_BITS = 8  # a tensor outside the blocks is probed under each type of fewer bits; the others lose next to nothing
+# A tensor outside the blocks that holds such a part of the weights is probed under each type of fewer bits than these: its error
+# alone says too little of it. Types of more bits lose next to nothing.
+_LARGE, _PROBED_BITS = 0.1, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Inquiry:
 
     Attributes:
         tensors: name -> the types that it may have; those without a choice are left out.
+        parts: name -> the part of the model's weights that it holds.
         imatrix: by which is rounded and weighted.
         rounder: who will round, and what is known of the inputs.
         texts: the windows of the probes are taken from them.
@@ -45,6 +48,7 @@ class Inquiry:
     """
 
     tensors: Mapping[str, Sequence[GGMLType]]
+    parts: Mapping[str, float]
     imatrix: ImportanceMatrix | None
     rounder: Rounder
     texts: Sequence[str]
@@ -61,7 +65,9 @@ class Inquiry:
         groups = members(list(self.tensors), known.n_layers)
         for group, names in groups.items():
             if group in self.tensors:
-                kinds = {PROBE_TYPE, *(kind for kind in self.tensors[group] if kind.bits_per_weight < _PROBED_BITS)}
+                kinds = {PROBE_TYPE}
+                if self.parts[group] >= _LARGE:
+                    kinds |= {kind for kind in self.tensors[group] if kind.bits_per_weight < _PROBED_BITS}
                 have = known.probe_errors.get(group, {})
                 fresh = sorted((kind for kind in kinds if kind.name not in have), key=lambda kind: kind.id)
                 jobs += [ProbeJob(group, kind, (group,)) for kind in fresh]

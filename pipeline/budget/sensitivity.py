@@ -2,7 +2,7 @@
 
 The loss of tensor t under type k is slope(t) x error(t, k), in nats of KL divergence. In the blocks the slope is that of the
 tensor's role times that of its depth; both follow from the probes, each of which rounded all tensors of one role or of one depth.
-A tensor outside the blocks (embedding, head) is so large a part of a small model that it is probed by itself, under each type.
+A tensor outside the blocks (embedding, head) is probed by itself; where it is a large part of the model, under each type.
 """
 
 from __future__ import annotations

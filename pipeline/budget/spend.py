@@ -69,7 +69,7 @@ def spend(
     own = identity(checkpoint)
     place = sensitivity_file(plan, budget, own, rounder.name)
     known = _known(place, plan, own, rounder.name)
-    inquiry = _inquiry(kinds, wishes, rounder)
+    inquiry = _inquiry(plan, kinds, wishes, rounder)
     if inquiry.missing(known) or inquiry.probes(known):
         place.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".sprig-", dir=_folder(plan)) as folder:
@@ -94,7 +94,7 @@ def foresee(plan: Preflight, wishes: Wishes, checkpoint: Checkpoint | None, roun
     own = identity(checkpoint) if checkpoint else ""
     place = sensitivity_file(plan, budget, own, rounder.name)
     known = _known(place, plan, own, rounder.name)
-    inquiry = _inquiry(kinds, wishes, rounder)
+    inquiry = _inquiry(plan, kinds, wishes, rounder)
     missing, probes = inquiry.missing(known), inquiry.probes(known)
     if not missing and not probes:
         return _with_types(plan, replace(wishes, weights=own or wishes.weights), kinds, known.losses())
@@ -157,9 +157,10 @@ def _with_types(
     return replace(wishes, chosen=chosen, recipe=recipe, note=note)
 
 
-def _inquiry(kinds: Mapping[str, Sequence[GGMLType]], wishes: Wishes, rounder: Rounder) -> Inquiry:
+def _inquiry(plan: Preflight, kinds: Mapping[str, Sequence[GGMLType]], wishes: Wishes, rounder: Rounder) -> Inquiry:
     free = {name: some for name, some in kinds.items() if len(some) > 1}
-    return Inquiry(free, wishes.imatrix, rounder, (), wishes.threads)
+    parts = {t.name: prod(t.shape) / plan.n_weights for t in plan.tensors}
+    return Inquiry(free, parts, wishes.imatrix, rounder, (), wishes.threads)
 
 
 def identity(checkpoint: Checkpoint) -> str:

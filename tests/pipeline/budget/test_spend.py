@@ -21,7 +21,7 @@ from tests.fixtures.random_llama import SMALL, write_checkpoint
 from tests.fixtures.shared import shared
 
 TYPES = ("Q8_0", "Q5_K", "Q4_0")
-SHAPE = replace(SMALL, layers=2, tied=True)
+SHAPE = replace(SMALL, layers=2, vocab=640, tied=True)  # the embedding is a large part
 TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps for 10 hours. " * 12
 
 
@@ -83,7 +83,7 @@ def test_the_file_has_the_size_and_says_what_it_is(model: Path, sensitivity: Pat
     made = quantize(str(model), None, f"{tmp_path}/", size=most, sensitivity=sensitivity, threads=1)
     header = read_header(made.path)
     assert made.path.stat().st_size == made.size <= most
-    assert re.fullmatch(r"model-budget-0\.\d+MB\.gguf", made.path.name)
+    assert re.fullmatch(r"model-budget-[\d.]+MB\.gguf", made.path.name)
     assert header.keys["sprig.recipe"] == made.recipe == made.path.stem.removeprefix("model-")
     usual = {k: n for k, n in made.types.items() if k != "F32"}
     assert len(usual) > 1
