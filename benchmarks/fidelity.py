@@ -97,7 +97,7 @@ class Bench:
             quantize(str(self.source), "F32", self.reference)
         if not (self.statistics / "statistics.json").exists():
             start = time.perf_counter()
-            calibrate(str(self.source), statistics=self.statistics)
+            calibrate(str(self.source), self.work / "imatrix.gguf", statistics=self.statistics)
             self._took("calibration", start)
 
     def _took(self, what: str, start: float) -> None:
@@ -108,7 +108,7 @@ class Bench:
         path = self.work / f"{made.name.replace(' ', '-')}.gguf"
         if not path.exists():
             start = time.perf_counter()
-            statistics = {"statistics": self.statistics} if made.series == OURS else {"imatrix": self.statistics / "imatrix.gguf"}
+            statistics = {"statistics": self.statistics} if made.series == OURS else {"imatrix": self.work / "imatrix.gguf"}
             quantize(str(self.source), made.recipe, path, **statistics, **made.options)
             self._took(made.name, start)
         return path
@@ -132,7 +132,7 @@ def search(bench: Bench, limit: int) -> dict[str, str]:
     def loss(types: Types) -> float:
         name = json.dumps(types)
         if name not in tried:
-            result = quantize(str(bench.source), "Q4_0", path, imatrix=bench.statistics / "imatrix.gguf", **by_hand(types))
+            result = quantize(str(bench.source), "Q4_0", path, imatrix=bench.work / "imatrix.gguf", **by_hand(types))
             tried[name] = float(divergences(bench.reference, path, windows, n_ctx=256).mean()) if result.size <= limit else 1e9
             print(f"{tried[name]:.4f} {result.size:,} {name}", file=sys.stderr)
         return tried[name]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from agent.files import human_size
 from agent.text import display
-from pipeline.evaluate.tasks.calls import CallScore
 from pipeline.evaluate.figures import Estimate
 from pipeline.evaluate.lines import told
 from pipeline.evaluate.speed import FileSpeed
+from pipeline.evaluate.tasks.calls import CallScore
 from pipeline.evaluate.tasks.score import TaskScore
 
 
