@@ -1,42 +1,56 @@
-"""Encoders by name, with what they need measured first: the way from ``--encoder gptq`` to a file."""
+"""Encoders by name, with what they need measured first: the way from ``--encoder gptq`` or ``--size`` to a file."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from agent.errors import RecipeError, SourceError, SprigError
-from pipeline.calibrate.calibrate import calibrate
+from pipeline.calibrate.calibrate import calibrate, kept_text
 from pipeline.calibrate.statistics import IMATRIX, Statistics
 from pipeline.preflight import Preflight
-from pipeline.quantize import OnProgress, Progress, QuantizeResult, dry_run, quantize
+from pipeline.quantize import Finish, OnProgress, Progress, QuantizeResult, dry_run, quantize
 from pipeline.rounding.gptq import GptqEncoder
+from pipeline.sources.base_model import open_model
 from pipeline.sources.foreign import Detour
 
-ENCODERS = ("ggml", "gptq")
+ENCODERS = ("ggml", "gptq", "tune")
+TUNE_MINUTES = 4.0
 _OF_SOURCE = ("base", "revision", "token", "offline")  # options that say which model it is
 
 
+def usual_encoder(options: dict[str, Any]) -> str:
+    """Who rounds if nobody says so: where types are measured anyway, the best that needs nothing else."""
+    return "gptq" if options.get("size") or options.get("bpw") else "ggml"
+
+
 def plan_with(
-    encoder: str, model: str, recipe: str | None, out: Path | str | None, *, statistics: Path | None = None, **options: Any
+    encoder: str | None,
+    model: str,
+    recipe: str | None,
+    out: Path | str | None,
+    *,
+    statistics: Path | None = None,
+    minutes: float | None = None,
+    **options: Any,
 ) -> Preflight | Detour:
-    """What ``quantize_with`` would do. Raises SprigError, also where the statistics are still to be measured."""
-    _refuse(encoder, statistics, options)
-    if encoder == "ggml":
-        return dry_run(model, recipe, out, **options)
-    if statistics is None:
-        raise RecipeError(f"a plan for --encoder {encoder} needs --statistics DIR (sprig calibrate makes them)")
-    return dry_run(model, recipe, out, **options, **_with(statistics, options))
+    """What ``quantize_with`` would do; without statistics, with the types that are guessed. Raises SprigError."""
+    encoder = encoder or ("ggml" if statistics is None and not options.get("imatrix") else usual_encoder(options))
+    _refuse(encoder, statistics, options, minutes)
+    return dry_run(model, recipe, out, **options, **(_with(statistics, options) if statistics else {}))
 
 
 def quantize_with(
-    encoder: str,
+    encoder: str | None,
     model: str,
     recipe: str | None = None,
     out: Path | str | None = None,
     *,
     statistics: Path | None = None,
+    minutes: float | None = None,
     resume: bool = False,
     on_progress: OnProgress | None = None,
     **options: Any,
@@ -44,40 +58,43 @@ def quantize_with(
     """Make a GGUF as ``pipeline.quantize.quantize`` does, rounded by an encoder.
 
     Args:
-        encoder: "ggml", its own kernels, or "gptq", error feedback where that wins.
-        statistics: what ``sprig calibrate --statistics`` measured on the model, for "gptq". By default it is measured first, on
-            the text that ``sprig calibrate`` takes, beside the output, and removed when the file is done.
+        encoder: "ggml", its own kernels; "gptq", error feedback where that wins; "tune", the same, and then scales, mins and
+            norms learned. By default ggml, and gptq where a budget has to be measured anyway.
+        statistics: what ``sprig calibrate --statistics`` measured on the model, for all but ggml. By default it is measured
+            first, on the text that ``sprig calibrate`` takes, beside the output, and removed when the file is done.
+        minutes: of the tuning; by default four.
         options: of ``quantize``.
 
     Raises:
         SprigError: it could not be done.
     """
-    _refuse(encoder, statistics, options)
+    encoder = encoder or ("ggml" if options.get("imatrix") else usual_encoder(options))
+    _refuse(encoder, statistics, options, minutes)
     if encoder == "ggml":
         return quantize(model, recipe, out, resume=resume, on_progress=on_progress, **options)
-    own = None
-    if statistics is None:
-        plan = dry_run(model, recipe, out, **options)
-        if not isinstance(plan, Preflight):
-            raise RecipeError(f"--encoder {encoder} needs --statistics DIR for a model that llama.cpp's script converts")
-        statistics = own = plan.out.with_name(f"{plan.out.name}.statistics")
-        _measure(model, own, resume, on_progress, options)
-    result = quantize(model, recipe, out, resume=resume, on_progress=on_progress, **options, **_with(statistics, options))
-    if own is not None:
-        shutil.rmtree(own, ignore_errors=True)
-    return result
+    with _measured(model, recipe, out, statistics, resume, on_progress, options) as folder:
+        finish = _tuner(model, folder, minutes or TUNE_MINUTES, options) if encoder == "tune" else None
+        return quantize(
+            model, recipe, out, resume=resume, on_progress=on_progress, finish=finish, **options, **_with(folder, options)
+        )
 
 
-def _refuse(encoder: str, statistics: Path | None, options: dict[str, Any]) -> None:
+def _refuse(encoder: str, statistics: Path | None, options: dict[str, Any], minutes: float | None) -> None:
+    if minutes and encoder != "tune":
+        raise RecipeError(f"--tune-minutes is for --encoder tune, and {encoder} rounds; leave it out")
     if encoder not in ENCODERS:
         raise RecipeError(f"there is no encoder {encoder!r}; take one of {', '.join(ENCODERS)}")
     if encoder == "ggml":
         if statistics:
-            raise RecipeError("--statistics is for --encoder gptq; ggml's own kernels take an --imatrix")
+            raise RecipeError("--statistics is for --encoder gptq and tune; ggml's own kernels take an --imatrix")
     elif options.get("imatrix"):
         raise RecipeError(f"--encoder {encoder} measures the importances together with the rest; leave --imatrix out")
     elif options.get("stream"):
         raise SourceError(f"--encoder {encoder} needs the whole model on this disk; leave --stream out")
+    if encoder == "tune":
+        from pipeline.tune.tune import need_train_extra
+
+        need_train_extra()
 
 
 def _with(statistics: Path, options: dict[str, Any]) -> dict[str, Any]:
@@ -86,14 +103,29 @@ def _with(statistics: Path, options: dict[str, Any]) -> dict[str, Any]:
     return {"encoder": GptqEncoder(known, options.get("threads")), "imatrix": known.folder / IMATRIX}
 
 
+@contextmanager
+def _measured(
+    model: str, recipe: str | None, out: Path | str | None, statistics: Path | None, resume: bool,
+    on_progress: OnProgress | None, options: dict[str, Any],
+) -> Iterator[Path]:  # fmt: skip
+    """A folder of statistics: the one that is named, or one beside the output that is removed unless the run breaks off."""
+    if statistics is not None:
+        yield statistics
+        return
+    plan = dry_run(model, recipe, out, **options)
+    if not isinstance(plan, Preflight):
+        raise RecipeError("this model is converted by llama.cpp's script: name --statistics DIR, or take --encoder ggml")
+    folder = plan.out.with_name(f"{plan.out.name}.statistics")
+    _measure(model, folder, resume, on_progress, options)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _measure(model: str, folder: Path, resume: bool, on_progress: OnProgress | None, options: dict[str, Any]) -> None:
     """Calibrate into the folder, unless a run that was killed has done so."""
     if resume:
-        try:
+        with suppress(SprigError):
             Statistics.open(folder)
-        except SprigError:
-            pass
-        else:
             return
     report = on_progress or (lambda progress: None)
     matrix = folder.with_name(f"{folder.name}.imatrix.gguf")
@@ -101,7 +133,29 @@ def _measure(model: str, folder: Path, resume: bool, on_progress: OnProgress | N
         calibrate(
             model, matrix, statistics=folder, resume=resume, threads=options.get("threads"),
             on_step=lambda stage, done, total: report(Progress(f"calibrate: {stage}", done, total, model)),
-            **{name: options[name] for name in _OF_SOURCE if options.get(name)},
+            **_of_source(options),
         )  # fmt: skip
     finally:
         matrix.unlink(missing_ok=True)
+
+
+def _of_source(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in _OF_SOURCE if options.get(name)}
+
+
+def _tuner(model: str, statistics: Path, minutes: float, options: dict[str, Any]) -> Finish:
+    """The tuning of a finished file, on the text of the calibration, or on the project's where that was the user's."""
+
+    def tune_it(part: Path, report: OnProgress) -> tuple[str, ...]:
+        from pipeline.text.calibration import own_text
+        from pipeline.tune.tune import tune
+
+        text = kept_text(statistics)
+        found = tune(
+            part, open_model(model, **_of_source(options)), part, minutes=minutes, threads=options.get("threads"),
+            texts=text.windows if text else [own_text()],
+            on_progress=lambda stage, share, words: report(Progress(f"tune: {stage}", int(1000 * share), 1000, words)),
+        )  # fmt: skip
+        return (found.note,)
+
+    return tune_it

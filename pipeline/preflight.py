@@ -265,17 +265,11 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
         choices = choose_types(weights, recipe, model.facts, wishes.overrides, has_imatrix=imatrix is not None)
     else:
         choices = {w.name: TypeChoice(wishes.chosen[w.name], wishes.chosen[w.name]) for w in weights}
-    if imatrix and all(imatrix.of(t.name, t.shape) is None for t in ordered):
-        raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")
-    encoder = wishes.encoder
-    if encoder is not None:
-        encoder.check({t.name: t.shape for t in ordered})
-        if not any(choice.type.name in FORMATS for choice in choices.values()):
-            raise RecipeError(f"--encoder rounds to {', '.join(FORMATS)}, and {recipe.name} has none of them; leave it out")
+    _refuse_strangers(ordered, choices, wishes)
     _refuse_blind(ordered, choices, recipe, imatrix)
     keys = {**model.keys, **provenance_keys(origin, recipe, wishes.overrides.words(), imatrix)}
-    if encoder is not None:
-        keys["sprig.encoder"] = encoder.name
+    if wishes.encoder:
+        keys["sprig.encoder"] = wishes.encoder.name
     if wishes.budget:
         keys[WEIGHTS] = wishes.weights
     layout = lay_out(keys, [TensorSpec(t.name, t.shape, choices[t.name].type) for t in ordered])
@@ -295,13 +289,25 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
         imatrix=imatrix,
         download=download,
         disk=layout.size + _MARGIN + (download if shared else 0),
-        memory=_memory(ordered, layout, model, wishes.threads) + (_rounding_memory(ordered, choices) if encoder else 0),
+        memory=_memory(ordered, layout, model, wishes.threads) + (_rounding_memory(ordered, choices) if wishes.encoder else 0),
         notes=(*([wishes.note] if wishes.note else []), *model.notes, *([fallback] if fallback else [])),
         stream=wishes.stream,
-        encoder=encoder,
+        encoder=wishes.encoder,
     )
     _refuse_shortage(plan, shared)
     return plan
+
+
+def _refuse_strangers(tensors: Sequence[Tensor], choices: Mapping[str, TypeChoice], wishes: Wishes) -> None:
+    """Raise SprigError if what was measured belongs to another model, or if the encoder has nothing to do."""
+    if (imatrix := wishes.imatrix) and all(imatrix.of(t.name, t.shape) is None for t in tensors):
+        raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")
+    if wishes.encoder:
+        wishes.encoder.check({t.name: t.shape for t in tensors})
+        if not any(choice.type.name in FORMATS for choice in choices.values()):
+            raise RecipeError(
+                f"--encoder rounds to {', '.join(FORMATS)}, and {wishes.recipe.name} has none of them; leave it out"
+            )
 
 
 def _refuse_blind(

@@ -82,6 +82,7 @@ class FileJudge(Protocol):
 
 
 Judge = Callable[[Path, OnProgress], Judged]
+Finish = Callable[[Path, OnProgress], tuple[str, ...]]  # gives one-line remarks for a person
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ def quantize(
     out: Path | str | None = None,
     *,
     resume: bool = False,
+    finish: Finish | None = None,
     gate: FileJudge | None = None,
     executor: Executor | None = None,
     llama_cpp: Path | None = None,
@@ -146,6 +148,7 @@ def quantize(
             None where ``size`` or ``bpw`` says how large the file may be.
         out: the file to make; None puts it into the store.
         resume: keep what a killed run of the same job has written.
+        finish: changes the finished file before it is judged, in place or by giving its path to another one of the same tensors.
         gate: judges the finished file before it is published, as ``pipeline.evaluate.gate.FidelityGate`` does.
         executor: runs the slabs instead of a pool of threads; it is not shut down.
         llama_cpp: a llama.cpp checkout, whose script converts what Sprig does not.
@@ -183,9 +186,11 @@ def quantize(
                 original = model if plan.source is plan.origin else str(plan.source.path)
                 make = partial(_in_f16, original, options)
                 wishes = spend(plan, wishes, checkpoint, make, executor, _stage(report, "measure"), Rounder.of(plan.encoder))
+                if plan.encoder:
+                    plan.encoder.decisions.clear()  # those of the probes
             plan = plan_for(plan.source, wishes, out, origin=plan.origin)
         encoder = plan.encoder or (None if plan.stream else GridEncoder())  # a stream does not give whole tensors
-        return _write(_Work(plan, checkpoint, executor, workers, report, seconds, encoder, judge), resume)
+        return _write(_Work(plan, checkpoint, executor, workers, report, seconds, encoder, finish, judge), resume)
 
 
 def dry_run(
@@ -277,6 +282,7 @@ class _Work:
     report: OnProgress
     seconds: dict[str, float]
     encoder: TensorEncoder | None
+    finish: Finish | None = None
     judge: Judge | None = None
 
 
@@ -307,6 +313,9 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
                 with _timed(work.seconds, "check"):
                     header, notes, spoken = _check(plan, part, fd)
                     notes += summary(rounding)
+                if work.finish:
+                    with _timed(work.seconds, "finish"):
+                        notes += work.finish(part, report)
                 fidelity = None
                 if work.judge:
                     with _timed(work.seconds, "gate"):

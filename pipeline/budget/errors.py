@@ -17,7 +17,7 @@ import numpy as np
 from agent.gguf.types import GGMLType
 from pipeline.budget.work_file import WorkFile, row_ranges
 from pipeline.format import ggml
-from pipeline.format.ggml import Floats
+from pipeline.format.ggml import Bytes, Floats
 from pipeline.rounding.encoder import Inputs, TensorEncoder
 
 ROWS = 128  # of a tensor that are looked at
@@ -32,16 +32,28 @@ class Rounder:
         inputs: the second moments, where they were measured.
         errors: of another encoder than ggml: tensor name, weights float32 [..., rows, columns] and types -> type name -> squared
             error of the output on unseen inputs, a mean over tokens and a sum over rows. A type that is missing is ggml's.
+        encode: that encoder: tensor name, weights and type -> uint8 [rows, bytes per row]; None where ggml rounds better.
     """
 
     name: str = "ggml"
     inputs: Inputs | None = None
     errors: Callable[[str, Floats, Sequence[GGMLType]], Mapping[str, float]] | None = None
+    encode: Callable[[str, Floats, GGMLType], Bytes | None] | None = None
+
+    def lower(self, work: WorkFile, names: Sequence[str], kind: GGMLType) -> None:
+        """Give tensors of the work file's copy the values that they have after rounding to a type."""
+        for name in names if self.encode else ():
+            assert self.encode is not None
+            made = self.encode(name, work.whole(name), kind)
+            if made is not None:
+                work.put(name, ggml.to_float(made, kind, work.tensors[name].shape[-1]))
+                names = [other for other in names if other != name]
+        work.lower(names, kind)
 
     @classmethod
     def of(cls, encoder: TensorEncoder | None) -> Rounder:
         """An encoder; ggml where there is none."""
-        return cls(encoder.name, encoder.inputs, encoder.errors) if encoder else GGML
+        return cls(encoder.name, encoder.inputs, encoder.errors, encoder.encode) if encoder else GGML
 
     def moment(self, work: WorkFile, name: str, matrix: int) -> Floats | None:
         """The second moment of a matrix's inputs, float32 [columns, columns], or its diagonal, [columns]; None if not known."""
@@ -68,10 +80,8 @@ class Rounder:
         found = {kind.name: value / whole if whole > 0 else 0.0 for kind, value in lost.items()}
         if self.errors is None or not whole > 0:
             return found
-        entry = work.tensors[name]
-        weights = ggml.to_float(work.raw(name, 0, prod(entry.shape[:-1])), entry.type, entry.shape[-1]).reshape(entry.shape)
-        every_row = whole / rows * prod(entry.shape[:-1])
-        return found | {kind: value / every_row for kind, value in self.errors(name, weights, kinds).items()}
+        every_row = whole / rows * prod(work.tensors[name].shape[:-1])
+        return found | {kind: value / every_row for kind, value in self.errors(name, work.whole(name), kinds).items()}
 
 
 GGML = Rounder()

@@ -124,16 +124,19 @@ def _probed(
     on_probe: Callable[[str], None],
 ) -> Sensitivity:
     """What is known, with the probes."""
-    plain = replace(inquiry.rounder, errors=None)  # ggml rounds them
+    # ggml rounds the tensors of the blocks, of which only the slope is wanted. What an embedding loses depends on who rounds it:
+    # an encoder looks at what it does as a head, and a lookup is no product.
+    own, plain = inquiry.rounder, replace(inquiry.rounder, errors=None, encode=None)
+    rounder = {job.group: own if job.names == (job.group,) else plain for job in jobs}
     pairs = sorted({(name, job.kind) for job in jobs for name in job.names}, key=lambda pair: (pair[0], pair[1].id))
     probe_errors = {name: dict(some) for name, some in known.probe_errors.items()}
-    shares = executor.map(lambda pair: plain.shares(work, pair[0], [pair[1]]), pairs)
+    shares = executor.map(lambda pair: rounder.get(pair[0], plain).shares(work, pair[0], [pair[1]]), pairs)
     for (name, _), found in zip(pairs, shares, strict=True):
         probe_errors.setdefault(name, {}).update(found)
     probes = {(probe.group, probe.type): probe for probe in known.probes}
     with Divergence(work.path, inquiry.texts, work.path.parent, inquiry.threads) as divergence:
         for job in jobs:
-            work.lower(job.names, job.kind)
+            rounder[job.group].lower(work, job.names, job.kind)
             probe = Probe(job.group, job.kind.name, divergence.of(work.copy))
             work.restore(job.names)
             probes[probe.group, probe.type] = probe

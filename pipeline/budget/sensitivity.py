@@ -54,7 +54,7 @@ class Sensitivity:
         text: SHA-256 of the text that the probes were measured on.
         n_layers: blocks of the model.
         errors: tensor name -> type name -> share of the output's mean square that is lost.
-        probe_errors: the same for the tensors and types of the probes, as ggml rounds them.
+        probe_errors: the same for the tensors and types of the probes; in the blocks as ggml rounds them.
         probes: what they gave.
     """
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Self
 
@@ -80,6 +81,12 @@ class WorkFile:
         begin = entry.offset + start * size
         return np.asarray(self._data[begin : begin + (stop - start) * size]).reshape(stop - start, size)
 
+    def whole(self, name: str) -> Floats:
+        """A tensor, float32 in its shape."""
+        entry = self.tensors[name]
+        raw = self.raw(name, 0, prod(entry.shape[:-1]))
+        return ggml.to_float(raw, entry.type, entry.shape[-1]).reshape(entry.shape)
+
     def rounded(self, name: str, rows: RowRange, kind: GGMLType) -> tuple[Floats, Floats]:
         """Rows as they are and as ggml rounds them to a type, both float32 [rows, columns]."""
         entry, raw = self.tensors[name], self.raw(name, rows.start, rows.stop)
@@ -99,10 +106,13 @@ class WorkFile:
             pass
 
     def _lower(self, kind: GGMLType, name: str, rows: RowRange) -> None:
-        values = self.rounded(name, rows, kind)[1]
+        self.put(name, self.rounded(name, rows, kind)[1], rows.start)
+
+    def put(self, name: str, values: Floats, start: int = 0) -> None:
+        """Give rows of a tensor of the copy these values, float32 [rows, columns], from row ``start`` on."""
         entry = self.tensors[name]
         stored = ggml.quantize(np.ascontiguousarray(values), entry.type)
-        os.pwrite(self._fd, stored.data, entry.offset + rows.start * entry.type.row_size(entry.shape[-1]))
+        os.pwrite(self._fd, stored.data, entry.offset + start * entry.type.row_size(entry.shape[-1]))
 
     def restore(self, names: Sequence[str]) -> None:
         """Give tensors of the copy the values of the original again."""

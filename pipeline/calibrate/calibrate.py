@@ -187,6 +187,11 @@ class _Run:
         return text
 
 
+def kept_text(statistics: Path) -> CalibrationText | None:
+    """The text that the model wrote itself, of a folder with statistics; None where the user gave one."""
+    return CalibrationText.load(statistics / _TEXT)
+
+
 def _written(
     out: Path, sums: SquareSums, seconds: dict[str, float], text: CalibrationText, merged: tuple[Path, ...],
     notes: tuple[str, ...], statistics: Path | None = None,

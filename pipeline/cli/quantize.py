@@ -77,13 +77,27 @@ _AllowRequantize = Annotated[
 ]
 _ChatTemplate = Annotated[Path | None, typer.Option(metavar="FILE", help="Chat template (Jinja) instead of the model's.")]
 _Encoder = Annotated[
-    str, typer.Option(metavar="NAME", help="Who rounds: ggml's own kernels, or gptq, which feeds errors back where that wins.")
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Who rounds: ggml's own kernels, gptq (feeds errors back where that wins), tune (learns too)."
+    ),
 ]
+_Minutes = Annotated[float | None, typer.Option("--tune-minutes", min=0.1, metavar="M", help="For --encoder tune; by default 4.")]
 _Statistics = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="What sprig calibrate --statistics measured, for --encoder gptq.")
+    Path | None, typer.Option(metavar="DIR", help="What sprig calibrate --statistics measured, for gptq and tune.")
 ]
 _Model = Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_ANYWHERE} org/name:RECIPE names the recipe too.")]
 _Out = Annotated[str | None, typer.Option("-o", "--out", metavar="FILE", help="File or folder to write; by default the store.")]
+_TensorType = Annotated[
+    list[str] | None, typer.Option(metavar="REGEX=TYPE", help="Type for tensors whose name matches; may be repeated.")
+]
+_Gate = Annotated[
+    str | None,
+    typer.Option(metavar="kld=X,top1=Y", help="Publish only if mean KLD is at most X, same top-1 at least Y (0 to 1)."),
+]
+_LlamaCpp = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="llama.cpp checkout whose script converts what Sprig does not know.")
+]
 _Base = Annotated[
     str | None, typer.Option(metavar="MODEL", help="Of an adapter (LoRA): the model to merge it into; by default its own.")
 ]
@@ -109,10 +123,9 @@ def quantize(
     token: Token = None,
     offline: Offline = False,
     imatrix: Annotated[Path | None, typer.Option(metavar="FILE", help="Importance matrix (llama.cpp's GGUF format).")] = None,
-    tensor_type: Annotated[
-        list[str] | None, typer.Option(metavar="REGEX=TYPE", help="Type for tensors whose name matches; may be repeated.")
-    ] = None,
-    encoder: _Encoder = "ggml",
+    tensor_type: _TensorType = None,
+    encoder: _Encoder = None,
+    tune_minutes: _Minutes = None,
     statistics: _Statistics = None,
     pure: Annotated[bool, typer.Option("--pure", help="One type for all weights, no mixture.")] = False,
     output_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the output head.")] = None,
@@ -121,15 +134,10 @@ def quantize(
     chat_template: _ChatTemplate = None,
     stream: _Stream = False,
     allow_requantize: _AllowRequantize = False,
-    gate: Annotated[
-        str | None,
-        typer.Option(metavar="kld=X,top1=Y", help="Publish only if mean KLD is at most X, same top-1 at least Y (0 to 1)."),
-    ] = None,
+    gate: _Gate = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run was.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None,
-    llama_cpp: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="llama.cpp checkout whose script converts what Sprig does not know.")
-    ] = None,
+    llama_cpp: _LlamaCpp = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, fetch no weights, and stop.")] = False,
     json: Json = False,
     verbose: Verbose = False,
@@ -143,6 +151,7 @@ def quantize(
         "tensor_types": _pairs(tensor_type or []), "pure": pure, "output_type": output_type, "embedding_type": embedding_type,
         "context_length": context_length, "chat_template": chat_template, "stream": stream, "threads": threads,
         "llama_cpp": llama_cpp, "allow_requantize": allow_requantize, "statistics": statistics,
+        "minutes": tune_minutes,
     }  # fmt: skip
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()
@@ -174,7 +183,7 @@ def _budget(
 
 
 def _make(
-    out_of: console.Console, encoder: str, model: str, recipe: str | None, out: str | None, resume: bool, gate: str | None,
+    out_of: console.Console, encoder: str | None, model: str, recipe: str | None, out: str | None, resume: bool, gate: str | None,
     dry_run: bool,
     options: dict[str, Any],
 ) -> None:  # fmt: skip

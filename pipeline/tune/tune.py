@@ -95,7 +95,7 @@ def tune(
     model: str | Source,
     out: Path,
     *,
-    texts: Sequence[str],
+    texts: Sequence[str | tuple[int, ...]],
     minutes: float = 4.0,
     steps: int | None = None,
     width: int = WIDTH,
@@ -109,7 +109,7 @@ def tune(
         gguf: the finished file.
         model: the checkpoint that it was made of: a folder, a Hub id, or a source that is open already.
         out: the file to write; it may be ``gguf`` itself.
-        texts: to learn from and to judge by, apart from any text that measures the result.
+        texts: to learn from and to judge by, as text or as token ids, apart from any text that measures the result.
         minutes: for everything; the last step may pass it.
         steps: learn so many steps instead, whatever time they take, so that a run can be repeated to the bit.
         width: tokens of a window.

@@ -22,13 +22,17 @@ class Lessons:
     validation: tuple[Ids, ...]
 
 
-def cut(process: ForwardProcess, texts: Sequence[str], *, width: int, validation: int, seed: int) -> Lessons:
-    """Windows of texts, marks such as <|im_start|> read as control tokens. Raises SprigError when the texts are too short."""
+def cut(process: ForwardProcess, texts: Sequence[str | Ids], *, width: int, validation: int, seed: int) -> Lessons:
+    """Windows of texts, or of token ids. In a text marks such as <|im_start|> are control tokens.
+
+    Raises SprigError when all of it is too short.
+    """
     start = (process.bos,) if process.add_bos else ()
     step = width - len(start)
     windows: list[Ids] = []
     for text in texts:
-        ids = process.tokenize(text, parse_special=True)
+        ids = process.tokenize(text, parse_special=True) if isinstance(text, str) else text
+        ids = ids[1:] if start and ids[:1] == start else ids
         windows += [(*start, *ids[i : i + step]) for i in range(0, len(ids) - step + 1, step)]
     if len(windows) < validation + _FEWEST:
         needed = (validation + _FEWEST) * width

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from agent.errors import RecipeError
-from agent.gguf.types import TYPES_BY_NAME
+from agent.gguf.types import TYPES_BY_NAME, GGMLType
 from pipeline import quantize
 from pipeline.budget.divergence import Divergence, cross_entropies, softmax, windows
 from pipeline.budget.errors import GGML, Rounder
 from pipeline.budget.sensitivity import Probe, Sensitivity, groups_of, members, read_sensitivity
 from pipeline.budget.work_file import WorkFile, row_ranges
-from pipeline.format.ggml import Floats
+from pipeline.format import ggml
+from pipeline.format.ggml import Bytes, Floats
 from pipeline.format.imatrix import ImportanceMatrix
 from pipeline.forward.process import ForwardProcess
 from tests.fixtures.ggufs import SHAPES, write_bf16
@@ -67,10 +68,10 @@ def test_slopes_of_role_and_depth_give_back_what_the_probes_measured() -> None:
 
 def test_a_tensor_outside_the_blocks_loses_what_was_measured_in_each_type() -> None:
     """The others take the slope of the type with the smallest error; an encoder that halves the error halves the loss."""
-    ggml = {"Q4_0": 0.02, "IQ4_NL": 0.01}
+    plain = {"Q4_0": 0.02, "IQ4_NL": 0.01}
     probes = (Probe("output.weight", "IQ4_NL", 0.08), Probe("output.weight", "Q4_0", 0.1))
     errors = {"output.weight": {"Q4_0": 0.01, "IQ4_NL": 0.01, "Q8_0": 0.0001}}
-    found = Sensitivity("m", "", "", "gptq", "", N_LAYERS, errors, {"output.weight": ggml}, probes).losses()
+    found = Sensitivity("m", "", "", "gptq", "", N_LAYERS, errors, {"output.weight": plain}, probes).losses()
     assert found["output.weight"] == pytest.approx({"Q4_0": 0.05, "IQ4_NL": 0.08, "Q8_0": 0.0008})
 
 
@@ -180,6 +181,20 @@ def test_more_bits_are_a_smaller_error_and_an_encoders_own_errors_take_their_pla
 
     found = Rounder("better", None, errors).shares(work, DOWN, [Q4, Q8])
     assert found == {"Q4_0": pytest.approx(0.25, rel=0.1), "Q8_0": plain["Q8_0"]}
+
+
+def test_an_encoder_rounds_the_probe_of_an_embedding(own_f16: Path) -> None:
+    """What it leaves to ggml, ggml rounds."""
+
+    def encode(name: str, weights: Floats, kind: GGMLType) -> Bytes | None:
+        return ggml.quantize(np.zeros_like(weights), kind) if name == DOWN else None
+
+    with ThreadPoolExecutor(1) as pool, WorkFile(own_f16, None, pool) as work:
+        other = "blk.0.ffn_down.weight"
+        Rounder("zeros", None, None, encode).lower(work, [DOWN, other], Q4)
+        after = work.copy.read_bytes()
+        parts = [after[t.offset : t.offset + t.nbytes] for t in (work.tensors[DOWN], work.tensors[other])]
+        assert [np.frombuffer(part, np.float16).any() for part in parts] == [False, True]
 
 
 def test_experts_are_looked_at_one_by_one_with_their_own_importances(tmp_path: Path) -> None:
