@@ -27,7 +27,7 @@ def plan_with(
         return dry_run(model, recipe, out, **options)
     if statistics is None:
         raise RecipeError(f"a plan for --encoder {encoder} needs --statistics DIR (sprig calibrate makes them)")
-    return dry_run(model, recipe, out, **options, **_with(statistics, options))
+    return dry_run(model, recipe, out, **_with(statistics, options))
 
 
 def quantize_with(
@@ -62,7 +62,7 @@ def quantize_with(
             raise RecipeError(f"--encoder {encoder} needs --statistics DIR for a model that llama.cpp's script converts")
         statistics = own = plan.out.with_name(f"{plan.out.name}.statistics")
         _measure(model, own, resume, on_progress, options)
-    result = quantize(model, recipe, out, resume=resume, on_progress=on_progress, **options, **_with(statistics, options))
+    result = quantize(model, recipe, out, resume=resume, on_progress=on_progress, **_with(statistics, options))
     if own is not None:
         shutil.rmtree(own, ignore_errors=True)
     return result
@@ -81,9 +81,9 @@ def _refuse(encoder: str, statistics: Path | None, options: dict[str, Any]) -> N
 
 
 def _with(statistics: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """The options with the encoder and its imatrix. Raises SprigError if the statistics are none."""
     known = Statistics.open(statistics)
-    options.pop("imatrix", None)
-    return {"encoder": GptqEncoder(known, options.get("threads")), "imatrix": known.folder / IMATRIX}
+    return {**options, "encoder": GptqEncoder(known, options.get("threads")), "imatrix": known.folder / IMATRIX}
 
 
 def _measure(model: str, folder: Path, resume: bool, on_progress: OnProgress | None, options: dict[str, Any]) -> None:

@@ -15,7 +15,9 @@ from pipeline import quantize
 from pipeline.calibrate.collect import collect
 from pipeline.encoders import plan_with, quantize_with
 from pipeline.onepass import part_file
+from tests.fixtures.command import only_json, sprig
 from tests.fixtures.tiny import llama, llama_keys, llama_weights, write
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
@@ -93,6 +95,14 @@ def test_what_does_not_go_together_is_said_in_a_line(options: dict[str, Any], sa
     with pytest.raises(SprigError, match=says) as e:
         plan_with(told.pop("encoder"), str(checkpoint), told.pop("recipe", "Q4_0"), None, **told)
     assert "\n" not in str(e.value)
+
+
+def test_the_command(model: tuple[Path, Path], tmp_path: Path) -> None:
+    gguf, statistics = model
+    said = ["quantize", str(gguf), "-q", "Q4_0", "--encoder", "gptq", "--statistics", str(statistics), "--json"]
+    told = only_json(sprig(*said, "-o", tmp_path / "a.gguf", home=tmp_path))
+    assert told["encoder"] == "gptq"
+    assert {t["method"] for t in told["rounding"]} <= {"gptq", "ggml"}
 
 
 def test_statistics_of_another_model_are_refused(model: tuple[Path, Path], tmp_path: Path) -> None:
