@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.calibrate.calibrate import Calibrated, calibrate
+    from pipeline.encoders import quantize
     from pipeline.evaluate.compare import evaluate
     from pipeline.evaluate.figures import Evaluation
     from pipeline.preflight import Preflight
-    from pipeline.quantize import Progress, QuantizeResult, quantize
+    from pipeline.quantize import Progress, QuantizeResult
 
 __all__ = ["Calibrated", "Evaluation", "Preflight", "Progress", "QuantizeResult", "calibrate", "evaluate", "quantize"]
 
 _HOME = {
-    "quantize": "quantize", "Progress": "quantize", "QuantizeResult": "quantize", "Preflight": "preflight",
+    "quantize": "encoders", "Progress": "quantize", "QuantizeResult": "quantize", "Preflight": "preflight",
     "calibrate": "calibrate.calibrate", "Calibrated": "calibrate.calibrate",
     "evaluate": "evaluate.compare", "Evaluation": "evaluate.figures",
 }  # fmt: skip

@@ -12,7 +12,9 @@ from agent.errors import RecipeError, SourceError, SprigError
 from pipeline.calibrate.calibrate import calibrate, kept_text
 from pipeline.calibrate.statistics import IMATRIX, Statistics
 from pipeline.preflight import Preflight
-from pipeline.quantize import Finish, OnProgress, Progress, QuantizeResult, dry_run, quantize
+from pipeline.quantize import Finish, OnProgress, Progress, QuantizeResult
+from pipeline.quantize import dry_run as plan_one_pass
+from pipeline.quantize import quantize as one_pass
 from pipeline.rounding.gptq import GptqEncoder
 from pipeline.sources.base_model import open_model
 from pipeline.sources.foreign import Detour
@@ -22,61 +24,60 @@ TUNE_MINUTES = 4.0
 _OF_SOURCE = ("base", "revision", "token", "offline")  # options that say which model it is
 
 
-def usual_encoder(options: dict[str, Any]) -> str:
-    """Who rounds if nobody says so: where types are measured anyway, the best that needs nothing else."""
-    return "gptq" if options.get("size") or options.get("bpw") else "ggml"
-
-
-def plan_with(
-    encoder: str | None,
-    model: str,
-    recipe: str | None,
-    out: Path | str | None,
-    *,
-    statistics: Path | None = None,
-    minutes: float | None = None,
-    **options: Any,
-) -> Preflight | Detour:
-    """What ``quantize_with`` would do; without statistics, with the types that are guessed. Raises SprigError."""
-    encoder = encoder or ("ggml" if statistics is None and not options.get("imatrix") else usual_encoder(options))
-    _refuse(encoder, statistics, options, minutes)
-    return dry_run(model, recipe, out, **options, **(_with(statistics, options) if statistics else {}))
-
-
-def quantize_with(
-    encoder: str | None,
+def dry_run(
     model: str,
     recipe: str | None = None,
     out: Path | str | None = None,
     *,
+    encoder: str | None = None,
+    statistics: Path | None = None,
+    minutes: float | None = None,
+    **options: Any,
+) -> Preflight | Detour:
+    """What ``quantize`` would do; without statistics, with the types that are guessed. Raises SprigError."""
+    encoder = _usual(encoder, statistics, options)
+    _refuse(encoder, statistics, options, minutes)
+    return plan_one_pass(model, recipe, out, **(_with(statistics, options) if statistics else options))
+
+
+def quantize(
+    model: str,
+    recipe: str | None = None,
+    out: Path | str | None = None,
+    *,
+    encoder: str | None = None,
     statistics: Path | None = None,
     minutes: float | None = None,
     resume: bool = False,
     on_progress: OnProgress | None = None,
     **options: Any,
 ) -> QuantizeResult:
-    """Make a GGUF as ``pipeline.quantize.quantize`` does, rounded by an encoder.
+    """Make a GGUF, as ``pipeline.quantize.quantize`` does, and measure first what its encoder or its budget needs.
 
     Args:
         encoder: "ggml", its own kernels; "gptq", error feedback where that wins; "tune", the same, and then scales, mins and
-            norms learned. By default ggml, and gptq where a budget has to be measured anyway.
+            norms learned. By default ggml; gptq with ``statistics``, and where a budget has to be measured anyway.
         statistics: what ``sprig calibrate --statistics`` measured on the model, for all but ggml. By default it is measured
             first, on the text that ``sprig calibrate`` takes, beside the output, and removed when the file is done.
         minutes: of the tuning; by default four.
-        options: of ``quantize``.
+        options: of ``pipeline.quantize.quantize``.
 
     Raises:
         SprigError: it could not be done.
     """
-    encoder = encoder or ("ggml" if options.get("imatrix") else usual_encoder(options))
+    encoder = _usual(encoder, statistics, options)
     _refuse(encoder, statistics, options, minutes)
     if encoder == "ggml":
-        return quantize(model, recipe, out, resume=resume, on_progress=on_progress, **options)
+        return one_pass(model, recipe, out, resume=resume, on_progress=on_progress, **options)
     with _measured(model, recipe, out, statistics, resume, on_progress, options) as folder:
         finish = _tuner(model, folder, minutes or TUNE_MINUTES, options) if encoder == "tune" else None
-        return quantize(
-            model, recipe, out, resume=resume, on_progress=on_progress, finish=finish, **options, **_with(folder, options)
-        )
+        wishes = _with(folder, options)
+        return one_pass(model, recipe, out, resume=resume, on_progress=on_progress, finish=finish, **wishes)
+
+
+def _usual(encoder: str | None, statistics: Path | None, options: dict[str, Any]) -> str:
+    budget = options.get("size") or options.get("bpw")
+    return encoder or ("gptq" if statistics or (budget and not options.get("imatrix")) else "ggml")
 
 
 def _refuse(encoder: str, statistics: Path | None, options: dict[str, Any], minutes: float | None) -> None:
@@ -98,9 +99,9 @@ def _refuse(encoder: str, statistics: Path | None, options: dict[str, Any], minu
 
 
 def _with(statistics: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """The options with the encoder and its imatrix. Raises SprigError if the statistics are none."""
     known = Statistics.open(statistics)
-    options.pop("imatrix", None)
-    return {"encoder": GptqEncoder(known, options.get("threads")), "imatrix": known.folder / IMATRIX}
+    return {**options, "encoder": GptqEncoder(known, options.get("threads")), "imatrix": known.folder / IMATRIX}
 
 
 @contextmanager
@@ -112,7 +113,7 @@ def _measured(
     if statistics is not None:
         yield statistics
         return
-    plan = dry_run(model, recipe, out, **options)
+    plan = plan_one_pass(model, recipe, out, **options)
     if not isinstance(plan, Preflight):
         raise RecipeError("this model is converted by llama.cpp's script: name --statistics DIR, or take --encoder ggml")
     folder = plan.out.with_name(f"{plan.out.name}.statistics")

@@ -184,11 +184,7 @@ def quantize(
         if wishes.budget:
             with _timed(seconds, "measure"):
                 original = model if plan.source is plan.origin else str(plan.source.path)
-                make = partial(_in_f16, original, options)
-                wishes = spend(plan, wishes, checkpoint, make, executor, _stage(report, "measure"), Rounder.of(plan.encoder))
-                if plan.encoder:
-                    plan.encoder.decisions.clear()  # those of the probes
-            plan = plan_for(plan.source, wishes, out, origin=plan.origin)
+                plan = _spent(plan, wishes, checkpoint, partial(_in_f16, original, options), executor, report, out)
         encoder = plan.encoder or (None if plan.stream else GridEncoder())  # a stream does not give whole tensors
         return _write(_Work(plan, checkpoint, executor, workers, report, seconds, encoder, finish, judge), resume)
 
@@ -214,6 +210,17 @@ def dry_run(
         here = is_here(plan.source)
         checkpoint = stack.enter_context(_open(plan, lambda progress: None)) if here else None
         return plan_for(plan.source, foresee(plan, wishes, checkpoint, Rounder.of(plan.encoder)), out)
+
+
+def _spent(
+    plan: Preflight, wishes: Wishes, checkpoint: Checkpoint, make: Callable[[Path], Path], executor: Executor,
+    report: OnProgress, out: Path | str | None,
+) -> Preflight:  # fmt: skip
+    """The plan with the types that the budget pays for."""
+    chosen = spend(plan, wishes, checkpoint, make, executor, _stage(report, "measure"), Rounder.of(plan.encoder))
+    if plan.encoder:
+        plan.encoder.decisions.clear()  # those of the probes
+    return plan_for(plan.source, chosen, out, origin=plan.origin)
 
 
 def _in_f16(model: str, options: PlanOptions, folder: Path) -> Path:

@@ -78,9 +78,7 @@ _AllowRequantize = Annotated[
 _ChatTemplate = Annotated[Path | None, typer.Option(metavar="FILE", help="Chat template (Jinja) instead of the model's.")]
 _Encoder = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME", help="Who rounds: ggml's own kernels, gptq (feeds errors back where that wins), tune (learns too)."
-    ),
+    typer.Option(metavar="NAME", help="Who rounds: ggml's own kernels, gptq (feeds errors back where that wins), tune (learns)."),
 ]
 _Minutes = Annotated[float | None, typer.Option("--tune-minutes", min=0.1, metavar="M", help="For --encoder tune; by default 4.")]
 _Statistics = Annotated[
@@ -191,16 +189,16 @@ def _make(
 
     wanted = read_gate(gate) if gate is not None else None
     if dry_run:
-        from pipeline.encoders import plan_with
+        from pipeline.encoders import dry_run as plan_of
 
-        plan = plan_with(encoder, model, recipe, out, **options)
+        plan = plan_of(model, recipe, out, encoder=encoder, **options)
         out_of.result(plan.to_dict(), "\n".join(plan.lines()))
         return
     from agent.cli.progress import Bars
-    from pipeline.encoders import quantize_with
+    from pipeline.encoders import quantize as run
 
     with Bars() as bars:
-        result = quantize_with(encoder, model, recipe, out, resume=resume, gate=wanted, on_progress=bars.show, **options)
+        result = run(model, recipe, out, encoder=encoder, resume=resume, gate=wanted, on_progress=bars.show, **options)
     out_of.result(result.to_dict(), _summary(result))
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from agent.errors import SprigError
 from agent.gguf.reader import read_header
-from pipeline import quantize
 from pipeline.calibrate.collect import collect
-from pipeline.encoders import plan_with, quantize_with
+from pipeline.encoders import dry_run, quantize
 from pipeline.onepass import part_file
+from tests.fixtures.command import only_json, sprig
 from tests.fixtures.tiny import llama, llama_keys, llama_weights, write
 
 
@@ -35,7 +35,7 @@ def tensors(path: Path) -> dict[str, bytes]:
 
 def test_a_file_that_llama_cpp_runs_and_a_record_of_each_tensor(model: tuple[Path, Path], tmp_path: Path) -> None:
     checkpoint, statistics = model
-    made = quantize_with("gptq", str(checkpoint), "Q4_0", tmp_path / "a.gguf", statistics=statistics, threads=2)
+    made = quantize(str(checkpoint), "Q4_0", tmp_path / "a.gguf", statistics=statistics, threads=2, encoder="gptq")
     plain = quantize(str(checkpoint), "Q4_0", tmp_path / "b.gguf", imatrix=statistics / "imatrix.gguf")
     won = {t.tensor for t in made.rounding if t.method == "gptq"}
     assert len(won) >= 6
@@ -55,7 +55,7 @@ def test_a_run_that_broke_off_ends_in_the_same_bytes(
 ) -> None:
     checkpoint, statistics = model
     job: dict[str, Any] = {"statistics": statistics, "threads": 2}
-    unbroken = quantize_with("gptq", str(checkpoint), "Q5_0", tmp_path / "a.gguf", **job)
+    unbroken = quantize(str(checkpoint), "Q5_0", tmp_path / "a.gguf", **job, encoder="gptq")
     real, calls = os.pwrite, iter(range(1 << 30))
 
     def breaks(*args: Any) -> int:
@@ -66,8 +66,8 @@ def test_a_run_that_broke_off_ends_in_the_same_bytes(
     with monkeypatch.context() as patched:
         patched.setattr(part_file.os, "pwrite", breaks)
         with pytest.raises(KeyboardInterrupt):
-            quantize_with("gptq", str(checkpoint), "Q5_0", tmp_path / "b.gguf", **job)
-    again = quantize_with("gptq", str(checkpoint), "Q5_0", tmp_path / "b.gguf", resume=True, **job)
+            quantize(str(checkpoint), "Q5_0", tmp_path / "b.gguf", **job, encoder="gptq")
+    again = quantize(str(checkpoint), "Q5_0", tmp_path / "b.gguf", resume=True, **job, encoder="gptq")
     assert again.resumed > 0
     assert again.path.read_bytes() == unbroken.path.read_bytes()
 
@@ -75,12 +75,12 @@ def test_a_run_that_broke_off_ends_in_the_same_bytes(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"encoder": "awq"}, "there is no encoder 'awq'; take one of ggml, gptq"),
+        ({"encoder": "awq"}, "there is no encoder 'awq'; take one of ggml, gptq, tune"),
         ({"encoder": "ggml", "statistics": "S"}, "--statistics is for --encoder gptq"),
         ({"encoder": "gptq", "statistics": "S", "imatrix": "S"}, "leave --imatrix out"),
         ({"encoder": "gptq", "statistics": "S", "stream": True}, "leave --stream out"),
         ({"encoder": "gptq", "statistics": "nowhere"}, "holds no statistics"),
-        ({"encoder": "gptq"}, "needs --statistics DIR"),
+        ({"encoder": "gptq", "statistics": "S", "minutes": 2}, "--tune-minutes is for --encoder tune"),
         ({"encoder": "gptq", "statistics": "S", "recipe": "F16"}, "F16 has none of them; leave it out"),
     ],
     ids=str,
@@ -92,11 +92,19 @@ def test_what_does_not_go_together_is_said_in_a_line(options: dict[str, Any], sa
         if name in told:
             told[name] = Path(told[name])
     with pytest.raises(SprigError, match=says) as e:
-        plan_with(told.pop("encoder"), str(checkpoint), told.pop("recipe", "Q4_0"), None, **told)
+        dry_run(str(checkpoint), told.pop("recipe", "Q4_0"), None, **told)
     assert "\n" not in str(e.value)
+
+
+def test_the_command(model: tuple[Path, Path], tmp_path: Path) -> None:
+    gguf, statistics = model
+    said = ["quantize", str(gguf), "-q", "Q4_0", "--encoder", "gptq", "--statistics", str(statistics), "--json"]
+    told = only_json(sprig(*said, "-o", tmp_path / "a.gguf", home=tmp_path))
+    assert told["encoder"] == "gptq"
+    assert {t["method"] for t in told["rounding"]} <= {"gptq", "ggml"}
 
 
 def test_statistics_of_another_model_are_refused(model: tuple[Path, Path], tmp_path: Path) -> None:
     other = write(tmp_path / "other.gguf", llama_keys(), {n: w for n, w in llama_weights().items() if "attn_q" not in n})
     with pytest.raises(SprigError, match="another model"):
-        plan_with("gptq", str(other), "Q4_0", None, statistics=model[1])
+        dry_run(str(other), "Q4_0", None, statistics=model[1], encoder="gptq")
