@@ -8,10 +8,12 @@ weight of a block bound them to a few float16 numbers each, and all of these are
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.device.processor import cores
 from agent.gguf.types import GGMLType
 from pipeline.format.ggml import Bytes, Floats
 from pipeline.rounding.blocks import FORMATS, Blocks, Format, pack
@@ -91,12 +93,18 @@ def on_grid(weights: Floats, form: Format) -> Blocks | None:
     """
     if form.kind.name not in _TOPS:
         return None
-    parts = []
-    for at in range(0, len(weights), _ROWS_AT_ONCE):
-        part = _search(weights[at : at + _ROWS_AT_ONCE].reshape(-1, form.group), form)
-        if part is None:
-            return None
-        parts.append(part)
+
+    def part(at: int) -> tuple[Bytes, Halves, Halves] | None:
+        return _search(weights[at : at + _ROWS_AT_ONCE].reshape(-1, form.group), form)
+
+    first = part(0)
+    if first is None:
+        return None
+    with ThreadPoolExecutor(cores(), thread_name_prefix="grid") as pool:
+        found = [first, *pool.map(part, range(_ROWS_AT_ONCE, len(weights), _ROWS_AT_ONCE))]
+    parts = [one for one in found if one is not None]
+    if len(parts) < len(found):
+        return None
     shape, per_row = weights.shape, weights.shape[1] // form.group
     codes, step, offset = (np.concatenate(p) for p in zip(*parts, strict=True))
     return Blocks(codes.reshape(shape), step.reshape(-1, per_row), offset.reshape(-1, per_row) if form.offset else None)
