@@ -99,6 +99,7 @@ def train(
     parameters = [p for p in network.parameters() if p.requires_grad]
     # The gradients are small, so Adam's epsilon must be far below its default.
     optimizer = torch.optim.Adam(parameters, lr=RATE, betas=(0.9, 0.98), eps=1e-12)
+    log.info("validation %.4f before", before.mean())
     best = before
     kept = [p.detach().clone() for p in parameters]
     begun, checks, rate = time.monotonic(), list(_CHECKS), RATE
