@@ -1,6 +1,6 @@
 # `make` tells what there is. Everything happens in .venv, which is built when it is needed and kept while pyproject.toml stays the same.
 .DEFAULT_GOAL := help
-.PHONY: help setup check-vocab demo chat quantize ask screenshots test fast coverage test-pythons test-arm lint bench soak clean
+.PHONY: help setup check-vocab demo chat quantize ask screenshots test fast coverage test-pythons test-arm lint bench bench-fidelity soak clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -75,6 +75,9 @@ bench: $(VENV)/.dev ## start-up, quantizing beside llama.cpp's own two passes, t
 	@$(BIN)/python benchmarks/tool_calls.py
 	@$(BIN)/python benchmarks/fit.py
 	@$(BIN)/python benchmarks/chat.py
+
+bench-fidelity: $(VENV)/.dev ## [WORK=folder]: what Sprig's files keep of a model beside llama.cpp's at the same bytes; an hour and a half
+	@$(BIN)/python benchmarks/fidelity.py $(if $(WORK),--work "$(WORK)") --write docs/fidelity.md
 
 soak: $(VENV)/.$(KIND) ## [FOR=seconds] [SEED=number]: twenty minutes of agents whose processes are killed, stopped and flooded: none may hang, grow or be left over
 	@$(BIN)/python benchmarks/soak.py --seconds $${FOR:-1200} --seed $${SEED:-1}

@@ -64,18 +64,20 @@ def by_hand(types: Types) -> dict[str, Any]:
 
 def files(best: Types, size: int) -> Iterator[Made]:
     """What is compared. The first is what the paired differences are to."""
+    any_type = {"types": tuple(BITS)}
     yield Made("Q4_0", STOCK, "Q4_0")
-    for recipe in ("IQ4_NL", "Q4_K_M", "Q5_0", "Q5_K_M", "Q6_K", "Q8_0"):
+    for recipe in ("IQ4_NL", "Q5_0", "Q4_K_M"):
         yield Made(recipe, STOCK, recipe)
     yield Made("best types", HAND, "Q4_0", by_hand(best))
-    gptq = {"encoder": "gptq"}
-    yield Made("Q4_0 gptq", OURS, "Q4_0", gptq)
-    yield Made("IQ4_NL gptq", OURS, "IQ4_NL", gptq)
-    yield Made("best types gptq", OURS, "Q4_0", {**by_hand(best), **gptq})
-    yield Made("budget", OURS, None, {"size": size})
-    for share in (0.85, 1.0, 1.2, 1.5):
-        yield Made(f"budget gptq {share:.2f}", OURS, None, {"size": round(size * share), **gptq})
-    yield Made("budget tune", OURS, None, {"size": size, "encoder": "tune"})
+    yield Made("Q4_0 gptq", OURS, "Q4_0")
+    yield Made("IQ4_NL uniform gptq", OURS, "IQ4_NL", {"embedding_type": "IQ4_NL"})
+    yield Made("best types gptq", OURS, "Q4_0", by_hand(best))
+    yield Made("budget ggml", OURS, None, {"size": size, "encoder": "ggml", **any_type})
+    yield Made("budget, fast on ARM", OURS, None, {"size": size})
+    for share in (0.85, 1.0, 1.15):
+        yield Made(f"budget {share:.2f}", OURS, None, {"size": round(size * share), **any_type})
+    yield Made("Q4_0 tune", OURS, "Q4_0", {"encoder": "tune"})
+    yield Made("budget tune", OURS, None, {"size": size, "encoder": "tune", **any_type})
 
 
 class Bench:
@@ -105,11 +107,12 @@ class Bench:
         self._log.write_text(json.dumps(self.seconds, indent=1))
 
     def make(self, made: Made) -> Path:
-        path = self.work / f"{made.name.replace(' ', '-')}.gguf"
+        path = self.work / f"{made.name.replace(',', '').replace(' ', '-')}.gguf"
         if not path.exists():
             start = time.perf_counter()
-            statistics = {"statistics": self.statistics} if made.series == OURS else {"imatrix": self.work / "imatrix.gguf"}
-            quantize(str(self.source), made.recipe, path, **statistics, **made.options)
+            plain = made.series != OURS or made.options.get("encoder") == "ggml"
+            measured = {"imatrix": self.work / "imatrix.gguf"} if plain else {"statistics": self.statistics}
+            quantize(str(self.source), made.recipe, path, **measured, **made.options)
             self._took(made.name, start)
         return path
 
@@ -125,7 +128,7 @@ def search(bench: Bench, limit: int) -> dict[str, str]:
     from pipeline.text.calibration import own_text
 
     with ForwardProcess(bench.reference, n_ctx=256) as model:
-        windows = cut_windows({"own": own_text()}, model.tokenize, bos=None, n_ctx=256, windows=8)
+        windows = cut_windows({"own": own_text()}, model.tokenize, bos=None, n_ctx=256, windows=6)
     tried: dict[str, float] = {}
     path = bench.work / "tried.gguf"
 
@@ -141,6 +144,7 @@ def search(bench: Bench, limit: int) -> dict[str, str]:
         dict.fromkeys((*ROLES, EMBEDDING), body) | {EMBEDDING: embedding}
         for body, embedding in (("Q5_0", "IQ4_NL"), ("IQ4_NL", "Q8_0"), ("Q4_1", "Q5_1"))
     ]
+    starts.append(dict.fromkeys((*ROLES, EMBEDDING), "Q5_0") | {"ffn_down": "Q4_K"})
     best = min(starts, key=loss)
     while True:
         for types in moves(best):
@@ -241,11 +245,11 @@ def main() -> None:
     print("\n".join(lines))
     (bench.work / "evaluation.json").write_text(json.dumps(evaluation.to_dict(), indent=1))
     points = [
-        Point(one.size, one.kld.value, one.kld.error, made.series, made.name)
+        Point(made.name, made.series, one.size, one.kld.value, one.kld.error)
         for made, one in zip(kept, evaluation.candidates, strict=True)
         if one.kld
     ]
-    (bench.work / "fidelity.svg").write_text(pareto_svg(points))
+    (bench.work / "fidelity.svg").write_text(pareto_svg(points, each_series=True))
     if arguments.write:
         text = arguments.write.read_text()
         begin, end = "<!-- fidelity:begin -->", "<!-- fidelity:end -->"
