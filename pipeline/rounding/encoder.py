@@ -96,7 +96,7 @@ def summary(decisions: Sequence[RoundedTensor]) -> tuple[str, ...]:
     """What was decided, as a remark for a person."""
     won = [d for d in decisions if d.method == "gptq"]
     exact = Counter(d.type for d in decisions if d.method == "grid")
-    notes = [f"{n} tensors lie on a {kind} grid and were kept exactly" for kind, n in exact.items()]
+    notes = [f"tensors that lie on a {kind} grid and were kept exactly: {n}" for kind, n in exact.items()]
     if not won:
         return tuple(notes)
     shares = [d.error / d.ggml_error for d in won if d.error is not None and d.ggml_error]
