@@ -201,11 +201,12 @@ def _concerning(general: Table, own: Table) -> Table:
     if own.keys() & set(_WAYS.values()):
         general = {name: value for name, value in general.items() if name not in _WAYS.values()}
     whole = {**general, **own}
-    encoder, budget = whole.get("encoder"), bool(whole.keys() & {"size", "bpw"})
+    encoder = whole.get("encoder", "gptq" if "statistics" in whole else "ggml")  # as `sprig quantize` takes it
+    budget = bool(whole.keys() & {"size", "bpw"})
     return {
         name: value
         for name, value in general.items()
-        if (encoder is None or encoder in _OF_ENCODER.get(name, (encoder,))) and budget is _OF_BUDGET.get(name, budget)
+        if encoder in _OF_ENCODER.get(name, (encoder,)) and budget is _OF_BUDGET.get(name, budget)
     }
 
 

@@ -167,6 +167,9 @@ model = "m"
 recipe = "Q8_0"
 encoder = "ggml"
 statistics = "t"
+[[run]]
+model = "m"
+recipe = "Q8_0"
 """
     files = {file.name: {one.partition("=")[0] for one in file.quantize[1:]} for file in plan(tmp_path, text).files}
     recipe, size = {"--encoder", "--recipe", "--pure"}, {"--encoder", "--size", "--types"}
@@ -177,6 +180,7 @@ statistics = "t"
         "m-90MB-ggml": size | {"--imatrix"},
         "m-90MB-gptq": size | {"--statistics"},
         "m-90MB-tune": size | {"--statistics", "--tune-minutes"},
+        "m-Q8_0": {"--recipe", "--pure", "--statistics"},
         "m-Q8_0-ggml": recipe | {"--imatrix", "--statistics"},  # said of this very file: the command will refuse it
     }
     usual = plan(tmp_path, "sizes = ['90MB']\n[quantize]\nrecipe = 'Q4_0'\n[[model]]\nmodel = 'm'\n[[run]]\nmodel = 'm'").files
