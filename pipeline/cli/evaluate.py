@@ -65,10 +65,14 @@ def evaluate(
         from pipeline.evaluate.beside import measure_beside
         from pipeline.evaluate.compare import evaluate as compare
         from pipeline.evaluate.lines import lines
-        from pipeline.evaluate.report.write import write_report
+        from pipeline.evaluate.report.write import check_folder, write_report
+        from pipeline.evaluate.tasks.questions import read_exam
         from pipeline.evaluate.windows import read_texts
 
         paths, said = [find_model(one) for one in candidates], _Said(out)
+        exams = [read_exam(file) for file in tasks or ()]
+        if report is not None:
+            check_folder(report)
         found = compare(
             paths,
             reference=reference,
@@ -79,7 +83,7 @@ def evaluate(
             threads=threads,
             on_progress=partial(said, "windows"),
         )
-        beside = measure_beside(paths, tasks=tasks or (), calls=calls, speed=speed, threads=threads, on_progress=said)
+        beside = measure_beside(paths, exams=exams, calls=calls, speed=speed, threads=threads, on_progress=said)
         told = [*lines(found), *beside.lines()]
         data = {**found.to_dict(), **beside.to_dict()}
         if report is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as json_text
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ import typer
 from agent.cli import console
 from agent.cli.options import SETTINGS, Json, Verbose
 from agent.text import display
+from pipeline.sources.extra import need_pipeline_extra
 
 if TYPE_CHECKING:
     from pipeline.sweep.options import CommandOptions
@@ -37,17 +37,16 @@ def sweep(
 ) -> None:
     """Make and measure many files by a plan. Run it again to go on: what is finished is not done twice."""
     with console.command(json=json, verbose=verbose) as out_of:
+        need_pipeline_extra()
         from agent.device.processor import cores
         from agent.files import atomic_write
-        from pipeline.sources.extra import need_pipeline_extra
         from pipeline.sweep.cluster import cluster_executor
         from pipeline.sweep.plan import read_plan
         from pipeline.sweep.report import write_reports
         from pipeline.sweep.sweep import sweep as run
         from pipeline.sweep.table import first_files, rows_of, table_text
 
-        need_pipeline_extra()
-        wanted = read_plan(plan, _options("quantize") or {}, _options("evaluate"))
+        wanted = read_plan(plan, _options("quantize"), _options("evaluate"))
         folder = (out or plan.with_suffix("")).absolute()
 
         def told(step: StepResult, done: int, steps: int) -> None:
@@ -74,14 +73,11 @@ def sweep(
             raise SystemExit(console.FAILED)
 
 
-def _options(command: str) -> CommandOptions | None:
-    """What a command of the pipeline takes, as a plan may say it; None when there is no such command."""
+def _options(command: str) -> CommandOptions:
+    """What a command of the pipeline takes, as a plan may say it."""
     from pipeline.sweep.options import CommandOption
 
-    module = f"pipeline.cli.{command}"
-    if find_spec(module) is None:
-        return None
-    found: Any = typer.main.get_command(getattr(import_module(module), f"{command}_app"))
+    found: Any = typer.main.get_command(getattr(import_module(f"pipeline.cli.{command}"), f"{command}_app"))
     return {
         one.name: CommandOption(
             max(one.opts, key=len),

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.evaluate.lines_beside import call_lines, speed_lines, task_lines
 from pipeline.evaluate.speed import FileSpeed, measure_speed
 from pipeline.evaluate.tasks.calls import CallScore, score_calls
+from pipeline.evaluate.tasks.questions import Exam
 from pipeline.evaluate.tasks.score import TaskScore, score_tasks
 
 
@@ -35,7 +36,7 @@ class Beside:
 def measure_beside(
     models: Sequence[Path],
     *,
-    tasks: Sequence[Path] = (),
+    exams: Sequence[Exam] = (),
     calls: bool = False,
     speed: bool = False,
     threads: int | None = None,
@@ -44,16 +45,16 @@ def measure_beside(
     """Measure what is wanted, one kind after the other.
 
     Args:
-        tasks: files of questions.
+        exams: questions to ask.
         calls: ask for tool calls too.
         speed: measure speed and memory too, when nothing else runs.
         on_progress: called with a word for what is counted, how many are done and how many there are.
 
     Raises:
-        SprigError: a file of questions is malformed, or a model does not run.
+        SprigError: a question is too long, or a model does not run.
     """
     answers = partial(on_progress, "answers")
-    scores = [one for file in tasks for one in score_tasks(models, file, threads=threads, on_progress=answers)]
+    scores = [one for exam in exams for one in score_tasks(models, exam, threads=threads, on_progress=answers)]
     called = score_calls(models, threads=threads, on_progress=partial(on_progress, "tool calls")) if calls else []
     speeds = [measure_speed(model, threads=threads) for model in models] if speed else []
     return Beside(tuple(scores), tuple(called), tuple(speeds))

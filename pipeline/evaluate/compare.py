@@ -18,7 +18,8 @@ from pipeline.evaluate.figures import EvaluatedFile, Evaluation, Figures, Style,
 from pipeline.evaluate.measures import Doubles
 from pipeline.evaluate.reference import open_reference
 from pipeline.evaluate.side_by_side import OnWindow, TokenScores, loaded, read_headers, side_by_side, text_bytes
-from pipeline.evaluate.windows import Window, cut_windows, default_texts
+from pipeline.evaluate.windows import Window, cut_windows
+from pipeline.text.held_out import domains
 
 
 def evaluate(
@@ -50,7 +51,7 @@ def evaluate(
     """
     if not candidates:
         raise SprigError("name at least one GGUF to evaluate")
-    texts = default_texts() if texts is None else texts
+    texts = domains() if texts is None else texts
     with open_reference(reference) if reference is not None else nullcontext() as beside:
         paths = [*candidates] if beside is None else [beside.path, *candidates]
         headers = read_headers(paths, n_ctx)

@@ -15,7 +15,6 @@ from pipeline.evaluate.figures import Estimate
 from pipeline.evaluate.lines import told
 from pipeline.evaluate.reference import made_reference
 from pipeline.evaluate.side_by_side import OnWindow
-from pipeline.evaluate.windows import default_texts
 from pipeline.preflight import PlanOptions
 
 _WINDOWS = 24  # of the held-out domains together; the error of a mean KLD is then about a tenth of it or less
@@ -76,7 +75,7 @@ class FidelityGate:
         making = nullcontext(original) if isinstance(original, Path) else made_reference(original, beside=beside, options=options)
         with making as reference:
             found = evaluate(
-                [file], reference=reference, texts=default_texts(), n_ctx=n_ctx, windows=_WINDOWS,
+                [file], reference=reference, n_ctx=n_ctx, windows=_WINDOWS,
                 threads=(options or {}).get("threads"), on_progress=on_window,
             )  # fmt: skip
         of = found.candidates[0].overall

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 from agent.errors import SprigError
@@ -137,10 +136,4 @@ def read_texts(files: Sequence[Path], style: Style = "sprig") -> dict[str, str]:
         if path.name in texts:
             raise SprigError(f"two texts are called {path.name}; rename one, for each is a domain by its name")
         texts[path.name] = text.removesuffix("\n") if style == "llama-perplexity" else text
-    return texts
-
-
-def default_texts() -> dict[str, str]:
-    """The project's held-out domains: domain -> text."""
-    texts: dict[str, str] = import_module("pipeline.text.held_out").domains()
     return texts

@@ -23,11 +23,16 @@ _TOP = {"model", "run", "quantize", "evaluate", *_AXES}
 # What says which model it is; a reference is made with these and none of the others.
 _SOURCE = {"base", "revision", "offline", "context_length", "chat_template", "stream", "allow_requantize", "llama_cpp", "threads"}
 _REFERENCE = "F32"  # llama.cpp computes fastest with it where a processor lacks instructions for 16 bits
-# What the sweep says itself, and a token, which would come to lie in the results.
+# What the sweep says itself; a token, which would come to lie in the results; and a file that the command changes, whereupon the
+# next run would begin anew.
 _RESERVED = {
-    "quantize": {"out", "json", "verbose", "dry_run", "resume", "lora", "token", "device"},
+    "quantize": {"out", "json", "verbose", "dry_run", "resume", "lora", "token", "device", "sensitivity"},
     "evaluate": {"json", "verbose", "reference", "report", "token"},
 }
+# Options that `sprig quantize` refuses beside other encoders, or without a budget (False: with one). Where [quantize] or a model
+# names them, they are for the files that they concern.
+_OF_ENCODER = {"imatrix": ("ggml",), "statistics": ("gptq", "tune"), "tune_minutes": ("tune",)}
+_OF_BUDGET = {"types": True, "pure": False}
 Table = Mapping[str, Any]
 
 
@@ -59,11 +64,11 @@ class SweepPlan:
     evaluate: tuple[str, ...] | None
 
 
-def read_plan(path: Path, quantize: CommandOptions, evaluate: CommandOptions | None) -> SweepPlan:
+def read_plan(path: Path, quantize: CommandOptions, evaluate: CommandOptions) -> SweepPlan:
     """Read a plan.
 
     Args:
-        quantize, evaluate: the options that these commands have here; None when there is no `sprig evaluate`.
+        quantize, evaluate: the options that these commands have.
 
     Raises:
         PlanError: the file cannot be read, or says what no command knows.
@@ -78,10 +83,10 @@ def read_plan(path: Path, quantize: CommandOptions, evaluate: CommandOptions | N
 
 
 class _Reader:
-    def __init__(self, path: Path, quantize: CommandOptions, evaluate: CommandOptions | None) -> None:
+    def __init__(self, path: Path, quantize: CommandOptions, evaluate: CommandOptions) -> None:
         self.path, self.folder = path, path.absolute().parent
         self.quantize = {k: v for k, v in quantize.items() if k not in _RESERVED["quantize"]}
-        self.evaluate = evaluate and {k: v for k, v in evaluate.items() if k not in _RESERVED["evaluate"]}
+        self.evaluate = {k: v for k, v in evaluate.items() if k not in _RESERVED["evaluate"]}
         self.shared: Table = {}
         self.reference = _REFERENCE
 
@@ -104,8 +109,6 @@ class _Reader:
     def _evaluate(self, table: Any) -> tuple[str, ...] | None:
         if table is None:
             return None
-        if self.evaluate is None:
-            raise self._wrong("this Sprig has no `sprig evaluate`; leave [evaluate] out")
         values = self._options(table, {**self.evaluate, "reference": None}, "[evaluate]")
         self.reference = str(values.pop("reference", _REFERENCE))
         return tuple(arguments(values, self.evaluate, self.folder, self._at("[evaluate]")))
@@ -128,7 +131,7 @@ class _Reader:
         if models and not ways and not data.get("run"):
             raise self._wrong("the models need recipes, sizes or bpw, or a [[run]]")
         for (name, model), way, encoder in product(models.items(), ways, encoders):
-            yield self._file("", name, {**model, **way, **encoder}, "the grid")
+            yield self._file("", name, model, {**way, **encoder}, "the grid")
 
     def _runs(self, tables: Any, models: Mapping[str, dict[str, Any]]) -> Iterator[PlannedFile]:
         for place, table in self._tables(tables, "run"):
@@ -137,10 +140,10 @@ class _Reader:
             model = self._text(values, "model", place)
             rest = {key: value for key, value in values.items() if key != "model"}
             name = model if model in models else _file_name(_short(model))
-            yield self._file(given, name, {**models.get(model, {"model": model}), **rest}, place)
+            yield self._file(given, name, models.get(model, {"model": model}), rest, place)
 
-    def _file(self, given: str, model: str, values: dict[str, Any], place: str) -> PlannedFile:
-        values = {**self.shared, **values}
+    def _file(self, given: str, model: str, general: Table, own: Table, place: str) -> PlannedFile:
+        values = {**_concerning({**self.shared, **general}, own), **own}
         choices = {option: str(values[option]) for option in _AXES.values() if option in values}
         name = _file_name(given) or _file_name("-".join([model, *(f"{v}bpw" if k == "bpw" else v for k, v in choices.items())]))
         reference = str(values.pop("reference", self.reference))
@@ -160,8 +163,6 @@ class _Reader:
         values = data.get(key, [])
         if not isinstance(values, list) or not all(isinstance(v, str | int | float) and v != "" for v in values):
             raise self._wrong(f"{key} is a list, like {key} = [...], of texts or numbers")
-        if values and _AXES[key] not in self.quantize:
-            raise self._wrong(f"{key}: this Sprig's `sprig quantize` has no --{_AXES[key]}")
         return values
 
     def _tables(self, tables: Any, key: str) -> Iterator[tuple[str, Table]]:
@@ -193,6 +194,20 @@ class _Reader:
 
     def _wrong(self, what: str) -> PlanError:
         return PlanError(f"{self.path}: {display(what)}")
+
+
+def _concerning(general: Table, own: Table) -> Table:
+    """Those of the general options that concern a file with these of its own."""
+    if own.keys() & set(_WAYS.values()):
+        general = {name: value for name, value in general.items() if name not in _WAYS.values()}
+    whole = {**general, **own}
+    encoder = whole.get("encoder", "gptq" if "statistics" in whole else "ggml")  # as `sprig quantize` takes it
+    budget = bool(whole.keys() & {"size", "bpw"})
+    return {
+        name: value
+        for name, value in general.items()
+        if encoder in _OF_ENCODER.get(name, (encoder,)) and budget is _OF_BUDGET.get(name, budget)
+    }
 
 
 def _short(model: str) -> str:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
 
+from pipeline.evaluate.figures import Evaluation
+from pipeline.evaluate.report.write import write_report
+from pipeline.evaluate.speed import FileSpeed
+from pipeline.evaluate.tasks.calls import CallScore
+from pipeline.evaluate.tasks.score import TaskScore
 from pipeline.sweep.pairs import paired
 from pipeline.sweep.table import SweepRow
 
 REPORTS = "reports"
-_PARTS = {"tasks": "tasks.score.TaskScore", "calls": "tasks.calls.CallScore", "speeds": "speed.FileSpeed"}
+_BESIDE: Mapping[str, type] = {"tasks": TaskScore, "calls": CallScore, "speeds": FileSpeed}  # names in --json and of arguments
 
 
 def write_reports(rows: Sequence[SweepRow], first: Mapping[str, str], folder: Path) -> dict[str, Path]:
@@ -26,16 +30,11 @@ def write_reports(rows: Sequence[SweepRow], first: Mapping[str, str], folder: Pa
         folder: of the sweep.
 
     Returns:
-        Model -> page; nothing when this Sprig has no `pipeline.evaluate.report`.
+        Model -> page.
 
     Raises:
         OutputError: a report cannot be written.
     """
-    try:
-        evaluation = import_module("pipeline.evaluate.figures").Evaluation
-        write = import_module("pipeline.evaluate.report.write").write_report
-    except ModuleNotFoundError:
-        return {}
     pages: dict[str, Path] = {}
     for model in dict.fromkeys(row.model for row in rows):
         measured = [row for row in rows if row.model == model and row.evaluated is not None]
@@ -44,8 +43,10 @@ def write_reports(rows: Sequence[SweepRow], first: Mapping[str, str], folder: Pa
         measured.sort(key=lambda row: row.name != first[row.model])
         told = [row.evaluated for row in measured if row.evaluated is not None]
         whole = {**told[0], "candidates": _beside(told), "seconds": sum(one["seconds"] for one in told)}
-        more = {part: list(_parts(part, told)) for part in _PARTS if any(one.get(part) for one in told)}
-        pages[model] = write(rebuild(evaluation, whole), folder / REPORTS / model, **more)
+        beside: dict[str, Any] = {
+            name: [rebuild(kind, score) for one in told for score in one.get(name) or ()] for name, kind in _BESIDE.items()
+        }
+        pages[model] = write_report(rebuild(Evaluation, whole), folder / REPORTS / model, **beside)
     return pages
 
 
@@ -62,12 +63,6 @@ def _beside(told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _with_pairs(figures: Mapping[str, Any], own: Any, first: Any, domain: str | None) -> dict[str, Any]:
     pairs = {"kld_over_first": paired(own, first, "kld", domain), "nll_over_first": paired(own, first, "nll", domain)}
     return {**figures, **{name: {"value": pair[0], "error": pair[1]} for name, pair in pairs.items() if pair}}
-
-
-def _parts(part: str, told: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
-    module, _, name = _PARTS[part].rpartition(".")
-    kind = getattr(import_module(f"pipeline.evaluate.{module}"), name)
-    return (rebuild(kind, entry) for one in told for entry in one.get(part) or [])
 
 
 def rebuild(kind: Any, data: Any) -> Any:

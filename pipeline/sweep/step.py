@@ -126,8 +126,8 @@ def _try(step: SweepStep, own: Path, work: Path) -> dict[str, Any]:
 def _run(step: SweepStep, own: Path, work: Path, out: IO[bytes], err: IO[bytes]) -> int:
     """Exit status of the command; negative for the signal that ended it."""
     where = [f"--out={own / Path(step.makes).name}"] if step.makes else []
-    threads = [f"--threads={step.threads}"] if step.threads else []
-    line = [str(os.getpid()), step.command, *step.arguments, *where, *threads, "--json"]
+    threads = [f"--threads={step.threads}"] if step.threads else []  # in front: what the plan says itself comes later and wins
+    line = [str(os.getpid()), step.command, *threads, *step.arguments, *where, "--json"]
     child = launch("pipeline.sweep.child", line, os.environ, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
     try:
         while (status := child.poll()) is None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from agent.errors import OutputError
 from agent.files import atomic_write, write_error
 from pipeline.evaluate.figures import Evaluation
 from pipeline.evaluate.report.page import page
@@ -55,6 +57,15 @@ def write_report(
     atomic_write(folder / "report.json", json.dumps(_plain(data), indent=1, allow_nan=False) + "\n")
     atomic_write(folder / "index.html", text)
     return folder / "index.html"
+
+
+def check_folder(folder: Path) -> None:
+    """Look whether a report can be written there, before hours are spent on it; nothing is made. Raises OutputError if not."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise OutputError(f"cannot write the report {folder}: {there} is no folder; name another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write the report {folder}: you may not write in {there}; name another place")
 
 
 def _plain(value: Any) -> Any:

@@ -58,11 +58,19 @@ Question = ChoiceQuestion | ShortQuestion
 Fields = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """The questions of a file; ``name`` is the file's, without its ending."""
+
+    name: str
+    questions: tuple[Question, ...]
+
+
 class _WrongLineError(Exception):
     """Why a line is no question."""
 
 
-def read_questions(path: Path) -> list[Question]:
+def read_exam(path: Path) -> Exam:
     """All questions of a file; empty lines are left out.
 
     Raises:
@@ -83,7 +91,7 @@ def read_questions(path: Path) -> list[Question]:
                 raise SprigError(f"{path}, line {number}: {e}") from None
     if not questions:
         raise SprigError(f"{path} holds no question: each line is a JSON object, such as {_EXAMPLE}")
-    return questions
+    return Exam(path.stem, tuple(questions))
 
 
 _EXAMPLE = '{"question": "...", "choices": ["...", "..."], "answer": 0}'

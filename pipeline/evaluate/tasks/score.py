@@ -13,7 +13,7 @@ import numpy.typing as npt
 from agent.errors import SprigError
 from pipeline.evaluate.figures import Estimate
 from pipeline.evaluate.tasks.answering import answered, open_choices, open_speaker, pick
-from pipeline.evaluate.tasks.questions import ChoiceQuestion, ShortQuestion, read_questions
+from pipeline.evaluate.tasks.questions import ChoiceQuestion, Exam, ShortQuestion
 
 N_CTX = 2048  # tokens of a question with its answer at most
 OnProgress = Callable[[int, int], None]
@@ -46,7 +46,7 @@ class TaskScore:
 
 def score_tasks(
     models: Sequence[Path],
-    tasks_file: Path,
+    exam: Exam,
     *,
     threads: int | None = None,
     n_ctx: int = N_CTX,
@@ -56,7 +56,7 @@ def score_tasks(
 
     Args:
         models: GGUF files; the others are compared with the first.
-        tasks_file: JSONL, see ``pipeline.evaluate.tasks.questions``.
+        exam: the questions.
         threads: of the computation.
         n_ctx: tokens of a question with its answer at most.
         on_progress: called with how many of how many answers there are, those of all models together.
@@ -65,14 +65,13 @@ def score_tasks(
         For each model one score for the multiple-choice questions and one for the short answers, as far as the file has them.
 
     Raises:
-        SprigError: a line is malformed, a question is too long, or a model does not run.
+        SprigError: a question is too long, or a model does not run.
     """
-    questions = read_questions(tasks_file)
-    choices = [q for q in questions if isinstance(q, ChoiceQuestion)]
-    shorts = [q for q in questions if isinstance(q, ShortQuestion)]
+    choices = [q for q in exam.questions if isinstance(q, ChoiceQuestion)]
+    shorts = [q for q in exam.questions if isinstance(q, ShortQuestion)]
     scores: list[TaskScore] = []
     firsts: dict[Kind, Bools] = {}
-    count = counter(len(models) * len(questions), on_progress)
+    count = counter(len(models) * len(exam.questions), on_progress)
     for model in models:
         ask = _Asking(model, n_ctx, threads, count)
         found: dict[Kind, Bools] = {}
@@ -85,7 +84,7 @@ def score_tasks(
             firsts.setdefault(kind, right[0])
             normalized = mean(right[1]) if kind == "choice" else None
             n = right.shape[1]
-            scores.append(TaskScore(model.name, tasks_file.stem, kind, n, mean(right[0]), normalized, difference))
+            scores.append(TaskScore(model.name, exam.name, kind, n, mean(right[0]), normalized, difference))
     return scores
 
 

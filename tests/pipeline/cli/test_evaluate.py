@@ -56,6 +56,15 @@ def test_wrong_usage_and_what_is_missing(files: Path, tmp_path: Path) -> None:
     )
 
 
+def test_questions_and_the_reports_place_are_looked_at_before_any_model_is_loaded(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "exam.jsonl").write_text('{"question": "Why?"}')
+    short = tmp_path / "short.txt"
+    short.write_text("a bee")  # what would be told next
+    arguments = ["evaluate", files / "near.gguf", "--text", short, "-c", "64"]
+    assert "exam.jsonl, line 1" in one_line(sprig(*arguments, "--tasks", tmp_path / "exam.jsonl", home=tmp_path))
+    assert "short.txt is no folder" in one_line(sprig(*arguments, "--report", short / "page", home=tmp_path))
+
+
 def test_a_gate_is_read_before_any_work(files: Path, tmp_path: Path) -> None:
     done = sprig("quantize", files / "whole.gguf", "-q", "Q8_0", "-o", tmp_path / "q.gguf", "--gate", "kld=much", home=tmp_path)
     assert "kld=much" in one_line(done)

@@ -45,7 +45,7 @@ def log_probabilities(path: Path, windows: tuple[Window, ...]) -> list[np.ndarra
 
 
 def test_the_figures_are_those_of_the_definitions(files: tuple[Path, Path, Path], found: Evaluation) -> None:
-    with ForwardProcess(files[0], n_ctx=N_CTX) as process:
+    with ForwardProcess(files[0], n_ctx=N_CTX, threads=1) as process:
         windows = cut_windows(TEXTS, process.tokenize, bos=process.bos, n_ctx=N_CTX)
     p, q = (log_probabilities(path, windows) for path in files[:2])
     targets = [np.array(w.targets) for w in windows]
@@ -143,7 +143,7 @@ def test_llama_perplexitys_windows_come_with_its_errors(files: tuple[Path, Path,
 
 
 def test_the_light_call_gives_the_divergence_of_each_window(files: tuple[Path, Path, Path], found: Evaluation) -> None:
-    with ForwardProcess(files[0], n_ctx=N_CTX) as process:
+    with ForwardProcess(files[0], n_ctx=N_CTX, threads=1) as process:
         windows = cut_windows(TEXTS, process.tokenize, bos=process.bos, n_ctx=N_CTX)
     klds = divergences(files[0], files[2], windows, threads=1)
     assert klds.tolist() == pytest.approx([w.kld for w in found.candidates[1].per_window])

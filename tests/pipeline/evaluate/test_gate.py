@@ -10,7 +10,7 @@ import pytest
 
 from agent.errors import OutputError, RecipeError
 from pipeline import quantize
-from pipeline.evaluate import gate as gates
+from pipeline.evaluate import compare
 from pipeline.evaluate.gate import FidelityGate, read_gate
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.random_llama import SMALL, write_checkpoint
@@ -24,7 +24,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "default_texts", lambda: dict(TEXTS))
+    monkeypatch.setattr(compare, "domains", lambda: dict(TEXTS))
 
 
 def test_a_file_that_passes_is_published_with_its_figures(checkpoint: Path, tmp_path: Path) -> None:

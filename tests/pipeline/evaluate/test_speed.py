@@ -16,7 +16,7 @@ def test_a_file_is_measured(tmp_path: Path) -> None:
     model = chat_model(tmp_path / "chat.gguf", "chatml")
     found = measure_speed(model, threads=1, prompt=32, generate=4, repeat=2)
     assert (found.model, found.threads) == ("chat.gguf", 1)
-    assert found.prefill.value > found.decode.value > 0
+    assert min(found.prefill.value, found.decode.value) > 0
     assert found.prefill.error is not None
     assert found.load_seconds > 0
     assert found.peak_memory > 10_000_000

@@ -17,6 +17,9 @@ QUANTIZE = {
     "size": CommandOption("--size", "value"),
     "bpw": CommandOption("--bpw", "value"),
     "encoder": CommandOption("--encoder", "value"),
+    "types": CommandOption("--types", "value"),
+    "statistics": CommandOption("--statistics", "value", path=True),
+    "tune_minutes": CommandOption("--tune-minutes", "value"),
     "revision": CommandOption("--revision", "value"),
     "imatrix": CommandOption("--imatrix", "value", path=True),
     "tensor_type": CommandOption("--tensor-type", "values"),
@@ -47,15 +50,15 @@ name = "b"
 """
 
 
-def plan(tmp_path: Path, text: str, evaluate: Any = EVALUATE) -> SweepPlan:
+def plan(tmp_path: Path, text: str) -> SweepPlan:
     file = tmp_path / "plan.toml"
     file.write_text(text)
-    return read_plan(file, QUANTIZE, evaluate)
+    return read_plan(file, QUANTIZE, EVALUATE)
 
 
-def complaint(tmp_path: Path, text: str, evaluate: Any = EVALUATE) -> str:
+def complaint(tmp_path: Path, text: str) -> str:
     with pytest.raises(PlanError) as e:
-        plan(tmp_path, text, evaluate)
+        plan(tmp_path, text)
     assert "\n" not in str(e.value)
     assert "plan.toml" in str(e.value)
     return str(e.value)
@@ -146,17 +149,47 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, said: str)
     assert said in complaint(tmp_path, text)
 
 
-def test_a_command_that_lacks_something_is_named(tmp_path: Path) -> None:
-    assert "no `sprig evaluate`; leave [evaluate] out" in complaint(tmp_path, "[evaluate]", evaluate=None)
-    file = tmp_path / "plan.toml"
-    file.write_text(GRID)
-    with pytest.raises(PlanError, match="sizes: this Sprig's `sprig quantize` has no --size"):
-        read_plan(file, {name: option for name, option in QUANTIZE.items() if name in ("recipe", "revision")}, None)
+def test_what_is_said_of_all_files_is_passed_on_to_those_that_it_concerns(tmp_path: Path) -> None:
+    text = """
+recipes = ["Q4_0"]
+sizes = ["90MB"]
+encoders = ["ggml", "gptq", "tune"]
+[quantize]
+types = "Q4_0,Q5_0"
+pure = true
+tune-minutes = 2
+[[model]]
+model = "org/m"
+imatrix = "i.gguf"
+statistics = "s"
+[[run]]
+model = "m"
+recipe = "Q8_0"
+encoder = "ggml"
+statistics = "t"
+[[run]]
+model = "m"
+recipe = "Q8_0"
+"""
+    files = {file.name: {one.partition("=")[0] for one in file.quantize[1:]} for file in plan(tmp_path, text).files}
+    recipe, size = {"--encoder", "--recipe", "--pure"}, {"--encoder", "--size", "--types"}
+    assert files == {
+        "m-Q4_0-ggml": recipe | {"--imatrix"},
+        "m-Q4_0-gptq": recipe | {"--statistics"},
+        "m-Q4_0-tune": recipe | {"--statistics", "--tune-minutes"},
+        "m-90MB-ggml": size | {"--imatrix"},
+        "m-90MB-gptq": size | {"--statistics"},
+        "m-90MB-tune": size | {"--statistics", "--tune-minutes"},
+        "m-Q8_0": {"--recipe", "--pure", "--statistics"},
+        "m-Q8_0-ggml": recipe | {"--imatrix", "--statistics"},  # said of this very file: the command will refuse it
+    }
+    usual = plan(tmp_path, "sizes = ['90MB']\n[quantize]\nrecipe = 'Q4_0'\n[[model]]\nmodel = 'm'\n[[run]]\nmodel = 'm'").files
+    assert [file.quantize for file in usual] == [("m", "--size=90MB"), ("m", "--recipe=Q4_0")]
 
 
 def test_a_plan_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"cannot read the plan .*nowhere\.toml: No such file"):
-        read_plan(tmp_path / "nowhere.toml", QUANTIZE, None)
+        read_plan(tmp_path / "nowhere.toml", QUANTIZE, EVALUATE)
 
 
 KEYS = st.sampled_from(

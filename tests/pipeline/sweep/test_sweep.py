@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.errors import OutputError
+from pipeline.sweep import step as steps
 from pipeline.sweep.plan import SweepPlan, read_plan
 from pipeline.sweep.step import StepResult, SweepStep, finished, run_step
 from pipeline.sweep.steps import steps_of
@@ -145,6 +146,21 @@ def test_one_that_fails_holds_up_only_what_needs_it(tmp_path: Path) -> None:
     ended = sweep(wanted, out, second)
     assert not [step for step in ended.values() if step.error]
     assert "b-Q8_0.evaluate" not in second.ran
+
+
+def test_threads_that_the_plan_names_win_over_a_share_of_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[list[str]] = []
+
+    def launch(module: str, line: list[str], *_: object, **__: object) -> None:
+        lines.append(line)
+        raise OSError("no process")
+
+    monkeypatch.setattr(steps, "launch", launch)
+    wanted = plan(tmp_path, "recipes = ['Q4_0']\n[quantize]\nthreads = 3\n[[model]]\nmodel = 'org/a'")
+    with ThreadPoolExecutor(1) as executor:
+        sweep(wanted, tmp_path / "out", executor, threads=1)
+    (line,) = lines
+    assert [one for one in line if one.startswith("--threads")] == ["--threads=1", "--threads=3"], "the last one counts"
 
 
 def test_a_scheduler_that_is_gone_is_named(tmp_path: Path) -> None:

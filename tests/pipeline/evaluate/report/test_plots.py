@@ -102,7 +102,7 @@ FILES = st.builds(
 )
 
 
-@settings(max_examples=runs(30))
+@settings(max_examples=runs(12))
 @given(st.sampled_from([360, 880]), st.lists(FILES, min_size=1, max_size=7), st.booleans())
 def test_any_files_make_a_picture(width: int, points: list[Point], each: bool) -> None:
     root = parsed(pareto_svg(points, width=width, each_series=each))

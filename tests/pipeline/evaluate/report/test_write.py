@@ -12,7 +12,7 @@ import pytest
 
 from agent.errors import OutputError
 from pipeline.evaluate.figures import Estimate
-from pipeline.evaluate.report.write import write_report
+from pipeline.evaluate.report.write import check_folder, write_report
 from pipeline.evaluate.speed import FileSpeed
 from pipeline.evaluate.tasks.calls import CallScore
 from pipeline.evaluate.tasks.score import TaskScore
@@ -117,3 +117,13 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         write_report(evaluation(*FILES), tmp_path / "file" / "report")
+
+
+def test_whether_a_report_can_be_written_is_known_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "report"):
+        with pytest.raises(OutputError, match=r"file is no folder; name another place"):
+            check_folder(place)
+    check_folder(tmp_path)
+    check_folder(tmp_path / "a" / "b")
+    assert [one.name for one in tmp_path.iterdir()] == ["file"], "nothing was made"

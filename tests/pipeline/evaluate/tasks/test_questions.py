@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import SprigError
-from pipeline.evaluate.tasks.questions import ChoiceQuestion, Question, ShortQuestion, read_questions
+from pipeline.evaluate.tasks.questions import ChoiceQuestion, Question, ShortQuestion, read_exam
 
 ARC = {"id": "Q1", "question": "What barks?", "choices": {"text": ["a dog", "a stone"], "label": ["A", "B"]}, "answerKey": "A"}
 OWN = {"question": "What barks?", "choices": ["a stone", "a dog"], "answer": 1}
@@ -25,10 +25,10 @@ GSM8K = {"question": "How many?", "answer": "He has 2 + 3 = <<2+3=5>>5.\n#### 1,
 FORMS = (ARC, OWN, MMLU, HELLASWAG, HELLASWAG_PARTS, WINOGRANDE, PIQA, BOOLQ, GSM8K)
 
 
-def read(folder: Path, *lines: object) -> list[Question]:
+def read(folder: Path, *lines: object) -> tuple[Question, ...]:
     path = folder / "exam.jsonl"
     path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), encoding="utf-8")
-    return read_questions(path)
+    return read_exam(path).questions
 
 
 def choice(folder: Path, line: object) -> ChoiceQuestion:
@@ -126,10 +126,10 @@ def test_a_file_without_questions_and_one_that_is_not_there(tmp_path: Path) -> N
     with pytest.raises(SprigError, match="holds no question"):
         read(tmp_path, "", "")
     with pytest.raises(SprigError, match="No such file"):
-        read_questions(tmp_path / "none.jsonl")
+        read_exam(tmp_path / "none.jsonl")
     (tmp_path / "latin.jsonl").write_bytes(b'{"question": "caf\xe9"}')
     with pytest.raises(SprigError, match="line 1: it is not UTF-8"):
-        read_questions(tmp_path / "latin.jsonl")
+        read_exam(tmp_path / "latin.jsonl")
 
 
 NAMES = st.sampled_from(sorted({name for form in FORMS for name in form} | {"regex", "question_stem"}))

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from agent.errors import SprigError
+from pipeline.evaluate.tasks.questions import Exam, read_exam
 from pipeline.evaluate.tasks.score import mean, score_tasks
 from tests.fixtures.tiny import llama
-from tests.pipeline.evaluate.test_questions import BOOLQ, GSM8K, OWN, PIQA, WINOGRANDE
+from tests.pipeline.evaluate.tasks.test_questions import BOOLQ, GSM8K, OWN, PIQA, WINOGRANDE
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +19,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return llama(tmp_path_factory.mktemp("tasks") / "tiny.gguf", llama__context_length=512)
 
 
-def exam(folder: Path, *lines: object) -> Path:
+def exam(folder: Path, *lines: object) -> Exam:
     path = folder / "exam.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)))
-    return path
+    return read_exam(path)
 
 
 def test_a_share_has_the_standard_error_of_a_sample() -> None:
@@ -36,8 +37,8 @@ def test_models_are_compared_on_the_same_questions(model: Path, tmp_path: Path) 
     other.write_bytes(model.read_bytes())
     progress: list[tuple[int, int]] = []
     wrong = {**PIQA, "label": 1}
-    path = exam(tmp_path, OWN, GSM8K, PIQA, wrong, BOOLQ, WINOGRANDE)
-    scores = score_tasks([model, other], path, threads=1, n_ctx=512, on_progress=lambda *now: progress.append(now))
+    questions = exam(tmp_path, OWN, GSM8K, PIQA, wrong, BOOLQ, WINOGRANDE)
+    scores = score_tasks([model, other], questions, threads=1, n_ctx=512, on_progress=lambda *now: progress.append(now))
     assert [(s.model, s.task, s.kind, s.questions) for s in scores] == [
         ("tiny.gguf", "exam", "choice", 5), ("tiny.gguf", "exam", "short", 1),
         ("other.gguf", "exam", "choice", 5), ("other.gguf", "exam", "short", 1),
