@@ -110,20 +110,16 @@ class GptqEncoder:
         """The error of a tensor's outputs under several types, with the encoder that would be used: summed over all rows, a mean
         over unseen tokens. Rows are sampled. Types that fit no row, and tensors that nothing is known of, are left out."""
         matrices = weights if weights.ndim == 3 else weights[None]
-        found: dict[str, float] = {}
+        pairs = [(_sample(matrix), folds) for i, matrix in enumerate(matrices) if (folds := self._folds(name, i)) is not None]
+        fitting = [kind for kind in kinds if matrices.shape[2] % kind.block == 0] if pairs else []
+
+        def error(kind: GGMLType) -> float:
+            choices = [self._choose(sample, folds, kind, map, SHRINKAGES[1:2]) for sample, folds in pairs]
+            per_row = float(np.mean([min(c.error, c.ggml_error) for c in choices]))
+            return per_row * int(matrices.shape[0] * matrices.shape[1])
+
         with ThreadPoolExecutor(self.threads, thread_name_prefix="round") as pool, threadpool_limits(1, "blas"):
-            for kind in kinds:
-                if matrices.shape[2] % kind.block:
-                    continue
-                per_row = []
-                for i, matrix in enumerate(matrices):
-                    folds = self._folds(name, i)
-                    if folds is not None:
-                        choice = self._choose(_sample(matrix), folds, kind, pool, SHRINKAGES[1:2])
-                        per_row.append(min(choice.error, choice.ggml_error))
-                if per_row:
-                    found[kind.name] = float(np.mean(per_row)) * matrices.shape[0] * matrices.shape[1]
-        return found
+            return {kind.name: found for kind, found in zip(fitting, pool.map(error, fitting), strict=True)}
 
     def _folds(self, name: str, matrix: int) -> _Folds | None:
         one = self.inputs.input_of(name)
@@ -137,7 +133,7 @@ class GptqEncoder:
     def _matrix(
         self, weights: Floats, folds: _Folds, form: Format, pool: ThreadPoolExecutor, shrinkages: Sequence[float]
     ) -> tuple[_Choice, Bytes | None]:
-        choice = self._choose(_sample(weights), folds, form.kind, pool, shrinkages)
+        choice = self._choose(_sample(weights), folds, form.kind, pool.map, shrinkages)
         if not choice.wins:
             return choice, None
         known = self._moments.of(folds, None, choice.shrinkage, form)
@@ -147,9 +143,9 @@ class GptqEncoder:
         return choice, raw if ggml.valid(raw, form.kind) else None
 
     def _choose(
-        self, sample: Floats, folds: _Folds, kind: GGMLType, pool: ThreadPoolExecutor, shrinkages: Sequence[float] = SHRINKAGES
+        self, sample: Floats, folds: _Folds, kind: GGMLType, mapped: Callable[..., Any], shrinkages: Sequence[float] = SHRINKAGES
     ) -> _Choice:
-        """Compare shrinkages, and ggml's kernel, all fitted on fold A, on fold B."""
+        """Compare shrinkages, and ggml's kernel, all fitted on fold A, on fold B; ``mapped`` is ``map``, or that of a pool."""
         form = FORMATS.get(kind.name)
 
         def judged(made: Floats) -> float:
@@ -168,7 +164,7 @@ class GptqEncoder:
         ggml_error = judged(ggml.to_float(raw, kind, sample.shape[1])) if ggml.valid(raw, kind) else np.inf
         if form is None:
             return _Choice(1.0, np.inf, ggml_error)
-        errors = list(pool.map(feedback, shrinkages))
+        errors = list(mapped(feedback, shrinkages))
         best = int(np.argmin(errors))
         return _Choice(shrinkages[best], errors[best], ggml_error)
 
