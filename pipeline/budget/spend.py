@@ -99,7 +99,7 @@ def foresee(plan: Preflight, wishes: Wishes, checkpoint: Checkpoint | None, roun
     if not missing and not probes:
         return _with_types(plan, replace(wishes, weights=own or wishes.weights), kinds, known.losses())
     guess = {t.name: {k.name: prod(t.shape) * 4.0**-k.bits_per_weight for k in kinds[t.name]} for t in plan.tensors}
-    note = f"the types are a guess: a run measures {len(missing)} tensors and {len(probes)} probes first, kept in {place}"
+    note = f"the types are a guess: a run measures {len(missing)} tensors and {len(probes)} probes first"
     return replace(_with_types(plan, wishes, kinds, guess), note=note)
 
 
