@@ -172,16 +172,16 @@ def _of_source(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tuner(model: str, statistics: Path, minutes: float, options: dict[str, Any]) -> Finish:
-    """The tuning of a finished file, on the text of the calibration, or on the project's where that was the user's."""
+    """The tuning of a finished file: on the calibration's text, or the project's where that was the user's or too short."""
 
     def tune_it(part: Path, report: OnProgress) -> tuple[str, ...]:
         from pipeline.text.calibration import own_text
-        from pipeline.tune.tune import tune
+        from pipeline.tune.tune import FEWEST_TOKENS, tune
 
         text = kept_text(statistics)
         found = tune(
             part, open_model(model, **_of_source(options)), part, minutes=minutes, threads=options.get("threads"),
-            texts=text.windows if text else [own_text()],
+            texts=text.windows if text and text.tokens >= FEWEST_TOKENS else [own_text()],
             on_progress=lambda stage, share, words: report(Progress(f"tune: {stage}", int(1000 * share), 1000, words)),
         )  # fmt: skip
         return (found.note,)

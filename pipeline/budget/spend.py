@@ -10,12 +10,11 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from agent.errors import OutputError, RecipeError, UnsupportedError
-from agent.files import free_disk, human_size
+from agent.files import free_disk, human_size, scratch_folder
 from agent.gguf.types import GGMLType
 from agent.home import home
 from agent.hub.download import OnBytes
@@ -72,8 +71,8 @@ def spend(
     inquiry = _inquiry(plan, kinds, wishes, rounder)
     if inquiry.missing(known) or inquiry.probes(known):
         place.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".sprig-", dir=_folder(plan)) as folder:
-            work_file = make(Path(folder))
+        with scratch_folder(_folder(plan).absolute() / f".{plan.out.name[:60]}.probes") as folder:
+            work_file = make(folder)
             if not read_model(work_file).causal:
                 raise UnsupportedError(
                     f"{plan.origin.name} writes no text, and a budget is spent by what the next word loses; use -q"
