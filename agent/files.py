@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,26 @@ def exclusive(part: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """A folder of this run alone for the time of a block, empty at first, whatever a killed run has left in it.
+
+    OutputError when another run holds it or it cannot be made.
+    """
+    lock = folder.with_name(f"{folder.name}.lock")
+    with exclusive(lock):
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                folder.mkdir(mode=0o700)
+            except OSError as e:
+                raise write_error(e, folder) from None
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 def _open_locked(part: Path) -> int:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent.errors import RecipeError, SourceError, SprigError
+from agent.errors import BrokenOffError, RecipeError, SourceError, SprigError, UnsupportedError
+from agent.models.file import writes_text
 from pipeline.calibrate.calibrate import calibrate, kept_text
 from pipeline.calibrate.statistics import IMATRIX, Statistics
-from pipeline.preflight import Preflight
+from pipeline.preflight import Preflight, refuse_idle
 from pipeline.quantize import Finish, OnProgress, Progress, QuantizeResult
 from pipeline.quantize import dry_run as plan_one_pass
 from pipeline.quantize import quantize as one_pass
@@ -22,6 +24,7 @@ from pipeline.sources.foreign import Detour
 ENCODERS = ("ggml", "gptq", "tune")
 TUNE_MINUTES = 4.0
 _OF_SOURCE = ("base", "revision", "token", "offline")  # options that say which model it is
+_OF_RUN = ("gate", "executor")  # which a plan does not take
 
 
 def dry_run(
@@ -37,7 +40,13 @@ def dry_run(
     """What ``quantize`` would do; without statistics, with the types that are guessed. Raises SprigError."""
     encoder = _usual(encoder, statistics, options)
     _refuse(encoder, statistics, options, minutes)
-    return plan_one_pass(model, recipe, out, **(_with(statistics, options) if statistics else options))
+    if statistics:
+        return plan_one_pass(model, recipe, out, **_with(statistics, encoder, options))
+    if encoder == "ggml":
+        return plan_one_pass(model, recipe, out, **options)
+    plan = _plan_unmeasured(model, recipe, out, encoder, options)
+    note = f"--encoder {encoder} measures the inputs of the weights first; --statistics takes what sprig calibrate measured"
+    return replace(plan, notes=(*plan.notes, note))
 
 
 def quantize(
@@ -58,7 +67,8 @@ def quantize(
         encoder: "ggml", its own kernels; "gptq", error feedback where that wins; "tune", the same, and then scales, mins and
             norms learned. By default ggml; gptq with ``statistics``, and where a budget has to be measured anyway.
         statistics: what ``sprig calibrate --statistics`` measured on the model, for all but ggml. By default it is measured
-            first, on the text that ``sprig calibrate`` takes, beside the output, and removed when the file is done.
+            first, on the text that ``sprig calibrate`` takes, beside the output. It stays for ``resume`` when the run is
+            stopped, and is removed otherwise.
         minutes: of the tuning; by default four.
         options: of ``pipeline.quantize.quantize``.
 
@@ -69,9 +79,14 @@ def quantize(
     _refuse(encoder, statistics, options, minutes)
     if encoder == "ggml":
         return one_pass(model, recipe, out, resume=resume, on_progress=on_progress, **options)
-    with _measured(model, recipe, out, statistics, resume, on_progress, options) as folder:
+    if statistics is not None:
+        measured: AbstractContextManager[Path] = nullcontext(statistics)
+    else:
+        plan = _plan_unmeasured(model, recipe, out, encoder, options)
+        measured = _measured(model, plan.out.with_name(f"{plan.out.name}.statistics"), resume, on_progress, options)
+    with measured as folder:
         finish = _tuner(model, folder, minutes or TUNE_MINUTES, options) if encoder == "tune" else None
-        wishes = _with(folder, options)
+        wishes = _with(folder, encoder, options)
         return one_pass(model, recipe, out, resume=resume, on_progress=on_progress, finish=finish, **wishes)
 
 
@@ -81,10 +96,10 @@ def _usual(encoder: str | None, statistics: Path | None, options: dict[str, Any]
 
 
 def _refuse(encoder: str, statistics: Path | None, options: dict[str, Any], minutes: float | None) -> None:
-    if minutes and encoder != "tune":
-        raise RecipeError(f"--tune-minutes is for --encoder tune, and {encoder} rounds; leave it out")
     if encoder not in ENCODERS:
         raise RecipeError(f"there is no encoder {encoder!r}; take one of {', '.join(ENCODERS)}")
+    if minutes and encoder != "tune":
+        raise RecipeError(f"--tune-minutes is for --encoder tune, and this is {encoder}; leave it out")
     if encoder == "ggml":
         if statistics:
             raise RecipeError("--statistics is for --encoder gptq and tune; ggml's own kernels take an --imatrix")
@@ -98,28 +113,40 @@ def _refuse(encoder: str, statistics: Path | None, options: dict[str, Any], minu
         need_train_extra()
 
 
-def _with(statistics: Path, options: dict[str, Any]) -> dict[str, Any]:
+def _with(statistics: Path, encoder: str, options: dict[str, Any]) -> dict[str, Any]:
     """The options with the encoder and its imatrix. Raises SprigError if the statistics are none."""
     known = Statistics.open(statistics)
-    return {**options, "encoder": GptqEncoder(known, options.get("threads")), "imatrix": known.folder / IMATRIX}
+    rounds = GptqEncoder(known, options.get("threads"))
+    return {**options, "encoder": rounds, "imatrix": known.folder / IMATRIX, "tuned": encoder == "tune"}
+
+
+def _plan_unmeasured(model: str, recipe: str | None, out: Path | str | None, encoder: str, options: dict[str, Any]) -> Preflight:
+    """The plan before anything is measured. Raises SprigError for what would only fail after minutes of measuring."""
+    plan = plan_one_pass(model, recipe, out, **{name: value for name, value in options.items() if name not in _OF_RUN})
+    if not isinstance(plan, Preflight):
+        raise RecipeError("this model is converted by llama.cpp's script: name --statistics DIR, or take --encoder ggml")
+    if not writes_text(plan.model.keys):
+        raise UnsupportedError(
+            f"--encoder {encoder} measures a model while it reads text for its next word, and {plan.origin.name} writes none; "
+            "take a recipe (-q) and --encoder ggml"
+        )
+    refuse_idle(plan.choices, plan.recipe)
+    return plan
 
 
 @contextmanager
-def _measured(
-    model: str, recipe: str | None, out: Path | str | None, statistics: Path | None, resume: bool,
-    on_progress: OnProgress | None, options: dict[str, Any],
-) -> Iterator[Path]:  # fmt: skip
-    """A folder of statistics: the one that is named, or one beside the output that is removed unless the run breaks off."""
-    if statistics is not None:
-        yield statistics
-        return
-    plan = plan_one_pass(model, recipe, out, **options)
-    if not isinstance(plan, Preflight):
-        raise RecipeError("this model is converted by llama.cpp's script: name --statistics DIR, or take --encoder ggml")
-    folder = plan.out.with_name(f"{plan.out.name}.statistics")
-    _measure(model, folder, resume, on_progress, options)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+def _measured(model: str, folder: Path, resume: bool, on_progress: OnProgress | None, options: dict[str, Any]) -> Iterator[Path]:
+    """The folder with statistics. It is removed afterwards, unless --resume can go on with it."""
+    _measure(model, folder, resume, on_progress, options)  # which removes itself what it leaves
+    stopped = False
+    try:
+        yield folder
+    except (KeyboardInterrupt, BrokenOffError):
+        stopped = True
+        raise
+    finally:
+        if not stopped:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _measure(model: str, folder: Path, resume: bool, on_progress: OnProgress | None, options: dict[str, Any]) -> None:
@@ -145,16 +172,16 @@ def _of_source(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tuner(model: str, statistics: Path, minutes: float, options: dict[str, Any]) -> Finish:
-    """The tuning of a finished file, on the text of the calibration, or on the project's where that was the user's."""
+    """The tuning of a finished file: on the calibration's text, or the project's where that was the user's or too short."""
 
     def tune_it(part: Path, report: OnProgress) -> tuple[str, ...]:
         from pipeline.text.calibration import own_text
-        from pipeline.tune.tune import tune
+        from pipeline.tune.tune import FEWEST_TOKENS, tune
 
         text = kept_text(statistics)
         found = tune(
             part, open_model(model, **_of_source(options)), part, minutes=minutes, threads=options.get("threads"),
-            texts=text.windows if text else [own_text()],
+            texts=text.windows if text and text.tokens >= FEWEST_TOKENS else [own_text()],
             on_progress=lambda stage, share, words: report(Progress(f"tune: {stage}", int(1000 * share), 1000, words)),
         )  # fmt: skip
         return (found.note,)

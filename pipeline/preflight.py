@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -37,6 +37,7 @@ from pipeline.rounding.encoder import TensorEncoder
 from pipeline.sources.base_model import open_model
 from pipeline.sources.source import Source, cached_bytes
 
+ENCODER, TUNED = "sprig.encoder", "tune"  # the key, and its value where the tuning came last
 WEIGHTS = "sprig.weights"  # a hash of the source's weights: files of the same can lend each other tensors
 _MARGIN = 64 << 20  # disk kept free, and what a card and a journal take
 # Measured: Python and its libraries, each token of a vocabulary while it is read, the slabs of a thread.
@@ -185,6 +186,7 @@ class PlanOptions(TypedDict, total=False):
     threads: int | None
     allow_requantize: bool
     encoder: TensorEncoder | None
+    tuned: bool  # scales, mins and norms are learned when the pass is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,7 @@ class Wishes:
     budget: FileBudget | None = None
     chosen: Mapping[str, GGMLType] | None = None
     weights: str = "0" * 64
+    tuned: bool = False
 
 
 def read_wishes(recipe: str | None, options: PlanOptions) -> Wishes:
@@ -229,7 +232,8 @@ def read_wishes(recipe: str | None, options: PlanOptions) -> Wishes:
     changes = Changes(options.get("context_length"), options.get("chat_template"))
     threads, again = options.get("threads") or cores(), options.get("allow_requantize", False)
     note = taken_note(recipe) if recipe else None
-    return Wishes(chosen, overrides, imatrix, options.get("stream", False), threads, changes, note, again, encoder, budget)
+    wishes = Wishes(chosen, overrides, imatrix, options.get("stream", False), threads, changes, note, again, encoder, budget)
+    return replace(wishes, tuned=options.get("tuned", False))
 
 
 def find_source(model: str, options: PlanOptions) -> Source:
@@ -269,7 +273,7 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
     _refuse_blind(ordered, choices, recipe, imatrix)
     keys = {**model.keys, **provenance_keys(origin, recipe, wishes.overrides.words(), imatrix)}
     if wishes.encoder:
-        keys["sprig.encoder"] = wishes.encoder.name
+        keys[ENCODER] = TUNED if wishes.tuned else wishes.encoder.name
     if wishes.budget:
         keys[WEIGHTS] = wishes.weights
     layout = lay_out(keys, [TensorSpec(t.name, t.shape, choices[t.name].type) for t in ordered])
@@ -304,10 +308,13 @@ def _refuse_strangers(tensors: Sequence[Tensor], choices: Mapping[str, TypeChoic
         raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")
     if wishes.encoder:
         wishes.encoder.check({t.name: t.shape for t in tensors})
-        if not any(choice.type.name in FORMATS for choice in choices.values()):
-            raise RecipeError(
-                f"--encoder rounds to {', '.join(FORMATS)}, and {wishes.recipe.name} has none of them; leave it out"
-            )
+        refuse_idle(choices, wishes.recipe)
+
+
+def refuse_idle(choices: Mapping[str, TypeChoice], recipe: Recipe) -> None:
+    """Raise RecipeError if an encoder would have nothing to do."""
+    if not any(choice.type.name in FORMATS for choice in choices.values()):
+        raise RecipeError(f"--encoder rounds to {', '.join(FORMATS)}, and {recipe.name} has none of them; leave it out")
 
 
 def _refuse_blind(
@@ -320,8 +327,8 @@ def _refuse_blind(
             continue
         if imatrix is None:
             raise RecipeError(
-                f"{kind.name} (for {tensor.name}) needs an importance matrix: run llama.cpp's llama-imatrix on the model in F16 "
-                "and give its file with --imatrix, or take a recipe of four bits"
+                f"{kind.name} (for {tensor.name}) needs an importance matrix: run sprig calibrate on the model and give "
+                "its file with --imatrix, or its folder with --statistics; or take a recipe of four bits"
             )
         if imatrix.of(tensor.name, tensor.shape) is None:
             raise RecipeError(

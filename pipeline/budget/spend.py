@@ -10,12 +10,11 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from agent.errors import OutputError, RecipeError, UnsupportedError
-from agent.files import free_disk, human_size
+from agent.files import free_disk, human_size, scratch_folder
 from agent.gguf.types import GGMLType
 from agent.home import home
 from agent.hub.download import OnBytes
@@ -72,8 +71,8 @@ def spend(
     inquiry = _inquiry(plan, kinds, wishes, rounder)
     if inquiry.missing(known) or inquiry.probes(known):
         place.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".sprig-", dir=_folder(plan)) as folder:
-            work_file = make(Path(folder))
+        with scratch_folder(_folder(plan).absolute() / f".{plan.out.name[:60]}.probes") as folder:
+            work_file = make(folder)
             if not read_model(work_file).causal:
                 raise UnsupportedError(
                     f"{plan.origin.name} writes no text, and a budget is spent by what the next word loses; use -q"
@@ -99,7 +98,7 @@ def foresee(plan: Preflight, wishes: Wishes, checkpoint: Checkpoint | None, roun
     if not missing and not probes:
         return _with_types(plan, replace(wishes, weights=own or wishes.weights), kinds, known.losses())
     guess = {t.name: {k.name: prod(t.shape) * 4.0**-k.bits_per_weight for k in kinds[t.name]} for t in plan.tensors}
-    note = f"the types are a guess: a run measures {len(missing)} tensors and {len(probes)} probes first, kept in {place}"
+    note = f"the types are a guess: a run measures {len(missing)} tensors and {len(probes)} probes first"
     return replace(_with_types(plan, wishes, kinds, guess), note=note)
 
 

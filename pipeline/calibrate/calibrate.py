@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,7 @@ from typing import Any
 
 from agent.device.machine import available_memory
 from agent.errors import OutputError, SprigError
-from agent.files import human_size
+from agent.files import human_size, scratch_folder
 from agent.gguf.reader import Header, read_header
 from agent.models.file import read_model
 from agent.models.find import find_model
@@ -223,7 +222,7 @@ def _model(stack: ExitStack, model: str, out: Path, threads: int | None, options
     """A GGUF of the model, made for this run where there is none."""
     if (gguf := _ready(model, options)) is not None:
         return gguf, _poor(read_header(gguf), gguf)
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f".{out.name[:60]}.", dir=out.absolute().parent)))
+    folder = stack.enter_context(scratch_folder(out.absolute().with_name(f".{out.name[:60]}.model")))
     target = folder / "model.gguf"
     plan = dry_run(model, "F32", target, **options)
     most = min(_MOST, _SHARE * available_memory())

@@ -18,9 +18,9 @@ from agent.errors import GGUFError
 from agent.gguf.reader import Header, read_header
 from pipeline.onepass.journal import Journal, Slab
 from pipeline.onepass.order import units_of
-from pipeline.preflight import WEIGHTS, Preflight
+from pipeline.preflight import ENCODER, TUNED, WEIGHTS, Preflight
 
-_SAME = (WEIGHTS, "sprig.version", "sprig.encoder", "sprig.imatrix.sha256")
+_SAME = (WEIGHTS, "sprig.version", ENCODER, "sprig.imatrix.sha256")
 
 
 def take_over(plan: Preflight, part: Path, fd: int, journal: Journal) -> int:
@@ -34,7 +34,7 @@ def take_over(plan: Preflight, part: Path, fd: int, journal: Journal) -> int:
         How many bytes were copied. Files that cannot be read are passed over.
     """
     wanted, copied = read_header(part), 0
-    if WEIGHTS not in wanted.keys:
+    if WEIGHTS not in wanted.keys or wanted.keys.get(ENCODER) == TUNED:  # no two tunings end in the same bytes
         return 0
     done = {slab.offset for slab in journal.done}
     for path, header in _kin(plan.out, wanted):

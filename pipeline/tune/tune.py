@@ -26,7 +26,7 @@ from pipeline.model import from_checkpoint
 from pipeline.recipes.names import find_recipe
 from pipeline.sources.base_model import open_model
 from pipeline.sources.source import Source, open_checkpoint, read_config
-from pipeline.tune.windows import Lessons, cut
+from pipeline.tune.windows import FEWEST, Lessons, cut
 from pipeline.tune.write import rewritten
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 WIDTH = 256  # tokens of a window
 _VALIDATION = 8  # windows
+FEWEST_TOKENS = 2 * (_VALIDATION + FEWEST) * WIDTH  # twice what must be: windows of other lengths leave rests over
 _TEACHER_SHARE = 0.2  # of the time
 _LIBRARIES = ("torch", "transformers")
 

@@ -11,7 +11,7 @@ from agent.errors import SprigError
 from pipeline.forward.process import ForwardProcess
 
 Ids = tuple[int, ...]
-_FEWEST = 4  # windows to learn from, at least
+FEWEST = 4  # windows to learn from, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ def cut(process: ForwardProcess, texts: Sequence[str | Ids], *, width: int, vali
         ids = process.tokenize(text, parse_special=True) if isinstance(text, str) else text
         ids = ids[1:] if start and ids[:1] == start else ids
         windows += [(*start, *ids[i : i + step]) for i in range(0, len(ids) - step + 1, step)]
-    if len(windows) < validation + _FEWEST:
-        needed = (validation + _FEWEST) * width
+    if len(windows) < validation + FEWEST:
+        needed = (validation + FEWEST) * width
         raise SprigError(
             f"the text gives {len(windows)} windows of {width} tokens; a tuning needs {needed:,} tokens: give more text"
         )

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent.errors import OutputError
-from agent.files import atomic_write, exclusive, free_disk, human_size, parse_size, publish, reserve
+from agent.files import atomic_write, exclusive, free_disk, human_size, parse_size, publish, reserve, scratch_folder
 from tests.fixtures.disk import small_disk
 from tests.fixtures.paths import ROOT
 
@@ -346,3 +346,16 @@ def test_a_full_disk_does_not_cost_the_old_file(disk: Path) -> None:
     (disk / "filler").unlink()
     atomic_write(path, "new")
     assert path.read_text() == "new"
+
+
+def test_a_scratch_folder_takes_the_place_of_what_a_killed_run_left(tmp_path: Path) -> None:
+    place = tmp_path / ".scratch"
+    place.mkdir()
+    (place / "old").touch()
+    with scratch_folder(place) as folder:
+        assert list(folder.iterdir()) == []
+        (folder / "new").touch()
+        with pytest.raises(OutputError, match="another run"), scratch_folder(place):
+            pass
+        assert (folder / "new").exists()
+    assert list(tmp_path.iterdir()) == []

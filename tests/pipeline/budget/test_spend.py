@@ -10,12 +10,11 @@ import pytest
 
 from agent.errors import OutputError, RecipeError, UnsupportedError
 from agent.gguf.reader import read_header
-from pipeline import quantize
 from pipeline.budget import divergence, spend
 from pipeline.budget.errors import Rounder
 from pipeline.budget.sensitivity import read_sensitivity
 from pipeline.preflight import Preflight
-from pipeline.quantize import dry_run
+from pipeline.quantize import dry_run, quantize
 from pipeline.recipes import budget
 from tests.fixtures.random_llama import SMALL, write_checkpoint
 from tests.fixtures.shared import shared
