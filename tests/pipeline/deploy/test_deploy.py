@@ -132,6 +132,9 @@ def test_a_host_that_disappears_is_given_up(board: Board, old: Path, model: Path
 def test_ctrl_c_leaves_a_part_for_the_next_run(board: Board, old: Path, model: Path, home: Path) -> None:
     def stop(step: object) -> None:
         if getattr(step, "done", 0) > 900_000:
+            deadline = time.monotonic() + 20  # what is on its way is lost, so something must have arrived
+            while not any(f.stat().st_size for f in board.models.rglob("*.part")) and time.monotonic() < deadline:
+                time.sleep(0.01)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt, match="the same command goes on from there"):
