@@ -133,7 +133,8 @@ def test_ctrl_c_leaves_a_part_for_the_next_run(board: Board, old: Path, model: P
     def stop(step: object) -> None:
         if getattr(step, "done", 0) > 900_000:
             deadline = time.monotonic() + 20  # what is on its way is lost, so something must have arrived
-            while not any(f.stat().st_size for f in board.models.rglob("*.part")) and time.monotonic() < deadline:
+            part = board.part(model.name)
+            while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
                 time.sleep(0.01)
             raise KeyboardInterrupt
 
