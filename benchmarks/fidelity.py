@@ -249,11 +249,14 @@ def main() -> None:
         for made, one in zip(kept, evaluation.candidates, strict=True)
         if one.kld
     ]
-    (bench.work / "fidelity.svg").write_text(pareto_svg(points, each_series=True))
+    picture = pareto_svg(points, each_series=True)
+    (bench.work / "fidelity.svg").write_text(picture)
     if arguments.write:
         text = arguments.write.read_text()
         begin, end = "<!-- fidelity:begin -->", "<!-- fidelity:end -->"
         before, rest = text.split(begin)
+        arguments.write.with_suffix(".svg").write_text(picture)
+        lines = ["![Size against what was lost](fidelity.svg)", "", *lines]
         arguments.write.write_text(f"{before}{begin}\n\n" + "\n".join(lines) + f"\n\n{end}{rest.split(end)[1]}")
 
 
