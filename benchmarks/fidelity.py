@@ -255,8 +255,8 @@ def main() -> None:
         text = arguments.write.read_text()
         begin, end = "<!-- fidelity:begin -->", "<!-- fidelity:end -->"
         before, rest = text.split(begin)
-        arguments.write.with_suffix(".svg").write_text(picture)
-        lines = ["![Size against what was lost](fidelity.svg)", "", *lines]
+        (arguments.write.parent / "images" / "fidelity.svg").write_text(picture)
+        lines = ["![Size against what was lost](images/fidelity.svg)", "", *lines]
         arguments.write.write_text(f"{before}{begin}\n\n" + "\n".join(lines) + f"\n\n{end}{rest.split(end)[1]}")
 
 
