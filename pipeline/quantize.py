@@ -161,7 +161,7 @@ def quantize(
     report = on_progress or (lambda progress: None)
     seconds: dict[str, float] = {}
     with ExitStack() as stack:
-        with _timed(seconds, "preflight"):
+        with timed(seconds, "preflight"):
             wishes, source = read_wishes(wanted_recipe(model, recipe), options), find_source(model, options)
             plan = _plan_or_detour(source, wishes, out, llama_cpp)
             if isinstance(plan, Detour):
@@ -169,7 +169,7 @@ def quantize(
                 plan = plan_for(open_source(str(converted)), wishes, out, origin=source)
         log.info("plan: %s of %s, %d tensors, %d bytes", plan.recipe.name, plan.source.name, len(plan.tensors), plan.size)
         judge = _judge_of(plan, model, options, gate) if gate else None
-        with _timed(seconds, "download"):
+        with timed(seconds, "download"):
             checkpoint = _open(plan, report)
         stack.callback(checkpoint.close)
         tied = plan.model.tied_head
@@ -182,7 +182,7 @@ def quantize(
         if executor is None:
             executor = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="quantize"))
         if wishes.budget:
-            with _timed(seconds, "measure"):
+            with timed(seconds, "measure"):
                 original = model if plan.source is plan.origin else str(plan.source.path)
                 plan = _spent(plan, wishes, checkpoint, partial(_in_f16, original, options), executor, report, out)
         encoder = plan.encoder or (None if plan.stream else GridEncoder())  # a stream does not give whole tensors
@@ -259,7 +259,8 @@ def _judge_of(plan: Preflight, model: str, options: PlanOptions, gate: FileJudge
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Put down how many seconds a stage takes that ends well."""
     start = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - start
@@ -317,17 +318,17 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
                 if work.encoder is not None:
                     rounding = tuple(work.encoder.decisions.values())
                 report(Progress("check", 0, plan.size, plan.out.name))
-                with _timed(work.seconds, "check"):
+                with timed(work.seconds, "check"):
                     header, notes, spoken = _check(plan, part, fd)
                     notes += summary(rounding)
                 if work.finish:
-                    with _timed(work.seconds, "finish"):
+                    with timed(work.seconds, "finish"):
                         notes += work.finish(part, report)
                 fidelity = None
                 if work.judge:
-                    with _timed(work.seconds, "gate"):
+                    with timed(work.seconds, "gate"):
                         fidelity = work.judge(part, report)
-                with _timed(work.seconds, "publish"):
+                with timed(work.seconds, "publish"):
                     card = _publish(plan, part, header, notes, fidelity)
                 report(Progress("check", plan.size, plan.size, plan.out.name))
         except KeyboardInterrupt:
@@ -353,7 +354,7 @@ def _fill(work: _Work, fd: int, part: Path, journal: Journal) -> None:
     os.pwrite(fd, work.plan.layout.header, 0)
     if copied := take_over(work.plan, part, fd, journal):
         log.info("%d bytes are as in a file of the same model", copied)
-    with _timed(work.seconds, "quantize"):
+    with timed(work.seconds, "quantize"):
         on_bytes = _stage(work.report, "quantize")
         write_tensors(work.plan, work.checkpoint, work.executor, work.workers, fd, journal, on_bytes, work.encoder)
 

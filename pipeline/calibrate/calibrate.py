@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from pipeline.calibrate.text import WINDOW, CalibrationText, from_pieces, read_f
 from pipeline.format.imatrix import SquareSums, merge_sums, read_sums
 from pipeline.forward.process import ForwardProcess
 from pipeline.preflight import Preflight, find_source
-from pipeline.quantize import dry_run, quantize
+from pipeline.quantize import dry_run, quantize, timed
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +66,8 @@ class Calibrated:
         """As JSON has it."""
         return {
             "path": str(self.path), "tensors": self.tensors, "tokens": self.tokens, "windows": self.windows, "left": self.left,
-            "datasets": list(self.datasets), "statistics": self.statistics and str(self.statistics), "seconds": self.seconds,
+            "datasets": list(self.datasets), "statistics": self.statistics and str(self.statistics),
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
             "merged": [str(path) for path in self.merged], "notes": list(self.notes),
         }  # fmt: skip
 
@@ -116,7 +116,7 @@ def calibrate(
     folder = statistics or out.with_name(f"{out.name}.part")
     run = _Run(folder, statistics is not None, resume, threads, memory, on_step, seconds)
     with ExitStack() as stack:
-        with _timed(seconds, "model"):
+        with timed(seconds, "model"):
             gguf, notes = _model(stack, model, out, threads, source)
             if not read_model(gguf).causal:
                 raise SprigError(f"{gguf.name} is an embedding model: only models that write text can be calibrated")
@@ -144,9 +144,9 @@ class _Run:
         """Choose the text and read it. What a failed run leaves in a folder of its own is removed."""
         own = not self.kept and not self.folder.exists()
         try:
-            with _timed(self.seconds, "write"):
+            with timed(self.seconds, "write"):
                 text = self._text(gguf, texts, tokens)
-            with _timed(self.seconds, "measure"):
+            with timed(self.seconds, "measure"):
                 found = collect(
                     gguf, text.windows, self.folder, hessians=self.kept, threads=self.threads, memory=self.memory,
                     on_progress=lambda done, total: self.on_step("measure", done, total), resume=self.resume,
@@ -209,13 +209,6 @@ def _check_place(out: Path) -> None:
         raise OutputError(f"cannot make the folder {out.parent}: {e.strerror}") from None
     if out.is_dir():
         raise OutputError(f"{out} is a folder: name a file with -o, like {out / 'imatrix.gguf'}")
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = round(time.perf_counter() - start, 3)
 
 
 def _model(stack: ExitStack, model: str, out: Path, threads: int | None, options: dict[str, Any]) -> tuple[Path, tuple[str, ...]]:

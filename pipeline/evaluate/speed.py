@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from agent.fit.bench import bench, usual_way
 from agent.models.file import read_model
 from agent.models.tuned import recall_tuned
 from pipeline.evaluate.figures import Estimate
+from pipeline.evaluate.tasks.score import mean
 
 PROMPT, GENERATE, REPEAT = 256, 64, 3
 
@@ -51,8 +50,4 @@ def measure_speed(
     file = read_model(model.absolute())
     way = usual_way(file, threads=threads, tuned=recall_tuned(file.identity))
     found = bench(file, way, prompt=prompt, generate=generate, repeat=repeat)
-    return FileSpeed(model.name, way.threads.decode, _mean(found.prefill), _mean(found.decode), found.load, found.peak)
-
-
-def _mean(rates: Sequence[float]) -> Estimate:
-    return Estimate(statistics.fmean(rates), statistics.stdev(rates) / len(rates) ** 0.5 if len(rates) > 1 else None)
+    return FileSpeed(model.name, way.threads.decode, mean(found.prefill), mean(found.decode), found.load, found.peak)
