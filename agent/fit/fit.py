@@ -150,8 +150,7 @@ def _estimate(form: ModelForm, device: DeviceProfile, budget: MemoryBudget, cont
         repack=plan.repack if plan else True,
     )  # fmt: skip
     types = bytes_per_token(file)
-    quick = _SLOW_RATE * device.prefill.repacked.value
-    plain = sorted((k for k in types if k not in _FLOATS and kernel(device, k).value < quick), key=lambda k: -types[k])
+    plain = sorted((k for k in types if k not in _FLOATS and is_slow(device, k)), key=lambda k: -types[k])
     slow = sum(types[k] for k in plain) / max(1, sum(types.values()))
     weights = sum(8 * size / TYPES_BY_NAME[k].bits_per_weight for k, size in types.items())
     bits = 8 * sum(types.values()) / max(1.0, weights)
@@ -183,7 +182,7 @@ def choose(
         )
     if len(estimates) == 1:
         return fitting[0], "it fits"
-    roomy = [e for e in fitting if e.plan and e.plan.context >= min(_WANTED_CONTEXT, context or _trained(e))]
+    roomy = [e for e in fitting if is_roomy(e, context)]
     if not roomy:
         best = max(fitting, key=lambda e: e.plan.context if e.plan else 0)
         return best, f"none has room for a context of {_WANTED_CONTEXT} tokens; this one has the most"
@@ -196,8 +195,25 @@ def choose(
     return best, f"none writes {_COMFORTABLE:.0f} tokens a second; this is the best of the fastest"
 
 
-def _trained(estimate: FormEstimate) -> int:
-    return estimate.file.n_ctx_train
+def is_roomy(estimate: FormEstimate, context: int | None = None) -> bool:
+    """Whether it fits with as much context as an agent needs to work with, or as is wanted."""
+    plan = estimate.plan
+    return plan is not None and plan.context >= min(_WANTED_CONTEXT, context or estimate.file.n_ctx_train)
+
+
+def is_quick(estimate: FormEstimate, chosen: FormEstimate) -> bool:
+    """Whether it writes as fast as one reads, or at least as fast as the form that was chosen."""
+    return estimate.speed.writes >= min(_COMFORTABLE, chosen.speed.writes)
+
+
+def is_slow(device: DeviceProfile, kind: str) -> bool:
+    """Whether a device reads weights of this type much slower than what it repacks."""
+    return kernel(device, kind).value < _SLOW_RATE * device.prefill.repacked.value
+
+
+def keeps_sense(kind: str) -> bool:
+    """Whether a type has enough bits for a small model, and is none of the floats."""
+    return kind not in _FLOATS and TYPES_BY_NAME[kind].bits_per_weight >= _FEWEST_BITS
 
 
 def _is_float(estimate: FormEstimate) -> bool:

@@ -53,7 +53,9 @@ _RecipeOption = Annotated[
 ]
 _DeviceOption = Annotated[
     str | None,
-    typer.Option("-d", "--device", metavar="NAME", help="Choose the recipe for it, as for pi5; see sprig fit --devices."),
+    typer.Option(
+        "-d", "--device", metavar="NAME", help="The best file for it, as for pi5 (sprig fit --devices); with -q, judge that."
+    ),
 ]
 
 _Size = Annotated[
@@ -63,7 +65,10 @@ _Bpw = Annotated[
     float | None, typer.Option("--bpw", metavar="BITS", help="The same, in bits per weight over the whole file, as 4.5.")
 ]
 _Types = Annotated[
-    str | None, typer.Option(metavar="TYPE,...", help=f"Types that a budget may choose; usually {','.join(FAST)}.")
+    str | None,
+    typer.Option(
+        metavar="TYPE,...", help=f"Types that a budget may choose; usually those that are fast there: {','.join(FAST)}."
+    ),
 ]
 _Sensitivity = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Keep what a budget must know of the model here, and use what is there.")
@@ -143,7 +148,7 @@ def quantize(
     """Make a small GGUF of a Hugging Face model, in one pass: download, check, convert, quantize."""
     if lora:
         _refuse_beside_lora(ctx)
-    budget = _budget(size, bpw, types, sensitivity, {"-q": recipe, "--device": device, "--pure": pure, "--stream": stream})
+    budget = _budget(size, bpw, device, types, sensitivity, {"-q": recipe, "--pure": pure, "--stream": stream})
     options: dict[str, Any] = {
         **budget, "base": base, "revision": revision, "token": token, "offline": offline, "imatrix": imatrix,
         "tensor_types": _pairs(tensor_type or []), "pure": pure, "output_type": output_type, "embedding_type": embedding_type,
@@ -158,26 +163,43 @@ def quantize(
             _write_adapter(out_of, model, recipe, out, base, revision, token, offline, dry_run)
             return
         if device is not None:
-            from pipeline.fit import recipe_for
-
-            recipe, why = recipe_for(model, device, recipe, base=base, revision=revision, token=token, offline=offline)
-            out_of.say(display(why))
+            recipe = _for_device(out_of, model, device, recipe, options)
         _make(out_of, encoder, model, recipe, out, resume, gate, dry_run, options)
 
 
 def _budget(
-    size: str | None, bpw: float | None, types: str | None, sensitivity: Path | None, others: dict[str, Any]
+    size: str | None, bpw: float | None, device: str | None, types: str | None, sensitivity: Path | None, others: dict[str, Any]
 ) -> dict[str, Any]:
-    """The options of a budget, if there is one."""
+    """The options of a budget, if there is one; that of a device has no size yet."""
     names = [name for name in (types or "").split(",") if name.strip()]
+    found = {"size": size, "bpw": bpw, "types": names, "sensitivity": sensitivity}
+    if device is not None and not (size or bpw):
+        return found
     try:
         if read_budget(size, bpw, names, sensitivity) is None:
             return {}
     except RecipeError as e:
         raise typer.BadParameter(str(e)) from None
+    others["--device"] = device
     if other := next((option for option, value in others.items() if value), None):
         raise typer.BadParameter(f"{other} and a budget (--size, --bpw) do not go together: leave one out")
-    return {"size": size, "bpw": bpw, "types": names, "sensitivity": sensitivity}
+    return found
+
+
+def _for_device(out: console.Console, model: str, device: str, recipe: str | None, options: dict[str, Any]) -> str | None:
+    """Say what is made for a device and why. Gives the recipe; of a budget, size and types are put into the options."""
+    from pipeline.fit import budget_for, recipe_for
+
+    named = {name: options[name] for name in ("base", "revision", "token", "offline")}
+    found = recipe_for(model, device, recipe, **named) if recipe else budget_for(model, device, options["types"], **named)
+    if found.recipe is None:
+        if other := next((name for name in ("pure", "stream") if options[name]), None):
+            raise RecipeError(f"--{other} needs a recipe, and --device is a budget for this model; name one with -q")
+        options |= {"size": found.size, "types": found.types}
+    elif recipe is None:
+        options |= {"types": None, "sensitivity": None}
+    out.say(display(found.why))
+    return found.recipe
 
 
 def _make(

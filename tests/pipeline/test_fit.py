@@ -17,8 +17,9 @@ from agent.fit.machine import recall_machine, remember_machine
 from agent.fit.profile import find_profile
 from agent.models.file import read_model
 from agent.models.memory import plan_load
+from pipeline import fit as fitting
 from pipeline import quantize
-from pipeline.fit import model_forms, recipe_for
+from pipeline.fit import budget_for, model_forms, recipe_for
 from pipeline.quantize import dry_run
 from pipeline.sources.source import FIRST_READ_BYTES
 from tests.fixtures import public_models
@@ -208,8 +209,62 @@ def test_what_is_too_large_for_the_device_is_not_made(folder: Path, home: Path) 
         recipe_for(str(folder), "tag", "F32")
     (home / "devices" / "tag.toml").write_text(text.replace("512MB", "140MB"))
     with pytest.raises(SprigError, match="does not fit a Raspberry Pi Zero 2 W with 140 MB: none fits: the smallest"):
-        recipe_for(str(folder), "tag")
+        budget_for(str(folder), "tag")
+    assert "does not fit a Raspberry" in one_line(sprig("quantize", folder, "--device", "tag", "--dry-run", home=home))
     assert "there is no device" in one_line(sprig("quantize", folder, "--device", "tog", "--dry-run", home=home))
+
+
+@pytest.fixture
+def headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Public models in the place of checkpoints: their shapes are known without one."""
+    known = {model.name: model for model in public_models.MODELS}
+    monkeypatch.setattr(fitting, "_read_headers", lambda name: public_models.headers(known[name]))
+
+
+@pytest.mark.usefixtures("headers", "home")
+@pytest.mark.parametrize(("model", "device"), [
+    ("Llama 3.2 1B", "pi5"),  # the speed decides
+    ("Llama 3.2 1B", "pi5-2gb"),  # the memory decides
+    ("SmolLM2 360M", "pi4"),
+    ("Qwen3 4B", "pi5"),  # slow in every form: as fast as the recipe that would be taken
+])  # fmt: skip
+def test_a_device_is_a_budget_the_largest_file_that_serves(model: str, device: str) -> None:
+    found, one = budget_for(model, device), next(one for one in public_models.MODELS if one.name == model)
+    recipe = public_models.best(one, device)
+    assert recipe is not None
+    assert found.recipe is None
+    assert found.size is not None
+    assert 0.99 * recipe.file.size < found.size < 1.2 * recipe.file.size
+    assert {"Q4_0", "IQ4_NL", "Q8_0"} <= set(found.types)
+    assert ("Q5_0" in found.types) == (device == "pi4")  # which repacks nothing, so that no type is slow beside others
+    assert found.why.startswith("at most ")
+    assert "tokens a second with room for " in found.why
+
+
+@pytest.mark.usefixtures("headers", "home")
+def test_where_a_budget_has_nothing_to_choose_a_device_is_a_recipe() -> None:
+    assert budget_for("SmolLM2 135M", "pi5").recipe == "Q8_0"  # all of it in the largest type
+    assert budget_for("SmolLM2 1.7B", "pi5-2gb").recipe == "Q3_K_M"  # four bits have no room
+    some = budget_for("SmolLM2 135M", "pi5", ["Q4_0", "Q6_K"])
+    assert (some.recipe, some.types) == (None, ("Q4_0", "Q6_K"))
+
+
+def test_the_plan_for_a_device_is_that_of_its_budget(folder: Path, home: Path) -> None:
+    (home / "devices").mkdir(parents=True)
+    text = (ROOT / "agent" / "fit" / "profiles" / "zero2w.toml").read_text()
+    (home / "devices" / "tag.toml").write_text(text.replace("512MB", "183MB"))
+    found = budget_for(str(folder), "tag")
+    assert found.size is not None
+    done = sprig("quantize", folder, "--device", "tag", "--dry-run", "--json", home=home)
+    told = only_json(done)
+    assert told["recipe"].startswith("budget-")
+    assert 0.97 * found.size < told["size"] <= found.size
+    assert found.why in done.stderr
+    assert "needs an importance" not in done.stderr
+    assert "--stream needs a recipe" in one_line(sprig("quantize", folder, "--device", "tag", "--stream", home=home))
+    both = sprig("quantize", folder, "--device", "tag", "-q", "Q4_0", "--types", "Q4_0", "--dry-run", home=home)
+    assert "--types belongs to a budget" in both.stderr
+    assert both.returncode == 1
 
 
 def test_the_table_of_the_guide_is_what_the_arithmetic_says() -> None:
