@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from agent.errors import GGUFError, RecipeError
-from pipeline.format.ggml import Floats
+from pipeline.forward.measures import divergences
 from pipeline.forward.process import ForwardProcess
 
 N_CTX, FIRST, WINDOWS = 192, 32, 4  # tokens of a window, the first whose prediction counts, windows
-_ROWS = 32  # of logits at a time: a vocabulary is long
 
 
 class Divergence:
-    """The original's probabilities, kept in a file, and what others' are worth beside them. A ``with`` removes the file.
+    """The original's logits, kept in a file, and how far others are from them. A ``with`` removes the file.
 
     Args:
         reference: the original.
@@ -36,15 +34,13 @@ class Divergence:
     def __init__(
         self, reference: Path, texts: Sequence[str], folder: Path, threads: int, meanwhile: Callable[[], None] = lambda: None
     ) -> None:
-        self.threads, self.meanwhile, self._file = threads, meanwhile, folder / "reference.probabilities"
+        self.threads, self.meanwhile, self._file = threads, meanwhile, folder / "reference.logits"
         with self._open(reference) as process:
             self.windows = windows(process, texts)
             shape = (len(self.windows), N_CTX - FIRST - 1, process.n_vocab)
-            self.kept, self.entropies = np.memmap(self._file, np.float32, "w+", shape=shape), []
+            self.kept = np.memmap(self._file, np.float32, "w+", shape=shape)
             for kept, ids in zip(self.kept, self.windows, strict=True):
-                logits = process.logits(ids, FIRST, meanwhile)[:-1]
-                kept[:] = softmax(logits)
-                self.entropies.append(cross_entropies(kept, logits))
+                kept[:] = process.logits(ids, FIRST, meanwhile)[:-1]
 
     def __enter__(self) -> Self:
         return self
@@ -55,10 +51,8 @@ class Divergence:
     def of(self, path: Path) -> float:
         """The mean KL divergence of a model from the original, in nats. Raises GGUFError if llama.cpp cannot run it."""
         with self._open(path) as process:
-            parts = zip(self.windows, self.kept, self.entropies, strict=True)
-            means = [
-                np.mean(cross_entropies(kept, process.logits(ids, FIRST, self.meanwhile)[:-1]) - own) for ids, kept, own in parts
-            ]
+            parts = zip(self.windows, self.kept, strict=True)
+            means = [divergences(kept, process.logits(ids, FIRST, self.meanwhile)[:-1]).mean() for ids, kept in parts]
         if not np.isfinite(means).all():
             raise GGUFError(f"llama.cpp computes NaN with {path.name}; its weights may be too large for F16")
         return float(np.mean(means))
@@ -81,23 +75,3 @@ def windows(process: ForwardProcess, texts: Sequence[str]) -> list[list[int]]:
         raise RecipeError(f"the text for measuring has fewer than {N_CTX} tokens; give a longer one")
     chosen = sorted({int(i) for i in np.linspace(0, len(pieces) - 1, WINDOWS)})
     return [[process.bos] * process.add_bos + pieces[i] for i in chosen]
-
-
-def softmax(logits: Floats) -> Floats:
-    """Probabilities, float32 [rows, vocabulary]."""
-    p: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    return p
-
-
-def cross_entropies(p: Floats, logits: Floats) -> npt.NDArray[np.float64]:
-    """What each row of probabilities pays for being told by a row of logits, in nats: [rows].
-
-    Its KL divergence is what it pays more than for its own logits; the same logits give exactly zero.
-    """
-    found = np.empty(len(p))
-    for start in range(0, len(p), _ROWS):
-        some = np.s_[start : start + _ROWS]
-        x = logits[some] - logits[some].max(axis=1, keepdims=True)
-        found[some] = np.log(np.exp(x).sum(axis=1)) - np.einsum("ij,ij->i", p[some], x)
-    return found

@@ -15,10 +15,10 @@ from agent.errors import SprigError
 from agent.gguf.reader import Header
 from pipeline.evaluate.estimates import estimate_figures
 from pipeline.evaluate.figures import EvaluatedFile, Evaluation, Figures, Style, WindowFigures
-from pipeline.evaluate.measures import Doubles
 from pipeline.evaluate.reference import open_reference
 from pipeline.evaluate.side_by_side import OnWindow, TokenScores, loaded, read_headers, side_by_side, text_bytes
 from pipeline.evaluate.windows import Window, cut_windows
+from pipeline.forward.measures import Doubles
 from pipeline.text.held_out import domains
 
 

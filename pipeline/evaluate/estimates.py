@@ -1,9 +1,8 @@
 """Scores of tokens become figures with standard errors.
 
 The independent unit is the window: tokens of one text follow from one another, so an error over tokens is too small. A mean over
-tokens is a ratio of two sums over windows, and its error is that of the ratio (linearized; Cochran, Sampling Techniques, chapter
-6). A percentile's is Woodruff's (Journal of the American Statistical Association 47, 1952): the error of the share of tokens
-below it, read off at both sides.
+tokens is a ratio of two sums over windows (``ratio``). A percentile's is Woodruff's (Journal of the American Statistical
+Association 47, 1952): the error of the share of tokens below it, read off at both sides.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.evaluate.figures import Estimate, Figures
-from pipeline.evaluate.measures import Doubles
+from pipeline.evaluate.ratio import ratio
 from pipeline.evaluate.side_by_side import TokenScores
+from pipeline.forward.measures import Doubles
 
 _MOST = 300.0  # exp of it, times its error, is still a float
 
@@ -39,7 +39,7 @@ def estimate_figures(
     whole, other = _joined(windows), None if first is None else _joined(first)
     clusters = _Clusters([len(w.nll) for w in windows], by_token)
     nll = clusters.mean(whole.nll)
-    bits = _ratio(clusters.sums(whole.nll) / math.log(2), np.array(text_bytes, np.float64))
+    bits = ratio(clusters.sums(whole.nll) / math.log(2), np.array(text_bytes, np.float64))
     figures = Figures(len(windows), len(whole.nll), nll, _perplexity(nll), Estimate(*bits))
     if other is not None:
         figures = replace(figures, nll_over_first=clusters.mean(whole.nll - other.nll))
@@ -78,25 +78,15 @@ class _Clusters:
         return found
 
     def mean(self, values: Doubles) -> Estimate:
-        return Estimate(*_ratio(self.sums(values), self.counts), _token_error(values) if self._by_token else None)
+        return Estimate(*ratio(self.sums(values), self.counts), _token_error(values) if self._by_token else None)
 
     def percentile(self, values: Doubles, share: float) -> Estimate:
         found = float(np.quantile(values, share))
-        _, error = _ratio(self.sums((values <= found).astype(np.float64)), self.counts)
+        _, error = ratio(self.sums((values <= found).astype(np.float64)), self.counts)
         if error is None:
             return Estimate(found)
         low, high = np.quantile(values, [max(0.0, share - error), min(1.0, share + error)])
         return Estimate(found, float(high - low) / 2)
-
-
-def _ratio(sums: Doubles, counts: Doubles) -> tuple[float, float | None]:
-    """sum(sums) / sum(counts), and its standard error over windows."""
-    n, total = len(sums), float(counts.sum())
-    ratio = float(sums.sum()) / total
-    if n < 2:
-        return ratio, None
-    residuals = sums - ratio * counts
-    return ratio, math.sqrt(n / (n - 1) * float(residuals @ residuals)) / total
 
 
 def _token_error(values: Doubles) -> float | None:

@@ -19,9 +19,9 @@ from agent.gguf.check import check
 from agent.gguf.reader import Header
 from agent.models.file import writes_text
 from agent.text import display
-from pipeline.evaluate.measures import Doubles, Ints, differences, likelihoods
 from pipeline.evaluate.windows import Window
 from pipeline.format.ggml import Floats
+from pipeline.forward.measures import Doubles, Ints, differences, likelihoods
 from pipeline.forward.process import ForwardProcess
 
 OnWindow = Callable[[int, int], None]  # windows done, windows in all

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.evaluate import measures
-from pipeline.evaluate.measures import Doubles, differences, likelihoods
+from pipeline.forward import measures
+from pipeline.forward.measures import Doubles, differences, divergences, likelihoods
 
 
 def log_softmax(logits: np.ndarray) -> Doubles:
@@ -37,6 +37,7 @@ def test_they_agree_with_the_definitions(
     np.testing.assert_allclose(found.dp, np.exp(q[each, targets]) - np.exp(p[each, targets]), atol=1e-7)
     np.testing.assert_array_equal(found.same_top, p.argmax(axis=1) == q.argmax(axis=1))
     np.testing.assert_array_equal(likelihoods(candidate, targets).nll, found.candidate.nll)
+    np.testing.assert_array_equal(divergences(reference, candidate), found.kld)
 
 
 def test_a_small_divergence_is_not_lost_among_large_logits(rows: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
@@ -72,3 +73,5 @@ def test_what_is_not_finite_is_nan_in_its_row_alone(rows: tuple[np.ndarray, np.n
 def test_other_shapes_are_refused(rows: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     with pytest.raises(ValueError, match="shape"):
         differences(rows[0], rows[1][:, :-1], rows[2])
+    with pytest.raises(ValueError, match="shape"):
+        divergences(rows[0], rows[1][:-1])

@@ -87,9 +87,7 @@ def differences(reference: Floats, candidate: Floats, targets: Ints) -> Differen
     Raises:
         ValueError: the shapes differ.
     """
-    if reference.shape != candidate.shape:
-        raise ValueError(f"logits of shape {reference.shape} beside {candidate.shape}")
-    n = len(reference)
+    n = _same_shape(reference, candidate)
     nll, top = np.empty((2, n)), np.empty((2, n), np.int64)
     kld = np.empty(n)
     for rows in _parts(reference):
@@ -97,8 +95,22 @@ def differences(reference: Floats, candidate: Floats, targets: Ints) -> Differen
         for i, one in enumerate((p, q)):
             nll[i, rows], top[i, rows] = one.nll(targets[rows]), one.top
         kld[rows] = _divergence(p, q)
-    np.maximum(kld, 0.0, out=kld)  # the last bit of a sum may fall below
     return Differences(Likelihoods(nll[1], top[1]), Likelihoods(nll[0], top[0]), kld)
+
+
+def divergences(reference: Floats, candidate: Floats) -> Doubles:
+    """KL(reference || candidate) alone, as ``differences`` has it: float64 [n]. Raises ValueError if the shapes differ."""
+    kld = np.empty(_same_shape(reference, candidate))
+    for rows in _parts(reference):
+        kld[rows] = _divergence(_Softmax(reference[rows]), _Softmax(candidate[rows]))
+    return kld
+
+
+def _same_shape(reference: Floats, candidate: Floats) -> int:
+    """The number of rows."""
+    if reference.shape != candidate.shape:
+        raise ValueError(f"logits of shape {reference.shape} beside {candidate.shape}")
+    return len(reference)
 
 
 def _parts(logits: Floats) -> list[slice]:
@@ -132,4 +144,5 @@ def _divergence(p: _Softmax, q: _Softmax) -> Doubles:
         apart -= (p.largest - q.largest)[:, None]
         apart *= p.raised
         found: Doubles = apart.sum(axis=1, dtype=np.float64) / p.total - (np.log(p.total) - np.log(q.total))
+        np.maximum(found, 0.0, out=found)  # the last bit of a sum may fall below
     return found
