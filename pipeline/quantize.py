@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Unpack
 
+from agent.device.machine import available_memory
 from agent.engine.trial import TrialResult, trial
 from agent.errors import BrokenOffError, CheckpointError, OutputError, RecipeError, SourceError, SprigError, UnsupportedError
 from agent.files import exclusive, publish, reserve
@@ -29,7 +31,7 @@ from agent.hub.download import OnBytes
 from agent.models.file import writes_text
 from agent.models.store import card_path
 from pipeline.budget.errors import Rounder
-from pipeline.budget.spend import foresee, spend
+from pipeline.budget.spend import MakeCopy, foresee, spend
 from pipeline.card import model_card, sprig_version
 from pipeline.model import heads_equal
 from pipeline.onepass.journal import Journal
@@ -50,6 +52,9 @@ from pipeline.sources.stream import StreamCheckpoint
 log = logging.getLogger(__name__)
 
 OnProgress = Callable[["Progress"], None]
+
+_OF_SOURCE = ("base", "revision", "token", "offline", "stream", "threads", "context_length", "allow_requantize")
+_COPY_SHARE = 0.25  # of the free memory: other models and second moments want theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +189,7 @@ def quantize(
         if wishes.budget:
             with timed(seconds, "measure"):
                 original = model if plan.source is plan.origin else str(plan.source.path)
-                plan = _spent(plan, wishes, checkpoint, partial(_in_f16, original, options), executor, report, out)
+                plan = _spent(plan, wishes, checkpoint, partial(working_copy, original, options=options), executor, report, out)
         encoder = plan.encoder or (None if plan.stream else GridEncoder())  # a stream does not give whole tensors
         return _write(_Work(plan, checkpoint, executor, workers, report, seconds, encoder, finish, judge), resume)
 
@@ -213,7 +218,7 @@ def dry_run(
 
 
 def _spent(
-    plan: Preflight, wishes: Wishes, checkpoint: Checkpoint, make: Callable[[Path], Path], executor: Executor,
+    plan: Preflight, wishes: Wishes, checkpoint: Checkpoint, make: MakeCopy, executor: Executor,
     report: OnProgress, out: Path | str | None,
 ) -> Preflight:  # fmt: skip
     """The plan with the types that the budget pays for."""
@@ -223,11 +228,32 @@ def _spent(
     return plan_for(plan.source, chosen, out, origin=plan.origin)
 
 
-def _in_f16(model: str, options: PlanOptions, folder: Path) -> Path:
-    """The model as a GGUF in F16, for measuring."""
-    of_source = ("revision", "base", "token", "offline", "context_length", "threads", "allow_requantize")
-    kept: Any = {name: options[name] for name in of_source if name in options}  # type: ignore[literal-required]
-    return quantize(model, "F16", f"{folder}/", **kept).path
+def working_copy(
+    model: str, out: Path, options: Mapping[str, Any], *, kinds: Sequence[str] = ("F32", "F16"), most: float = math.inf
+) -> Path:
+    """Make a GGUF of a model to compute with for a while, and give its path.
+
+    Args:
+        options: of ``quantize``; those that say which model it is and how it is read hold here too.
+        kinds: types in the order in which they are wanted; llama.cpp computes with F32 nearly twice as fast as with F16 on a CPU
+            without instructions for it. The first is taken that fits the disk, ``most`` bytes and a quarter of the free memory,
+            else the last.
+
+    Raises:
+        SprigError: as ``quantize``.
+    """
+    kept: Any = {name: value for name, value in options.items() if name in _OF_SOURCE}
+    most = min(most, _COPY_SHARE * available_memory())
+
+    def fits(kind: str) -> bool:
+        with suppress(OutputError):
+            plan = dry_run(model, kind, out, **kept)
+            return isinstance(plan, Preflight) and plan.size <= most
+        return False
+
+    kind = next(filter(fits, kinds[:-1]), kinds[-1])
+    log.info("%s is computed with in %s", model, kind)
+    return quantize(model, kind, out, **kept).path
 
 
 def _plan_or_detour(source: Source, wishes: Wishes, out: Path | str | None, llama_cpp: Path | None) -> Preflight | Detour:

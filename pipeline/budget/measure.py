@@ -87,7 +87,7 @@ def measure(work_file: Path, known: Sensitivity, inquiry: Inquiry, executor: Exe
     """What is known, completed by what the inquiry lacks.
 
     Args:
-        work_file: the model as a GGUF in F16. A copy of it, and some logits, come beside it for the time of the probes.
+        work_file: the model as a GGUF in F32 or F16. A copy of it, and some logits, come beside it for the time of the probes.
         on_progress: called with what was measured, the bytes that were gone through and those to go through.
 
     Raises:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from math import prod
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -32,6 +33,12 @@ from pipeline.sources.checkpoint import Checkpoint
 log = logging.getLogger(__name__)
 
 
+class MakeCopy(Protocol):
+    """Writes the model as a GGUF to compute with, in one of these types, the first that has room, and gives its path."""
+
+    def __call__(self, *, out: Path, kinds: Sequence[str]) -> Path: ...
+
+
 def texts() -> list[str]:
     """What the probes read: the project's own text for calibration, never what ``sprig evaluate`` measures on."""
     from pipeline.text.calibration import own_text
@@ -43,7 +50,7 @@ def spend(
     plan: Preflight,
     wishes: Wishes,
     checkpoint: Checkpoint,
-    make: Callable[[Path], Path],
+    make: MakeCopy,
     executor: Executor,
     on_progress: OnBytes,
     rounder: Rounder = GGML,
@@ -52,7 +59,7 @@ def spend(
 
     Args:
         plan: of the same file in types that are not chosen yet.
-        make: writes the model as a GGUF in F16 into a folder, and gives its path.
+        make: writes the model as a GGUF in F32 or F16.
         on_progress: of the measuring.
         rounder: who will round.
 
@@ -71,8 +78,9 @@ def spend(
     inquiry = _inquiry(plan, kinds, wishes, rounder)
     if inquiry.missing(known) or inquiry.probes(known):
         place.parent.mkdir(parents=True, exist_ok=True)
-        with scratch_folder(_folder(plan).absolute() / f".{plan.out.name[:60]}.probes") as folder:
-            work_file = make(folder)
+        beside, kinds_of_copy = _room(plan)
+        with scratch_folder(beside.absolute() / f".{plan.out.name[:60]}.probes") as folder:
+            work_file = make(out=folder / "model.gguf", kinds=kinds_of_copy)
             if not read_model(work_file).causal:
                 raise UnsupportedError(
                     f"{plan.origin.name} writes no text, and a budget is spent by what the next word loses; use -q"
@@ -200,8 +208,11 @@ def _known(place: Path, plan: Preflight, own: str, encoder: str) -> Sensitivity:
     return known
 
 
-def _folder(plan: Preflight) -> Path:
-    """Beside the output, where there must be room anyway. Raises OutputError if there is too little for two copies in F16."""
+def _room(plan: Preflight) -> tuple[Path, tuple[str, ...]]:
+    """The folder beside the output, where there must be room anyway, and the types of which it holds two copies of the model.
+
+    Raises OutputError if there is too little for F16.
+    """
     folder, needed = plan.out.parent, 2 * 2 * plan.n_weights
     if needed > (free := free_disk(folder)):
         raise OutputError(
@@ -211,4 +222,4 @@ def _folder(plan: Preflight) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise OutputError(f"cannot make the folder {folder}: {e.strerror}") from None
-    return folder
+    return folder, ("F32", "F16") if 2 * needed < free else ("F16",)

@@ -1,6 +1,6 @@
-"""The model in F16, twice: the original, and a copy in which some tensors carry the values that they would have after rounding.
+"""The model in F32 or F16, twice: the original, and a copy in which some tensors carry the values that they have after rounding.
 
-Both have F16 everywhere, so that nothing but those values differs, and a probe costs no more than rounding what it changes.
+Both have that type everywhere, so that nothing but those values differs, and a probe costs no more than rounding what it changes.
 """
 
 from __future__ import annotations

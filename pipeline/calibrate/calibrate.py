@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.device.machine import available_memory
 from agent.errors import OutputError, SprigError
 from agent.files import human_size, scratch_folder
 from agent.gguf.reader import Header, read_header
@@ -22,17 +20,13 @@ from pipeline.calibrate.talks import write_talks
 from pipeline.calibrate.text import WINDOW, CalibrationText, from_pieces, read_files
 from pipeline.format.imatrix import SquareSums, merge_sums, read_sums
 from pipeline.forward.process import ForwardProcess
-from pipeline.preflight import Preflight, find_source
-from pipeline.quantize import dry_run, quantize, timed
-
-log = logging.getLogger(__name__)
+from pipeline.preflight import find_source
+from pipeline.quantize import timed, working_copy
 
 TOKENS = 8192
 _EXACT = ("F32", "F16", "BF16", "Q8_0")
 _TEXT = "text.json"
-# A checkpoint is measured in the first of these types (with the part of its size as F32) that takes at most so many bytes, and at
-# most this share of the available memory; else as Q8_0. F32 is the fastest on a CPU without half precision.
-_KINDS, _MOST, _SHARE = (("F32", 1.0), ("F16", 0.5)), 2_500_000_000, 0.25
+_KINDS, _MOST = ("F32", "F16", "Q8_0"), 2_500_000_000  # in which a checkpoint is measured; bytes of all but the last
 
 OnStep = Callable[[str, int, int], None]  # stage ("write", "measure"), tokens or windows done, of how many
 
@@ -216,14 +210,7 @@ def _model(stack: ExitStack, model: str, out: Path, threads: int | None, options
     if (gguf := _ready(model, options)) is not None:
         return gguf, _poor(read_header(gguf), gguf)
     folder = stack.enter_context(scratch_folder(out.absolute().with_name(f".{out.name[:60]}.model")))
-    target = folder / "model.gguf"
-    plan = dry_run(model, "F32", target, **options)
-    most = min(_MOST, _SHARE * available_memory())
-    fits = (kind for kind, part in _KINDS if isinstance(plan, Preflight) and plan.size * part <= most)
-    recipe = next(fits, "Q8_0")
-    log.info("%s is measured as %s", model, recipe)
-    quantize(model, recipe, target, threads=threads, **options)
-    return target, ()
+    return working_copy(model, folder / "model.gguf", {**options, "threads": threads}, kinds=_KINDS, most=_MOST), ()
 
 
 def _ready(model: str, options: dict[str, Any]) -> Path | None:

@@ -63,8 +63,8 @@ class FidelityGate:
         """Compare a file with its original on the held-out domains.
 
         Args:
-            original: a GGUF, or a checkpoint, of which ``pipeline.evaluate.reference.made_reference`` makes one with ``beside``
-                and ``options``.
+            original: a GGUF, or a checkpoint, of which ``pipeline.evaluate.reference.made_reference`` makes one by ``options``.
+            beside: where a folder may be made for that; by default among the system's temporary files.
 
         Raises:
             OutputError: it falls short, with the figure, the bound and what to do.
@@ -72,7 +72,8 @@ class FidelityGate:
         """
         keys = check(file).keys
         n_ctx = min(_N_CTX, int(keys.get(f"{keys.get('general.architecture')}.context_length", _N_CTX)))
-        making = nullcontext(original) if isinstance(original, Path) else made_reference(original, beside=beside, options=options)
+        folder = beside and beside.absolute() / f".{file.name[:60]}.reference"
+        making = nullcontext(original) if isinstance(original, Path) else made_reference(original, folder=folder, options=options)
         with making as reference:
             found = evaluate(
                 [file], reference=reference, n_ctx=n_ctx, windows=_WINDOWS,

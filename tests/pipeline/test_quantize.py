@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import struct
@@ -22,7 +23,7 @@ from pipeline import Progress, quantize
 from pipeline.format.gguf_file import Raw, TensorSpec, Value, lay_out, pack_value, padded
 from pipeline.format.imatrix import write_imatrix
 from pipeline.preflight import Preflight
-from pipeline.quantize import dry_run
+from pipeline.quantize import dry_run, working_copy
 from pipeline.recipes.names import RECIPES
 from pipeline.sources.checkpoint import read_safetensors_header
 from tests.fixtures.ggufs import SHAPES, importance, write_bf16
@@ -332,3 +333,21 @@ def test_a_name_alone_gives_no_model_phi_3s_tokenizer(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "Not-Phi3-nor-phi-3.5", SMALL)
     made = quantize(str(folder), "Q4_0", tmp_path / "out.gguf")
     assert read_header(made.path).keys["general.name"] == "Not-Phi 3-nor-phi 3.5"
+
+
+def test_a_copy_to_compute_with_has_the_first_type_that_has_room(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = [dry_run(str(checkpoint), kind, tmp_path / "copy.gguf") for kind in ("F32", "F16")]
+    f32, f16 = (plan.size for plan in plans if isinstance(plan, Preflight))
+
+    def kind(kinds: tuple[str, ...] = ("F32", "F16"), most: float = math.inf) -> str:
+        options = {"threads": 1, "gate": None, "pure": True}
+        path = working_copy(str(checkpoint), tmp_path / "copy.gguf", options, kinds=kinds, most=most)
+        return read_header(path).tensors["output.weight"].type.name
+
+    assert kind() == "F32"
+    assert kind(most=f32 - 1) == "F16"
+    assert kind(("F32", "F16", "Q8_0"), f16 - 1) == "Q8_0"
+    monkeypatch.setitem(working_copy.__globals__, "available_memory", lambda: 3 * f32)
+    assert kind() == "F16"

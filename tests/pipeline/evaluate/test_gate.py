@@ -56,6 +56,15 @@ def test_a_file_that_falls_short_is_not_published_and_nothing_is_left(checkpoint
     assert old.read_bytes() == b"an older one"
 
 
+def test_what_a_killed_run_left_of_its_reference_goes_with_the_next(checkpoint: Path, tmp_path: Path) -> None:
+    left = tmp_path / ".a.gguf.part.reference"
+    left.mkdir()
+    (left / "reference.gguf").write_bytes(b"half of it")
+    (tmp_path / f"{left.name}.lock").touch()
+    quantize(str(checkpoint), "Q8_0", tmp_path / "a.gguf", gate=FidelityGate(kld=0.1))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.gguf", "a.md"]
+
+
 def test_a_gguf_is_compared_with_itself_as_it_was(tmp_path: Path) -> None:
     source = tiny(tmp_path / "whole.gguf")
     result = quantize(str(source), "Q8_0", tmp_path / "q.gguf", gate=FidelityGate(kld=0.1, top1=0.5))
