@@ -304,10 +304,12 @@ def plan_for(source: Source, wishes: Wishes, out: Path | str | None, *, origin: 
 
 def _refuse_strangers(tensors: Sequence[Tensor], choices: Mapping[str, TypeChoice], wishes: Wishes) -> None:
     """Raise SprigError if what was measured belongs to another model, or if the encoder has nothing to do."""
-    if (imatrix := wishes.imatrix) and all(imatrix.of(t.name, t.shape) is None for t in tensors):
-        raise RecipeError(f"--imatrix: {imatrix.file} names none of this model's tensors; it was collected on another model")
+    shapes = {t.name: t.shape for t in tensors}
     if wishes.encoder:
-        wishes.encoder.check({t.name: t.shape for t in tensors})
+        wishes.encoder.check(shapes)
+    if wishes.imatrix:
+        wishes.imatrix.check(shapes)
+    if wishes.encoder:
         refuse_idle(choices, wishes.recipe)
 
 

@@ -23,7 +23,7 @@ from agent.text import display
 from pipeline.calibrate.inputs import Input
 from pipeline.calibrate.moments import Moments, unpack
 from pipeline.format.ggml import Floats
-from pipeline.format.imatrix import ImportanceMatrix, SquareSums, read_imatrix
+from pipeline.format.imatrix import ImportanceMatrix, SquareSums, other_blocks, read_imatrix
 
 Fold = Literal["A", "B"]
 FOLDS: tuple[Fold, Fold] = ("A", "B")
@@ -137,14 +137,8 @@ class Statistics:
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Compare with the weights of a model, rows last. Raises SprigError if they cannot be of the same."""
-        met = {name.split(".")[1] for name in self._places if name.startswith("blk.")}
-        idle = {name.split(".")[1] for name in shapes if ".nextn." in name}  # such a block guesses tokens ahead, and is not run
-        unmet = {name.split(".")[1] for name in shapes if name.startswith("blk.")} - met - idle
-        if met and unmet:
-            raise SprigError(
-                f"{self.folder} was measured on another model ({display(self.facts.file)}): it has nothing for block "
-                f"{min(unmet, key=len)} of this one; calibrate it"
-            )
+        if other := other_blocks(self._places, shapes):
+            raise SprigError(f"{self.folder} was measured on another model ({display(self.facts.file)}): {other}; calibrate it")
         for weight, (_, one) in self._places.items():
             shape = shapes.get(weight)
             if shape is None or shape[-1] != one.columns or (len(shape) == 3 and shape[0] != one.matrices):

@@ -8,7 +8,7 @@ over how many.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -20,6 +20,7 @@ from agent.errors import GGUFError, RecipeError
 from agent.files import atomic_write
 from agent.gguf.reader import TensorEntry, read_header
 from agent.gguf.types import F32
+from agent.text import display
 from pipeline.format.ggml import Floats
 from pipeline.format.gguf_file import TensorSpec, Value, lay_out, padded
 
@@ -60,10 +61,34 @@ class ImportanceMatrix:
             if name in ("token_embd.weight", "per_layer_token_embd.weight"):
                 return None  # llama.cpp passes these over too: an embedding is looked up, not multiplied
             raise RecipeError(
-                f"{self.file} holds {list(entry.shape)} values for {name}, the model needs {[matrices, shape[-1]]}; "
-                "it was collected on another model"
+                f"--imatrix: {self.file} was collected on another model: it holds {list(entry.shape)} values for {name}, and "
+                f"this one needs {[matrices, shape[-1]]}; sprig calibrate makes one of it"
             )
         return entry
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Compare with the weights of a model, rows last. Raises RecipeError if it was collected on another one."""
+        other = other_blocks(self.entries, shapes)
+        if other is None and all(self.of(name, shape) is None for name, shape in shapes.items()):
+            other = "it names none of this model's tensors"
+        if other:
+            raise RecipeError(f"--imatrix: {self.file} was collected on another model: {other}; sprig calibrate makes one of it")
+
+
+def other_blocks(measured: Collection[str], shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """How the blocks of the measured weights differ from those of a model, in words; None if they are the same."""
+    met = {name.split(".")[1] for name in measured if name.startswith("blk.")}
+    own = {name.split(".")[1] for name, shape in shapes.items() if name.startswith("blk.") and len(shape) > 1}
+    idle = {name.split(".")[1] for name in shapes if ".nextn." in name}  # such a block guesses tokens ahead, and is not run
+    if met and (unmet := own - met - idle):
+        return f"it has nothing for block {min(unmet, key=_number)} of this one"
+    if strange := met - own:
+        return f"it has values for block {display(max(strange, key=_number))}, and this one has none there"
+    return None
+
+
+def _number(block: str) -> tuple[int, str]:
+    return len(block), block
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +170,8 @@ def merge_sums(parts: Sequence[SquareSums]) -> SquareSums:
     sums: dict[str, Floats] = {}
     counts: dict[str, Floats] = {}
     for part in parts:
+        if other := other_blocks(part.sums, {name: added.shape for name, added in parts[0].sums.items()}):
+            raise RecipeError(f"--merge: a file was collected on another model than the first: {other}")
         for name, added in part.sums.items():
             n = part.counts[name]
             if name not in sums:

@@ -169,6 +169,13 @@ def test_an_imatrix_is_used_and_recorded_and_one_of_another_model_refused(tmp_pa
         quantize(str(other), "Q4_K_M", tmp_path / "no.gguf", imatrix=matrix)
     with pytest.raises(RecipeError, match="not an imatrix"):
         quantize(str(source), "Q4_K_M", tmp_path / "no.gguf", imatrix=source)
+    for layers, says in (
+        (2, "it has values for block 2, and this one has none there"),
+        (4, "it has nothing for block 3 of this one"),
+    ):
+        longer = write_bf16(tmp_path / "longer.gguf", replace(shape, layers=layers))
+        with pytest.raises(RecipeError, match=f"--imatrix: imatrix.gguf was collected on another model: {says}"):
+            dry_run(str(longer), "Q4_0", tmp_path / "no.gguf", imatrix=matrix)
 
 
 def test_an_imatrix_of_zeros_makes_no_nan(tmp_path: Path) -> None:

@@ -33,14 +33,19 @@ def folder(model: Path, tmp_path: Path) -> Path:
 def test_they_are_of_a_model_and_of_what_is_quantized_from_it(model: Path, folder: Path, tmp_path: Path) -> None:
     small = quantize(str(model), "Q8_0", tmp_path / "small.gguf").path
     found = Statistics.open(folder, model=small)
-    found.check({name: t.shape for name, t in read_header(small).tensors.items()})
+    shapes = {name: t.shape for name, t in read_header(small).tensors.items()}
+    found.check(shapes)
     weights = llama_weights()
     weights["blk.0.attn_norm.weight"] *= 1.5
     tuned = write(tmp_path / "tuned.gguf", llama_keys(), weights)
     with pytest.raises(SprigError, match=r"measured on another model \(tiny\.gguf\)"):
         Statistics.open(folder, model=tuned)
     with pytest.raises(SprigError, match=r"no such tensor for blk\.0\.attn_q\.weight"):
+        found.check({name: shape for name, shape in shapes.items() if name != "blk.0.attn_q.weight"})
+    with pytest.raises(SprigError, match="it has values for block 0, and this one has none there"):
         found.check({"token_embd.weight": (286, 32)})
+    with pytest.raises(SprigError, match="it has nothing for block 9 of this one"):
+        found.check({**shapes, "blk.9.attn_q.weight": (32, 32)})
 
 
 def test_without_second_moments_there_is_the_imatrix(folder: Path) -> None:

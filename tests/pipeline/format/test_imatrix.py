@@ -11,7 +11,7 @@ import pytest
 from agent.errors import RecipeError
 from agent.gguf.types import F32
 from pipeline.format.gguf_file import TensorSpec, lay_out, padded
-from pipeline.format.imatrix import read_imatrix, write_imatrix
+from pipeline.format.imatrix import SquareSums, merge_sums, read_imatrix, write_imatrix
 
 KEYS = {"general.type": "imatrix", "imatrix.datasets": ["wiki.txt"], "imatrix.chunk_count": 3}
 ARRAYS = {"a.in_sum2": np.ones((2, 8)), "a.counts": np.full((2, 1), 4.0)}
@@ -34,6 +34,18 @@ def test_sums_become_means_and_an_expert_that_saw_nothing_counts_as_one(tmp_path
     assert matrix.of("w", (2, 32, 8)) is not None
     with pytest.raises(RecipeError, match="another model"):
         matrix.of("w", (32, 8))
+
+
+def test_files_of_another_number_of_blocks_are_not_merged() -> None:
+    def sums(*blocks: int) -> SquareSums:
+        names = [f"blk.{i}.attn_q.weight" for i in blocks]
+        return SquareSums({n: np.ones((1, 8), np.float32) for n in names}, {n: np.ones(1, np.float32) for n in names}, (), 1, 512)
+
+    assert merge_sums([sums(0, 1), sums(0, 1)]).counts["blk.1.attn_q.weight"] == 2
+    with pytest.raises(RecipeError, match="another model than the first: it has nothing for block 1"):
+        merge_sums([sums(0, 1), sums(0)])
+    with pytest.raises(RecipeError, match="another model than the first: it has values for block 10"):
+        merge_sums([sums(0, 1), sums(0, 1, 2, 10)])
 
 
 def test_the_hash_is_the_files_own(tmp_path: Path) -> None:
