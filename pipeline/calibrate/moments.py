@@ -86,7 +86,7 @@ class Moments:
             raise SprigError(f"cannot read {path}: {reason}; calibrate again") from None
         shapes = [(one.matrices,), (one.matrices, one.columns), (one.matrices, one.packed // one.matrices)]
         found = [self.counts.shape, self.sums.shape, shapes[2] if self.packed is None else self.packed.shape]
-        if found != shapes or not np.isfinite(self.sums).all():
+        if found != shapes or not np.isfinite(self.sums).all() or (self.packed is not None and np.isnan(self.packed).any()):
             raise SprigError(f"{path} does not hold the sums of {one.name}; calibrate again")
         return self
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from agent.errors import SprigError
 from agent.gguf.reader import Header
+from agent.text import display
 from pipeline.evaluate.estimates import estimate_figures
 from pipeline.evaluate.figures import EvaluatedFile, Evaluation, Figures, Style, WindowFigures
 from pipeline.evaluate.reference import open_reference
@@ -54,7 +55,7 @@ def evaluate(
     texts = domains() if texts is None else texts
     with open_reference(reference) if reference is not None else nullcontext() as beside:
         paths = [*candidates] if beside is None else [beside.path, *candidates]
-        headers = read_headers(paths, n_ctx)
+        headers = read_headers(paths, n_ctx, beside and display(beside.name))
         with loaded(paths, n_ctx=n_ctx, rows=n_ctx - n_ctx // 2 + 1, threads=threads) as models:
             bos = models[0].bos if models[0].add_bos else None
             chosen = cut_windows(texts, models[0].tokenize, bos=bos, n_ctx=n_ctx, windows=windows, style=style)

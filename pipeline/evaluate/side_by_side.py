@@ -46,8 +46,8 @@ class TokenScores:
     nll_over: Doubles | None = None
 
 
-def read_headers(paths: Sequence[Path], n_ctx: int) -> list[Header]:
-    """Headers of files that can be evaluated on the same windows.
+def read_headers(paths: Sequence[Path], n_ctx: int, first: str | None = None) -> list[Header]:
+    """Headers of files that can be evaluated on the same windows; ``first`` is what a person calls the first of them.
 
     Raises:
         GGUFError: a file is broken or missing.
@@ -62,7 +62,7 @@ def read_headers(paths: Sequence[Path], n_ctx: int) -> list[Header]:
             raise SprigError(f"{path} was trained for {trained} tokens of context, and windows have {n_ctx}: take shorter ones")
         if why := _other_vocabulary(headers[0], header):
             raise SprigError(
-                f"{path} has another vocabulary than {paths[0]} ({why}), and only models that read the same tokens can be "
+                f"{path} has another vocabulary than {first or paths[0]} ({why}), and only models that read the same tokens can be "
                 "compared token by token; evaluate each by itself and compare bits per byte"
             )
     return headers

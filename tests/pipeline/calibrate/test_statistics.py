@@ -11,7 +11,8 @@ import pytest
 from agent.errors import SprigError
 from agent.gguf.reader import read_header
 from pipeline.calibrate.collect import collect
-from pipeline.calibrate.moments import unpack
+from pipeline.calibrate.inputs import Input
+from pipeline.calibrate.moments import Moments, unpack
 from pipeline.calibrate.statistics import Statistics, moments_file
 from pipeline.quantize import quantize
 from tests.fixtures.tiny import llama, llama_keys, llama_weights, write
@@ -82,3 +83,14 @@ def test_a_packed_triangle_is_the_whole_matrix(columns: int) -> None:
     rows = np.random.default_rng(0).normal(size=(20, columns)).astype(np.float32)
     packed = ssfrk(columns, 20, 1.0, rows.T, 0.0, np.zeros(columns * (columns + 1) // 2, np.float32))
     np.testing.assert_allclose(unpack(packed, columns), rows.T @ rows, rtol=1e-4, atol=1e-4)
+
+
+def test_second_moments_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    one = Input(("blk.0.attn_q.weight",), 4, 1, routed=False, head=False)
+    sums = Moments(one, products=True)
+    sums.add(0, np.ones((3, 4), np.float32))
+    assert sums.packed is not None
+    sums.packed[0, 2] = np.nan
+    sums.save(tmp_path / "0.npz")
+    with pytest.raises(SprigError, match=r"0\.npz does not hold the sums of blk\.0\.attn_q\.weight; calibrate again"):
+        Moments.load(tmp_path / "0.npz", one, products=True)

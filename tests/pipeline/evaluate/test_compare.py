@@ -178,6 +178,9 @@ def test_another_vocabulary_is_told_with_the_token(files: tuple[Path, Path, Path
         SprigError, match=r"other\.gguf has another vocabulary than .*whole\.gguf \(its token 285 is 'ß', not 'z'"
     ):
         evaluate([other], reference=files[0], texts=TEXTS, n_ctx=N_CTX)
+    folder = write_checkpoint(tmp_path / "another", SMALL)  # of which a file is made; what the user said is told, not its name
+    with pytest.raises(SprigError, match=r"other\.gguf has another vocabulary than [^ ]*another \("):
+        evaluate([other], reference=str(folder), texts=TEXTS, n_ctx=N_CTX)
     more = [*TOKENS, "[PAD]"]
     padded = write(
         tmp_path / "padded.gguf",
