@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -23,6 +24,9 @@ PROBE_TYPE = TYPES_BY_NAME["Q4_0"]  # rounded in no time; what it loses is well 
 # A tensor outside the blocks that holds such a part of the weights is probed under each type of fewer bits than these: its error
 # alone says too little of it. Types of more bits lose next to nothing.
 _LARGE, _PROBED_BITS = 0.1, 8
+_KEEP_SECONDS = 5.0  # of errors that a killed run loses at most
+
+Keep = Callable[[Sensitivity], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +64,19 @@ class Inquiry:
         return {name: kinds for name, kinds in found.items() if kinds}
 
     def probes(self, known: Sensitivity) -> list[ProbeJob]:
-        """The probes that must be made. Those of roles and depths belong together: all of them, or none."""
+        """The probes that must be made. Those of roles and depths belong together: a tensor that is new in one is new in all."""
         jobs: list[ProbeJob] = []
         groups = members(list(self.tensors), known.n_layers)
+        done = {(probe.group, probe.type) for probe in known.probes}
+        new = any(name not in known.probe_errors for group, some in groups.items() if group not in self.tensors for name in some)
         for group, names in groups.items():
             if group in self.tensors:
                 kinds = {PROBE_TYPE}
                 if self.parts[group] >= _LARGE:
                     kinds |= {kind for kind in self.tensors[group] if kind.bits_per_weight < _PROBED_BITS}
-                have = known.probe_errors.get(group, {})
-                fresh = sorted((kind for kind in kinds if kind.name not in have), key=lambda kind: kind.id)
+                fresh = sorted((kind for kind in kinds if (group, kind.name) not in done), key=lambda kind: kind.id)
                 jobs += [ProbeJob(group, kind, (group,)) for kind in fresh]
-            elif any(
-                name not in known.probe_errors for other, some in groups.items() if other not in self.tensors for name in some
-            ):
+            elif new or (group, PROBE_TYPE.name) not in done:
                 jobs.append(ProbeJob(group, PROBE_TYPE, tuple(names)))
         return jobs
 
@@ -83,12 +86,20 @@ def text_hash(texts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def measure(work_file: Path, known: Sensitivity, inquiry: Inquiry, executor: Executor, on_progress: OnBytes) -> Sensitivity:
+def measure(
+    work_file: Path,
+    known: Sensitivity,
+    inquiry: Inquiry,
+    executor: Executor,
+    on_progress: OnBytes,
+    keep: Keep = lambda known: None,
+) -> Sensitivity:
     """What is known, completed by what the inquiry lacks.
 
     Args:
         work_file: the model as a GGUF in F32 or F16. A copy of it, and some logits, come beside it for the time of the probes.
         on_progress: called with what was measured, the bytes that were gone through and those to go through.
+        keep: called with all that is known so far, after each probe and now and then before, so that another run can go on.
 
     Raises:
         RecipeError: the text is too short.
@@ -104,15 +115,19 @@ def measure(work_file: Path, known: Sensitivity, inquiry: Inquiry, executor: Exe
             done += n
             on_progress(what, done, total)
 
-        errors = {name: dict(some) for name, some in known.errors.items()}
+        errors, kept = {name: dict(some) for name, some in known.errors.items()}, time.monotonic()
         rounder = inquiry.rounder
         # An encoder works on all cores itself.
         results = (map if rounder.errors else executor.map)(lambda name: rounder.shares(work, name, missing[name]), missing)
         for name, found in zip(missing, results, strict=True):
             errors.setdefault(name, {}).update(found)
             step(name, work.tensors[name].nbytes)
+            if time.monotonic() > kept + _KEEP_SECONDS:
+                keep(replace(known, errors=errors))
+                kept = time.monotonic()
         known = replace(known, errors=errors)
-        return _probed(known, inquiry, jobs, work, executor, lambda group: step(group, size)) if jobs else known
+        keep(known)
+        return _probed(known, inquiry, jobs, work, executor, lambda group: step(group, size), keep) if jobs else known
 
 
 def _probed(
@@ -122,18 +137,21 @@ def _probed(
     work: WorkFile,
     executor: Executor,
     on_probe: Callable[[str], None],
+    keep: Keep,
 ) -> Sensitivity:
     """What is known, with the probes."""
     # ggml rounds the tensors of the blocks, of which only the slope is wanted. What an embedding loses depends on who rounds it:
     # an encoder looks at what it does as a head, and a lookup is no product.
     own, plain = inquiry.rounder, replace(inquiry.rounder, errors=None, encode=None)
     rounder = {job.group: own if job.names == (job.group,) else plain for job in jobs}
-    pairs = sorted({(name, job.kind) for job in jobs for name in job.names}, key=lambda pair: (pair[0], pair[1].id))
     probe_errors = {name: dict(some) for name, some in known.probe_errors.items()}
+    wanted = {(name, job.kind) for job in jobs for name in job.names if job.kind.name not in probe_errors.get(name, {})}
+    pairs = sorted(wanted, key=lambda pair: (pair[0], pair[1].id))
     shares = executor.map(lambda pair: rounder.get(pair[0], plain).shares(work, pair[0], [pair[1]]), pairs)
     for (name, _), found in zip(pairs, shares, strict=True):
         probe_errors.setdefault(name, {}).update(found)
-    probes = {(probe.group, probe.type): probe for probe in known.probes}
+    stale = {(job.group, job.kind.name) for job in jobs}
+    probes = {(probe.group, probe.type): probe for probe in known.probes if (probe.group, probe.type) not in stale}
     with Divergence(work.path, inquiry.texts, work.path.parent, inquiry.threads) as divergence:
         for job in jobs:
             rounder[job.group].lower(work, job.names, job.kind)
@@ -141,5 +159,7 @@ def _probed(
             work.restore(job.names)
             probes[probe.group, probe.type] = probe
             log.info("%d tensors of %s in %s: mean KL divergence %.5f", len(job.names), probe.group, probe.type, probe.kld)
+            known = replace(known, probe_errors=probe_errors, probes=tuple(probes.values()), text=text_hash(inquiry.texts))
+            keep(known)
             on_probe(probe.group)
-    return replace(known, probe_errors=probe_errors, probes=tuple(probes.values()), text=text_hash(inquiry.texts))
+    return known

@@ -76,6 +76,12 @@ class Sensitivity:
             for name, some in self.errors.items()
         }
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every probe was made; a run that was stopped leaves some out, and the next one makes them."""
+        made = {probe.group for probe in self.probes}
+        return members(list(self.probe_errors), self.n_layers).keys() <= made and self.errors.keys() <= self.probe_errors.keys()
+
     def slopes(self) -> dict[str, dict[str, float]]:
         """Tensor name -> type name, or "" for every other type -> nats lost for each unit of error."""
         found = {name: {"": slope} for name, slope in self._inner_slopes().items()}
@@ -145,7 +151,7 @@ def members(names: Mapping[str, Any] | list[str], n_layers: int) -> dict[str, li
 
 
 def read_sensitivity(path: Path) -> Sensitivity:
-    """Read a file. Raises RecipeError if it is no such file or holds what cannot be."""
+    """Read a file, whole or of a run that was stopped. Raises RecipeError if it is no such file or holds what cannot be."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
@@ -157,7 +163,8 @@ def read_sensitivity(path: Path) -> Sensitivity:
         tables = (*found.errors.values(), *found.probe_errors.values())
         if not np.isfinite([p.kld for p in found.probes] + [e for some in tables for e in some.values()]).all():
             raise ValueError("it holds numbers that are not finite")
-        found.losses()
+        if found.is_whole:
+            found.losses()
     except OSError as e:
         raise RecipeError(f"cannot read {path}: {e.strerror}") from None
     except KeyError as e:

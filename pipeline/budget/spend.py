@@ -85,8 +85,11 @@ def spend(
                 raise UnsupportedError(
                     f"{plan.origin.name} writes no text, and a budget is spent by what the next word loses; use -q"
                 )
-            known = measure(work_file, known, replace(inquiry, texts=texts()), executor, on_progress)
-        known.save(place)
+            wanted = replace(inquiry, texts=texts())
+            try:
+                known = measure(work_file, known, wanted, executor, on_progress, lambda so_far: so_far.save(place))
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("the same command with --resume goes on from what was measured") from None
     return _with_types(plan, replace(wishes, weights=own), kinds, known.losses())
 
 

@@ -55,7 +55,7 @@ def evaluate(
     texts = domains() if texts is None else texts
     with open_reference(reference) if reference is not None else nullcontext() as beside:
         paths = [*candidates] if beside is None else [beside.path, *candidates]
-        headers = read_headers(paths, n_ctx, beside and display(beside.name))
+        headers = read_headers(paths, n_ctx, display(beside.name) if beside else None)
         with loaded(paths, n_ctx=n_ctx, rows=n_ctx - n_ctx // 2 + 1, threads=threads) as models:
             bos = models[0].bos if models[0].add_bos else None
             chosen = cut_windows(texts, models[0].tokenize, bos=bos, n_ctx=n_ctx, windows=windows, style=style)

@@ -62,8 +62,8 @@ def read_headers(paths: Sequence[Path], n_ctx: int, first: str | None = None) ->
             raise SprigError(f"{path} was trained for {trained} tokens of context, and windows have {n_ctx}: take shorter ones")
         if why := _other_vocabulary(headers[0], header):
             raise SprigError(
-                f"{path} has another vocabulary than {first or paths[0]} ({why}), and only models that read the same tokens can be "
-                "compared token by token; evaluate each by itself and compare bits per byte"
+                f"{path} has another vocabulary than {first or paths[0]} ({why}), and only models that read the same tokens can "
+                "be compared token by token; evaluate each by itself and compare bits per byte"
             )
     return headers
 

@@ -11,6 +11,7 @@ import pytest
 from agent.errors import OutputError, RecipeError, UnsupportedError
 from agent.gguf.reader import read_header
 from pipeline.budget import divergence, spend
+from pipeline.budget.divergence import Divergence
 from pipeline.budget.errors import Rounder
 from pipeline.budget.sensitivity import read_sensitivity
 from pipeline.preflight import Preflight
@@ -218,3 +219,28 @@ def test_too_little_disk_for_the_copies_is_told_before_anything_is_made(
     with pytest.raises(OutputError, match=r"measuring needs \d MB in .*, 1 kB free"):
         quantize(str(model), None, tmp_path / "x.gguf", bpw=5.0, sensitivity=tmp_path / "s.json", threads=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_was_stopped_while_it_measured_is_gone_on_with(
+    model: Path, sensitivity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, real, asked = tmp_path / "s.json", Divergence.of, 0
+
+    def interrupted(self: Divergence, path: Path) -> float:
+        nonlocal asked
+        asked += 1
+        if asked == 4:
+            raise KeyboardInterrupt
+        return real(self, path)
+
+    monkeypatch.setattr(Divergence, "of", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="--resume goes on from what was measured"):
+        quantize(str(model), None, tmp_path / "a.gguf", bpw=5.5, sensitivity=file, threads=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.json"]
+    whole, half = read_sensitivity(sensitivity), read_sensitivity(file)
+    assert (half.errors, half.probe_errors, half.probes) == (whole.errors, whole.probe_errors, whole.probes[:3])
+    left = len(whole.probes) - 3
+    assert any(f"a run measures 0 tensors and {left} probes first" in n for n in planned(model, bpw=5.5, sensitivity=file).notes)
+    quantize(str(model), None, tmp_path / "a.gguf", bpw=5.5, sensitivity=file, threads=1)
+    assert asked == 4 + left
+    assert read_sensitivity(file) == whole
