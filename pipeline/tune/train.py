@@ -57,7 +57,9 @@ class Allowance:
         """The share that is spent after so many steps; 1 or more is the end."""
         if self.steps is not None:
             return steps / self.steps
-        return (time.monotonic() - self.begun) / max(1e-9, self.until - self.begun)
+        if self.until <= self.begun:
+            return 1.0
+        return (time.monotonic() - self.begun) / (self.until - self.begun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def train(
     best = before
     kept = [p.detach().clone() for p in parameters]
     begun, checks, rate = time.monotonic(), list(_CHECKS), RATE
-    spent, steps, tokens, failed = 0.0, 0, 0, 0
+    spent, steps, tokens, failed = allowance.spent(0), 0, 0, 0
     order = _shuffled(len(lessons), seed)
     while spent < 1:
         chosen = [lessons[next(order)] for _ in range(AT_A_STEP)]
@@ -126,6 +128,7 @@ def train(
                 rate, failed = rate / 4, failed + 1
                 if failed == _FAILURES:
                     break
+            spent = allowance.spent(steps)  # the check took its time too
     _put_back(parameters, kept)
     return Learned(before, best, steps, tokens, time.monotonic() - begun)
 

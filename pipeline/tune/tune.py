@@ -19,7 +19,7 @@ import numpy as np
 
 from agent.device.processor import cores
 from agent.errors import CheckpointError, SprigError, UnsupportedError
-from agent.files import publish
+from agent.files import atomic_write, publish
 from agent.gguf.check import check
 from pipeline.forward.process import ForwardProcess
 from pipeline.model import from_checkpoint
@@ -37,6 +37,7 @@ WIDTH = 256  # tokens of a window
 _VALIDATION = 8  # windows
 FEWEST_TOKENS = 2 * (_VALIDATION + FEWEST) * WIDTH  # twice what must be: windows of other lengths leave rests over
 _TEACHER_SHARE = 0.2  # of the time
+_LLAMA_PASS = 0.5  # of a pass in torch: what llama.cpp takes for a window
 _LIBRARIES = ("torch", "transformers")
 
 OnStage = Callable[[str, float, str], None]  # the stage, the share of it that is done, words
@@ -50,7 +51,7 @@ class TuneResult:
         path: the file.
         tuned: whether it was changed; if not, it is the GGUF as it was.
         before, after: mean KL divergence from the original on the validation windows, in llama.cpp, in nats per token.
-        error: the standard error over windows of their difference.
+        error: the standard error over windows of their difference; the three are None where the time was over before a step.
         windows: of validation.
         steps, tokens, seconds: of the learning itself.
         total_seconds: of everything.
@@ -59,9 +60,9 @@ class TuneResult:
 
     path: Path
     tuned: bool
-    before: float
-    after: float
-    error: float
+    before: float | None
+    after: float | None
+    error: float | None
     windows: int
     steps: int
     tokens: int
@@ -72,6 +73,8 @@ class TuneResult:
     @property
     def note(self) -> str:
         """One line for a person."""
+        if self.before is None or self.after is None or self.error is None:
+            return "not tuned: the time was over before a step; give it more --tune-minutes"
         found = (
             f"KL divergence on {self.windows} windows {self.before:.4f} -> {self.after:.4f} "
             f"(difference {self.after - self.before:+.4f} +- {self.error:.4f})"
@@ -111,7 +114,7 @@ def tune(
         model: the checkpoint that it was made of: a folder, a Hub id, or a source that is open already.
         out: the file to write; it may be ``gguf`` itself.
         texts: to learn from and to judge by, as text or as token ids, apart from any text that measures the result.
-        minutes: for everything; the last step may pass it.
+        minutes: for everything; the last step may pass it. Where they do not suffice for a step, the GGUF stays as it is.
         steps: learn so many steps instead, whatever time they take, so that a run can be repeated to the bit.
         width: tokens of a window.
         seed: of the order of windows.
@@ -128,11 +131,16 @@ def tune(
     plan = _Plan(gguf, source, begun + 60 * minutes, steps, width, seed, threads or cores(), report)
     with ForwardProcess(gguf, n_ctx=width, n_outputs=width, threads=plan.threads) as process:
         lessons = cut(process, texts, width=width, validation=_VALIDATION, seed=seed)
-        student, validation, training = _students(plan, lessons)
+        try:
+            student, validation, training = _students(plan, lessons)
+        except _TimeOverError:
+            return _untouched(gguf, out, len(lessons.validation), time.monotonic() - begun)
         report("check", 0, gguf.name)
-        asked = time.monotonic()
+        asked = time.monotonic() - process.load_seconds
         before = _measured(process, validation)
     learned = _learn(plan, student, training, validation, before, time.monotonic() - asked)
+    if not learned.steps:
+        return _untouched(gguf, out, len(validation), time.monotonic() - begun)
     with rewritten(gguf, out, student.changed()) as part:
         report("check", 0.5, out.name)
         with ForwardProcess(part, n_ctx=width, n_outputs=width, threads=plan.threads) as process:
@@ -150,6 +158,16 @@ def tune(
         out, better, float(before.mean()), float(after.mean()), error, len(before), learned.steps, learned.tokens,
         learned.seconds, time.monotonic() - begun, student.learned,
     )  # fmt: skip
+
+
+class _TimeOverError(Exception):
+    """There is no time for a single step."""
+
+
+def _untouched(gguf: Path, out: Path, windows: int, seconds: float) -> TuneResult:
+    if out.absolute() != gguf.absolute():
+        atomic_write(out, gguf.read_bytes())
+    return TuneResult(out, False, None, None, None, windows, 0, 0, 0.0, seconds, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +207,27 @@ def _students(plan: _Plan, lessons: Lessons) -> tuple[Student, list[Lesson], lis
         network.to("cuda")
     n = len(lessons.validation)
     windows = (*lessons.validation, *lessons.training)[: None if plan.steps is None else n + AT_A_STEP * plan.steps]
-    now = time.monotonic()
-    until = now + _TEACHER_SHARE * (plan.deadline - now)
+    until = time.monotonic() + _TEACHER_SHARE * (plan.deadline - time.monotonic())
+
+    least, passes = n + AT_A_STEP, 2 * n + 2 * _LLAMA_PASS * n + 3 * AT_A_STEP  # judged before and after, and a step
+
+    begun: list[float] = []  # of each window; the first pass warms up, and tells nothing of the others
+
+    def short(done: int, more: float) -> bool:
+        """Whether the time does not suffice for so many passes more, by those that were made."""
+        pace = (begun[-1] - begun[1]) / (done - 1) if done > 1 else 0.0
+        return begun[-1] + more * pace > plan.deadline
 
     def enough(done: int) -> bool:
+        begun.append(time.monotonic())
         plan.report("teacher", done / len(windows), f"{done} windows")
-        return plan.steps is None and done >= 2 * n and time.monotonic() > until
+        if plan.steps is not None:
+            return False
+        return short(done, passes) if done < least else short(done, passes + 1) or (done >= 2 * n and begun[-1] > until)
 
     told = list(teach(network, windows, enough))
+    if len(told) < min(least, len(windows)):
+        raise _TimeOverError
     student = Student(network.cpu(), model, header, read_bytes(plan.gguf))
     if torch.cuda.is_available():
         network.to("cuda")

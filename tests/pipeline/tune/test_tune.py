@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_minutes_end_it_and_a_file_may_be_tuned_in_its_place(tmp_path: Path) -> 
     shutil.copyfile(gguf, place)
     seen: list[tuple[str, float]] = []
     result = tune(
-        place, str(checkpoint), place, texts=TEXT, minutes=0.05, width=WIDTH, threads=1,
+        place, str(checkpoint), place, texts=TEXT, minutes=0.08, width=WIDTH, threads=1,
         on_progress=lambda stage, share, words: seen.append((stage, share)),
     )  # fmt: skip
     assert result.path == place
@@ -119,6 +120,32 @@ def test_minutes_end_it_and_a_file_may_be_tuned_in_its_place(tmp_path: Path) -> 
     assert all(0 <= share <= 1 for _, share in seen)
     assert (place.read_bytes() != gguf.read_bytes()) == result.tuned
     assert list(tmp_path.iterdir()) == [place]
+
+
+def test_the_time_holds_within_a_step_also_on_a_busy_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint, gguf = made("llama-tied-biases", "Q4_0")
+    real = loop._logits
+
+    def busy(network: Any, windows: Any) -> Any:
+        time.sleep(0.03 * len(windows))
+        return real(network, windows)
+
+    monkeypatch.setattr(loop, "_logits", busy)
+    out = tmp_path / "out.gguf"
+    for minutes in (0.0, 0.02, 0.05):
+        begun = time.monotonic()
+        result = tune(gguf, str(checkpoint), out, texts=TEXT, minutes=minutes, width=WIDTH, threads=1)
+        assert time.monotonic() - begun < 60 * minutes + 2.5  # a step takes tenths; torch and llama.cpp load first
+        if not result.steps:
+            assert "the time was over before a step" in result.note
+            assert out.read_bytes() == gguf.read_bytes()
+            assert not result.tuned
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_run_without_time_makes_no_step() -> None:
+    assert loop.Allowance(until=0.0).spent(0) == 1
+    assert loop.Allowance(until=0.0, steps=4).spent(1) == 0.25
 
 
 def test_what_is_not_better_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
