@@ -188,16 +188,16 @@ class _MomentCache:
         key = (folds.key, fold, shrinkage, form.kind.block, form.group)
         found = self._kept.pop(key, None) or moment(folds.sum_of(fold), shrinkage, form)
         self._kept[key] = found
-        size = sum(m.matrix.nbytes + m.factor.nbytes for m in list(self._kept.values()))
+        size = sum(m.nbytes for m in list(self._kept.values()))
         while size > _CACHE and len(self._kept) > 1:
             _, old = self._kept.popitem(last=False)
-            size -= old.matrix.nbytes + old.factor.nbytes
+            size -= old.nbytes
         return found
 
 
 def _blocks(weights: Floats, known: Moment, form: Format, sweeps: int) -> Blocks:
     done = round_with_feedback(weights, known, form)
-    descend(done, weights, known, form, sweeps)
+    descend(done, known, form, sweeps)
     return to_blocks(done, known, form)
 
 

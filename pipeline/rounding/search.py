@@ -86,8 +86,13 @@ def fitted(weights: Floats, importance: Floats, form: Format) -> tuple[Floats, F
     return slope, shift
 
 
+def guess_factors(form: Format) -> Floats:
+    """Sizes of the step to try, as shares of the one that reaches the largest weight."""
+    return np.linspace(_SMALLEST[len(form.levels)], 1.08, _TRIED, dtype=np.float32)
+
+
 def _guesses(weights: Floats, form: Format) -> tuple[Floats, Floats]:
-    factors = np.linspace(_SMALLEST[len(form.levels)], 1.08, _TRIED, dtype=np.float32)[:, None]
+    factors = guess_factors(form)[:, None]
     if form.offset:
         low, high = weights.min(axis=0), weights.max(axis=0)
         if form.top:
@@ -113,10 +118,10 @@ def rounding_loss(weights: Floats, importance: Floats, step: Floats, offset: Flo
     return loss
 
 
-def best(loss: Floats, count: int, *arrays: Floats) -> tuple[Floats, ...]:
-    """Of each array [candidates, rows] the ``count`` candidates with least loss in each row."""
+def best(loss: Floats, count: int, step: Floats, offset: Floats) -> tuple[Floats, Floats]:
+    """The steps and offsets of the ``count`` candidates with least loss in each row, [count, rows] each."""
     if count == 1:
         chosen = loss.argmin(axis=0)[None]
     else:
         chosen = np.argpartition(loss, count - 1, axis=0)[:count] if count < len(loss) else np.arange(len(loss))[:, None]
-    return tuple(np.take_along_axis(a, chosen, axis=0) for a in arrays)
+    return np.take_along_axis(step, chosen, axis=0), np.take_along_axis(offset, chosen, axis=0)
