@@ -37,14 +37,6 @@ def _improve(done: Rounded, group: int, gradient: Floats, matrix: Floats, form: 
     seen = matrix @ levels
     more, lift = use.refit(levels, gradient, seen, float(matrix.sum()), form)
     new_step, new_offset = done.allowed(step + more, offset + lift, span.start // form.kind.block, form)
-    wider, higher = step - new_step, offset - new_offset
-    change, pull = levels * wider, seen * wider
-    if form.offset:
-        change += higher
-        pull += matrix.sum(axis=1)[:, None] * higher
-    worse = np.einsum("gr,gr->r", change, 2 * gradient + pull) >= 0
-    change[:, worse], pull[:, worse] = 0, 0
-    done.step[group], done.offset[group] = np.where(worse, step, new_step), np.where(worse, offset, new_offset)
-    missing += change
-    gradient += pull
-    use.move(levels, done.wanted[span], missing, gradient, matrix, done.step[group], done.offset[group], form)
+    sums = matrix.sum(axis=1)
+    use.settle(levels, missing, gradient, seen, sums, step, offset, new_step, new_offset, form)
+    use.move(levels, done.wanted[span], missing, gradient, matrix, step, offset, form)

@@ -29,7 +29,7 @@ from pipeline.rounding.on_grid import exact, looks_on_grid
 
 SHRINKAGES = (0.15, 0.35, 0.6)
 _SAMPLE = 96  # rows that choose
-_CHUNK = 384  # rows that are rounded together: their working set stays in a core's cache
+_CHUNK = 288  # rows that are rounded together at most: their working set stays in a core's cache
 _SWEEPS = 2
 _FEWEST_TOKENS = 64  # of a fold, below which its second moment says nothing
 _CACHE = 256 << 20  # bytes of factored second moments, which several weights share
@@ -138,8 +138,7 @@ class GptqEncoder:
             return choice, None
         known = self._moments.of(folds, None, choice.shrinkage, form)
         sweeps = _SWEEPS if len(form.levels) <= 32 else 1
-        chunks = [weights[at : at + _CHUNK] for at in range(0, len(weights), _CHUNK)]
-        raw = np.concatenate(list(pool.map(lambda part: pack(_blocks(part, known, form, sweeps), form), chunks)))
+        raw = np.concatenate(list(pool.map(lambda part: pack(_blocks(part, known, form, sweeps), form), _chunks(weights))))
         return choice, raw if ggml.valid(raw, form.kind) else None
 
     def _choose(
@@ -199,6 +198,12 @@ def _blocks(weights: Floats, known: Moment, form: Format, sweeps: int) -> Blocks
     done = round_with_feedback(weights, known, form)
     descend(done, known, form, sweeps)
     return to_blocks(done, known, form)
+
+
+def _chunks(weights: Floats) -> list[Floats]:
+    """Parts of the rows: always the same, about equally long, and two at least, since most machines have two cores or more."""
+    parts = max(2, -(-len(weights) // _CHUNK))
+    return [part for part in np.array_split(weights, parts + parts % 2) if len(part)]
 
 
 def _sample(weights: Floats) -> Floats:

@@ -73,6 +73,30 @@ def refit(levels: Floats, gradient: Floats, seen: Floats, total: float, form: Fo
     return more, np.where(sound, (height * curve - slope * across) / determinant, 0)
 
 
+def settle(
+    levels: Floats, missing: Floats, gradient: Floats, seen: Floats, sums: Floats, step: Floats, offset: Floats,
+    new_step: Floats, new_offset: Floats, form: Format,
+) -> None:  # fmt: skip
+    """Give each row of a group its new step and offset where that lowers the error.
+
+    Args:
+        levels, missing, gradient, seen: float32 [group, rows], as for ``refit`` and ``move``; all but ``levels`` and ``seen`` are
+            overwritten where a row changes, and so are ``step`` and ``offset``.
+        sums: float32 [group], of the rows of the group's own part of the second moment.
+        step, offset, new_step, new_offset: float32 [rows].
+    """
+    wider, higher = step - new_step, offset - new_offset
+    change, pull = levels * wider, seen * wider
+    if form.offset:
+        change += higher
+        pull += sums[:, None] * higher
+    worse = np.einsum("gr,gr->r", change, 2 * gradient + pull) >= 0
+    change[:, worse], pull[:, worse] = 0, 0
+    step[:], offset[:] = np.where(worse, step, new_step), np.where(worse, offset, new_offset)
+    missing += change
+    gradient += pull
+
+
 def move(
     levels: Floats, wanted: Floats, missing: Floats, gradient: Floats, matrix: Floats, step: Floats, offset: Floats, form: Format
 ) -> None:

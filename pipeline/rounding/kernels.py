@@ -21,6 +21,7 @@ class Kernels:
     best: Callable[..., Pair] = search.best
     feed: Callable[..., tuple[Floats, Floats, Floats, Floats]] = inner.feed
     refit: Callable[..., Pair] = inner.refit
+    settle: Callable[..., None] = inner.settle
     move: Callable[..., None] = inner.move
 
 
@@ -34,4 +35,4 @@ def kernels() -> Kernels:
     if os.environ.get("K") == "numpy":
         return NUMPY
     from pipeline.rounding import compiled
-    return Kernels(compiled.fitted, compiled.rounding_loss, compiled.best, compiled.feed, inner.refit, compiled.move)
+    return Kernels(compiled.fitted, compiled.rounding_loss, compiled.best, compiled.feed, compiled.refit, compiled.settle, compiled.move)
