@@ -1,17 +1,18 @@
 """The innermost loops of rounding, compiled by numba: the functions of ``search`` and ``inner``, by the same formulas.
 
-They work on some rows at a time, whose numbers stay in the nearest cache. A product and a sum become one instruction, so that
-single codes can differ from NumPy's. What was compiled is kept in the user's cache.
+A product and a sum become one instruction, so that single codes can differ from NumPy's. Each loop over rows becomes vector
+instructions: for that it reads whole rows by name, and scratch memory is an array of its own. What was compiled is kept in the
+user's cache.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
-import numpy.typing as npt
 from platformdirs import user_cache_path
 
 from pipeline.format.ggml import Floats
@@ -23,7 +24,13 @@ numba.config.CACHE_DIR = numba.config.CACHE_DIR or str(user_cache_path("sprig", 
 _FEW = np.float32(1e-6)
 _Levels = tuple[np.float32, np.float32, Floats]  # the lowest, the highest, and the table of uneven ones
 
-_compiled = numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _compiled(function: _Function) -> _Function:
+    # No sum is reordered, so a row comes out the same whatever rows are beside it.
+    made: _Function = numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")(function)
+    return made
 
 
 @cache

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 from pipeline.format.ggml import Floats
 from pipeline.rounding import inner, search
+
+log = logging.getLogger(__name__)
 
 Pair = tuple[Floats, Floats]
 
@@ -31,8 +34,11 @@ NUMPY = Kernels()
 @cache
 def kernels() -> Kernels:
     """The fastest that there are."""
-    import os
-    if os.environ.get("K") == "numpy":
+    try:
+        from pipeline.rounding import compiled
+    except (ImportError, RuntimeError) as e:  # not installed, of another NumPy, or without a place for what it compiles
+        log.info("rounding goes on in NumPy, about three times slower than with numba (%s)", e)
         return NUMPY
-    from pipeline.rounding import compiled
-    return Kernels(compiled.fitted, compiled.rounding_loss, compiled.best, compiled.feed, compiled.refit, compiled.settle, compiled.move)
+    return Kernels(
+        compiled.fitted, compiled.rounding_loss, compiled.best, compiled.feed, compiled.refit, compiled.settle, compiled.move
+    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from pipeline.format.ggml import Floats
 from pipeline.rounding.blocks import Format
@@ -90,6 +92,13 @@ def column_order(diagonal: npt.NDArray[np.float64], form: Format) -> Order:
     columns = np.take_along_axis(columns, within, axis=2)
     columns = np.take_along_axis(columns, of_groups[:, :, None], axis=1)
     return columns[of_blocks].reshape(-1)
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """BLAS with one thread: the threads are the caller's, and bytes do not depend on how many there are."""
+    import scipy.linalg.lapack  # noqa: F401  # it has a BLAS of its own, which is only held back once it is there
+
+    return threadpool_limits(1, "blas")  # type: ignore[no-any-return]
 
 
 def output_error(difference: Floats, hessian: Floats) -> float:
