@@ -46,6 +46,18 @@ def _row(rows: int) -> Any:
 
 
 @_compiled
+def _fill(x: Any, y: Any) -> None:
+    for r in range(len(x)):
+        x[r] = y[r]
+
+
+@_compiled
+def _clear(x: Any) -> None:
+    for r in range(len(x)):
+        x[r] = np.float32(0)
+
+
+@_compiled
 def _snap(x: Any, y: Any, low: Any, high: Any, table: Any) -> None:
     """The nearest level of each number of ``x``, into ``y``."""
     if len(table) == 0:
@@ -67,7 +79,9 @@ def _invert(step: Any, out: Any) -> None:
 def _guess(w: Any, factors: Any, with_offset: bool, unsigned: bool, low: Any, high: Any, step: Any, offset: Any) -> None:
     size, rows = w.shape
     tried = len(factors)
-    least, most = w[0].copy(), w[0].copy()
+    least, most = _row(rows), _row(rows)
+    _fill(least, w[0])
+    _fill(most, w[0])
     for j in range(1, size):
         for r in range(rows):
             if with_offset:
@@ -92,17 +106,20 @@ def _guess(w: Any, factors: Any, with_offset: bool, unsigned: bool, low: Any, hi
 
 
 @_compiled
-def _fitted(w: Any, importance: Any, factors: Any, with_offset: bool, unsigned: bool, low: Any, high: Any, table: Any,
+def _fitted(w: Any, importance: Any, total: Any, factors: Any, with_offset: bool, unsigned: bool, low: Any, high: Any, table: Any,
             step: Any, offset: Any) -> None:  # fmt: skip
     size, rows = w.shape
-    zero, total = np.float32(0), importance.sum()
+    zero = np.float32(0)
     x, level, inverted, squares = _row(rows), _row(rows), _row(rows), _row(rows)
     cross, firsts, mean = _row(rows), _row(rows), _row(rows)
     _guess(w, factors, with_offset, unsigned, low, high, step, offset)
     for k in range(len(step)):
         s, o = step[k], offset[k]
         _invert(s, inverted)
-        squares[:], cross[:], firsts[:], mean[:] = zero, zero, zero, zero
+        _clear(squares)
+        _clear(cross)
+        _clear(firsts)
+        _clear(mean)
         for j in range(size):
             weight, part = importance[j], w[j]
             for r in range(rows):
@@ -137,7 +154,7 @@ def _rounding_loss(w: Any, importance: Any, step: Any, offset: Any, low: Any, hi
     for k in range(len(step)):
         s, o, lost = step[k], offset[k], loss[k]
         _invert(s, inverted)
-        lost[:] = np.float32(0)
+        _clear(lost)
         for j in range(size):
             weight, part = importance[j], w[j]
             for r in range(rows):
@@ -189,17 +206,16 @@ def _feed(asked: Any, wanted: Any, follow: Any, cost: Any, step: Any, offset: An
     size, rows = asked.shape
     x, y, inverted, loss, least = _row(rows), _row(rows), _row(rows), _row(rows), _row(rows)
     own, errors = np.empty((size, rows), np.float32), np.empty((size, rows), np.float32)
-    least[:] = np.float32(np.inf)
     for k in range(len(step)):
         s, o = step[k], offset[k]
         _invert(s, inverted)
-        loss[:] = np.float32(0)
+        _clear(loss)
         for j in range(size):
-            x[:] = asked[j]
+            level, error, weight, price = own[j], errors[j], wanted[j], cost[j]
+            _fill(x, asked[j])
             _add(x, follow[j], errors, j)
             for r in range(rows):
                 y[r] = (x[r] - o[r]) * inverted[r]
-            level, error, weight, price = own[j], errors[j], wanted[j], cost[j]
             _snap(y, level, low, high, table)
             for r in range(rows):
                 value = level[r] * s[r] + o[r]
@@ -220,7 +236,10 @@ def _feed(asked: Any, wanted: Any, follow: Any, cost: Any, step: Any, offset: An
 def _refit(levels: Any, gradient: Any, seen: Any, total: Any, with_offset: bool, more: Any, lift: Any) -> None:
     size, rows = levels.shape
     curve, across, height = _row(rows), _row(rows), _row(rows)
-    curve[:], across[:], height[:], more[:] = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+    _clear(curve)
+    _clear(across)
+    _clear(height)
+    _clear(more)
     for j in range(size):
         level, pull, own = levels[j], gradient[j], seen[j]
         for r in range(rows):
@@ -272,7 +291,7 @@ def _move(levels: Any, wanted: Any, missing: Any, gradient: Any, matrix: Any, st
     changes = np.empty((size, rows), np.float32)
     _invert(step, inverted)
     for j in range(size):
-        x[:] = gradient[j]
+        _fill(x, gradient[j])
         _add(x, matrix[j], changes, j)
         share = np.float32(1) / matrix[j, j]
         for r in range(rows):
@@ -290,7 +309,17 @@ def fitted(weights: Floats, importance: Floats, form: Format) -> tuple[Floats, F
     factors = guess_factors(form)
     shape = (len(factors) * (3 if form.offset else 2), weights.shape[1])
     step, offset = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    _fitted(weights, importance, factors, form.offset, form.top > 0 and form.offset, *_levels_of(form.kind.name), step, offset)
+    _fitted(
+        weights,
+        importance,
+        importance.sum(),
+        factors,
+        form.offset,
+        form.top > 0 and form.offset,
+        *_levels_of(form.kind.name),
+        step,
+        offset,
+    )
     return step, offset
 
 

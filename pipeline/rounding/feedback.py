@@ -1,8 +1,8 @@
 """Rounding with error feedback (GPTQ, arXiv 2210.17323) into blocks whose scales are searched on the way.
 
-Columns are rounded one after another, and what each loses is made good by those that follow. When a group of columns begins, it is
-known what the errors of all before ask of it; its step is searched there, and the in-group feedback is run for each candidate:
-the sum of the squared distances from what is asked, times their cost, is what the loss grows by.
+Columns are rounded one after another, and what each loses is made good by those that follow. When a group of columns begins, it
+is known what the errors of all before ask of it; its step is searched there, and the in-group feedback is run for each
+candidate: the sum of the squared distances from what is asked, times their cost, is what the loss grows by.
 """
 
 from __future__ import annotations

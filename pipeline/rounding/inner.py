@@ -57,7 +57,8 @@ def refit(levels: Floats, gradient: Floats, seen: Floats, total: float, form: Fo
     Args:
         levels: float32 [group, rows].
         gradient: float32 [group, rows], the second moment times all errors.
-        seen: float32 [group, rows], the group's own part of the second moment times its levels; ``total`` is the sum of that part.
+        seen: float32 [group, rows], the group's own part of the second moment times its levels.
+        total: the sum of that part.
 
     Returns:
         What to add to the step and to the offset, float32 [rows] each.
