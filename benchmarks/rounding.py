@@ -66,7 +66,7 @@ def column(model: Path, name: str, rows: int, known: Statistics, unseen: Statist
         form = FORMATS[kind]
         one = moment(both[0], shrinkage, form)
         done = round_with_feedback(weights, one, form)
-        descend(done, weights, one, form, sweeps)
+        descend(done, one, form, sweeps)
         return values(to_blocks(done, one, form), form)
 
     def encoded(kind: str) -> tuple[Floats, str]:

@@ -68,20 +68,21 @@ class Rounder:
 
     def shares(self, work: WorkFile, name: str, kinds: Sequence[GGMLType]) -> dict[str, float]:
         """The error of a tensor under each type: type name -> share of the output's mean square."""
-        lost, whole, rows, moments = dict.fromkeys(kinds, 0.0), 0.0, 0, dict[int, Floats | None]()
+        own = self.errors(name, work.whole(name), kinds) if self.errors is not None else {}
+        rest = [kind for kind in kinds if kind.name not in own]
+        lost, whole, rows, moments = dict.fromkeys(rest, 0.0), 0.0, 0, dict[int, Floats | None]()
         for piece in row_ranges(work.tensors[name], ROWS):
             if piece.matrix not in moments:
                 moments = {piece.matrix: self.moment(work, name, piece.matrix)}
             moment, rows = moments[piece.matrix], rows + piece.stop - piece.start
-            for i, kind in enumerate(kinds):
-                weights, rounded = work.rounded(name, piece, kind)
-                whole += _power(weights, moment) if i == 0 else 0.0
-                lost[kind] += _power(rounded - weights, moment)
-        found = {kind.name: value / whole if whole > 0 else 0.0 for kind, value in lost.items()}
-        if self.errors is None or not whole > 0:
-            return found
+            weights = work.rows(name, piece)
+            whole += _power(weights, moment)
+            for kind in rest:
+                lost[kind] += _power(work.rounded(name, piece, kind) - weights, moment)
+        if not whole > 0:
+            return dict.fromkeys((kind.name for kind in kinds), 0.0)
         every_row = whole / rows * prod(work.tensors[name].shape[:-1])
-        return found | {kind: value / every_row for kind, value in self.errors(name, work.whole(name), kinds).items()}
+        return {kind.name: value / whole for kind, value in lost.items()} | {k: value / every_row for k, value in own.items()}
 
 
 GGML = Rounder()

@@ -87,12 +87,17 @@ class WorkFile:
         raw = self.raw(name, 0, prod(entry.shape[:-1]))
         return ggml.to_float(raw, entry.type, entry.shape[-1]).reshape(entry.shape)
 
-    def rounded(self, name: str, rows: RowRange, kind: GGMLType) -> tuple[Floats, Floats]:
-        """Rows as they are and as ggml rounds them to a type, both float32 [rows, columns]."""
+    def rows(self, name: str, rows: RowRange) -> Floats:
+        """Rows as they are, float32 [rows, columns]."""
+        entry = self.tensors[name]
+        return ggml.to_float(self.raw(name, rows.start, rows.stop), entry.type, entry.shape[-1])
+
+    def rounded(self, name: str, rows: RowRange, kind: GGMLType) -> Floats:
+        """Rows as ggml rounds them to a type, float32 [rows, columns]."""
         entry, raw = self.tensors[name], self.raw(name, rows.start, rows.stop)
         length = entry.shape[-1]
         job = SlabJob(name, raw, entry.type, length, kind, importance=self.importance(name, rows.matrix))
-        return ggml.to_float(raw, entry.type, length), ggml.to_float(convert(job)[0], kind, length)
+        return ggml.to_float(convert(job)[0], kind, length)
 
     def importance(self, name: str, matrix: int = 0) -> Floats | None:
         """The mean squared inputs of a tensor's columns, float32 [columns], of one matrix of it."""
@@ -106,7 +111,7 @@ class WorkFile:
             pass
 
     def _lower(self, kind: GGMLType, name: str, rows: RowRange) -> None:
-        self.put(name, self.rounded(name, rows, kind)[1], rows.start)
+        self.put(name, self.rounded(name, rows, kind), rows.start)
 
     def put(self, name: str, values: Floats, start: int = 0) -> None:
         """Give rows of a tensor of the copy these values, float32 [rows, columns], from row ``start`` on."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from agent.device.processor import cores
 from agent.gguf.types import GGMLType
@@ -24,12 +23,12 @@ from pipeline.rounding.blocks import FORMATS, Blocks, Format, pack, values
 from pipeline.rounding.descent import descend
 from pipeline.rounding.encoder import Inputs, RoundedTensor
 from pipeline.rounding.feedback import round_with_feedback, to_blocks
-from pipeline.rounding.moments import Moment, moment, output_error
+from pipeline.rounding.moments import Moment, moment, one_blas_thread, output_error
 from pipeline.rounding.on_grid import exact, looks_on_grid
 
 SHRINKAGES = (0.15, 0.35, 0.6)
 _SAMPLE = 96  # rows that choose
-_CHUNK = 384  # rows that are rounded together: their working set stays in a core's cache
+_CHUNK = 288  # rows that are rounded together at most: their working set stays in a core's cache
 _SWEEPS = 2
 _FEWEST_TOKENS = 64  # of a fold, below which its second moment says nothing
 _CACHE = 256 << 20  # bytes of factored second moments, which several weights share
@@ -73,6 +72,7 @@ class GptqEncoder:
         self.threads = threads or cores()
         self.decisions: dict[str, RoundedTensor] = {}
         self._moments = _MomentCache()
+        self._last: _Folds | None = None
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """As ``TensorEncoder.check``."""
@@ -97,8 +97,7 @@ class GptqEncoder:
         pairs = list(zip(matrices, found, strict=True))
         # A tied embedding is also looked up, and its plain error grows: the less, the larger the shrinkage.
         tried = SHRINKAGES[1:] if name == "token_embd.weight" else SHRINKAGES
-        # BLAS itself with one thread, so that the bytes do not depend on how many there are.
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="round") as pool, threadpool_limits(1, "blas"):
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="round") as pool, one_blas_thread():
             made = [self._matrix(w, folds, form, pool, tried) if folds else (None, None) for w, folds in pairs]
         self._record(name, kind, [choice for choice, _ in made if choice])
         if all(raw is None for _, raw in made):
@@ -118,17 +117,20 @@ class GptqEncoder:
             per_row = float(np.mean([min(c.error, c.ggml_error) for c in choices]))
             return per_row * int(matrices.shape[0] * matrices.shape[1])
 
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="round") as pool, threadpool_limits(1, "blas"):
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="round") as pool, one_blas_thread():
             return {kind.name: found for kind, found in zip(fitting, pool.map(error, fitting), strict=True)}
 
     def _folds(self, name: str, matrix: int) -> _Folds | None:
         one = self.inputs.input_of(name)
+        if one is not None and self._last is not None and self._last.key == (one.name, matrix):
+            return self._last  # q, k and v are asked for one after another
         a, b = (self.inputs.hessian(name, fold, matrix) if one else None for fold in ("A", "B"))
         if one is None or a is None or b is None or min(a[1], b[1]) < _FEWEST_TOKENS:
             return None
         if not (np.isfinite(a[0]).all() and np.isfinite(b[0]).all()):
             return None
-        return _Folds((one.name, matrix), (a[0], b[0]), (a[1], b[1]))
+        self._last = _Folds((one.name, matrix), (a[0], b[0]), (a[1], b[1]))
+        return self._last
 
     def _matrix(
         self, weights: Floats, folds: _Folds, form: Format, pool: ThreadPoolExecutor, shrinkages: Sequence[float]
@@ -138,8 +140,7 @@ class GptqEncoder:
             return choice, None
         known = self._moments.of(folds, None, choice.shrinkage, form)
         sweeps = _SWEEPS if len(form.levels) <= 32 else 1
-        chunks = [weights[at : at + _CHUNK] for at in range(0, len(weights), _CHUNK)]
-        raw = np.concatenate(list(pool.map(lambda part: pack(_blocks(part, known, form, sweeps), form), chunks)))
+        raw = np.concatenate(list(pool.map(lambda part: pack(_blocks(part, known, form, sweeps), form), _chunks(weights))))
         return choice, raw if ggml.valid(raw, form.kind) else None
 
     def _choose(
@@ -151,20 +152,20 @@ class GptqEncoder:
         def judged(made: Floats) -> float:
             return output_error(sample - made, folds.sums[1]) / folds.tokens[1] / len(sample)
 
-        def feedback(shrinkage: float) -> float:
-            assert form is not None
+        def error(shrinkage: float | None) -> float:
+            if shrinkage is None or form is None:
+                importance = np.ascontiguousarray(np.diagonal(folds.sums[0]) / folds.tokens[0], dtype=np.float32)
+                raw = ggml.quantize(sample, kind, importance)
+                return judged(ggml.to_float(raw, kind, sample.shape[1])) if ggml.valid(raw, kind) else np.inf
             try:
                 known = self._moments.of(folds, 0, shrinkage, form)
             except FloatingPointError:
                 return np.inf
             return judged(values(_blocks(sample, known, form, 1), form))
 
-        importance = np.ascontiguousarray(np.diagonal(folds.sums[0]) / folds.tokens[0], dtype=np.float32)
-        raw = ggml.quantize(sample, kind, importance)
-        ggml_error = judged(ggml.to_float(raw, kind, sample.shape[1])) if ggml.valid(raw, kind) else np.inf
         if form is None:
-            return _Choice(1.0, np.inf, ggml_error)
-        errors = list(mapped(feedback, shrinkages))
+            return _Choice(1.0, np.inf, error(None))
+        *errors, ggml_error = mapped(error, (*shrinkages, None))
         best = int(np.argmin(errors))
         return _Choice(shrinkages[best], errors[best], ggml_error)
 
@@ -188,17 +189,23 @@ class _MomentCache:
         key = (folds.key, fold, shrinkage, form.kind.block, form.group)
         found = self._kept.pop(key, None) or moment(folds.sum_of(fold), shrinkage, form)
         self._kept[key] = found
-        size = sum(m.matrix.nbytes + m.factor.nbytes for m in list(self._kept.values()))
+        size = sum(m.nbytes for m in list(self._kept.values()))
         while size > _CACHE and len(self._kept) > 1:
             _, old = self._kept.popitem(last=False)
-            size -= old.matrix.nbytes + old.factor.nbytes
+            size -= old.nbytes
         return found
 
 
 def _blocks(weights: Floats, known: Moment, form: Format, sweeps: int) -> Blocks:
     done = round_with_feedback(weights, known, form)
-    descend(done, weights, known, form, sweeps)
+    descend(done, known, form, sweeps)
     return to_blocks(done, known, form)
+
+
+def _chunks(weights: Floats) -> list[Floats]:
+    """Parts of the rows: always the same, about equally long, and two at least, since most machines have two cores or more."""
+    parts = max(2, -(-len(weights) // _CHUNK))
+    return [part for part in np.array_split(weights, parts + parts % 2) if len(part)]
 
 
 def _sample(weights: Floats) -> Floats:

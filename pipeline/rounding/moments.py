@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from pipeline.format.ggml import Floats
 from pipeline.rounding.blocks import Format
@@ -18,15 +20,26 @@ _FLOOR = 1e-6  # of the mean diagonal: what a column counts that no token used
 class Moment:
     """A second moment ``sum x x^T`` that was shrunk towards its diagonal, in the order in which columns are rounded.
 
+    With the unit upper triangular ``U`` and the diagonal ``D`` of ``matrix = U D U^T``, a row with the errors ``e`` loses
+    ``sum D_j (e U)_j ^ 2``: so column j is best rounded to its weight plus what the errors of those before it ask of it,
+    ``sum_i<j e_i U_ij``, and D_j is what its distance from that costs. (LDLQ, which is GPTQ without an inverse: Chee and others,
+    "QuIP", 2023, arXiv 2307.13304.)
+
     Attributes:
         matrix: float32 [columns, columns], symmetric, positive definite.
-        factor: float32 [columns, columns], upper triangular, ``factor.T @ factor`` is the inverse of ``matrix``.
+        follow: float32 [columns, columns], ``U^T``: row j says how column j follows the errors before it. Above the diagonal: 0.
+        cost: float32 [columns], D.
         order: the column that stands at each place.
     """
 
     matrix: Floats
-    factor: Floats
+    follow: Floats
+    cost: Floats
     order: Order
+
+    @property
+    def nbytes(self) -> int:
+        return self.matrix.nbytes + self.follow.nbytes
 
 
 def moment(hessian: Floats, shrinkage: float, form: Format) -> Moment:
@@ -43,35 +56,29 @@ def moment(hessian: Floats, shrinkage: float, form: Format) -> Moment:
     Raises:
         FloatingPointError: it is not finite, or not positive definite.
     """
+    from scipy.linalg.lapack import spotrf
+
     diagonal = np.diagonal(hessian).astype(np.float64)
     if not np.isfinite(hessian).all() or not (mean := float(diagonal.mean())) > 0:
         raise FloatingPointError("the second moment is empty or not finite")
     diagonal = np.maximum(diagonal, _FLOOR * mean)
     order = column_order(diagonal, form)
     scale = np.sqrt(diagonal[order]).astype(np.float32)
-    correlation = hessian[np.ix_(order, order)] / scale[:, None] / scale
-    correlation *= np.float32(1 - shrinkage)
-    np.fill_diagonal(correlation, 1)
-    try:
-        # A = R R^T with R upper triangular, from the Cholesky factor of the matrix read backwards; the inverse is R^-T R^-1.
-        upper = np.ascontiguousarray(np.linalg.cholesky(correlation[::-1, ::-1])[::-1, ::-1])
-    except np.linalg.LinAlgError:
-        raise FloatingPointError("the second moment is not positive definite") from None
-    factor = _inverse_upper(upper) / scale
-    return Moment(correlation * scale[:, None] * scale, np.ascontiguousarray(factor), order)
-
-
-def _inverse_upper(matrix: Floats) -> Floats:
-    """The inverse of an upper triangular matrix, by halves."""
-    n = len(matrix)
-    if n <= 64:
-        return np.linalg.inv(matrix)
-    half = n // 2
-    inverse = np.zeros_like(matrix)
-    inverse[:half, :half] = a = _inverse_upper(matrix[:half, :half])
-    inverse[half:, half:] = b = _inverse_upper(matrix[half:, half:])
-    inverse[:half, half:] = -(a @ matrix[:half, half:]) @ b
-    return inverse
+    matrix = hessian[np.ix_(order, order)]
+    matrix *= ((1 - shrinkage) / scale)[:, None]
+    matrix /= scale
+    np.fill_diagonal(matrix, 1)
+    # matrix = R R^T with R upper triangular: the Cholesky factor of the matrix read backwards. LAPACK counts columns first.
+    lower, failed = spotrf(matrix[::-1, ::-1].copy().T, lower=1, overwrite_a=1)
+    if failed:
+        raise FloatingPointError("the second moment is not positive definite")
+    follow = np.ascontiguousarray(lower.T[::-1, ::-1])
+    pivot = scale * np.diagonal(follow)
+    follow *= scale
+    follow /= pivot[:, None]
+    matrix *= scale[:, None]
+    matrix *= scale
+    return Moment(matrix, follow, pivot * pivot, order)
 
 
 def column_order(diagonal: npt.NDArray[np.float64], form: Format) -> Order:
@@ -85,6 +92,13 @@ def column_order(diagonal: npt.NDArray[np.float64], form: Format) -> Order:
     columns = np.take_along_axis(columns, within, axis=2)
     columns = np.take_along_axis(columns, of_groups[:, :, None], axis=1)
     return columns[of_blocks].reshape(-1)
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """BLAS with one thread: the threads are the caller's, and bytes do not depend on how many there are."""
+    import scipy.linalg.lapack  # noqa: F401  # it has a BLAS of its own, which is only held back once it is there
+
+    return threadpool_limits(1, "blas")  # type: ignore[no-any-return]
 
 
 def output_error(difference: Floats, hessian: Floats) -> float:

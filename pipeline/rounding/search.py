@@ -5,34 +5,34 @@ Everything is laid out with the rows of the tensor last: one call works on all r
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.format.ggml import Floats
-from pipeline.rounding.blocks import Format
+from pipeline.rounding.blocks import FORMATS, Format
 
 _LARGEST = np.float32(65504)  # of float16
 _TRIED = 8  # sizes of the step, from the smallest that pays to a little above the one that reaches the largest weight
 _SMALLEST = {16: 0.72, 32: 0.8, 64: 0.88, 255: 0.97}  # by the number of levels
 
 
-def _half_table(levels: Floats) -> Floats:
-    """The nearest level of each half integer from -130 up, for levels whose midpoints are halves."""
+@cache
+def half_table() -> Floats:
+    """The nearest level of IQ4_NL of each half integer from -130 up: its midpoints are halves."""
+    levels = FORMATS["IQ4_NL"].levels
     middles = (levels[1:] + levels[:-1]) / 2
     return levels[np.searchsorted(middles, (np.arange(521) - 260) / 2 + 0.25)]
-
-
-_TABLES: dict[str, Floats] = {}
 
 
 def nearest(x: Floats, form: Format) -> Floats:
     """The nearest level of each number; ``x`` is overwritten."""
     if form.kind.name == "IQ4_NL":
-        table = _TABLES.setdefault("IQ4_NL", _half_table(form.levels))
         np.clip(x, -130, 130, out=x)
         x += 130
         x *= 2
-        return table[x.astype(np.int16)]
+        return half_table()[x.astype(np.int16)]
     np.rint(x, out=x)
     return np.clip(x, form.low, form.high, out=x)
 
@@ -86,8 +86,13 @@ def fitted(weights: Floats, importance: Floats, form: Format) -> tuple[Floats, F
     return slope, shift
 
 
+def guess_factors(form: Format) -> Floats:
+    """Sizes of the step to try, as shares of the one that reaches the largest weight."""
+    return np.linspace(_SMALLEST[len(form.levels)], 1.08, _TRIED, dtype=np.float32)
+
+
 def _guesses(weights: Floats, form: Format) -> tuple[Floats, Floats]:
-    factors = np.linspace(_SMALLEST[len(form.levels)], 1.08, _TRIED, dtype=np.float32)[:, None]
+    factors = guess_factors(form)[:, None]
     if form.offset:
         low, high = weights.min(axis=0), weights.max(axis=0)
         if form.top:
@@ -113,10 +118,10 @@ def rounding_loss(weights: Floats, importance: Floats, step: Floats, offset: Flo
     return loss
 
 
-def best(loss: Floats, count: int, *arrays: Floats) -> tuple[Floats, ...]:
-    """Of each array [candidates, rows] the ``count`` candidates with least loss in each row."""
+def best(loss: Floats, count: int, step: Floats, offset: Floats) -> tuple[Floats, Floats]:
+    """The steps and offsets of the ``count`` candidates with least loss in each row, [count, rows] each."""
     if count == 1:
         chosen = loss.argmin(axis=0)[None]
     else:
         chosen = np.argpartition(loss, count - 1, axis=0)[:count] if count < len(loss) else np.arange(len(loss))[:, None]
-    return tuple(np.take_along_axis(a, chosen, axis=0) for a in arrays)
+    return np.take_along_axis(step, chosen, axis=0), np.take_along_axis(offset, chosen, axis=0)
