@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent.errors import BrokenOffError, RecipeError, SourceError, SprigError, UnsupportedError
+from agent.errors import BrokenOffError, OutputError, RecipeError, SourceError, SprigError, UnsupportedError
 from agent.files import scratch_folder
 from agent.models.file import writes_text
 from pipeline.calibrate.calibrate import calibrate, kept_text
@@ -189,11 +189,14 @@ def _refiner(model: str, statistics: Path, options: dict[str, Any]) -> Finish:
         text = kept_text(statistics)
         if text is None:
             return ("rounded for the inputs of the original alone: the statistics hold no text for a second rounding",)
-        with _original(model, part, options) as original:
-            found = refine(
-                part, original, text.windows, threads=options.get("threads"),
-                on_progress=lambda done, total: report(Progress("round again", done, total, part.name)),
-            )  # fmt: skip
+        try:
+            with _original(model, part, options) as original:
+                found = refine(
+                    part, original, text.windows, threads=options.get("threads"),
+                    on_progress=lambda done, total: report(Progress("round again", done, total, part.name)),
+                )  # fmt: skip
+        except OutputError as e:  # no room beside the file, which is good as it is
+            return (f"the tensors were not rounded again for what the rounded layers before them give: {e}",)
         return (found.note,)
 
     return refine_it
