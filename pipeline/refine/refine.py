@@ -31,7 +31,8 @@ from pipeline.rounding.gptq import GptqEncoder
 from pipeline.rounding.on_grid import looks_on_grid
 
 _CHILD = "pipeline.refine.child"
-_GROUPS = 5
+_GROUPS = 4
+_TOKENS = 4096  # of text that is read for each group; more of a longer text is passed over, evenly
 _LOOK = 8  # rows that tell whether a tensor lies on a grid
 _SCOUT = 32  # tokens that show which inputs there are
 
@@ -75,6 +76,7 @@ def refine(
     Raises:
         SprigError: a file does not run, or there is no room.
     """
+    windows = windows[:: max(1, round(sum(map(len, windows)) / _TOKENS))]
     part = gguf.with_name(f"{gguf.name}.refined")
     with exclusive(part) as fd, scratch_folder(part.absolute().with_name(f".{part.name[:60]}.sums")) as folder:
         try:
