@@ -12,7 +12,7 @@ from pipeline.forward.child import Forward, main
 from pipeline.refine.sums import CrossMoments, InputRows
 
 
-class Pair(Calibration):
+class PairedCalibration(Calibration):
     """The rounded file, with the original beside it."""
 
     ops = (*Forward.ops, "scout", "begin", "window", "keep")
@@ -45,4 +45,4 @@ class Pair(Calibration):
 
 
 if __name__ == "__main__":
-    main(Pair)
+    main(PairedCalibration)
