@@ -189,12 +189,15 @@ def _refiner(model: str, statistics: Path, options: dict[str, Any]) -> Finish:
         text = kept_text(statistics)
         if text is None:
             return ("rounded for the inputs of the original alone: the statistics hold no text for a second rounding",)
+        size = part.stat().st_size
+
+        def on_progress(done: int, total: int) -> None:
+            report(Progress("round again", size * done // total, size, part.name))
+
+        on_progress(0, 1)
         try:
             with _original(model, part, options) as original:
-                found = refine(
-                    part, original, text.windows, threads=options.get("threads"),
-                    on_progress=lambda done, total: report(Progress("round again", done, total, part.name)),
-                )  # fmt: skip
+                found = refine(part, original, text.windows, threads=options.get("threads"), on_progress=on_progress)
         except OutputError as e:  # no room beside the file, which is good as it is
             return (f"the tensors were not rounded again for what the rounded layers before them give: {e}",)
         return (found.note,)

@@ -17,7 +17,9 @@ from typing import Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from agent.files import exclusive, publish, reserve, scratch_folder, write_error
+from agent.device.machine import available_memory
+from agent.errors import OutputError
+from agent.files import exclusive, human_size, publish, reserve, scratch_folder, write_error
 from agent.gguf.check import check
 from agent.gguf.reader import TensorEntry, read_header
 from pipeline.calibrate.inputs import Input
@@ -34,6 +36,7 @@ _CHILD = "pipeline.refine.child"
 _GROUPS = 4
 _TOKENS = 4096  # of text that is read for each group; more of a longer text is passed over, evenly
 _LOOK = 8  # rows that tell whether a tensor lies on a grid
+_SHARE = 0.5  # of the available memory, for the sums of a group
 _SCOUT = 32  # tokens that show which inputs there are
 
 OnPart = Callable[[int, int], None]  # parts of the work done, of how many
@@ -114,14 +117,10 @@ class _Work:
         """Round all groups; the names of the tensors that changed, and how many were looked at."""
         with self._process() as process:
             inputs = self._wanted(process)
-        blocks = sorted({_block(one) for one in inputs})
-        if not blocks:
-            return [], 0
-        parts = [set(part.tolist()) for part in np.array_split(np.array(blocks, int), min(groups, len(blocks))) if len(part)]
+        parts = _parts(inputs, groups, int(_SHARE * available_memory()))
         total, changed = len(parts) * (len(self.windows) + 1), list[str]()
-        for i, part in enumerate(parts):
+        for i, own in enumerate(parts):
             at = i * (len(self.windows) + 1)
-            own = [one for one in inputs if _block(one) in part]
             self._measure(own, lambda done, at=at: report(at + done, total))  # type: ignore[misc]
             for number, one in enumerate(own):
                 changed += self._round(fd, one, number)
@@ -204,6 +203,21 @@ class _RoundedInputs:
     def squares(self, name: str) -> Floats | None:
         both = self.folds[0] + self.folds[1]
         return (np.diagonal(both.hessian)[None] / both.tokens).astype(np.float32)
+
+
+def _parts(inputs: Sequence[Input], groups: int, room: int) -> list[list[Input]]:
+    """The inputs by groups of layers: so many, or more where the sums of a group take more memory than there is.
+
+    Raises OutputError if those of one layer do.
+    """
+    blocks = sorted({_block(one) for one in inputs})
+    for count in range(min(groups, len(blocks)), len(blocks) + 1):
+        spans = [set(span.tolist()) for span in np.array_split(np.array(blocks, int), count)] if count else []
+        parts = [[one for one in inputs if _block(one) in span] for span in spans]
+        most = max((sum(6 * one.columns**2 for one in part) for part in parts), default=0)  # a triangle and a square of float32
+        if most <= room:
+            return parts
+    raise OutputError(f"the sums of one layer take {human_size(most)} of memory, and {human_size(room)} are left for them")
 
 
 def _block(one: Input) -> int:

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.errors import OutputError
 from agent.gguf.reader import read_header
 from pipeline.calibrate.inputs import Input
 from pipeline.evaluate.compare import divergences
 from pipeline.evaluate.windows import Window
 from pipeline.forward.process import ForwardProcess
 from pipeline.quantize import quantize
-from pipeline.refine.refine import refine
+from pipeline.refine.refine import _parts, refine
 from pipeline.refine.sums import SumsOfBoth
 from pipeline.refine.target import Corrections
 from tests.fixtures.tiny import llama
@@ -69,6 +70,15 @@ def test_both_files_are_measured_on_the_same_tokens(files: tuple[Path, Path], tm
     early, late = (SumsOfBoth.load(place, one.columns) for place, one in zip(places, (first, down), strict=True))
     assert early.tokens == late.tokens == 2 * len(WINDOWS[0])
     assert np.abs(late.cross).max() > 1e-3 * np.abs(late.hessian).max()
+
+
+def test_where_memory_is_short_there_are_more_groups() -> None:
+    inputs = [Input((f"blk.{block}.{name}.weight",), 100, 1, False, False) for block in range(6) for name in ("attn_q", "ffn_up")]
+    assert [len(part) for part in _parts(inputs, 2, 1 << 30)] == [6, 6]
+    assert [len(part) for part in _parts(inputs, 2, 250_000)] == [4, 4, 4]
+    assert _parts([], 4, 1) == []
+    with pytest.raises(OutputError, match=r"one layer take 120 kB of memory"):
+        _parts(inputs, 2, 100_000)
 
 
 def test_the_file_comes_closer_to_the_original_with_the_same_types(files: tuple[Path, Path], tmp_path: Path) -> None:
