@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent.errors import BrokenOffError, RecipeError, SourceError, SprigError, UnsupportedError
+from agent.errors import BrokenOffError, OutputError, RecipeError, SourceError, SprigError, UnsupportedError
+from agent.files import scratch_folder
 from agent.models.file import writes_text
 from pipeline.calibrate.calibrate import calibrate, kept_text
 from pipeline.calibrate.statistics import IMATRIX, Statistics
@@ -24,6 +25,8 @@ from pipeline.sources.foreign import Detour
 ENCODERS = ("ggml", "gptq", "tune")
 TUNE_MINUTES = 4.0
 _OF_SOURCE = ("base", "revision", "token", "offline")  # options that say which model it is
+# Bytes of a checkpoint above which the original is read as F16; F32 is the fastest on a CPU without half precision.
+_LARGE = 1_250_000_000
 _OF_RUN = ("gate", "executor")  # which a plan does not take
 
 
@@ -85,7 +88,9 @@ def quantize(
         plan = _plan_unmeasured(model, recipe, out, encoder, options)
         measured = _measured(model, plan.out.with_name(f"{plan.out.name}.statistics"), resume, on_progress, options)
     with measured as folder:
-        finish = _tuner(model, folder, minutes or TUNE_MINUTES, options) if encoder == "tune" else None
+        finish = _refiner(model, folder, options)
+        if encoder == "tune":
+            finish = _both(finish, _tuner(model, folder, minutes or TUNE_MINUTES, options))
         wishes = _with(folder, encoder, options)
         return one_pass(model, recipe, out, resume=resume, on_progress=on_progress, finish=finish, **wishes)
 
@@ -169,6 +174,48 @@ def _measure(model: str, folder: Path, resume: bool, on_progress: OnProgress | N
 
 def _of_source(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in _OF_SOURCE if options.get(name)}
+
+
+def _both(first: Finish, second: Finish) -> Finish:
+    return lambda part, report: (*first(part, report), *second(part, report))
+
+
+def _refiner(model: str, statistics: Path, options: dict[str, Any]) -> Finish:
+    """The second rounding of a finished file, on the text that was calibrated with."""
+
+    def refine_it(part: Path, report: OnProgress) -> tuple[str, ...]:
+        from pipeline.refine.refine import refine
+
+        text = kept_text(statistics)
+        if text is None:
+            return ("rounded for the inputs of the original alone: the statistics hold no text for a second rounding",)
+        size = part.stat().st_size
+
+        def on_progress(done: int, total: int) -> None:
+            report(Progress("round again", size * done // total, size, part.name))
+
+        on_progress(0, 1)
+        try:
+            with _original(model, part, options) as original:
+                found = refine(part, original, text.windows, threads=options.get("threads"), on_progress=on_progress)
+        except OutputError as e:  # no room beside the file, which is good as it is
+            return (f"the tensors were not rounded again for what the rounded layers before them give: {e}",)
+        return (found.note,)
+
+    return refine_it
+
+
+@contextmanager
+def _original(model: str, part: Path, options: dict[str, Any]) -> Iterator[Path]:
+    """The model as a GGUF that nothing was lost in: itself if it is one, else one for this block; in F16 if it is large."""
+    source = open_model(model, **_of_source(options))
+    if source.kind == "gguf" and source.path is not None:
+        yield source.path
+        return
+    kind = "F32" if sum(w.size for w in source.weights) <= _LARGE else "F16"
+    known = {name: options[name] for name in (*_OF_SOURCE, "threads", "llama_cpp") if options.get(name)}
+    with scratch_folder(part.absolute().with_name(f".{part.name[:60]}.original")) as folder:
+        yield one_pass(model, kind, folder / "model.gguf", **known).path
 
 
 def _tuner(model: str, statistics: Path, minutes: float, options: dict[str, Any]) -> Finish:

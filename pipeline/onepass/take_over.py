@@ -34,7 +34,8 @@ def take_over(plan: Preflight, part: Path, fd: int, journal: Journal) -> int:
         How many bytes were copied. Files that cannot be read are passed over.
     """
     wanted, copied = read_header(part), 0
-    if WEIGHTS not in wanted.keys or wanted.keys.get(ENCODER) == TUNED:  # no two tunings end in the same bytes
+    # A tensor that was tuned, or rounded for what the rounded ones before it give, fits its own file alone.
+    if WEIGHTS not in wanted.keys or wanted.keys.get(ENCODER) in (TUNED, "gptq"):
         return 0
     done = {slab.offset for slab in journal.done}
     for path, header in _kin(plan.out, wanted):

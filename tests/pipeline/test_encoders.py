@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from agent.errors import SprigError
+from agent.errors import OutputError, SprigError
 from agent.files import publish
 from agent.gguf.reader import read_header
 from pipeline import encoders
 from pipeline.calibrate.collect import collect
+from pipeline.calibrate.text import CalibrationText
 from pipeline.encoders import dry_run, quantize
 from pipeline.preflight import Preflight
+from pipeline.refine import refine as refining
 from pipeline.tune import tune as tuning
 from pipeline.tune.tune import TuneResult
 from pipeline.tune.write import rewritten
@@ -65,6 +68,33 @@ def fake_tuning(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(tuning, "tune", tune)
     monkeypatch.setattr(tuning, "need_train_extra", lambda: None)
     return allowed
+
+
+def test_gptq_rounds_again_for_the_rounded_layers_where_the_text_is_known(model: str, statistics: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"encoder": "gptq", "threads": 1}
+    once = quantize(model, "Q4_0", tmp_path / "once.gguf", statistics=statistics, **options)
+    assert any("the statistics hold no text" in note for note in once.notes)
+    known = tmp_path / "statistics"
+    shutil.copytree(statistics, known)
+    CalibrationText(tuple(map(tuple, WINDOWS)), ("noise",)).save(known / "text.json")
+    again = quantize(model, "Q4_0", tmp_path / "again.gguf", statistics=known, **options)
+    assert any("were rounded again" in note for note in again.notes)
+    assert again.path.read_bytes() != once.path.read_bytes()
+    assert again.size == once.size
+
+
+def test_no_room_for_a_second_rounding_leaves_the_first(
+    model: str, statistics: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **options: Any) -> None:
+        raise OutputError("no room")
+
+    monkeypatch.setattr(refining, "refine", full)
+    known = tmp_path / "statistics"
+    shutil.copytree(statistics, known)
+    CalibrationText(tuple(map(tuple, WINDOWS)), ("noise",)).save(known / "text.json")
+    made = quantize(model, "Q4_0", tmp_path / "a.gguf", statistics=known, encoder="gptq", threads=1)
+    assert any(note.endswith("give: no room") for note in made.notes)
 
 
 def norm(gguf: Path) -> Any:
