@@ -121,8 +121,9 @@ def test_an_input_that_is_always_zero_needs_no_weights() -> None:
 @pytest.mark.parametrize(
     ("share", "pattern", "method", "says"),
     [
-        (1.5, None, None, "out of range"), (0.0, None, None, "out of range"), (0.5, "2-4", None, "2:4"), (0.5, "4:4", None, "2:4"),
-        (0.4, "2:4", None, "leave one out"), (0.5, None, "random", "magnitude"), (None, None, "wanda", "--sparsity"),
+        (1.5, None, None, "out of range"), (0.0, None, None, "out of range"), (0.5, "2-4", None, "2:4"),
+        (0.5, "4:4", None, "2:4"), (0.4, "2:4", None, "leave one out"), (0.5, None, "random", "magnitude"),
+        (None, None, "wanda", "--sparsity"),
         (float("nan"), None, None, "out of range"),
     ],
 )  # fmt: skip
