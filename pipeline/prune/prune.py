@@ -163,6 +163,7 @@ class _Run:
     mending: Mending | None = None
     thinning: Thinning | None = None
     influence: list[float] | None = None
+    growth: dict[str, tuple[int, int]] = field(default_factory=dict)
     weights: tuple[int, int] = (0, 0)
     bytes: tuple[int, int] = (0, 0)
     packed: tuple[int, int] | None = None
@@ -200,9 +201,11 @@ class _Run:
             config.pop("quantization_config", None)
         config |= self._cut(checkpoint, edits)
         if self.cuts.cuts_vocabulary:
-            cut = cut_of(structure, self.work / "tokenizer", self.cuts.vocab, self.cuts.vocab_size)
+            cut = cut_of(structure, self.cuts.vocab, self.cuts.vocab_size)
             applied = apply_vocabulary(cut, structure, edits, files)
             self.parts.append(applied.part)
+            self.growth = applied.growth
+            self.notes += cut.notes
             config, files = config | applied.config, applied.files
             self.notes.append(
                 "the vocabulary is another, so a KL divergence from the original says nothing: compare bits per byte"
@@ -289,7 +292,7 @@ class _Run:
         kld, error, windows = (apart.kld, apart.error, apart.windows) if apart else (None, None, 0)
         return Pruned(
             self.way.out, self.structure.source.named.name, tuple(self.parts), tuple(repairs), self.weights, self.bytes,
-            self.packed, USUAL, sizes, kld, error, windows, self.seconds, tuple(self.notes),
+            self.packed, USUAL, sizes, kld, error, windows, self.growth, self.seconds, tuple(self.notes),
         )  # fmt: skip
 
     def _distance(self) -> Distance:

@@ -201,7 +201,14 @@ def test_zeros_are_where_they_were_promised(method: str, pattern: str | None, tm
 
 def test_a_cut_vocabulary_takes_rows_of_embedding_and_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tuple(range(0, 512, 2))
-    fake = SimpleNamespace(kept=kept, files={"tokenizer.json": b"{}"}, config={"eos_token_id": 1}, notes=("256 of 512",))
+    fake = SimpleNamespace(
+        kept=kept,
+        files={"tokenizer.json": b"{}"},
+        config={"eos_token_id": 1},
+        notes=("256 of 512",),
+        text=[SimpleNamespace(name="mine", before=10, after=11)],
+        held_out=[],
+    )
     monkeypatch.setattr(room, "cut_of", lambda *_: fake)
     monkeypatch.setattr(room, "_gguf_size", lambda *_: 1)  # there is no tokenizer to plan a GGUF with
     result = pruned("qwen3", tmp_path / "new", vocab_size=256, ffn=128)
@@ -209,6 +216,7 @@ def test_a_cut_vocabulary_takes_rows_of_embedding_and_head(tmp_path: Path, monke
     for part in ("model.embed_tokens", "lm_head"):
         assert bool((small.get_submodule(part).weight == model.get_submodule(part).weight[list(kept)]).all())
     assert (small.config.vocab_size, small.config.eos_token_id) == (256, 1)
+    assert ("tokens", "mine: 10 -> 11 (+10.0%)") in result.lines()
     assert [part.kind for part in result.parts] == ["ffn", "vocab"]
     assert (tmp_path / "new" / "tokenizer.json").read_bytes() == b"{}"
 
