@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from agent.errors import OutputError
-from agent.files import atomic_write
+from agent.files import atomic_write, scratch_folder
 from pipeline.calibrate.statistics import Statistics
 from pipeline.evaluate.reference import made_reference
 from pipeline.format.ggml import Bytes
+from pipeline.preflight import PlanOptions
 from pipeline.prune.activations import Activations
 from pipeline.prune.card import pruned_card
 from pipeline.prune.cuts import Cuts, read_cuts
@@ -87,6 +86,8 @@ def prune(
         vocab=tuple(vocab), vocab_size=vocab_size, ffn=ffn, heads=heads, width=width, depth=depth, sparsity=sparsity,
         pattern=pattern, method=method,
     )  # fmt: skip
+    if revision := options.pop("revision", None):
+        model = f"{model}@{revision}"
     way = _Way(model, Path(out), statistics, tuple(text), repair, check, threads, on_progress or _silent, options)
     refuse_place(way.out)
     structure = Structure(open_model(model, **options))
@@ -117,27 +118,17 @@ def _carry_out(structure: Structure, cuts: Cuts, way: _Way) -> Pruned:
     check = way.check and structure.is_decoder and not cuts.cuts_vocabulary
     with ExitStack() as stack:
         draft = stack.enter_context(checkpoint_draft(way.out))
-        work = Path(stack.enter_context(_scratch(way.out)))
+        work = stack.enter_context(scratch_folder(way.out.absolute().with_name(f".{way.out.name[:100]}.work")))
         run = _Run(structure, cuts, way, draft, work)
         if check or cuts.needs_influence or (cuts.needs_activations and way.statistics is None):
             with run.timed("model"):
-                made = made_reference(way.model, beside=work, options=way.options)  # type: ignore[arg-type]
+                made = made_reference(way.model, beside=work, options=cast(PlanOptions, {**way.options, "threads": way.threads}))
                 run.original = stack.enter_context(made)
         with run.timed("measure"):
             run.measure()
         with run.timed("prune"):
             run.write(stack.enter_context(open_checkpoint(structure.source)))
         return run.finish(check=check)
-
-
-@contextmanager
-def _scratch(out: Path) -> Iterator[str]:
-    try:
-        folder = tempfile.TemporaryDirectory(prefix=".sprig-", dir=out.absolute().parent, ignore_cleanup_errors=True)
-    except OSError as e:
-        raise OutputError(f"cannot write in {out.absolute().parent}: {e.strerror}") from None
-    with folder as name:
-        yield name
 
 
 def _gguf_size(model: str, work: Path, options: Mapping[str, Any]) -> int:

@@ -221,6 +221,16 @@ def test_a_cut_vocabulary_takes_rows_of_embedding_and_head(tmp_path: Path, monke
     assert (tmp_path / "new" / "tokenizer.json").read_bytes() == b"{}"
 
 
+@pytest.mark.slow
+def test_an_encoder_is_measured_on_text_too(tmp_path: Path) -> None:
+    """The embedding model of the first days: neurons and layers go, and its vectors stay near."""
+    result = prune(str(tiny("distilbert") / "hf"), tmp_path / "new", ffn=128, threads=1)
+    assert result.kld is None  # it writes no words
+    assert all(one.after < one.before for one in result.repairs)
+    a, b = (torch.tensor(outputs(load(folder)).mean(0)) for folder in (tiny("distilbert") / "hf", tmp_path / "new"))
+    assert float(torch.cosine_similarity(a, b, dim=0)) > 0.98
+
+
 def test_the_card_names_the_parent_and_what_was_cut(tmp_path: Path) -> None:
     result = pruned("llama-tied-biases", tmp_path / "new", ffn="20%", depth="drop:0")
     card = (tmp_path / "new" / "README.md").read_text()
