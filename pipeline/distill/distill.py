@@ -202,15 +202,14 @@ def _course(
     from pipeline.distill.learner import Learner, matched
     from pipeline.distill.loop import Course, course_batch
     from pipeline.distill.teacher import LiveTeacher
-    from pipeline.distill.write import write_student
+    from pipeline.distill.write import write_student, write_weights
 
     o = pair.options
     master, network = pair.networks()
     pairs = matched(_layers(network), _layers(master))
     _let_learn(network, o)
-    keep: Callable[[], None] = lambda: write_student(work.best, network, pair.student, pair.teacher)  # noqa: E731
     if processes.main and not (work.best / "config.json").exists():
-        keep()
+        write_student(work.best, network, pair.student, pair.teacher)
     processes.wait()
     if o.recipe is not None:
         from pipeline.distill.kinds import kinds_of
@@ -230,7 +229,7 @@ def _course(
     curves = Curves(work.curves) if processes.main else _NoCurves()
     course = Course(
         learner.to(processes.device).train(), live, sequences, held, steps, 0 if pair.encoder else pair.vocabulary, o, processes,
-        work, curves, keep, report if processes.main else lambda step: None,
+        work, curves, lambda: write_weights(work.best, network), report if processes.main else lambda step: None,
     )  # fmt: skip
     if o.top_k is not None:
         course = replace(course, teacher=_kept(work, course, live, processes, say))
@@ -261,7 +260,8 @@ def _let_learn(network: Any, options: DistillOptions) -> None:
         for name, parameter in network.named_parameters():
             parameter.requires_grad_("pooler." not in name)  # a pooler is not asked
     if options.checkpointing:
-        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        newer = getattr(network, "activation_checkpointing_enable", None)  # the same under its name since transformers 5.20
+        (newer or network.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def _finished(work: WorkFolder, pair: _Pair, course: Course, position: Position, processes: Processes) -> Distilled:
