@@ -38,6 +38,9 @@ COMMANDS = {
     "calibrate": Command(
         "pipeline.cli.calibrate", "calibrate_app", "Measure a model's activations: llama.cpp's imatrix, and more for rounding."
     ),
+    "distill": Command(
+        "pipeline.cli.distill", "distill_app", "Let a small or pruned model learn what a larger one says; a checkpoint comes out."
+    ),
     "fit": Command("pipeline.cli.fit", "fit_app", "Say which form of a model fits a device, how fast it will be, and why."),
     "deploy": Command("pipeline.cli.deploy", "deploy_app", "Bring a model to a device over SSH, or onto a card; tried there."),
     "bench": Command("agent.cli.bench", "bench_app", "Measure how fast a model reads and writes here, and find its best way."),

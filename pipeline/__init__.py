@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.calibrate.calibrate import Calibrated, calibrate
+    from pipeline.distill.distill import Distilled, distill
     from pipeline.encoders import quantize
     from pipeline.evaluate.compare import evaluate
     from pipeline.evaluate.figures import Evaluation
     from pipeline.preflight import Preflight
     from pipeline.quantize import Progress, QuantizeResult
 
-__all__ = ["Calibrated", "Evaluation", "Preflight", "Progress", "QuantizeResult", "calibrate", "evaluate", "quantize"]
+__all__ = [
+    "Calibrated", "Distilled", "Evaluation", "Preflight", "Progress", "QuantizeResult", "calibrate", "distill", "evaluate",
+    "quantize",
+]  # fmt: skip
 
 _HOME = {
     "quantize": "encoders", "Progress": "quantize", "QuantizeResult": "quantize", "Preflight": "preflight",
     "calibrate": "calibrate.calibrate", "Calibrated": "calibrate.calibrate",
+    "distill": "distill.distill", "Distilled": "distill.distill",
     "evaluate": "evaluate.compare", "Evaluation": "evaluate.figures",
 }  # fmt: skip
 
