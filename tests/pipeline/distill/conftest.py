@@ -18,6 +18,7 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _few_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
     if find_spec("torch") is not None:
-        from pipeline.distill import loop
+        from pipeline.distill import curves, loop
 
         monkeypatch.setattr(loop, "CHECKS", 3)
+        monkeypatch.setattr(curves, "draw", lambda folder: folder)  # a picture takes seconds, and has tests of its own

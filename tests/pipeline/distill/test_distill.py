@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from agent.errors import CheckpointError, OutputError, SprigError, UnsupportedError
 from agent.gguf.reader import read_header
 from pipeline import Distilled, distill, quantize
-from pipeline.distill import loop
+from pipeline.distill import loop, memory
 from pipeline.distill.loop import DistillStep
 from pipeline.distill.options import DistillOptions
 from pipeline.network import extra
@@ -154,6 +154,21 @@ def test_time_ends_it(tmp_path: Path) -> None:
     result = distilled(tmp_path / "out", options=replace(FEW, tokens=None, minutes=0.02))
     assert 1.2 <= result.seconds < 20
     assert result.steps > 1
+
+
+def test_what_the_memory_does_not_hold_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 1_000
+    monkeypatch.setattr(memory, "available_memory", lambda: free)
+    refused(SprigError, r"the weights of teacher and student take \d+ kB of memory, 1 kB are free", tmp_path / "a")
+    free = 300_000
+    refused(SprigError, r"learning takes at least .* of memory, 300 kB are free: learn low-rank", tmp_path / "b")
+
+    def full(*args: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    free = 1 << 40
+    monkeypatch.setattr(loop, "distilled", full)
+    refused(SprigError, r"the memory is at its end in the learning: .*; --checkpointing helps too", tmp_path / "c")
 
 
 def refused(kind: type[SprigError], match: str, *args: Any, **more: Any) -> None:
