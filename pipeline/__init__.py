@@ -13,17 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.calibrate.calibrate import Calibrated, calibrate
+    from pipeline.compress.compress import compress
+    from pipeline.compress.plan import CompressPlan
+    from pipeline.compress.report import Compressed
     from pipeline.encoders import quantize
     from pipeline.evaluate.compare import evaluate
     from pipeline.evaluate.figures import Evaluation
     from pipeline.preflight import Preflight
     from pipeline.quantize import Progress, QuantizeResult
 
-__all__ = ["Calibrated", "Evaluation", "Preflight", "Progress", "QuantizeResult", "calibrate", "evaluate", "quantize"]
+__all__ = [
+    "Calibrated", "CompressPlan", "Compressed", "Evaluation", "Preflight", "Progress", "QuantizeResult", "calibrate", "compress",
+    "evaluate", "quantize",
+]  # fmt: skip
 
 _HOME = {
     "quantize": "encoders", "Progress": "quantize", "QuantizeResult": "quantize", "Preflight": "preflight",
     "calibrate": "calibrate.calibrate", "Calibrated": "calibrate.calibrate",
+    "compress": "compress.compress", "CompressPlan": "compress.plan", "Compressed": "compress.report",
     "evaluate": "evaluate.compare", "Evaluation": "evaluate.figures",
 }  # fmt: skip
 

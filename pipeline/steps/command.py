@@ -57,7 +57,7 @@ def run_command(
     with (scratch / "stdout").open("w+b") as out, (scratch / "stderr").open("w+b") as err:
         line = [str(os.getpid()), command, *arguments, "--json"]
         child = launch("pipeline.steps.child", line, os.environ, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        said = _Lines(scratch / "stderr", on_line)
+        said = _Lines(err, on_line)
         try:
             while (memory := _ended(child)) is None:
                 alive()
@@ -96,13 +96,11 @@ def _interrupt(child: subprocess.Popen[bytes], seconds: float) -> None:
 class _Lines:
     """The whole lines that a file has got since it was looked at last."""
 
-    def __init__(self, path: Path, on_line: Callable[[str], None]) -> None:
-        self._path, self._on_line, self._at = path, on_line, 0
+    def __init__(self, file: IO[bytes], on_line: Callable[[str], None]) -> None:
+        self._file, self._on_line, self._at = file, on_line, 0
 
     def read(self) -> None:
-        with self._path.open("rb") as file:
-            file.seek(self._at)
-            new, end, _ = file.read(1 << 20).rpartition(b"\n")
+        new, end, _ = os.pread(self._file.fileno(), 1 << 20, self._at).rpartition(b"\n")
         self._at += len(new) + len(end)
         for line in new.splitlines():
             if line.strip():
