@@ -41,6 +41,7 @@ COMMANDS = {
     "calibrate": Command(
         "pipeline.cli.calibrate", "calibrate_app", "Measure a model's activations: llama.cpp's imatrix, and more for rounding."
     ),
+    "prune": Command("pipeline.cli.prune", "prune_app", "Make a smaller checkpoint: fewer tokens, neurons, heads or layers."),
     "fit": Command("pipeline.cli.fit", "fit_app", "Say which form of a model fits a device, how fast it will be, and why."),
     "deploy": Command("pipeline.cli.deploy", "deploy_app", "Bring a model to a device over SSH, or onto a card; tried there."),
     "bench": Command("agent.cli.bench", "bench_app", "Measure how fast a model reads and writes here, and find its best way."),

@@ -1,0 +1,92 @@
+"""`sprig prune`, thin: arguments in, a call, the result for a person or a script."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.cli import console
+from agent.cli.options import SETTINGS, Json, Threads, Verbose
+from agent.text import display
+from pipeline.cli.options import Offline, Revision, Token
+from pipeline.sources.extra import need_pipeline_extra
+
+prune_app = typer.Typer(**SETTINGS)
+
+_SECONDS_BETWEEN_LINES = 10.0
+_SAYS = {
+    "write": "the model writes its text", "measure": "activations are measured", "prune": "tensors are pruned and written",
+    "check": "the result is compared with the original",
+}  # fmt: skip
+
+
+@prune_app.command()
+def prune(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint: a folder, or a model of the Hub.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write; it must not exist.")],
+    vocab: Annotated[
+        list[Path] | None,
+        typer.Option("--vocab", metavar="FILE", help="Text in UTF-8 whose tokens stay in the vocabulary; may be repeated."),
+    ] = None,
+    vocab_size: Annotated[int | None, typer.Option(min=1, metavar="N", help="Tokens that stay in the vocabulary.")] = None,
+    ffn: Annotated[
+        str | None, typer.Option(metavar="N|P%", help="Neurons of each feed-forward part: N stay, or P% go, as 1280 or 20%.")
+    ] = None,
+    heads: Annotated[
+        str | None, typer.Option(metavar="N|P%", help="Query heads: N stay, or P% go; with whole groups of keys and values.")
+    ] = None,
+    width: Annotated[str | None, typer.Option(metavar="N|P%", help="Channels of the residual stream: N stay, or P% go.")] = None,
+    depth: Annotated[
+        str | None, typer.Option(metavar="N|P%|drop:I,J-K", help="Layers: N stay, P% go, or those that are named go.")
+    ] = None,
+    sparsity: Annotated[
+        float | None, typer.Option(metavar="P", help="Share of the layers' weights that become zero; saves no time in ggml.")
+    ] = None,
+    pattern: Annotated[str | None, typer.Option(metavar="K:N", help="With zeros: K of each N neighbours stay, as 2:4.")] = None,
+    method: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who chooses the zeros: sparsegpt (usual), wanda or magnitude.")
+    ] = None,
+    statistics: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="What sprig calibrate --statistics measured; by default it is measured.")
+    ] = None,
+    text: Annotated[
+        list[Path] | None,
+        typer.Option("--text", metavar="FILE", help="Text in UTF-8 to measure on; may be repeated. By default the model's own."),
+    ] = None,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Leave out the KL divergence from the original.")] = False,
+    threads: Threads = None,
+    base: Annotated[str | None, typer.Option(metavar="MODEL", help="Of an adapter (LoRA): the model to merge it into.")] = None,
+    revision: Revision = None,
+    token: Token = None,
+    offline: Offline = False,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a smaller checkpoint of a model: fewer tokens, neurons, heads, channels or layers, chosen by measurement."""
+    with console.command(json=json, verbose=verbose) as out_of:
+        need_pipeline_extra()
+        from pipeline.prune.prune import prune as run
+
+        found = run(
+            model, out, vocab=vocab or [], vocab_size=vocab_size, ffn=ffn, heads=heads, width=width, depth=depth,
+            sparsity=sparsity, pattern=pattern, method=method, statistics=statistics, text=text or [], check=not no_check,
+            threads=threads, on_progress=_Lines(out_of).show,
+            base=base, revision=revision, token=token, offline=offline,
+        )  # fmt: skip
+        out_of.result(found.to_dict(), "\n".join(f"{label:<14}{display(value)}" for label, value in found.lines()))
+
+
+class _Lines:
+    """A line on standard error now and then."""
+
+    def __init__(self, out_of: console.Console) -> None:
+        self._out_of, self._stage, self._last = out_of, "", 0.0
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if stage != self._stage or now - self._last >= _SECONDS_BETWEEN_LINES:
+            self._stage, self._last = stage, now
+            self._out_of.say(f"{_SAYS[stage]}: {done} of {total}")

@@ -1,0 +1,105 @@
+"""Layers go: those that turn what flows through them least, or those that a person names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.errors import RecipeError, UnsupportedError
+from agent.text import brief
+from pipeline.architectures.shared.decoder import Windowed
+from pipeline.forward.process import ForwardProcess
+from pipeline.prune.amount import Amount, read_amount
+from pipeline.prune.edits import Edits
+from pipeline.prune.outcome import CutPart
+from pipeline.prune.structure import Structure
+
+_CHILD = "pipeline.prune.parts.influence_child"
+_NAMED = "drop:"
+_BUILT_IN = ("smollm3",)  # families in which llama.cpp counts layers to know what each one is
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many layers stay, or which go."""
+
+    amount: Amount | None
+    drop: tuple[int, ...]
+
+
+def read_depth(said: str | int | None) -> Depth | None:
+    """What ``--depth`` says: "24" stay, "20%" go, or "drop:10,12-14". Raises RecipeError."""
+    text = str(said).strip() if said is not None else ""
+    if not text.startswith(_NAMED):
+        amount = read_amount(said, "--depth")
+        return Depth(amount, ()) if amount else None
+    layers: set[int] = set()
+    for part in text.removeprefix(_NAMED).split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,4})(?:-([0-9]{1,4}))?\s*", part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise RecipeError(f"--depth {brief(text)} names no layers: drop:10,12-14 is how")
+        layers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return Depth(None, tuple(sorted(layers)))
+
+
+def measure_influence(gguf: Path, layers: int, windows: Sequence[Sequence[int]], *, threads: int | None = None) -> list[float]:
+    """Block influence of each layer: mean of 1 - cos(input, output) over all tokens.
+
+    Raises:
+        GGUFError: llama.cpp does not run the model, or does not say what leaves its layers.
+    """
+    n_ctx = max(map(len, windows))
+    with ForwardProcess(gguf, _CHILD, n_ctx=n_ctx, threads=threads, layers=layers) as process:
+        for ids in windows:
+            process.ask("read", ids=list(ids))
+        return [float(one) for one in process.ask("influence")["influence"]]
+
+
+def cut_depth(
+    structure: Structure, edits: Edits, wish: Depth, influence: Sequence[float] | None
+) -> tuple[CutPart, tuple[int, ...]]:
+    """Choose the layers and note the edits.
+
+    Args:
+        influence: of each layer; None where the layers are named.
+
+    Returns:
+        the part, and the layers that stay.
+
+    Raises:
+        RecipeError: a layer that is named is not there, or none would stay.
+        UnsupportedError: the family has the kinds of its layers built in.
+    """
+    total = structure.layers
+    if structure.architecture.gguf in _BUILT_IN:
+        raise UnsupportedError(f"llama.cpp's {structure.architecture.gguf} counts its layers to know their kind, so none can go")
+    if wish.drop:
+        if wish.drop[-1] >= total or len(wish.drop) >= total:
+            raise RecipeError(f"--depth: the model has layers 0 to {total - 1}, and one must stay")
+        gone, why = wish.drop, ""
+    else:
+        assert wish.amount is not None
+        assert influence is not None
+        order = sorted(range(total), key=lambda i: (influence[i], i))
+        gone = tuple(sorted(order[: total - wish.amount.of(total)]))
+        least = min(influence[i] for i in order[len(gone) :])
+        why = f" (block influence {', '.join(f'{influence[i]:.3f}' for i in gone)}; the others from {least:.3f} on)"
+    kept = tuple(i for i in range(total) if i not in gone)
+    edits.keep_blocks(kept)
+    return CutPart("depth", total, len(kept), f"layers {', '.join(map(str, gone))} go{why}"), kept
+
+
+def config_of(structure: Structure, kept: tuple[int, ...]) -> dict[str, Any]:
+    """What config.json says of the layers that stay."""
+    arch, total = structure.architecture, structure.layers
+    changes: dict[str, Any] = structure.settings(num_hidden_layers=len(kept))
+    if isinstance(arch, Windowed):
+        kinds = ["sliding_attention" if sliding else "full_attention" for sliding in arch.is_sliding()]
+        changes["layer_types"] = [kinds[i] for i in kept]
+    for key, value in structure.config.items():
+        if isinstance(value, list) and len(value) == total and (key.startswith("layer") or key.endswith("layers")):
+            changes[key] = [value[i] for i in kept]
+    return changes

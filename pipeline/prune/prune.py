@@ -1,0 +1,289 @@
+"""A pruning from end to end: choose by measurement, cut, repair, write a checkpoint, compare it with the original."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.errors import OutputError
+from agent.files import atomic_write
+from pipeline.calibrate.statistics import Statistics
+from pipeline.evaluate.reference import made_reference
+from pipeline.format.ggml import Bytes
+from pipeline.prune.activations import Activations
+from pipeline.prune.card import pruned_card
+from pipeline.prune.cuts import Cuts, read_cuts
+from pipeline.prune.edits import Edits, NewTensor
+from pipeline.prune.measure import Distance, OnStage, distance, measure, read
+from pipeline.prune.mending import Mending
+from pipeline.prune.outcome import CutPart, Pruned
+from pipeline.prune.parts.depth import config_of, cut_depth, measure_influence
+from pipeline.prune.parts.ffn import cut_ffn
+from pipeline.prune.parts.heads import cut_heads
+from pipeline.prune.parts.width import cut_width
+from pipeline.prune.structure import Structure
+from pipeline.prune.vocabulary import apply_vocabulary, cut_of
+from pipeline.prune.write import as_stored, checkpoint_draft, publish_folder, refuse_place, write_checkpoint
+from pipeline.prune.zeros.thinning import NO_KERNEL, Packer, Thinning
+from pipeline.quantize import dry_run
+from pipeline.recipes.names import USUAL
+from pipeline.sources.adapter import CONFIG
+from pipeline.sources.base_model import open_model
+from pipeline.sources.checkpoint import Checkpoint
+from pipeline.sources.packed.find import SETTINGS_FILES
+from pipeline.sources.source import Source, open_checkpoint
+
+_NOT_CARRIED = ("config.json", "README.md", CONFIG)
+
+
+def prune(
+    model: str,
+    out: Path | str,
+    *,
+    vocab: Sequence[Path] = (),
+    vocab_size: int | None = None,
+    ffn: str | int | None = None,
+    heads: str | int | None = None,
+    width: str | int | None = None,
+    depth: str | int | None = None,
+    sparsity: float | None = None,
+    pattern: str | None = None,
+    method: str | None = None,
+    statistics: Path | None = None,
+    text: Sequence[Path] = (),
+    repair: bool = True,
+    check: bool = True,
+    threads: int | None = None,
+    on_progress: OnStage | None = None,
+    **options: Any,
+) -> Pruned:
+    """Write a smaller checkpoint of a model.
+
+    Args:
+        model: a checkpoint as ``quantize`` takes it: a folder or a model of the Hub.
+        out: the folder to write; it must not exist.
+        vocab: texts whose tokens stay; ``vocab_size``: how many tokens stay.
+        ffn, heads, width, depth: how many neurons of each feed-forward part, query heads, channels and layers stay, or as "20%"
+            how many go; depth also "drop:10,12-14".
+        sparsity: the share of weights in the layers that become zero; ``pattern`` as "2:4", ``method`` of
+            ``pipeline.prune.zeros.methods``.
+        statistics: what ``sprig calibrate --statistics`` measured on the model; by default it is measured first, on ``text``, or
+            on what the model writes itself.
+        repair: False leaves the weights that stay as they were.
+        check: False leaves out the KL divergence from the original.
+        threads: of the measurements; by default every core.
+        options: ``base``, ``revision``, ``token`` and ``offline``, as ``quantize`` has them.
+
+    Raises:
+        SprigError: in one line, what is wrong and what to do; nothing is written.
+    """
+    out, report = Path(out), on_progress or (lambda stage, done, total: None)
+    cuts = read_cuts(
+        vocab=tuple(vocab), vocab_size=vocab_size, ffn=ffn, heads=heads, width=width, depth=depth, sparsity=sparsity,
+        pattern=pattern, method=method,
+    )  # fmt: skip
+    refuse_place(out)
+    source = open_model(model, **options)
+    structure = Structure(source)
+    cuts.check(structure)
+    check = check and structure.is_decoder and not cuts.cuts_vocabulary
+    with ExitStack() as stack:
+        draft = stack.enter_context(checkpoint_draft(out))
+        work = Path(stack.enter_context(_scratch(out)))
+        run = _Run(structure, cuts, out, draft, work, tuple(text), repair, threads, report)
+        with run.timed("model"):
+            if check or cuts.needs_influence or (cuts.needs_activations and statistics is None):
+                run.original = stack.enter_context(made_reference(model, beside=work, options=options))  # type: ignore[arg-type]
+        with run.timed("measure"):
+            run.measure(statistics)
+        with run.timed("prune"):
+            run.write(stack.enter_context(open_checkpoint(source)))
+        with run.timed("plan"):
+            sizes = _gguf_size(model, work, options), _gguf_size(str(draft), work, {})
+        with run.timed("check"):
+            apart = run.distance() if check else None
+        publish_folder(draft, out)
+    return run.result(sizes, apart)
+
+
+@contextmanager
+def _scratch(out: Path) -> Iterator[str]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".sprig-", dir=out.absolute().parent, ignore_cleanup_errors=True)
+    except OSError as e:
+        raise OutputError(f"cannot write in {out.absolute().parent}: {e.strerror}") from None
+    with folder as name:
+        yield name
+
+
+def _gguf_size(model: str, work: Path, options: Mapping[str, Any]) -> int:
+    """Bytes of a GGUF of the usual recipe. Raises SprigError if none could be made."""
+    plan = dry_run(model, USUAL, work / "size.gguf", **options)
+    return int(plan.size)  # type: ignore[union-attr]
+
+
+@dataclass
+class _Run:
+    """One pruning on its way: what was measured, then what was written."""
+
+    structure: Structure
+    cuts: Cuts
+    out: Path
+    draft: Path
+    work: Path
+    texts: tuple[Path, ...]
+    repair: bool
+    threads: int | None
+    report: OnStage
+    original: Path | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    parts: list[CutPart] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    inputs: Activations | None = None
+    mending: Mending | None = None
+    thinning: Thinning | None = None
+    influence: list[float] | None = None
+    weights: tuple[int, int] = (0, 0)
+    bytes: tuple[int, int] = (0, 0)
+    packed: tuple[int, int] | None = None
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = time.monotonic() - begun
+
+    def measure(self, statistics: Path | None) -> None:
+        """Activations and influence, as far as the cuts ask for them. Raises SprigError."""
+        if statistics is not None:
+            self.inputs = Activations(Statistics.open(statistics, model=self.original), self.structure)
+        elif self.cuts.needs_activations:
+            assert self.original is not None
+            found = measure(
+                self.original, self.work / "statistics", self.texts, self.threads, self.report,
+                writes_text=self.structure.is_decoder,
+            )  # fmt: skip
+            self.inputs = Activations(found, self.structure)
+        if self.cuts.needs_influence:
+            assert self.original is not None
+            windows = read(self.original, self.texts)
+            self.influence = measure_influence(self.original, self.structure.layers, windows, threads=self.threads)
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Choose, repair and write. Raises SprigError."""
+        structure, source = self.structure, self.structure.source
+        edits = Edits(structure.kept_infos)
+        config, files = dict(structure.config), _carried(source)
+        if any(info.packed for info in structure.infos.values()):
+            config.pop("quantization_config", None)
+        config |= self._cut(checkpoint, edits)
+        if self.cuts.cuts_vocabulary:
+            cut = cut_of(structure, self.work / "tokenizer", self.cuts.vocab, self.cuts.vocab_size)
+            applied = apply_vocabulary(cut, structure, edits, files)
+            self.parts.append(applied.part)
+            config, files = config | applied.config, applied.files
+            self.notes.append(
+                "the vocabulary is another, so a KL divergence from the original says nothing: compare bits per byte"
+            )
+        tensors = list(edits.tensors())
+        self.weights = structure.weights, sum(t.weights for t in tensors)
+        files["config.json"] = json.dumps(config, indent=2, ensure_ascii=False).encode() + b"\n"
+        content = self._content(checkpoint, edits, len(tensors))
+        written = write_checkpoint(self.draft, tensors, content, files)
+        self.bytes = sum(w.size for w in source.weights) or written, written
+        self._thinned()
+        card = pruned_card(self.out.name, source, self.parts, self.weights)
+        atomic_write(self.draft / "README.md", card)
+
+    def _cut(self, checkpoint: Checkpoint, edits: Edits) -> dict[str, Any]:
+        """Note all edits but the vocabulary's; what changes in config.json."""
+        structure, cuts = self.structure, self.cuts
+        blocks, config = tuple(range(structure.layers)), dict[str, Any]()
+        if cuts.depth is not None:
+            part, blocks = cut_depth(structure, edits, cuts.depth, self.influence)
+            self.parts.append(part)
+            config |= config_of(structure, blocks)
+        if cuts.ffn or cuts.heads or cuts.width:
+            assert self.inputs is not None
+            self.mending = Mending(self.inputs, wanted=self.repair)
+            given = structure, checkpoint, edits, self.inputs, self.mending, blocks
+            if cuts.ffn:
+                self.parts.append(cut_ffn(*given, cuts.ffn))
+                config |= structure.settings(intermediate_size=self.parts[-1].after)
+            if cuts.heads:
+                self.parts.append(cut_heads(*given, cuts.heads))
+                queries = self.parts[-1].after
+                config |= {
+                    "num_attention_heads": queries, "num_key_value_heads": queries // structure.heads.shared,
+                    "head_dim": structure.heads.size,
+                }  # fmt: skip
+            if cuts.width:
+                part, changes = cut_width(*given, cuts.width)
+                self.parts.append(part)
+                config |= changes
+        if cuts.sparsity is not None:
+            self.thinning = Thinning(cuts.sparsity, self.inputs)
+            self.thinning.plan(structure, edits, blocks)
+        return config
+
+    def _content(self, checkpoint: Checkpoint, edits: Edits, count: int) -> Callable[[NewTensor], Bytes]:
+        """Bytes of each new tensor; with sparsity they are compressed on the way, the old ones too."""
+        packers = (Packer(), Packer()) if self.cuts.sparsity is not None else None
+        done = 0
+
+        def content(tensor: NewTensor) -> Bytes:
+            nonlocal done
+            self.report("prune", done, count)
+            weights = edits.read(checkpoint, tensor.source)
+            old = checkpoint.rows(tensor.source, 0, checkpoint.tensors[tensor.source].n_rows).reshape(-1)
+            new = old if weights is None else as_stored(weights, tensor.dtype)
+            if packers:
+                packers[0].add(old)
+                packers[1].add(new)
+            done += 1
+            if packers and done == count:
+                self.packed = packers[0].finish(), packers[1].finish()
+            return new
+
+        return content
+
+    def _thinned(self) -> None:
+        """What the zeros did, now that they are counted."""
+        if self.thinning is not None:
+            assert self.cuts.sparsity is not None
+            self.parts.append(
+                CutPart("sparsity", self.thinning.before, self.thinning.after, f"{self.cuts.sparsity.words}, in the layers")
+            )
+            self.notes.append(NO_KERNEL)
+
+    def distance(self) -> Distance:
+        """How far the draft is from the original. Raises SprigError."""
+        assert self.original is not None
+        self.report("check", 0, 1)
+        with made_reference(str(self.draft), beside=self.work) as pruned:
+            return distance(self.original, pruned, self.threads)
+
+    def result(self, sizes: tuple[int, int], apart: Distance | None) -> Pruned:
+        repairs = [*(self.mending.done if self.mending else ()), *(self.thinning.done if self.thinning else ())]
+        kld, error, windows = (apart.kld, apart.error, apart.windows) if apart else (None, None, 0)
+        return Pruned(
+            self.out, self.structure.source.named.name, tuple(self.parts), tuple(repairs), self.weights, self.bytes, self.packed,
+            USUAL, sizes, kld, error, windows, self.seconds, tuple(self.notes),
+        )  # fmt: skip
+
+
+def _carried(source: Source) -> dict[str, bytes]:
+    """The small files that go along: the tokenizer, the templates, the settings of generation."""
+    packing = SETTINGS_FILES if "config.json" in source.files else ()
+    return {
+        name: raw for name, raw in source.files.items()
+        if name not in (*_NOT_CARRIED, *packing) and not name.endswith((".index.json", ".safetensors"))
+    }  # fmt: skip

@@ -1,0 +1,85 @@
+"""A vocabulary that was cut, applied to a checkpoint: rows of embedding and head, tokenizer files, numbers in the configs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from agent.errors import CheckpointError
+from pipeline.prune.edits import Edits
+from pipeline.prune.outcome import CutPart
+from pipeline.prune.structure import Structure
+
+_ROWS = ("token_embd.weight", "output.weight", "output.bias")
+_WITH_IDS = ("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "added_tokens.json", "sentencepiece.bpe.model")
+
+
+class TokenCut(Protocol):
+    """Which tokens stay, and what follows from that (``pipeline.prune.vocab``)."""
+
+    @property
+    def kept(self) -> tuple[int, ...]: ...
+    @property
+    def files(self) -> Mapping[str, bytes]: ...
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedCut:
+    """What a vocabulary changes beside the tensors."""
+
+    part: CutPart
+    files: dict[str, bytes]
+    config: dict[str, Any]
+
+
+def apply_vocabulary(cut: TokenCut, structure: Structure, edits: Edits, files: Mapping[str, bytes]) -> AppliedCut:
+    """Note the edits of the tensors that have a row for each token, and say which files and settings change.
+
+    Raises:
+        CheckpointError: a token is kept for which the embedding has no row.
+    """
+    rows = np.array(cut.kept, np.int64)
+    total = structure.architecture.vocab_rows
+    if not len(rows) or rows.min() < 0 or rows.max() >= total:
+        raise CheckpointError(
+            f"the vocabulary keeps a token that the embedding of {total} rows does not have; report this as a bug"
+        )
+    names = {own for ours in _ROWS if (own := structure.find(ours)) is not None}
+    for name in names:
+        edits.keep_rows(name, rows)
+    taken = {piece.source for tensor in structure.tensors.values() for piece in tensor.sources}
+    for name, info in structure.infos.items():
+        if name not in taken and info.shape and info.shape[0] == total:
+            edits.leave_out(name)  # a head of the pre-training, for words that are gone
+    new = {name: raw for name, raw in files.items() if name not in _WITH_IDS} | dict(cut.files)
+    config = dict(cut.config)
+    generation = config.pop("generation_config", {})
+    if generation and "generation_config.json" in new:
+        new["generation_config.json"] = json.dumps(json.loads(new["generation_config.json"]) | generation, indent=2).encode()
+    said = "; ".join(cut.notes) or "the tokens that the text needs stay"
+    return AppliedCut(CutPart("vocab", total, len(rows), said), new, {"vocab_size": len(rows), **config})
+
+
+def cut_of(structure: Structure, folder: Path, texts: Sequence[Path], size: int | None) -> TokenCut:
+    """Ask the wing that knows vocabularies; the tokenizer's files are laid into ``folder`` for it. Raises SprigError."""
+    from pipeline.evaluate.windows import read_texts
+
+    cut_vocabulary = import_module("pipeline.prune.vocab.cut").cut_vocabulary
+
+    folder.mkdir()
+    for name, raw in structure.source.files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(raw)
+    found: TokenCut = cut_vocabulary(folder, read_texts(texts) if texts else None, size)
+    return found
