@@ -42,6 +42,9 @@ COMMANDS = {
         "pipeline.cli.calibrate", "calibrate_app", "Measure a model's activations: llama.cpp's imatrix, and more for rounding."
     ),
     "prune": Command("pipeline.cli.prune", "prune_app", "Make a smaller checkpoint: fewer tokens, neurons, heads or layers."),
+    "distill": Command(
+        "pipeline.cli.distill", "distill_app", "Let a small or pruned model learn what a larger one says; a checkpoint comes out."
+    ),
     "fit": Command("pipeline.cli.fit", "fit_app", "Say which form of a model fits a device, how fast it will be, and why."),
     "deploy": Command("pipeline.cli.deploy", "deploy_app", "Bring a model to a device over SSH, or onto a card; tried there."),
     "bench": Command("agent.cli.bench", "bench_app", "Measure how fast a model reads and writes here, and find its best way."),

@@ -13,6 +13,7 @@ from agent.errors import BrokenOffError, RecipeError, SourceError, SprigError, U
 from agent.models.file import writes_text
 from pipeline.calibrate.calibrate import calibrate, kept_text
 from pipeline.calibrate.statistics import IMATRIX, Statistics
+from pipeline.network.extra import need_train_extra
 from pipeline.preflight import Preflight, refuse_idle
 from pipeline.quantize import Finish, OnProgress, Progress, QuantizeResult
 from pipeline.quantize import dry_run as plan_one_pass
@@ -108,9 +109,7 @@ def _refuse(encoder: str, statistics: Path | None, options: dict[str, Any], minu
     elif options.get("stream"):
         raise SourceError(f"--encoder {encoder} needs the whole model on this disk; leave --stream out")
     if encoder == "tune":
-        from pipeline.tune.tune import need_train_extra
-
-        need_train_extra()
+        need_train_extra("--encoder tune")
 
 
 def _with(statistics: Path, encoder: str, options: dict[str, Any]) -> dict[str, Any]:

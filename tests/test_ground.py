@@ -101,17 +101,21 @@ def test_the_pipeline_never_runs_a_models_code() -> None:
     """transformers would, unless it is given nothing but a configuration; torch is only there for old .bin checkpoints, and only
     its weights-only loader, and to learn with."""
     found = roots("pipeline")
-    student = "pipeline/tune/student.py"
-    assert {name for name, modules in found.items() if modules & CODE_RUNNERS} <= {student}
-    assert not re.search(r"trust_remote_code|from_pretrained|auto_map(?!\")", (ROOT / student).read_text())
-    learning = {f"pipeline/tune/{name}.py" for name in ("student", "layers", "divergence", "train")}
+    network = "pipeline/network/build.py"
+    assert {name for name, modules in found.items() if modules & CODE_RUNNERS} <= {network}
+    assert not re.search(r"trust_remote_code|from_pretrained|auto_map(?!\")", (ROOT / network).read_text())
+    rooms = {
+        "tune": ("student", "layers", "divergence", "train"),
+        "distill": ("batches", "learner", "lora", "loop", "loss", "processes", "rounded", "teacher", "work", "write"),
+    }
+    learning = {f"pipeline/{room}/{name}.py" for room, names in rooms.items() for name in names} | {network}
     torch = {name for name, modules in found.items() if "torch" in modules}
-    assert torch <= {"pipeline/sources/torch_bin.py", "pipeline/tune/tune.py", *learning}
-    at_once = {f".{Path(name).stem}" for name in learning}
+    assert torch <= {"pipeline/sources/torch_bin.py", "pipeline/tune/tune.py", "pipeline/distill/distill.py", *learning}
+    at_once = {name.removesuffix(".py").replace("/", ".") for name in learning}
     for name in found.keys() - learning:
         modules = [i.module for i in source(ROOT / name).imports if not i.typing and not i.later]
         assert "torch" not in {m.partition(".")[0] for m in modules}, "torch would be loaded for every model"
-        assert not [m for m in modules if m.startswith("pipeline.tune.") and m.endswith(tuple(at_once))], name
+        assert not at_once.intersection(modules), name
 
 
 def test_the_agent_runs_without_the_pipelines_dependencies() -> None:

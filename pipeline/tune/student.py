@@ -1,15 +1,9 @@
-"""The model in torch: first with the original's weights, as the teacher; then with those of a GGUF, its scales to be learned.
-
-transformers computes it, from the configuration alone: no code of a checkpoint runs, no weight is read by anything but
-``pipeline.sources``.
-"""
+"""The original's network with the weights of a GGUF in it, whose scales are to be learned."""
 
 from __future__ import annotations
 
-import json
 import logging
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
-from transformers.initialization import no_init_weights
 
-from agent.errors import CheckpointError, UnsupportedError
+from agent.errors import CheckpointError
 from agent.gguf.reader import Header, TensorEntry
 from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format import ggml
-from pipeline.format.ggml import Bytes, Floats
+from pipeline.format.ggml import Bytes
 from pipeline.model import Model
-from pipeline.sources.checkpoint import SOURCE_TYPES, Checkpoint
+from pipeline.network.build import Network, held, spelled
 from pipeline.tune.layers import Factors, ScaledEmbedding, ScaledLinear, ScaledWeights
 from pipeline.tune.places import inverse, restored, whole
 from pipeline.tune.scales import has_scales, join, split
@@ -35,59 +27,7 @@ from pipeline.tune.scales import has_scales, join, split
 log = logging.getLogger(__name__)
 
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
-Network = Any  # a model of transformers
 Parameter = Any
-
-
-def build(config: Mapping[str, Any], tensors: Checkpoint) -> Network:
-    """The original in float32, on the CPU. Raises UnsupportedError when transformers has other tensors than the checkpoint."""
-    kind = str(config.get("model_type"))
-    if kind not in CONFIG_MAPPING:
-        raise UnsupportedError(
-            f"the installed transformers has no {kind} to tune with; a newer one may: pip install -U transformers"
-        )
-    with no_init_weights():
-        try:
-            network = AutoModelForCausalLM.from_config(_settings(kind, config), dtype=torch.float32)
-        except ValueError as e:
-            raise UnsupportedError(f"transformers has no language model of {kind}: {str(e).splitlines()[0]}") from None
-    network.requires_grad_(False)
-    network.tie_weights()
-    given = {_spelled(network, name): name for name in tensors.tensors}
-    for name, held in _held(network).items():
-        if name in given:
-            held.copy_(torch.from_numpy(_floats(tensors, given[name])).view(held.shape))
-        elif isinstance(held, nn.Parameter):
-            raise UnsupportedError(
-                f"the checkpoint has no {name}, which transformers computes with; --encoder gptq does without it"
-            )
-    return network.eval()
-
-
-def _settings(kind: str, config: Mapping[str, Any]) -> Any:
-    """The configuration without what would load code, or give other weights than float32."""
-    own = {k: v for k, v in config.items() if k not in ("auto_map", "dtype", "torch_dtype", "quantization_config")}
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:  # transformers decodes some values of a file only
-        json.dump(own, file)
-        file.flush()
-        return CONFIG_MAPPING[kind].from_json_file(file.name)
-
-
-def _held(network: Network) -> dict[str, Any]:
-    """All that a checkpoint may hold of a network: its parameters, and a few buffers."""
-    return dict(network.named_buffers()) | dict(network.named_parameters())
-
-
-def _floats(checkpoint: Checkpoint, name: str) -> Floats:
-    info = checkpoint.tensors[name]
-    raw = np.ascontiguousarray(checkpoint.rows(name, 0, info.n_rows))
-    return ggml.to_float(raw, SOURCE_TYPES[info.dtype], info.row_length).copy()
-
-
-def _spelled(network: Network, name: str) -> str:
-    """A checkpoint's name of a parameter as transformers has it: a bare backbone leaves the prefix out."""
-    prefix = f"{network.base_model_prefix}."
-    return name if name.startswith((prefix, "lm_head")) else prefix + name
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +43,7 @@ class Student:
     """A network whose weights are a GGUF's.
 
     Args:
-        network: as ``build`` makes it; it is changed.
+        network: as ``pipeline.network.build`` makes it; it is changed.
         model: the checkpoint, read: how its tensors become those of a GGUF.
         header: of the GGUF.
         data: the GGUF's bytes.
@@ -142,7 +82,7 @@ class Student:
         matrix = len(entry.shape) == 2 and has_scales(entry.type) and tensor.function is None and tensor.column_order is None
         if not matrix or not whole(tensor, self.model.infos):
             return False
-        path = _spelled(self.network, tensor.sources[0].source).removesuffix(".weight")
+        path = spelled(self.network, tensor.sources[0].source).removesuffix(".weight")
         path = "lm_head" if tensor.name == _HEAD else path
         module = _module(self.network, path)
         if not (type(module) is nn.Linear or isinstance(module, nn.Embedding)):
@@ -164,7 +104,7 @@ class Student:
         vector = len(entry.shape) == 1 and entry.type.name == "F32" and tensor.scale is None
         if not vector or not whole(tensor, self.model.infos):
             return False
-        path, _, name = _spelled(self.network, tensor.sources[0].source).rpartition(".")
+        path, _, name = spelled(self.network, tensor.sources[0].source).rpartition(".")
         module = _module(self.network, path)
         parameter = getattr(module, name, None)
         if not isinstance(parameter, nn.Parameter) or parameter.ndim != 1:
@@ -182,9 +122,9 @@ class Student:
         if not tensor.sources:
             return
         values = ggml.to_float(np.ascontiguousarray(self._rows(entry)), entry.type, entry.shape[-1])
-        parameters = _held(self.network)
+        parameters = held(self.network)
         for source, start, rows in restored(values, tensor, self.model.infos):
-            names = ["lm_head.weight"] if tensor.name == _HEAD else [_spelled(self.network, source)]
+            names = ["lm_head.weight"] if tensor.name == _HEAD else [spelled(self.network, source)]
             names += ["lm_head.weight"] if tensor.name == _EMBEDDING and self.alone else []
             for parameter in (parameters[name] for name in names if name in parameters):
                 parameter.view(self.model.infos[source].n_rows, -1)[start : start + len(rows)] = torch.from_numpy(rows.copy())

@@ -11,18 +11,18 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agent.device.processor import cores
-from agent.errors import CheckpointError, SprigError, UnsupportedError
+from agent.errors import CheckpointError, UnsupportedError
 from agent.files import publish
 from agent.gguf.check import check
 from pipeline.forward.process import ForwardProcess
 from pipeline.model import from_checkpoint
+from pipeline.network.extra import need_train_extra
 from pipeline.recipes.names import find_recipe
 from pipeline.sources.base_model import open_model
 from pipeline.sources.source import Source, open_checkpoint, read_config
@@ -37,7 +37,6 @@ WIDTH = 256  # tokens of a window
 _VALIDATION = 8  # windows
 FEWEST_TOKENS = 2 * (_VALIDATION + FEWEST) * WIDTH  # twice what must be: windows of other lengths leave rests over
 _TEACHER_SHARE = 0.2  # of the time
-_LIBRARIES = ("torch", "transformers")
 
 OnStage = Callable[[str, float, str], None]  # the stage, the share of it that is done, words
 
@@ -85,12 +84,6 @@ class TuneResult:
         return {**asdict(self), "path": str(self.path)}
 
 
-def need_train_extra() -> None:
-    """Raises SprigError, with what to install, when torch or transformers is missing."""
-    if lost := [name for name in _LIBRARIES if find_spec(name) is None]:
-        raise SprigError(f"--encoder tune needs the train extra ({', '.join(lost)} not found): pip install 'sprig-llm[train]'")
-
-
 def tune(
     gguf: Path,
     model: str | Source,
@@ -123,7 +116,7 @@ def tune(
             compute what llama.cpp does; nothing is written then.
     """
     begun, report = time.monotonic(), on_progress or (lambda stage, share, words: None)
-    need_train_extra()
+    need_train_extra("--encoder tune")
     source = _checkpoint(model)
     plan = _Plan(gguf, source, begun + 60 * minutes, steps, width, seed, threads or cores(), report)
     with ForwardProcess(gguf, n_ctx=width, n_outputs=width, threads=plan.threads) as process:
@@ -177,7 +170,8 @@ def _students(plan: _Plan, lessons: Lessons) -> tuple[Student, list[Lesson], lis
     """Ask the original about the windows, then give the network the GGUF's weights; validation and training windows."""
     import torch
 
-    from pipeline.tune.student import Student, build, read_bytes
+    from pipeline.network.build import build
+    from pipeline.tune.student import Student, read_bytes
     from pipeline.tune.train import AT_A_STEP, teach
 
     torch.set_num_threads(plan.threads)

@@ -63,7 +63,7 @@ def fake_tuning(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return TuneResult(out, True, 0.2, 0.1, 0.01, 8, 1, 1000, 1.0, 2.0, 64)
 
     monkeypatch.setattr(tuning, "tune", tune)
-    monkeypatch.setattr(tuning, "need_train_extra", lambda: None)
+    monkeypatch.setattr(encoders, "need_train_extra", lambda what: None)
     return allowed
 
 

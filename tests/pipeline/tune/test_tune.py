@@ -21,12 +21,14 @@ from pipeline import quantize
 from pipeline.format.ggml import Bytes, Floats
 from pipeline.forward.process import ForwardProcess
 from pipeline.model import from_checkpoint
+from pipeline.network import extra
+from pipeline.network.build import build
 from pipeline.recipes.names import find_recipe
 from pipeline.sources.source import open_checkpoint, open_source, read_config
 from pipeline.tune import train as loop
 from pipeline.tune import tune as room
 from pipeline.tune.scales import has_scales, split
-from pipeline.tune.student import Student, build, read_bytes
+from pipeline.tune.student import Student, read_bytes
 from pipeline.tune.tune import TuneResult, tune
 from tests.fixtures.checkpoints import save
 from tests.fixtures.corpus import CODE, SCRIPTS
@@ -175,8 +177,10 @@ def test_what_cannot_be_tuned_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     shutil.copytree(checkpoint, stranger)
     save("llama-tied-biases", stranger, seed=8)
     refused(CheckpointError, "as far from stranger as blind guessing", gguf, stranger, out)
-    monkeypatch.setattr(room, "find_spec", lambda name: None)
-    refused(SprigError, r"needs the train extra \(torch, transformers not found\): pip install", gguf, checkpoint, out)
+    monkeypatch.setattr(extra, "find_spec", lambda name: None)
+    refused(
+        SprigError, r"needs the train extra \(torch, transformers, safetensors not found\): pip install", gguf, checkpoint, out
+    )
 
 
 def test_a_model_that_transformers_computes_otherwise_is_refused() -> None:

@@ -1,0 +1,133 @@
+"""`sprig distill`, thin: arguments in, a call, the result for a person or a script."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent.cli import console
+from agent.cli.options import SETTINGS, Json, Verbose
+from agent.text import display
+from pipeline.cli.options import Offline, Revision, Token
+from pipeline.distill.options import DIVERGENCES, LORA_RATE, RATE, DistillOptions
+from pipeline.sources.extra import need_pipeline_extra
+
+if TYPE_CHECKING:
+    from pipeline.distill.loop import DistillStep
+
+distill_app = typer.Typer(**SETTINGS)
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def _minutes(text: str) -> float:
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip().lower())
+    if found is None or not any(found.groups()):
+        raise typer.BadParameter(f"{text!r} is no time; 2h, 90m and 1h30m are")
+    return sum(float(n) * unit for n, unit in zip(found.groups(), (60.0, 1.0, 1 / 60), strict=True) if n)
+
+
+def _count(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmb]?)", text.strip().lower())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no number of tokens; 150000, 150k and 2M are")
+    return round(float(found[1]) * {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}[found[2]])
+
+
+_Data = Annotated[
+    list[Path] | None,
+    typer.Option("--data", metavar="FILE", help="Text, or chats as JSONL; may be repeated. By default the teacher writes."),
+]
+_Tokens = Annotated[
+    int | None, typer.Option(parser=_count, metavar="N", help="Learn from so many, as 150k; by default all data once.")
+]
+_Time = Annotated[
+    float | None, typer.Option("--time", parser=_minutes, metavar="TIME", help="Learn so long instead, as 2h or 90m.")
+]
+_For = Annotated[str | None, typer.Option("--for", metavar="RECIPE", help="Train through the rounding of it, as Q4_0.")]
+_TopK = Annotated[
+    int | None,
+    typer.Option("--top-k", metavar="K", help="Ask the teacher once, and keep its likeliest K tokens on the disk."),
+]
+_Rate = Annotated[
+    float | None, typer.Option(metavar="R", help=f"Highest learning rate; by default {RATE:g}, with --lora {LORA_RATE:g}.")
+]
+_Bf16 = Annotated[bool | None, typer.Option("--bf16/--no-bf16", help="Compute in BF16; by default where it is faster here.")]
+_Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Less memory, slower: compute activations twice.")]
+
+
+@distill_app.command()
+def distill(
+    teacher: Annotated[str, typer.Argument(metavar="TEACHER", help="Checkpoint: a folder, or a model of the Hub.")],
+    student: Annotated[
+        str, typer.Argument(metavar="STUDENT", help="Checkpoint of the same tokens, or a config.json alone: weights are drawn.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write.")],
+    data: _Data = None,
+    tokens: _Tokens = None,
+    minutes: _Time = None,
+    recipe: _For = None,
+    divergence: Annotated[str, typer.Option(metavar="NAME", help=f"One of {', '.join(DIVERGENCES)}.")] = "forward",
+    temperature: Annotated[float, typer.Option(metavar="T", help="Softens both distributions.")] = 1.0,
+    language: Annotated[float, typer.Option(metavar="SHARE", help="Share of the language-model loss, 0 to 1.")] = 0.0,
+    hidden: Annotated[float, typer.Option(metavar="W", help="Weight of the loss between hidden states.")] = 0.0,
+    attention: Annotated[float, typer.Option(metavar="W", help="Weight of the loss between attention maps.")] = 0.0,
+    top_k: _TopK = None,
+    lora: Annotated[int | None, typer.Option(metavar="RANK", help="Learn low-rank changes, merged at the end.")] = None,
+    rate: _Rate = None,
+    batch: Annotated[int, typer.Option(metavar="N", help="Sequences of a step.")] = 8,
+    width: Annotated[int, typer.Option(metavar="N", help="Tokens of a sequence at most.")] = 256,
+    checkpointing: _Checkpointing = False,
+    bf16: _Bf16 = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of order and of all that is drawn.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run was.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None,
+    revision: Revision = None,
+    token: Token = None,
+    offline: Offline = False,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let a student learn what a teacher says: a pruned model gets back what it lost, a small one gets better."""
+    with console.command(json=json, verbose=verbose) as out_of:
+        need_pipeline_extra()
+        options = DistillOptions(
+            tokens=tokens, minutes=minutes, width=width, batch=batch, rate=rate, divergence=divergence, temperature=temperature,
+            language=language, hidden=hidden, attention=attention, top_k=top_k, lora=lora, checkpointing=checkpointing, bf16=bf16,
+            recipe=recipe, seed=seed,
+        )  # fmt: skip
+        from pipeline.distill.distill import distill as run
+
+        result = run(
+            teacher, student, out, data=data or [], options=options, resume=resume, threads=threads,
+            on_step=_Progress(out_of).show, on_note=out_of.say, revision=revision, token=token, offline=offline,
+        )  # fmt: skip
+        out_of.result(result.to_dict(), f"{display(str(result.path))}\n{result.note}")
+
+
+class _Progress:
+    """A line on standard error now and then."""
+
+    def __init__(self, out_of: console.Console) -> None:
+        self._out_of, self._said = out_of, -math.inf
+
+    def show(self, step: DistillStep) -> None:
+        now = time.monotonic()
+        if step.stage == "evaluate":
+            self._out_of.say(f"step {step.step}: evaluation loss {step.loss:.4f}")
+        elif step.share >= 1 or now - self._said >= _SECONDS_BETWEEN_LINES:
+            self._said = now
+            self._out_of.say(_line(step))
+
+
+def _line(step: DistillStep) -> str:
+    if step.stage == "teacher":
+        return f"the teacher answers: {step.share:.0%}"
+    left = f"{step.seconds_left / 60:.0f} min" if step.seconds_left >= 90 else f"{step.seconds_left:.0f} s"
+    pace = f"{step.tokens:,} tokens, {step.tokens_per_second:.0f}/s"
+    return f"learn {step.share:4.0%}  step {step.step}  loss {step.loss:.4f}  {pace}, {left} left"
