@@ -25,13 +25,13 @@ _TOP = (*_TEXTS, *_BUDGETS, "data", "time", "threads", "candidate", "calibrate",
 # What a stage says itself, what does not change a result, and a token, which would come to lie in a file that is handed on.
 _OWN = {"out", "json", "verbose", "token", "revision", "base", "offline", "threads", "resume", "memory", "dry_run"}
 _RESERVED = {
-    "prune": {"statistics"},
+    "prune": {"statistics", "no_check"},
     "distill": {"minutes", "time"},  # the same plan gives the same bytes; a number of tokens does, a time does not
     "calibrate": {"statistics", "merge", "head"},
     "quantize": {"recipe", "size", "bpw", "device", "statistics", "imatrix", "sensitivity", "lora", "stream", "pure", "gate"},
     "evaluate": {"reference", "report"},
 }
-_SPARSE = ("sparsity", "pattern")
+_SPARSE = ("sparsity", "pattern", "method")
 _NAME = re.compile(r"[a-z0-9][a-z0-9+_-]{0,39}")
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?")
 

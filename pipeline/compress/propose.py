@@ -40,7 +40,7 @@ def propose(plan: CompressPlan, shape: ModelShape, size: int) -> Proposal:
         RecipeError: a type is not known.
     """
     least, most = shape.limits(types_of(plan))
-    bits = 8 * size / shape.n_weights
+    bits = 8 * (size - shape.header) / shape.n_weights
     if size >= most:
         note = f"all of it fits: with its largest types it has {human_size(most)}, so that nothing is cut"
         return Proposal((WayDown(WHOLE, why="all of it fits"),), (note,))

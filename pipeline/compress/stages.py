@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.device.processor import cores
+from agent.files import parse_size
 from pipeline.card import sprig_version
 from pipeline.compress.forecast import (
     Forecast,
@@ -28,8 +29,8 @@ from pipeline.steps.options import CommandOptions, arguments
 STATISTICS, IMATRIX = "statistics", "imatrix.gguf"  # what a calibration makes
 BITS = "bits"  # the one stage that is no command: bits per byte of two vocabularies on the same bytes
 WINDOWS, CONTEXT = 24, 512
-_TOKENS = 8192  # of `sprig calibrate`
-_LARGEST = "Q8_0"
+_TOKENS, _OWN_TOKENS = 8192, 50_000  # of `sprig calibrate`; about what a teacher writes
+_LARGEST, _UNCHECKED = "Q8_0", "--no-check"  # what a cut costs is measured at the end
 _VOCABULARY = ("vocab", "vocab_size")
 _SMALL_REFERENCE = 2_000_000_000  # weights: F32, with which llama.cpp computes fastest; above it F16
 
@@ -121,6 +122,14 @@ def stages_of(plan: CompressPlan, facts: Facts, commands: Mapping[str, CommandOp
     return Job(builder.stages, ways)
 
 
+def _number(said: object) -> int:
+    """A number such as 150000 or "150k"; 0 where there is none."""
+    try:
+        return 0 if said is None else parse_size(str(said))
+    except ValueError:
+        return 0
+
+
 @dataclass
 class _Builder:
     plan: CompressPlan
@@ -158,7 +167,7 @@ class _Builder:
             texts = [] if "vocab" in vocab else [f"--vocab={path}" for path in self.facts.texts.read]
             after = way_shape(WayDown("", vocab), whole)
             at = teacher = self._add(
-                f"{way.name}.vocab", "prune", (*self._model(at), *texts), vocab, "checkpoint", [],
+                f"{way.name}.vocab", "prune", (*self._model(at), *texts, _UNCHECKED), vocab, "checkpoint", [],
                 prune_forecast(whole, after, self.cores), whole=True,
             )  # fmt: skip
             whole = after
@@ -166,13 +175,13 @@ class _Builder:
             measured = self._calibrate(at, whole)
             folder = self.stages[measured].place(self.facts.work)
             at = self._add(
-                f"{way.name}.prune", "prune", (*self._model(at), f"--statistics={folder}"), rest, "checkpoint",
+                f"{way.name}.prune", "prune", (*self._model(at), f"--statistics={folder}", _UNCHECKED), rest, "checkpoint",
                 [*filter(None, (at,)), measured], prune_forecast(whole, way_shape(way, self.facts.shape), self.cores), whole=True,
             )  # fmt: skip
         if way.distill is None:
             return at
         data = [f"--data={path}" for path in self.facts.texts.learn] if "data" not in way.distill else []
-        tokens = int(way.distill.get("tokens", 0)) or self.facts.texts.learn_tokens
+        tokens = _number(way.distill.get("tokens")) or self.facts.texts.learn_tokens or _OWN_TOKENS
         line = (*self._model(teacher), self._folder(at) or self.plan.model, *data)
         return self._add(
             f"{way.name}.distill", "distill", line, way.distill, "checkpoint", [*filter(None, (at, teacher))],

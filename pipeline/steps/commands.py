@@ -11,12 +11,12 @@ from pipeline.steps.options import CommandOption, CommandOptions
 
 
 def command_options(command: str) -> CommandOptions:
-    """The options of a command of the workstation, by name."""
+    """The options of a command of the workstation, as they are called on the command line, with "_" for "-"."""
     # by name: the command line stands above this package
     found: Any = typer.main.get_command(getattr(import_module(f"pipeline.cli.{command}"), f"{command}_app"))
     return {
-        one.name: CommandOption(
-            max(one.opts, key=len),
+        (flag := max(one.opts, key=len)).removeprefix("--").replace("-", "_"): CommandOption(
+            flag,
             "nothing" if one.is_flag else "values" if one.multiple else "value",
             path="path" in type(one.type).__name__.lower(),
         )
