@@ -267,7 +267,7 @@ def plan_text(plan: CompressPlan, notes: tuple[str, ...], folder: Path) -> str:
     if plan.data:
         doc.add("data", tomlkit.item([told(path) for path in plan.data]))
     if plan.time is not None:
-        doc.add("time", tomlkit.item(f"{plan.time:g}s"))
+        doc.add("time", tomlkit.item(f"{plan.time:.3f}".rstrip("0").rstrip(".") + "s"))
     for name in ("calibrate", "quantize", "evaluate"):
         if options := getattr(plan, name):
             doc.add(name, tomlkit.item(dict(options)))
