@@ -79,6 +79,7 @@ def test_a_second_run_does_nothing_and_gives_the_same(plan: CompressPlan, tmp_pa
 
 
 def test_killed_in_every_stage_nothing_is_done_twice_and_the_bytes_are_the_same(plan: CompressPlan, tmp_path: Path) -> None:
+    plan = replace(plan, ways=(WAYS[0], WAYS[2]))
     (tmp_path / "quiet").mkdir()
     (tmp_path / "killed").mkdir()
     quiet = run(plan, tmp_path / "quiet")
