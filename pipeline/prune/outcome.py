@@ -113,4 +113,4 @@ class Pruned:
 
 
 def _sizes(pair: tuple[int, int]) -> str:
-    return f"{human_size(pair[0])} -> {human_size(pair[1])} ({pair[1] / pair[0] - 1:+.1%})"
+    return f"{pair[0]:,} -> {pair[1]:,} bytes ({human_size(pair[1])}, {pair[1] / pair[0] - 1:+.1%})"

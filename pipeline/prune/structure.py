@@ -53,14 +53,14 @@ class Structure:
 
     def __init__(self, source: Source) -> None:
         """Raises SprigError if the model is none that can be cut."""
-        self.source, self.config = source, read_config(source)
-        if source.kind == "gguf" or source.format == "gguf":
+        if source.format == "gguf":
             raise UnsupportedError(f"{source.name} is a GGUF; prune the checkpoint that it was made of")
-        self.infos: Mapping[str, TensorInfo] = headers(source)
-        self.architecture: Architecture = find_architecture(self.config)(self.config, self.infos, source.files)
+        self.source, self.config = source, read_config(source)
         kind = str(self.config.get("model_type")).replace("-", "_")
         if kind not in FAMILIES or text_part(self.config) or other_parts(self.config):
             raise UnsupportedError(f"a model of type {brief(kind)} cannot be pruned; {', '.join(FAMILIES)} can")
+        self.infos: Mapping[str, TensorInfo] = headers(source)
+        self.architecture: Architecture = find_architecture(self.config)(self.config, self.infos, source.files)
         self.tensors: Mapping[str, Tensor] = {t.name: t for t in self.architecture.tensors()}
 
     def find(self, name: str) -> str | None:
@@ -113,9 +113,6 @@ class Structure:
             raise UnsupportedError(
                 f"llama.cpp's {arch.gguf} has heads * size = hidden_size built in, so no head can go; --ffn and --depth can"
             )
-        norm = self.tensors.get("blk.0.attn_q_norm.weight")
-        if norm is not None and norm.shape != (arch.head_dim,):
-            raise UnsupportedError(f"the norms of {arch.gguf} run over all heads together, so none can go; --ffn and --depth can")
         return Heads(arch.n_heads, arch.n_kv_heads, arch.head_dim)
 
     def key(self, ours: str) -> str:

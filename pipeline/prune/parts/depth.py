@@ -58,6 +58,17 @@ def measure_influence(gguf: Path, layers: int, windows: Sequence[Sequence[int]],
         return [float(one) for one in process.ask("influence")["influence"]]
 
 
+def check_depth(structure: Structure, wish: Depth) -> None:
+    """Raises SprigError for layers that are not there, if none would stay, and where none can go."""
+    total, kind = structure.layers, structure.architecture.gguf
+    if kind in _BUILT_IN:
+        raise UnsupportedError(f"llama.cpp's {kind} counts its layers to know their kind, so none can go")
+    if wish.amount is not None:
+        wish.amount.of(total)
+    elif wish.drop[-1] >= total or len(wish.drop) >= total:
+        raise RecipeError(f"--depth: the model has layers 0 to {total - 1}, and one must stay")
+
+
 def cut_depth(
     structure: Structure, edits: Edits, wish: Depth, influence: Sequence[float] | None
 ) -> tuple[CutPart, tuple[int, ...]]:
@@ -68,17 +79,9 @@ def cut_depth(
 
     Returns:
         the part, and the layers that stay.
-
-    Raises:
-        RecipeError: a layer that is named is not there, or none would stay.
-        UnsupportedError: the family has the kinds of its layers built in.
     """
     total = structure.layers
-    if structure.architecture.gguf in _BUILT_IN:
-        raise UnsupportedError(f"llama.cpp's {structure.architecture.gguf} counts its layers to know their kind, so none can go")
     if wish.drop:
-        if wish.drop[-1] >= total or len(wish.drop) >= total:
-            raise RecipeError(f"--depth: the model has layers 0 to {total - 1}, and one must stay")
         gone, why = wish.drop, ""
     else:
         assert wish.amount is not None
@@ -89,7 +92,7 @@ def cut_depth(
         why = f" (block influence {', '.join(f'{influence[i]:.3f}' for i in gone)}; the others from {least:.3f} on)"
     kept = tuple(i for i in range(total) if i not in gone)
     edits.keep_blocks(kept)
-    return CutPart("depth", total, len(kept), f"layers {', '.join(map(str, gone))} go{why}"), kept
+    return CutPart("depth", total, len(kept), f"without {', '.join(map(str, gone))}{why}"), kept
 
 
 def config_of(structure: Structure, kept: tuple[int, ...]) -> dict[str, Any]:
