@@ -11,6 +11,7 @@ from gguf import Keys
 from tokenizers import AddedToken, Tokenizer
 
 from agent.errors import UnsupportedError, VocabError
+from pipeline.vocab.carried import carried
 from pipeline.vocab.draft import VocabularyDraft
 from pipeline.vocab.files import TokenizerSource, guarded, parse_json
 from pipeline.vocab.pretokenizers import recognise
@@ -32,11 +33,11 @@ def draft_bpe(source: TokenizerSource, files: Mapping[str, bytes], config: Mappi
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
             raise UnsupportedError(f"{source.origin}: its BPE model uses {name}, which llama.cpp does not have")
-    merges = _merges(model, source.origin)
-    return _draft_byte_level(source, files, merges) if _is_byte_level(source) else draft_raw_bpe(source, files, config, merges)
+    merges = read_merges(model, source.origin)
+    return _draft_byte_level(source, files, merges) if is_byte_level(source) else draft_raw_bpe(source, files, config, merges)
 
 
-def _is_byte_level(source: TokenizerSource) -> bool:
+def is_byte_level(source: TokenizerSource) -> bool:
     """Whether the text's bytes are written as GPT-2's printable characters: its pre-tokenizer shows it."""
     pre = source.tokenizer.pre_tokenizer
     if pre is None:
@@ -46,7 +47,7 @@ def _is_byte_level(source: TokenizerSource) -> bool:
     return _BYTE_SPACE in written and SPACE not in written
 
 
-def _merges(model: Mapping[str, Any], origin: str) -> Merges:
+def read_merges(model: Mapping[str, Any], origin: str) -> Merges:
     """The merges in order. Of a pair that is listed twice the last counts, as in the library (in llama.cpp the first)."""
     raw = model.get("merges")
     if not isinstance(raw, list):
@@ -65,7 +66,7 @@ def _draft_byte_level(source: TokenizerSource, files: Mapping[str, bytes], merge
     tokens, added = all_tokens(source)
     clean_up = bool(parse_json(files, "tokenizer_config.json").get("clean_up_tokenization_spaces", False))
     ignore_merges = bool(source.spec["model"].get("ignore_merges", False))
-    found = recognise(source, ignore_merges, clean_up, lambda: _merges_suffice(source))
+    found = recognise(source, ignore_merges, clean_up, lambda: _merges_suffice(source), carried(files).pre)
     # No token has a space in it, so a merge with one never happens; llama.cpp could not even read it.
     lines = [f"{a} {b}" for a, b in merges if " " not in a + b]
     if not lines:

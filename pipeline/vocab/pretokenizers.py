@@ -70,7 +70,13 @@ class Recognition:
     notes: tuple[str, ...]
 
 
-def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merges_suffice: Callable[[], bool]) -> Recognition:
+def recognise(
+    source: TokenizerSource,
+    ignore_merges: bool,
+    clean_up: bool,
+    merges_suffice: Callable[[], bool],
+    carried: str | None = None,
+) -> Recognition:
     """The candidate that splits every probe as this tokenizer does, else the one that comes nearest in ids.
 
     Args:
@@ -79,6 +85,7 @@ def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merg
         clean_up: whether it removes spaces before punctuation when it decodes.
         merges_suffice: whether every token is also what the merges make of its text; then ``ignore_merges`` has no effect
             and either kind of candidate will do. Called only when that decides.
+        carried: the name that was found before the vocabulary was cut. It only decides between candidates that fit.
 
     Raises:
         UnsupportedError: no candidate comes near, or the normalizer does more than NFC.
@@ -87,7 +94,7 @@ def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merg
     pieces, folded = _split_probes(source)
     matching = [c for c in CANDIDATES if next(_differences(c, pieces), None) is None]
     if not matching:
-        return _nearest(source, pieces, clean_up, folded)
+        return _nearest(source, pieces, clean_up, folded, carried)
     fitting = [c for c in matching if c.ignore_merges == ignore_merges]
     improvable = not fitting or fitting[0].really is not None
     if improvable and len(fitting) < len(matching) and merges_suffice():
@@ -99,7 +106,7 @@ def recognise(source: TokenizerSource, ignore_merges: bool, clean_up: bool, merg
             f"llama.cpp {'takes' if matching[0].ignore_merges else 'does not take'} whole pieces that are tokens "
             f"({matching[0].pre}), the original tokenizer does the opposite: rare words may get other ids"
         )
-    best = min(fitting, key=lambda c: (c.clean_up != clean_up and c.really is None, fitting.index(c)))
+    best = min(fitting, key=lambda c: (c.pre != carried, c.clean_up != clean_up and c.really is None, fitting.index(c)))
     conditions: list[Callable[[str], bool]] = []
     if best.really is not None:
         original, real = splitter(best.steps), splitter(best.really)
@@ -121,7 +128,9 @@ def _recognition(best: Candidate, notes: list[str], conditions: list[Callable[[s
     return Recognition(best.pre, lambda text: all(holds(text) for holds in conditions), tuple(notes))
 
 
-def _nearest(source: TokenizerSource, pieces: dict[str, list[str]], clean_up: bool, folded: bool) -> Recognition:
+def _nearest(
+    source: TokenizerSource, pieces: dict[str, list[str]], clean_up: bool, folded: bool, carried: str | None
+) -> Recognition:
     """Of the candidates that cut plain words as this tokenizer does, the one whose ids differ least.
 
     Where merges never reach over a cut, it does not matter whether there is one.
@@ -146,7 +155,7 @@ def _nearest(source: TokenizerSource, pieces: dict[str, list[str]], clean_up: bo
     for candidate in likely:
         become(candidate)
         wrong[candidate.pre] = [text for text, numbers in wanted.items() if ids(text) != numbers]
-    best = min(likely, key=lambda c: (len(wrong[c.pre]), c.clean_up != clean_up), default=None)
+    best = min(likely, key=lambda c: (c.pre != carried, len(wrong[c.pre]), c.clean_up != clean_up), default=None)
     if best is None or len(wrong[best.pre]) > MAX_DEVIATION * len(wanted):
         raise UnsupportedError(_explain(source, pieces))
     lost = wrong[best.pre]

@@ -16,6 +16,7 @@ from tokenizers import AddedToken
 
 from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
+from pipeline.vocab.carried import carried
 from pipeline.vocab.draft import Tokens, VocabularyDraft, VocabularyToken
 from pipeline.vocab.files import TokenizerSource
 from pipeline.vocab.pretokenizers import SECONDS
@@ -60,7 +61,10 @@ def draft_raw_bpe(
     # Where a space is put first only in some places, a model that chats needs it right behind a special token.
     vital = [mark + text for text in PROBES] if mark and chat_templates(files)[0] else list(PROBES)
     wanted = _encode_all(source, dict.fromkeys((*vital, *PROBES)))
-    chosen, missed = _choose(_writings(source, files, config, tokens, added, merges), wanted, vital)
+    before = carried(files)
+    writings = list(_writings(source, files, config, tokens, added, merges)) if before.model else []
+    same = [w for w in writings if (w.model, w.pre) == (before.model, before.pre)]
+    chosen, missed = _choose(same or _writings(source, files, config, tokens, added, merges), wanted, vital)
     lost = [text for text in vital if text in missed]
     if len(lost) > MAX_DEVIATION * len(vital):
         text = next(t for t in missed if t in lost)

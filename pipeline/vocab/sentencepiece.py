@@ -47,7 +47,7 @@ class SentencePiece:
     remove_extra_whitespaces: bool
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+def wire_fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """Number and raw value of each field of a protocol buffer message. ValueError, IndexError when it is broken."""
     at = 0
 
@@ -88,17 +88,17 @@ def parse_model(raw: bytes, origin: str = "tokenizer.model") -> SentencePiece:
     trainer: dict[int, Any] = {}
     rules: dict[int, Any] = {}
     try:
-        for number, value in _fields(raw):
+        for number, value in wire_fields(raw):
             if number == 1:
-                entry = dict(_fields(value))
+                entry = dict(wire_fields(value))
                 score = struct.unpack("<f", entry.get(2, b"\0\0\0\0"))[0]
                 if not np.isfinite(score):
                     raise ValueError(f"the score of piece {len(pieces)} is {score}")
                 pieces.append(VocabularyToken(bytes(entry.get(1, b"")).decode("utf-8"), TokenType(entry.get(3, 1)), score))
             elif number == 2:
-                trainer |= _fields(value)
+                trainer |= wire_fields(value)
             elif number == 3:
-                rules |= _fields(value)
+                rules |= wire_fields(value)
         kind, charsmap = int(trainer.get(3, UNIGRAM)), bytes(rules.get(2, b""))
     except (ValueError, IndexError, KeyError, TypeError, struct.error) as e:
         raise VocabError(f"{origin} is not a whole SentencePiece model ({str(e)[:80]}); download it again") from None
@@ -109,8 +109,8 @@ def parse_model(raw: bytes, origin: str = "tokenizer.model") -> SentencePiece:
 
 def _without_nul(raw: bytes) -> bytes:
     """The same model with a noncharacter for NUL, which InternLM2's has as a piece and the library refuses."""
-    for number, value in _fields(raw):
-        text = dict(_fields(value)).get(1, b"") if number == 1 else b""
+    for number, value in wire_fields(raw):
+        text = dict(wire_fields(value)).get(1, b"") if number == 1 else b""
         if 0 in text:
             other = value.replace(_field(text), _field(text.replace(b"\0", "\U0010fffe".encode())), 1)
             raw = raw.replace(_field(value), _field(other), 1)
