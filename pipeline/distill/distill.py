@@ -9,11 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from agent.device.processor import cores
 from agent.errors import CheckpointError, SprigError, UnsupportedError
 from agent.files import exclusive, human_size
 from pipeline.distill.data.lesson import TrainingSequence
 from pipeline.distill.data.read import read_lessons
+from pipeline.distill.memory import need_for_learning, need_for_weights, said_in_one_line
 from pipeline.distill.options import DistillOptions
 from pipeline.distill.pair import Learning, checkpoint_of, need_same_tokens, open_student, open_teacher
 from pipeline.network.extra import need_train_extra
@@ -117,7 +120,8 @@ def distill(
         sequences = _lessons(work, pair, data, processes)
         course, close = _course(work, pair, sequences, processes, report, say)
         try:
-            position = train(course)
+            with said_in_one_line():
+                position = train(course)
         finally:
             close()
         return _finished(work, pair, course, position, processes)
@@ -138,17 +142,19 @@ class _Pair:
         if self.encoder and (options.top_k or options.language or options.recipe):
             raise SprigError(f"{teacher.name} tells no tokens: leave --top-k, --language and --for out, it teaches its vectors")
 
-    def plan(self, data: Sequence[Path]) -> dict[str, Any]:
+    def plan(self, data: Sequence[Path], processes: int) -> dict[str, Any]:
         """What tells this run from another."""
         return {
             **asdict(self.options), "teacher": self.teacher.identity(), "student": self.student.identity(),
-            "data": [str(path) for path in data], "torch": version("torch"), "transformers": version("transformers"),
+            "data": [str(path) for path in data], "processes": processes,
+            "torch": version("torch"), "transformers": version("transformers"),
         }  # fmt: skip
 
     def networks(self) -> tuple[Any, Any]:
         """The teacher and the student, in float32 on the CPU."""
         from pipeline.network.build import build, fresh
 
+        need_for_weights(self.teacher, self.student)
         more: dict[str, Any] = {"encoder": self.encoder, "attention": "eager" if self.options.attention else None}
         with checkpoint_of(self.teacher) as tensors:
             teacher = build(self.teacher.config, tensors, **more)
@@ -165,7 +171,7 @@ def _begun(work: WorkFolder, pair: _Pair, data: Sequence[Path], resume: bool, pr
         processes.wait()
         yield
         return
-    work.begin(pair.plan(data), resume)
+    work.begin(pair.plan(data, processes.count), resume)
     with exclusive(work.folder / "lock"):
         processes.wait()
         yield
@@ -186,7 +192,8 @@ def _lessons(work: WorkFolder, pair: _Pair, data: Sequence[Path], processes: Pro
             raise CheckpointError(
                 f"the data has token {largest}, the models know {pair.vocabulary}; take the tokenizer that is theirs"
             )
-        work.keep_lessons(found)
+        # By lot: the first ones judge, and files may be of a kind each.
+        work.keep_lessons([found[i] for i in np.random.default_rng(pair.options.seed).permutation(len(found))])
     processes.wait()
     sequences = work.lessons()
     assert sequences is not None
@@ -202,15 +209,14 @@ def _course(
     from pipeline.distill.learner import Learner, matched
     from pipeline.distill.loop import Course, course_batch
     from pipeline.distill.teacher import LiveTeacher
-    from pipeline.distill.write import write_student
+    from pipeline.distill.write import write_student, write_weights
 
     o = pair.options
     master, network = pair.networks()
     pairs = matched(_layers(network), _layers(master))
     _let_learn(network, o)
-    keep: Callable[[], None] = lambda: write_student(work.best, network, pair.student, pair.teacher)  # noqa: E731
     if processes.main and not (work.best / "config.json").exists():
-        keep()
+        write_student(work.best, network, pair.student, pair.teacher)
     processes.wait()
     if o.recipe is not None:
         from pipeline.distill.kinds import kinds_of
@@ -230,8 +236,11 @@ def _course(
     curves = Curves(work.curves) if processes.main else _NoCurves()
     course = Course(
         learner.to(processes.device).train(), live, sequences, held, steps, 0 if pair.encoder else pair.vocabulary, o, processes,
-        work, curves, keep, report if processes.main else lambda step: None,
+        work, curves, lambda: write_weights(work.best, network), report if processes.main else lambda step: None,
     )  # fmt: skip
+    need_for_learning(
+        sum(p.numel() for p in learner.parameters() if p.requires_grad), min(course.at_once, batch) * o.width * course.vocabulary
+    )
     if o.top_k is not None:
         course = replace(course, teacher=_kept(work, course, live, processes, say))
     return course, curves.close
@@ -261,7 +270,8 @@ def _let_learn(network: Any, options: DistillOptions) -> None:
         for name, parameter in network.named_parameters():
             parameter.requires_grad_("pooler." not in name)  # a pooler is not asked
     if options.checkpointing:
-        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        newer = getattr(network, "activation_checkpointing_enable", None)  # the same under its name since transformers 5.20
+        (newer or network.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def _finished(work: WorkFolder, pair: _Pair, course: Course, position: Position, processes: Processes) -> Distilled:

@@ -51,7 +51,7 @@ def merged(network: Any) -> dict[str, Tensor]:
         for path, module in network.named_modules():
             prefix = f"{path}." if path else ""
             own = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
-            changed = getattr(module, "parametrizations", {}) if parametrize.is_parametrized(module) else {}
+            changed = dict(module.parametrizations.items()) if parametrize.is_parametrized(module) else {}
             for name, value in [*own.items(), *((name, held.original) for name, held in changed.items())]:
                 there = f"{prefix}parametrizations.{name}.original" if name in changed else prefix + name
                 if ".parametrizations." in f".{path}." or value is None or id(value) in seen or there not in kept:

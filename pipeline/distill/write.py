@@ -31,8 +31,13 @@ def small_files(student: Learning, teacher: Learning) -> dict[str, bytes]:
     return files
 
 
+def write_weights(folder: Path, network: Any) -> None:
+    """Write a network's weights, complete or as they were. Low-rank changes are merged. OutputError when they do not fit."""
+    write_tensors(folder / "model.safetensors", merged(network), {"format": "pt"})
+
+
 def write_student(folder: Path, network: Any, student: Learning, teacher: Learning) -> None:
-    """Write a checkpoint, each file complete or as it was. Low-rank changes are merged. OutputError when it does not fit."""
+    """Write a checkpoint, its configuration last. OutputError when it does not fit."""
     config = {k: v for k, v in student.config.items() if k not in ("torch_dtype", "quantization_config", "auto_map")}
     config |= {"architectures": [type(network).__name__], "dtype": "float32"}
     try:
@@ -41,7 +46,7 @@ def write_student(folder: Path, network: Any, student: Learning, teacher: Learni
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise write_error(e, folder) from None
-    write_tensors(folder / "model.safetensors", merged(network), {"format": "pt"})
+    write_weights(folder, network)
     for name, raw in files.items():
         atomic_write(folder / name, raw)
     atomic_write(folder / "config.json", json.dumps(config, indent=2) + "\n")

@@ -1,0 +1,51 @@
+# ruff: noqa: E402 - what needs torch is imported when there is torch
+"""`sprig distill` on the command line: what it says while it learns, what a script gets, what is no option."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("transformers", reason="transformers is not installed")
+
+from pipeline.distill import curves
+from tests.fixtures.command import Done, one_line, only_json, sprig
+from tests.fixtures.learners import models
+
+
+def run(tmp_path: Path, *more: str | Path, student: str = "small") -> Done:
+    folder = models()
+    few = ("--width", "16", "--batch", "4", "--threads", "1", "--no-bf16", "--rate", "0.01")
+    data = ("--data", folder / "text.txt")
+    return sprig("distill", folder / "teacher", folder / student, "-o", tmp_path / "out", *data, *few, *more, home=tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "draw", lambda folder: folder)
+
+
+def test_a_script_gets_one_object_and_a_person_sees_how_far_it_is(tmp_path: Path) -> None:
+    done = run(tmp_path, "--tokens", "0.3k", "--json")
+    assert done.returncode == 0, done.stderr
+    found = only_json(done)
+    assert found["path"] == str(tmp_path / "out")
+    assert found["after"] < found["before"]
+    assert found["tokens"] >= 300
+    assert "step 0: evaluation loss " in done.stderr
+    assert "learn 100%  step " in done.stderr
+    assert " tokens, " in done.stderr
+    assert "/s, 0 s left" in done.stderr
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["hidden_size"] == 24
+    assert "exists; name another folder" in one_line(run(tmp_path))
+
+
+def test_a_wrong_option_is_said_in_one_line(tmp_path: Path) -> None:
+    assert "'soon' is no time; 2h, 90m and 1h30m are" in run(tmp_path, "--time", "soon").stderr
+    assert "'few' is no number of tokens; 150000, 150k and 2M are" in run(tmp_path, "--tokens", "few").stderr
+    assert "there is no divergence 'up'" in one_line(run(tmp_path, "--divergence", "up"))
+    assert "different vocabularies" in one_line(run(tmp_path, student="stranger"))
+    assert not (tmp_path / "out").exists()

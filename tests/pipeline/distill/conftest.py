@@ -1,0 +1,24 @@
+"""Networks this small are slower with more threads than one, and a run of some steps needs no ten evaluations."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    if find_spec("torch") is not None:
+        import torch
+
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _few_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    if find_spec("torch") is not None:
+        from pipeline.distill import curves, loop
+
+        monkeypatch.setattr(loop, "CHECKS", 3)
+        monkeypatch.setattr(curves, "draw", lambda folder: folder)  # a picture takes seconds, and has tests of its own
