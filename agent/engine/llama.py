@@ -47,7 +47,10 @@ class ContextSettings:
 class LlamaModel:
     """One loaded model and its vocabulary. Never freed: the process ends with it."""
 
-    def __init__(self, path: str, *, repack: bool, on_progress: Callable[[float], None] | None = None) -> None:
+    def __init__(
+        self, path: str, *, repack: bool, on_progress: Callable[[float], None] | None = None, vocab_only: bool = False
+    ) -> None:
+        """``vocab_only`` loads a file without tensors, to tokenize."""
         self.lib: Any = import_llama()
         lib = self.lib
         self._log = _quiet(lib)
@@ -56,7 +59,7 @@ class LlamaModel:
         # A repacked copy beside the mapped file would hold the weights twice.
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE if repack else lib.LLAMA_LOAD_MODE_MMAP
         params.use_extra_bufts = repack
-        params.n_gpu_layers = 0
+        params.n_gpu_layers, params.vocab_only = 0, vocab_only
 
         def go_on(part: float, _: Any) -> bool:
             if on_progress is not None:

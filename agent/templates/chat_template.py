@@ -117,16 +117,28 @@ class ChatTemplate:
             options: for the template.
             now: the date and time, where the template writes them; by default, now.
         """
+        return segments(self._conversation(messages, tools, options, now, prompt=True))
+
+    def whole(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), options: Mapping[str, Any] = _NO_OPTIONS, *,
+        now: datetime | None = None,
+    ) -> list[Segment]:  # fmt: skip
+        """A conversation as it stands behind its last message, without a generation prompt; the arguments are those of head."""
+        return segments(self._conversation(messages, tools, options, now, prompt=False))
+
+    def _conversation(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec], options: Mapping[str, Any], now: datetime | None, *,
+        prompt: bool,
+    ) -> str:  # fmt: skip
         profile = self._usable()
         try:
-            text = self._render(prepared(messages, tools, profile), options, now=now)
+            return self._render(prepared(messages, tools, profile), options, prompt=prompt, now=now)
         except TemplateError:
             if not any(message.thinking for message in messages):
                 raise
             # Some refuse a thought beside words or calls; a past thought is what a conversation can do without.
             spoken = [replace(message, thinking="") for message in messages]
-            text = self._render(prepared(spoken, tools, profile), options, now=now)
-        return segments(text)
+            return self._render(prepared(spoken, tools, profile), options, prompt=prompt, now=now)
 
     def continuation(
         self, previous: Message, new: Sequence[Message], tools: Sequence[ToolSpec] = (),
