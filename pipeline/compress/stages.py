@@ -182,7 +182,7 @@ class _Builder:
             return at
         data = [f"--data={path}" for path in self.facts.texts.learn] if "data" not in way.distill else []
         tokens = _number(way.distill.get("tokens")) or self.facts.texts.learn_tokens or _OWN_TOKENS
-        line = (*self._model(teacher), self._folder(at) or self.plan.model, *data)
+        line = (*self._model(teacher), self._folder(at) or self._named(), *data)
         return self._add(
             f"{way.name}.distill", "distill", line, way.distill, "checkpoint", [*filter(None, (at, teacher))],
             distill_forecast(way_shape(way, self.facts.shape), tokens, self.cores), whole=True,
@@ -242,6 +242,10 @@ class _Builder:
             f"{way.name}.bits", BITS, (*line, *numbers), {}, "", [quantized],
             read_forecast(shape, self.facts.size, tokens, False, self.cores),
         )  # fmt: skip
+
+    def _named(self) -> str:
+        """The model itself, in one word."""
+        return f"{self.plan.model}@{self.plan.revision}" if self.plan.revision else self.plan.model
 
     def _folder(self, at: str) -> str:
         return str(self.stages[at].place(self.facts.work)) if at else ""
