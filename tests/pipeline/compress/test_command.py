@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -88,4 +87,4 @@ def test_killed_in_every_stage_the_bytes_are_the_same(plan: Path, tmp_path: Path
     told = json.loads((tmp_path / "b" / "x.compress" / "report.json").read_text())
     for one, two in zip(told["measured"], quiet["measured"], strict=True):
         assert (one["name"], one["size"], one["kld"]) == (two["name"], two["size"], two["kld"])
-    assert os.path.samefile(tmp_path / "b" / "x.gguf", Path(told["work"]) / f"{told['chosen']}.quantize" / "x.gguf")
+    assert (tmp_path / "b" / "x.gguf").samefile(Path(told["work"]) / f"{told['chosen']}.quantize" / "x.gguf")

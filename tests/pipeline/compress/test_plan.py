@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import SprigError
+from pipeline.compress.plan import COMMANDS as PLANNED
 from pipeline.compress.plan import CompressPlan, WayDown, plan_text, read_compress_plan, read_time
+from pipeline.steps.commands import command_options
 from pipeline.steps.options import PlanError
+from tests.fixtures.paths import ROOT
 from tests.pipeline.compress.fakes import COMMANDS
 
 WHOLE = """
@@ -135,3 +138,10 @@ def test_a_plan_needs_one_budget() -> None:
     with pytest.raises(PlanError, match="size and device are two budgets"):
         CompressPlan("m", **some)
     assert replace(CompressPlan("m", size=1), bpw=None).size == 1
+
+
+def test_the_example_is_a_plan() -> None:
+    commands = {name: command_options(name) for name in PLANNED}
+    found = read_compress_plan(ROOT / "examples" / "compress-plan.toml", commands)
+    assert found.size == 80_000_000
+    assert [way.name for way in found.ways or ()] == ["whole", "ffn", "ffn-taught"]
