@@ -21,7 +21,7 @@ _LEAST = 64  # bytes of a piece
 
 
 @dataclass(frozen=True, slots=True)
-class TextPiece:
+class ScoredPiece:
     """A stretch of text: the first half is context, the second is predicted. Neither depends on a vocabulary."""
 
     domain: str
@@ -29,7 +29,7 @@ class TextPiece:
     scored: str
 
 
-def cut_pieces(texts: Mapping[str, str], nbytes: int, pieces: int) -> tuple[TextPiece, ...]:
+def cut_pieces(texts: Mapping[str, str], nbytes: int, pieces: int) -> tuple[ScoredPiece, ...]:
     """Cut texts into pieces of so many bytes of UTF-8, each half a piece behind the one before it.
 
     Args:
@@ -40,14 +40,14 @@ def cut_pieces(texts: Mapping[str, str], nbytes: int, pieces: int) -> tuple[Text
         SprigError: a text is too short for a piece.
     """
     each = max(1, pieces // max(1, len(texts)))
-    found: list[TextPiece] = []
+    found: list[ScoredPiece] = []
     for domain, text in texts.items():
         raw = text.encode()
         size = min(nbytes, len(raw))
         if size < _LEAST:
             raise SprigError(f"the text {display(domain)} is too short to judge by: it has {len(raw)} bytes; give a longer one")
         starts = range(0, len(raw) - size + 1, size // 2)
-        found += [TextPiece(domain, *_halves(raw[at : at + size].decode("utf-8", "ignore"))) for at in starts[:each]]
+        found += [ScoredPiece(domain, *_halves(raw[at : at + size].decode("utf-8", "ignore"))) for at in starts[:each]]
     return tuple(found)
 
 
@@ -59,7 +59,7 @@ def _halves(text: str) -> tuple[str, str]:
     return text[:at], text[at:]
 
 
-def bits_per_byte(model: Path, pieces: Sequence[TextPiece], *, threads: int | None = None) -> list[dict[str, Any]]:
+def bits_per_byte(model: Path, pieces: Sequence[ScoredPiece], *, threads: int | None = None) -> list[dict[str, Any]]:
     """What a model needs for each piece: its domain, the bytes that were predicted, and bits for each of them.
 
     Raises:
@@ -85,7 +85,7 @@ def bits_per_byte(model: Path, pieces: Sequence[TextPiece], *, threads: int | No
     ]
 
 
-def _window(piece: TextPiece, tokenize: Callable[[str], list[int]], front: list[int]) -> Window:
+def _window(piece: ScoredPiece, tokenize: Callable[[str], list[int]], front: list[int]) -> Window:
     before = [*front, *tokenize(piece.context)]
     return Window(piece.domain, (*before, *tokenize(piece.scored)), len(before) - 1)
 

@@ -45,7 +45,7 @@ class MeasuredWay:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChosenWay:
     """All candidates, the name of the one that is taken, and why, in one line."""
 
     ways: tuple[MeasuredWay, ...]
@@ -53,7 +53,7 @@ class Choice:
     why: str
 
 
-def choose_way(ways: Sequence[WayStages], answers: Mapping[str, StageAnswer]) -> Choice:
+def choose_way(ways: Sequence[WayStages], answers: Mapping[str, StageAnswer]) -> ChosenWay:
     """Compare the candidates.
 
     Raises:
@@ -68,13 +68,13 @@ def choose_way(ways: Sequence[WayStages], answers: Mapping[str, StageAnswer]) ->
             raise SprigError(f"the whole model could not be made or measured, so that nothing can be compared: {base.error}")
         better = [one for one in made if one.beats]
         if not better:
-            return Choice(found, WHOLE, _none_better(base, found))
+            return ChosenWay(found, WHOLE, _none_better(base, found))
         best = _best(better)
-        return Choice(found, best.name, f"{best.name} beats the whole model in the same bytes: {_over(best)}")
+        return ChosenWay(found, best.name, f"{best.name} beats the whole model in the same bytes: {_over(best)}")
     if not made:
         raise SprigError(f"no candidate could be made: {'; '.join(f'{one.name}: {one.error}' for one in found)}")
     best = _best(made)
-    return Choice(found, best.name, f"{best.name}: the whole model cannot be so small{_of_others(made)}")
+    return ChosenWay(found, best.name, f"{best.name}: the whole model cannot be so small{_of_others(made)}")
 
 
 def _measured(way: WayStages, whole: WayStages | None, answers: Mapping[str, StageAnswer]) -> MeasuredWay:

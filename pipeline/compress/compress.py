@@ -25,7 +25,7 @@ from pipeline.compress.report import Compressed, Foreseen, told_time, write_page
 from pipeline.compress.run import OnStage, at_work, refuse_full_disk, run_job
 from pipeline.compress.shape import ModelShape
 from pipeline.compress.stage import StageRunner, run_here
-from pipeline.compress.stages import CONTEXT, Facts, stages_of
+from pipeline.compress.stages import CONTEXT, JobFacts, stages_of
 from pipeline.compress.texts import DividedTexts, divide
 from pipeline.evaluate.report.write import check_folder
 from pipeline.preflight import Preflight
@@ -142,7 +142,7 @@ class _Begun:
 
     def foresee(self, commands: Mapping[str, CommandOptions]) -> Foreseen:
         """The stages, for the candidates of the plan or those that are worth their time."""
-        facts = Facts(self.out.stem, self.budget.size, self.shape, self.context, self.line, self.texts, self.work)
+        facts = JobFacts(self.out.stem, self.budget.size, self.shape, self.context, self.line, self.texts, self.work)
         own = self.plan.ways is None
         found = propose(self.plan, self.shape, self.budget.size) if own else self._said()
         ways, notes = found.ways, list(found.notes)
@@ -183,7 +183,7 @@ class _Begun:
         ways = self.plan.ways or propose(self.plan, self.shape, self.shape.limits(types_of(self.plan))[0]).ways
         return min(way_shape(way, self.shape).limits(types_of(self.plan))[0] for way in ways)
 
-    def _learning(self, ways: tuple[WayDown, ...], facts: Facts, commands: Mapping[str, CommandOptions]) -> Proposal:
+    def _learning(self, ways: tuple[WayDown, ...], facts: JobFacts, commands: Mapping[str, CommandOptions]) -> Proposal:
         """The same candidates, with what time there is to learn in."""
         time, notes = self.plan.time, []
         while True:

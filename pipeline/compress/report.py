@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.files import human_size
 from agent.text import display
-from pipeline.compress.choose import Choice
+from pipeline.compress.choose import ChosenWay
 from pipeline.compress.plan import CompressPlan
 from pipeline.compress.run import disk_needed, left_to_do
 from pipeline.compress.stage import StageAnswer, answered
@@ -99,7 +99,7 @@ class Compressed:
     path: Path
     card: Path
     size: int
-    choice: Choice
+    choice: ChosenWay
     answers: Mapping[str, StageAnswer]
     page: Path | None = None
 
@@ -170,7 +170,7 @@ def _measures(one: Any) -> list[str]:
     return [f"{one.size:,} bytes" if one.size else "", kld, f"{figure(one.bits)} bits per byte" if one.bits else ""]
 
 
-def candidate_lines(choice: Choice) -> list[str]:
+def candidate_lines(choice: ChosenWay) -> list[str]:
     """The candidates: size, divergence, bits per byte, each beside the whole model's."""
     rows = [["candidate", "size", "mean KLD", "over whole", "bits/byte", "over whole", ""]]
     for one in choice.ways:

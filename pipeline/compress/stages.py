@@ -89,7 +89,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class JobFacts:
     """What the stages are made from, beside the plan.
 
     Attributes:
@@ -109,7 +109,7 @@ class Facts:
     work: Path
 
 
-def stages_of(plan: CompressPlan, facts: Facts, commands: Mapping[str, CommandOptions]) -> Job:
+def stages_of(plan: CompressPlan, facts: JobFacts, commands: Mapping[str, CommandOptions]) -> Job:
     """The stages of a plan whose candidates are known. What two candidates share is one stage.
 
     Raises:
@@ -133,7 +133,7 @@ def _number(said: object) -> int:
 @dataclass
 class _Builder:
     plan: CompressPlan
-    facts: Facts
+    facts: JobFacts
     commands: Mapping[str, CommandOptions]
     stages: dict[str, PlannedStage] = field(default_factory=dict)
 
