@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 TOKENS = 8192
 _EXACT = ("F32", "F16", "BF16", "Q8_0")
-_TEXT = "text.json"
+TEXT = "text.json"
 # A checkpoint is measured in the first of these types (with the part of its size as F32) that takes at most so many bytes, and at
 # most this share of the available memory; else as Q8_0. F32 is the fastest on a CPU without half precision.
 _KINDS, _MOST, _SHARE = (("F32", 1.0), ("F16", 0.5)), 2_500_000_000, 0.25
@@ -166,10 +166,10 @@ class _Run:
         size = min(WINDOW, int(header.keys.get(f"{header.keys.get('general.architecture')}.context_length", WINDOW)))
         with ForwardProcess(gguf, n_ctx=64, threads=1, repack=False) as process:
             if texts:
-                (self.folder / _TEXT).unlink(missing_ok=True)
+                (self.folder / TEXT).unlink(missing_ok=True)
                 return read_files(process, texts, size, tokens)
             bos = process.bos if process.add_bos else None
-        kept = self.folder / _TEXT
+        kept = self.folder / TEXT
         if self.resume and (text := CalibrationText.load(kept)) is not None:
             return text
         from pipeline.text.calibration import own_text
@@ -188,7 +188,7 @@ class _Run:
 
 def kept_text(statistics: Path) -> CalibrationText | None:
     """The text that the model wrote itself, of a folder with statistics; None where the user gave one."""
-    return CalibrationText.load(statistics / _TEXT)
+    return CalibrationText.load(statistics / TEXT)
 
 
 def _written(

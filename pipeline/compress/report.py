@@ -108,7 +108,12 @@ class Compressed:
         found = self.foreseen.to_dict()
         for stage in found["stages"]:
             answer = self.answers[stage["name"]]
-            stage["took"] = {"seconds": answer.seconds, "memory": answer.memory, "bytes": answer.size}
+            stage["took"] = {
+                "seconds": answer.seconds,
+                "processor": answer.processor,
+                "memory": answer.memory,
+                "bytes": answer.size,
+            }
             stage |= {"kept": answer.kept, "error": answer.error, "result": dict(answer.result)}
         return found | {
             "path": str(self.path), "card": str(self.card), "bytes": self.size, "chosen": self.choice.chosen,
@@ -134,15 +139,15 @@ class Compressed:
 
     def stage_lines(self) -> list[str]:
         """The stages: what was foreseen, and what they took."""
-        rows = [["stage", "foreseen", "took", "memory", "made", ""]]
+        rows = [["stage", "foreseen", "took", "processor", "memory", "made", ""]]
         for stage in self.foreseen.job.stages.values():
             answer = self.answers[stage.name]
             how = f"failed: {display(answer.error)}" if answer.error else "by an earlier run" if answer.kept else ""
             memory = human_size(answer.memory) if answer.memory else ""
             took = "" if answer.error else told_time(answer.seconds)
-            rows.append(
-                [stage.name, told_time(stage.forecast.seconds), took, memory, human_size(answer.size) if answer.size else "", how]
-            )
+            processor = told_time(answer.processor) if answer.processor else ""
+            made = human_size(answer.size) if answer.size else ""
+            rows.append([stage.name, told_time(stage.forecast.seconds), took, processor, memory, made, how])
         return table(rows)
 
     def story(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def run_job(
         if (kept := answered(stage, work)) is not None:
             ended[stage.name] = kept
         elif failed := next((need for need in stage.needs if ended[need].error), None):
-            ended[stage.name] = StageAnswer(stage.name, {}, error=_first_error(ended, failed))
+            ended[stage.name] = StageAnswer(stage.name, {}, error=f"{failed} failed, which it needs")
             continue  # it was said of the stage that failed
         else:
             on_stage(stage, None, done, len(job.stages))
@@ -64,11 +64,6 @@ def _tried(stage: PlannedStage, work: Path, runner: StageRunner, on_line: OnLine
         return run_stage(stage, work, runner, on_line)
     except SprigError as e:
         return StageAnswer(stage.name, {}, error=" ".join(str(e).split()))
-
-
-def _first_error(ended: Mapping[str, StageAnswer], name: str) -> str:
-    said = ended[name].error
-    return said if said.endswith("which it needs") or ": " in said[:40] else f"{said} ({name}, which it needs)"
 
 
 def left_to_do(job: Job, work: Path) -> list[PlannedStage]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from agent.errors import SprigError
 from agent.files import atomic_write, write_error
+from pipeline.calibrate.calibrate import TEXT
 from pipeline.compress.stages import BITS, IMATRIX, STATISTICS, PlannedStage
 from pipeline.steps.command import CommandAnswer, run_command
 
@@ -37,7 +38,8 @@ class StageAnswer:
 
     Attributes:
         result: the command's own --json.
-        seconds: of its last run; ``memory`` at the peak, in bytes, 0 where that was not measured.
+        seconds: of its last run; ``processor`` of them summed over cores, 0 where that was not measured.
+        memory: bytes at the peak; 0 where that was not measured.
         size: bytes of what it made.
         kept: whether an earlier run had done it.
         error: why it failed, in one line; empty otherwise.
@@ -46,6 +48,7 @@ class StageAnswer:
     name: str
     result: Mapping[str, Any]
     seconds: float = 0.0
+    processor: float = 0.0
     memory: int = 0
     size: int = 0
     kept: bool = False
@@ -58,7 +61,8 @@ def answered(stage: PlannedStage, work: Path) -> StageAnswer | None:
         told = json.loads((work / stage.name / _ANSWER).read_text("utf-8"))
         if told["key"] != stage.key or (stage.makes and size_of(stage.place(work)) != told["size"]):
             return None
-        return StageAnswer(stage.name, told["result"], float(told["seconds"]), int(told["memory"]), int(told["size"]), kept=True)
+        used = float(told["seconds"]), float(told["processor"]), int(told["memory"]), int(told["size"])
+        return StageAnswer(stage.name, told["result"], *used, kept=True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -72,16 +76,17 @@ def run_stage(stage: PlannedStage, work: Path, runner: StageRunner, on_line: OnL
     home, began = work / stage.name, time.monotonic()
     _begin(home, stage.key)
     if stage.whole and stage.place(work).exists():  # it was killed between the last rename and its answer
-        answer = CommandAnswer({"path": str(stage.place(work))}, 0)
+        answer = CommandAnswer({"path": str(stage.place(work))})
     else:
         try:
             answer = runner(stage, home, on_line)
         except OSError as e:
             raise SprigError(f"{stage.name} could not be started: {e.strerror or e}") from None
     seconds, size = round(time.monotonic() - began, 3), size_of(stage.place(work)) if stage.makes else 0
-    kept = {"key": stage.key, "command": stage.command, "arguments": stage.arguments, "seconds": seconds, "memory": answer.memory}
-    atomic_write(home / _ANSWER, json.dumps({**kept, "size": size, "result": answer.result}, indent=1) + "\n")
-    return StageAnswer(stage.name, answer.result, seconds, answer.memory, size)
+    used = {"seconds": seconds, "processor": answer.processor, "memory": answer.memory, "size": size}
+    kept = {"key": stage.key, "command": stage.command, "arguments": stage.arguments, **used, "result": answer.result}
+    atomic_write(home / _ANSWER, json.dumps(kept, indent=1) + "\n")
+    return StageAnswer(stage.name, answer.result, seconds, answer.processor, answer.memory, size)
 
 
 def _begin(home: Path, key: str) -> None:
@@ -112,14 +117,24 @@ def run_here(stage: PlannedStage, home: Path, on_line: OnLine) -> CommandAnswer:
     if stage.command == BITS:
         from pipeline.compress.bits import bits_command
 
-        return CommandAnswer(bits_command(stage.arguments), 0)
+        return CommandAnswer(bits_command(stage.arguments))
     scratch = home / _SAID
     scratch.mkdir(exist_ok=True)
     where = [f"--out={home / stage.makes}"] if stage.makes else []
     if stage.command == "calibrate":
         where = [f"--out={home / IMATRIX}", f"--statistics={home / STATISTICS}"]
+        _lend_text(stage, home)
     again = ["--resume"] if stage.resumes else []
     try:
         return run_command(stage.command, [*stage.arguments, *again, *where], scratch, on_line=on_line, end_seconds=_END_SECONDS)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _lend_text(stage: PlannedStage, home: Path) -> None:
+    """Let a calibration read what an earlier one had its model write: a model that lost neurons does not write well."""
+    text = home.parent / stage.lender / STATISTICS / TEXT if stage.lender else None
+    own = home / STATISTICS / TEXT
+    if text is not None and text.exists() and not own.exists():
+        own.parent.mkdir(exist_ok=True)
+        atomic_write(own, text.read_bytes())

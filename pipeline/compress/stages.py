@@ -48,6 +48,7 @@ class PlannedStage:
         needs: names of the stages before it.
         resumes: whether the command goes on where it was killed.
         whole: whether what it makes has its name only when it is finished.
+        lender: of a calibration, the one whose text it reads, where no text was given.
     """
 
     name: str
@@ -59,6 +60,7 @@ class PlannedStage:
     forecast: Forecast
     resumes: bool = False
     whole: bool = False
+    lender: str = ""
 
     def place(self, work: Path) -> Path:
         """Where that lies."""
@@ -136,6 +138,7 @@ class _Builder:
     facts: JobFacts
     commands: Mapping[str, CommandOptions]
     stages: dict[str, PlannedStage] = field(default_factory=dict)
+    lenders: dict[str, str] = field(default_factory=dict)  # checkpoint's stage -> calibration of a model of the same tokens
 
     def __post_init__(self) -> None:
         self.cores = self.plan.threads or cores()
@@ -178,15 +181,19 @@ class _Builder:
                 f"{way.name}.prune", "prune", (*self._model(at), f"--statistics={folder}", _UNCHECKED), rest, "checkpoint",
                 [*filter(None, (at,)), measured], prune_forecast(whole, way_shape(way, self.facts.shape), self.cores), whole=True,
             )  # fmt: skip
+            self.lenders[at] = measured
         if way.distill is None:
             return at
         data = [f"--data={path}" for path in self.facts.texts.learn] if "data" not in way.distill else []
         tokens = _number(way.distill.get("tokens")) or self.facts.texts.learn_tokens or _OWN_TOKENS
         line = (*self._model(teacher), self._folder(at) or self._named(), *data)
-        return self._add(
+        lender = self.lenders.get(at) or self._calibrate(teacher, whole)
+        taught = self._add(
             f"{way.name}.distill", "distill", line, way.distill, "checkpoint", [*filter(None, (at, teacher))],
             distill_forecast(way_shape(way, self.facts.shape), tokens, self.cores), whole=True,
         )  # fmt: skip
+        self.lenders[taught] = lender
+        return taught
 
     def _reference(self) -> str:
         recipe = "F32" if self.facts.shape.n_weights <= _SMALL_REFERENCE else "F16"
@@ -201,9 +208,11 @@ class _Builder:
         source = str(self.stages[needs[0]].place(self.facts.work))
         said, given = "text" in self.plan.calibrate, self.facts.texts.calibrates
         texts = [f"--text={path}" for path in self.facts.texts.read] if given and not said else []
+        lender = "" if said or given else self.lenders.get(at, "")
         return self._add(
-            f"{at or WHOLE}.calibrate", "calibrate", (source, *texts), self.plan.calibrate, STATISTICS, needs,
-            calibrate_forecast(shape, self.tokens, not (said or given), self.cores),
+            f"{at or WHOLE}.calibrate", "calibrate", (source, *texts), self.plan.calibrate, STATISTICS,
+            [*needs, *filter(None, (lender,))],
+            calibrate_forecast(shape, self.tokens, not (said or given or lender), self.cores), lender=lender,
         )  # fmt: skip
 
     def _quantize(self, way: WayDown, at: str, shape: ModelShape) -> str:
@@ -256,7 +265,7 @@ class _Builder:
 
     def _add(
         self, name: str, command: str, line: Sequence[str], options: Mapping[str, Any], makes: str, needs: Sequence[str],
-        forecast: Forecast, *, whole: bool = False,
+        forecast: Forecast, *, whole: bool = False, lender: str = "",
     ) -> str:  # fmt: skip
         """Add a stage, or find the one that does the same. Its name."""
         known = self.commands.get(command, {})
@@ -267,7 +276,7 @@ class _Builder:
         same = next((one.name for one in self.stages.values() if one.key == key), None)
         if same is None:
             resumes = "resume" in known
-            self.stages[name] = PlannedStage(name, command, full, makes, key, tuple(needs), forecast, resumes, whole)
+            self.stages[name] = PlannedStage(name, command, full, makes, key, tuple(needs), forecast, resumes, whole, lender)
         return same or name
 
     def _key(self, command: str, line: Sequence[str], needs: Sequence[str]) -> str:

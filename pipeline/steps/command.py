@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -25,10 +26,17 @@ class KilledError(SprigError):
 
 @dataclass(frozen=True, slots=True)
 class CommandAnswer:
-    """What a command answered with --json, and the most memory in bytes that it or a process of it held."""
+    """How a command ended.
+
+    Attributes:
+        result: what it answered with --json.
+        memory: the most bytes that it, or a process that it started, held.
+        processor: seconds of processor time, those processes among them.
+    """
 
     result: dict[str, Any]
-    memory: int
+    memory: int = 0
+    processor: float = 0.0
 
 
 def run_command(
@@ -59,7 +67,7 @@ def run_command(
         child = launch("pipeline.steps.child", line, os.environ, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         said = _Lines(err, on_line)
         try:
-            while (memory := _ended(child)) is None:
+            while (usage := _ended(child)) is None:
                 alive()
                 said.read()
                 time.sleep(_LOOK_SECONDS)
@@ -72,16 +80,17 @@ def run_command(
             bury(child)
         if child.returncode:
             raise (KilledError if child.returncode < 0 else SprigError)(_why(child.returncode, out, err))
-        return CommandAnswer(_object(out), memory)
+        unit = 1 if os.uname().sysname == "Darwin" else 1024  # getrusage(2): kilobytes, on macOS bytes
+        return CommandAnswer(_object(out), usage.ru_maxrss * unit, round(usage.ru_utime + usage.ru_stime, 3))
 
 
-def _ended(child: subprocess.Popen[bytes]) -> int | None:
-    """The memory that it took at most, when it has ended (getrusage(2): kilobytes, on macOS bytes)."""
+def _ended(child: subprocess.Popen[bytes]) -> resource.struct_rusage | None:
+    """What it used, when it has ended."""
     pid, status, usage = os.wait4(child.pid, os.WNOHANG)
     if not pid:
         return None
     child.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss * (1 if os.uname().sysname == "Darwin" else 1024)
+    return usage
 
 
 def _interrupt(child: subprocess.Popen[bytes], seconds: float) -> None:
