@@ -39,9 +39,9 @@ class Forecast:
     scratch: int = 0
 
 
-def reference_forecast(shape: ModelShape, cores: int) -> Forecast:
-    n = shape.n_weights
-    return Forecast(_START + n * _COPY, _PYTHON + 8 * shape.largest, 4 * n)
+def convert_forecast(shape: ModelShape, size: int) -> Forecast:
+    """Of a file of so many bytes for which nothing is measured."""
+    return Forecast(_START + shape.n_weights * _COPY, _PYTHON + 8 * shape.largest, size)
 
 
 def prune_forecast(shape: ModelShape, after: ModelShape, cores: int) -> Forecast:
@@ -69,6 +69,7 @@ def calibrate_forecast(shape: ModelShape, tokens: int, own: bool, cores: int) ->
 
 
 def quantize_forecast(shape: ModelShape, size: int, cores: int) -> Forecast:
+    """Of a budget that is measured, and gptq."""
     n = shape.n_weights
     seconds = _START + n * _ROUND / cores
     return Forecast(seconds, _PYTHON + 4 * n + 24 * shape.largest, size, 4 * n)

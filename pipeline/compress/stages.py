@@ -13,11 +13,11 @@ from pipeline.card import sprig_version
 from pipeline.compress.forecast import (
     Forecast,
     calibrate_forecast,
+    convert_forecast,
     distill_forecast,
     prune_forecast,
     quantize_forecast,
     read_forecast,
-    reference_forecast,
 )
 from pipeline.compress.plan import WHOLE, CompressPlan, WayDown
 from pipeline.compress.propose import types_of, way_shape
@@ -142,8 +142,9 @@ class _Builder:
 
     def __post_init__(self) -> None:
         self.cores = self.plan.threads or cores()
-        self.tokens = int(self.plan.calibrate.get("tokens", _TOKENS))
-        self.windows = int(self.plan.evaluate.get("windows", WINDOWS))
+        self.tokens = _number(self.plan.calibrate.get("tokens")) or _TOKENS
+        self.windows = _number(self.plan.evaluate.get("windows")) or WINDOWS
+        self.context = _number(self.plan.evaluate.get("context")) or self.facts.context
 
     def way(self, way: WayDown, cut: bool) -> WayStages:
         shape = way_shape(way, self.facts.shape)
@@ -198,9 +199,8 @@ class _Builder:
     def _reference(self) -> str:
         recipe = "F32" if self.facts.shape.n_weights <= _SMALL_REFERENCE else "F16"
         line = (*self.facts.model, f"--recipe={recipe}")
-        return self._add(
-            "reference", "quantize", line, {}, "reference.gguf", [], reference_forecast(self.facts.shape, self.cores)
-        )
+        forecast = convert_forecast(self.facts.shape, 4 * self.facts.shape.n_weights)
+        return self._add("reference", "quantize", line, {}, "reference.gguf", [], forecast)
 
     def _calibrate(self, at: str, shape: ModelShape) -> str:
         """Measured once for each checkpoint; of the model itself its reference is measured, which need not be made again."""
@@ -218,24 +218,27 @@ class _Builder:
     def _quantize(self, way: WayDown, at: str, shape: ModelShape) -> str:
         most, name = shape.limits(types_of(self.plan))[1], f"{way.name}.quantize"
         file, size = f"{self.facts.name}.gguf", min(self.facts.size, most)
-        forecast = quantize_forecast(shape, size, self.cores)
         needs = [at] if at else []
         if size == most:  # nothing is to be allocated, and next to nothing is lost
             kinds = {k: v for k, v in self.plan.quantize.items() if k not in ("types", "encoder", "tune_minutes")}
-            return self._add(name, "quantize", (*self._model(at), f"--recipe={_LARGEST}"), kinds, file, needs, forecast)
+            line = (*self._model(at), f"--recipe={_LARGEST}")
+            return self._add(name, "quantize", line, kinds, file, needs, convert_forecast(shape, size))
         measured = self._calibrate(at, shape)
         encoder = str(self.plan.quantize.get("encoder", "gptq"))
         home = self.facts.work / measured
         known = f"--imatrix={home / IMATRIX}" if encoder == "ggml" else f"--statistics={home / STATISTICS}"
         spent = (f"--size={size}", known, f"--sensitivity={home / f'sensitivity-{encoder}.json'}")
-        return self._add(name, "quantize", (*self._model(at), *spent), self.plan.quantize, file, [*needs, measured], forecast)
+        return self._add(
+            name, "quantize", (*self._model(at), *spent), self.plan.quantize, file, [*needs, measured],
+            quantize_forecast(shape, size, self.cores),
+        )  # fmt: skip
 
     def _evaluate(self, way: WayDown, quantized: str, shape: ModelShape) -> str:
         reference = self._reference()
         file, beside = (self.stages[name].place(self.facts.work) for name in (quantized, reference))
-        options = {"windows": WINDOWS, "context": self.facts.context, **self.plan.evaluate}
+        options = {"windows": WINDOWS, "context": self.context, **self.plan.evaluate}
         texts = [f"--text={path}" for path in self.facts.texts.held] if "text" not in self.plan.evaluate else []
-        tokens = int(options["context"]) * self.windows
+        tokens = self.context * self.windows
         return self._add(
             f"{way.name}.evaluate", "evaluate", (str(file), f"--reference={beside}", *texts), options, "", [quantized, reference],
             read_forecast(shape, self.facts.size, tokens, True, self.cores),
@@ -245,8 +248,8 @@ class _Builder:
         said = self.plan.evaluate.get("text", self.facts.texts.held)
         texts = [said] if isinstance(said, str) else list(said)
         line = (str(self.stages[quantized].place(self.facts.work)), *(f"--text={path}" for path in texts))
-        numbers = (f"--windows={self.windows}", f"--context={self.facts.context}", f"--threads={self.cores}")
-        tokens = self.facts.context * self.windows
+        numbers = (f"--windows={self.windows}", f"--context={self.context}", f"--threads={self.cores}")
+        tokens = self.context * self.windows
         return self._add(
             f"{way.name}.bits", BITS, (*line, *numbers), {}, "", [quantized],
             read_forecast(shape, self.facts.size, tokens, False, self.cores),
