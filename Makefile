@@ -1,6 +1,6 @@
 # `make` tells what there is. Everything happens in .venv, which is built when it is needed and kept while pyproject.toml stays the same.
 .DEFAULT_GOAL := help
-.PHONY: help setup check-vocab demo chat quantize ask screenshots test fast coverage test-pythons test-arm lint bench bench-fidelity soak clean
+.PHONY: help setup check-vocab demo chat quantize compress ask screenshots test fast coverage test-pythons test-arm lint bench bench-fidelity soak clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -34,6 +34,10 @@ chat: $(VENV)/.chat ## [MODEL=<GGUF | name>]: talk in the terminal; with the dem
 quantize: $(VENV)/.run ## MODEL=<Hub id | folder | GGUF> [QUANT=Q4_K_M] [OUT=file.gguf]
 	@test -n "$${MODEL:-}" || { echo 'make quantize needs a model: make quantize MODEL=<Hub id | folder | GGUF> [QUANT=Q4_K_M] [OUT=file.gguf]' >&2; exit 2; }
 	@$(BIN)/sprig quantize "$$MODEL" -q "$$QUANT" $${OUT:+-o "$$OUT"}
+
+compress: $(VENV)/.dev ## MODEL=<Hub id | folder | plan.toml> [SIZE=300MB | DEVICE=pi5] [DATA=text] [TIME=2h] [OUT=file.gguf]
+	@test -n "$${MODEL:-}" || { echo 'make compress needs a model or a plan: make compress MODEL=<Hub id | folder | plan.toml> [SIZE=300MB | DEVICE=pi5] [DATA=text] [TIME=2h] [OUT=file.gguf]' >&2; exit 2; }
+	@$(BIN)/sprig compress "$$MODEL" $${SIZE:+--size "$$SIZE"} $${DEVICE:+--device "$$DEVICE"} $${DATA:+--data "$$DATA"} $${TIME:+--time "$$TIME"} $${OUT:+-o "$$OUT"}
 
 wheels: ## [ARCH=aarch64|x86_64]: llama.cpp for a board or a PC as one wheel, and all that an install there needs, in dist/
 	@$${PYTHON:-python3} -m install.wheels $${ARCH:+"$$ARCH"}
@@ -98,7 +102,7 @@ clean: ## remove what the demo made; .venv stays
 unexport PYTHONDONTWRITEBYTECODE
 
 # Make exports these to the recipes, where the shell quotes them: a path may hold any character.
-export MODEL QUANT OUT Q PARTS LLAMA_CPP
+export MODEL QUANT OUT Q PARTS LLAMA_CPP SIZE DEVICE DATA TIME
 
 # One setup at a time in one checkout, where the system has flock.
 LOCK := $(shell command -v flock >/dev/null && echo "flock .setup.lock")

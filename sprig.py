@@ -25,6 +25,9 @@ COMMANDS = {
     "embed": Command("agent.cli.embed", "embed_app", "Give the vectors of texts, or search files by what they mean."),
     "sessions": Command("agent.cli.sessions", "sessions_app", "List, search, export, remove and repair kept conversations."),
     "quantize": Command("pipeline.cli.quantize", "quantize_app", "Make a small GGUF of a Hugging Face model."),
+    "compress": Command(
+        "pipeline.cli.compress", "compress_app", "Make the best file of a size: prune, teach, round, compare; one report."
+    ),
     "sweep": Command(
         "pipeline.cli.sweep", "sweep_app", "Make and measure many files by a plan, here or on a cluster; one table at the end."
     ),

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.calibrate.calibrate import Calibrated, calibrate
+    from pipeline.compress.compress import compress
+    from pipeline.compress.plan import CompressPlan
+    from pipeline.compress.report import Compressed
     from pipeline.distill.distill import Distilled, distill
     from pipeline.encoders import quantize
     from pipeline.evaluate.compare import evaluate
@@ -21,13 +24,14 @@ if TYPE_CHECKING:
     from pipeline.quantize import Progress, QuantizeResult
 
 __all__ = [
-    "Calibrated", "Distilled", "Evaluation", "Preflight", "Progress", "QuantizeResult", "calibrate", "distill", "evaluate",
-    "quantize",
+    "Calibrated", "CompressPlan", "Compressed", "Distilled", "Evaluation", "Preflight", "Progress", "QuantizeResult", "calibrate",
+    "compress", "distill", "evaluate", "quantize",
 ]  # fmt: skip
 
 _HOME = {
     "quantize": "encoders", "Progress": "quantize", "QuantizeResult": "quantize", "Preflight": "preflight",
     "calibrate": "calibrate.calibrate", "Calibrated": "calibrate.calibrate",
+    "compress": "compress.compress", "CompressPlan": "compress.plan", "Compressed": "compress.report",
     "distill": "distill.distill", "Distilled": "distill.distill",
     "evaluate": "evaluate.compare", "Evaluation": "evaluate.figures",
 }  # fmt: skip

@@ -25,7 +25,7 @@ from pipeline.quantize import timed, working_copy
 
 TOKENS = 8192
 _EXACT = ("F32", "F16", "BF16", "Q8_0")
-_TEXT = "text.json"
+TEXT = "text.json"
 _KINDS, _MOST = ("F32", "F16", "Q8_0"), 2_500_000_000  # in which a checkpoint is measured; bytes of all but the last
 
 OnStep = Callable[[str, int, int], None]  # stage ("write", "measure"), tokens or windows done, of how many
@@ -160,10 +160,10 @@ class _Run:
         size = min(WINDOW, int(header.keys.get(f"{header.keys.get('general.architecture')}.context_length", WINDOW)))
         with ForwardProcess(gguf, n_ctx=64, threads=1, repack=False) as process:
             if texts:
-                (self.folder / _TEXT).unlink(missing_ok=True)
+                (self.folder / TEXT).unlink(missing_ok=True)
                 return read_files(process, texts, size, tokens)
             bos = process.bos if process.add_bos else None
-        kept = self.folder / _TEXT
+        kept = self.folder / TEXT
         if self.resume and (text := CalibrationText.load(kept)) is not None:
             return text
         from pipeline.text.calibration import own_text
@@ -182,7 +182,7 @@ class _Run:
 
 def kept_text(statistics: Path) -> CalibrationText | None:
     """The text that the model wrote itself, of a folder with statistics; None where the user gave one."""
-    return CalibrationText.load(statistics / _TEXT)
+    return CalibrationText.load(statistics / TEXT)
 
 
 def _written(

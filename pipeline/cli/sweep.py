@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json as json_text
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +15,6 @@ from agent.text import display
 from pipeline.sources.extra import need_pipeline_extra
 
 if TYPE_CHECKING:
-    from pipeline.sweep.options import CommandOptions
     from pipeline.sweep.step import StepResult
 
 sweep_app = typer.Typer(**SETTINGS)
@@ -40,13 +38,14 @@ def sweep(
         need_pipeline_extra()
         from agent.device.processor import cores
         from agent.files import atomic_write
+        from pipeline.steps.commands import command_options
         from pipeline.sweep.cluster import cluster_executor
         from pipeline.sweep.plan import read_plan
         from pipeline.sweep.report import write_reports
         from pipeline.sweep.sweep import sweep as run
         from pipeline.sweep.table import first_files, rows_of, table_text
 
-        wanted = read_plan(plan, _options("quantize"), _options("evaluate"))
+        wanted = read_plan(plan, command_options("quantize"), command_options("evaluate"))
         folder = (out or plan.with_suffix("")).absolute()
 
         def told(step: StepResult, done: int, steps: int) -> None:
@@ -71,19 +70,3 @@ def sweep(
         if failed:
             out_of.say(f"sprig: {failed} of {len(rows)} failed; run the same command again to try them once more")
             raise SystemExit(console.FAILED)
-
-
-def _options(command: str) -> CommandOptions:
-    """What a command of the pipeline takes, as a plan may say it."""
-    from pipeline.sweep.options import CommandOption
-
-    found: Any = typer.main.get_command(getattr(import_module(f"pipeline.cli.{command}"), f"{command}_app"))
-    return {
-        one.name: CommandOption(
-            max(one.opts, key=len),
-            "nothing" if one.is_flag else "values" if one.multiple else "value",
-            path="path" in type(one.type).__name__.lower(),
-        )
-        for one in found.params
-        if one.param_type_name == "option"
-    }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.text import display
-from pipeline.sweep.options import CommandOptions, PlanError, arguments, known_key
+from pipeline.steps.options import CommandOptions, PlanError, arguments, known_key
 
 _WAYS = {
     "recipes": "recipe",

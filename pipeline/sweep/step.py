@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 import secrets
 import shutil
-import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
-from agent.children.launch import bury, cause, launch, tail
 from agent.errors import OutputError, SprigError
 from agent.files import atomic_write
+from pipeline.steps.command import KilledError, run_command
 
 log = logging.getLogger(__name__)
 
 RESULTS = "results"
-_LOOK_SECONDS = 0.3
 _TRIES = 2  # of a process that a signal ends, such as that of the kernel when memory is short
 Made = Literal["quantize", "evaluate"]
 
@@ -112,54 +108,20 @@ def run_step(step: SweepStep, folder: Path, work: Path) -> StepResult:
 
 
 def _try(step: SweepStep, own: Path, work: Path) -> dict[str, Any]:
-    for left in reversed(range(_TRIES)):
-        with (own / "stdout").open("w+b") as out, (own / "stderr").open("w+b") as err:
-            status = _run(step, own, work, out, err)
-            if status == 0:
-                return _object(out)
-            if status > 0 or not left:
-                raise SprigError(_why(status, out, err))
-            log.warning("%s: %s; once more", step.name, cause(status))
-    raise AssertionError
+    def alive() -> None:
+        if not work.is_dir():
+            raise OutputError(f"{work} is gone")
 
-
-def _run(step: SweepStep, own: Path, work: Path, out: IO[bytes], err: IO[bytes]) -> int:
-    """Exit status of the command; negative for the signal that ended it."""
     where = [f"--out={own / Path(step.makes).name}"] if step.makes else []
     threads = [f"--threads={step.threads}"] if step.threads else []  # in front: what the plan says itself comes later and wins
-    line = [str(os.getpid()), step.command, *threads, *step.arguments, *where, "--json"]
-    child = launch("pipeline.sweep.child", line, os.environ, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-    try:
-        while (status := child.poll()) is None:
-            if not work.is_dir():
-                raise OutputError(f"{work} is gone")
-            time.sleep(_LOOK_SECONDS)
-        return status
-    finally:
-        child.kill()  # nothing, when it has ended
-        bury(child)
-
-
-def _object(out: IO[bytes]) -> dict[str, Any]:
-    out.seek(0)
-    try:
-        found = json.loads(out.read())
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise SprigError("the command did not answer with a JSON object")
-    return found
-
-
-def _why(status: int, out: IO[bytes], err: IO[bytes]) -> str:
-    """What a failed command says itself; else the last line of its complaints, or the signal."""
-    if status < 0:
-        return cause(status) or signal.strsignal(-status) or f"signal {-status}"
-    try:
-        return str(_object(out)["error"]["message"])
-    except (SprigError, KeyError, TypeError):
-        lines = tail(err).strip().splitlines()
-        return lines[-1].removeprefix("sprig: ") if lines else f"it ended with status {status}"
+    for left in reversed(range(_TRIES)):
+        try:
+            return run_command(step.command, [*threads, *step.arguments, *where], own, alive=alive).result
+        except KilledError as e:
+            if not left:
+                raise
+            log.warning("%s: %s; once more", step.name, e)
+    raise AssertionError
 
 
 def _publish(own: Path, final: Path, result: dict[str, Any]) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
+from pipeline.steps.key import hash_of, looks, value_of
 from pipeline.sweep.plan import SweepPlan
 from pipeline.sweep.step import SweepStep
 
@@ -29,7 +28,7 @@ def steps_of(plan: SweepPlan, folder: Path) -> dict[str, SweepStep]:
             compared = given = file.reference
         else:
             if file.reference not in references:
-                name = f"{file.model}-{_hash(file.reference)[:8]}"
+                name = f"{file.model}-{hash_of(file.reference)[:8]}"
                 step = _quantize(f"{name}.reference", file.reference, f"{REFERENCES}/{name}.gguf")
                 references[file.reference] = steps[step.name] = step
             needs.append(references[file.reference])
@@ -58,21 +57,5 @@ def _quantize(name: str, line: tuple[str, ...], makes: str) -> SweepStep:
 
 def _key(line: tuple[str, ...], needs: list[SweepStep]) -> str:
     """SHA-256 of the arguments, of what the files among them look like now, and of the steps before."""
-    files = [_looks(Path(argument.partition("=")[2] if argument.startswith("--") else argument)) for argument in line]
-    return _hash([line, files, [step.key for step in needs]])
-
-
-def _hash(data: object) -> str:
-    return hashlib.sha256(json.dumps(data).encode()).hexdigest()
-
-
-def _looks(path: Path) -> object:
-    """Size and time of a file, and of the files in a folder; None for what is neither."""
-    try:
-        if path.is_file():
-            return [path.stat().st_size, path.stat().st_mtime_ns]
-        if path.is_absolute() and path.is_dir():
-            return [[one.name, _looks(one)] for one in sorted(path.iterdir()) if one.is_file()]
-    except OSError:  # an argument that is no path, or too long for one
-        pass
-    return None
+    files = [looks(value_of(argument)) for argument in line]
+    return hash_of([line, files, [step.key for step in needs]])

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.files import human_size
 from agent.text import display
-from pipeline.sweep.pairs import Measured, paired
+from pipeline.steps.pairs import Measured, paired
 from pipeline.sweep.plan import PlannedFile
 from pipeline.sweep.step import StepResult
 from pipeline.sweep.steps import evaluate_step, quantize_step

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.sweep.options import CommandOption, PlanError
+from pipeline.steps.options import CommandOption, PlanError
 from pipeline.sweep.plan import SweepPlan, _Reader, read_plan
 
 QUANTIZE = {

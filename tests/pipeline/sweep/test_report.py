@@ -12,7 +12,8 @@ import pytest
 from pipeline.evaluate.beside import Beside
 from pipeline.evaluate.figures import WindowFigures
 from pipeline.evaluate.tasks.calls import CallScore
-from pipeline.sweep.report import rebuild, write_reports
+from pipeline.steps.evaluations import rebuild
+from pipeline.sweep.report import write_reports
 from pipeline.sweep.table import SweepRow
 from tests.pipeline.evaluate.report.evaluations import evaluation
 from tests.pipeline.evaluate.report.test_write import CALLS, SPEEDS, TASKS

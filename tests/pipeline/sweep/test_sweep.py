@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent.errors import OutputError
-from pipeline.sweep import step as steps
+from pipeline.steps import command as steps
 from pipeline.sweep.plan import SweepPlan, read_plan
 from pipeline.sweep.step import StepResult, SweepStep, finished, run_step
 from pipeline.sweep.steps import steps_of

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.sweep.pairs import paired
+from pipeline.steps.pairs import paired
 
 
 def windows(klds: list[float], tokens: list[int], domains: str = "aabb") -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The process of one command of a sweep: `sprig` itself, which ends when the worker that started it dies."""
+"""The process of one step: `sprig` itself, which ends when whoever started it dies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agent.children.orphan import end_with_parent
 
 
 def main() -> None:
-    """Arguments: the process id of the worker, then those of `sprig`."""
+    """Arguments: the process id of the parent, then those of `sprig`."""
     end_with_parent(signal.SIGKILL, int(sys.argv[1]))
     sys.argv = ["sprig", *sys.argv[2:]]
     import_module("sprig").main()  # by name: the command stands above this package

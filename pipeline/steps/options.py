@@ -18,7 +18,7 @@ class PlanError(SprigError):
 
 @dataclass(frozen=True, slots=True)
 class CommandOption:
-    """One option of `sprig quantize` or `sprig evaluate`.
+    """One option of a command of `sprig`.
 
     Attributes:
         flag: as it is written on the command line, "--tensor-type".
