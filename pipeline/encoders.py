@@ -19,6 +19,7 @@ from pipeline.preflight import Preflight, refuse_idle
 from pipeline.quantize import Finish, OnProgress, Progress, QuantizeResult
 from pipeline.quantize import dry_run as plan_one_pass
 from pipeline.quantize import quantize as one_pass
+from pipeline.quantize import working_copy
 from pipeline.rounding.gptq import GptqEncoder
 from pipeline.sources.base_model import open_model
 from pipeline.sources.foreign import Detour
@@ -26,8 +27,6 @@ from pipeline.sources.foreign import Detour
 ENCODERS = ("ggml", "gptq", "tune")
 TUNE_MINUTES = 4.0
 _OF_SOURCE = ("base", "revision", "token", "offline")  # options that say which model it is
-# Bytes of a checkpoint above which the original is read as F16; F32 is the fastest on a CPU without half precision.
-_LARGE = 1_250_000_000
 _OF_RUN = ("gate", "executor")  # which a plan does not take
 
 
@@ -206,15 +205,13 @@ def _refiner(model: str, statistics: Path, options: dict[str, Any]) -> Finish:
 
 @contextmanager
 def _original(model: str, part: Path, options: dict[str, Any]) -> Iterator[Path]:
-    """The model as a GGUF that nothing was lost in: itself if it is one, else one for this block; in F16 if it is large."""
+    """The model as a GGUF that nothing was lost in: itself if it is one, else one for this block."""
     source = open_model(model, **_of_source(options))
     if source.kind == "gguf" and source.path is not None:
         yield source.path
         return
-    kind = "F32" if sum(w.size for w in source.weights) <= _LARGE else "F16"
-    known = {name: options[name] for name in (*_OF_SOURCE, "threads", "llama_cpp") if options.get(name)}
     with scratch_folder(part.absolute().with_name(f".{part.name[:60]}.original")) as folder:
-        yield one_pass(model, kind, folder / "model.gguf", **known).path
+        yield working_copy(model, folder / "model.gguf", options)
 
 
 def _tuner(model: str, statistics: Path, minutes: float, options: dict[str, Any]) -> Finish:

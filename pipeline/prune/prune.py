@@ -122,7 +122,7 @@ def _carry_out(structure: Structure, cuts: Cuts, way: _Way) -> Pruned:
         run = _Run(structure, cuts, way, draft, work)
         if check or cuts.needs_influence or (cuts.needs_activations and way.statistics is None):
             with run.timed("model"):
-                made = made_reference(way.model, beside=work, options=cast(PlanOptions, {**way.options, "threads": way.threads}))
+                made = made_reference(way.model, folder=work / "original", options=cast(PlanOptions, {**way.options, "threads": way.threads}))
                 run.original = stack.enter_context(made)
         with run.timed("measure"):
             run.measure()
@@ -289,7 +289,7 @@ class _Run:
     def _distance(self) -> Distance:
         assert self.original is not None
         self.way.report("check", 0, 1)
-        with made_reference(str(self.draft), beside=self.work) as pruned:
+        with made_reference(str(self.draft), folder=self.work / "pruned") as pruned:
             return distance(self.original, pruned, self.way.threads)
 
 
