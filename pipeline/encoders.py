@@ -16,10 +16,9 @@ from pipeline.calibrate.calibrate import calibrate, kept_text
 from pipeline.calibrate.statistics import IMATRIX, Statistics
 from pipeline.network.extra import need_train_extra
 from pipeline.preflight import Preflight, refuse_idle
-from pipeline.quantize import Finish, OnProgress, Progress, QuantizeResult
+from pipeline.quantize import Finish, OnProgress, Progress, QuantizeResult, working_copy
 from pipeline.quantize import dry_run as plan_one_pass
 from pipeline.quantize import quantize as one_pass
-from pipeline.quantize import working_copy
 from pipeline.rounding.gptq import GptqEncoder
 from pipeline.sources.base_model import open_model
 from pipeline.sources.foreign import Detour

@@ -122,7 +122,9 @@ def _carry_out(structure: Structure, cuts: Cuts, way: _Way) -> Pruned:
         run = _Run(structure, cuts, way, draft, work)
         if check or cuts.needs_influence or (cuts.needs_activations and way.statistics is None):
             with run.timed("model"):
-                made = made_reference(way.model, folder=work / "original", options=cast(PlanOptions, {**way.options, "threads": way.threads}))
+                made = made_reference(
+                    way.model, folder=work / "original", options=cast(PlanOptions, {**way.options, "threads": way.threads})
+                )
                 run.original = stack.enter_context(made)
         with run.timed("measure"):
             run.measure()
