@@ -82,7 +82,15 @@ def looks_on_grid(weights: Floats, form: Format) -> bool:
     if form.kind.name not in _TOPS or not len(weights):
         return False
     rows = np.unique(np.linspace(0, len(weights) - 1, _LOOK).astype(int))
-    return bool(np.any(weights[rows])) and all(on_grid(weights[row : row + 1], form) is not None for row in rows)
+    if not np.any(weights[rows]) or _has_too_many_values(weights[rows].reshape(-1, form.group), form):
+        return False
+    return all(on_grid(weights[row : row + 1], form) is not None for row in rows)
+
+
+def _has_too_many_values(blocks: Floats, form: Format) -> bool:
+    """Whether a block [n, group] holds more values than the format has levels: cheaply seen, and so of nearly all weights."""
+    distinct = 1 + (np.diff(np.sort(blocks, axis=1), axis=1) != 0).sum(axis=1)
+    return int(distinct.max()) > form.high - form.low + 1
 
 
 def on_grid(weights: Floats, form: Format) -> Blocks | None:
@@ -154,6 +162,8 @@ def _try(blocks: Floats, top: int, store: Storage, form: Format) -> tuple[npt.ND
     for m in _halves_near(low) if form.offset else low[None]:
         for d in _halves_near((end - m) / np.float32(top)):
             few = np.flatnonzero((store(m) == low) & (store(np.float32(top) * d + m) == end) & (d != 0))
+            if not few.size:
+                continue
             part, d_few, m_few = blocks[few], d[few, None], m[few, None]
             values = _levels(part, d_few, m_few, form) * d_few + m_few
             far = np.where((store(values) == part).all(axis=1), np.square(values - part).sum(axis=1), np.inf)

@@ -134,23 +134,36 @@ def tune(
     learned = _learn(plan, student, training, validation, before, time.monotonic() - asked)
     if not learned.steps:
         return _untouched(gguf, out, len(validation), time.monotonic() - begun)
-    with rewritten(gguf, out, student.changed()) as part:
-        report("check", 0.5, out.name)
-        with ForwardProcess(part, n_ctx=width, n_outputs=width, threads=plan.threads) as process:
-            after = _measured(process, validation)
-        difference = after - before
-        error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
-        better = bool(difference.mean() < -2 * error)
-        if better:
-            publish(part, out)
-        elif out.absolute() != gguf.absolute():
-            shutil.copyfile(gguf, part)
-            publish(part, out)
-    report("check", 1, out.name)
+    after = _publish_if_better(plan, out, student, validation, before)
+    difference = after - before
     return TuneResult(
-        out, better, float(before.mean()), float(after.mean()), error, len(before), learned.steps, learned.tokens,
-        learned.seconds, time.monotonic() - begun, student.learned,
+        out, _is_better(difference), float(before.mean()), float(after.mean()), _error(difference), len(before), learned.steps,
+        learned.tokens, learned.seconds, time.monotonic() - begun, student.learned,
     )  # fmt: skip
+
+
+def _publish_if_better(plan: _Plan, out: Path, student: Student, validation: Sequence[Lesson], before: PerWindow) -> PerWindow:
+    """Measure the tuned copy in llama.cpp, and give it its name if it is better; else ``out`` is the GGUF as it was."""
+    with rewritten(plan.gguf, out, student.changed()) as part:
+        plan.report("check", 0.5, out.name)
+        with ForwardProcess(part, n_ctx=plan.width, n_outputs=plan.width, threads=plan.threads) as process:
+            after = _measured(process, validation)
+        if _is_better(after - before):
+            publish(part, out)
+        elif out.absolute() != plan.gguf.absolute():
+            shutil.copyfile(plan.gguf, part)
+            publish(part, out)
+    plan.report("check", 1, out.name)
+    return after
+
+
+def _error(difference: PerWindow) -> float:
+    """The standard error of its mean."""
+    return float(difference.std(ddof=1) / np.sqrt(len(difference)))
+
+
+def _is_better(difference: PerWindow) -> bool:
+    return bool(difference.mean() < -2 * _error(difference))
 
 
 class _TimeOverError(Exception):

@@ -11,6 +11,7 @@ from agent.gguf.reader import read_header
 from agent.gguf.types import TYPES_BY_NAME
 from pipeline.format import ggml
 from pipeline.format.ggml import Bytes, Floats
+from pipeline.rounding import on_grid as on_grid_module
 from pipeline.rounding.blocks import FORMATS
 from pipeline.rounding.on_grid import GridEncoder, exact, looks_on_grid, to_bf16
 from tests.fixtures.smollm2 import original
@@ -113,3 +114,11 @@ def test_quantize_keeps_a_grid(tmp_path: Path) -> None:
         t = header.tensors[one.tensor]
         raw = np.array(content[t.offset : t.offset + t.nbytes]).reshape(t.shape[0], -1)
         assert np.array_equal(ggml.to_float(raw, kind, t.shape[1]), weights[one.tensor])
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1"])
+def test_usual_weights_are_known_by_their_many_values(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every plain quantization looks at a few tensors, and must not search for a grid in them."""
+    rows = np.random.default_rng(1).normal(0, 0.02, (8, 64)).astype(np.float32)
+    monkeypatch.delattr(on_grid_module, "_search")
+    assert not looks_on_grid(rows, FORMATS[kind])

@@ -106,13 +106,15 @@ def rows_of(path: Path, entry: TensorEntry) -> Bytes:
     return np.ascontiguousarray(raw.reshape(-1, entry.type.row_size(entry.shape[-1])))
 
 
-def test_minutes_end_it_and_a_file_may_be_tuned_in_its_place(tmp_path: Path) -> None:
+def test_minutes_end_it_and_a_file_may_be_tuned_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = loop.Allowance
+    monkeypatch.setattr(loop, "Allowance", lambda until, steps: real(min(until, time.monotonic() + 0.5), steps))
     checkpoint, gguf = made("llama-tied-biases", "Q4_0")
     place = tmp_path / "model.gguf"
     shutil.copyfile(gguf, place)
     seen: list[tuple[str, float]] = []
     result = tune(
-        place, str(checkpoint), place, texts=TEXT, minutes=0.08, width=WIDTH, threads=1,
+        place, str(checkpoint), place, texts=TEXT, minutes=1, width=WIDTH, threads=1,
         on_progress=lambda stage, share, words: seen.append((stage, share)),
     )  # fmt: skip
     assert result.path == place
@@ -137,7 +139,7 @@ def test_the_time_holds_within_a_step_also_on_a_busy_machine(tmp_path: Path, mon
     for minutes in (0.0, 0.02, 0.05):
         begun = time.monotonic()
         result = tune(gguf, str(checkpoint), out, texts=TEXT, minutes=minutes, width=WIDTH, threads=1)
-        assert time.monotonic() - begun < 60 * minutes + 2.5  # a step takes tenths; torch and llama.cpp load first
+        assert time.monotonic() - begun < 60 * minutes + 6  # a step takes tenths; torch and llama.cpp load first
         if not result.steps:
             assert "the time was over before a step" in result.note
             assert out.read_bytes() == gguf.read_bytes()
