@@ -25,7 +25,8 @@ class SumsOfBoth:
     @classmethod
     def of(cls, original: Floats, rounded: Floats) -> Self:
         """The sums over rows, float32 [tokens, columns] each."""
-        return cls(rounded.T @ rounded, (original - rounded).T @ rounded, len(rounded))
+        missing: Floats = original - rounded
+        return cls(rounded.T @ rounded, missing.T @ rounded, len(rounded))
 
     def __add__(self, other: SumsOfBoth) -> SumsOfBoth:
         return SumsOfBoth(self.hessian + other.hessian, self.cross + other.cross, self.tokens + other.tokens)
