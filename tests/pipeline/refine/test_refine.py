@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.errors import SprigError
+from agent.errors import GGUFError, SprigError
 from agent.gguf.reader import read_header
 from pipeline.evaluate.compare import divergences
 from pipeline.evaluate.windows import Window
@@ -55,8 +55,7 @@ def test_a_correction_that_the_other_half_does_not_confirm_is_left_out() -> None
     assert found.weights is weights
 
 
-def test_each_input_is_met_when_all_before_it_are_final(files: tuple[Path, Path], tmp_path: Path) -> None:
-    """What the file computes after the rounding is what was rounded for: the weights are changed before they are used."""
+def test_the_same_text_ends_in_the_same_bytes(files: tuple[Path, Path], tmp_path: Path) -> None:
     original, rounded = files
     once, twice = tmp_path / "once.gguf", tmp_path / "twice.gguf"
     for copy in (once, twice):
@@ -68,6 +67,16 @@ def test_each_input_is_met_when_all_before_it_are_final(files: tuple[Path, Path]
 def test_a_text_of_one_window_is_refused(files: tuple[Path, Path]) -> None:
     with pytest.raises(SprigError, match="two are needed"):
         refine(files[1], files[0], WINDOWS[:1])
+
+
+def test_a_text_that_llama_cpp_does_not_compute_leaves_the_file_as_it_is(files: tuple[Path, Path], tmp_path: Path) -> None:
+    original, rounded = files
+    copy = tmp_path / "a.gguf"
+    shutil.copyfile(rounded, copy)
+    with pytest.raises(GGUFError, match="does not run in llama"):
+        refine(copy, original, [WINDOWS[0], [1, 10**6]], threads=1)
+    assert copy.read_bytes() == rounded.read_bytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.gguf"]
 
 
 def test_the_file_comes_closer_to_the_original_with_the_same_types(files: tuple[Path, Path], tmp_path: Path) -> None:
