@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent.errors import BrokenOffError, OutputError, RecipeError, SourceError, SprigError, UnsupportedError
+from agent.errors import BrokenOffError, GGUFError, OutputError, RecipeError, SourceError, SprigError, UnsupportedError
 from agent.files import scratch_folder
 from agent.models.file import writes_text
 from pipeline.calibrate.calibrate import calibrate, kept_text
@@ -187,16 +187,13 @@ def _refiner(model: str, statistics: Path, options: dict[str, Any]) -> Finish:
         if text is None:
             return ("rounded for the inputs of the original alone: the statistics hold no text for a second rounding",)
         size = part.stat().st_size
-
-        def on_progress(done: int, total: int) -> None:
-            report(Progress("round again", size * done // total, size, part.name))
-
-        on_progress(0, 1)
+        report(Progress("round again", 0, size, part.name))
         try:
             with _original(model, part, options) as original:
-                found = refine(part, original, text.windows, threads=options.get("threads"), on_progress=on_progress)
-        except OutputError as e:  # no room beside the file, which is good as it is
+                found = refine(part, original, text.windows, threads=options.get("threads"))
+        except (OutputError, GGUFError) as e:  # no room, or no way to read its inputs: the file is good as it is
             return (f"the tensors were not rounded again for what the rounded layers before them give: {e}",)
+        report(Progress("round again", size, size, part.name))
         return (found.note,)
 
     return refine_it

@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.errors import OutputError
+from agent.errors import GGUFError, SprigError
 from agent.gguf.reader import read_header
-from pipeline.calibrate.inputs import Input
 from pipeline.evaluate.compare import divergences
 from pipeline.evaluate.windows import Window
-from pipeline.forward.process import ForwardProcess
 from pipeline.quantize import quantize
-from pipeline.refine.refine import _parts, refine
+from pipeline.refine.refine import refine
 from pipeline.refine.sums import SumsOfBoth
 from pipeline.refine.target import Corrections
 from tests.fixtures.tiny import llama
@@ -33,7 +31,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def sums(inputs: np.ndarray, original: np.ndarray) -> SumsOfBoth:
-    return SumsOfBoth(inputs.T @ inputs, (original - inputs).T @ inputs, len(inputs))
+    return SumsOfBoth.of(original, inputs)
 
 
 def test_a_correction_answers_new_inputs_as_the_original_answered_its_own() -> None:
@@ -57,41 +55,39 @@ def test_a_correction_that_the_other_half_does_not_confirm_is_left_out() -> None
     assert found.weights is weights
 
 
-def test_both_files_are_measured_on_the_same_tokens(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_same_text_ends_in_the_same_bytes(files: tuple[Path, Path], tmp_path: Path) -> None:
     original, rounded = files
-    with ForwardProcess(rounded, "pipeline.refine.child", n_ctx=64, threads=1, repack=False, original=str(original)) as process:
-        inputs = [Input.from_dict(one) for one in process.ask("scout", ids=WINDOWS[0][:32])["inputs"]]
-        first, down = inputs[0], next(one for one in inputs if "ffn_down" in one.name)
-        places = [tmp_path / "0.npz", tmp_path / "1.npz"]
-        process.ask("begin", inputs=[first.to_dict(), down.to_dict()], files=[str(place) for place in places])
-        process.ask("window", ids=WINDOWS[0])
-        process.ask("window", ids=WINDOWS[1])
-        process.ask("keep")
-    early, late = (SumsOfBoth.load(place, one.columns) for place, one in zip(places, (first, down), strict=True))
-    assert early.tokens == late.tokens == 2 * len(WINDOWS[0])
-    assert np.abs(late.cross).max() > 1e-3 * np.abs(late.hessian).max()
+    once, twice = tmp_path / "once.gguf", tmp_path / "twice.gguf"
+    for copy in (once, twice):
+        shutil.copyfile(rounded, copy)
+        refine(copy, original, WINDOWS, threads=1)
+    assert once.read_bytes() == twice.read_bytes()
 
 
-def test_where_memory_is_short_there_are_more_groups() -> None:
-    inputs = [Input((f"blk.{block}.{name}.weight",), 100, 1, False, False) for block in range(6) for name in ("attn_q", "ffn_up")]
-    assert [len(part) for part in _parts(inputs, 2, 1 << 30)] == [6, 6]
-    assert [len(part) for part in _parts(inputs, 2, 250_000)] == [4, 4, 4]
-    assert _parts([], 4, 1) == []
-    with pytest.raises(OutputError, match=r"one layer take 120 kB of memory"):
-        _parts(inputs, 2, 100_000)
+def test_a_text_of_one_window_is_refused(files: tuple[Path, Path]) -> None:
+    with pytest.raises(SprigError, match="two are needed"):
+        refine(files[1], files[0], WINDOWS[:1])
+
+
+def test_a_text_that_llama_cpp_does_not_compute_leaves_the_file_as_it_is(files: tuple[Path, Path], tmp_path: Path) -> None:
+    original, rounded = files
+    copy = tmp_path / "a.gguf"
+    shutil.copyfile(rounded, copy)
+    with pytest.raises(GGUFError, match="does not run in llama"):
+        refine(copy, original, [WINDOWS[0], [1, 10**6]], threads=1)
+    assert copy.read_bytes() == rounded.read_bytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.gguf"]
 
 
 def test_the_file_comes_closer_to_the_original_with_the_same_types(files: tuple[Path, Path], tmp_path: Path) -> None:
     original, rounded = files
     copy = tmp_path / "a.gguf"
     shutil.copyfile(rounded, copy)
-    parts: list[tuple[int, int]] = []
-    found = refine(copy, original, WINDOWS, threads=1, on_progress=lambda done, total: parts.append((done, total)))
+    found = refine(copy, original, WINDOWS, threads=1)
     before, after = divergences(original, rounded, HELD_OUT, threads=1), divergences(original, copy, HELD_OUT, threads=1)
     assert found.changed
     assert found.note.startswith(f"{len(found.changed)} of {found.tensors} tensors")
     assert after.mean() < before.mean()
-    assert parts[-1][0] == parts[-1][1]
     body = min(t.offset for t in read_header(rounded).tensors.values())
     assert copy.read_bytes()[:body] == rounded.read_bytes()[:body]
     assert [p.name for p in tmp_path.iterdir()] == ["a.gguf"]
