@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.vocab.carried import carried, carry
+from pipeline.vocab.files import carried, carry
 from pipeline.vocab.vocabulary import load_vocabulary
 from tests.fixtures.tokenizers import make_tokenizer
 
