@@ -31,16 +31,17 @@ LAUNCH = (
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # three Pythons that load torch, on a machine that may have other work
 def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     teacher, student, text = (str(models() / name) for name in ("teacher", "student", "text.txt"))
-    options = DistillOptions(width=16, batch=4, tokens=250, rate=1e-2, bf16=False)
+    options = DistillOptions(width=16, batch=4, tokens=130, rate=1e-2, bf16=False)
     alone = distill(teacher, student, tmp_path / "one", data=[Path(text)], options=options, threads=1)
     told = subprocess.run(
         [
             *(sys.executable, "-m", *LAUNCH, "distill", teacher, student, "-o", str(tmp_path / "two"), "--data", text, "--json"),
-            *("--width", "16", "--batch", "4", "--tokens", "250", "--rate", "1e-2", "--no-bf16", "--threads", "1", "-v"),
+            *("--width", "16", "--batch", "4", "--tokens", "130", "--rate", "1e-2", "--no-bf16", "--threads", "1", "-v"),
         ],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=170,
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=560,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]]), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert told.returncode == 0, told.stderr[-2000:]
