@@ -55,6 +55,7 @@ class Pruned:
         recipe, gguf: the size that a GGUF of this recipe has, before and after.
         kld, kld_error: mean KL divergence from the original in nats over held-out windows, with its standard error; None where
             it was not measured.
+        growth: text -> its tokens before and after, where the vocabulary was cut.
         seconds: stage -> seconds.
     """
 
@@ -70,6 +71,7 @@ class Pruned:
     kld: float | None
     kld_error: float | None
     windows: int
+    growth: Mapping[str, tuple[int, int]]
     seconds: Mapping[str, float]
     notes: tuple[str, ...]
 
@@ -94,6 +96,7 @@ class Pruned:
         if self.kld is not None:
             error = f" +- {self.kld_error:.4f}" if self.kld_error is not None else ""
             rows.append(("KLD", f"{self.kld:.4f}{error} nats from the original, on {self.windows} windows of held-out text"))
+        rows += [("tokens", f"{name}: {a:,} -> {b:,} ({b / max(a, 1) - 1:+.1%})") for name, (a, b) in self.growth.items()]
         spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in self.seconds.items())
         rows.append(("seconds", f"{sum(self.seconds.values()):.1f}: {spent}"))
         return rows + [("note", note) for note in self.notes]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from agent.errors import OutputError
-from agent.files import atomic_write
+from agent.files import atomic_write, scratch_folder
 from pipeline.calibrate.statistics import Statistics
 from pipeline.evaluate.reference import made_reference
 from pipeline.format.ggml import Bytes
+from pipeline.preflight import PlanOptions
 from pipeline.prune.activations import Activations
 from pipeline.prune.card import pruned_card
 from pipeline.prune.cuts import Cuts, read_cuts
@@ -83,43 +82,53 @@ def prune(
     Raises:
         SprigError: in one line, what is wrong and what to do; nothing is written.
     """
-    out, report = Path(out), on_progress or (lambda stage, done, total: None)
     cuts = read_cuts(
         vocab=tuple(vocab), vocab_size=vocab_size, ffn=ffn, heads=heads, width=width, depth=depth, sparsity=sparsity,
         pattern=pattern, method=method,
     )  # fmt: skip
-    refuse_place(out)
-    source = open_model(model, **options)
-    structure = Structure(source)
+    if revision := options.pop("revision", None):
+        model = f"{model}@{revision}"
+    way = _Way(model, Path(out), statistics, tuple(text), repair, check, threads, on_progress or _silent, options)
+    refuse_place(way.out)
+    structure = Structure(open_model(model, **options))
     cuts.check(structure)
-    check = check and structure.is_decoder and not cuts.cuts_vocabulary
+    return _carry_out(structure, cuts, way)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The model as it was named, where the new one goes, and how it is made; as ``prune`` has it."""
+
+    model: str
+    out: Path
+    statistics: Path | None
+    texts: tuple[Path, ...]
+    repair: bool
+    check: bool
+    threads: int | None
+    report: OnStage
+    options: Mapping[str, Any]
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Nobody wants to know."""
+
+
+def _carry_out(structure: Structure, cuts: Cuts, way: _Way) -> Pruned:
+    check = way.check and structure.is_decoder and not cuts.cuts_vocabulary
     with ExitStack() as stack:
-        draft = stack.enter_context(checkpoint_draft(out))
-        work = Path(stack.enter_context(_scratch(out)))
-        run = _Run(structure, cuts, out, draft, work, tuple(text), repair, threads, report)
-        with run.timed("model"):
-            if check or cuts.needs_influence or (cuts.needs_activations and statistics is None):
-                run.original = stack.enter_context(made_reference(model, beside=work, options=options))  # type: ignore[arg-type]
+        draft = stack.enter_context(checkpoint_draft(way.out))
+        work = stack.enter_context(scratch_folder(way.out.absolute().with_name(f".{way.out.name[:100]}.work")))
+        run = _Run(structure, cuts, way, draft, work)
+        if check or cuts.needs_influence or (cuts.needs_activations and way.statistics is None):
+            with run.timed("model"):
+                made = made_reference(way.model, beside=work, options=cast(PlanOptions, {**way.options, "threads": way.threads}))
+                run.original = stack.enter_context(made)
         with run.timed("measure"):
-            run.measure(statistics)
+            run.measure()
         with run.timed("prune"):
-            run.write(stack.enter_context(open_checkpoint(source)))
-        with run.timed("plan"):
-            sizes = _gguf_size(model, work, options), _gguf_size(str(draft), work, {})
-        with run.timed("check"):
-            apart = run.distance() if check else None
-        publish_folder(draft, out)
-    return run.result(sizes, apart)
-
-
-@contextmanager
-def _scratch(out: Path) -> Iterator[str]:
-    try:
-        folder = tempfile.TemporaryDirectory(prefix=".sprig-", dir=out.absolute().parent, ignore_cleanup_errors=True)
-    except OSError as e:
-        raise OutputError(f"cannot write in {out.absolute().parent}: {e.strerror}") from None
-    with folder as name:
-        yield name
+            run.write(stack.enter_context(open_checkpoint(structure.source)))
+        return run.finish(check=check)
 
 
 def _gguf_size(model: str, work: Path, options: Mapping[str, Any]) -> int:
@@ -134,13 +143,9 @@ class _Run:
 
     structure: Structure
     cuts: Cuts
-    out: Path
+    way: _Way
     draft: Path
     work: Path
-    texts: tuple[Path, ...]
-    repair: bool
-    threads: int | None
-    report: OnStage
     original: Path | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     parts: list[CutPart] = field(default_factory=list)
@@ -149,6 +154,7 @@ class _Run:
     mending: Mending | None = None
     thinning: Thinning | None = None
     influence: list[float] | None = None
+    growth: dict[str, tuple[int, int]] = field(default_factory=dict)
     weights: tuple[int, int] = (0, 0)
     bytes: tuple[int, int] = (0, 0)
     packed: tuple[int, int] | None = None
@@ -161,21 +167,21 @@ class _Run:
         finally:
             self.seconds[stage] = time.monotonic() - begun
 
-    def measure(self, statistics: Path | None) -> None:
+    def measure(self) -> None:
         """Activations and influence, as far as the cuts ask for them. Raises SprigError."""
-        if statistics is not None:
-            self.inputs = Activations(Statistics.open(statistics, model=self.original), self.structure)
+        if self.way.statistics is not None:
+            self.inputs = Activations(Statistics.open(self.way.statistics, model=self.original), self.structure)
         elif self.cuts.needs_activations:
             assert self.original is not None
             found = measure(
-                self.original, self.work / "statistics", self.texts, self.threads, self.report,
+                self.original, self.work / "statistics", self.way.texts, self.way.threads, self.way.report,
                 writes_text=self.structure.is_decoder,
             )  # fmt: skip
             self.inputs = Activations(found, self.structure)
         if self.cuts.needs_influence:
             assert self.original is not None
-            windows = read(self.original, self.texts)
-            self.influence = measure_influence(self.original, self.structure.layers, windows, threads=self.threads)
+            windows = read(self.original, self.way.texts)
+            self.influence = measure_influence(self.original, self.structure.layers, windows, threads=self.way.threads)
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Choose, repair and write. Raises SprigError."""
@@ -186,9 +192,11 @@ class _Run:
             config.pop("quantization_config", None)
         config |= self._cut(checkpoint, edits)
         if self.cuts.cuts_vocabulary:
-            cut = cut_of(structure, self.work / "tokenizer", self.cuts.vocab, self.cuts.vocab_size)
+            cut = cut_of(structure, self.cuts.vocab, self.cuts.vocab_size)
             applied = apply_vocabulary(cut, structure, edits, files)
             self.parts.append(applied.part)
+            self.growth = applied.growth
+            self.notes += cut.notes
             config, files = config | applied.config, applied.files
             self.notes.append(
                 "the vocabulary is another, so a KL divergence from the original says nothing: compare bits per byte"
@@ -200,7 +208,7 @@ class _Run:
         written = write_checkpoint(self.draft, tensors, content, files)
         self.bytes = sum(w.size for w in source.weights) or written, written
         self._thinned()
-        card = pruned_card(self.out.name, source, self.parts, self.weights)
+        card = pruned_card(self.way.out.name, source, self.parts, self.weights)
         atomic_write(self.draft / "README.md", card)
 
     def _cut(self, checkpoint: Checkpoint, edits: Edits) -> dict[str, Any]:
@@ -213,7 +221,7 @@ class _Run:
             config |= config_of(structure, blocks)
         if cuts.ffn or cuts.heads or cuts.width:
             assert self.inputs is not None
-            self.mending = Mending(self.inputs, wanted=self.repair)
+            self.mending = Mending(self.inputs, wanted=self.way.repair)
             given = structure, checkpoint, edits, self.inputs, self.mending, blocks
             if cuts.ffn:
                 self.parts.append(cut_ffn(*given, cuts.ffn))
@@ -241,7 +249,7 @@ class _Run:
 
         def content(tensor: NewTensor) -> Bytes:
             nonlocal done
-            self.report("prune", done, count)
+            self.way.report("prune", done, count)
             weights = edits.read(checkpoint, tensor.source)
             old = checkpoint.rows(tensor.source, 0, checkpoint.tensors[tensor.source].n_rows).reshape(-1)
             new = old if weights is None else as_stored(weights, tensor.dtype)
@@ -264,20 +272,25 @@ class _Run:
             )
             self.notes.append(NO_KERNEL)
 
-    def distance(self) -> Distance:
-        """How far the draft is from the original. Raises SprigError."""
-        assert self.original is not None
-        self.report("check", 0, 1)
-        with made_reference(str(self.draft), beside=self.work) as pruned:
-            return distance(self.original, pruned, self.threads)
-
-    def result(self, sizes: tuple[int, int], apart: Distance | None) -> Pruned:
+    def finish(self, *, check: bool) -> Pruned:
+        """See what a GGUF would take, compare with the original, and give the folder its name. Raises SprigError."""
+        with self.timed("plan"):
+            sizes = _gguf_size(self.way.model, self.work, self.way.options), _gguf_size(str(self.draft), self.work, {})
+        with self.timed("check"):
+            apart = self._distance() if check else None
+        publish_folder(self.draft, self.way.out)
         repairs = [*(self.mending.done if self.mending else ()), *(self.thinning.done if self.thinning else ())]
         kld, error, windows = (apart.kld, apart.error, apart.windows) if apart else (None, None, 0)
         return Pruned(
-            self.out, self.structure.source.named.name, tuple(self.parts), tuple(repairs), self.weights, self.bytes, self.packed,
-            USUAL, sizes, kld, error, windows, self.seconds, tuple(self.notes),
+            self.way.out, self.structure.source.named.name, tuple(self.parts), tuple(repairs), self.weights, self.bytes,
+            self.packed, USUAL, sizes, kld, error, windows, self.growth, self.seconds, tuple(self.notes),
         )  # fmt: skip
+
+    def _distance(self) -> Distance:
+        assert self.original is not None
+        self.way.report("check", 0, 1)
+        with made_reference(str(self.draft), beside=self.work) as pruned:
+            return distance(self.original, pruned, self.way.threads)
 
 
 def _carried(source: Source) -> dict[str, bytes]:

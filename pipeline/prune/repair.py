@@ -70,13 +70,16 @@ def repair(weights: Floats, kept: Index, folds: Sequence[tuple[Floats, int]], *,
     pairs = [(folds[0][0], folds[1][0]), (folds[1][0], folds[0][0])]
     sample = np.ascontiguousarray(weights[:: max(1, len(weights) // _SAMPLE)])
     plain = np.ascontiguousarray(weights[:, kept])
-    before = float(np.mean([relative_error(sample, sample[:, kept], kept, judge) for _, judge in pairs]))
+    wholes = [_energy(sample, judge) or 1.0 for _, judge in pairs]
+    before = float(np.mean([_lost(sample, sample[:, kept], kept, pair[1]) / e for pair, e in zip(pairs, wholes, strict=True)]))
     if not wanted:
         return Repaired(plain, None, before, before)
-    errors = {
-        damp: float(np.mean([relative_error(sample, fit(sample, kept, learnt, damp), kept, judge) for learnt, judge in pairs]))
-        for damp in DAMPS
-    }
+
+    def unseen(damp: float) -> float:
+        each = [_lost(sample, fit(sample, kept, learnt, damp), kept, judge) for learnt, judge in pairs]
+        return float(np.mean(np.divide(each, wholes)))
+
+    errors = {damp: unseen(damp) for damp in DAMPS}
     damp = min(errors, key=lambda d: errors[d])
     if not errors[damp] < before:
         return Repaired(plain, None, before, before)
@@ -88,12 +91,16 @@ def relative_error(weights: Floats, changed: Floats, kept: Index | None, hessian
 
     0 where the outputs are zero themselves.
     """
+    return _lost(weights, changed, kept, hessian) / (_energy(weights, hessian) or 1.0)
+
+
+def _lost(weights: Floats, changed: Floats, kept: Index | None, hessian: Floats) -> float:
     difference = weights.astype(np.float32, copy=True)
     if kept is None:
         difference -= changed
     else:
         difference[:, kept] -= changed
-    return _energy(difference, hessian) / (_energy(weights, hessian) or 1.0)
+    return _energy(difference, hessian)
 
 
 def _energy(weights: Floats, hessian: Floats) -> float:

@@ -12,12 +12,24 @@ from typing import Any, Protocol
 import numpy as np
 
 from agent.errors import CheckpointError
+from pipeline.evaluate.windows import read_texts
 from pipeline.prune.edits import Edits
 from pipeline.prune.outcome import CutPart
 from pipeline.prune.structure import Structure
 
 _ROWS = ("token_embd.weight", "output.weight", "output.bias")
 _WITH_IDS = ("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "added_tokens.json", "sentencepiece.bpe.model")
+
+
+class Growth(Protocol):
+    """Tokens of a text, before and after."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def before(self) -> int: ...
+    @property
+    def after(self) -> int: ...
 
 
 class TokenCut(Protocol):
@@ -31,13 +43,18 @@ class TokenCut(Protocol):
     def config(self) -> Mapping[str, Any]: ...
     @property
     def notes(self) -> tuple[str, ...]: ...
+    @property
+    def text(self) -> Sequence[Growth]: ...
+    @property
+    def held_out(self) -> Sequence[Growth]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class AppliedCut:
-    """What a vocabulary changes beside the tensors."""
+    """What a vocabulary changes beside the tensors. ``growth``: text -> its tokens before and after."""
 
     part: CutPart
+    growth: dict[str, tuple[int, int]]
     files: dict[str, bytes]
     config: dict[str, Any]
 
@@ -66,20 +83,14 @@ def apply_vocabulary(cut: TokenCut, structure: Structure, edits: Edits, files: M
     generation = config.pop("generation_config", {})
     if generation and "generation_config.json" in new:
         new["generation_config.json"] = json.dumps(json.loads(new["generation_config.json"]) | generation, indent=2).encode()
-    said = "; ".join(cut.notes) or "the tokens that the text needs stay"
-    return AppliedCut(CutPart("vocab", total, len(rows), said), new, {"vocab_size": len(rows), **config})
+    growth = {one.name: (one.before, one.after) for one in (*cut.text, *cut.held_out)}
+    part = CutPart("vocab", total, len(rows), "the tokens that the text needs stay")
+    return AppliedCut(part, growth, new, {"vocab_size": len(rows), **config})
 
 
-def cut_of(structure: Structure, folder: Path, texts: Sequence[Path], size: int | None) -> TokenCut:
-    """Ask the wing that knows vocabularies; the tokenizer's files are laid into ``folder`` for it. Raises SprigError."""
-    from pipeline.evaluate.windows import read_texts
-
-    cut_vocabulary = import_module("pipeline.prune.vocab.cut").cut_vocabulary
-
-    folder.mkdir()
-    for name, raw in structure.source.files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(raw)
-    found: TokenCut = cut_vocabulary(folder, read_texts(texts) if texts else None, size)
+def cut_of(structure: Structure, texts: Sequence[Path], size: int | None) -> TokenCut:
+    """Ask the wing that knows vocabularies. Raises SprigError."""
+    cut_files = import_module("pipeline.prune.vocab.cut").cut_files
+    source, rows = structure.source, structure.architecture.vocab_rows
+    found: TokenCut = cut_files(source.files, structure.config, rows, read_texts(texts) if texts else None, size)
     return found

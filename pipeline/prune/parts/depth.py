@@ -65,6 +65,8 @@ def check_depth(structure: Structure, wish: Depth) -> None:
         raise UnsupportedError(f"llama.cpp's {kind} counts its layers to know their kind, so none can go")
     if wish.amount is not None:
         wish.amount.of(total)
+        if not structure.is_decoder:
+            raise UnsupportedError("no influence is measured in an encoder: name those that go, as --depth drop:1,3")
     elif wish.drop[-1] >= total or len(wish.drop) >= total:
         raise RecipeError(f"--depth: the model has layers 0 to {total - 1}, and one must stay")
 

@@ -2,7 +2,8 @@
 
 A norm over fewer channels divides by another mean. With D channels of which K stay, and s the share of the squared stream that
 lies in those, ``x / rms_D(x) = x / rms_K(x) * sqrt(D s / K)`` on average; so the weights of each norm are multiplied by
-``sqrt(D s / K)``, with s measured at that norm, and epsilon by ``D / K``, which is exact where the channels that go are zero.
+``sqrt(D s / K)``, with s measured at that norm, and epsilon by ``D / K``, which is exact where the channels that go are zero
+(but for norms of queries and keys, which share the epsilon: it is a millionth in real models).
 """
 
 from __future__ import annotations

@@ -72,6 +72,7 @@ def test_statistics_of_another_model(tmp_path: Path) -> None:
         ("phi3", {"heads": 2}, "no head can go"),
         ("olmo2", {"heads": "34%"}, "built in, so no head"),
         ("bert", {"heads": 3}, "heads of an encoder"),
+        ("distilbert", {"depth": 2}, "name those that go"),
         ("smollm3", {"depth": "drop:1"}, "counts its layers"),
         ("gemma3", {"width": 64}, "--ffn and --depth can"),
     ],
