@@ -44,7 +44,7 @@ class VocabularyCut:
             those of generation_config.json.
         notes: what the user should know, a line each.
         text: the growth of each text that the tokens were chosen by.
-        held_out: the growth of each domain of Sprig's held-out texts.
+        held_out: the growth of texts that nothing was chosen by: the domains of ``pipeline.text.held_out``.
     """
 
     kept: tuple[int, ...]
@@ -60,11 +60,17 @@ def cut_vocabulary(folder: Path, texts: Mapping[str, str] | None, size: int | No
     source = open_source(str(folder))
     config = read_config(source)
     rows = find_architecture(config)(config, headers(source), source.files).vocab_rows
-    return cut_files(source.files, config, rows, texts, size)
+    return cut_files(source.files, config, rows, texts, size, held_out=domains())
 
 
 def cut_files(
-    files: Mapping[str, bytes], config: Mapping[str, Any], n_rows: int, texts: Mapping[str, str] | None, size: int | None
+    files: Mapping[str, bytes],
+    config: Mapping[str, Any],
+    n_rows: int,
+    texts: Mapping[str, str] | None,
+    size: int | None,
+    *,
+    held_out: Mapping[str, str],
 ) -> VocabularyCut:
     """Choose the tokens that stay.
 
@@ -79,6 +85,7 @@ def cut_files(
             in which the tokenizer learned its tokens.
         size: of the new vocabulary, a multiple of 32, or it is made one. None keeps all that ``texts`` use, and as many more
             as make a multiple of 256: the same tokens for these texts as before.
+        held_out: name -> text whose growth is counted beside; nothing is chosen by them.
 
     Raises:
         SprigError: there is nothing to choose by, no text in the texts, or the size is too small or no smaller than it is.
@@ -99,6 +106,7 @@ def cut_files(
     weights: dict[int, float] = dict(uses)
     if texts is None:
         weights = {number: uses[number] + share for number, share in by_order(lexicon, uses.total()).items()}
+    weights |= dict.fromkeys(lexicon.added - needed - uses.keys(), -1.0)  # held in reserve: the first to go
     target = _target(size, len(closed(lexicon, needed | uses.keys())), len(needed), n_rows)
     tokens = choose(lexicon, needed, weights, target)
     free = (number for number in range(max(lexicon.texts) + 1, n_rows))  # rows without a token, where tokens do not suffice
@@ -116,7 +124,7 @@ def cut_files(
         tuple(TokenGrowth(name, counts[name].total(), count(text, after.encode).total()) for name, text in chosen_by.items()),
         tuple(
             TokenGrowth(name, count(text, before.encode).total(), count(text, after.encode).total())
-            for name, text in domains().items()
+            for name, text in held_out.items()
         ),
     )
 
