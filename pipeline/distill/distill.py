@@ -83,7 +83,9 @@ def distill(
     threads: int | None = None,
     on_step: OnStep | None = None,
     on_note: OnNote | None = None,
-    **hub: Any,
+    revision: str | None = None,
+    token: str | None = None,
+    offline: bool = False,
 ) -> Distilled:
     """Teach a student.
 
@@ -96,7 +98,8 @@ def distill(
         resume: go on with the unfinished run, if there is one.
         threads: of torch; by default one for each core.
         on_step, on_note: told how far it is, and what is good to know beforehand.
-        hub: ``revision``, ``token``, ``offline`` for the teacher.
+        revision: of the teacher on the Hub.
+        token, offline: for the Hub.
 
     Raises:
         SprigError: torch is missing, teacher and student do not fit, the data has too little, the loss became no number, or the
@@ -109,13 +112,12 @@ def distill(
     from pipeline.distill.loop import train
     from pipeline.distill.processes import Processes
     from pipeline.distill.work import WorkFolder
-    from pipeline.distill.write import need_absent
 
-    need_absent(out)
-    processes = Processes()
+    work, processes = WorkFolder(out), Processes()
+    work.need_absent()
     torch.set_num_threads(threads or max(1, cores() // processes.count))
-    pair = _Pair(master := open_teacher(teacher, **hub), open_student(student, master), options)
-    work = WorkFolder(out)
+    master = open_teacher(teacher, revision=revision, token=token, offline=offline)
+    pair = _Pair(master, open_student(student, master, token=token, offline=offline), options)
     with _begun(work, pair, data, resume, processes):
         sequences = _lessons(work, pair, data, processes)
         course, close = _course(work, pair, sequences, processes, report, say)

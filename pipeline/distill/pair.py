@@ -47,8 +47,8 @@ class Learning:
     def identity(self) -> str:
         """Tells it from another of the same name: a digest of its configuration and of the ends of its weight files."""
         digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
-        paths = fetch(self.source) if self.source is not None else {}
-        for name, path in sorted(paths.items()):
+        sources = [one for one in (self.source, self.source and self.source.adapter) if one is not None]
+        for name, path in (pair for one in sources for pair in sorted(fetch(one).items())):
             with path.open("rb") as file:
                 size = path.stat().st_size
                 digest.update(f"{name} {size}".encode() + file.read(_SAMPLE))
@@ -62,7 +62,7 @@ def open_teacher(name: str, **hub: Any) -> Learning:
     return _opened(open_model(name, **hub))
 
 
-def open_student(name: str, teacher: Learning) -> Learning:
+def open_student(name: str, teacher: Learning, **hub: Any) -> Learning:
     """A checkpoint, or a folder with a config.json alone, which then has the teacher's tokenizer. Raises SprigError."""
     folder = expanded(name)
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name} if folder.is_file() else set()
@@ -81,7 +81,7 @@ def open_student(name: str, teacher: Learning) -> Learning:
         )
         files = own if any(n in own for n in _TOKENIZERS) else {n: raw for n, raw in teacher.files.items() if n != "config.json"}
         return Learning(path.parent.resolve().name, config, files, None)
-    return _opened(open_model(name))
+    return _opened(open_model(name, **hub))
 
 
 def _opened(source: Source) -> Learning:

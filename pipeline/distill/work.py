@@ -59,15 +59,18 @@ class WorkFolder:
         self.teacher = self.folder / "teacher.topk"
         self.curves = self.folder / "runs"
 
+    def need_absent(self) -> None:
+        """Raises OutputError when the result's place is taken."""
+        if self.out.exists():
+            raise OutputError(f"{self.out} exists; name another folder, or remove it")
+
     def begin(self, plan: Mapping[str, Any], resume: bool) -> None:
         """Make the folder, or see that the run in it is this one.
 
         Raises:
-            OutputError: the result is there already, or an unfinished run that nobody asked to go on with.
+            OutputError: there is an unfinished run that nobody asked to go on with.
             SprigError: the unfinished run is another.
         """
-        if self.out.exists():
-            raise OutputError(f"{self.out} exists; name another folder, or remove it")
         kept = self.folder / "plan.json"
         if kept.exists():
             if not resume:

@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-from agent.errors import OutputError
 from agent.files import atomic_write, write_error
 from agent.text import display
 from pipeline.card import read_facts, sprig_version
@@ -75,9 +74,3 @@ def card(name: str, student: Learning, teacher: Learning, facts: Mapping[str, st
 
 def _texts(value: Any) -> list[str]:
     return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str) and one]
-
-
-def need_absent(out: Path) -> None:
-    """Raises OutputError when the result's place is taken."""
-    if out.exists():
-        raise OutputError(f"{out} exists; name another folder, or remove it")
