@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import time
 from pathlib import Path
@@ -107,7 +108,8 @@ def distill(
             teacher, student, out, data=data or [], options=options, resume=resume, threads=threads,
             on_step=_Progress(out_of).show, on_note=out_of.say, revision=revision, token=token, offline=offline,
         )  # fmt: skip
-        out_of.result(result.to_dict(), f"{display(str(result.path))}\n{result.note}")
+        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            out_of.result(result.to_dict(), f"{display(str(result.path))}\n{result.note}")
 
 
 class _Progress:

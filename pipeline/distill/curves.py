@@ -39,7 +39,8 @@ class Curves:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self._events = folder, None
+        self.folder = folder
+        self._events: Any = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._table = (folder / _TABLE).open("a+b")

@@ -34,7 +34,8 @@ class Processes:
             raise SprigError("several processes were started, and accelerate is not installed: pip install accelerate")
         from accelerate import Accelerator
 
-        self._accelerator = Accelerator()
+        # Without cpu=True accelerate leaves every process alone on a machine that has only processors.
+        self._accelerator = Accelerator(cpu=not torch.accelerator.is_available())
         kind = str(self._accelerator.distributed_type).rpartition(".")[2]
         if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP"):
             raise UnsupportedError(

@@ -14,8 +14,8 @@ from typing import Any
 
 from agent.errors import SprigError
 from agent.text import display, one_line
+from pipeline.distill.data.content import ChatTranscript, LineError, Passage
 from pipeline.distill.data.messages import read_messages, read_tools
-from pipeline.distill.data.talk import LineError, Passage, Talk
 
 _LINES = frozenset({".jsonl", ".ndjson", ".json"})
 _MOST = 64 << 20  # bytes of a file
@@ -27,7 +27,7 @@ class Material:
     """Something to learn from, and where it stands, as in ``talks.jsonl:12``."""
 
     where: str
-    content: Talk | Passage
+    content: ChatTranscript | Passage
 
 
 def read_files(files: Sequence[Path]) -> list[Material]:
@@ -81,7 +81,7 @@ def _text(path: Path) -> str:
     return text
 
 
-def _read_line(line: str) -> Talk | Passage:
+def _read_line(line: str) -> ChatTranscript | Passage:
     """Raises LineError."""
     try:
         value = json.loads(line)
@@ -98,8 +98,8 @@ def _read_line(line: str) -> Talk | Passage:
     raise LineError(f"it has neither messages, nor prompt and completion, nor text{hint}")
 
 
-def _talk(value: dict[str, Any]) -> Talk:
-    return Talk(read_messages(value["messages"]), read_tools(value.get("tools")))
+def _talk(value: dict[str, Any]) -> ChatTranscript:
+    return ChatTranscript(read_messages(value["messages"]), read_tools(value.get("tools")))
 
 
 def _completion(value: dict[str, Any]) -> Passage:
@@ -115,6 +115,6 @@ def _plain(value: dict[str, Any]) -> Passage:
     return Passage("", value["text"], ends=True)
 
 
-_READERS: tuple[tuple[str, Callable[[dict[str, Any]], Talk | Passage]], ...] = (
+_READERS: tuple[tuple[str, Callable[[dict[str, Any]], ChatTranscript | Passage]], ...] = (
     ("messages", _talk), ("prompt", _completion), ("text", _plain),
 )  # fmt: skip

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from agent.messages import Message, Role, ToolCall, ToolSpec
-from pipeline.distill.data.talk import LineError
+from pipeline.distill.data.content import LineError
 
 _ROLES: dict[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.calibrate.talks import write_talks
-from pipeline.distill.data.packing import Piece
+from pipeline.distill.data.packing import LessonPiece
 from pipeline.quantize import quantize
 from pipeline.text.calibration import own_text
 from pipeline.text.seeds import prompts
@@ -15,7 +15,7 @@ from pipeline.text.seeds import prompts
 _RECIPE = "Q8_0"  # it loses next to nothing, and writes faster than 16 bits
 
 
-def own_pieces(folder: Path, tokens: int, threads: int | None, on_progress: Callable[[int, int], None]) -> list[Piece]:
+def own_pieces(folder: Path, tokens: int, threads: int | None, on_progress: Callable[[int, int], None]) -> list[LessonPiece]:
     """Talks and, a third at most, paragraphs of the project's calibration text, of so many tokens together; all of it counts.
 
     Args:
@@ -27,4 +27,4 @@ def own_pieces(folder: Path, tokens: int, threads: int | None, on_progress: Call
     with tempfile.TemporaryDirectory(prefix="sprig-") as scratch:
         gguf = quantize(str(folder), _RECIPE, Path(scratch) / "teacher.gguf", threads=threads).path
         written = write_talks(gguf, prompts(), own_text(), tokens, threads=threads, on_progress=on_progress)
-    return [Piece(list(ids), [True] * len(ids)) for ids in written.mixed()]
+    return [LessonPiece(list(ids), [True] * len(ids)) for ids in written.mixed()]

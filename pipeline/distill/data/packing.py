@@ -15,14 +15,14 @@ _OPEN = 64  # sequences that still take pieces; the search for room ends there
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class LessonPiece:
     """Token ids of one text or conversation, and which of them count."""
 
     ids: Sequence[int]
     scored: Sequence[bool]
 
 
-def windows(piece: Piece, width: int, bos: int | None) -> Iterator[Piece]:
+def windows(piece: LessonPiece, width: int, bos: int | None) -> Iterator[LessonPiece]:
     """A piece in parts of at most ``width`` tokens; those behind the first begin with BOS where the first does."""
     front = [bos] if bos is not None and piece.ids[:1] == [bos] else []
     start, room = 0, width
@@ -30,15 +30,15 @@ def windows(piece: Piece, width: int, bos: int | None) -> Iterator[Piece]:
         head = front if start else []
         room = width - len(head)
         ids, scored = [*head, *piece.ids[start : start + room]], [*(False for _ in head), *piece.scored[start : start + room]]
-        yield Piece(ids, [False, *scored[1:]])
+        yield LessonPiece(ids, [False, *scored[1:]])
         start += room
 
 
-def packed(pieces: Iterable[Piece], width: int) -> tuple[TrainingSequence, ...]:
+def packed(pieces: Iterable[LessonPiece], width: int) -> tuple[TrainingSequence, ...]:
     """Sequences of at most ``width`` tokens: each piece, in turn, goes into the first that has room. Pieces in which nothing
     counts are left out."""
-    closed: list[Piece] = []
-    open_: list[Piece] = []
+    closed: list[LessonPiece] = []
+    open_: list[LessonPiece] = []
     for piece in pieces:
         if not any(piece.scored):
             continue
@@ -49,5 +49,5 @@ def packed(pieces: Iterable[Piece], width: int) -> tuple[TrainingSequence, ...]:
                 closed.append(open_.pop(0))
         else:
             one = open_[place]
-            open_[place] = Piece([*one.ids, *piece.ids], [*one.scored, *piece.scored])
+            open_[place] = LessonPiece([*one.ids, *piece.ids], [*one.scored, *piece.scored])
     return tuple(TrainingSequence(tuple(one.ids), tuple(one.scored)) for one in (*closed, *open_))

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from agent.errors import SprigError
 from agent.templates.chat_template import ChatTemplate
+from pipeline.distill.data.content import ChatTranscript, LineError
 from pipeline.distill.data.files import Material, read_files, refuse
 from pipeline.distill.data.lesson import TrainingSequence
 from pipeline.distill.data.own import own_pieces
-from pipeline.distill.data.packing import Piece, packed, windows
+from pipeline.distill.data.packing import LessonPiece, packed, windows
 from pipeline.distill.data.stretches import Stretch, passage_stretches, stretches_of
-from pipeline.distill.data.talk import LineError, Talk
-from pipeline.distill.data.vocabulary import Vocabulary
+from pipeline.distill.data.tokens import TokenizerProcess
 
 OWN_TOKENS = 32_768  # that the teacher writes
 
@@ -49,9 +49,9 @@ def read_lessons(
     if width < 2:
         raise SprigError(f"a sequence of {width} tokens predicts nothing; take 256")
     material = read_files(files)
-    pieces: list[Piece] = []
+    pieces: list[LessonPiece] = []
     with ExitStack() as stack:
-        vocabulary = stack.enter_context(Vocabulary(folder))
+        vocabulary = stack.enter_context(TokenizerProcess(folder))
         if material:
             pieces += _pieces(vocabulary, _sequences(stack, vocabulary, material))
     if own or not files:
@@ -62,19 +62,19 @@ def read_lessons(
     return found
 
 
-def _sequences(stack: ExitStack, vocabulary: Vocabulary, material: Sequence[Material]) -> list[tuple[list[Stretch], bool]]:
+def _sequences(stack: ExitStack, vocabulary: TokenizerProcess, material: Sequence[Material]) -> list[tuple[list[Stretch], bool]]:
     """All material as stretches, and whether the token that ends a text follows. Raises SprigError with the broken lines."""
     template: ChatTemplate | None = None
-    if any(isinstance(one.content, Talk) for one in material):
+    if any(isinstance(one.content, ChatTranscript) for one in material):
         template = vocabulary.template()
         if template is None:
-            first = next(one.where for one in material if isinstance(one.content, Talk))
+            first = next(one.where for one in material if isinstance(one.content, ChatTranscript))
             raise SprigError(f"--data: {first} is a conversation, and the model has no chat template; give plain text")
         stack.callback(template.close)
     found: list[tuple[list[Stretch], bool]] = []
     broken: list[tuple[str, str]] = []
     for one in material:
-        if isinstance(one.content, Talk):
+        if isinstance(one.content, ChatTranscript):
             assert template is not None
             try:
                 found += [(stretches, False) for stretches in stretches_of(template, one.content)]
@@ -86,10 +86,10 @@ def _sequences(stack: ExitStack, vocabulary: Vocabulary, material: Sequence[Mate
     return found
 
 
-def _pieces(vocabulary: Vocabulary, sequences: Sequence[tuple[list[Stretch], bool]]) -> Iterator[Piece]:
+def _pieces(vocabulary: TokenizerProcess, sequences: Sequence[tuple[list[Stretch], bool]]) -> Iterator[LessonPiece]:
     for ids, (stretches, ends) in zip(vocabulary.tokenize(s for s, _ in sequences), sequences, strict=True):
         tokens = [token for part in ids for token in part]
         scored = [one.scored for one, part in zip(stretches, ids, strict=True) for _ in part]
         if ends and vocabulary.eos is not None and tokens[-1:] != [vocabulary.eos]:
             tokens, scored = [*tokens, vocabulary.eos], [*scored, True]
-        yield Piece(tokens, scored)
+        yield LessonPiece(tokens, scored)

@@ -17,7 +17,7 @@ from agent.messages import Message, Segment
 from agent.templates.chat_template import ChatTemplate
 from agent.templates.probe import inside
 from agent.templates.shadow import segments, shadow, woven
-from pipeline.distill.data.talk import LineError, Talk
+from pipeline.distill.data.content import ChatTranscript, LineError
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Stretch:
     scored: bool
 
 
-def stretches_of(template: ChatTemplate, talk: Talk) -> list[list[Stretch]]:
+def stretches_of(template: ChatTemplate, talk: ChatTranscript) -> list[list[Stretch]]:
     """The sequences that a conversation becomes.
 
     One, in which every turn of the assistant counts; another begins where the template writes the past otherwise than it was
@@ -64,7 +64,7 @@ def stretches_of(template: ChatTemplate, talk: Talk) -> list[list[Stretch]]:
     return sequences
 
 
-def _turn(template: ChatTemplate, talk: Talk, i: int) -> tuple[str, str]:
+def _turn(template: ChatTemplate, talk: ChatTranscript, i: int) -> tuple[str, str]:
     """What stands before the assistant's message, and its part; texts of others, and its own, shadowed."""
     prompt = woven(template.head(talk.messages[:i], talk.tools, now=_NOW))
     whole = woven(template.whole(talk.messages[: i + 1], talk.tools, now=_NOW))

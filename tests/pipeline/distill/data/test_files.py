@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from agent.errors import SprigError
 from agent.messages import Message, ToolCall, ToolSpec
+from pipeline.distill.data.content import ChatTranscript, LineError, Passage
 from pipeline.distill.data.files import _read_line, read_files
 from pipeline.distill.data.read import read_lessons
-from pipeline.distill.data.talk import LineError, Passage, Talk
 
 USER, SAID = {"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day."}
 
@@ -43,7 +43,7 @@ def test_all_three_kinds_of_lines_and_a_text(tmp_path: Path) -> None:
     plain.write_bytes(b"\xef\xbb\xbfGr\xc3\xbc\xc3\x9fe\n")
     found = read_files([file, plain])
     assert [one.where.rpartition("/")[2] for one in found] == ["a.jsonl:1", "a.jsonl:3", "a.jsonl:4", "b.txt"]
-    assert found[0].content == Talk(
+    assert found[0].content == ChatTranscript(
         (
             Message("system", "Be brief."),
             Message("user", "Look there."),
@@ -121,4 +121,4 @@ _JSON = st.recursive(
 def test_any_json_is_read_or_refused(value: Any) -> None:
     for line in (value, {"messages": [USER, value, SAID], "tools": value}):
         with contextlib.suppress(LineError):
-            assert isinstance(_read_line(json.dumps(line)), Talk | Passage)
+            assert isinstance(_read_line(json.dumps(line)), ChatTranscript | Passage)

@@ -12,7 +12,7 @@ class LineError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
+class ChatTranscript:
     """A conversation, and the tools that its assistant may call."""
 
     messages: tuple[Message, ...]

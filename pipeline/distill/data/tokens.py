@@ -20,7 +20,7 @@ from pipeline.sources.source import open_source
 _AT_ONCE = 1 << 20  # characters of a message
 
 
-class Vocabulary:
+class TokenizerProcess:
     """The tokenizer and the chat template of a checkpoint.
 
     Args:
@@ -40,7 +40,7 @@ class Vocabulary:
         self._folder = tempfile.TemporaryDirectory(prefix="sprig-")
         path = Path(self._folder.name) / "vocabulary.gguf"
         path.write_bytes(lay_out(self._keys, []).header)
-        self._process = ForwardProcess(path, "pipeline.distill.data.vocabulary_child", threads=1)
+        self._process = ForwardProcess(path, "pipeline.distill.data.tokens_child", threads=1)
         self.bos = self._process.bos if self._process.add_bos else None
 
     def template(self) -> ChatTemplate | None:

@@ -1,4 +1,4 @@
-"""The child process that tokenizes: llama.cpp with a vocabulary and no weights. See ``pipeline.distill.data.vocabulary``."""
+"""The child process that tokenizes: llama.cpp with a vocabulary and no weights. See ``pipeline.distill.data.tokens``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.engine.llama import LlamaModel
 from pipeline.forward.child import Forward, main
 
 
-class VocabularyOnly(Forward):
+class TokenizerOnly(Forward):
     """A vocabulary. A sequence is a list of stretches, a stretch a list of segments and whether they are said in one breath."""
 
     ops = ("ids", "memory")
@@ -53,4 +53,4 @@ class VocabularyOnly(Forward):
 
 
 if __name__ == "__main__":
-    main(VocabularyOnly)
+    main(TokenizerOnly)
