@@ -154,9 +154,10 @@ class Compressed:
         """What the card says."""
         chosen = next(one for one in self.foreseen.job.ways if one.way.name == self.choice.chosen)
         done = [f"{name} ({self.foreseen.job.stages[name].command})" for name in chosen.stages]
-        told = [
-            f"Made by `sprig compress` of {self.foreseen.plan.model}, to at most {self.foreseen.size:,} bytes: {', '.join(done)}."
-        ]
+        plan = self.foreseen.plan
+        model = Path(plan.model).name if Path(plan.model).exists() else plan.model  # no path of this machine
+        model += f" at {plan.revision}" if plan.revision else ""
+        told = [f"Made by `sprig compress` of {model}, to at most {self.foreseen.size:,} bytes: {', '.join(done)}."]
         if chosen.way.prune or chosen.way.distill is not None:
             told.append(f"Cut: {_words(chosen.way.prune)}; learnt: {_words(chosen.way.distill)}.")
         for one in self.choice.ways:
