@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.compress.report import Foreseen
     from pipeline.compress.stage import StageAnswer
     from pipeline.compress.stages import PlannedStage
+
+_SECONDS_BETWEEN_LINES = 10.0
 
 compress_app = typer.Typer(**SETTINGS)
 
@@ -118,7 +121,7 @@ class _Progress:
     """The plan, a line when a stage begins and ends, and what it says meanwhile, on standard error."""
 
     def __init__(self, out_of: console.Console) -> None:
-        self._out = out_of
+        self._out, self._last = out_of, 0.0
 
     def plan(self, foreseen: Foreseen) -> None:
         for line in foreseen.lines():
@@ -136,4 +139,8 @@ class _Progress:
         self._out.say(display(f"{done}/{total} {stage.name} {how}"))
 
     def line(self, stage: str, line: str) -> None:
-        self._out.say(display(f"    {stage}: {line}"))
+        """What a stage says, now and then: it runs for minutes or hours."""
+        now = monotonic()
+        if now - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = now
+            self._out.say(display(f"    {stage}: {line}"))

@@ -142,7 +142,9 @@ class _Begun:
 
     def foresee(self, commands: Mapping[str, CommandOptions]) -> Foreseen:
         """The stages, for the candidates of the plan or those that are worth their time."""
-        facts = JobFacts(self.out.stem, self.budget.size, self.shape, self.context, self.line, self.texts, self.work)
+        facts = JobFacts(
+            self.out.stem, _short(self.plan.model), self.budget.size, self.shape, self.context, self.line, self.texts, self.work
+        )
         own = self.plan.ways is None
         found = propose(self.plan, self.shape, self.budget.size) if own else self._said()
         ways, notes = found.ways, list(found.notes)
@@ -203,8 +205,13 @@ _SOMEWHERE = Path("sprig-compress.gguf")  # the plan of the shape writes nothing
 
 
 def _file_name(model: str, size: int) -> str:
-    short = re.sub(r"[^\w.+-]+", "-", model.rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")).strip("-.")[:100]
-    return f"{short or 'model'}-{human_size(size).replace(' ', '')}"
+    return f"{_short(model)}-{human_size(size).replace(' ', '')}"
+
+
+def _short(model: str) -> str:
+    """The last part of a model's name, as a file can be called."""
+    last = model.rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")
+    return re.sub(r"[^\w.+-]+", "-", last).strip("-.")[:100] or "model"
 
 
 def _target(out: Path | str | None, name: str) -> Path:

@@ -154,20 +154,27 @@ class Compressed:
         """What the card says."""
         chosen = next(one for one in self.foreseen.job.ways if one.way.name == self.choice.chosen)
         done = [f"{name} ({self.foreseen.job.stages[name].command})" for name in chosen.stages]
-        told = [
-            f"Made by `sprig compress` of {self.foreseen.plan.model}, to at most {self.foreseen.size:,} bytes: {', '.join(done)}."
-        ]
+        plan = self.foreseen.plan
+        model = Path(plan.model).name if Path(plan.model).exists() else plan.model  # no path of this machine
+        model += f" at {plan.revision}" if plan.revision else ""
+        told = [f"Made by `sprig compress` of {model}, to at most {self.foreseen.size:,} bytes: {', '.join(done)}."]
         if chosen.way.prune or chosen.way.distill is not None:
             told.append(f"Cut: {_words(chosen.way.prune)}; learnt: {_words(chosen.way.distill)}.")
         for one in self.choice.ways:
-            told.append(f"{one.name}: {', '.join(filter(None, _measures(one)))}{f'failed ({one.error})' if one.error else ''}.")
+            told.append(f"{one.name}: {', '.join(filter(None, _measures(one)))}{'failed' if one.error else ''}.")
         return [*told, f"Chosen: {self.choice.why}."]
 
 
 def _words(options: Mapping[str, Any] | None) -> str:
     if options is None:
         return "nothing"
-    return ", ".join(f"{name} {value}" for name, value in options.items()) or "as usual"
+    return ", ".join(f"{name} {_plain(value)}" for name, value in options.items()) or "as usual"
+
+
+def _plain(value: Any) -> str:
+    """A value without the places of this machine."""
+    values = value if isinstance(value, list) else [value]
+    return " ".join(Path(one).name if isinstance(one, str) and "/" in one else str(one) for one in values)
 
 
 def _measures(one: Any) -> list[str]:

@@ -95,7 +95,7 @@ class JobFacts:
     """What the stages are made from, beside the plan.
 
     Attributes:
-        name: of the file that is made, without .gguf.
+        name: of the file that is made, without .gguf; ``short`` of the model, as its checkpoints are called.
         size: bytes of it at most.
         context: tokens of a window.
         model: arguments that name the model, the same at every later time.
@@ -103,6 +103,7 @@ class JobFacts:
     """
 
     name: str
+    short: str
     size: int
     shape: ModelShape
     context: int
@@ -165,13 +166,13 @@ class _Builder:
         """The stage that makes the checkpoint of a candidate; empty for the model itself."""
         vocab = {k: v for k, v in (way.prune or {}).items() if k in _VOCABULARY}
         rest = {k: v for k, v in (way.prune or {}).items() if k not in _VOCABULARY}
-        at = teacher = ""
+        at, teacher, checkpoint = "", "", f"{self.facts.short}-{way.name}"
         whole = self.facts.shape
         if vocab:
             texts = [] if "vocab" in vocab else [f"--vocab={path}" for path in self.facts.texts.read]
             after = way_shape(WayDown("", vocab), whole)
             at = teacher = self._add(
-                f"{way.name}.vocab", "prune", (*self._model(at), *texts, _UNCHECKED), vocab, "checkpoint", [],
+                f"{way.name}.vocab", "prune", (*self._model(at), *texts, _UNCHECKED), vocab, checkpoint, [],
                 prune_forecast(whole, after, self.cores), whole=True,
             )  # fmt: skip
             whole = after
@@ -179,7 +180,7 @@ class _Builder:
             measured = self._calibrate(at, whole)
             folder = self.stages[measured].place(self.facts.work)
             at = self._add(
-                f"{way.name}.prune", "prune", (*self._model(at), f"--statistics={folder}", _UNCHECKED), rest, "checkpoint",
+                f"{way.name}.prune", "prune", (*self._model(at), f"--statistics={folder}", _UNCHECKED), rest, checkpoint,
                 [*filter(None, (at,)), measured], prune_forecast(whole, way_shape(way, self.facts.shape), self.cores), whole=True,
             )  # fmt: skip
             self.lenders[at] = measured
@@ -190,7 +191,7 @@ class _Builder:
         line = (*self._model(teacher), self._folder(at) or self._named(), *data)
         lender = self.lenders.get(at) or self._calibrate(teacher, whole)
         taught = self._add(
-            f"{way.name}.distill", "distill", line, way.distill, "checkpoint", [*filter(None, (at, teacher))],
+            f"{way.name}.distill", "distill", line, way.distill, checkpoint, [*filter(None, (at, teacher))],
             distill_forecast(way_shape(way, self.facts.shape), tokens, self.cores), whole=True,
         )  # fmt: skip
         self.lenders[taught] = lender

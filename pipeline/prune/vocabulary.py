@@ -16,6 +16,7 @@ from pipeline.evaluate.windows import read_texts
 from pipeline.prune.edits import Edits
 from pipeline.prune.outcome import CutPart
 from pipeline.prune.structure import Structure
+from pipeline.text.held_out import domains
 
 _ROWS = ("token_embd.weight", "output.weight", "output.bias")
 _WITH_IDS = ("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "added_tokens.json", "sentencepiece.bpe.model")
@@ -92,5 +93,6 @@ def cut_of(structure: Structure, texts: Sequence[Path], size: int | None) -> Tok
     """Ask the wing that knows vocabularies. Raises SprigError."""
     cut_files = import_module("pipeline.prune.vocab.cut").cut_files
     source, rows = structure.source, structure.architecture.vocab_rows
-    found: TokenCut = cut_files(source.files, structure.config, rows, read_texts(texts) if texts else None, size)
+    read = read_texts(texts) if texts else None
+    found: TokenCut = cut_files(source.files, structure.config, rows, read, size, held_out=domains())
     return found
