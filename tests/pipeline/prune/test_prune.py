@@ -39,11 +39,14 @@ def first_fast(fast: int, *cases: str) -> list[Any]:
 
 
 FFN = first_fast(
-    2, "llama-tied-biases", "distilbert", "bert", "gemma2", "gemma3", "granite", "mistral", "olmo2", "phi3", "qwen2", "qwen3",
-    "smollm3",
+    2, "llama-tied-biases", "distilbert", "bert", "gemma", "gemma2", "gemma3", "granite", "mistral", "olmo2", "phi3", "qwen2",
+    "qwen3", "smollm3",
 )  # fmt: skip
 HEADS = first_fast(1, "llama-odd-heads", "llama-tied-biases", "gemma3", "mistral", "qwen3", "smollm3", "granite")
-DEPTH = first_fast(2, "llama-tied-biases", "distilbert", "bert", "gemma2", "gemma3", "phi3", "qwen2", "qwen3", "olmo2")
+DEPTH = first_fast(
+    2, "llama-tied-biases", "distilbert", "bert", "gemma", "gemma2", "gemma3", "granite", "mistral", "phi3", "qwen2", "qwen3",
+    "olmo2",
+)  # fmt: skip
 
 
 def zeroed(model: Any, path: str, small: Any, kept: Any) -> None:
