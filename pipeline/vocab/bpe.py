@@ -11,9 +11,8 @@ from gguf import Keys
 from tokenizers import AddedToken, Tokenizer
 
 from agent.errors import UnsupportedError, VocabError
-from pipeline.vocab.carried import carried
 from pipeline.vocab.draft import VocabularyDraft
-from pipeline.vocab.files import TokenizerSource, guarded, parse_json
+from pipeline.vocab.files import TokenizerSource, carried, guarded, parse_json
 from pipeline.vocab.pretokenizers import recognise
 from pipeline.vocab.raw_bpe import draft_raw_bpe
 from pipeline.vocab.simulate import SPACE, Merges, partition

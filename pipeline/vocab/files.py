@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenizers import AddedToken, Tokenizer
 
@@ -21,6 +21,7 @@ from agent.errors import UnsupportedError, VocabError
 MAX_FILE_BYTES = 256_000_000
 MAX_TOKEN_BYTES = 16_384
 MAX_ROWS = 1 << 22
+_CARRIED = "gguf_tokenizer"  # in tokenizer_config.json
 
 _STDERR = threading.RLock()  # one thread at a time may turn it away
 _SURROGATE = re.compile("[\ud800-\udfff]")  # what JSON can spell and UTF-8 cannot
@@ -145,3 +146,27 @@ def homeless_notes(texts: Sequence[str]) -> tuple[str, ...]:
     """A note on added tokens for which the checkpoint has no row."""
     first = f"(first: {texts[0][:40]!r})" if texts else ""
     return (f"{len(texts)} added tokens have no row in the embedding and were left out {first}",) if texts else ()
+
+
+class Carried(NamedTuple):
+    """The names by which llama.cpp knew a tokenizer before its vocabulary was cut; None where nothing is said.
+
+    ``tokenizer.ggml.model`` and ``tokenizer.ggml.pre`` are found by comparing ids on probes, and ids change with the vocabulary.
+    So the cut writes them down. The file is untrusted: a name only decides between those that fit the tokenizer anyway.
+    """
+
+    model: str | None
+    pre: str | None
+
+
+def carried(files: Mapping[str, bytes]) -> Carried:
+    """What tokenizer_config.json says. Raises VocabError if it is broken."""
+    said = parse_json(files, "tokenizer_config.json").get(_CARRIED)
+    model, pre = (said.get(name) if isinstance(said, dict) else None for name in ("model", "pre"))
+    return Carried(model if isinstance(model, str) else None, pre if isinstance(pre, str) else None)
+
+
+def carry(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of tokenizer_config.json that carries over the names in these GGUF keys."""
+    names = {name: keys.get(f"tokenizer.ggml.{name}") for name in Carried._fields}
+    return {_CARRIED: {name: value for name, value in names.items() if isinstance(value, str)}}

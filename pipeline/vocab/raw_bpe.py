@@ -16,9 +16,8 @@ from tokenizers import AddedToken
 
 from agent.errors import UnsupportedError, VocabError
 from pipeline.format.gguf_file import Value
-from pipeline.vocab.carried import carried
 from pipeline.vocab.draft import Tokens, VocabularyDraft, VocabularyToken
-from pipeline.vocab.files import TokenizerSource
+from pipeline.vocab.files import TokenizerSource, carried
 from pipeline.vocab.pretokenizers import SECONDS
 from pipeline.vocab.probes import PROBES
 from pipeline.vocab.sentencepiece import check_bytes, parse_model

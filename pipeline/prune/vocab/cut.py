@@ -26,8 +26,7 @@ from pipeline.prune.vocab.use import TokenGrowth, count
 from pipeline.sources.source import headers, open_source, read_config
 from pipeline.text.calibration import own_text
 from pipeline.text.held_out import domains
-from pipeline.vocab.carried import carry
-from pipeline.vocab.files import parse_json
+from pipeline.vocab.files import carry, parse_json
 from pipeline.vocab.vocabulary import Vocabulary, load_vocabulary
 
 ROUND_UP, ROUND_DOWN = 256, 32  # rows: what kernels like best, and what they can bear
@@ -91,10 +90,7 @@ def cut_files(
         SprigError: there is nothing to choose by, no text in the texts, or the size is too small or no smaller than it is.
         VocabError, UnsupportedError: as ``load_vocabulary``, and forms of tokenizer that cannot be written again.
     """
-    if size is None and texts is None:
-        raise SprigError("it is not said what the vocabulary should keep: give a text (--vocab) or a size (--vocab-size)")
-    if "vocab_offset" in json.dumps(config):
-        raise SprigError("this model numbers images and sounds behind its tokens (vocab_offset): its vocabulary cannot be cut")
+    _refuse(config, texts, size)
     before = load_vocabulary(files, n_rows, config)
     lexicon = read_lexicon(files, n_rows)
     chosen_by = {"Sprig's own text": own_text()} if texts is None else dict(texts)
@@ -122,11 +118,20 @@ def cut_files(
         {**changes, "generation_config": generation} if generation else changes,
         _notes(size, lexicon, kept, n_rows),
         tuple(TokenGrowth(name, counts[name].total(), count(text, after.encode).total()) for name, text in chosen_by.items()),
-        tuple(
-            TokenGrowth(name, count(text, before.encode).total(), count(text, after.encode).total())
-            for name, text in held_out.items()
-        ),
+        tuple(_growth(name, text, before, after) for name, text in held_out.items()),
     )
+
+
+def _refuse(config: Mapping[str, Any], texts: Mapping[str, str] | None, size: int | None) -> None:
+    """Raises SprigError for what cannot be chosen by or cut."""
+    if size is None and texts is None:
+        raise SprigError("it is not said what the vocabulary should keep: give a text (--vocab) or a size (--vocab-size)")
+    if "vocab_offset" in json.dumps(config):
+        raise SprigError("this model numbers images and sounds behind its tokens (vocab_offset): its vocabulary cannot be cut")
+
+
+def _growth(name: str, text: str, before: Vocabulary, after: Vocabulary) -> TokenGrowth:
+    return TokenGrowth(name, *(count(text, vocabulary.encode).total() for vocabulary in (before, after)))
 
 
 def _target(size: int | None, used: int, least: int, n_rows: int) -> int:
