@@ -102,7 +102,8 @@ def _tool(value: Any, which: str) -> ToolSpec:
     function = value.get("function", value) if isinstance(value, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
         raise LineError(f"{which} has no function with a name")
-    parameters = function.get("parameters") or {"type": "object", "properties": {}}
+    parameters = function.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise LineError(f"{which}: the parameters of {function['name'][:40]!r} are no JSON Schema")
+    parameters = {"type": "object", "properties": {}, **parameters}  # some templates do not bear it when one is missing
     return ToolSpec(function["name"], _word(function, "description", which), parameters)

@@ -7,9 +7,11 @@ and the mark that ends the turn, which it must learn to say too. All before is c
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 from agent.dialects.families import THINK
 from agent.errors import TemplateError
@@ -21,6 +23,7 @@ from pipeline.distill.data.content import ChatTranscript, LineError
 
 log = logging.getLogger(__name__)
 
+_UNTRUSTED = re.compile(r"[\U000f0000-\U000fffff]")  # a shadowed character
 _NOW = datetime(2026, 1, 1)  # what a template that writes the date is told, so that a file always gives the same tokens
 
 
@@ -68,12 +71,29 @@ def _turn(template: ChatTemplate, talk: ChatTranscript, i: int) -> tuple[str, st
     """What stands before the assistant's message, and its part; texts of others, and its own, shadowed."""
     prompt = woven(template.head(talk.messages[:i], talk.tools, now=_NOW))
     whole = woven(template.whole(talk.messages[: i + 1], talk.tools, now=_NOW))
-    before = _common(prompt, whole)
-    said = whole[len(before) :]
+    before, said = prompt, whole.removeprefix(prompt)
+    if said == whole:
+        before, said = _parted(template, talk, i, prompt, whole)
     if not said.strip():
         raise TemplateError(f"the chat template does not show what the assistant says in message {i + 1}")
     before, said = _with_thought(template, talk.messages[i], prompt, before, said)
     return before, said.rstrip()
+
+
+def _parted(template: ChatTemplate, talk: ChatTranscript, i: int, prompt: str, whole: str) -> tuple[str, str]:
+    """The same where the template writes the past, or the beginning of a turn, otherwise once the turn is over.
+
+    What another answer would share with the conversation is not the assistant's. Where the generation prompt ends there, the
+    prompt itself is what the part stands behind.
+    """
+    other = [*talk.messages[:i], Message("assistant", "Zfq")]
+    start = len(_common(whole, woven(template.whole(other, talk.tools, now=_NOW))))
+    past = woven(template.whole(talk.messages[:i], talk.tools, now=_NOW))
+    asked = prompt.removeprefix(past) if prompt.startswith(past) else ""
+    end = whole.rfind(asked) + len(asked)
+    if asked and end >= len(asked) and not _UNTRUSTED.search(whole[end:start]):
+        return prompt, whole[end:]
+    return whole[:start], whole[start:]
 
 
 def _common(a: str, b: str) -> str:
@@ -87,10 +107,15 @@ def _with_thought(template: ChatTemplate, message: Message, prompt: str, before:
     if not thought or thought in said:
         return before, said
     if template.profile.thinking != THINK:
-        log.warning("the chat template has no place for a thought; it is left out")
+        _say_once("the chat template has no place for the thoughts of the assistant; they are left out")
         return before, said
     rest = f"{thought}\n{THINK.close}\n\n{said.lstrip()}"
     return (prompt, rest) if inside(THINK, prompt) else (before, f"{THINK.open}\n{rest}")
+
+
+@cache
+def _say_once(words: str) -> None:
+    log.warning(words)
 
 
 def passage_stretches(prompt: str, text: str) -> list[Stretch]:

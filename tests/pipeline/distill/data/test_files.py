@@ -51,7 +51,7 @@ def test_all_three_kinds_of_lines_and_a_text(tmp_path: Path) -> None:
             Message("tool", "rain", call_id="a1"),
             Message("assistant", "Good day."),
         ),
-        (ToolSpec("look", "Looks.", {"type": "object"}),),
+        (ToolSpec("look", "Looks.", {"type": "object", "properties": {}}),),
     )
     assert found[1].content == Passage("2 + 2 =", " 4", ends=True)
     assert found[2].content == Passage("", "Once.", ends=True)
