@@ -256,7 +256,7 @@ def main() -> None:
     evaluation = bench.compare([bench.make(made) for made in kept])
     lines = [
         f"{evaluation.candidates[0].overall.tokens:,} scored tokens in {evaluation.candidates[0].overall.windows} windows; all "
-        f"files evaluated side by side in {evaluation.seconds:.0f} s; calibration: {bench.seconds.get('calibration', 0):.0f} s of "
+        f"files evaluated side by side in {evaluation.seconds:.0f} s; calibration {bench.seconds.get('calibration', 0):.0f} s of "
         "processor.",
         "", *table(evaluation, kept, bench.seconds), "", "KL divergence of each domain, as a share of llama.cpp's Q4_0:", "",
         *domains(evaluation, kept),
