@@ -1,4 +1,4 @@
-"""The one way to publish a file: written beside its place, synced, renamed. Complete or absent, also after kill -9.
+"""The one way to publish a file or a folder: written beside its place, synced, renamed. Complete or absent, also after kill -9.
 
 The steps and their order are those of Pillai et al., "All File Systems Are Not Created Equal" (OSDI 2014): the data must
 be on the disk before the name points to it, and the name must be on the disk before anybody is told.
@@ -207,6 +207,23 @@ def publish(part: Path, final: Path) -> None:
         os.close(fd)
     try:
         part.replace(final)
+        _sync_folder(final.absolute().parent)
+    except OSError as e:
+        raise write_error(e, final) from None
+
+
+def publish_folder(part: Path, final: Path) -> None:
+    """Give a finished folder its name: sync all that lies in it, rename it, sync the folder around it.
+
+    OutputError in one line if the disk does not take it, or something lies at ``final`` already that is no empty folder.
+    """
+    try:
+        for folder, _, names in os.walk(part, topdown=False):
+            for name in names:
+                with Path(folder, name).open("rb") as file:
+                    os.fsync(file.fileno())
+            _sync_folder(Path(folder))
+        part.rename(final)
         _sync_folder(final.absolute().parent)
     except OSError as e:
         raise write_error(e, final) from None

@@ -73,18 +73,33 @@ def general_keys(source: Source, architecture: str, n_weights: int, recipe: Reci
     }
 
 
+def source_facts(source: Source) -> dict[str, Any]:
+    """What the card of a source says; of an adapter its own, with the base's licence where it names none."""
+    facts = read_facts(source.files.get("README.md"))
+    if source.adapter is None:
+        return facts
+    licence = {name: facts[name] for name in _LICENCE if name in facts}
+    return licence | _without_places(read_facts(source.adapter.files.get("README.md")))
+
+
+def base_models(source: Source) -> list[tuple[str, str | None]]:
+    """What a model made of this one descends from, each with its commit where that is known.
+
+    Its own repository and that of its adapter; of a local folder, what its own card names.
+    """
+    repos = [one for one in (source.adapter, source) if one is not None and one.repo_id]
+    named = _texts(source_facts(source).get("base_model"))
+    return [(one.name, one.commit) for one in repos] or [(base, None) for base in named]
+
+
 def origin_keys(source: Source) -> dict[str, Value]:
     """The ``general.*`` keys that say where a checkpoint comes from: name, licence, base models.
 
     The base model of a conversion is the repository that was converted, of a merged adapter its own too; of a local folder, what
     its own card names.
     """
-    facts = read_facts(source.files.get("README.md"))
-    repos = [one for one in (source.adapter, source) if one is not None and one.repo_id]
-    if source.adapter is not None:  # the base's licence holds where the adapter's card names none
-        licence = {name: facts[name] for name in _LICENCE if name in facts}
-        source = source.adapter
-        facts = licence | _without_places(read_facts(source.files.get("README.md")))
+    facts, bases = source_facts(source), base_models(source)
+    source = source.named
     organization, _, short = source.name.rpartition("/")
     optional: dict[str, Value | None] = {
         Keys.General.NAME: short,
@@ -95,7 +110,6 @@ def origin_keys(source: Source) -> dict[str, Value]:
     }
     if source.repo_id:
         optional |= {Keys.General.SOURCE_URL: _HUB + source.repo_id, Keys.General.SOURCE_REPO_URL: _HUB + source.repo_id}
-    bases = [(one.name, one.commit) for one in repos] or [(base, None) for base in _texts(facts.get("base_model"))]
     optional[Keys.General.BASE_MODEL_COUNT] = len(bases) or None
     for i, (base, commit) in enumerate(bases):
         organization, _, short = base.rpartition("/")

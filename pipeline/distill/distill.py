@@ -14,6 +14,7 @@ import numpy as np
 from agent.device.processor import cores
 from agent.errors import CheckpointError, SprigError, UnsupportedError
 from agent.files import exclusive, human_size
+from pipeline.checkpoint.write import refuse_place
 from pipeline.distill.data.lesson import TrainingSequence
 from pipeline.distill.data.read import read_lessons
 from pipeline.distill.memory import need_for_learning, need_for_weights, said_in_one_line
@@ -114,7 +115,7 @@ def distill(
     from pipeline.distill.work import WorkFolder
 
     work, processes = WorkFolder(out), Processes()
-    work.need_absent()
+    refuse_place(work.out)
     torch.set_num_threads(threads or max(1, cores() // processes.count))
     master = open_teacher(teacher, revision=revision, token=token, offline=offline)
     pair = _Pair(master, open_student(student, master, token=token, offline=offline), options)
@@ -279,7 +280,7 @@ def _let_learn(network: Any, options: DistillOptions) -> None:
 def _finished(work: WorkFolder, pair: _Pair, course: Course, position: Position, processes: Processes) -> Distilled:
     """Publish the best checkpoint."""
     from pipeline.distill.curves import draw
-    from pipeline.distill.write import card
+    from pipeline.distill.write import distilled_card
 
     parameters = list(course.learner.network.parameters())
     assert position.before is not None
@@ -298,7 +299,7 @@ def _finished(work: WorkFolder, pair: _Pair, course: Course, position: Position,
             "Evaluation loss": f"{position.before:.4f} before, {position.best:.4f} after",
             **({"Through the rounding of": o.recipe} if o.recipe else {}),
         }  # fmt: skip
-        work.finish({"README.md": card(work.out.name, pair.student, pair.teacher, facts)})
+        work.finish({"README.md": distilled_card(work.out.name, pair.student, pair.teacher, facts)})
     processes.wait()
     return result
 

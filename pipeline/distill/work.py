@@ -8,7 +8,6 @@ beside its place and renamed. In the end ``best`` gets the name of the result, a
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from agent.errors import CheckpointError, OutputError, SprigError
-from agent.files import atomic_write, free_disk, human_size, publish, write_error
+from agent.files import atomic_write, free_disk, human_size, publish, publish_folder, write_error
 from pipeline.distill.data.lesson import TrainingSequence
 
 _STATE = "state.safetensors"
@@ -58,11 +57,6 @@ class WorkFolder:
         self.best = self.folder / "best"
         self.teacher = self.folder / "teacher.topk"
         self.curves = self.folder / "runs"
-
-    def need_absent(self) -> None:
-        """Raises OutputError when the result's place is taken."""
-        if self.out.exists():
-            raise OutputError(f"{self.out} exists; name another folder, or remove it")
 
     def begin(self, plan: Mapping[str, Any], resume: bool) -> None:
         """Make the folder, or see that the run in it is this one.
@@ -151,12 +145,7 @@ class WorkFolder:
             atomic_write(self.best / name, data)
         if self.curves.is_dir():
             shutil.copytree(self.curves, self.best / "runs", dirs_exist_ok=True)
-        try:
-            _sync(self.best)
-            self.best.rename(self.out)
-            _sync(self.out.absolute().parent)
-        except OSError as e:
-            raise write_error(e, self.out) from None
+        publish_folder(self.best, self.out)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -183,12 +172,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(held, dict):
         raise CheckpointError(f"{path} is broken; remove {path.parent} and start again")
     return held
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with suppress(OSError):  # some file systems cannot sync a folder
-            os.fsync(fd)
-    finally:
-        os.close(fd)

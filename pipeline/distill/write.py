@@ -7,27 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agent.files import atomic_write, write_error
-from agent.text import display
-from pipeline.card import read_facts, sprig_version
+from pipeline.checkpoint.card import checkpoint_card, mentioned
+from pipeline.checkpoint.carried import carried_files
 from pipeline.distill.lora import merged
 from pipeline.distill.pair import Learning
 from pipeline.distill.work import write_tensors
-from pipeline.sources.adapter import CONFIG as ADAPTER
-from pipeline.sources.packed.find import SETTINGS_FILES
-
-_OWN = {"config.json", "README.md", ADAPTER, *SETTINGS_FILES}
-_LICENCE = ("license", "license_name", "license_link", "language")
-
-
-def small_files(student: Learning, teacher: Learning) -> dict[str, bytes]:
-    """All that belongs into the student's folder beside its weights and its card; the tokenizer may be the teacher's."""
-    files = {name: raw for name, raw in student.files.items() if name not in _OWN}
-    if not student.has_tokenizer:
-        files = {name: raw for name, raw in teacher.files.items() if name not in _OWN} | files
-    return files
 
 
 def write_weights(folder: Path, network: Any) -> None:
@@ -36,12 +21,15 @@ def write_weights(folder: Path, network: Any) -> None:
 
 
 def write_student(folder: Path, network: Any, student: Learning, teacher: Learning) -> None:
-    """Write a checkpoint, its configuration last. OutputError when it does not fit."""
+    """Write a checkpoint, its configuration last; the tokenizer may be the teacher's. OutputError when it does not fit."""
     config = {k: v for k, v in student.config.items() if k not in ("torch_dtype", "quantization_config", "auto_map")}
     config |= {"architectures": [type(network).__name__], "dtype": "float32"}
+    files = carried_files(student.files)
+    if not student.has_tokenizer:
+        files = carried_files(teacher.files) | files
     try:
         folder.mkdir(exist_ok=True)
-        for name in (files := small_files(student, teacher)):
+        for name in files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise write_error(e, folder) from None
@@ -51,26 +39,15 @@ def write_student(folder: Path, network: Any, student: Learning, teacher: Learni
     atomic_write(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 
-def card(name: str, student: Learning, teacher: Learning, facts: Mapping[str, str]) -> str:
+def distilled_card(name: str, student: Learning, teacher: Learning, facts: Mapping[str, str]) -> bytes:
     """The README.md of a distilled student: what it was, from whom it learned, how, and what came of it.
 
     ``facts`` are rows of a table.
     """
-    own, theirs = read_facts(student.files.get("README.md")), read_facts(teacher.files.get("README.md"))
-    repos = [one.source.repo_id for one in (student, teacher) if one.source is not None and one.source.repo_id]
-    bases = list(dict.fromkeys([*repos, *(b for b in _texts(own.get("base_model"))), *_texts(theirs.get("base_model"))]))
-    front: dict[str, Any] = {"library_name": "transformers", "tags": ["sprig", "distilled"]}
-    front |= {key: value for key in _LICENCE if (value := own.get(key) or theirs.get(key))}
-    if bases:
-        front["base_model"] = bases
-    rows = {"Student": student.name + ("" if student.source else " (weights drawn)"), "Teacher": teacher.name, **facts}
-    return "\n".join([
-        "---", yaml.safe_dump(front, sort_keys=True, allow_unicode=True).strip(), "---", "", f"# {display(name)}", "",
-        f"{display(student.name)}, taught by {display(teacher.name)}. Made by Sprig {sprig_version()}: `sprig distill`.", "",
-        "| | |", "|---|---|", *(f"| {key} | {display(value)} |" for key, value in rows.items()), "",
-        "It loads in transformers, and `sprig quantize` makes a GGUF of it.", "",
-    ])  # fmt: skip
-
-
-def _texts(value: Any) -> list[str]:
-    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str) and one]
+    own, theirs = (f"`{one.name}`" if one.source is None else mentioned(one.source) for one in (student, teacher))
+    drawn = "" if student.source is not None else " (a configuration, whose weights were drawn)"
+    return checkpoint_card(
+        name, [one.source for one in (student, teacher) if one.source is not None], tag="distilled",
+        what=f"{own}{drawn}, taught by {theirs}.", table=[("", ""), *facts.items()],
+        then="It loads in transformers, and `sprig quantize` makes a GGUF of it.",
+    )  # fmt: skip

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
 from agent.errors import CheckpointError
 from agent.text import brief
+from pipeline.checkpoint.write import NewTensor
 from pipeline.format.ggml import Floats
 from pipeline.prune.repair import Index
 from pipeline.prune.structure import block_of, moved
@@ -37,25 +37,6 @@ class _Step:
         if self.rows is not None:
             weights = weights[self.rows]
         return weights if self.columns is None else weights[..., self.columns]
-
-
-@dataclass(frozen=True, slots=True)
-class NewTensor:
-    """A tensor to be written.
-
-    Attributes:
-        name, source: in the new checkpoint, and in the old one.
-        dtype, shape: as safetensors has them.
-    """
-
-    name: str
-    source: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def weights(self) -> int:
-        return prod(self.shape)
 
 
 class Edits:

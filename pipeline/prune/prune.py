@@ -10,15 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from agent.files import atomic_write, scratch_folder
+from agent.files import atomic_write, publish_folder, scratch_folder
 from pipeline.calibrate.statistics import Statistics
+from pipeline.card import size_label
+from pipeline.checkpoint.card import checkpoint_card, mentioned
+from pipeline.checkpoint.carried import carried_files
+from pipeline.checkpoint.write import NewTensor, as_stored, checkpoint_draft, refuse_place, write_checkpoint
 from pipeline.evaluate.reference import made_reference
 from pipeline.format.ggml import Bytes
 from pipeline.preflight import PlanOptions
 from pipeline.prune.activations import Activations
-from pipeline.prune.card import pruned_card
 from pipeline.prune.cuts import Cuts, read_cuts
-from pipeline.prune.edits import Edits, NewTensor
+from pipeline.prune.edits import Edits
 from pipeline.prune.measure import Distance, OnStage, distance, measure, read
 from pipeline.prune.mending import Mending
 from pipeline.prune.outcome import CutPart, Pruned
@@ -28,17 +31,12 @@ from pipeline.prune.parts.heads import cut_heads
 from pipeline.prune.parts.width import cut_width
 from pipeline.prune.structure import Structure
 from pipeline.prune.vocabulary import apply_vocabulary, cut_of
-from pipeline.prune.write import as_stored, checkpoint_draft, publish_folder, refuse_place, write_checkpoint
 from pipeline.prune.zeros.thinning import NO_KERNEL, Packer, Thinning
 from pipeline.quantize import dry_run
 from pipeline.recipes.names import USUAL
-from pipeline.sources.adapter import CONFIG
 from pipeline.sources.base_model import open_model
 from pipeline.sources.checkpoint import Checkpoint
-from pipeline.sources.packed.find import SETTINGS_FILES
 from pipeline.sources.source import Source, open_checkpoint
-
-_NOT_CARRIED = ("config.json", "README.md", CONFIG)
 
 
 def prune(
@@ -189,7 +187,7 @@ class _Run:
         """Choose, repair and write. Raises SprigError."""
         structure, source = self.structure, self.structure.source
         edits = Edits(structure.kept_infos)
-        config, files = dict(structure.config), _carried(source)
+        config, files = dict(structure.config), carried_files(source.files)
         if any(info.packed for info in structure.infos.values()):
             config.pop("quantization_config", None)
         config |= self._cut(checkpoint, edits)
@@ -210,8 +208,7 @@ class _Run:
         written = write_checkpoint(self.draft, tensors, content, files)
         self.bytes = sum(w.size for w in source.weights) or written, written
         self._thinned()
-        card = pruned_card(self.way.out.name, source, self.parts, self.weights)
-        atomic_write(self.draft / "README.md", card)
+        atomic_write(self.draft / "README.md", _card(self.way.out.name, source, self.parts, self.weights))
 
     def _cut(self, checkpoint: Checkpoint, edits: Edits) -> dict[str, Any]:
         """Note all edits but the vocabulary's; what changes in config.json."""
@@ -280,7 +277,7 @@ class _Run:
             sizes = _gguf_size(self.way.model, self.work, self.way.options), _gguf_size(str(self.draft), self.work, {})
         with self.timed("check"):
             apart = self._distance() if check else None
-        publish_folder(self.draft, self.way.out)
+        publish_folder(self.draft, self.way.out.absolute())
         repairs = [*(self.mending.done if self.mending else ()), *(self.thinning.done if self.thinning else ())]
         kld, error, windows = (apart.kld, apart.error, apart.windows) if apart else (None, None, 0)
         return Pruned(
@@ -295,10 +292,10 @@ class _Run:
             return distance(self.original, pruned, self.way.threads)
 
 
-def _carried(source: Source) -> dict[str, bytes]:
-    """The small files that go along: the tokenizer, the templates, the settings of generation."""
-    packing = SETTINGS_FILES if "config.json" in source.files else ()
-    return {
-        name: raw for name, raw in source.files.items()
-        if name not in (*_NOT_CARRIED, *packing) and not name.endswith((".index.json", ".safetensors"))
-    }  # fmt: skip
+def _card(name: str, source: Source, parts: Sequence[CutPart], weights: tuple[int, int]) -> bytes:
+    before, after = map(size_label, weights)
+    return checkpoint_card(
+        name, [source], tag="pruned", what=f"{mentioned(source)}, pruned from {before} to {after} weights.",
+        table=[("cut", "before", "after", ""), *((one.kind, f"{one.before:,}", f"{one.after:,}", one.kept) for one in parts)],
+        then="Make a GGUF of it with `sprig quantize`, or let it learn again first (`sprig distill`).",
+    )  # fmt: skip

@@ -17,7 +17,17 @@ from typing import Any
 import pytest
 
 from agent.errors import OutputError
-from agent.files import atomic_write, exclusive, free_disk, human_size, parse_size, publish, reserve, scratch_folder
+from agent.files import (
+    atomic_write,
+    exclusive,
+    free_disk,
+    human_size,
+    parse_size,
+    publish,
+    publish_folder,
+    reserve,
+    scratch_folder,
+)
 from tests.fixtures.disk import small_disk
 from tests.fixtures.paths import ROOT
 
@@ -190,6 +200,28 @@ def test_a_part_is_published_only_beside_itself(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(OutputError, match="must lie beside"):
         publish(tmp_path / "x.part", tmp_path / "other" / "x")
+
+
+def test_a_folder_is_published_whole_when_all_in_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, final = tmp_path / "part", tmp_path / "final"
+    (part / "inner").mkdir(parents=True)
+    (part / "inner" / "x").write_bytes(b"x")
+    synced, real = list[str](), os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    final.mkdir()  # an empty folder may be in its place
+    publish_folder(part, final)
+    assert synced == ["x", "inner", "part", tmp_path.name]
+    assert (final / "inner" / "x").read_bytes() == b"x"
+    part.mkdir()
+    with pytest.raises(OutputError, match="cannot write .*final: "):
+        publish_folder(part, final)
+    assert names(final) == ["inner"]
+    assert part.is_dir()
 
 
 HOLDS = """

@@ -40,7 +40,7 @@ def test_a_script_gets_one_object_and_a_person_sees_how_far_it_is(tmp_path: Path
     assert " tokens, " in done.stderr
     assert "/s, 0 s left" in done.stderr
     assert json.loads((tmp_path / "out" / "config.json").read_text())["hidden_size"] == 24
-    assert "exists; name another folder" in one_line(run(tmp_path))
+    assert "exists already" in one_line(run(tmp_path))
 
 
 def test_a_wrong_option_is_said_in_one_line(tmp_path: Path) -> None:

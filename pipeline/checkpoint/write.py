@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,36 @@ from agent.files import atomic_write, free_disk, human_size, scratch_folder, wri
 from agent.gguf.types import TYPES_BY_NAME
 from pipeline.format import ggml
 from pipeline.format.ggml import Bytes, Floats
-from pipeline.prune.edits import NewTensor
 from pipeline.sources.checkpoint import DTYPE_BYTES
 
 SHARD_BYTES = 5_000_000_000  # as transformers has it
 _INDEX = "model.safetensors.index.json"
 
+
+@dataclass(frozen=True, slots=True)
+class NewTensor:
+    """A tensor to be written.
+
+    Attributes:
+        name, source: in the new checkpoint, and in the old one.
+        dtype, shape: as safetensors has them.
+    """
+
+    name: str
+    source: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def weights(self) -> int:
+        return prod(self.shape)
+
+
 Content = Callable[[NewTensor], Bytes]
 
 
 def refuse_place(out: Path) -> None:
-    """Before any work: raises OutputError if something lies at ``out`` already."""
+    """Raises OutputError, before any work, if something lies at ``out`` already; an empty folder may."""
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise OutputError(f"{out} exists already: remove it, or name another folder with -o")
 
@@ -46,7 +66,7 @@ def checkpoint_draft(out: Path) -> Iterator[Path]:
 def write_checkpoint(
     folder: Path, tensors: Sequence[NewTensor], content: Content, files: Mapping[str, bytes], *, shard_bytes: int = SHARD_BYTES
 ) -> int:
-    """Write the weights, an index if they are several files, and the small files; everything is synced.
+    """Write the weights, an index if they are several files, and the small files.
 
     Args:
         content: the bytes of a tensor; asked for one at a time, in the order of the file.
@@ -74,16 +94,6 @@ def write_checkpoint(
     for name, raw in files.items():
         _write_small(folder / name, raw)
     return total
-
-
-def publish_folder(folder: Path, out: Path) -> None:
-    """Give a finished folder its name. Raises OutputError."""
-    try:
-        _sync(folder)
-        folder.rename(out.absolute())
-        _sync(out.absolute().parent)
-    except OSError as e:
-        raise write_error(e, out) from None
 
 
 def as_stored(weights: Floats, dtype: str) -> Bytes:
@@ -133,8 +143,6 @@ def _write_shard(path: Path, tensors: Sequence[NewTensor], content: Content) -> 
                 raw = content(tensor)
                 assert raw.nbytes == _size(tensor), tensor.name
                 file.write(raw.data)
-            file.flush()
-            os.fsync(file.fileno())
     except OSError as e:
         raise write_error(e, path) from None
     return 8 + len(head) + at
@@ -146,11 +154,3 @@ def _write_small(path: Path, raw: bytes) -> None:
     except OSError as e:
         raise write_error(e, path) from None
     atomic_write(path, raw)
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

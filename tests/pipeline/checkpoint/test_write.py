@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from agent.errors import OutputError
+from agent.files import publish_folder
+from pipeline.checkpoint.write import NewTensor, as_stored, checkpoint_draft, write_checkpoint
 from pipeline.format.ggml import Bytes
-from pipeline.prune.edits import NewTensor
-from pipeline.prune.write import as_stored, checkpoint_draft, publish_folder, write_checkpoint
 from pipeline.sources.merged import floats
 from pipeline.sources.source import open_checkpoint, open_source
 
