@@ -139,11 +139,20 @@ class _Pair:
         self.teacher, self.student, self.options = teacher, student, options
         self.encoder = is_encoder(teacher.config)
         self.vocabulary = need_same_tokens(teacher, student)
+        self._need_width(teacher)
+        self._need_width(student)
         if self.encoder != is_encoder(student.config):
             which = ("gives vectors", "tells tokens") if self.encoder else ("tells tokens", "gives vectors")
             raise UnsupportedError(f"{teacher.name} {which[0]} and {student.name} {which[1]}: both must be of one kind")
         if self.encoder and (options.top_k or options.language or options.recipe):
             raise SprigError(f"{teacher.name} tells no tokens: leave --top-k, --language and --for out, it teaches its vectors")
+
+    def _need_width(self, model: Learning) -> None:
+        longest = model.config.get("max_position_embeddings")
+        if isinstance(longest, int) and 1 < longest < self.options.width:
+            raise SprigError(
+                f"{model.name} reads at most {longest} tokens, and a sequence has {self.options.width}: take a smaller --width"
+            )
 
     def plan(self, data: Sequence[Path], processes: int) -> dict[str, Any]:
         """What tells this run from another."""

@@ -184,6 +184,7 @@ def test_pairs_that_do_not_fit_are_one_line_and_leave_nothing(tmp_path: Path, mo
     refused(UnsupportedError, r"different vocabularies \(512 and 480 tokens\).*prune the teacher's", out, "stranger")
     refused(UnsupportedError, "teacher tells tokens and encoder gives vectors: both must be", out, "encoder")
     refused(SprigError, "encoder tells no tokens: leave --top-k", out, "little", "encoder", options=replace(FEW, top_k=4))
+    refused(SprigError, "teacher reads at most 128 tokens, and a sequence has 256", out, options=replace(FEW, width=256))
     assert list(tmp_path.iterdir()) == []
     few = tmp_path / "few"
     few.mkdir()
