@@ -20,6 +20,7 @@ from pipeline.evaluate.reference import made_reference
 from pipeline.format.ggml import Bytes
 from pipeline.preflight import PlanOptions
 from pipeline.prune.activations import Activations
+from pipeline.prune.check import check_cuts
 from pipeline.prune.cuts import Cuts, read_cuts
 from pipeline.prune.edits import Edits
 from pipeline.prune.measure import Distance, OnStage, distance, measure, read
@@ -89,7 +90,7 @@ def prune(
     way = _Way(model, Path(out), statistics, tuple(text), repair, check, threads, on_progress or _silent, options)
     refuse_place(way.out)
     structure = Structure(open_model(model, **options))
-    cuts.check(structure)
+    check_cuts(cuts, structure)
     return _carry_out(structure, cuts, way)
 
 
