@@ -105,6 +105,7 @@ def distill(
     Raises:
         SprigError: torch is missing, teacher and student do not fit, the data has too little, the loss became no number, or the
             disk is full. What was done stays in ``OUT.part``.
+        KeyboardInterrupt: with how to go on.
     """
     need_train_extra("sprig distill")
     options, report, say = options or DistillOptions(), on_step or (lambda step: None), on_note or (lambda text: None)
@@ -125,6 +126,8 @@ def distill(
         try:
             with said_in_one_line():
                 position = train(course)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command with --resume goes on from what was saved") from None
         finally:
             close()
         return _finished(work, pair, course, position, processes)

@@ -112,7 +112,7 @@ def test_the_command_for_a_person_and_for_a_script(tmp_path: Path) -> None:
     assert "exists already" in one_line(done)
     for wrong, says in (
         ((), "nothing to cut"), (("--ffn", "many"), "--ffn 'many' is no amount"), (("--depth", "drop:2-1"), "names no layers"),
-        (("--sparsity", "0.5", "--method", "luck"), "there is no method 'luck'"), (("--pattern", "4:2"), "'4:2' is none"),
+        (("--sparsity", "0.5", "--method", "luck"), "there is no method 'luck'"), (("--pattern", "4:2"), "'4:2' is no pattern"),
     ):  # fmt: skip
         done = sprig("prune", "/nowhere", "-o", tmp_path / "b", *wrong, home=tmp_path)
         assert done.returncode == 2
