@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from pipeline.evaluate.compare import evaluate
     from pipeline.evaluate.figures import Evaluation
     from pipeline.preflight import Preflight
+    from pipeline.prune.outcome import Pruned
+    from pipeline.prune.prune import prune
     from pipeline.quantize import Progress, QuantizeResult
 
 __all__ = [
-    "Calibrated", "CompressPlan", "Compressed", "Distilled", "Evaluation", "Preflight", "Progress", "QuantizeResult", "calibrate",
-    "compress", "distill", "evaluate", "quantize",
+    "Calibrated", "CompressPlan", "Compressed", "Distilled", "Evaluation", "Preflight", "Progress", "Pruned", "QuantizeResult",
+    "calibrate", "compress", "distill", "evaluate", "prune", "quantize",
 ]  # fmt: skip
 
 _HOME = {
@@ -34,6 +36,7 @@ _HOME = {
     "compress": "compress.compress", "CompressPlan": "compress.plan", "Compressed": "compress.report",
     "distill": "distill.distill", "Distilled": "distill.distill",
     "evaluate": "evaluate.compare", "Evaluation": "evaluate.figures",
+    "prune": "prune.prune", "Pruned": "prune.outcome",
 }  # fmt: skip
 
 

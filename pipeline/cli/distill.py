@@ -13,8 +13,9 @@ import typer
 
 from agent.cli import console
 from agent.cli.options import SETTINGS, Json, Verbose
+from agent.errors import SprigError
 from agent.text import display
-from pipeline.cli.options import Offline, Revision, Token
+from pipeline.cli.options import Offline, Revision, Token, known_recipe
 from pipeline.distill.options import DIVERGENCES, LORA_RATE, RATE, DistillOptions
 from pipeline.sources.extra import need_pipeline_extra
 
@@ -42,15 +43,18 @@ def _count(text: str) -> int:
 
 _Data = Annotated[
     list[Path] | None,
-    typer.Option("--data", metavar="FILE", help="Text, or chats as JSONL; may be repeated. By default the teacher writes."),
+    typer.Option("--data", metavar="FILE", help="Text, or chats as JSONL; may be repeated. By default what the teacher writes."),
 ]
 _Tokens = Annotated[
-    int | None, typer.Option(parser=_count, metavar="N", help="Learn from so many, as 150k; by default all data once.")
+    int | None, typer.Option(parser=_count, metavar="N", help="Learn from so many tokens, as 150k; by default all data once.")
 ]
 _Time = Annotated[
     float | None, typer.Option("--time", parser=_minutes, metavar="TIME", help="Learn so long instead, as 2h or 90m.")
 ]
-_For = Annotated[str | None, typer.Option("--for", metavar="RECIPE", help="Train through the rounding of it, as Q4_0.")]
+_For = Annotated[
+    str | None,
+    typer.Option("--for", metavar="RECIPE", callback=known_recipe, help="Train through the rounding of this recipe, as Q4_0."),
+]
 _TopK = Annotated[
     int | None,
     typer.Option("--top-k", metavar="K", help="Ask the teacher once, and keep its likeliest K tokens on the disk."),
@@ -66,26 +70,32 @@ _Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Less memo
 def distill(
     teacher: Annotated[str, typer.Argument(metavar="TEACHER", help="Checkpoint: a folder, or a model of the Hub.")],
     student: Annotated[
-        str, typer.Argument(metavar="STUDENT", help="Checkpoint of the same tokens, or a config.json alone: weights are drawn.")
+        str,
+        typer.Argument(metavar="STUDENT", help="Checkpoint of the same tokens, or a config.json alone, whose weights are drawn."),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write; it must not exist, or be empty.")],
     data: _Data = None,
     tokens: _Tokens = None,
     minutes: _Time = None,
     recipe: _For = None,
-    divergence: Annotated[str, typer.Option(metavar="NAME", help=f"One of {', '.join(DIVERGENCES)}.")] = "forward",
+    divergence: Annotated[
+        str, typer.Option(metavar="NAME", help=f"From the teacher: {', '.join(DIVERGENCES[:-1])} or {DIVERGENCES[-1]}.")
+    ] = "forward",
     temperature: Annotated[float, typer.Option(metavar="T", help="Softens both distributions.")] = 1.0,
     language: Annotated[float, typer.Option(metavar="SHARE", help="Share of the language-model loss, 0 to 1.")] = 0.0,
     hidden: Annotated[float, typer.Option(metavar="W", help="Weight of the loss between hidden states.")] = 0.0,
     attention: Annotated[float, typer.Option(metavar="W", help="Weight of the loss between attention maps.")] = 0.0,
     top_k: _TopK = None,
-    lora: Annotated[int | None, typer.Option(metavar="RANK", help="Learn low-rank changes, merged at the end.")] = None,
+    lora: Annotated[
+        int | None,
+        typer.Option(metavar="RANK", help="Learn changes of this rank (LoRA), merged at the end, and not all weights."),
+    ] = None,
     rate: _Rate = None,
     batch: Annotated[int, typer.Option(metavar="N", help="Sequences of a step.")] = 8,
-    width: Annotated[int, typer.Option(metavar="N", help="Tokens of a sequence at most.")] = 256,
+    width: Annotated[int, typer.Option(metavar="N", help="Tokens of a sequence, at most.")] = 256,
     checkpointing: _Checkpointing = False,
     bf16: _Bf16 = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of order and of all that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the order, and of all that is drawn by lot.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run was.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None,
     revision: Revision = None,
@@ -95,13 +105,16 @@ def distill(
     verbose: Verbose = False,
 ) -> None:
     """Let a student learn what a teacher says: a pruned model gets back what it lost, a small one gets better."""
-    with console.command(json=json, verbose=verbose) as out_of:
-        need_pipeline_extra()
+    try:
         options = DistillOptions(
             tokens=tokens, minutes=minutes, width=width, batch=batch, rate=rate, divergence=divergence, temperature=temperature,
             language=language, hidden=hidden, attention=attention, top_k=top_k, lora=lora, checkpointing=checkpointing, bf16=bf16,
             recipe=recipe, seed=seed,
         )  # fmt: skip
+    except SprigError as e:
+        raise typer.BadParameter(str(e)) from None
+    with console.command(json=json, verbose=verbose) as out_of:
+        need_pipeline_extra()
         from pipeline.distill.distill import distill as run
 
         result = run(
@@ -128,6 +141,8 @@ class _Progress:
 
 
 def _line(step: DistillStep) -> str:
+    if step.stage == "write":
+        return f"the teacher writes: {step.share:.0%}"
     if step.stage == "teacher":
         return f"the teacher answers: {step.share:.0%}"
     left = f"{step.seconds_left / 60:.0f} min" if step.seconds_left >= 90 else f"{step.seconds_left:.0f} s"

@@ -1,4 +1,4 @@
-"""The options of every command that may read from the Hub."""
+"""Options that several commands have: of reading from the Hub, and the name of a recipe."""
 
 from __future__ import annotations
 
@@ -6,9 +6,22 @@ from typing import Annotated
 
 import typer
 
+from agent.errors import RecipeError
+from pipeline.recipes.names import find_recipe
+
 Revision = Annotated[str | None, typer.Option("--revision", metavar="REV", help="Branch, tag or commit on the Hub.")]
 Token = Annotated[
     str | None,
     typer.Option("--token", metavar="TOKEN", help="Hub token for gated models; by default HF_TOKEN or the saved login."),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only what is in the Hub cache already.")]
+
+
+def known_recipe(name: str | None) -> str | None:
+    """The name as it was said, when there is such a recipe: the plan notes what it was taken as."""
+    try:
+        if name is not None:
+            find_recipe(name)
+    except RecipeError as e:
+        raise typer.BadParameter(str(e)) from None
+    return name

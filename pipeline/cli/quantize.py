@@ -17,25 +17,15 @@ from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Verbose
 from agent.errors import RecipeError
 from agent.files import human_size
 from agent.text import display
-from pipeline.cli.options import Offline, Revision, Token
+from pipeline.cli.options import Offline, Revision, Token, known_recipe
 from pipeline.recipes.budget import FAST, read_budget
-from pipeline.recipes.names import RECIPES, USUAL, find_recipe, wanted_recipe
+from pipeline.recipes.names import RECIPES, USUAL, wanted_recipe
 from pipeline.sources.extra import need_pipeline_extra
 
 if TYPE_CHECKING:
     from pipeline.quantize import QuantizeResult
 
 quantize_app = typer.Typer(**SETTINGS)
-
-
-def _recipe(name: str | None) -> str | None:
-    """The name as it was said, when there is such a recipe: the plan notes what it was taken as."""
-    try:
-        if name is not None:
-            find_recipe(name)
-    except RecipeError as e:
-        raise typer.BadParameter(str(e)) from None
-    return name
 
 
 def _pairs(values: list[str]) -> tuple[tuple[str, str], ...]:
@@ -49,7 +39,9 @@ def _pairs(values: list[str]) -> tuple[tuple[str, str], ...]:
 
 _RecipeOption = Annotated[
     str | None,
-    typer.Option("-q", "--recipe", metavar="RECIPE", callback=_recipe, help=f"One of {', '.join(RECIPES)}; usually {USUAL}."),
+    typer.Option(
+        "-q", "--recipe", metavar="RECIPE", callback=known_recipe, help=f"One of {', '.join(RECIPES)}; usually {USUAL}."
+    ),
 ]
 _DeviceOption = Annotated[
     str | None,

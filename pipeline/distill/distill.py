@@ -105,6 +105,7 @@ def distill(
     Raises:
         SprigError: torch is missing, teacher and student do not fit, the data has too little, the loss became no number, or the
             disk is full. What was done stays in ``OUT.part``.
+        KeyboardInterrupt: with how to go on.
     """
     need_train_extra("sprig distill")
     options, report, say = options or DistillOptions(), on_step or (lambda step: None), on_note or (lambda text: None)
@@ -120,11 +121,13 @@ def distill(
     master = open_teacher(teacher, revision=revision, token=token, offline=offline)
     pair = _Pair(master, open_student(student, master, token=token, offline=offline), options)
     with _begun(work, pair, data, resume, processes):
-        sequences = _lessons(work, pair, data, processes)
+        sequences = _lessons(work, pair, data, processes, threads, report)
         course, close = _course(work, pair, sequences, processes, report, say)
         try:
             with said_in_one_line():
                 position = train(course)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command with --resume goes on from what was saved") from None
         finally:
             close()
         return _finished(work, pair, course, position, processes)
@@ -189,12 +192,19 @@ def _begun(work: WorkFolder, pair: _Pair, data: Sequence[Path], resume: bool, pr
         yield
 
 
-def _lessons(work: WorkFolder, pair: _Pair, data: Sequence[Path], processes: Processes) -> tuple[TrainingSequence, ...]:
+def _lessons(
+    work: WorkFolder, pair: _Pair, data: Sequence[Path], processes: Processes, threads: int | None, report: OnStep
+) -> tuple[TrainingSequence, ...]:  # fmt: skip
     """The sequences, read once and kept. Raises SprigError when there are too few to learn from and to judge by."""
+    from pipeline.distill.loop import DistillStep
+
+    def written(done: int, total: int) -> None:
+        report(DistillStep("write", min(1.0, done / total)))
+
     if processes.main and work.lessons() is None:
         has = pair.student.has_tokenizer and pair.student.source is not None
         folder = (pair.student if has and data else pair.teacher).folder()
-        found = read_lessons(folder, data, width=pair.options.width, own=not data)
+        found = read_lessons(folder, data, width=pair.options.width, own=not data, threads=threads, on_progress=written)
         found = tuple(s for s in found if any(s.scored[1:]))
         if len(found) < 2:
             raise SprigError(

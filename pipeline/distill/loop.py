@@ -54,7 +54,8 @@ class DistillStep:
     """How far a run is, for who watches.
 
     Attributes:
-        stage: "teacher" while its answers are gathered, "learn", or "evaluate".
+        stage: "write" while the teacher writes what is learned from, "teacher" while its answers are gathered, "learn", or
+            "evaluate".
         share: of the stage.
         step, tokens, loss: of the learning.
         tokens_per_second, seconds_left: by the pace so far.

@@ -9,6 +9,7 @@ from agent.errors import RecipeError
 from agent.text import brief
 
 _FINE, _COARSE = 32, 256  # the blocks of Q4_0 and Q8_0, and those of the K-quants
+_NAMED = "drop:"
 _NEAR = 0.05  # a multiple of 256 is taken if it is within this share of what was asked
 
 
@@ -57,4 +58,27 @@ def read_amount(said: str | int | None, option: str) -> Amount | None:
         share = float(match[1]) / 100
         if 0 < share < 1:
             return Amount(None, share, option)
-    raise RecipeError(f"{option} {brief(text)} is out of range: a number says how many stay, a percentage how many go, as 20%")
+    raise RecipeError(f"{option} {brief(text)} is no amount: a number says how many stay, a percentage how many go, as 20%")
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many layers stay, or which go."""
+
+    amount: Amount | None
+    drop: tuple[int, ...]
+
+
+def read_depth(said: str | int | None) -> Depth | None:
+    """What ``--depth`` says: "24" stay, "20%" go, or "drop:10,12-14". Raises RecipeError."""
+    text = str(said).strip() if said is not None else ""
+    if not text.startswith(_NAMED):
+        amount = read_amount(said, "--depth")
+        return Depth(amount, ()) if amount else None
+    layers: set[int] = set()
+    for part in text.removeprefix(_NAMED).split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,4})(?:-([0-9]{1,4}))?\s*", part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise RecipeError(f"--depth {brief(text)} names no layers: drop:10,12-14 is how")
+        layers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return Depth(None, tuple(sorted(layers)))

@@ -1,4 +1,4 @@
-"""What a person wants cut, read and proved before anything is measured."""
+"""What a person wants cut, read before a model is opened."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import RecipeError
-from pipeline.prune.amount import Amount, read_amount
-from pipeline.prune.parts.depth import Depth, check_depth, read_depth
-from pipeline.prune.parts.heads import wanted_groups
-from pipeline.prune.parts.width import check_width
-from pipeline.prune.structure import Structure
+from pipeline.prune.amount import Amount, Depth, read_amount, read_depth
 from pipeline.prune.zeros.methods import Sparsity, read_sparsity
-
-_WHOLE = ("llama", "gemma2", "gemma3_text")  # model types whose configuration in transformers wants channels for whole heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,36 +38,6 @@ class Cuts:
     @property
     def needs_influence(self) -> bool:
         return self.depth is not None and self.depth.amount is not None
-
-    def check(self, structure: Structure) -> None:
-        """Raises SprigError for what this model cannot have."""
-        if self.ffn is not None:
-            self.ffn.of_kernels(structure.ffn)
-        self._check_attention(structure)
-        if self.depth is not None:
-            check_depth(structure, self.depth)
-        if self.sparsity is not None and self.sparsity.group:
-            for name, tensor in structure.tensors.items():
-                if name.startswith("blk.") and len(tensor.shape) == 2 and tensor.shape[-1] % self.sparsity.group:
-                    raise RecipeError(
-                        f"--pattern {self.sparsity.keep}:{self.sparsity.group} does not fit {name}, "
-                        f"whose rows have {tensor.shape[-1]} weights"
-                    )
-
-    def _check_attention(self, structure: Structure) -> None:
-        """Heads and channels together."""
-        if self.heads is None and self.width is None:
-            return
-        heads, hidden = structure.heads.queries, structure.hidden
-        if self.heads is not None:
-            heads = wanted_groups(structure.heads, self.heads) * structure.heads.shared
-        if self.width is not None:
-            hidden = check_width(structure, self.width)
-        if structure.config.get("model_type") in _WHOLE and hidden % heads:
-            raise RecipeError(
-                f"{heads} heads in {hidden} channels: transformers takes a {structure.config['model_type']} only where the heads "
-                "divide the channels, so another number must stay"
-            )
 
 
 def read_cuts(

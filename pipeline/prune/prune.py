@@ -20,16 +20,18 @@ from pipeline.evaluate.reference import made_reference
 from pipeline.format.ggml import Bytes
 from pipeline.preflight import PlanOptions
 from pipeline.prune.activations import Activations
+from pipeline.prune.check import check_cuts
 from pipeline.prune.cuts import Cuts, read_cuts
 from pipeline.prune.edits import Edits
 from pipeline.prune.measure import Distance, OnStage, distance, measure, read
-from pipeline.prune.mending import Mending
 from pipeline.prune.outcome import CutPart, Pruned
 from pipeline.prune.parts.depth import config_of, cut_depth, measure_influence
 from pipeline.prune.parts.ffn import cut_ffn
 from pipeline.prune.parts.heads import cut_heads
 from pipeline.prune.parts.width import cut_width
+from pipeline.prune.repairs import Repairs
 from pipeline.prune.structure import Structure
+from pipeline.prune.vocab.cut import VocabularyCut
 from pipeline.prune.vocabulary import apply_vocabulary, cut_of
 from pipeline.prune.zeros.thinning import NO_KERNEL, Packer, Thinning
 from pipeline.quantize import dry_run
@@ -89,7 +91,7 @@ def prune(
     way = _Way(model, Path(out), statistics, tuple(text), repair, check, threads, on_progress or _silent, options)
     refuse_place(way.out)
     structure = Structure(open_model(model, **options))
-    cuts.check(structure)
+    check_cuts(cuts, structure)
     return _carry_out(structure, cuts, way)
 
 
@@ -118,6 +120,9 @@ def _carry_out(structure: Structure, cuts: Cuts, way: _Way) -> Pruned:
         draft = stack.enter_context(checkpoint_draft(way.out))
         work = stack.enter_context(scratch_folder(way.out.absolute().with_name(f".{way.out.name[:100]}.work")))
         run = _Run(structure, cuts, way, draft, work)
+        if cuts.cuts_vocabulary:  # first, for it may be refused, and measuring takes minutes
+            with run.timed("vocab"):
+                run.vocabulary = cut_of(structure, cuts.vocab, cuts.vocab_size)
         if check or cuts.needs_influence or (cuts.needs_activations and way.statistics is None):
             with run.timed("model"):
                 made = made_reference(
@@ -147,11 +152,12 @@ class _Run:
     draft: Path
     work: Path
     original: Path | None = None
+    vocabulary: VocabularyCut | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     parts: list[CutPart] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     inputs: Activations | None = None
-    mending: Mending | None = None
+    repairs: Repairs | None = None
     thinning: Thinning | None = None
     influence: list[float] | None = None
     growth: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -191,12 +197,11 @@ class _Run:
         if any(info.packed for info in structure.infos.values()):
             config.pop("quantization_config", None)
         config |= self._cut(checkpoint, edits)
-        if self.cuts.cuts_vocabulary:
-            cut = cut_of(structure, self.cuts.vocab, self.cuts.vocab_size)
-            applied = apply_vocabulary(cut, structure, edits, files)
+        if self.vocabulary is not None:
+            applied = apply_vocabulary(self.vocabulary, structure, edits, files)
             self.parts.append(applied.part)
             self.growth = applied.growth
-            self.notes += cut.notes
+            self.notes += self.vocabulary.notes
             config, files = config | applied.config, applied.files
             self.notes.append(
                 "the vocabulary is another, so a KL divergence from the original says nothing: compare bits per byte"
@@ -220,8 +225,8 @@ class _Run:
             config |= config_of(structure, blocks)
         if cuts.ffn or cuts.heads or cuts.width:
             assert self.inputs is not None
-            self.mending = Mending(self.inputs, wanted=self.way.repair)
-            given = structure, checkpoint, edits, self.inputs, self.mending, blocks
+            self.repairs = Repairs(self.inputs, wanted=self.way.repair)
+            given = structure, checkpoint, edits, self.inputs, self.repairs, blocks
             if cuts.ffn:
                 self.parts.append(cut_ffn(*given, cuts.ffn))
                 config |= structure.settings(intermediate_size=self.parts[-1].after)
@@ -278,7 +283,7 @@ class _Run:
         with self.timed("check"):
             apart = self._distance() if check else None
         publish_folder(self.draft, self.way.out.absolute())
-        repairs = [*(self.mending.done if self.mending else ()), *(self.thinning.done if self.thinning else ())]
+        repairs = [*(self.repairs.done if self.repairs else ()), *(self.thinning.done if self.thinning else ())]
         kld, error, windows = (apart.kld, apart.error, apart.windows) if apart else (None, None, 0)
         return Pruned(
             self.way.out, self.structure.source.named.name, tuple(self.parts), tuple(repairs), self.weights, self.bytes,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -16,38 +15,11 @@ from pipeline.evaluate.windows import read_texts
 from pipeline.prune.edits import Edits
 from pipeline.prune.outcome import CutPart
 from pipeline.prune.structure import Structure
+from pipeline.prune.vocab.cut import VocabularyCut, cut_files
 from pipeline.text.held_out import domains
 
 _ROWS = ("token_embd.weight", "output.weight", "output.bias")
 _WITH_IDS = ("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "added_tokens.json", "sentencepiece.bpe.model")
-
-
-class Growth(Protocol):
-    """Tokens of a text, before and after."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def before(self) -> int: ...
-    @property
-    def after(self) -> int: ...
-
-
-class TokenCut(Protocol):
-    """Which tokens stay, and what follows from that (``pipeline.prune.vocab``)."""
-
-    @property
-    def kept(self) -> tuple[int, ...]: ...
-    @property
-    def files(self) -> Mapping[str, bytes]: ...
-    @property
-    def config(self) -> Mapping[str, Any]: ...
-    @property
-    def notes(self) -> tuple[str, ...]: ...
-    @property
-    def text(self) -> Sequence[Growth]: ...
-    @property
-    def held_out(self) -> Sequence[Growth]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +32,7 @@ class AppliedCut:
     config: dict[str, Any]
 
 
-def apply_vocabulary(cut: TokenCut, structure: Structure, edits: Edits, files: Mapping[str, bytes]) -> AppliedCut:
+def apply_vocabulary(cut: VocabularyCut, structure: Structure, edits: Edits, files: Mapping[str, bytes]) -> AppliedCut:
     """Note the edits of the tensors that have a row for each token, and say which files and settings change.
 
     Raises:
@@ -89,10 +61,8 @@ def apply_vocabulary(cut: TokenCut, structure: Structure, edits: Edits, files: M
     return AppliedCut(part, growth, new, {"vocab_size": len(rows), **config})
 
 
-def cut_of(structure: Structure, texts: Sequence[Path], size: int | None) -> TokenCut:
-    """Ask the wing that knows vocabularies. Raises SprigError."""
-    cut_files = import_module("pipeline.prune.vocab.cut").cut_files
+def cut_of(structure: Structure, texts: Sequence[Path], size: int | None) -> VocabularyCut:
+    """The tokens that these texts need. Raises SprigError."""
     source, rows = structure.source, structure.architecture.vocab_rows
     read = read_texts(texts) if texts else None
-    found: TokenCut = cut_files(source.files, structure.config, rows, read, size, held_out=domains())
-    return found
+    return cut_files(source.files, structure.config, rows, read, size, held_out=domains())

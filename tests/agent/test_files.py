@@ -218,7 +218,7 @@ def test_a_folder_is_published_whole_when_all_in_it_is_on_the_disk(tmp_path: Pat
     assert synced == ["x", "inner", "part", tmp_path.name]
     assert (final / "inner" / "x").read_bytes() == b"x"
     part.mkdir()
-    with pytest.raises(OutputError, match="cannot write .*final: "):
+    with pytest.raises(OutputError, match=r"cannot write .*final: "):
         publish_folder(part, final)
     assert names(final) == ["inner"]
     assert part.is_dir()

@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.errors import RecipeError, UnsupportedError
-from agent.text import brief
 from pipeline.architectures.shared.decoder import Windowed
 from pipeline.forward.process import ForwardProcess
-from pipeline.prune.amount import Amount, read_amount
+from pipeline.prune.amount import Depth
 from pipeline.prune.edits import Edits
 from pipeline.prune.outcome import CutPart
 from pipeline.prune.structure import Structure
 
 _CHILD = "pipeline.prune.parts.influence_child"
-_NAMED = "drop:"
 _BUILT_IN = ("smollm3",)  # families in which llama.cpp counts layers to know what each one is
-
-
-@dataclass(frozen=True, slots=True)
-class Depth:
-    """How many layers stay, or which go."""
-
-    amount: Amount | None
-    drop: tuple[int, ...]
-
-
-def read_depth(said: str | int | None) -> Depth | None:
-    """What ``--depth`` says: "24" stay, "20%" go, or "drop:10,12-14". Raises RecipeError."""
-    text = str(said).strip() if said is not None else ""
-    if not text.startswith(_NAMED):
-        amount = read_amount(said, "--depth")
-        return Depth(amount, ()) if amount else None
-    layers: set[int] = set()
-    for part in text.removeprefix(_NAMED).split(","):
-        match = re.fullmatch(r"\s*([0-9]{1,4})(?:-([0-9]{1,4}))?\s*", part)
-        if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise RecipeError(f"--depth {brief(text)} names no layers: drop:10,12-14 is how")
-        layers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return Depth(None, tuple(sorted(layers)))
 
 
 def measure_influence(gguf: Path, layers: int, windows: Sequence[Sequence[int]], *, threads: int | None = None) -> list[float]:

@@ -10,9 +10,9 @@ from pipeline.format.ggml import Floats
 from pipeline.prune.activations import Activations, Doubles
 from pipeline.prune.amount import Amount
 from pipeline.prune.edits import Edits
-from pipeline.prune.mending import Mending
 from pipeline.prune.outcome import CutPart
 from pipeline.prune.repair import Index
+from pipeline.prune.repairs import Repairs
 from pipeline.prune.structure import Structure
 from pipeline.sources.checkpoint import Checkpoint
 from pipeline.sources.merged import floats
@@ -30,7 +30,7 @@ def largest(scores: Doubles, count: int) -> Index:
 
 
 def cut_ffn(
-    structure: Structure, checkpoint: Checkpoint, edits: Edits, inputs: Activations, mending: Mending, blocks: Iterable[int],
+    structure: Structure, checkpoint: Checkpoint, edits: Edits, inputs: Activations, repairs: Repairs, blocks: Iterable[int],
     wish: Amount,
 ) -> CutPart:  # fmt: skip
     """Choose the neurons of each layer and note the edits. Raises SprigError if there are no such parts."""
@@ -40,7 +40,7 @@ def cut_ffn(
         down, up = (f"blk.{i}.ffn_{part}.weight" for part in ("down", "up"))
         name = structure.name(down)
         kept = largest(importance(floats(checkpoint, name), inputs.squares(down)), size)
-        edits.keep_columns(name, kept, mending.of(down, kept))
+        edits.keep_columns(name, kept, repairs.of(down, kept))
         fused = structure.infos[structure.name(up)].shape[0] == 2 * total  # gate and up, one above the other
         rows = np.concatenate([kept, kept + total]) if fused else kept
         edits.keep_rows(structure.name(up), rows)

@@ -11,10 +11,10 @@ from pipeline.format.ggml import Floats
 from pipeline.prune.activations import Activations, Doubles
 from pipeline.prune.amount import Amount
 from pipeline.prune.edits import Edits
-from pipeline.prune.mending import Mending
 from pipeline.prune.outcome import CutPart
 from pipeline.prune.parts.ffn import largest
 from pipeline.prune.repair import Index
+from pipeline.prune.repairs import Repairs
 from pipeline.prune.structure import Heads, Structure
 from pipeline.sources.checkpoint import Checkpoint
 from pipeline.sources.merged import floats
@@ -47,7 +47,7 @@ def wanted_groups(heads: Heads, wish: Amount) -> int:
 
 
 def cut_heads(
-    structure: Structure, checkpoint: Checkpoint, edits: Edits, inputs: Activations, mending: Mending, blocks: Iterable[int],
+    structure: Structure, checkpoint: Checkpoint, edits: Edits, inputs: Activations, repairs: Repairs, blocks: Iterable[int],
     wish: Amount,
 ) -> CutPart:  # fmt: skip
     """Choose the groups of each layer and note the edits. Raises SprigError where whole groups cannot go."""
@@ -58,7 +58,7 @@ def cut_heads(
         name = structure.name(out)
         stay = largest(energies(floats(checkpoint, name), inputs.both(out), heads), groups)
         queries, keys = _spans(stay, heads.shared * heads.size), _spans(stay, heads.size)
-        edits.keep_columns(name, queries, mending.of(out, queries))
+        edits.keep_columns(name, queries, repairs.of(out, queries))
         for part, rows in (("q", queries), ("k", keys), ("v", keys)):
             edits.keep_rows(structure.name(f"blk.{i}.attn_{part}.weight"), rows)
             edits.keep_rows(structure.find(f"blk.{i}.attn_{part}.bias"), rows)

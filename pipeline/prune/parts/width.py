@@ -19,10 +19,10 @@ from pipeline.format.ggml import Floats
 from pipeline.prune.activations import Activations, Doubles
 from pipeline.prune.amount import Amount
 from pipeline.prune.edits import Edits
-from pipeline.prune.mending import Mending
 from pipeline.prune.outcome import CutPart
 from pipeline.prune.parts.ffn import importance, largest
 from pipeline.prune.repair import Index
+from pipeline.prune.repairs import Repairs
 from pipeline.prune.structure import Structure
 from pipeline.sources.checkpoint import Checkpoint
 from pipeline.sources.merged import floats
@@ -46,7 +46,7 @@ def check_width(structure: Structure, wish: Amount) -> int:
 
 
 def cut_width(
-    structure: Structure, checkpoint: Checkpoint, edits: Edits, inputs: Activations, mending: Mending, blocks: Iterable[int],
+    structure: Structure, checkpoint: Checkpoint, edits: Edits, inputs: Activations, repairs: Repairs, blocks: Iterable[int],
     wish: Amount,
 ) -> tuple[CutPart, dict[str, Any]]:  # fmt: skip
     """Choose the channels and note the edits; the part, and what changes in config.json."""
@@ -60,7 +60,7 @@ def cut_width(
             _cut_norm(structure, checkpoint, edits, inputs.squares(first), f"blk.{i}.{norm}.weight", kept)
             for reader in readers:
                 weight = f"blk.{i}.{reader}.weight"
-                edits.keep_columns(structure.name(weight), kept, mending.of(weight, kept))
+                edits.keep_columns(structure.name(weight), kept, repairs.of(weight, kept))
         for writer in _WRITERS:
             edits.keep_rows(structure.name(f"blk.{i}.{writer}.weight"), kept)
             edits.keep_rows(structure.find(f"blk.{i}.{writer}.bias"), kept)

@@ -55,7 +55,7 @@ def read_sparsity(share: float | None, pattern: str | None, method: str | None) 
     if pattern is not None:
         parts = pattern.split(":")
         if len(parts) != 2 or not all(p.isascii() and p.isdigit() for p in parts) or not 0 < int(parts[0]) < int(parts[1]) <= 64:
-            raise RecipeError(f"--pattern {pattern!r} is none: 2:4 keeps two of each four neighbours")
+            raise RecipeError(f"--pattern {pattern!r} is no pattern: 2:4 keeps two of each four neighbours")
         keep, group = map(int, parts)
         if share is not None and abs(share - (1 - keep / group)) > 1e-6:
             raise RecipeError(

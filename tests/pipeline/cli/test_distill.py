@@ -46,6 +46,12 @@ def test_a_script_gets_one_object_and_a_person_sees_how_far_it_is(tmp_path: Path
 def test_a_wrong_option_is_said_in_one_line(tmp_path: Path) -> None:
     assert "'soon' is no time; 2h, 90m and 1h30m are" in run(tmp_path, "--time", "soon").stderr
     assert "'few' is no number of tokens; 150000, 150k and 2M are" in run(tmp_path, "--tokens", "few").stderr
-    assert "there is no divergence 'up'" in one_line(run(tmp_path, "--divergence", "up"))
+    for wrong, says in (
+        (("--divergence", "up"), "there is no divergence 'up'"), (("--temperature", "0"), "temperature must be from 0.001"),
+        (("--for", "Q9"), "'Q9' is not a recipe"), (("--tokens", "9", "--time", "9m"), "tokens and time both end"),
+    ):  # fmt: skip
+        done = run(tmp_path, *wrong)
+        assert done.returncode == 2
+        assert says in done.stderr
     assert "different vocabularies" in one_line(run(tmp_path, student="stranger"))
     assert not (tmp_path / "out").exists()

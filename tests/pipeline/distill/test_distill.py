@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 from agent.errors import CheckpointError, OutputError, SprigError, UnsupportedError
 from agent.gguf.reader import read_header
 from pipeline import Distilled, distill, quantize
+from pipeline.distill import distill as room
 from pipeline.distill import loop, memory
+from pipeline.distill.data.read import read_lessons
 from pipeline.distill.loop import DistillStep
 from pipeline.distill.options import DistillOptions
 from pipeline.network import extra
@@ -203,6 +205,20 @@ def test_too_little_text_is_one_line(tmp_path: Path) -> None:
     short = tmp_path / "short.txt"
     short.write_text("a tree")
     refused(SprigError, "1 sequences to learn from, and two must be", tmp_path / "out", data=[short])
+
+
+def test_it_is_told_how_far_the_teacher_is_with_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(folder: Path, files: Any, *, width: int, own: bool, threads: int, on_progress: Any) -> Any:
+        assert own
+        assert threads == 1
+        on_progress(1, 4)
+        return read_lessons(folder, [models() / "text.txt"], width=width)
+
+    monkeypatch.setattr(room, "read_lessons", read)
+    told: list[DistillStep] = []
+    distilled(tmp_path / "out", data=[], on_step=told.append)
+    assert (told[0].stage, told[0].share) == ("write", 0.25)
+    assert [step.stage for step in told].count("write") == 1
 
 
 def test_a_place_that_is_taken_is_left_alone(tmp_path: Path) -> None:

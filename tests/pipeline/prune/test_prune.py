@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -222,6 +223,24 @@ def test_a_cut_vocabulary_takes_rows_of_embedding_and_head(tmp_path: Path, monke
     assert ("tokens", "mine: 10 -> 11 (+10.0%)") in result.lines()
     assert [part.kind for part in result.parts] == ["ffn", "vocab"]
     assert (tmp_path / "new" / "tokenizer.json").read_bytes() == b"{}"
+
+
+def test_ids_follow_a_cut_vocabulary_into_inner_parts_and_into_the_settings_of_generation(tmp_path: Path) -> None:
+    hf = tmp_path / "hf"
+    shutil.copytree(tiny("qwen3") / "hf", hf)
+    config = json.loads((hf / "config.json").read_bytes())
+    inner = {"talk": {"eos_token_id": 500, "length": 3}}
+    (hf / "config.json").write_text(json.dumps(config | {"task_specific_params": inner}))
+    (hf / "generation_config.json").write_text(json.dumps({"suppress_tokens": [500], "top_p": 0.9}))
+    prune(str(hf), tmp_path / "new", vocab_size=480, threads=1)
+    model, small = load(hf), load(tmp_path / "new")
+    told, generation = (json.loads((tmp_path / "new" / f).read_bytes()) for f in ("config.json", "generation_config.json"))
+    new = generation["suppress_tokens"][0]
+    assert new < 480
+    assert told["task_specific_params"] == {"talk": {"eos_token_id": new, "length": 3}}
+    assert generation["top_p"] == 0.9
+    assert told["vocab_size"] == 480
+    assert bool((small.model.embed_tokens.weight[new] == model.model.embed_tokens.weight[500]).all())
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def refusal(tmp_path: Path, model: Path, **wishes: Any) -> str:
     [
         ({}, "nothing to cut"),
         ({"ffn": "75"}, "1 to 74 can stay"),
-        ({"ffn": "0%"}, "out of range"),
+        ({"ffn": "0%"}, "is no amount"),
         ({"heads": 4}, "take 3, 6"),
         ({"heads": 9}, "1 to 8 can stay"),
         ({"depth": "drop:3"}, "layers 0 to 2"),
@@ -110,3 +110,10 @@ def test_the_command_for_a_person_and_for_a_script(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a" / "config.json").read_bytes())["intermediate_size"] == 32
     done = sprig(*arguments, "-o", tmp_path / "a", "--no-check", home=tmp_path)
     assert "exists already" in one_line(done)
+    for wrong, says in (
+        ((), "nothing to cut"), (("--ffn", "many"), "--ffn 'many' is no amount"), (("--depth", "drop:2-1"), "names no layers"),
+        (("--sparsity", "0.5", "--method", "luck"), "there is no method 'luck'"), (("--pattern", "4:2"), "'4:2' is no pattern"),
+    ):  # fmt: skip
+        done = sprig("prune", "/nowhere", "-o", tmp_path / "b", *wrong, home=tmp_path)
+        assert done.returncode == 2
+        assert says in done.stderr

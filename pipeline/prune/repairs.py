@@ -10,7 +10,7 @@ from pipeline.prune.outcome import RepairedTensor
 from pipeline.prune.repair import Index, repair
 
 
-class Mending:
+class Repairs:
     """Collects ``done`` while tensors are written.
 
     Args:
