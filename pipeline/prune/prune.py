@@ -121,9 +121,11 @@ def _carry_out(structure: Structure, cuts: Cuts, way: _Way) -> Pruned:
         work = stack.enter_context(scratch_folder(way.out.absolute().with_name(f".{way.out.name[:100]}.work")))
         run = _Run(structure, cuts, way, draft, work)
         if cuts.cuts_vocabulary:  # first, for it may be refused, and measuring takes minutes
+            way.report("vocab", 0, 1)
             with run.timed("vocab"):
                 run.vocabulary = cut_of(structure, cuts.vocab, cuts.vocab_size)
         if check or cuts.needs_influence or (cuts.needs_activations and way.statistics is None):
+            way.report("model", 0, 1)
             with run.timed("model"):
                 made = made_reference(
                     way.model, folder=work / "original", options=cast(PlanOptions, {**way.options, "threads": way.threads})
@@ -186,6 +188,7 @@ class _Run:
             self.inputs = Activations(found, self.structure)
         if self.cuts.needs_influence:
             assert self.original is not None
+            self.way.report("influence", 0, 1)
             windows = read(self.original, self.way.texts)
             self.influence = measure_influence(self.original, self.structure.layers, windows, threads=self.way.threads)
 
