@@ -283,8 +283,10 @@ class _Run:
         """See what a GGUF would take, compare with the original, and give the folder its name. Raises SprigError."""
         with self.timed("plan"):
             sizes = _gguf_size(self.way.model, self.work, self.way.options), _gguf_size(str(self.draft), self.work, {})
-        with self.timed("check"):
-            apart = self._distance() if check else None
+        apart = None
+        if check:
+            with self.timed("check"):
+                apart = self._distance()
         publish_folder(self.draft, self.way.out.absolute())
         repairs = [*(self.repairs.done if self.repairs else ()), *(self.thinning.done if self.thinning else ())]
         kld, error, windows = (apart.kld, apart.error, apart.windows) if apart else (None, None, 0)
