@@ -20,7 +20,9 @@ prune_app = typer.Typer(**SETTINGS)
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SAYS = {
-    "write": "the model writes its text", "measure": "activations are measured", "prune": "tensors are pruned and written",
+    "vocab": "the tokens that stay are chosen", "model": "a GGUF of the model is made, to measure it",
+    "write": "the model writes its text", "measure": "activations are measured", "influence": "layers are measured",
+    "prune": "tensors are pruned and written",
     "check": "the result is compared with the original",
 }  # fmt: skip
 
@@ -111,4 +113,4 @@ class _Lines:
         now = time.monotonic()
         if stage != self._stage or now - self._last >= _SECONDS_BETWEEN_LINES:
             self._stage, self._last = stage, now
-            self._out_of.say(f"{_SAYS[stage]}: {done} of {total}")
+            self._out_of.say(_SAYS[stage] + (f": {done} of {total}" if total > 1 else ""))

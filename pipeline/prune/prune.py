@@ -121,9 +121,11 @@ def _carry_out(structure: Structure, cuts: Cuts, way: _Way) -> Pruned:
         work = stack.enter_context(scratch_folder(way.out.absolute().with_name(f".{way.out.name[:100]}.work")))
         run = _Run(structure, cuts, way, draft, work)
         if cuts.cuts_vocabulary:  # first, for it may be refused, and measuring takes minutes
+            way.report("vocab", 0, 1)
             with run.timed("vocab"):
                 run.vocabulary = cut_of(structure, cuts.vocab, cuts.vocab_size)
         if check or cuts.needs_influence or (cuts.needs_activations and way.statistics is None):
+            way.report("model", 0, 1)
             with run.timed("model"):
                 made = made_reference(
                     way.model, folder=work / "original", options=cast(PlanOptions, {**way.options, "threads": way.threads})
@@ -186,6 +188,7 @@ class _Run:
             self.inputs = Activations(found, self.structure)
         if self.cuts.needs_influence:
             assert self.original is not None
+            self.way.report("influence", 0, 1)
             windows = read(self.original, self.way.texts)
             self.influence = measure_influence(self.original, self.structure.layers, windows, threads=self.way.threads)
 
@@ -280,8 +283,10 @@ class _Run:
         """See what a GGUF would take, compare with the original, and give the folder its name. Raises SprigError."""
         with self.timed("plan"):
             sizes = _gguf_size(self.way.model, self.work, self.way.options), _gguf_size(str(self.draft), self.work, {})
-        with self.timed("check"):
-            apart = self._distance() if check else None
+        apart = None
+        if check:
+            with self.timed("check"):
+                apart = self._distance()
         publish_folder(self.draft, self.way.out.absolute())
         repairs = [*(self.repairs.done if self.repairs else ()), *(self.thinning.done if self.thinning else ())]
         kld, error, windows = (apart.kld, apart.error, apart.windows) if apart else (None, None, 0)

@@ -7,16 +7,15 @@ in step, and each tensor, when its turn comes, is rounded so that it answers the
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import SprigError
-from agent.files import exclusive, publish, reserve, write_error
+from agent.files import publish
 from agent.gguf.check import check
 from agent.gguf.reader import read_header
+from pipeline.format.private_copy import private_copy
 from pipeline.forward.process import ForwardProcess
 
 _CHILD = "pipeline.refine.child"
@@ -58,25 +57,12 @@ def refine(gguf: Path, original: Path, windows: Sequence[Sequence[int]], *, thre
         raise SprigError(f"the text gives {len(windows)} windows and two are needed at least: take a longer one")
     windows = windows[:: max(1, round(sum(map(len, windows)) / _TOKENS))]
     part = gguf.with_name(f"{gguf.name}.refined")
-    with exclusive(part) as fd:
-        try:
-            _copy(gguf, fd, part)
-            found = _again(part, original, [list(ids) for ids in (*windows[0::2], *windows[1::2])], threads)
-            if found.changed:
-                check(part)
-                publish(part, gguf)
-        finally:
-            part.unlink(missing_ok=True)
+    with private_copy(gguf, part):
+        found = _again(part, original, [list(ids) for ids in (*windows[0::2], *windows[1::2])], threads)
+        if found.changed:
+            check(part)
+            publish(part, gguf)
     return found
-
-
-def _copy(gguf: Path, fd: int, part: Path) -> None:
-    try:
-        with gguf.open("rb") as source, os.fdopen(os.dup(fd), "wb") as copy:
-            reserve(fd, gguf.stat().st_size, part)
-            shutil.copyfileobj(source, copy, 1 << 20)
-    except OSError as e:
-        raise write_error(e, part) from None
 
 
 def _again(part: Path, original: Path, windows: list[list[int]], threads: int | None) -> Refined:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from agent.errors import OutputError
-from agent.files import exclusive, reserve, write_error
+from agent.files import write_error
 from agent.gguf.check import check
 from agent.gguf.reader import TensorEntry
 from pipeline.format import ggml
 from pipeline.format.ggml import Bytes
+from pipeline.format.private_copy import private_copy
 
 
 @contextmanager
@@ -26,21 +26,14 @@ def rewritten(gguf: Path, out: Path, changed: Iterable[tuple[TensorEntry, Bytes]
         OutputError: it cannot be written, or a tensor holds what llama.cpp would not take.
     """
     part = out.with_name(out.name + ".part")
-    with exclusive(part) as fd:
+    with private_copy(gguf, part) as fd:
         try:
-            try:
-                with gguf.open("rb") as source, os.fdopen(os.dup(fd), "wb") as copy:
-                    reserve(fd, gguf.stat().st_size, part)
-                    shutil.copyfileobj(source, copy, 1 << 20)
-                for entry, rows in changed:
-                    _put(fd, entry, rows)
-            except OSError as e:
-                raise write_error(e, out) from None
-            check(part)
-            yield part
-        finally:
-            with suppress(FileNotFoundError):
-                part.unlink()
+            for entry, rows in changed:
+                _put(fd, entry, rows)
+        except OSError as e:
+            raise write_error(e, out) from None
+        check(part)
+        yield part
 
 
 def _put(fd: int, entry: TensorEntry, rows: Bytes) -> None:

@@ -104,7 +104,9 @@ def test_a_gguf_and_a_place_that_is_taken(tmp_path: Path) -> None:
 
 def test_the_command_for_a_person_and_for_a_script(tmp_path: Path) -> None:
     arguments = ["prune", tiny(LLAMA) / "hf", "--depth", "drop:0", "--ffn", "32", "--statistics", tiny(LLAMA) / "statistics"]
-    told = only_json(sprig(*arguments, "-o", tmp_path / "a", "--no-check", "--json", home=tmp_path))
+    done = sprig(*arguments, "-o", tmp_path / "a", "--no-check", "--json", home=tmp_path)
+    told = only_json(done)
+    assert "tensors are pruned and written: 0 of " in done.stderr
     assert [part["kind"] for part in told["parts"]] == ["depth", "ffn"]
     assert told["gguf"]["after"] < told["gguf"]["before"]
     assert json.loads((tmp_path / "a" / "config.json").read_bytes())["intermediate_size"] == 32
