@@ -15,6 +15,7 @@ from agent.cli import console
 from agent.cli.options import SETTINGS, Json, Verbose
 from agent.errors import SprigError
 from agent.text import display
+from agent.text.duration import parse_duration
 from pipeline.cli.options import Offline, Revision, Token, known_recipe
 from pipeline.distill.options import DIVERGENCES, LORA_RATE, RATE, DistillOptions
 from pipeline.sources.extra import need_pipeline_extra
@@ -28,10 +29,10 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 def _minutes(text: str) -> float:
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip().lower())
-    if found is None or not any(found.groups()):
-        raise typer.BadParameter(f"{text!r} is no time; 2h, 90m and 1h30m are")
-    return sum(float(n) * unit for n, unit in zip(found.groups(), (60.0, 1.0, 1 / 60), strict=True) if n)
+    try:
+        return parse_duration(text) / 60
+    except ValueError as e:
+        raise typer.BadParameter(str(e)) from None
 
 
 def _count(text: str) -> int:
@@ -49,7 +50,7 @@ _Tokens = Annotated[
     int | None, typer.Option(parser=_count, metavar="N", help="Learn from so many tokens, as 150k; by default all data once.")
 ]
 _Time = Annotated[
-    float | None, typer.Option("--time", parser=_minutes, metavar="TIME", help="Learn so long instead, as 2h or 90m.")
+    float | None, typer.Option("--time", parser=_minutes, metavar="TIME", help="Learn so long instead, as 2h or 90min.")
 ]
 _For = Annotated[
     str | None,

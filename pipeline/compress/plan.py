@@ -15,6 +15,7 @@ import tomlkit
 from agent.errors import SprigError
 from agent.files import parse_size
 from agent.text import display
+from agent.text.duration import parse_duration
 from pipeline.steps.options import CommandOptions, PlanError, arguments, known_key
 
 WHOLE = "whole"  # the candidate of which nothing is cut; every other must beat it
@@ -33,7 +34,6 @@ _RESERVED = {
 }
 _SPARSE = ("sparsity", "pattern", "method")
 _NAME = re.compile(r"[a-z0-9][a-z0-9+_-]{0,39}")
-_TIME = re.compile(r"(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?")
 
 Options = Mapping[str, Any]  # of one command, by name
 
@@ -104,12 +104,11 @@ class CompressPlan:
 
 
 def read_time(text: str) -> float:
-    """Seconds of "2h", "1h30m", "90min", "45s". Raises SprigError."""
-    found = _TIME.fullmatch(text.strip().lower())
-    parts = found.groups() if found else (None,)
-    if not any(parts):
-        raise SprigError(f"{text!r} is no time; 2h, 90min and 1h30m are")
-    return sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True))
+    """Seconds of a duration. Raises SprigError."""
+    try:
+        return parse_duration(text)
+    except ValueError as e:
+        raise SprigError(str(e)) from None
 
 
 def read_compress_plan(path: Path, commands: Mapping[str, CommandOptions]) -> CompressPlan:

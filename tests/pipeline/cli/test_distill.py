@@ -44,7 +44,7 @@ def test_a_script_gets_one_object_and_a_person_sees_how_far_it_is(tmp_path: Path
 
 
 def test_a_wrong_option_is_said_in_one_line(tmp_path: Path) -> None:
-    assert "'soon' is no time; 2h, 90m and 1h30m are" in run(tmp_path, "--time", "soon").stderr
+    assert "'soon' is no time; 2h, 90min and 1h30m are" in run(tmp_path, "--time", "soon").stderr
     assert "'few' is no number of tokens; 150000, 150k and 2M are" in run(tmp_path, "--tokens", "few").stderr
     for wrong, says in (
         (("--divergence", "up"), "there is no divergence 'up'"), (("--temperature", "0"), "temperature must be from 0.001"),
