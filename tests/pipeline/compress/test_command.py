@@ -72,6 +72,7 @@ def run_until_the_next_stage(plan: Path, out: Path, home: Path) -> int | None:
     return None if child.returncode == -signal.SIGKILL else child.returncode
 
 
+@pytest.mark.timeout(1200)  # nine stages, each killed once and begun again
 def test_killed_in_every_stage_the_bytes_are_the_same(plan: Path, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
