@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import inspect
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +29,10 @@ NO_SCREEN = {TUI / "serve", TUI / "talk"}  # what is asynchronous there is a ser
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One folder for tests.fixtures.shared; the workers inherit its name."""
+    """One folder for tests.fixtures.shared; the workers inherit its name. Ctrl-C reaches the commands that tests start."""
+    # A shell starts what runs in its background with SIGINT ignored, all children inherit that, and no Ctrl-C ends them.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if VARIABLE not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="sprig-shared-", ignore_cleanup_errors=True)
         config.add_cleanup(folder.cleanup)
