@@ -11,7 +11,7 @@ import typer
 from agent.cli import console
 from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Memory, Threads, Verbose
 from agent.text import display
-from pipeline.cli.options import Offline, Revision, Token
+from pipeline.cli.options import Base, Offline, Resume, Revision, Token
 from pipeline.sources.extra import need_pipeline_extra
 
 calibrate_app = typer.Typer(**SETTINGS)
@@ -40,10 +40,10 @@ def calibrate(
     merge: Annotated[
         list[Path] | None, typer.Option("--merge", metavar="FILE", help="Imatrix whose sums are added; may be repeated.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run was.")] = False,
+    resume: Resume = False,
     memory: Memory = None,
     threads: Threads = None,
-    base: Annotated[str | None, typer.Option(metavar="MODEL", help="Of an adapter (LoRA): the model to merge it into.")] = None,
+    base: Base = None,
     revision: Revision = None,
     token: Token = None,
     offline: Offline = False,

@@ -13,7 +13,7 @@ from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Verbose
 from agent.errors import SprigError
 from agent.files import atomic_write
 from agent.text import display
-from pipeline.cli.options import Revision
+from pipeline.cli.options import Base, Revision
 from pipeline.sources.extra import need_pipeline_extra
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def compress(
         int | None, typer.Option(min=1, metavar="N", help="Threads of every stage; by default every core.")
     ] = None,
     revision: Revision = None,
-    base: Annotated[str | None, typer.Option(metavar="MODEL", help="Of an adapter (LoRA): the model to merge it into.")] = None,
+    base: Base = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:

@@ -16,7 +16,7 @@ from agent.cli.options import SETTINGS, Json, Verbose
 from agent.errors import SprigError
 from agent.text import display
 from agent.text.duration import parse_duration
-from pipeline.cli.options import Offline, Revision, Token, known_recipe
+from pipeline.cli.options import EveryCore, Offline, Resume, Revision, Token, known_recipe
 from pipeline.distill.options import DIVERGENCES, LORA_RATE, RATE, DistillOptions
 from pipeline.sources.extra import need_pipeline_extra
 
@@ -97,8 +97,8 @@ def distill(
     checkpointing: _Checkpointing = False,
     bf16: _Bf16 = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the order, and of all that is drawn by lot.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run was.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None,
+    resume: Resume = False,
+    threads: EveryCore = None,
     revision: Revision = None,
     token: Token = None,
     offline: Offline = False,

@@ -12,6 +12,7 @@ import typer
 from agent.cli import console
 from agent.cli.options import MODEL_ANYWHERE, MODEL_HERE, SETTINGS, Json, Verbose
 from agent.text import display
+from pipeline.cli.options import EveryCore
 from pipeline.evaluate.figures import Style
 from pipeline.sources.extra import need_pipeline_extra
 
@@ -53,7 +54,7 @@ def evaluate(
     calls: Annotated[bool, typer.Option("--calls", help="Count right tool calls, with the constraint and without.")] = False,
     speed: Annotated[bool, typer.Option("--speed", help="Measure how fast each reads and writes, and its memory.")] = False,
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a page with tables and plots there.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None,
+    threads: EveryCore = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Options that several commands have: of reading from the Hub, and the name of a recipe."""
+"""Options that several commands have: of reading a model, of a run that takes long, and the name of a recipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ Token = Annotated[
     str | None,
     typer.Option("--token", metavar="TOKEN", help="Hub token for gated models; by default HF_TOKEN or the saved login."),
 ]
+Base = Annotated[str | None, typer.Option(metavar="MODEL", help="Of an adapter (LoRA): the model to merge it into.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only what is in the Hub cache already.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a killed run was.")]
+EveryCore = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")]
 
 
 def known_recipe(name: str | None) -> str | None:

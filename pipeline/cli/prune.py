@@ -12,7 +12,7 @@ from agent.cli import console
 from agent.cli.options import SETTINGS, Json, Threads, Verbose
 from agent.errors import RecipeError
 from agent.text import display
-from pipeline.cli.options import Offline, Revision, Token
+from pipeline.cli.options import Base, Offline, Revision, Token
 from pipeline.prune.cuts import read_cuts
 from pipeline.sources.extra import need_pipeline_extra
 
@@ -75,7 +75,7 @@ def prune(
     ] = None,
     no_check: Annotated[bool, typer.Option("--no-check", help="Do not compare the result with the original.")] = False,
     threads: Threads = None,
-    base: Annotated[str | None, typer.Option(metavar="MODEL", help="Of an adapter (LoRA): the model to merge it into.")] = None,
+    base: Base = None,
     revision: Revision = None,
     token: Token = None,
     offline: Offline = False,

@@ -17,7 +17,7 @@ from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Verbose
 from agent.errors import RecipeError
 from agent.files import human_size
 from agent.text import display
-from pipeline.cli.options import Offline, Revision, Token, known_recipe
+from pipeline.cli.options import EveryCore, Offline, Resume, Revision, Token, known_recipe
 from pipeline.recipes.budget import FAST, read_budget
 from pipeline.recipes.names import RECIPES, USUAL, wanted_recipe
 from pipeline.sources.extra import need_pipeline_extra
@@ -130,8 +130,8 @@ def quantize(
     stream: _Stream = False,
     allow_requantize: _AllowRequantize = False,
     gate: _Gate = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run was.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")] = None,
+    resume: Resume = False,
+    threads: EveryCore = None,
     llama_cpp: _LlamaCpp = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, fetch no weights, and stop.")] = False,
     json: Json = False,
