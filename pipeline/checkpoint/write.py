@@ -90,10 +90,21 @@ def write_checkpoint(
     total = sum(_write_shard(folder / name, shard, content) for name, shard in zip(names, shards, strict=True))
     if len(shards) > 1:
         table = {t.name: name for name, shard in zip(names, shards, strict=True) for t in shard}
-        _write_small(folder / _INDEX, json.dumps({"metadata": {"total_size": need}, "weight_map": table}, indent=2).encode())
-    for name, raw in files.items():
-        _write_small(folder / name, raw)
+        index = json.dumps({"metadata": {"total_size": need}, "weight_map": table}, indent=2)
+        write_small_files(folder, {_INDEX: index.encode()})
+    write_small_files(folder, files)
     return total
+
+
+def write_small_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files, each in one step; a name may lie in a folder. OutputError when they do not fit."""
+    for name, raw in files.items():
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise write_error(e, path) from None
+        atomic_write(path, raw)
 
 
 def as_stored(weights: Floats, dtype: str) -> Bytes:
@@ -146,11 +157,3 @@ def _write_shard(path: Path, tensors: Sequence[NewTensor], content: Content) -> 
     except OSError as e:
         raise write_error(e, path) from None
     return 8 + len(head) + at
-
-
-def _write_small(path: Path, raw: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise write_error(e, path) from None
-    atomic_write(path, raw)

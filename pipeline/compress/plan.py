@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from agent.errors import SprigError
 from agent.files import parse_size
 from agent.text import display
 from agent.text.duration import parse_duration
-from pipeline.steps.options import CommandOptions, PlanError, arguments, known_key
+from pipeline.steps.options import CommandOptions, PlanError, arguments, known_key, read_plan_file
 
 WHOLE = "whole"  # the candidate of which nothing is cut; every other must beat it
 COMMANDS = ("prune", "distill", "calibrate", "quantize", "evaluate")
@@ -120,13 +119,7 @@ def read_compress_plan(path: Path, commands: Mapping[str, CommandOptions]) -> Co
     Raises:
         PlanError: the file cannot be read, or says what no command knows; with the nearest name.
     """
-    try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except OSError as e:
-        raise PlanError(f"cannot read the plan {path}: {e.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise PlanError(f"{path} is no TOML: {display(str(e))}") from None
-    return _Reader(path, commands).read(data)
+    return _Reader(path, commands).read(read_plan_file(path))
 
 
 class _Reader:

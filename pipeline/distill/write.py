@@ -10,6 +10,7 @@ from typing import Any
 from agent.files import atomic_write, write_error
 from pipeline.checkpoint.card import checkpoint_card, mentioned
 from pipeline.checkpoint.carried import carried_files
+from pipeline.checkpoint.write import write_small_files
 from pipeline.distill.lora import merged
 from pipeline.distill.pair import Learning
 from pipeline.distill.work import write_tensors
@@ -29,13 +30,10 @@ def write_student(folder: Path, network: Any, student: Learning, teacher: Learni
         files = carried_files(teacher.files) | files
     try:
         folder.mkdir(exist_ok=True)
-        for name in files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise write_error(e, folder) from None
     write_weights(folder, network)
-    for name, raw in files.items():
-        atomic_write(folder / name, raw)
+    write_small_files(folder, files)
     atomic_write(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 

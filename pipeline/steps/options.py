@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,16 @@ class CommandOption:
 
 
 CommandOptions = Mapping[str, CommandOption]  # by name, words joined by "_"
+
+
+def read_plan_file(path: Path) -> dict[str, Any]:
+    """What the TOML file of a plan says. PlanError if it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as e:
+        raise PlanError(f"cannot read the plan {path}: {e.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise PlanError(f"{path} is no TOML: {display(str(e))}") from None
 
 
 def known_key(key: str, known: Mapping[str, Any], where: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.text import display
-from pipeline.steps.options import CommandOptions, PlanError, arguments, known_key
+from pipeline.steps.options import CommandOptions, PlanError, arguments, known_key, read_plan_file
 
 _WAYS = {
     "recipes": "recipe",
@@ -73,13 +72,7 @@ def read_plan(path: Path, quantize: CommandOptions, evaluate: CommandOptions) ->
     Raises:
         PlanError: the file cannot be read, or says what no command knows.
     """
-    try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except OSError as e:
-        raise PlanError(f"cannot read the plan {path}: {e.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise PlanError(f"{path} is no TOML: {e}") from None
-    return _Reader(path, quantize, evaluate).read(data)
+    return _Reader(path, quantize, evaluate).read(read_plan_file(path))
 
 
 class _Reader:
