@@ -46,6 +46,10 @@ _Data = Annotated[
     list[Path] | None,
     typer.Option("--data", metavar="FILE", help="Text, or chats as JSONL; may be repeated. By default what the teacher writes."),
 ]
+_Own = Annotated[
+    int | None,
+    typer.Option(parser=_count, metavar="N", help="Tokens that the teacher writes; by default 32k without --data, none with it."),
+]
 _Tokens = Annotated[
     int | None, typer.Option(parser=_count, metavar="N", help="Learn from so many tokens, as 150k; by default all data once.")
 ]
@@ -76,6 +80,7 @@ def distill(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write; it must not exist, or be empty.")],
     data: _Data = None,
+    own: _Own = None,
     tokens: _Tokens = None,
     minutes: _Time = None,
     recipe: _For = None,
@@ -110,7 +115,7 @@ def distill(
         options = DistillOptions(
             tokens=tokens, minutes=minutes, width=width, batch=batch, rate=rate, divergence=divergence, temperature=temperature,
             language=language, hidden=hidden, attention=attention, top_k=top_k, lora=lora, checkpointing=checkpointing, bf16=bf16,
-            recipe=recipe, seed=seed,
+            recipe=recipe, own=own, seed=seed,
         )  # fmt: skip
     except SprigError as e:
         raise typer.BadParameter(str(e)) from None

@@ -203,8 +203,9 @@ def _lessons(
 
     if processes.main and work.lessons() is None:
         has = pair.student.has_tokenizer and pair.student.source is not None
-        folder = (pair.student if has and data else pair.teacher).folder()
-        found = read_lessons(folder, data, width=pair.options.width, own=not data, threads=threads, on_progress=written)
+        own = pair.options.own
+        folder = (pair.student if has and data and not own else pair.teacher).folder()
+        found = read_lessons(folder, data, width=pair.options.width, own=own, threads=threads, on_progress=written)
         found = tuple(s for s in found if any(s.scored[1:]))
         if len(found) < 2:
             raise SprigError(

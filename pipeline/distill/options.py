@@ -29,6 +29,7 @@ class DistillOptions:
         checkpointing: compute activations again in the backward pass rather than keep them: less memory, a third slower.
         bf16: compute in BF16; by default where it is faster here.
         recipe: train through the rounding of this recipe of ``sprig quantize``.
+        own: tokens that the teacher writes beside the data; by default 32,768 where there is no data, and none where there is.
         seed: of the order, of what is drawn, of a fresh student's weights.
     """
 
@@ -47,6 +48,7 @@ class DistillOptions:
     checkpointing: bool = False
     bf16: bool | None = None
     recipe: str | None = None
+    own: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -54,7 +56,7 @@ class DistillOptions:
         for name, low, high in (
             ("temperature", 1e-3, 1e3), ("language", 0, 1), ("hidden", 0, 1e6), ("attention", 0, 1e6), ("width", 2, 1 << 20),
             ("batch", 1, 1 << 20), ("rate", 1e-12, 10), ("top_k", 1, 1 << 24), ("lora", 1, 1 << 16),
-            ("tokens", 1, 1 << 50), ("minutes", 1e-3, 1e7),
+            ("tokens", 1, 1 << 50), ("minutes", 1e-3, 1e7), ("own", 0, 1 << 24),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not low <= value <= high:

@@ -20,7 +20,7 @@ from pipeline.distill.data.packing import LessonPiece, packed, windows
 from pipeline.distill.data.stretches import Stretch, passage_stretches, stretches_of
 from pipeline.distill.data.tokens import TokenizerProcess
 
-OWN_TOKENS = 32_768  # that the teacher writes
+OWN_TOKENS = 32_768  # that the teacher writes where there is nothing else
 
 
 def read_lessons(
@@ -28,8 +28,7 @@ def read_lessons(
     files: Sequence[Path],
     *,
     width: int,
-    own: bool = False,
-    tokens: int = OWN_TOKENS,
+    own: int | None = None,
     threads: int | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[TrainingSequence, ...]:
@@ -39,8 +38,7 @@ def read_lessons(
         folder: a checkpoint whose tokenizer and chat template are used; the teacher's where it writes.
         files: text files in UTF-8, and .jsonl files (see ``pipeline.distill.data.files``).
         width: tokens of a sequence, at most. Longer texts are cut, shorter ones packed together.
-        own: the teacher writes text beside the files; where there are no files it always does.
-        tokens: that it writes.
+        own: tokens that the teacher writes beside the files; by default OWN_TOKENS where there are none.
         threads, on_progress: of its writing; tokens that are there, of how many.
 
     Raises:
@@ -54,8 +52,10 @@ def read_lessons(
         vocabulary = stack.enter_context(TokenizerProcess(folder))
         if material:
             pieces += _pieces(vocabulary, _sequences(stack, vocabulary, material))
-    if own or not files:
-        pieces += own_pieces(folder, tokens, threads, on_progress)
+    if own is None:
+        own = 0 if files else OWN_TOKENS
+    if own:
+        pieces += own_pieces(folder, own, threads, on_progress)
     found = packed((part for piece in pieces for part in windows(piece, width, vocabulary.bos)), width)
     if not found:
         raise SprigError("--data: nothing in it can be learned from; give a longer text")

@@ -170,6 +170,15 @@ def test_what_the_template_refuses_is_named_by_its_line(tmp_path: Path) -> None:
 
 
 def test_the_teacher_writes_where_there_are_no_files() -> None:
-    found = read_lessons(checkpoint("smollm2", "chatml"), [], width=64, tokens=400, threads=1)
+    found = read_lessons(checkpoint("smollm2", "chatml"), [], width=64, own=400, threads=1)
     assert sum(len(sequence.ids) for sequence in found) >= 400
     assert all(len(sequence.ids) <= 64 and any(sequence.scored) for sequence in found)
+
+
+def test_the_teacher_writes_beside_files_when_it_is_told_to(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("a short note about the garden")
+    folder = checkpoint("smollm2", "chatml")
+    alone, both = (read_lessons(folder, [file], width=64, own=own, threads=1) for own in (None, 400))
+    assert sum(len(s.ids) for s in alone) < 64
+    assert sum(len(s.ids) for s in both) >= 400
