@@ -1,6 +1,6 @@
 # `make` tells what there is. Everything happens in .venv, which is built when it is needed and kept while pyproject.toml stays the same.
 .DEFAULT_GOAL := help
-.PHONY: help setup check-vocab demo chat quantize compress ask screenshots test fast coverage test-pythons test-arm lint bench bench-fidelity soak clean
+.PHONY: help setup check-vocab demo chat quantize compress ask screenshots test fast coverage test-pythons test-arm lint bench bench-fidelity soak structure map lock audit clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -42,7 +42,7 @@ compress: $(VENV)/.dev ## MODEL=<Hub id | folder | plan.toml> [SIZE=300MB | DEVI
 wheels: ## [ARCH=aarch64|x86_64]: llama.cpp for a board or a PC as one wheel, and all that an install there needs, in dist/
 	@$${PYTHON:-python3} -m install.wheels $${ARCH:+"$$ARCH"}
 
-test: $(VENV)/.dev ## all tests but those of test-arm, a third of the generated examples (.ci/run: all) [TESTS=tests/pipeline/cli/test_cli.py]
+test: $(VENV)/.dev ## [TESTS=tests/pipeline/cli] [NO_SYSTEM_PACKAGES=1]: all tests but those of test-arm, a third of the generated examples
 	@SPRIG_TEST_SHARE=$${SPRIG_TEST_SHARE:-0.33} $(BIN)/$(PYTEST) --durations=15 -m "not arm" $(TESTS)
 
 fast: $(VENV)/.$(KIND) ## the tests that answer soonest: no real model, browser or whole application, a tenth of the generated examples [TESTS=...]
@@ -95,6 +95,12 @@ map: ## write the map of docs/architecture.md anew
 screenshots: $(VENV)/.dev ## the pictures of docs/images, anew, by the demo model
 	@$(BIN)/python docs/screenshots.py
 
+lock: ## choose the versions that a device gets anew, with the hashes of their files (install/*.lock)
+	@bash .ci/lock
+
+audit: ## ask the registry whether a version that a device gets has a known hole
+	@bash .ci/lock audit
+
 clean: ## remove what the demo made; .venv stays
 	@rm -rf .demo build
 
@@ -102,7 +108,7 @@ clean: ## remove what the demo made; .venv stays
 unexport PYTHONDONTWRITEBYTECODE
 
 # Make exports these to the recipes, where the shell quotes them: a path may hold any character.
-export MODEL QUANT OUT Q PARTS LLAMA_CPP SIZE DEVICE DATA TIME
+export MODEL QUANT OUT Q PARTS LLAMA_CPP SIZE DEVICE DATA TIME NO_SYSTEM_PACKAGES
 
 # One setup at a time in one checkout, where the system has flock.
 LOCK := $(shell command -v flock >/dev/null && echo "flock .setup.lock")
@@ -110,13 +116,15 @@ LOCK := $(shell command -v flock >/dev/null && echo "flock .setup.lock")
 .PHONY: wheels
 export ARCH PYTHON WHEELHOUSE
 
-$(VENV)/.chat: pyproject.toml .ci/setup
+LOCKS := install/device.lock install/llama.lock
+
+$(VENV)/.chat: pyproject.toml $(LOCKS) .ci/setup
 	@$(LOCK) bash .ci/setup $(VENV) chat
 
-$(VENV)/.run: pyproject.toml .ci/setup
+$(VENV)/.run: pyproject.toml $(LOCKS) .ci/setup
 	@$(LOCK) bash .ci/setup $(VENV) run
 
-$(VENV)/.dev: pyproject.toml .ci/setup
+$(VENV)/.dev: pyproject.toml $(LOCKS) .ci/setup
 	@$(LOCK) bash .ci/setup $(VENV) dev
 
 $(VENV)/.test: pyproject.toml .ci/setup

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 from agent.errors import SprigError
 from agent.files import atomic_write
-from install.wheelhouse import dependencies
-from install.workshop import TOOLS, Workshop, digest
+from install.workshop import ROOT, TOOLS, Workshop, digest
 
 ZIG = Path(__file__).with_name("zig")
+LOCK = ROOT / "install" / "llama.lock"
 GLIBC = "2.28"  # of Debian 10, RHEL 8 and later; the wheel's tag says the same
 
 OPTIONS = {
@@ -46,8 +46,8 @@ VARIANTS = (
 
 
 def requirement() -> str:
-    """What pyproject.toml asks for of llama-cpp-python."""
-    return next(line for line in dependencies() if line.startswith("llama-cpp-python"))
+    """The version of llama-cpp-python that is locked."""
+    return LOCK.read_text().split()[0]
 
 
 def source(shop: Workshop) -> Path:
@@ -57,14 +57,15 @@ def source(shop: Workshop) -> Path:
         SprigError: it cannot be fetched, or is not laid out as it was.
     """
     wanted = requirement()
-    mark = digest(wanted.encode(), *(line.encode() for edit in VARIANTS for line in edit))
+    mark = digest(LOCK.read_bytes(), *(line.encode() for edit in VARIANTS for line in edit))
     folder, stamp = shop.folder / "source", shop.folder / "source.stamp"
     if folder.is_dir() and stamp.exists() and stamp.read_text() == mark:
         return folder
     fetched = shop.folder / "sdist"
     shutil.rmtree(fetched, ignore_errors=True)
     print(f"Fetching the source of {wanted}", flush=True)
-    shop.pip(["download", "-q", "--no-deps", "--no-binary", "llama-cpp-python", "-d", fetched, wanted], "sdist")
+    exactly: list[str | Path] = ["--no-deps", "--no-binary", "llama-cpp-python", "--require-hashes", "-r", LOCK]
+    shop.pip(["download", "-q", "-d", fetched, *exactly], "sdist")
     archive = next(fetched.glob("*.tar.gz"), None)
     if archive is None:
         raise SprigError(f"the registry has no source of {wanted}: what pip fetched into {fetched} is no .tar.gz")

@@ -63,7 +63,7 @@ if ! "$home/bin/python" -c 'import importlib.util, sys; sys.exit(importlib.util.
   printf 'set(%s)\n' 'LLAMA_BUILD_COMMON OFF' 'LLAVA_BUILD OFF' 'CMAKE_PLATFORM_NO_VERSIONED_SONAME ON' >"$home/only_used.cmake"
   switches="-DGGML_OPENMP=OFF -DGGML_NATIVE=OFF -DGGML_CPU_ARM_ARCH=$arch"
   CMAKE_BUILD_PARALLEL_LEVEL=$jobs CMAKE_ARGS="$switches -DCMAKE_PROJECT_llama_cpp_INCLUDE=$home/only_used.cmake" \
-    pip install --no-deps --no-build-isolation --no-binary llama-cpp-python 'llama-cpp-python>=0.3.36,<0.4' ||
+    pip install --no-deps --no-build-isolation --no-binary llama-cpp-python 'llama-cpp-python==0.3.36' ||
     fail "llama.cpp could not be built; what stands above says why. Less memory: close other apps and run this again"
 fi
 

@@ -1,10 +1,12 @@
-"""A wheelhouse: one folder with every wheel that Sprig needs on a kind of device, for several Pythons."""
+"""A wheelhouse: one folder with every wheel that Sprig needs on a kind of device, for several Pythons.
+
+What is fetched is what install/device.lock names, each file with the hash that stands there.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,9 +14,11 @@ from pathlib import Path
 
 from agent.errors import OutputError, SprigError
 from agent.files import atomic_write
+from install.sbom import SBOM, parts_list
 from install.workshop import ROOT, Workshop, digest
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+LOCK = ROOT / "install" / "device.lock"
 GLIBC = range(28, 16, -1)  # 2.28 down to 2.17, the oldest that wheels are made for
 
 
@@ -31,11 +35,24 @@ def platforms(machine: str) -> list[str]:
     return [f"manylinux_2_{minor}_{machine}" for minor in GLIBC] + [f"manylinux2014_{machine}"]
 
 
-def dependencies() -> list[str]:
-    """What an install on a device asks for: the base, and the chat in a browser."""
-    with (ROOT / "pyproject.toml").open("rb") as f:
-        project = tomllib.load(f)["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["serve"]]
+def locked(python: str, machine: str) -> str:
+    """What an install on a device asks for, but llama.cpp: the lines of the lock for one Python, as a file for pip.
+
+    pip judges an environment's marks by the Python that runs it, so they are judged here.
+    """
+    from packaging.requirements import Requirement
+
+    place = {
+        "python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux", "platform_system": "Linux",
+        "os_name": "posix", "platform_machine": machine, "implementation_name": "cpython", "extra": "",
+    }  # fmt: skip
+    kept = []
+    for entry in LOCK.read_text().replace("\\\n", " ").splitlines():
+        line, *hashes = entry.split(" --hash=")
+        wanted = Requirement(line)
+        if wanted.marker is None or wanted.marker.evaluate(place):
+            kept.append(" --hash=".join([f"{wanted.name}{wanted.specifier}", *(h.strip() for h in hashes)]))
+    return "\n".join(kept) + "\n"
 
 
 def selection(python: str, machine: str) -> list[str]:
@@ -69,7 +86,7 @@ def gather(shop: Workshop, machine: str, own: Sequence[Path]) -> Gathered:
         SprigError: no Python has all of it, or the registry cannot be reached.
     """
     with ThreadPoolExecutor() as pool:
-        tried = dict(zip(PYTHONS, pool.map(lambda python: _fetch(shop, machine, python, own), PYTHONS), strict=True))
+        tried = dict(zip(PYTHONS, pool.map(lambda python: _fetch(shop, machine, python), PYTHONS), strict=True))
     missing = {python: found for python, found in tried.items() if isinstance(found, str)}
     if len(missing) == len(PYTHONS):
         raise SprigError(f"no wheelhouse for {machine}: {missing[PYTHONS[0]]}")
@@ -77,28 +94,32 @@ def gather(shop: Workshop, machine: str, own: Sequence[Path]) -> Gathered:
     return Gathered({**wheels, **{wheel.name: wheel for wheel in own}}, missing)
 
 
-def _fetch(shop: Workshop, machine: str, python: str, own: Sequence[Path]) -> Path | str:
+def _fetch(shop: Workshop, machine: str, python: str) -> Path | str:
     """The folder with the wheels for one Python, or why it has not all of them. What was fetched before is used again."""
     folder = shop.folder / "fetched" / f"{machine}-{python}"
     stamp = folder / "stamp"
-    mark = digest(*(line.encode() for line in [*dependencies(), *selection(python, machine)]), *(w.name.encode() for w in own))
+    lines = locked(python, machine)
+    mark = digest(lines.encode(), *(line.encode() for line in selection(python, machine)))
     if stamp.exists() and stamp.read_text() == mark:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
-    links = [f"--find-links={wheel.parent}" for wheel in own]
-    wanted = [f"{wheel}[serve]" for wheel in own if wheel.name.startswith("sprig")]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    wanted = folder.with_name(f"{folder.name}.lock")
+    atomic_write(wanted, lines)
+    exactly: list[str | Path] = ["--no-deps", "--require-hashes", "-r", wanted]
     try:
-        shop.pip(["download", "-q", *links, *selection(python, machine), "-d", folder, *wanted], f"fetch-{machine}-{python}")
+        shop.pip(["download", "-q", *selection(python, machine), "-d", folder, *exactly], f"fetch-{machine}-{python}")
     except SprigError as e:
         return str(e)
-    for wheel in own:
-        (folder / wheel.name).unlink(missing_ok=True)  # they change while the rest stays
     atomic_write(stamp, mark)
     return folder
 
 
 def publish(gathered: Gathered, folder: Path) -> None:
-    """Make the folder hold these wheels and nothing else: filled beside its place, then renamed. OutputError in one line."""
+    """Make the folder hold these wheels and their list of parts (sbom.cdx.json), and nothing else. OutputError in one line.
+
+    It is filled beside its place, then renamed.
+    """
     part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
     try:
         for leftover in (part, old):
@@ -106,6 +127,7 @@ def publish(gathered: Gathered, folder: Path) -> None:
         part.mkdir(parents=True)
         for name, wheel in gathered.wheels.items():
             shutil.copyfile(wheel, part / name)
+        (part / SBOM).write_text(parts_list(gathered.wheels))
         with contextlib.suppress(FileNotFoundError):
             folder.rename(old)
         part.rename(folder)

@@ -23,7 +23,7 @@ def make(shop: Workshop, machine: str, sprig: Path, out: Path) -> None:
     """Build, pack and gather for one machine, and tell what came of it."""
     started = time.monotonic()
     libraries = library.build(shop, machine)
-    # pyelftools is one of the tools; it runs on any Python, and so does what reads with it.
+    # pyelftools, packaging and cyclonedx-python-lib are tools that run on any Python, and so does what works with them.
     site.addsitedir(str(next(shop.python.parents[1].glob("lib/python*/site-packages"))))
     from install.pack import pack
 
@@ -35,7 +35,7 @@ def make(shop: Workshop, machine: str, sprig: Path, out: Path) -> None:
     folder = out / f"wheelhouse-{machine}"
     wheelhouse.publish(gathered, folder)
 
-    sizes = {wheel.name: wheel.stat().st_size for wheel in sorted(folder.iterdir())}
+    sizes = {wheel.name: wheel.stat().st_size for wheel in sorted(folder.glob("*.whl"))}
     print(f"\n{packed.path.name}: {packed.size / 1e6:.2f} MB, glibc {'.'.join(map(str, packed.glibc))}, {built:.0f} s")
     print(f"  {len(packed.variants)} kinds of processor: {', '.join(packed.variants)}")
     print(f"{folder}: {len(sizes)} wheels, {human_size(sum(sizes.values()))}, {time.monotonic() - started:.0f} s in all")

@@ -94,5 +94,5 @@ def test_zig_gets_its_own_spelling_of_processors(given: str, zig: str) -> None:
     assert done.stdout == f"c++ -target aarch64-linux-gnu.2.28 {zig} name with blank\n"
 
 
-def test_the_phone_builds_what_pyproject_asks_for() -> None:
+def test_the_phone_builds_the_version_that_is_locked() -> None:
     assert f"'{requirement()}'" in (ZIG.parent / "termux.sh").read_text()

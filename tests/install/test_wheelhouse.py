@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 from agent.errors import OutputError, SprigError
 from install import wheelhouse
-from install.wheelhouse import PYTHONS, Gathered, dependencies, gather, platforms, publish, selection
+from install.library import requirement
+from install.sbom import SBOM, parts_list
+from install.wheelhouse import PYTHONS, Gathered, gather, locked, platforms, publish, selection
 from install.wheels import main
-from install.workshop import Workshop, cause
+from install.workshop import ROOT, Workshop, cause
 
 NUMPY = "numpy-2.4.6-cp3{0}-cp3{0}-manylinux_2_27_aarch64.manylinux_2_28_aarch64.whl"
 OWN = ("sprig_llm-0.1.0-py3-none-any.whl", "llama_cpp_python-0.3.36+sprig-py3-none-manylinux_2_28_aarch64.whl")
@@ -44,7 +50,10 @@ def own(tmp_path: Path) -> list[Path]:
     wheels = [tmp_path / "own" / name for name in OWN]
     wheels[0].parent.mkdir()
     for wheel in wheels:
-        wheel.write_text(wheel.name)
+        name, version = wheel.name.split("-")[:2]
+        with ZipFile(wheel, "w") as held:
+            told = f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\nLicense-Expression: Apache-2.0\n"
+            held.writestr(f"{name}-{version}.dist-info/METADATA", told)
     return wheels
 
 
@@ -76,13 +85,51 @@ def test_without_a_registry_there_is_no_wheelhouse(tmp_path: Path, own: list[Pat
 def test_a_wheelhouse_is_replaced_whole_or_not_at_all(tmp_path: Path, own: list[Path]) -> None:
     folder = tmp_path / "dist" / "wheelhouse-aarch64"
     publish(Gathered({wheel.name: wheel for wheel in own}, {}), folder)
-    assert {f.name for f in folder.iterdir()} == {*OWN}
+    assert {f.name for f in folder.iterdir()} == {*OWN, SBOM}
     with pytest.raises(OutputError, match="cannot be written"):
         publish(Gathered({"first.whl": own[0], "second.whl": tmp_path / "not there"}, {}), folder)
-    assert {f.name for f in folder.iterdir()} == {*OWN}
+    assert {f.name for f in folder.iterdir()} == {*OWN, SBOM}
     publish(Gathered({"new.whl": own[0]}, {}), folder)
-    assert [f.name for f in folder.iterdir()] == ["new.whl"]
+    assert {f.name for f in folder.iterdir()} == {"new.whl", SBOM}
     assert [f.name for f in folder.parent.iterdir()] == ["wheelhouse-aarch64"]
+
+
+def test_the_list_of_parts_names_every_wheel_with_its_hash(tmp_path: Path, own: list[Path]) -> None:
+    wheels = {wheel.name: wheel for wheel in own}
+    told = json.loads(parts_list(wheels))
+    assert told["bomFormat"] == "CycloneDX"
+    parts = {part["bom-ref"]: part for part in told["components"]}
+    assert parts.keys() == wheels.keys()
+    for name, part in parts.items():
+        assert part["hashes"] == [{"alg": "SHA-256", "content": sha256(wheels[name].read_bytes()).hexdigest()}]
+        assert part["licenses"] == [{"expression": "Apache-2.0"}]
+        assert part["purl"].startswith(f"pkg:pypi/{part['name'].replace('_', '-')}@")
+    assert parts_list(wheels) == parts_list(wheels)
+    own[0].write_bytes(b"no wheel")
+    with pytest.raises(SprigError, match=r"sprig_llm-.*\.whl is no wheel"):
+        parts_list(wheels)
+
+
+def test_a_python_is_given_its_own_lines_of_the_lock() -> None:
+    """numpy's newest has no wheel for Python 3.11, and the lock names both; every line has the hashes that pip wants."""
+    lines = {python: locked(python, "aarch64").splitlines() for python in PYTHONS}
+    numpy = {python: next(line for line in kept if line.startswith("numpy==")).split()[0] for python, kept in lines.items()}
+    assert numpy["3.11"] != numpy["3.14"]
+    assert all(line.count("==") == 1 and "--hash=sha256:" in line for kept in lines.values() for line in kept)
+    assert not [line for line in lines["3.13"] if line.startswith(("colorama", "llama"))], "for Windows, or compiled"
+
+
+def test_what_pyproject_asks_of_a_device_is_locked() -> None:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for python in PYTHONS:
+        names = dict(line.split(" ")[0].split("==") for line in locked(python, "aarch64").splitlines())
+        names["llama-cpp-python"] = requirement().partition("==")[2]
+        for line in (*project["dependencies"], *project["optional-dependencies"]["serve"]):
+            wanted = Requirement(line)
+            assert names[canonicalize_name(wanted.name)] in wanted.specifier, f"{line}: `make lock`"
 
 
 def test_only_known_machines_are_built_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,9 +180,23 @@ def test_no_room_is_told_before_anything_is_fetched(tmp_path: Path, monkeypatch:
 def test_the_base_install_is_wheels_alone_on_aarch64(python: str, tmp_path: Path) -> None:
     """pip is asked, of the registry. llama-cpp-python has no wheel there; `make wheels` makes it."""
     assert python in PYTHONS
-    wanted = [line for line in dependencies() if not line.startswith("llama-cpp-python")] + ["diskcache>=5.6.1"]
-    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--retries", "1", "--target", tmp_path]
-    done = subprocess.run([*command, *selection(python, "aarch64"), *wanted], capture_output=True, text=True, timeout=280)
+    lines = tmp_path / "locked.txt"
+    lines.write_text(locked(python, "aarch64"))
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--dry-run",
+        "--ignore-installed",
+        "--ignore-requires-python",
+        "--retries",
+        "1",
+        "--target",
+        tmp_path,
+    ]
+    exactly = ["--no-deps", "--require-hashes", "-r", lines]
+    done = subprocess.run([*command, *selection(python, "aarch64"), *exactly], capture_output=True, text=True, timeout=280)
     if done.returncode and "cannot be reached" in cause(done.stdout + done.stderr):
         pytest.skip("the package registry cannot be reached")
     assert done.returncode == 0, cause(done.stderr)
