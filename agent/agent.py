@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -20,14 +21,14 @@ from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message, ToolCall
 from agent.models.adapter import Lora
-from agent.sessions.records import StoredMessage
+from agent.sessions.records import IMPORTED, StoredMessage
 from agent.sessions.session import Session
 from agent.sessions.store import Store
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
 from agent.tools.define import Tool
 from agent.tools.result import ToolResult
 from agent.turn.adjustable import Adjustable
-from agent.turn.answered import answered
+from agent.turn.answered import answered, sources
 from agent.turn.given import Given, Said, read_messages, read_said
 from agent.turn.hooks import HookError, Hooks, settled
 from agent.turn.options import CheckedOptions, RunOptions, checked
@@ -372,7 +373,10 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
     def _take_up(self, transcript: Transcript) -> None:
         """The messages of the session; their tokens too, where this very model generated them."""
         stored, start = self._stored(), self._start()
-        messages = answered([s.message for s in stored] or self._seed, {})
+        refused = {s.message.call_id for s in stored if s.ok is False and s.seconds is None}
+        messages = sources(answered([s.message for s in stored] or self._seed, {}), self.tools, refused)
+        if self.session is not None and self.session.info.settings.get(IMPORTED):
+            messages = [replace(message, untrusted=True) for message in messages]
         turns = {
             len(start) + i: list(s.tokens)
             for i, s in enumerate(stored)
