@@ -25,6 +25,7 @@ from agent.sessions.records import IMPORTED, StoredMessage
 from agent.sessions.session import Session
 from agent.sessions.store import Store
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
+from agent.templates.marks import plain_marks
 from agent.tools.define import Tool
 from agent.tools.result import ToolResult
 from agent.turn.adjustable import Adjustable
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     import asyncio
 
     from agent.settings.values import Settings
+
+
+_PASSES = "what a tool, a file or a page says can pass for the words of another role"
 
 
 class Agent(Adjustable, AbstractContextManager["Agent"]):
@@ -124,6 +128,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         self._cancelled = threading.Event()
         self._closed = False
         self._transcript: Transcript | None = None
+        self._marks: tuple[str, ...] | None = None
         self.notes = []
         with ExitStack() as opened:
             self._session = opened.enter_context(Store()).open(session) if isinstance(session, str) else session
@@ -333,7 +338,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         """
         specs, options = tuple(tool.spec for tool in self.tools), self._options()
         if self._transcript is None:
-            made = Transcript(self.engine, self.template, specs, options, until=until)
+            made = Transcript(self.engine, self.template, specs, options, marks=self._plain_marks(until), until=until)
             self._take_up(made)
             self._transcript = made
         self._transcript.until = until
@@ -342,6 +347,12 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
             if self.session is not None:
                 self.session.configure(system=self.system, tools=[tool.name for tool in self.tools])
         return self._transcript
+
+    def _plain_marks(self, until: Until) -> tuple[str, ...]:
+        """The marks of roles that are plain text in this model's vocabulary."""
+        if self._marks is None:
+            self._marks = plain_marks(self.template.profile.marks, lambda s: self.engine.tokenize([s], after=0, until=until))
+        return self._marks
 
     def _options(self) -> dict[str, Any]:
         """The variables for the template that switch thinking, and those of the script."""
@@ -395,6 +406,8 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
                 if template.profile.error is None:
                     if self.tools and template.profile.note:
                         self.notes.append(template.profile.note)
+                    if template.profile.unprotected:
+                        self.notes.append(f"the chat template {template.profile.unprotected}: {_PASSES}")
                     return template
                 template.close()
                 why = template.profile.error
