@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -20,14 +21,15 @@ from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message, ToolCall
 from agent.models.adapter import Lora
-from agent.sessions.records import StoredMessage
+from agent.sessions.records import IMPORTED, StoredMessage
 from agent.sessions.session import Session
 from agent.sessions.store import Store
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
+from agent.templates.marks import plain_marks
 from agent.tools.define import Tool
 from agent.tools.result import ToolResult
 from agent.turn.adjustable import Adjustable
-from agent.turn.answered import answered
+from agent.turn.answered import answered, sources
 from agent.turn.given import Given, Said, read_messages, read_said
 from agent.turn.hooks import HookError, Hooks, settled
 from agent.turn.options import CheckedOptions, RunOptions, checked
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     import asyncio
 
     from agent.settings.values import Settings
+
+
+_PASSES = "what a tool, a file or a page says can pass for the words of another role"
 
 
 class Agent(Adjustable, AbstractContextManager["Agent"]):
@@ -123,6 +128,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         self._cancelled = threading.Event()
         self._closed = False
         self._transcript: Transcript | None = None
+        self._marks: tuple[str, ...] | None = None
         self.notes = []
         with ExitStack() as opened:
             self._session = opened.enter_context(Store()).open(session) if isinstance(session, str) else session
@@ -332,7 +338,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         """
         specs, options = tuple(tool.spec for tool in self.tools), self._options()
         if self._transcript is None:
-            made = Transcript(self.engine, self.template, specs, options, until=until)
+            made = Transcript(self.engine, self.template, specs, options, marks=self._plain_marks(until), until=until)
             self._take_up(made)
             self._transcript = made
         self._transcript.until = until
@@ -341,6 +347,12 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
             if self.session is not None:
                 self.session.configure(system=self.system, tools=[tool.name for tool in self.tools])
         return self._transcript
+
+    def _plain_marks(self, until: Until) -> tuple[str, ...]:
+        """The marks of roles that are plain text in this model's vocabulary."""
+        if self._marks is None:
+            self._marks = plain_marks(self.template.profile.marks, lambda s: self.engine.tokenize([s], after=0, until=until))
+        return self._marks
 
     def _options(self) -> dict[str, Any]:
         """The variables for the template that switch thinking, and those of the script."""
@@ -372,7 +384,10 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
     def _take_up(self, transcript: Transcript) -> None:
         """The messages of the session; their tokens too, where this very model generated them."""
         stored, start = self._stored(), self._start()
-        messages = answered([s.message for s in stored] or self._seed, {})
+        refused = {s.message.call_id for s in stored if s.ok is False and s.seconds is None}
+        messages = sources(answered([s.message for s in stored] or self._seed, {}), self.tools, refused)
+        if self.session is not None and self.session.info.settings.get(IMPORTED):
+            messages = [replace(message, untrusted=True) for message in messages]
         turns = {
             len(start) + i: list(s.tokens)
             for i, s in enumerate(stored)
@@ -391,6 +406,8 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
                 if template.profile.error is None:
                     if self.tools and template.profile.note:
                         self.notes.append(template.profile.note)
+                    if template.profile.unprotected:
+                        self.notes.append(f"the chat template {template.profile.unprotected}: {_PASSES}")
                     return template
                 template.close()
                 why = template.profile.error

@@ -56,6 +56,7 @@ class Message:
         call_id: of a tool message, the call that it answers.
         name: of a tool message, the tool.
         images: paths of pictures that belong to the text.
+        untrusted: others wrote it, or it is what is left of what others wrote.
     """
 
     role: Role
@@ -65,6 +66,7 @@ class Message:
     call_id: str = ""
     name: str = ""
     images: tuple[str, ...] = ()
+    untrusted: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

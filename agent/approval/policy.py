@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.approval.danger import Risk, command_risks
@@ -25,6 +25,7 @@ from agent.tools.define import Subject, Tool
 log = logging.getLogger(__name__)
 
 _STRICT = {"deny": 2, "ask": 1, "allow": 0}
+_EVEN = "even-after-untrusted"
 
 
 class PolicyError(SprigError):
@@ -42,6 +43,8 @@ class Rule:
         pattern: for a command, the words it begins with ("git status"); for a path, a glob below the root, where ``*`` stays
             within a folder and ``**`` does not; for a URL, a host or ``*.host``; else a glob of the value's text.
         exact: the value is the pattern, word by word, and nothing more.
+        even_after_untrusted: it allows also what changes, sends or remembers something when the conversation has read what
+            others wrote.
     """
 
     action: Action
@@ -49,6 +52,7 @@ class Rule:
     argument: str | None = None
     pattern: str = ""
     exact: bool = False
+    even_after_untrusted: bool = False
 
     def __post_init__(self) -> None:
         if self.action not in _STRICT:
@@ -82,14 +86,15 @@ class Rule:
         data: dict[str, Any] = {"action": self.action, "tool": self.tool}
         if self.argument is not None:
             data |= {"argument": self.argument, "pattern": self.pattern}
-        return data | ({"exact": True} if self.exact else {})
+        flags = (("exact", self.exact), (_EVEN, self.even_after_untrusted))
+        return data | {name: True for name, said in flags if said}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Rule:
-        _only(data, {"action", "tool", "argument", "pattern", "exact"}, "a rule")
+        _only(data, {"action", "tool", "argument", "pattern", "exact", _EVEN}, "a rule")
         if "action" not in data:
             raise PolicyError("a rule needs an action: allow, ask or deny")
-        return cls(**data)
+        return cls(**{name.replace("-", "_"): value for name, value in data.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +167,17 @@ class Policy:
     rules: Sequence[Rule] = ()
     unconfined: bool = False
 
-    def decide(self, tool: Tool, call: ToolCall, extra: Sequence[Rule] = ()) -> Decision:
-        """What is to happen to a call; ``extra`` are rules of this session. Never raises."""
+    def decide(self, tool: Tool, call: ToolCall, extra: Sequence[Rule] = (), *, untrusted: str = "") -> Decision:
+        """What is to happen to a call. Never raises.
+
+        Args:
+            extra: rules of this session.
+            untrusted: what the conversation has read that others wrote, in words; empty, nothing.
+        """
         summary, risks = describe(tool, call)
         action, reason = self._action(tool, call, extra)
+        if action == "allow" and untrusted and tool.acts and not self._still_allows(tool, call, extra):
+            action, reason = "ask", f"it is allowed, but the conversation has read {untrusted} since"
         if action == "allow" and tool.unconfined and not self.unconfined:
             action, reason = "ask", tool.unconfined
         return Decision(action, reason, summary, risks)
@@ -183,6 +195,12 @@ class Policy:
         rule = max(found, key=lambda r: (r.action == "deny", r.weight, _STRICT[r.action]))
         about = f" with {rule.argument} {rule.pattern!r}" if rule.argument is not None else ""
         return rule.action, f"a rule says {rule.action} for {rule.tool}{about}"
+
+    def _still_allows(self, tool: Tool, call: ToolCall, extra: Sequence[Rule]) -> bool:
+        """Whether a rule allows a call that also holds when what others wrote was read."""
+        lasting, more = ([r for r in some if r.action != "allow" or r.even_after_untrusted] for some in (self.rules, extra))
+        spoken = any(r.action == "allow" and r.matches(tool, call.arguments) for r in (*lasting, *more))
+        return spoken and replace(self, rules=lasting)._action(tool, call, more)[0] == "allow"
 
     def to_dict(self) -> dict[str, Any]:
         return {"rules": [rule.to_dict() for rule in self.rules], "unconfined": self.unconfined}
@@ -226,31 +244,47 @@ class Gate:
     session: list[Rule] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def check(self, tool: Tool, call: ToolCall, settled: Callable[[Any], Any] = lambda answer: answer) -> Verdict:
+    def check(
+        self, tool: Tool, call: ToolCall, settled: Callable[[Any], Any] = lambda answer: answer, *, untrusted: str = ""
+    ) -> Verdict:
         """Decide, ask if need be, and say so. Never raises: an approver that does means no.
 
-        ``settled`` makes an answer of what the approver returns: it awaits a coroutine, for one.
+        Args:
+            settled: makes an answer of what the approver returns: it awaits a coroutine, for one.
+            untrusted: what the conversation has read that others wrote, in words; empty, nothing.
         """
-        verdict = self._check(tool, call, settled)
+        verdict = self._check(tool, call, settled, untrusted)
         said, by = "allowed" if verdict.allowed else "refused", "a person" if verdict.asked else "the rules"
         log.info("approval of %s: %s by %s", tool.name, said, by)
         return verdict
 
-    def _check(self, tool: Tool, call: ToolCall, settled: Callable[[Any], Any]) -> Verdict:
-        decision = self.policy.decide(tool, call, self.session)
+    def _check(self, tool: Tool, call: ToolCall, settled: Callable[[Any], Any], untrusted: str) -> Verdict:
+        decision = self.policy.decide(tool, call, self.session, untrusted=untrusted)
         approver = self.approver
         if decision.action == "ask" and approver is not None:
             with self._lock:
-                decision = self.policy.decide(tool, call, self.session)  # the answer before this one may cover it
+                # The answer before this one may cover it.
+                decision = self.policy.decide(tool, call, self.session, untrusted=untrusted)
                 if decision.action == "ask":
-                    return self._ask(tool, call, decision, lambda request: settled(approver(request)))
+                    before = self.policy.rules
+                    verdict = self._ask(tool, call, decision, lambda request: settled(approver(request)), bool(untrusted))
+                    self._keep_new(before, bool(untrusted))
+                    return verdict
         if decision.action == "allow":
             return Verdict(True, decision)
         if decision.action == "deny":
             return Verdict(False, decision, f"not allowed: {decision.reason}")
-        return Verdict(False, decision, f"not allowed: {tool.name} needs approval, and nobody is there to give it")
+        why = f" ({decision.reason})" if untrusted else ""
+        return Verdict(False, decision, f"not allowed: {tool.name} needs approval{why}, and nobody is there to give it")
 
-    def _ask(self, tool: Tool, call: ToolCall, decision: Decision, approver: Approver) -> Verdict:
+    def _keep_new(self, before: Sequence[Rule], untrusted: bool) -> None:
+        """Rules that a person made while a question stood there know what was read: they go on in this session."""
+        now = self.policy.rules
+        if untrusted and list(now[: len(before)]) == list(before):
+            made = [rule for rule in now[len(before) :] if rule.action == "allow"]
+            self.session += [replace(rule, even_after_untrusted=True) for rule in made]
+
+    def _ask(self, tool: Tool, call: ToolCall, decision: Decision, approver: Approver, untrusted: bool) -> Verdict:
         request = ApprovalRequest(tool, call, decision, always_rule(tool, call))
         try:
             answer = approver(request)
@@ -262,7 +296,7 @@ class Gate:
             said = answer.message.strip() if isinstance(answer, Answer) else ""
             return Verdict(False, decision, f"the user said no: {said}" if said else "the user said no", asked=True)
         if answer.always:
-            self.session.append(request.always)
+            self.session.append(replace(request.always, even_after_untrusted=untrusted))
         return Verdict(True, decision, asked=True)
 
 

@@ -13,6 +13,7 @@ from agent.messages import Message, Role, ToolCall
 
 State = Literal["complete", "partial"]
 ROLES: frozenset[str] = frozenset({"system", "user", "assistant", "tool"})
+IMPORTED = "imported"  # the setting of a session that came from a file: anybody may have written all of it
 STATES: frozenset[str] = frozenset({"complete", "partial"})
 
 
@@ -177,7 +178,7 @@ def session_columns(**values: Any) -> dict[str, Any]:
 def message_columns(message: Message | None, **values: Any) -> dict[str, Any]:
     """The columns of a message's row for a message and values of a ``StoredMessage``; what is None is left out."""
     if message is not None:
-        values |= {field.name: getattr(message, field.name) for field in fields(message)}
+        values |= {field.name: getattr(message, field.name) for field in fields(message) if field.name in _MESSAGE}
     role, state = values.get("role", "user"), values.get("state") or "partial"
     if role not in ROLES or state not in STATES:
         raise SessionError(f"a message cannot be kept: role {role!r}, state {state!r} is unknown")

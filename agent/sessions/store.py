@@ -10,7 +10,7 @@ from typing import Any
 from agent.home import home
 from agent.sessions.database import Database, forget_words, insert
 from agent.sessions.export import checked_import
-from agent.sessions.records import Hit, SessionError, SessionInfo, TextPlace, clean, message_columns, session_columns
+from agent.sessions.records import IMPORTED, Hit, SessionError, SessionInfo, TextPlace, clean, message_columns, session_columns
 from agent.sessions.search import LONGEST, like_pattern, search
 from agent.sessions.session import INFO, Session, info_of, new_session
 
@@ -132,7 +132,9 @@ class Store(AbstractContextManager["Store"]):
         title, model, system, messages, leaf = checked_import(data)
         ids: dict[int | None, int | None] = {None: None}
         with self._database.writing() as connection:
-            number = new_session(connection, session_columns(title=title, model=model, system=system, tools=(), settings={}))
+            number = new_session(
+                connection, session_columns(title=title, model=model, system=system, tools=(), settings={IMPORTED: True})
+            )
             for one in messages:
                 row = message_columns(
                     one.message, state=one.state, ok=one.ok, data=one.data, seconds=one.seconds, fingerprint="", usage=one.usage

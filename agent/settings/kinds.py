@@ -218,7 +218,7 @@ _SERVER: dict[str, Kind] = {
 }  # fmt: skip
 _RULE: dict[str, Kind] = {
     "action": WordKind(("allow", "ask", "deny")), "tool": TextKind(), "argument": TextKind(), "pattern": _LINES,
-    "exact": SwitchKind(),
+    "exact": SwitchKind(), "even-after-untrusted": SwitchKind(),
 }  # fmt: skip
 
 

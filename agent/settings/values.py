@@ -51,6 +51,7 @@ _RULES = """\
 #     argument = "command"              # which argument the pattern is about
 #     pattern = "git status"
 #     exact = true                      # this command and no more words
+#     even-after-untrusted = true       # also when text of others was read
 """
 _auto = partial(NumberKind, word="auto")
 

@@ -14,9 +14,12 @@ from agent.dialects.base import Dialect, Thinking
 from agent.dialects.probe import by_fingerprint, difference, from_calls
 from agent.dialects.seen import FIRST, SECOND, ProbeCall
 from agent.messages import ToolSpec
+from agent.templates.marks import RoleMarks, role_marks
 from agent.templates.process import Rendered, RenderJob, TemplateProcess
 from agent.templates.profile import Arguments, Profile, Where
 
+_AGAIN, _LAST = "Zfqagain", "Zfqlast"
+_NEAR = 200  # characters beside a system's text in which its marks are looked for
 _CHECK_SECONDS = 1  # of processor time for check_template
 PROBE_SECONDS = 5  # of processor time for each of the three rounds: a board is ten times slower than a workstation
 _WORD, _SYSTEM, _USER, _RESULT, _THOUGHT = "Zfqword", "Zfqsystem", "Zfquser", "Zfqresult", "Zfqthought"
@@ -102,6 +105,7 @@ def probe(process: TemplateProcess, source: str) -> Profile:
     second = _second_round(process, empty_tools, calls)
     thinking, thinking_key = _thinking(first, second, source)
     on, off, options = _switches(second, process.names, thinking)
+    roles = _roles(first, second, calls.dialect)
     if calls.written and calls.dialect is None:
         # It has a format that no dialect can express: its own words about tools would only mislead.
         tools = ""
@@ -115,7 +119,7 @@ def probe(process: TemplateProcess, source: str) -> Profile:
         arguments=calls.arguments,
         parallel=calls.parallel,
         null_content=calls.dialect is not None and calls.content is None,
-        alternates=first.error("two users") is not None or not first.shows("two users", "Zfqagain"),
+        alternates=first.error("two users") is not None or not first.shows("two users", _AGAIN),
         user_first=first.error("assistant first") is not None,
         thinking=thinking,
         thinking_key=thinking_key,
@@ -126,6 +130,8 @@ def probe(process: TemplateProcess, source: str) -> Profile:
         dates=any(first[name] != first[name + " later"] for name in ("prompt", "system")),
         dialect=calls.dialect or (families.GENERIC if calls.written else by_fingerprint(source, bool(tools))),
         prefix=difference(first["plain"], first["prompt"])[0],
+        marks=roles.texts,
+        unprotected=roles.unprotected,
         note="" if calls.dialect is not None or not calls.written else (
             f"the chat template writes tool calls in a way that cannot be read back ({calls.unread}); "
             "the model is taught another one, and may call tools less well"
@@ -147,7 +153,7 @@ def _first_round(process: TemplateProcess, empty_tools: bool) -> _Round:
     made.add("prompt later", [user()], prompt=True, now=later)
     made.add("system", [system, user()])
     made.add("system later", [system, user()], now=later)
-    made.add("two users", [user(), user("Zfqagain")])
+    made.add("two users", [user(), user(_AGAIN)])
     made.add("assistant first", [assistant(), user()])
     made.add("word", [user(), assistant()])
     made.add("tools", [user()], tools=[TOOL])
@@ -229,8 +235,22 @@ def _second_round(process: TemplateProcess, empty_tools: bool, calls: _Calls) ->
             made.add(f"{name}={value}", [user()], prompt=True, options={name: value})
             made.add(f"{name}={value} history", past, options={name: value})
     made.add("history", past)
+    made.add("roles", [user(), assistant(), user(_AGAIN), assistant(_LAST)])
     made.go(process)
     return made
+
+
+def _roles(first: _Round, second: _Round, dialect: Dialect | None) -> RoleMarks:
+    """The marks of the roles, from conversations whose texts are known."""
+    before, _, behind = first["system"].partition(_SYSTEM)
+    called, _, told = second["results"].partition(_RESULT)
+    answered = called.rpartition(FIRST.value)[2]
+    for end in (dialect.parameter_close, dialect.call_close, dialect.section_close) if dialect is not None else ():
+        answered = answered.partition(end.strip())[2] if end.strip() else answered  # what ends a call is no role's
+    others = [before[-_NEAR:], behind.partition(_USER)[0][:_NEAR], first["prompt"].partition(_USER)[2], answered, told]
+    if second.error("roles") is None:
+        return role_marks(second["roles"], (_USER, _WORD, _AGAIN, _LAST), others)
+    return role_marks(first["word"], (_USER, _WORD), others)
 
 
 _ORDINARY = frozenset({"messages", "tools", "documents", "bos_token", "eos_token", "add_generation_prompt"})

@@ -39,6 +39,8 @@ class Profile:
         dates: today's date is written.
         dialect: how calls are written.
         prefix: the generation prompt.
+        marks: by which it tells roles apart, the longest first.
+        unprotected: see agent.templates.marks.RoleMarks.
         note: what a user should know of it, in one line; usually empty.
     """
 
@@ -62,6 +64,8 @@ class Profile:
     dates: bool = False
     dialect: Dialect = GENERIC
     prefix: str = ""
+    marks: tuple[str, ...] = ()
+    unprotected: str = ""
     note: str = ""
 
     @classmethod
@@ -73,6 +77,7 @@ class Profile:
             "dialect": Dialect.from_dict(data["dialect"]),
             "thinking": None if thinking is None else Thinking(**thinking),
             "options": tuple(data["options"]),
+            "marks": tuple(data["marks"]),
         })  # fmt: skip
         example = cls()
         for name in cls.__dataclass_fields__:

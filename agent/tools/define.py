@@ -40,6 +40,9 @@ class Tool:
         isolate: whether each call runs in a process of its own.
         origin: where it comes from: the user's script, Sprig, or an MCP server.
         subjects: argument -> what it names, for approval patterns and for what is shown: a command, a path or a URL.
+        untrusted: whether what it gives may be the words of others: what a file, a page or a server says.
+        acts: whether a call changes, sends or remembers something. Once the conversation has read what others wrote, such a call
+            is asked for. When it is not said, a tool acts unless it runs unasked.
         deferred: nothing runs here: a call ends the run, and the script answers it.
         unconfined: why nothing confines it on this machine; then no rule can allow it unasked. Empty for most tools.
         convert: makes the function's arguments of JSON values; None, they are what they are.
@@ -55,6 +58,8 @@ class Tool:
     isolate: bool = False
     origin: Origin = "script"
     subjects: Mapping[str, Subject] = field(default_factory=dict)
+    untrusted: bool = False
+    acts: bool | None = None
     deferred: bool = False
     unconfined: str = ""
     convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
@@ -71,6 +76,8 @@ class Tool:
             raise ToolDefinitionError(f"{name}: a timeout of {self.timeout} s leaves no time; use a positive number or None")
         if self.approval not in ("allow", "ask", "deny"):
             raise ToolDefinitionError(f"{name}: approval is {self.approval!r}; use 'allow', 'ask' or 'deny'")
+        if self.acts is None:
+            self.acts = self.approval != "allow"
         functools.update_wrapper(self, self.function, updated=())
 
     @classmethod
@@ -84,7 +91,7 @@ class Tool:
 
         return cls(
             spec, run, convert=lambda values: {"arguments": dict(values)}, context="context",
-            timeout=timeout, approval="ask", origin="mcp",
+            timeout=timeout, approval="ask", origin="mcp", untrusted=True,
         )  # fmt: skip
 
     @property
@@ -130,6 +137,8 @@ def tool(
     timeout: float | None = TIMEOUT,
     approval: Approval = "allow",
     isolate: bool = False,
+    untrusted: bool = False,
+    acts: bool | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -140,6 +149,8 @@ def tool(
     timeout: float | None = TIMEOUT,
     approval: Approval = "allow",
     isolate: bool = False,
+    untrusted: bool = False,
+    acts: bool | None = None,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a function: its schema comes from the type hints and the docstring (Google, NumPy or Sphinx style).
 
@@ -151,6 +162,8 @@ def tool(
         approval: whether a call runs unasked, is asked for, or is refused, when no rule says otherwise.
         isolate: run each call in a forked process of its own, so that a crash or an exit stays there. The function's changes
             to the script's variables stay there as well.
+        untrusted: what it returns may be the words of others, such as a mail: see Tool.
+        acts: it changes, sends or remembers something: see Tool.
 
     Raises:
         ToolDefinitionError: the function cannot be described; says which parameter, and what to write instead.
@@ -158,7 +171,10 @@ def tool(
     local = _caller_names(sys._getframe(1))
 
     def make(target: Callable[..., Any]) -> Tool:
-        return _define(target, local, name, description, timeout=timeout, approval=approval, isolate=isolate)
+        return _define(
+            target, local, name, description,
+            timeout=timeout, approval=approval, isolate=isolate, untrusted=untrusted, acts=acts,
+        )  # fmt: skip
 
     return make if function is None else make(function)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from agent.approval.trust import sourced
 from agent.messages import Message, ToolCall
+from agent.tools.define import Tool
 
 INTERRUPTED = "interrupted: there is no result"
 
@@ -45,6 +47,20 @@ def answered(messages: Iterable[Message], waiting: dict[str, ToolCall], *, close
         out += interrupted(waiting.values())
         waiting.clear()
     return out
+
+
+def sources(messages: Iterable[Message], tools: Iterable[Tool], own: Collection[str] = ()) -> list[Message]:
+    """The messages, every result of a tool with whether others may have written it.
+
+    Args:
+        tools: that there are.
+        own: ids of calls whose results are words of Sprig's own: they were refused.
+    """
+    known = {tool.name: tool for tool in tools}
+    return [
+        sourced(m, known.get(m.name)) if m.role == "tool" and m.text != INTERRUPTED and m.call_id not in own else m
+        for m in messages
+    ]
 
 
 def open_calls(messages: Sequence[Message]) -> tuple[ToolCall, ...]:

@@ -102,7 +102,8 @@ def _digested(messages: Sequence[Message], start: int, size: int = _DIGEST) -> l
     digest = cap("\n".join(lines), size)[0]
     first = messages[start]
     text = f"{_MARK}\n{digest}\n\n{first.text}" if digest else first.text
-    return [*system, replace(first, text=text), *messages[start + 1 :]]
+    others = any(m.untrusted for m in messages[: start + 1])  # what is left of their words is theirs
+    return [*system, replace(first, text=text, untrusted=others), *messages[start + 1 :]]
 
 
 def _line(text: str) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from agent.approval.trust import sourced
 from agent.events import Result, TokenLogprob, ToolDone, Usage
 from agent.messages import Message, ToolCall
+from agent.tools.define import Tool
 from agent.tools.result import ToolResult
 from agent.turn.answer import Generation
 from agent.turn.answered import INTERRUPTED
@@ -56,10 +58,13 @@ class Record:
             if self._parts.session is not None:
                 self._parts.session.append(message)
 
-    def replied(self, call: ToolCall, text: str, *, ok: bool, result: ToolResult | None = None) -> None:
-        """What a call gave. The transcript holds it until the next question or the next round."""
+    def replied(self, call: ToolCall, text: str, *, ok: bool, result: ToolResult | None = None, tool: Tool | None = None) -> None:
+        """What a call gave: the result of a tool, or a word of Sprig's own. The transcript holds it until the next question or
+        the next round."""
         images = (result.image,) if result is not None and result.image else ()
         message = Message("tool", text, call_id=call.id, name=call.name, images=images)
+        if result is not None:
+            message = sourced(message, tool)
         self._open = [c for c in self._open if c.id != call.id]
         self._messages.append(message)
         self._parts.transcript.held.append(message)

@@ -11,7 +11,7 @@ from agent.errors import SprigError, Unanswered
 from agent.events import CallReady, CallRefused, Compacted, Done, Event, Prefill, Problem, ToolDone, ToolProgress
 from agent.messages import Message
 from agent.turn.answer import Generation, begin_answer
-from agent.turn.answered import interrupted
+from agent.turn.answered import interrupted, sources
 from agent.turn.calls import Calls
 from agent.turn.compaction import shorten
 from agent.turn.given import Given
@@ -47,7 +47,7 @@ class Run:
         waiting = parts.transcript.open_calls
         if given is None and not parts.transcript.held and not waiting:
             raise SprigError("there is nothing to answer: the last message of this conversation is not the user's")
-        asked = given.following(waiting) if given is not None else interrupted(waiting)
+        asked = sources(given.following(waiting), parts.tools) if given is not None else interrupted(waiting)
         try:
             yield from self._ask(_with(asked, output.instruction()) if output is not None and form else asked)
         except Unanswered as e:  # nothing was asked

@@ -12,6 +12,7 @@ from agent.engine.handle import Engine
 from agent.engine.until import FOREVER, Until
 from agent.messages import Message, Segment, ToolCall, ToolSpec
 from agent.templates.chat_template import ChatTemplate
+from agent.templates.marks import unforged
 from agent.turn.answered import open_calls
 
 
@@ -42,6 +43,7 @@ class Transcript:
     turns: dict[int, list[int]] = field(default_factory=dict)
     now: datetime = field(default_factory=datetime.now)
     held: list[Message] = field(default_factory=list)
+    marks: tuple[str, ...] = ()  # of roles, which are plain text to this model: only the template may write them
     until: Until = FOREVER  # how long the engine is waited for; each run says it
 
     @property
@@ -152,11 +154,14 @@ class Transcript:
         system = [m for m in messages if m.role == "system"]
         # The prefix is what would be the same whatever the user said first.
         tokens, other = (
-            self.engine.tokenize(self.template.head(said, self.tools, self.options, now=self.now), until=self.until)
+            self._tokenized(self.template.head(said, self.tools, self.options, now=self.now), None)
             for said in (messages, [*system, Message("user", "\u2026")])
         )
         self.prefix = next((i for i, (a, b) in enumerate(zip(tokens, other, strict=False)) if a != b), 0)
         self.tokens = tokens
 
     def _tokens_of(self, segments: Sequence[Segment]) -> list[int]:
-        return self.engine.tokenize(segments, after=self.tokens[-1] if self.tokens else None, until=self.until)
+        return self._tokenized(segments, self.tokens[-1] if self.tokens else None)
+
+    def _tokenized(self, segments: Sequence[Segment], after: int | None) -> list[int]:
+        return self.engine.tokenize(unforged(segments, self.marks), after=after, until=self.until)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,25 +14,41 @@ from agent.tools.builtin.root import Root
 from agent.tools.define import Subject, Tool, tool
 from agent.tools.result import ToolDefinitionError
 
-# Name -> what happens when no rule speaks of it, and which arguments a rule's pattern is about. What changes the world or
-# sends something out is asked for; timers and notes are the agent's own.
-_KNOWN: Mapping[str, tuple[Literal["allow", "ask"], Mapping[str, Subject]]] = {
-    "read_file": ("allow", {"path": "path"}),
-    "list_files": ("allow", {"path": "path"}),
-    "search_files": ("allow", {"path": "path"}),
-    "search_meaning": ("allow", {}),
-    "write_file": ("ask", {"path": "path"}),
-    "edit_file": ("ask", {"path": "path"}),
-    "run_command": ("ask", {"command": "command"}),
-    "fetch_url": ("ask", {"url": "url"}),
-    "calculate": ("allow", {}),
-    "clock": ("allow", {}),
-    "set_timer": ("allow", {}),
-    "list_timers": ("allow", {}),
-    "remember": ("allow", {}),
-    "recall": ("allow", {}),
-    "device_status": ("allow", {}),
-    "query_sqlite": ("allow", {"path": "path"}),
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a built-in tool is.
+
+    Attributes:
+        approval: what happens when no rule speaks of it. What changes the world or sends something out is asked for; timers and
+            notes are the agent's own.
+        subjects: which arguments a rule's pattern is about.
+        untrusted, acts: see Tool.
+    """
+
+    approval: Literal["allow", "ask"] = "allow"
+    subjects: Mapping[str, Subject] = field(default_factory=dict)
+    untrusted: bool = False
+    acts: bool = False
+
+
+_KNOWN: Mapping[str, _Kind] = {
+    "read_file": _Kind(subjects={"path": "path"}, untrusted=True),
+    "list_files": _Kind(subjects={"path": "path"}, untrusted=True),
+    "search_files": _Kind(subjects={"path": "path"}, untrusted=True),
+    "search_meaning": _Kind(untrusted=True),
+    "write_file": _Kind("ask", {"path": "path"}, acts=True),
+    "edit_file": _Kind("ask", {"path": "path"}, acts=True),
+    "run_command": _Kind("ask", {"command": "command"}, untrusted=True, acts=True),
+    "fetch_url": _Kind("ask", {"url": "url"}, untrusted=True, acts=True),
+    "calculate": _Kind(),
+    "clock": _Kind(),
+    "set_timer": _Kind(acts=True),
+    "list_timers": _Kind(untrusted=True),  # labels and notes may have been written in a conversation that was talked into it
+    "remember": _Kind(acts=True),
+    "recall": _Kind(untrusted=True),
+    "device_status": _Kind(),
+    "query_sqlite": _Kind(subjects={"path": "path"}, untrusted=True),
 }
 BUILTIN_NAMES: tuple[str, ...] = tuple(_KNOWN)
 
@@ -80,11 +97,12 @@ def builtin(
 
 
 def _make(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any], embedding: str) -> Tool:
-    approval, subjects = _KNOWN[name]
+    kind = _KNOWN[name]
     timeout = None if name in _OWN_LIMIT else _SECONDS.get(name, 30.0)
-    made = tool(timeout=timeout, approval=approval)(getattr(_owner(name, root, home, allow_private, settings, embedding), name))
+    function = getattr(_owner(name, root, home, allow_private, settings, embedding), name)
+    made = tool(timeout=timeout, approval=kind.approval, untrusted=kind.untrusted, acts=kind.acts)(function)
     made.origin = "builtin"
-    made.subjects = subjects
+    made.subjects = kind.subjects
     if name == "run_command" and not process.confines_files():
         made.unconfined = f"nothing keeps a command from files outside the root here (confinement: {process.report()})"
     return made
