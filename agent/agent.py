@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -16,7 +16,7 @@ from agent.engine.handle import Engine
 from agent.engine.sampling import Sampling
 from agent.engine.until import FOREVER, Until
 from agent.errors import SprigError, TemplateError, Unanswered
-from agent.events import Done, Event, Loading, Problem, Result, Usage
+from agent.events import Done, Event, Loading, Prefill, Problem, Result, Usage
 from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message, ToolCall
@@ -29,12 +29,13 @@ from agent.templates.marks import plain_marks
 from agent.tools.define import Tool
 from agent.tools.result import ToolResult
 from agent.turn.adjustable import Adjustable
+from agent.turn.ahead import InUse, read
 from agent.turn.answered import answered, sources
 from agent.turn.given import Given, Said, read_messages, read_said
 from agent.turn.hooks import HookError, Hooks, settled
 from agent.turn.options import CheckedOptions, RunOptions, checked
 from agent.turn.parts import Parts
-from agent.turn.run import Run, logged
+from agent.turn.run import Run, answer_room, logged
 from agent.turn.spans import Spans
 from agent.turn.transcript import Transcript
 
@@ -124,7 +125,8 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
                 raise SprigError("there are two system prompts: system=, and the first one of messages")
             self.system = given.system or system
         self._process = os.getpid()
-        self._lock = threading.Lock()
+        self._in_use = InUse()
+        self._reading: set[threading.Event] = set()  # what ends each ``prepare``
         self._cancelled = threading.Event()
         self._closed = False
         self._transcript: Transcript | None = None
@@ -205,11 +207,8 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         return self.hooks.watched(self._stream(given, chosen))
 
     def _stream(self, given: Given | None, options: CheckedOptions) -> Generator[Event]:
-        if self._closed:
-            raise SprigError("this agent is closed")
-        if os.getpid() != self._process:
-            raise SprigError(f"this agent belongs to the process that made it ({self._process}); a forked process makes its own")
-        with self._idle():
+        self._check_usable()
+        with self._in_use.run():
             self._cancelled.clear()
             started = time.monotonic()
             seconds = options.limits.seconds
@@ -237,6 +236,46 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
                 self.system = system
                 raise
 
+    def prepare(
+        self, on_event: Callable[[Loading | Prefill], object] = lambda event: None, *, cancelled: threading.Event | None = None
+    ) -> bool:
+        """Read ahead what the next answer needs whatever is asked: system prompt and tools, and the conversation so far.
+
+        This is work of that answer, done before anybody waits for it; call it from a thread of its own while a person writes.
+        What is in the cache or on disk (``keep_prefix`` of the engine) is not computed again. A run that begins meanwhile goes
+        ahead and takes over what was read.
+
+        Args:
+            on_event: told how far it is, from this thread.
+            cancelled: set from any thread, it ends the reading; ``cancel`` and ``close`` end it as well.
+
+        Returns:
+            Whether all of it is read: False when a run came first, it was cancelled, or it is too long for the context.
+
+        Raises:
+            SprigError: the model cannot be loaded, or the template refuses.
+        """
+        self._check_usable()
+        stop = cancelled or threading.Event()
+        self._reading.add(stop)
+        try:
+            for part in self.engine.loading(Until(stop)):
+                on_event(Loading(part))
+            with self._in_use.moment() as free:
+                if not free:
+                    return False
+                tokens, prefix = self.transcript(Until(stop)).ahead()
+                if len(tokens) + answer_room(self.limits, self.engine.context) > self.engine.context:
+                    return False  # the next run makes it shorter
+                steps = self.engine.generate(
+                    self._conversation, tokens, sampling=self.sampling, max_tokens=0, prefix=prefix, cancelled=stop
+                )
+            return not tokens or read(steps, on_event)
+        except Unanswered:
+            return False
+        finally:
+            self._reading.discard(stop)
+
     def _parts(self, options: CheckedOptions, started: float, until: Until) -> Parts:
         """What a run may touch."""
         session = self.session.id if self.session else ""
@@ -247,19 +286,18 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
             spans=Spans(self.engine.file.name, session, options.sampling, options.limits.tokens, options.stop),
         )  # fmt: skip
 
-    @contextmanager
-    def _idle(self) -> Iterator[None]:
-        """Nobody else uses the conversation meanwhile."""
-        if not self._lock.acquire(blocking=False):
-            raise SprigError("this agent is answering already; wait for it, cancel it, or make another agent on the same engine")
-        try:
-            yield
-        finally:
-            self._lock.release()
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise SprigError("this agent is closed")
+        if os.getpid() != self._process:
+            raise SprigError(f"this agent belongs to the process that made it ({self._process}); a forked process makes its own")
 
     def cancel(self) -> None:
-        """End the current run; from any thread. It takes effect within one step of the model, or at once in a tool."""
+        """End the current run, and ``prepare``; from any thread. It takes effect within one step of the model, or at once in a
+        tool."""
         self._cancelled.set()
+        for stop in tuple(self._reading):
+            stop.set()
 
     # What is there, to look at.
 
@@ -306,7 +344,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
 
     def resume(self, session: Session | None) -> None:
         """Go on with another session instead, from its current leaf; with None, with a conversation that is not kept."""
-        with self._idle():
+        with self._in_use.run():
             self._transcript, self._seed = None, ()
             self._session = session
             self.engine.forget(self._conversation)
@@ -316,7 +354,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         """Go back to a message of the session (its id), or before the first one, and go on from there."""
         if self.session is None:
             raise SprigError("only a conversation that is kept in a session has branches: Agent(session=...)")
-        with self._idle():
+        with self._in_use.run():
             self.session.branch(at)
             self._transcript = None
 
@@ -325,7 +363,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         if os.getpid() != self._process:  # a fork: they are its parent's
             return
         self._closed = True
-        self._cancelled.set()
+        self.cancel()
         self._opened.close()
 
     def __exit__(self, *_: object) -> None:

@@ -128,6 +128,16 @@ class AsyncAgent(AbstractAsyncContextManager["AsyncAgent"]):
         for run in tuple(self._runs):
             run.cancel()
 
+    async def prepare(self) -> bool:
+        """As Agent.prepare: read ahead what the next answer needs; a run that is awaited meanwhile goes ahead."""
+        agent, stop = await self._idle(), threading.Event()
+        reading = asyncio.ensure_future(_in_thread(partial(agent.prepare, cancelled=stop)))
+        try:
+            return await asyncio.shield(reading)
+        finally:
+            stop.set()
+            await asyncio.wait([reading])
+
     async def reset(self) -> None:
         """As Agent.reset."""
         await _in_thread((await self._idle()).reset)

@@ -214,6 +214,8 @@ class PlainChat:
         self._setup = note.setup
         tools = ", ".join(t.name for t in facts.tools) or "none"
         self._say(f"{display(facts.name)} {display(facts.type)}, context {facts.context} tokens. Tools: {display(tools)}.")
+        if facts.small:
+            self._say("A model this small does without tools; --tool NAME gives it some.")
         self._say("/help lists what can be said with a slash.")
         for problem in facts.problems:
             self._say(f"sprig: {display(problem)}")

@@ -212,6 +212,7 @@ class Engine(ModelProcess, contextlib.AbstractContextManager["Engine"]):
         Args:
             conversation: of whom the tokens are; what of them is in the cache already is not computed again.
             tokens: the whole transcript.
+            max_tokens: 0 only reads, ahead of a question; that gives way to every question, and what it has read stays.
             constraint: see agent.dialects.constrain.Constraint.from_spec.
             prefix: how many tokens at the start are the same at every start, so that their state is worth keeping on disk.
             seconds: limit on all of it.

@@ -91,6 +91,11 @@ class GenerationJob:
     def left(self) -> int:
         return len(self.pending) - self.fed
 
+    @property
+    def only_reads(self) -> bool:
+        """Whether nothing is to be written: its tokens are put into the cache for a question that is still to come."""
+        return self.max_tokens == 0
+
     def advance(self, context: Context, row: int) -> None:
         """Choose what comes after the logits in this row of the batch, and queue it; or end."""
         if not self.timing.prefilled:

@@ -55,8 +55,8 @@ class Sequences:
         self._uses = 0
         self._whole = context.model.partial_rollback
 
-    def acquire(self, owner: str, tokens: list[int], prefix: int) -> tuple[Slot, int, str] | None:
-        """A sequence that holds as many of a conversation's tokens as can be had, at most all but the last.
+    def acquire(self, owner: str, tokens: list[int], prefix: int, *, whole: bool = False) -> tuple[Slot, int, str] | None:
+        """A sequence that holds as many of a conversation's tokens as can be had, at most all but the last; or all (``whole``).
 
         For the first ``prefix`` of them a saved state may exist. With the slot come how many tokens it holds already, and where
         they came from: "memory", "shared", "disk" or "". None when all sequences are busy.
@@ -68,7 +68,9 @@ class Sequences:
             self.forget(slot)
         self._uses += 1
         slot.owner, slot.busy, slot.used = owner, True, self._uses
-        most = len(tokens) - 1
+        if whole and common(slot.tokens, tokens) == len(tokens):
+            return slot, len(tokens), "memory"  # what stands behind them may be needed, too
+        most = len(tokens) - (not whole)
         have = self._rolled_back(slot, min(common(slot.tokens, tokens), most))
         source = "memory" if have else ""
         shared = self._share(slot, tokens, most, have)

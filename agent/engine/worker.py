@@ -96,6 +96,8 @@ class Worker(Served):
             elif op == "cancel":
                 self._cancel(number)
             elif op == "drop":
+                while self._give_way(str(message["owner"])):
+                    pass
                 self.sequences.drop(str(message["owner"]))
             else:
                 self.wire.send({"id": number, "event": "failed", "why": f"the worker knows no {op!r}"})
@@ -161,7 +163,11 @@ class Worker(Served):
     def _admit(self) -> None:
         """Give a sequence to every waiting answer for which there is one."""
         for job in list(self.waiting):
-            got = self.sequences.acquire(job.owner, job.tokens, job.prefix)
+            if job.ended:  # it gave way
+                continue
+            got = self.sequences.acquire(job.owner, job.tokens, job.prefix, whole=job.only_reads)
+            while got is None and not job.only_reads and (self._give_way(job.owner) or self._give_way()):
+                got = self.sequences.acquire(job.owner, job.tokens, job.prefix)
             if got is None:
                 continue
             job.slot, have, source = got
@@ -171,6 +177,17 @@ class Worker(Served):
             self.jobs.append(job)
             job.feed_forced()  # it goes into the cache with the prompt
             self._tell_prefill(job)
+            if job.only_reads and not job.left:
+                job.ended = "length"
+                self._finish(job)
+
+    def _give_way(self, owner: str | None = None) -> bool:
+        """End a job that only reads, of this conversation or of any: a question needs its place. What it has read stays."""
+        job = next((j for j in [*self.jobs, *self.waiting] if j.only_reads and owner in (None, j.owner)), None)
+        if job is not None:
+            job.ended = "cancelled"
+            self._finish(job)
+        return job is not None
 
     def _tell_prefill(self, job: GenerationJob) -> None:
         total = len(job.tokens)
@@ -184,7 +201,7 @@ class Worker(Served):
         room = context.settings.n_batch
         fed: list[tuple[GenerationJob, int, int]] = []  # job, tokens of it in this batch, row of its logits or -1
         prefilling = False
-        for job in sorted(self.jobs, key=lambda j: j.left):
+        for job in sorted(self.jobs, key=lambda j: (j.only_reads, j.left)):
             slot = job.slot
             assert slot is not None
             count = min(job.left, room)
@@ -198,7 +215,7 @@ class Worker(Served):
                 count = min(count, to_prefix)
             row = -1
             for i in range(count):
-                last = i == count - 1 and count == job.left
+                last = i == count - 1 and count == job.left and not job.only_reads
                 place = context.add(job.pending[job.fed + i], len(slot.tokens) + i, slot.number, logits=last)
                 row = place if last else row
             room -= count
@@ -239,7 +256,7 @@ class Worker(Served):
                         job.pending, job.fed = [*job.tokens, *job.generated], 0
                 return False
             if not self.sequences.make_room(needed_by=fed[0][0].slot or self.sequences.slots[0]):
-                job = max((job for job, _, _ in fed), key=lambda j: len(j.slot.tokens) if j.slot else 0)
+                job = max((job for job, _, _ in fed), key=lambda j: (j.only_reads, len(j.slot.tokens) if j.slot else 0))
                 job.ended = "context"
                 self._finish(job)
                 return False
@@ -262,8 +279,11 @@ class Worker(Served):
                 self.sequences.save_prefix(slot, job.tokens[:at])
         if row < 0:
             self._tell_prefill(job)
-            if job.deadline is not None and time.monotonic() > job.deadline:
+            if job.only_reads and not job.left:
+                job.ended = "length"
+            elif job.deadline is not None and time.monotonic() > job.deadline:
                 job.ended = "time"
+            if job.ended:
                 self._finish(job)
             return
         if not job.timing.prefilled:

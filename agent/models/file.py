@@ -105,6 +105,15 @@ class ModelFile:
     source: str = ""
     commit: str = ""
 
+    @property
+    def parameters(self) -> int:
+        """Weights of the model, about: those that are multiplied with, and the embedding of its tokens."""
+        from agent.gguf.types import TYPES_BY_NAME  # not needed for a start
+
+        bits = {kind: TYPES_BY_NAME[kind].bits_per_weight for kind in self.matrices if kind in TYPES_BY_NAME}
+        weights = sum(8 * self.matrices[kind] / width for kind, width in bits.items())
+        return int(weights) + self.n_vocab * self.n_embd
+
 
 def read_model(path: Path) -> ModelFile:
     """Facts of a file that llama.cpp may be given. What was found is remembered until the file changes.

@@ -187,15 +187,22 @@ class TextKind(Kind):
 
 @dataclass(frozen=True, slots=True)
 class ListKind(Kind):
-    """An array whose members are all of one kind; with ``once``, none counts twice."""
+    """An array whose members are all of one kind; with ``once``, none counts twice. ``word`` stands for None."""
 
     of: Kind
     once: bool = False
+    word: str | None = None
 
-    def read(self, value: Any, where: Where) -> tuple[Any, ...]:
-        check(isinstance(value, list), where, value, 'is an array of texts: ["one", "two"]')
+    def read(self, value: Any, where: Where) -> tuple[Any, ...] | None:
+        if self.word is not None and value == self.word:
+            return None
+        also = f', or is "{self.word}"' if self.word is not None else ""
+        check(isinstance(value, list), where, value, f'is an array of texts: ["one", "two"]{also}')
         found = [self.of.read(item, (*where, i)) for i, item in enumerate(value)]
         return tuple(dict.fromkeys(found) if self.once else found)
+
+    def write(self, value: Any) -> Any:
+        return self.word if value is None else plain(value)
 
 
 @dataclass(frozen=True, slots=True)

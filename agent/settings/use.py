@@ -31,7 +31,7 @@ def agent_arguments(settings: Settings) -> dict[str, Any]:
 
     limits = settings.limits
     return {
-        "tools": settings.tools,
+        "tools": settings.tools or (),
         "mcp": settings.mcp,
         "system": settings.system,
         "policy": Policy(settings.rules, settings.unconfined),

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from agent.approval.policy import Rule
     from agent.tools.mcp.config import ServerConfig
 
-# Tools that only read and count: those of a chat whose settings name none.
+# Tools that only read and count: those of a chat whose settings name none, with a model that is large enough for them.
 CHAT_TOOLS = ("read_file", "list_files", "search_files", "calculate", "clock")
+CHAT_TOOLS_FROM = 200_000_000  # parameters
 _SERVERS = """\
 # MCP servers: programs and sites that offer tools. Their tools are called
 # NAME__tool. A server that this machine starts:
@@ -134,12 +135,13 @@ class Settings:
         "",
         'The folder that file tools and commands never leave, such as "~/notes". "" is where you start the chat.',
     )
-    tools: tuple[str, ...] = setting(
-        ListKind(NameKind("built-in tool", CHAT_TOOLS, _builtin_names), once=True),
-        (),
-        "Tools the model may use. Each takes a part of the context, so a small model is better off with few. "
-        "Also there: search_meaning, write_file, edit_file, run_command, fetch_url, query_sqlite, remember, recall, "
-        "set_timer, list_timers, device_status. Where this line is commented out, `sprig ask` has no tools.",
+    tools: tuple[str, ...] | None = setting(
+        ListKind(NameKind("built-in tool", CHAT_TOOLS, _builtin_names), once=True, word="auto"),
+        None,
+        f'Tools the model may use, such as ["read_file", "clock"]. "auto" is, in the chat, {", ".join(CHAT_TOOLS)}; none for a '
+        f"model under {CHAT_TOOLS_FROM // 10**6} M parameters, which is better off without; and none in `sprig ask`. Each takes "
+        "a part of the context. Also there: search_meaning, write_file, edit_file, run_command, fetch_url, query_sqlite, "
+        "remember, recall, set_timer, list_timers, device_status.",
     )
     embedding_model: str = setting(
         TextKind(), "", "The embedding model with which search_meaning compares: a file, or a name that `sprig models` lists."

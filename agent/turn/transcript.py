@@ -70,6 +70,15 @@ class Transcript:
         self.messages += new
         self.held = []
 
+    def ahead(self) -> tuple[list[int], int]:
+        """The tokens that the next answer needs whatever is asked, and how many of them are ``prefix``: the conversation, or
+        where none has begun, what system prompt and tools make."""
+        if self.tokens:
+            return list(self.tokens), self.prefix
+        tokens = self._head([*_system(self.messages), Message("user", "a")])
+        count = self._fixed(tokens, self.messages)
+        return tokens[:count], count
+
     def answer(self, message: Message, generated: Sequence[int]) -> None:
         """Add what the model said, with the tokens it said it in."""
         self.turns[len(self.messages)] = list(generated)
@@ -151,17 +160,24 @@ class Transcript:
         self.held, self.prefix = list(to.held), to.prefix
 
     def _begin(self, messages: Sequence[Message]) -> None:
-        system = [m for m in messages if m.role == "system"]
-        # The prefix is what would be the same whatever the user said first.
-        tokens, other = (
-            self._tokenized(self.template.head(said, self.tools, self.options, now=self.now), None)
-            for said in (messages, [*system, Message("user", "\u2026")])
-        )
-        self.prefix = next((i for i, (a, b) in enumerate(zip(tokens, other, strict=False)) if a != b), 0)
+        tokens = self._head(messages)
+        self.prefix = self._fixed(tokens, messages)
         self.tokens = tokens
+
+    def _fixed(self, tokens: Sequence[int], messages: Sequence[Message]) -> int:
+        """How many tokens at the start would be the same whatever the user said first."""
+        other = self._head([*_system(messages), Message("user", "\u2026")])
+        return next((i for i, (a, b) in enumerate(zip(tokens, other, strict=False)) if a != b), 0)
+
+    def _head(self, messages: Sequence[Message]) -> list[int]:
+        return self._tokenized(self.template.head(messages, self.tools, self.options, now=self.now), None)
 
     def _tokens_of(self, segments: Sequence[Segment]) -> list[int]:
         return self._tokenized(segments, self.tokens[-1] if self.tokens else None)
 
     def _tokenized(self, segments: Sequence[Segment], after: int | None) -> list[int]:
         return self.engine.tokenize(unforged(segments, self.marks), after=after, until=self.until)
+
+
+def _system(messages: Sequence[Message]) -> list[Message]:
+    return [m for m in messages if m.role == "system"]

@@ -52,7 +52,7 @@ async def tools(chat: ChatScreen, arguments: str) -> None:
     def chosen(names: tuple[str, ...] | None) -> None:
         if names is not None:
             kept = tuple(t for t in chat.setup.tools if not isinstance(t, str))
-            _use_tools(chat, replace(chat.setup, tools=(*names, *kept)))
+            _use_tools(chat, chat.setup.with_tools((*names, *kept)))
 
     await chat.app.push_screen(ToolsScreen(chat.setup, chat.facts), chosen)
 
@@ -90,7 +90,7 @@ def _tools_meant(setup: Setup, arguments: str) -> Setup:
         wanted = list(setup.tool_names)
         for word, name in zip(words, names, strict=True):
             wanted = [*(w for w in wanted if w != name), *([name] if word[0] == "+" else [])]
-    return replace(setup, tools=tuple(own.get(name, name) for name in dict.fromkeys(wanted)))
+    return setup.with_tools(own.get(name, name) for name in dict.fromkeys(wanted))
 
 
 # MCP servers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent import events as e
@@ -29,7 +30,9 @@ class ChatNotes:
         """Show what has happened."""
         chat = self._chat
         match note:
-            case n.Opened(facts, _):
+            case n.Opened(facts, setup):
+                if chat.setup.usual_tools:  # now it is known which
+                    chat.setup = replace(chat.setup, tools=setup.tools)
                 await self._opened(facts)
             case n.OpenFailed(why, _, smaller):
                 chat.facts = None
@@ -54,7 +57,7 @@ class ChatNotes:
                     await self._end_question()
             case n.Failed(why):
                 await chat.conversation.add(Notice(why, kind="error"))
-            case n.Opening() | e.Loading() | e.Prefill():
+            case n.Opening() | n.ReadingAhead() | n.ReadAhead() | e.Loading() | e.Prefill():
                 pass
             case _:
                 if self._run is not None:

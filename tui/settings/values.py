@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from agent.settings.declare import section, setting, table, with_default
+from agent.settings.declare import section, setting, table
 from agent.settings.file import SettingsFile
 from agent.settings.kinds import NameKind, NumberKind, SwitchKind
-from agent.settings.values import CHAT_TOOLS, Settings
+from agent.settings.values import Settings
 from tui.settings.keys import KeysKind
 
 OWN_THEMES = ("sprig", "sprig-light", "sprig-contrast", "sprig-16")  # known without tui.themes, which needs Textual
@@ -59,7 +59,6 @@ class ScreenSettings:
 class ChatSettings(Settings):
     """Everything in the file. ``keys``: action id -> its keys, "key,key", as ``App.set_keymap`` takes them."""
 
-    tools: tuple[str, ...] = with_default(Settings, "tools", CHAT_TOOLS)
     screen: ScreenSettings = section(ScreenSettings, "How it looks and behaves.")
     keys: Mapping[str, str] = table(KeysKind(), lambda: MappingProxyType({}), _KEYS)
 

@@ -9,6 +9,7 @@ from tui.status.status import Status
 from tui.status.words import percent, size
 
 _STATES = {
+    "ahead": "ready; system prompt and tools are read before you ask",
     "reading": "reading the prompt",
     "tool": "a tool runs",
     "waiting": "waiting for your answer",

@@ -22,7 +22,7 @@ LOW_BATTERY = 15  # percent
 LITTLE_MEMORY = 150_000_000  # bytes; below that Android and Linux begin to end programs
 _WIDE = 100
 _ROLES: dict[str, PieceRole] = {"ready": "good", "no model": "warn"}  # of states; "busy" of the others
-_LIVE = ("reading", "thinking", "writing", "tool", "stopping")  # numbers change many times a second, and must not move
+_LIVE = ("ahead", "reading", "thinking", "writing", "tool", "stopping")  # numbers change many times a second, and must not move
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,9 @@ def _state(status: Status, wide: bool) -> _Wishes:
     match status.state:
         case "loading":
             yield from _loading(status, wide)
+        case "ahead":
+            yield 0, StatusPiece("ready", "good")
+            yield 40, StatusPiece(f"ready, reads ahead {percent(status.read / max(1, status.read_total)).rjust(4)}", "good")
         case "reading":
             yield from _reading(status, wide)
         case "tool":

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tui.status.monitor import DeviceState
 
-ModelState = Literal["ready", "loading", "reading", "thinking", "writing", "tool", "waiting", "stopping", "no model"]
+ModelState = Literal["ready", "loading", "ahead", "reading", "thinking", "writing", "tool", "waiting", "stopping", "no model"]
 
 WINDOW = 3.0  # seconds over which the live speed is taken
 _LEAST = 0.3  # seconds; over less a speed is noise
@@ -35,7 +35,8 @@ class Status:
     """Everything that the status line may say. None, "" and totals of 0 mean that it is not known.
 
     Attributes:
-        state: what the model does; "reading" is prefill, "waiting" is for a person's approval.
+        state: what the model does; "reading" is prefill, "ahead" is prefill before anything was asked, "waiting" is for a
+            person's approval.
         model, quantization: as the file says; untrusted.
         tool: the one that runs in state "tool"; untrusted.
         loaded: part of the model that is loaded, 0 to 1.

@@ -35,6 +35,7 @@ class AgentFacts:
         tools: that it may call.
         problems: what does not work, a line each: MCP servers that did not connect, a template that cannot be used.
         confinement: what keeps commands inside the root, in words.
+        small: whether it has none of the usual tools because it is too small for them.
     """
 
     name: str
@@ -47,6 +48,7 @@ class AgentFacts:
     tools: tuple[ToolFacts, ...] = ()
     problems: tuple[str, ...] = ()
     confinement: str = ""
+    small: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,19 @@ class Opened:
 
     facts: AgentFacts
     setup: Setup
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingAhead:
+    """The beginning of the next prompt is read while the person writes: ``done`` of ``total`` tokens are in the cache."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAhead:
+    """That is over: it is read, or something else came first."""
 
 
 @dataclass(frozen=True, slots=True)

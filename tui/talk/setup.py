@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.settings.values import EngineSettings
+from agent.settings.values import CHAT_TOOLS, CHAT_TOOLS_FROM, EngineSettings
 
 if TYPE_CHECKING:
     from agent.approval.policy import Rule
+    from agent.models.file import ModelFile
     from agent.settings.values import Settings
     from agent.tools.mcp.config import ServerConfig
 
@@ -22,6 +23,7 @@ class Setup:
     Attributes:
         model: a GGUF, the name of one in the store, or an Engine.
         tools: names of built-in tools, and Tool objects.
+        usual_tools: whether the names are those that are usual for the model, and change with it.
         mcp: servers whose tools are offered too.
         system: the system prompt; "" is the model's own.
         thinking: switched on or off; None leaves it as the model has it.
@@ -35,6 +37,7 @@ class Setup:
 
     model: Any = ""
     tools: tuple[Any, ...] = ()
+    usual_tools: bool = False
     mcp: tuple[ServerConfig, ...] = ()
     system: str = ""
     thinking: bool | None = None
@@ -53,7 +56,8 @@ class Setup:
         """What a conversation begins with."""
         return cls(
             model=settings.model,
-            tools=settings.tools,
+            tools=settings.tools or (),
+            usual_tools=settings.tools is None,
             mcp=settings.mcp,
             system=settings.system,
             thinking=settings.think,
@@ -72,6 +76,17 @@ class Setup:
         """The same with another model. Adapters are for the one that they were named with, so they stay with that."""
         kept = self.engine if str(self.model) in ("", model) else replace(self.engine, lora=())
         return replace(self, model=model, engine=kept)
+
+    def with_tools(self, tools: Iterable[Any]) -> Setup:
+        """The same with the tools that a person chose."""
+        return replace(self, tools=tuple(tools), usual_tools=False)
+
+    def for_model(self, file: ModelFile) -> Setup:
+        """The same with the tools that are usual for this model, where no others were chosen."""
+        if not self.usual_tools:
+            return self
+        usual = CHAT_TOOLS if file.parameters >= CHAT_TOOLS_FROM else ()
+        return replace(self, tools=(*usual, *(t for t in self.tools if not isinstance(t, str))))
 
     @property
     def load(self) -> tuple[str, EngineSettings]:

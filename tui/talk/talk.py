@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import SprigError
+from agent.events import Prefill
 from agent.sessions.records import title_of
 from tui.prompt.attach import split
 from tui.talk.entries import entries
@@ -24,6 +25,8 @@ from tui.talk.notes import (
     Opening,
     Question,
     QuestionWithdrawn,
+    ReadAhead,
+    ReadingAhead,
     Settled,
     Shown,
     ToolFacts,
@@ -49,7 +52,7 @@ class Talk:
     ) -> None:
         """
         Args:
-            tell: gets every note and event, from the talk's thread.
+            tell: gets every note and event, from the talk's threads.
             store: gives the store of the sessions; called in the talk's thread.
             make_engine: loads a model; by default as the setup says.
         """
@@ -163,6 +166,7 @@ class Talk:
         try:
             problems = self._connect(setup)
             engine = self._load_engine(setup)
+            setup = setup.for_model(engine.file)
             self._make_agent(setup, engine)
         except SprigError as e:
             from agent.models.memory import ContextTooLarge
@@ -172,9 +176,27 @@ class Talk:
         self._setup = setup
         assert self._agent is not None
         self._agent.notes, notes = [], self._agent.notes
-        self._tell(Opened(_facts_of(self._agent, (*problems, *notes)), setup))
+        small = setup.usual_tools and not setup.tools
+        self._tell(Opened(_facts_of(self._agent, (*problems, *notes), small=small), setup))
         if self._session is not None:
             self._session.configure(model=engine.file.path, system=setup.system, tools=[t.name for t in self._agent.tools])
+        if not self._closing:
+            threading.Thread(target=self._read_ahead, args=(self._agent,), name="ahead", daemon=True).start()
+
+    def _read_ahead(self, agent: Agent) -> None:
+        """In a thread of its own: whatever the person does meanwhile goes first, and ends it where it is in the way."""
+        told = False
+
+        def tell(event: Any) -> None:
+            nonlocal told
+            if isinstance(event, Prefill) and event.done < event.total:
+                told = True
+                self._tell(ReadingAhead(event.done, event.total))
+
+        with contextlib.suppress(SprigError):  # the first question will say it
+            agent.prepare(tell)
+        if told:
+            self._tell(ReadAhead())
 
     def _connect(self, setup: Setup) -> tuple[str, ...]:
         if self._servers_of != setup.mcp:
@@ -335,7 +357,7 @@ def _engine(setup: Setup) -> Engine:
     return Engine(setup.model, **asdict(setup.engine), nice=5)
 
 
-def _facts_of(agent: Agent, problems: Sequence[str]) -> AgentFacts:
+def _facts_of(agent: Agent, problems: Sequence[str], *, small: bool) -> AgentFacts:
     """Facts of an agent whose model is loaded."""
     from agent.children import process
 
@@ -352,6 +374,7 @@ def _facts_of(agent: Agent, problems: Sequence[str]) -> AgentFacts:
         tools=tuple(ToolFacts(t.name, t.spec.description, t.approval, t.origin) for t in agent.tools),
         problems=tuple(problems),
         confinement=process.report(),
+        small=small,
     )
 
 

@@ -45,6 +45,10 @@ class Work:
                     state="ready", model=facts.name, quantization=facts.type, context=facts.context, loaded=None,
                     memory=self._status.memory or facts.memory or None,
                 )  # fmt: skip
+            case n.ReadingAhead(done, total) if self._status.state in ("ready", "ahead"):
+                self._set(state="ahead", read=done, read_total=total)
+            case n.ReadAhead() if self._status.state == "ahead":
+                self._set(state="ready")
             case n.OpenFailed():
                 self.ready = False
                 self._set(state="no model", model="", quantization="", loaded=None, memory=None)

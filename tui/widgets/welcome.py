@@ -43,5 +43,7 @@ class Welcome(Static):
             count = len(self._facts.tools)
             asks = "some ask first" if asking else "none needs to ask"
             lines.append(f"{count} {'tool' if count == 1 else 'tools'}; {asks} (/tools)")
+        elif self._facts is not None and self._facts.small:
+            lines.append("no tools (/tools)" if narrow else "A model this small does without tools; /tools switches them on.")
         art = f"{_ART}\n\n" if self.size.height >= 10 else ""
         self.update(art + "\n".join(lines))

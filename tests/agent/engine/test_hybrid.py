@@ -100,3 +100,12 @@ def test_the_fixed_prefix_comes_from_disk(model: Path, home: Path) -> None:
 
 def test_what_can_be_rolled_back_is_known(engine: Engine) -> None:
     assert engine.wait().partial_rollback is False
+
+
+def test_what_was_read_ahead_is_taken_over_and_says_the_same(engine: Engine, model: Path) -> None:
+    alone, _ = answer(engine, "alone", [*PREFIX, *QUESTION], prefix=0)
+    *_, end = engine.generate("a", PREFIX, sampling=GREEDY, max_tokens=0, prefix=len(PREFIX))
+    assert isinstance(end, EndStep)
+    assert end.reason == "length"
+    said, end = answer(engine, "a", [*PREFIX, *QUESTION])
+    assert (said, cached(end)) == (alone, len(PREFIX))
