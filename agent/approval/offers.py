@@ -10,7 +10,7 @@ from agent.approval.danger import base_name, programs
 from agent.approval.policy import ApprovalRequest, Rule, always_rule
 from agent.errors import SprigError
 from agent.messages import ToolCall
-from agent.text import display
+from agent.text import display, reveal
 from agent.text.address import AddressError, read_url
 from agent.text.command_line import read_command
 from agent.tools.builtin.root import path_parts
@@ -52,7 +52,7 @@ def edited(offered: Rule, pattern: str, tool: Tool, call: ToolCall) -> Rule:
         raise PatternError("this rule has no pattern")
     if not pattern:
         raise PatternError("write a pattern; * would stand for everything")
-    if display(pattern) != pattern:
+    if reveal(pattern) != pattern:
         raise PatternError("the pattern holds characters that cannot be seen")
     rule = Rule("allow", tool.name, offered.argument, pattern)
     if not _allows(rule, tool, call):
@@ -62,7 +62,7 @@ def edited(offered: Rule, pattern: str, tool: Tool, call: ToolCall) -> Rule:
 
 def editable(rule: Rule) -> bool:
     """Whether a person can see and change the whole pattern in one line."""
-    return rule.argument not in (None, "*") and display(rule.pattern) == rule.pattern == rule.pattern.strip()
+    return rule.argument not in (None, "*") and reveal(rule.pattern) == rule.pattern == rule.pattern.strip()
 
 
 def meaning(rule: Rule, tool: Tool) -> str:

@@ -17,7 +17,7 @@ from agent.approval.danger import Risk, command_risks
 from agent.approval.patterns import matches
 from agent.errors import SprigError
 from agent.messages import ToolCall
-from agent.text import display
+from agent.text import display, reveal, shown_characters
 from agent.text.address import AddressError, read_url
 from agent.tools.define import Approval as Action
 from agent.tools.define import Subject, Tool
@@ -322,22 +322,23 @@ def describe(tool: Tool, call: ToolCall) -> tuple[str, tuple[tuple[int, int, str
         subject = tool.subjects.get(name)
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
         lead = ": " if subject and at == len(pieces[0]) else f"\n  {display(str(name))}: "
-        shown = display(text, lines=subject is None)
-        if subject is None:
-            shown = shown.replace("\n", "\n    ")
-        pieces.append(lead + shown)
-        for risk in _risks(subject, text):
-            start, end = at + len(lead) + len(display(text[: risk.start])), at + len(lead) + len(display(text[: risk.end]))
-            risks.append((start, end, risk.why))
-        at += len(lead) + len(shown)
+        signs = [one.replace("\n", "\n    ") for one in shown_characters(text)] if subject is None else list(map(reveal, text))
+        pieces.append(lead + "".join(signs))
+        places = [at + len(lead)]
+        for sign in signs:
+            places.append(places[-1] + len(sign))
+        risks += [(places[risk.start], places[risk.end], risk.why) for risk in _risks(subject, text)]
+        at = places[-1]
     return "".join(pieces), tuple(risks)
 
 
 def _risks(subject: Subject | None, text: str) -> tuple[Risk, ...]:
-    if subject == "command":
-        return command_risks(text)
-    hidden = [i for i, char in enumerate(text) if display(char) != char and char not in "\n\t"]
+    # A joiner is part of a text, and nothing that a command, a path or an address needs.
+    signs = shown_characters(text) if subject is None else map(reveal, text)
+    hidden = [i for i, (char, sign) in enumerate(zip(text, signs, strict=True)) if sign != char and char not in "\n\t"]
     found = [Risk(i, i + 1, "a character that is not shown") for i in hidden[:20]]
+    if subject == "command":
+        return (*command_risks(text), *found)
     if subject == "url":
         found += _url_risks(text)
     if subject == "path" and (text.startswith(("/", "~")) or ".." in text.split("/")):

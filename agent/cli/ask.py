@@ -93,7 +93,7 @@ def _run(agent: Agent, text: str, schema: Any, stop: list[str] | None, out: cons
     from agent.cli.lines import EventLines
     from agent.events import Done
 
-    lines = EventLines(None if out.json else partial(print, end="", flush=True), out.say)
+    lines = EventLines(None if out.json else partial(print, end="", flush=True), out.say, screen=sys.stdout.isatty())
     result = None
     try:
         for event in agent.stream(text, schema=schema, stop=stop):
@@ -143,8 +143,8 @@ def _stats(result: Result, agent: Agent) -> str:
 
     u = result.usage
     return (
-        f"{agent.engine.file.name} {agent.engine.file.type} · prompt {u.prompt_tokens} tokens, {u.cached_tokens} of them cached, "
-        f"{u.prefill_speed:.0f} t/s · answer {u.generated_tokens} tokens, {u.forced_tokens} of them forced, "
+        f"{display(f'{agent.engine.file.name} {agent.engine.file.type}')} · prompt {u.prompt_tokens} tokens, {u.cached_tokens} "
+        f"of them cached, {u.prefill_speed:.0f} t/s · answer {u.generated_tokens} tokens, {u.forced_tokens} of them forced, "
         f"{u.decode_speed:.1f} t/s · "
         f"first token {u.first_token_seconds:.2f} s · all {u.seconds:.2f} s · memory {human_size(u.memory)}"
     )

@@ -5,7 +5,6 @@ Exit status: 0 done, 1 it could not be done, 2 wrong usage (said by the command 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -16,7 +15,7 @@ from typing import Any
 
 from agent.cli import logs
 from agent.errors import SprigError
-from agent.text import display
+from agent.text import display, json_text, verbatim
 from agent.text.secrets import mask
 
 FAILED, INTERRUPTED = 1, 130
@@ -29,14 +28,18 @@ class Console:
         self.json, self.verbose = json, verbose
 
     def say(self, text: str) -> None:
-        """A message for the person, not part of the result."""
+        """A message for the person, not part of the result. What is untrusted in it cannot act on a terminal."""
         with suppress(OSError):  # nobody reads it: the terminal is gone
-            print(text, file=sys.stderr, flush=True)
+            print(display(text, lines=True), file=sys.stderr, flush=True)
 
     def result(self, data: Mapping[str, Any], text: str) -> None:
-        """What the command is for: ``data`` for a script that asked with --json, ``text`` for a person."""
+        """What the command is for: ``data`` for a script that asked with --json, ``text`` for a person.
+
+        A screen gets what is safe there, a file or another program what the text is.
+        """
         try:
-            print(json.dumps(data, ensure_ascii=False, allow_nan=False, default=str) if self.json else text, flush=True)
+            shown = display(text, lines=True) if sys.stdout.isatty() else verbatim(text)
+            print(json_text(data) if self.json else shown, flush=True)
         except BrokenPipeError:
             raise
         except OSError as e:

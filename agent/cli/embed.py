@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from agent.cli import console
 from agent.cli.options import MODEL_HERE, SETTINGS, Json, Memory, Threads, Verbose
 from agent.errors import SprigError
 from agent.files import atomic_write
-from agent.text import display, shortened
+from agent.text import display, json_text, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -207,4 +206,4 @@ def _write(output: Path, texts: Sequence[str], vectors: Vectors) -> None:
         atomic_write(output, buffer.getvalue())
         return
     rows = ({"text": text, "vector": _numbers(vector)} for text, vector in zip(texts, vectors, strict=True))
-    atomic_write(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    atomic_write(output, "".join(json_text(row) + "\n" for row in rows))

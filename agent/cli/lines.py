@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
 from agent import events as e
-from agent.text import display
+from agent.text import DisplayStream, display, verbatim
 
 if TYPE_CHECKING:
     from agent.approval.policy import Answer, ApprovalRequest, Rule
@@ -34,9 +34,13 @@ def unfinished(result: e.Result) -> str:
 class EventLines:
     """Writes events as they come. Texts of a model, a tool or a file are made safe here."""
 
-    def __init__(self, write: Callable[[str], Any] | None, say: Callable[[str], Any]) -> None:
-        """``write`` takes the answer piece by piece, None leaves it out; ``say`` takes whole lines on what happens beside it."""
-        self._write, self._say = write, say
+    def __init__(self, write: Callable[[str], Any] | None, say: Callable[[str], Any], *, screen: bool = True) -> None:
+        """``write`` takes the answer piece by piece, None leaves it out; ``say`` takes whole lines on what happens beside it.
+
+        ``screen`` is False where the answer goes to a file or another program, which gets what was said.
+        """
+        self._write, self._say, self._screen = write, say, screen
+        self._shown = DisplayStream()
         self._open = False  # whether the answer's last line is not ended
         self._said = time.monotonic()
 
@@ -48,7 +52,8 @@ class EventLines:
         """Write an event; what is none is left out."""
         match event:
             case e.Text(text) if self._write is not None and text:
-                self._write(display(text, lines=True))
+                if piece := self._shown.feed(text) if self._screen else verbatim(text):
+                    self._write(piece)
                 self._open = not text.endswith("\n")
             case e.Prefill(done, total, _) if total > done and time.monotonic() - self._said > _SLOW:
                 self.say(f"Reading the conversation: {done} of {total} tokens.")
@@ -82,7 +87,7 @@ class EventLines:
         """The answer's last line is a line."""
         if self._open and self._write is not None:
             self._open = False
-            self._write("\n")
+            self._write(self._shown.end() + "\n")
 
 
 def ask_in_lines(
