@@ -21,6 +21,8 @@ from agent.text import display
 from agent.text.address import AddressError, read_url
 from agent.tools.define import Approval as Action
 from agent.tools.define import Subject, Tool
+from agent.tools.preview import Preview
+from agent.tools.result import failure_of
 
 log = logging.getLogger(__name__)
 
@@ -117,12 +119,14 @@ class ApprovalRequest:
         tool, call: what would run.
         decision: why it is asked, with the summary and the risks.
         always: the rule that an answer "always" would add for this session.
+        preview: what it would change, of tools that can tell; to be shown before the yes.
     """
 
     tool: Tool
     call: ToolCall
     decision: Decision
     always: Rule
+    preview: Preview | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +207,14 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a call may run. ``message`` is for the model when it may not; ``asked`` says whether a person was."""
+    """Whether a call may run. ``message`` is for the model when it may not; ``asked`` says whether a person was, and ``shown`` is
+    the state of the preview that was shown then."""
 
     allowed: bool
     decision: Decision
     message: str = ""
     asked: bool = False
+    shown: str = ""
 
 
 @dataclass(slots=True)
@@ -251,7 +257,13 @@ class Gate:
         return Verdict(False, decision, f"not allowed: {tool.name} needs approval, and nobody is there to give it")
 
     def _ask(self, tool: Tool, call: ToolCall, decision: Decision, approver: Approver) -> Verdict:
-        request = ApprovalRequest(tool, call, decision, always_rule(tool, call))
+        preview = None
+        if tool.preview is not None:
+            try:
+                preview = tool.preview(call.arguments)
+            except Exception as e:  # what cannot be done is no question
+                return Verdict(False, decision, failure_of(e).text)
+        request = ApprovalRequest(tool, call, decision, always_rule(tool, call), preview)
         try:
             answer = approver(request)
         except Exception as e:
@@ -263,7 +275,7 @@ class Gate:
             return Verdict(False, decision, f"the user said no: {said}" if said else "the user said no", asked=True)
         if answer.always:
             self.session.append(request.always)
-        return Verdict(True, decision, asked=True)
+        return Verdict(True, decision, asked=True, shown=preview.state if preview is not None else "")
 
 
 def always_rule(tool: Tool, call: ToolCall) -> Rule:

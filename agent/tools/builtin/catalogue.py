@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,8 @@ from agent.children import process
 from agent.children.sandbox import ResourceLimits
 from agent.tools.builtin.root import Root
 from agent.tools.define import Subject, Tool, tool
-from agent.tools.result import ToolDefinitionError
+from agent.tools.preview import Preview
+from agent.tools.result import ToolDefinitionError, ToolError
 
 # Name -> what happens when no rule speaks of it, and which arguments a rule's pattern is about. What changes the world or
 # sends something out is asked for; timers and notes are the agent's own.
@@ -82,12 +84,23 @@ def builtin(
 def _make(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any], embedding: str) -> Tool:
     approval, subjects = _KNOWN[name]
     timeout = None if name in _OWN_LIMIT else _SECONDS.get(name, 30.0)
-    made = tool(timeout=timeout, approval=approval)(getattr(_owner(name, root, home, allow_private, settings, embedding), name))
+    owner = _owner(name, root, home, allow_private, settings, embedding)
+    made = tool(timeout=timeout, approval=approval)(getattr(owner, name))
     made.origin = "builtin"
     made.subjects = subjects
+    if (preview := getattr(owner, f"preview_{name}", None)) is not None:
+        made.preview = partial(_previewed, made, preview)
     if name == "run_command" and not process.confines_files():
         made.unconfined = f"nothing keeps a command from files outside the root here (confinement: {process.report()})"
     return made
+
+
+def _previewed(tool: Tool, preview: Callable[..., Preview], arguments: Mapping[str, Any]) -> Preview | None:
+    try:
+        values = tool.convert(arguments) if tool.convert is not None else arguments
+    except ToolError:  # they do not fit; the call itself says so
+        return None
+    return preview(**values)
 
 
 def _owner(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any], embedding: str) -> object:
