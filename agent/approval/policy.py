@@ -300,15 +300,17 @@ def describe(tool: Tool, call: ToolCall) -> tuple[str, tuple[tuple[int, int, str
         subject = tool.subjects.get(name)
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
         lead = ": " if subject and at == len(pieces[0]) else f"\n  {display(str(name))}: "
-        shown = display(text, lines=subject is None)
-        if subject is None:
-            shown = shown.replace("\n", "\n    ")
+        shown = _as_shown(text, subject)
         pieces.append(lead + shown)
         for risk in _risks(subject, text):
-            start, end = at + len(lead) + len(display(text[: risk.start])), at + len(lead) + len(display(text[: risk.end]))
+            start, end = (at + len(lead) + len(_as_shown(text[:place], subject)) for place in (risk.start, risk.end))
             risks.append((start, end, risk.why))
         at += len(lead) + len(shown)
     return "".join(pieces), tuple(risks)
+
+
+def _as_shown(text: str, subject: Subject | None) -> str:
+    return display(text, lines=True).replace("\n", "\n    ") if subject is None else display(text)
 
 
 def _risks(subject: Subject | None, text: str) -> tuple[Risk, ...]:
