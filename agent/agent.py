@@ -16,7 +16,7 @@ from agent.engine.handle import Engine
 from agent.engine.sampling import Sampling
 from agent.engine.until import FOREVER, Until
 from agent.errors import SprigError, TemplateError, Unanswered
-from agent.events import Done, Event, Loading, Prefill, Problem, Result, Usage
+from agent.events import Compacted, Done, Event, Loading, Prefill, Problem, Result, Usage
 from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message, ToolCall
@@ -31,6 +31,7 @@ from agent.tools.result import ToolResult
 from agent.turn.adjustable import Adjustable
 from agent.turn.ahead import InUse, read
 from agent.turn.answered import answered, sources
+from agent.turn.compaction import compact
 from agent.turn.given import Given, Said, read_messages, read_said
 from agent.turn.hooks import HookError, Hooks, settled
 from agent.turn.options import CheckedOptions, RunOptions, checked
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from agent.settings.values import Settings
+    from agent.tools.builtin.undo import UndoneFile
 
 
 _PASSES = "what a tool, a file or a page says can pass for the words of another role"
@@ -357,6 +359,28 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         with self._in_use.run():
             self.session.branch(at)
             self._transcript = None
+
+    def compact(self) -> Compacted | None:
+        """Shorten what was said before the last question, as it is done when the context is full; None when nothing is gained.
+
+        The session keeps everything: whoever takes it up again, also with another model, begins with all of it.
+        """
+        with self._in_use.run():
+            transcript = self.transcript()
+            before = len(transcript.tokens)
+            what = compact(transcript)
+            return Compacted(what, before, len(transcript.tokens)) if what is not None else None
+
+    def undo(self) -> tuple[UndoneFile, ...]:
+        """Put back the files that ``write_file`` and ``edit_file`` changed in the last run that did, as far as they still are
+        what was written; again, those of the run before. Only with a session: it keeps what the files held.
+        """
+        from agent.tools.builtin.undo import undo
+
+        if self.session is None:
+            raise SprigError("only a conversation that is kept in a session can be undone: Agent(session=...)")
+        with self._in_use.run():
+            return undo(self.session.id)
 
     def close(self) -> None:
         """End the child processes. An engine that was handed in stays open."""

@@ -17,7 +17,7 @@ from agent.agent import Agent
 from agent.engine.handle import Engine
 from agent.engine.sampling import Sampling
 from agent.errors import SprigError
-from agent.events import Done, Event, Loading, Result
+from agent.events import Compacted, Done, Event, Loading, Result
 from agent.limits import Limits
 from agent.messages import Message
 from agent.sessions.session import Session
@@ -25,6 +25,7 @@ from agent.tools.define import Tool
 
 if TYPE_CHECKING:
     from agent.settings.values import Settings
+    from agent.tools.builtin.undo import UndoneFile
 
 T = TypeVar("T")
 _AHEAD = 64  # events that wait for the loop at most; a run that is further ahead waits
@@ -149,6 +150,14 @@ class AsyncAgent(AbstractAsyncContextManager["AsyncAgent"]):
     async def branch(self, at: int | None) -> None:
         """As Agent.branch."""
         await _in_thread(partial((await self._idle()).branch, at))
+
+    async def compact(self) -> Compacted | None:
+        """As Agent.compact."""
+        return await _in_thread((await self._idle()).compact)
+
+    async def undo(self) -> tuple[UndoneFile, ...]:
+        """As Agent.undo."""
+        return await _in_thread((await self._idle()).undo)
 
     async def close(self) -> None:
         """Cancel what runs, wait for its end, and end the child processes. An engine that was handed in stays open."""

@@ -21,6 +21,8 @@ from agent.text import display, reveal, shown_characters
 from agent.text.address import AddressError, read_url
 from agent.tools.define import Approval as Action
 from agent.tools.define import Subject, Tool
+from agent.tools.preview import Preview
+from agent.tools.result import failure_of
 
 log = logging.getLogger(__name__)
 
@@ -122,12 +124,14 @@ class ApprovalRequest:
         tool, call: what would run.
         decision: why it is asked, with the summary and the risks.
         always: the rule that an answer "always" would add for this session.
+        preview: what it would change, of tools that can tell; to be shown before the yes.
     """
 
     tool: Tool
     call: ToolCall
     decision: Decision
     always: Rule
+    preview: Preview | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,12 +225,14 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a call may run. ``message`` is for the model when it may not; ``asked`` says whether a person was."""
+    """Whether a call may run. ``message`` is for the model when it may not; ``asked`` says whether a person was, and ``shown`` is
+    the state of the preview that was shown then."""
 
     allowed: bool
     decision: Decision
     message: str = ""
     asked: bool = False
+    shown: str = ""
 
 
 @dataclass(slots=True)
@@ -285,7 +291,13 @@ class Gate:
             self.session += [replace(rule, even_after_untrusted=True) for rule in made]
 
     def _ask(self, tool: Tool, call: ToolCall, decision: Decision, approver: Approver, untrusted: bool) -> Verdict:
-        request = ApprovalRequest(tool, call, decision, always_rule(tool, call))
+        preview = None
+        if tool.preview is not None:
+            try:
+                preview = tool.preview(call.arguments)
+            except Exception as e:  # what cannot be done is no question
+                return Verdict(False, decision, failure_of(e).text)
+        request = ApprovalRequest(tool, call, decision, always_rule(tool, call), preview)
         try:
             answer = approver(request)
         except Exception as e:
@@ -297,7 +309,7 @@ class Gate:
             return Verdict(False, decision, f"the user said no: {said}" if said else "the user said no", asked=True)
         if answer.always:
             self.session.append(replace(request.always, even_after_untrusted=untrusted))
-        return Verdict(True, decision, asked=True)
+        return Verdict(True, decision, asked=True, shown=preview.state if preview is not None else "")
 
 
 def always_rule(tool: Tool, call: ToolCall) -> Rule:

@@ -78,7 +78,7 @@ def _agent(
     from agent.agent import Agent
 
     agent = stack.enter_context(Agent.from_settings(settings, session=session))
-    agent.gate.approver = lambda request: _approve(request, agent, file)
+    agent.gate.approver = lambda request: _approve(request, agent, file, out)
     for note in agent.notes:
         out.say(f"sprig: {display(note)}")
     if session is not None:
@@ -108,14 +108,14 @@ def _run(agent: Agent, text: str, schema: Any, stop: list[str] | None, out: cons
     return result
 
 
-def _approve(request: ApprovalRequest, agent: Agent, file: SettingsFile[Settings]) -> Answer:
+def _approve(request: ApprovalRequest, agent: Agent, file: SettingsFile[Settings], out: console.Console) -> Answer:
     """Ask on the terminal, whatever standard input and output are; without one, what must be asked is denied."""
     from agent.approval.policy import Answer
     from agent.cli.lines import ask_in_lines, forget_typed
 
     terminal = Path("/dev/tty")  # itself: standard input may be a file that was piped in
     try:
-        with (
+        with (  # two streams: one for both would have to be able to seek
             terminal.open(encoding="utf-8", errors="replace") as keyboard,
             terminal.open("w", encoding="utf-8", errors="replace") as screen,
         ):
@@ -123,9 +123,16 @@ def _approve(request: ApprovalRequest, agent: Agent, file: SettingsFile[Settings
 
             def read(prompt: str) -> str | None:
                 say(prompt, end="")
-                return keyboard.readline() or None
+                try:
+                    line = keyboard.readline()
+                except KeyboardInterrupt:
+                    say()
+                    raise
+                if not line:  # Ctrl+D
+                    say()
+                return line or None
 
-            forget_typed(keyboard)
+            forget_typed(keyboard)  # before the question is there, nothing can answer it
             answer, rule = ask_in_lines(request, say, read) or (Answer.no(), None)
             if rule is not None:
                 agent.gate.policy = replace(agent.gate.policy, rules=(*agent.gate.policy.rules, rule))
@@ -135,6 +142,10 @@ def _approve(request: ApprovalRequest, agent: Agent, file: SettingsFile[Settings
                     say(f"This holds for this run, but was not written: {display(str(e))}")
             return answer
     except OSError:
+        out.say(
+            f"sprig: {display(request.tool.name)} must be asked for, and there is no terminal to ask on: run it on one, or allow "
+            f"the tool beforehand (--allow {display(request.tool.name)}, or a rule in settings.toml)"
+        )
         return Answer.no("nobody is there to ask")
 
 

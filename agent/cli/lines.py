@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _SLOW = 3.0  # seconds of reading a prompt after which that is said
 _SHOWN = 8  # lines of a tool's result
+_MOST_DIFF = 60  # lines of a change that stand in a question; who wants more asks for all
 _UNFINISHED = {
     "length": "the answer was cut off at its limit of tokens (--max-tokens)",
     "rounds": "the model was still calling tools when its rounds were used up (--rounds)",
@@ -99,36 +100,52 @@ def ask_in_lines(
     """
     from agent.approval.offers import meaning, offer
     from agent.approval.policy import Answer
+    from agent.approval.question import choices, diff_lines
 
-    decision, rule = request.decision, offer(request)
-    if request.tool.unconfined and decision.reason == request.tool.unconfined:
-        rule = None  # a rule said yes and was overruled: another one would change nothing
-    say(f"The model wants to run a tool, and {display(decision.reason)}:\n{decision.summary}")
-    for start, end, why in decision.risks:
-        say(f"Look at this: {decision.summary[start:end]} ({display(why)})")
-    always = ""
+    rule = offer(request)
+    answers = choices(request, rule)
+    diff = request.preview.diff if request.preview is not None else ""
+    cut = len(diff_lines(diff)) > _MOST_DIFF
+    _say_question(request, say)
+    words = {choice.name: choice.words for choice in answers}
     if rule is not None:
         pattern = f" {display(rule.pattern)}" if rule.argument not in (None, "*") else ""
-        always = f" a: always, for {display(rule.tool)}{pattern} ({meaning(rule, request.tool)})."
-    prompt = f"Allow it? y: yes, once. s: yes, in this session.{always} n: no. Or write why not: "
+        words["always"] = f"always, for {display(rule.tool)}{pattern} ({meaning(rule, request.tool)})"
+    offered = [f"{choice.keys[1]}: {words[choice.name]}." for choice in answers if choice.possible and choice.name != "word"]
+    prompt = f"Allow it? {' '.join([*offered, *(['d: show the whole change.'] if cut else [])])} Or write why not: "
+    named = {key: choice for choice in answers for key in choice.keys} | {
+        "yes": answers[0],
+        "always": answers[2],
+        "no": answers[3],
+    }
     while (reply := read(prompt)) is not None:
-        match reply.strip().lower():
-            case "y" | "yes" | "1":
-                return Answer.yes(), None
-            case "s" | "2":
-                return Answer.always_yes(), None
-            case "a" | "always" | "3" if rule is not None:
-                return Answer.yes(), rule
-            case "a" | "always" | "3":
-                say("No rule can cover this call.")
-            case "n" | "no" | "4" | "":
-                return Answer.no(), None
-            case "w" | "5":
-                word = read("What shall the model be told? ")
-                return (Answer.no(word.strip()), None) if word is not None else None
-            case _:
-                return Answer.no(reply.strip()), None
+        choice = named.get(reply.strip().lower())
+        if reply.strip().lower() == "d" and cut:
+            say("\n".join(diff_lines(diff)))
+        elif choice is None:
+            return Answer.no(reply.strip()), None
+        elif not choice.possible:
+            say("No rule can cover this call.")
+        elif choice.name == "word":
+            word = read("What shall the model be told? ")
+            return (Answer.no(word.strip()), None) if word is not None else None
+        else:
+            answer = {"once": Answer.yes(), "session": Answer.always_yes(), "always": Answer.yes(), "no": Answer.no()}[
+                choice.name
+            ]
+            return answer, rule if choice.name == "always" else None
     return None
+
+
+def _say_question(request: ApprovalRequest, say: Callable[[str], Any]) -> None:
+    from agent.approval.question import asked_about, diff_lines, reasons
+
+    decision = request.decision
+    say(f"The model wants to run a tool, and {', and '.join(reasons(request))}:\n{asked_about(request)}")
+    if request.preview is not None and request.preview.diff:
+        say("\n".join(diff_lines(request.preview.diff, _MOST_DIFF)))
+    for start, end, why in decision.risks:
+        say(f"Look at this: {decision.summary[start:end]} ({display(why)})")
 
 
 def forget_typed(source: TextIO) -> None:

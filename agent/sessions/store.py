@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.home import home
+from agent.sessions.changes import forget_changes
 from agent.sessions.database import Database, forget_words, insert
 from agent.sessions.export import checked_import
 from agent.sessions.records import IMPORTED, Hit, SessionError, SessionInfo, TextPlace, clean, message_columns, session_columns
@@ -118,10 +119,11 @@ class Store(AbstractContextManager["Store"]):
 
     def delete(self, id: str) -> None:
         """Remove a session and its messages; what they held is overwritten in the file. Its forks stay."""
-        number = self.open(id).number
+        session = self.open(id)
         with self._database.writing() as connection:
-            connection.execute("DELETE FROM sessions WHERE number = ?", (number,))
+            connection.execute("DELETE FROM sessions WHERE number = ?", (session.number,))
             forget_words(connection)
+        forget_changes(session.id)
 
     def import_json(self, data: object) -> Session:
         """Take in a session that ``Session.export_json`` gave away. It gets an id of its own.

@@ -11,10 +11,11 @@ _COMPARED = 2_000  # differing lines that are matched with one another; more are
 _CONTEXT = 3
 
 
-def unified(before: str, after: str, path: str) -> tuple[str, int]:
+def unified(before: str, after: str, path: str, *, whole: bool = False) -> tuple[str, int]:
     """The diff, and how many of its lines were left out at its end for want of room. Empty when nothing changed.
 
-    Lines end at ``\\n`` alone. Lines of more than 2,000 characters are cut, with a word about it.
+    Lines end at ``\\n`` alone. Lines of more than 2,000 characters are cut, with a word about it; of a ``whole`` diff nothing is
+    left out or cut.
     Source: POSIX.1-2017, diff, "Diff -u output format"; the words about a missing newline are GNU diff's.
     """
     if before == after:
@@ -25,7 +26,8 @@ def unified(before: str, after: str, path: str) -> tuple[str, int]:
     start = max(0, head - _CONTEXT)
     old, new = old[start : len(old) - max(0, tail - _CONTEXT)], new[start : len(new) - max(0, tail - _CONTEXT)]
     name = path.replace("\n", "\u240a")
-    return _bounded([f"--- a/{name}\n", f"+++ b/{name}\n", *_hunks(old, new, start)])
+    lines = [f"--- a/{name}\n", f"+++ b/{name}\n", *_hunks(old, new, start, None if whole else _MAX_LINE)]
+    return ("".join(lines), 0) if whole else _bounded(lines)
 
 
 def _lines(text: str) -> list[str]:
@@ -39,17 +41,17 @@ def _common(one: Sequence[str], other: Sequence[str]) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _hunks(old: Sequence[str], new: Sequence[str], start: int) -> Iterator[str]:
+def _hunks(old: Sequence[str], new: Sequence[str], start: int, longest: int | None) -> Iterator[str]:
     """Hunks of two texts that both begin ``start`` lines below the top."""
     for group in _groups(old, new):
         (_, i1, _, j1, _), (_, _, i2, _, j2) = group[0], group[-1]
         yield f"@@ -{_range(start + i1, i2 - i1)} +{_range(start + j1, j2 - j1)} @@\n"
         for kind, a1, a2, b1, b2 in group:
             if kind == "equal":
-                yield from (_line(" ", line) for line in old[a1:a2])
+                yield from (_line(" ", line, longest) for line in old[a1:a2])
                 continue
-            yield from (_line("-", line) for line in old[a1:a2])
-            yield from (_line("+", line) for line in new[b1:b2])
+            yield from (_line("-", line, longest) for line in old[a1:a2])
+            yield from (_line("+", line, longest) for line in new[b1:b2])
 
 
 def _groups(old: Sequence[str], new: Sequence[str]) -> Iterator[Sequence[tuple[str, int, int, int, int]]]:
@@ -68,10 +70,10 @@ def _range(start: int, length: int) -> str:
     return f"{start + 1 if length else start},{length}"
 
 
-def _line(mark: str, line: str) -> str:
+def _line(mark: str, line: str, longest: int | None) -> str:
     text, end = (line[:-1], "\n") if line.endswith("\n") else (line, "\n\\ No newline at end of file\n")
-    if len(text) > _MAX_LINE:
-        text = f"{text[:_MAX_LINE]}\u2026 [{len(text) - _MAX_LINE:,} more characters]"
+    if longest is not None and len(text) > longest:
+        text = f"{text[:longest]}\u2026 [{len(text) - longest:,} more characters]"
     return mark + text + end
 
 

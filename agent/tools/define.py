@@ -16,6 +16,7 @@ from agent.messages import ToolSpec
 from agent.tools.convert import convert_fields
 from agent.tools.declared import read_declaration
 from agent.tools.docstring import parse_docstring
+from agent.tools.preview import Preview
 from agent.tools.result import ToolContext, ToolDefinitionError, ToolError, ToolResult, failure_of
 from agent.tools.run import run_call
 from agent.tools.schema import MISSING, Field, SchemaMaker, UndescribableError
@@ -48,6 +49,8 @@ class Tool:
         convert: makes the function's arguments of JSON values; None, they are what they are.
         context: name of the parameter that takes the ToolContext; empty, none does.
         bound: whether no parameter stands for ``self`` any more.
+        preview: what a call with these arguments would change, for the question; None where that cannot be told. It raises
+            ToolError where the call could not be done, and then nobody is asked.
     """
 
     spec: ToolSpec
@@ -65,6 +68,7 @@ class Tool:
     convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     context: str = ""
     bound: bool = True
+    preview: Callable[[Mapping[str, Any]], Preview | None] | None = None
 
     def __post_init__(self) -> None:
         name = self.spec.name

@@ -48,6 +48,8 @@ class ToolContext:
         session: id of the conversation that the call belongs to, where that is kept; else empty.
         progress: takes a line for the user while the tool works.
         loop: the event loop of the caller, where a coroutine is awaited; None, it gets a loop of its own.
+        run: the run that the call belongs to; each has another.
+        shown: the state of the preview that a person has said yes to; empty where nobody was asked.
     """
 
     cancelled: threading.Event = dataclasses.field(default_factory=threading.Event)
@@ -55,6 +57,8 @@ class ToolContext:
     session: str = ""
     progress: Callable[[str], None] = lambda line: None
     loop: asyncio.AbstractEventLoop | None = None
+    run: str = ""
+    shown: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -52,20 +52,20 @@ class Calls:
 
     def _call(self, call: ToolCall) -> Iterator[Event]:
         tool = self._tools.get(call.name)
-        refused = self._record.over() or self._wrong(tool, call)
+        refused, shown = self._record.over() or self._wrong(tool, call), ""
         if not refused and tool is not None:
             call, refused = self._hooked(tool, call)  # before it is approved: what is approved is what runs
         if not refused and tool is not None:
             read = read_from_others(self._parts.transcript.messages)  # what is held, the model has not seen yet
             verdict = self._parts.gate.check(tool, call, self._parts.hooks.settled, untrusted=read)
             over = self._record.over()  # a person may have thought about it for long, or ended it all instead
-            refused = over if verdict.allowed else verdict.message or over
+            refused, shown = over if verdict.allowed else verdict.message or over, verdict.shown
         if refused or tool is None:
             yield from self._refuse(call, f"error: {refused}", refused)
         elif tool.deferred:
             self._record.deferred(call)
         else:
-            yield from self._run(tool, call)
+            yield from self._run(tool, call, shown)
 
     def _wrong(self, tool: Tool | None, call: ToolCall) -> str:
         """What is wrong with a call; empty when nothing is."""
@@ -86,10 +86,12 @@ class Calls:
             raise HookError(f"before_tool changed a call of {call.name} so that it does not fit: {wrong}")
         return changed, ""
 
-    def _run(self, tool: Tool, call: ToolCall) -> Iterator[Event]:
+    def _run(self, tool: Tool, call: ToolCall, shown: str) -> Iterator[Event]:
         result: ToolResult | None = None
         session = self._parts.session.id if self._parts.session else ""
-        context = ToolContext(self._parts.cancelled, call.id, session, loop=self._parts.loop)
+        context = ToolContext(
+            self._parts.cancelled, call.id, session, loop=self._parts.loop, run=self._parts.run, shown=shown
+        )  # fmt: skip
         with self._parts.spans.tool(tool, call) as (span, variables):
             for item in progressing(tool.invoke, call, context, self._parts.seconds_left(), variables):
                 if isinstance(item, str):

@@ -34,6 +34,30 @@ def shorten(transcript: Transcript, limit: int) -> str | None:
     return found[1] if found is not None else None
 
 
+def compact(transcript: Transcript) -> str | None:
+    """Shorten a conversation now: the turns before the last one become a digest; where there are none, the results of the last
+    one are shortened. Returns one line on what was given up; None when nothing is gained, and the transcript is as it was.
+    """
+    kept = transcript.copy()
+    starts = [i for i, m in enumerate(kept.messages) if m.role == "user"]
+    results = [i for i, m in enumerate(kept.messages) if m.role == "tool" and len(m.text) > _SHORT]
+    if len(starts) > 1:
+        shorter, what = _digested(kept.messages, starts[-1]), f"{_count(starts[:-1], 'former turn')} replaced by a digest"
+    else:
+        shorter, what = _short_results(kept.messages, results), f"{_count(results, 'tool result')} shortened"
+    generated = {id(m): kept.turns[i] for i, m in enumerate(kept.messages) if i in kept.turns}
+    try:
+        transcript.rebuild(shorter, {i: generated[id(m)] for i, m in enumerate(shorter) if id(m) in generated})
+    except BaseException:
+        transcript.go_back(kept)
+        raise
+    if len(transcript.tokens) >= len(kept.tokens):
+        transcript.go_back(kept)
+        return None
+    transcript.held = kept.held
+    return what
+
+
 def compacted(messages: Sequence[Message], fits: Callable[[Sequence[Message]], bool]) -> tuple[list[Message], str] | None:
     """A shorter conversation that fits, and one line on what was given up; None when nothing helps.
 

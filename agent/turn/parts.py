@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -45,6 +46,11 @@ class Parts:
     @property
     def limits(self) -> Limits:
         return self.options.limits
+
+    @property
+    def run(self) -> str:
+        """A name that no other run has."""
+        return f"{os.getpid()}-{self.started!r}"
 
     def seconds_left(self) -> float | None:
         """Until the time of the run is up; None without a limit."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,8 @@ from agent.children import process
 from agent.children.sandbox import ResourceLimits
 from agent.tools.builtin.root import Root
 from agent.tools.define import Subject, Tool, tool
-from agent.tools.result import ToolDefinitionError
+from agent.tools.preview import Preview
+from agent.tools.result import ToolDefinitionError, ToolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +101,23 @@ def builtin(
 def _make(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any], embedding: str) -> Tool:
     kind = _KNOWN[name]
     timeout = None if name in _OWN_LIMIT else _SECONDS.get(name, 30.0)
-    function = getattr(_owner(name, root, home, allow_private, settings, embedding), name)
-    made = tool(timeout=timeout, approval=kind.approval, untrusted=kind.untrusted, acts=kind.acts)(function)
+    owner = _owner(name, root, home, allow_private, settings, embedding)
+    made = tool(timeout=timeout, approval=kind.approval, untrusted=kind.untrusted, acts=kind.acts)(getattr(owner, name))
     made.origin = "builtin"
     made.subjects = kind.subjects
+    if (preview := getattr(owner, f"preview_{name}", None)) is not None:
+        made.preview = partial(_previewed, made, preview)
     if name == "run_command" and not process.confines_files():
         made.unconfined = f"nothing keeps a command from files outside the root here (confinement: {process.report()})"
     return made
+
+
+def _previewed(tool: Tool, preview: Callable[..., Preview], arguments: Mapping[str, Any]) -> Preview | None:
+    try:
+        values = tool.convert(arguments) if tool.convert is not None else arguments
+    except ToolError:  # they do not fit; the call itself says so
+        return None
+    return preview(**values)
 
 
 def _owner(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any], embedding: str) -> object:

@@ -10,13 +10,14 @@ from typing import Any
 
 from agent.files import human_size
 from agent.text.line_diff import unified
+from agent.tools.builtin.changes import MAX_WRITE, Found, check_unchanged, keep_before, look, previewed
 from agent.tools.builtin.lookup import ask_child
-from agent.tools.builtin.root import Root, RootError
+from agent.tools.builtin.root import Root
+from agent.tools.preview import Preview
 from agent.tools.result import ToolContext, ToolError, ToolResult, clean, describe_bytes
 
 MAX_READ = 60_000  # bytes that one call shows
 MAX_SCAN = 1 << 26  # bytes that are skipped to reach a line
-MAX_WRITE = 1 << 20
 MAX_ENTRIES = 200
 _SEARCH_SECONDS = 10.0
 
@@ -70,24 +71,37 @@ class FileTools:
         limit = _SEARCH_SECONDS
         return str(ask_child("search_child:search", job, self._root, seconds=limit, cpu=int(limit), cancelled=context.cancelled))
 
-    def write_file(self, path: str, content: str) -> ToolResult:
+    def write_file(self, path: str, content: str, context: ToolContext) -> ToolResult:
         """Write a text file, replacing what is there."""
-        data = _encoded(content)
-        there = self._exists(path)
-        before = self._text(path) if there else None
-        self._root.write(path, data)
-        return _changed(path, before, content, "wrote" if there else "created")
+        found, data = look(self._root, path), _encoded(content)
+        return self._change(path, found, content, data, "wrote" if found.size is not None else "created", context)
 
-    def edit_file(self, path: str, old: str, new: str) -> ToolResult:
+    def preview_write_file(self, path: str, content: str) -> Preview:
+        """What ``write_file`` would change. Raises ToolError or RootError where it could not be done."""
+        found, _ = look(self._root, path), _encoded(content)
+        return previewed(path, found, content)
+
+    def edit_file(self, path: str, old: str, new: str, context: ToolContext) -> ToolResult:
         """Replace a passage of a text file.
 
         Args:
             old: the exact text, which must occur once
         """
-        self._root.check_writable(path)
-        before = self._text(path)
+        found, after = self._edited(path, old, new)
+        return self._change(path, found, after, _encoded(after), "edited", context)
+
+    def preview_edit_file(self, path: str, old: str, new: str) -> Preview:
+        """What ``edit_file`` would change. Raises ToolError or RootError where it could not be done."""
+        found, after = self._edited(path, old, new)
+        _encoded(after)
+        return previewed(path, found, after)
+
+    def _edited(self, path: str, old: str, new: str) -> tuple[Found, str]:
+        found = look(self._root, path)
+        before = found.text
         if before is None:
-            raise ToolError(f"{path} is no UTF-8 text of at most {human_size(MAX_WRITE)}: it cannot be edited")
+            what = "does not exist" if found.size is None else f"is no UTF-8 text of at most {human_size(MAX_WRITE)}"
+            raise ToolError(f"{path} {what}: it cannot be edited")
         if not old:
             raise ToolError("old is empty: give the text to replace")
         if old not in before and "\r\n" in before:
@@ -95,29 +109,13 @@ class FileTools:
         count = before.count(old)
         if count != 1:
             raise ToolError(_how_often(before, old, count))
-        after = before.replace(old, new)
-        self._root.write(path, _encoded(after))
-        return _changed(path, before, after, "edited")
+        return found, before.replace(old, new)
 
-    def _exists(self, path: str) -> bool:
-        parts = self._root.check_writable(path)
-        try:
-            with self._root.folder(parts[:-1]) as folder:
-                os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
-        except (RootError, OSError):
-            return False
-        return True
-
-    def _text(self, path: str) -> str | None:
-        with self._root.file(path) as fd:
-            if os.fstat(fd).st_size > MAX_WRITE:
-                return None
-            with os.fdopen(os.dup(fd), "rb") as f:
-                raw = f.read(MAX_WRITE + 1)
-        try:
-            return raw.decode("utf-8") if b"\0" not in raw else None
-        except UnicodeDecodeError:
-            return None
+    def _change(self, path: str, found: Found, after: str, data: bytes, verb: str, context: ToolContext) -> ToolResult:
+        check_unchanged(path, found, context)
+        keep_before(self._root, path, found, data, context)
+        self._root.write(path, data)
+        return _changed(path, found.text, after, verb)
 
 
 def _encoded(text: str) -> bytes:

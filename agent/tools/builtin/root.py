@@ -30,6 +30,10 @@ class RootError(SprigError):
     """A path is outside the root, is not a regular file, or cannot be opened; the message is for the model."""
 
 
+class MissingError(RootError):
+    """Nothing lies at a path."""
+
+
 class Root:
     """The folder and what may be done below it.
 
@@ -221,4 +225,5 @@ _REFUSALS = {
 
 def _refusal(error: OSError, path: str) -> RootError:
     said = _REFUSALS.get(error.errno or 0)
-    return RootError(f"{_shown(path)} {said}" if said else f"{_shown(path)}: {error.strerror}")
+    kind = MissingError if error.errno == errno.ENOENT else RootError
+    return kind(f"{_shown(path)} {said}" if said else f"{_shown(path)}: {error.strerror}")

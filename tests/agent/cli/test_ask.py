@@ -22,6 +22,7 @@ import pytest
 from typer.main import get_command
 
 from agent.approval.policy import Rule
+from agent.children.process import confines_files
 from agent.cli.ask import _question, ask_app
 from agent.cli.embed import _lines
 from agent.cli.options import AgentOptions, tools_of
@@ -284,34 +285,118 @@ def press(tmp_path: Path) -> Path:
     return mine
 
 
-def at_a_terminal(tool: Path, home: Path, reply: bytes | None) -> str:
+def at_a_terminal(
+    tool: Path | str, home: Path, reply: bytes | None, *, ahead: bytes = b"", program: str = PRESS, piped: bytes | None = None,
+    output: Path | None = None, cwd: Path = ROOT, status: int = 0,
+) -> str:  # fmt: skip
     """What a person sees who asks for something that needs a tool; ``reply`` is typed when the question comes."""
     master, slave = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-c", PRESS, str(tool)], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, cwd=ROOT,
+        [sys.executable, "-c", program, str(tool)], stdin=subprocess.DEVNULL if piped is None else subprocess.PIPE,
+        stdout=slave if output is None else output.open("wb"), stderr=slave, cwd=cwd,
         env=environment(home, PYTHONPATH=str(ROOT)), start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),
+        preexec_fn=lambda: fcntl.ioctl(2, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     os.close(slave)
+    os.write(master, ahead)
+    if piped is not None and child.stdin is not None:
+        child.stdin.write(piped)
+        child.stdin.close()
     seen = b""
     with contextlib.suppress(OSError):  # the terminal is gone with its last process
         while piece := os.read(master, 65536):
             seen += piece
             if reply is not None and b"Or write why not:" in seen:
+                time.sleep(0.2 if ahead else 0.0)  # whoever took what was typed before would have answered by now
                 os.write(master, reply)
                 reply = None
     os.close(master)
-    assert child.wait(30) == 0, seen
+    assert child.wait(30) == status, seen
     return seen.decode()
 
 
-@pytest.mark.parametrize(("reply", "ran"), [(b"y\n", True), (b"s\n", True), (b"n\n", False), (b"\n", False), (b"later\n", False)])
+@pytest.mark.parametrize(("reply", "ran"), [(b"y\n", True), (b"later\n", False)])
 def test_what_must_be_asked_is_asked_on_the_terminal(press: Path, home: Path, reply: bytes, ran: bool) -> None:
     seen = at_a_terminal(press, home, reply)
     assert "The model wants to run a tool" in seen
     assert "button: red" in seen
     assert (press.parent / "pressed").exists() == ran
     assert not (home / "settings.toml").exists()
+
+
+def test_end_of_file_is_no_and_an_interrupt_ends_it(press: Path, home: Path) -> None:
+    seen = at_a_terminal(press, home, b"\x04")
+    assert "was not run: the user said no" in seen
+    assert seen.rstrip().endswith("ok"), "the model goes on"
+    assert "sprig: interrupted" in at_a_terminal(press, home, b"\x03", status=130)
+    assert not (press.parent / "pressed").exists()
+
+
+def test_what_is_typed_before_the_question_is_no_answer(press: Path, home: Path) -> None:
+    at_a_terminal(press, home, b"n\n", ahead=b"y\ny\ny\n")
+    assert not (press.parent / "pressed").exists()
+
+
+def test_it_asks_on_the_terminal_also_between_pipes(press: Path, home: Path, tmp_path: Path) -> None:
+    """As in `git diff | sprig ask ... > notes.txt`."""
+    seen = at_a_terminal(press, home, b"y\n", piped=b"+ a line\n", output=tmp_path / "notes.txt")
+    assert "button: red" in seen
+    assert (tmp_path / "notes.txt").read_text() == "ok\n", "the answer alone"
+    assert (press.parent / "pressed").read_text() == "red"
+
+
+def test_without_a_terminal_it_says_what_to_do(press: Path, home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PRESS, str(press)], stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT, timeout=60,
+        env=environment(home, PYTHONPATH=str(ROOT)), start_new_session=True,
+    )  # fmt: skip
+    assert done.stdout == "ok\n"
+    assert "there is no terminal to ask on: run it on one, or allow the tool beforehand (--allow press," in done.stderr
+    assert not (press.parent / "pressed").exists()
+
+
+TOUCH = """
+import sys
+import agent.settings.use
+from agent.cli.ask import ask_app
+from agent.children import process
+from tests.fixtures.fake_engine import FakeEngine, call_text
+if sys.argv[1] == "unconfined":
+    process.confines_files = lambda: False
+said = [call_text("run_command", {"command": "touch made"}), "ok"]
+agent.settings.use.model_of = lambda settings: FakeEngine(said)
+sys.argv = ["ask", "Make it", "--tool", "run_command", *(["--allow", "run_command"] if sys.argv[1] == "unconfined" else [])]
+ask_app()
+"""
+
+
+@pytest.mark.parametrize("kind", ["confined", "unconfined"])
+def test_a_command_is_asked_for_whether_it_is_confined_or_not(kind: str, home: Path, tmp_path: Path) -> None:
+    if kind == "confined" and not confines_files():
+        pytest.skip("nothing confines files here")
+    seen = at_a_terminal(kind, home, b"y\n", program=TOUCH, cwd=tmp_path)
+    assert "run_command: touch made" in seen
+    assert ("nothing keeps a command" in seen) == (kind == "unconfined"), "a rule does not help there"
+    assert (tmp_path / "made").exists()
+
+
+OVERWRITE = """
+import sys
+import agent.settings.use
+from agent.cli.ask import ask_app
+from tests.fixtures.fake_engine import FakeEngine, call_text
+said = [call_text("write_file", {"path": "notes.txt", "content": "water\\nmilk\\n"}), "ok"]
+agent.settings.use.model_of = lambda settings: FakeEngine(said)
+sys.argv = ["ask", "Write it", "--tool", "write_file"]
+ask_app()
+"""
+
+
+def test_overwriting_is_not_approved_blind(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("water\nbread\neggs\n")
+    seen = at_a_terminal("", home, b"n\n", program=OVERWRITE, cwd=tmp_path).replace("\r\n", "\n")
+    assert "write_file: notes.txt\nreplaces 2 lines with 1\n@@ -1,3 +1,2 @@\n water\n-bread\n-eggs\n+milk\n" in seen
+    assert (tmp_path / "notes.txt").read_text() == "water\nbread\neggs\n"
 
 
 def test_always_is_a_rule_in_the_settings_and_is_not_asked_again(press: Path, home: Path) -> None:

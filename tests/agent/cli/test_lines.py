@@ -9,7 +9,8 @@ import pytest
 from agent import events as e
 from agent.approval.policy import Answer, ApprovalRequest, Policy, Rule, always_rule
 from agent.cli.lines import EventLines, ask_in_lines, unfinished
-from agent.messages import ToolCall
+from agent.messages import ToolCall, ToolSpec
+from agent.tools.builtin.changes import Found, previewed
 from agent.tools.define import Tool, tool
 
 CALL = ToolCall("press", {"button": "red\x1b[2J"}, "1")
@@ -134,3 +135,25 @@ def test_always_is_offered_only_where_a_rule_would_change_something(written: lis
     assert ask_in_lines(asked, written.append, read) == (Answer.yes(), None)
     assert "No rule can cover this call." in written
     assert all(" a: " not in prompt for prompt in prompts)
+
+
+def rewriting(before: str, after: str) -> ApprovalRequest:
+    of = Tool(ToolSpec("write_file"), lambda: "", subjects={"path": "path"}, approval="ask")
+    call = ToolCall("write_file", {"content": after, "path": "a\x1b.txt"}, "1")
+    found = Found(len(before), before.encode(), "state")
+    return ApprovalRequest(of, call, Policy().decide(of, call), always_rule(of, call), previewed("a", found, after))
+
+
+def test_a_change_is_shown_before_the_yes_and_all_of_a_long_one_on_wish(written: list[str]) -> None:
+    assert ask_in_lines(rewriting("one\ntwo\n", "one\n\x1b[2Jthree\n"), written.append, answers("y")) == (Answer.yes(), None)
+    said = "\n".join(written)
+    assert "write_file: a␛.txt\nreplaces 1 line with 1\n@@ -1,2 +1,2 @@\n one\n-two\n+␛[2Jthree\n" in said
+    assert "content:" not in said, "nothing is said twice"
+    written.clear()
+    asked = rewriting("", "".join(f"line {i}\n" for i in range(500)))
+    assert ask_in_lines(asked, written.append, answers("y")) == (Answer.yes(), None)
+    assert "[... 441 lines of the change are left out ...]" in "\n".join(written)
+    assert "+line 499" in "\n".join(written)
+    assert "+line 250" not in "\n".join(written)
+    assert ask_in_lines(asked, written.append, answers("d", "n")) == (Answer.no(), None)
+    assert "+line 250" in "\n".join(written)

@@ -209,3 +209,37 @@ def test_the_real_engine_talks_on_in_a_small_context(tmp_path: Path) -> None:
             assert len(agent.transcript().tokens) <= 1536
         assert engine.restarts == 0
     assert told >= 3
+
+
+def test_a_person_shortens_it_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The turns before the last one become a digest; what the last one said, and the session, stay."""
+    monkeypatch.setenv("SPRIG_HOME", str(tmp_path))
+    long = "and so on " * 60
+
+    @tool
+    def look() -> str:
+        """Look."""
+        return long
+
+    engine = FakeEngine([f"One {long}", call_text("look", {}), f"Two {long}", "Three."])
+    with Store() as store, Agent(engine, tools=[look], system="Be brief.", session=store.create()) as agent:
+        assert agent.compact() is None, "nothing was said yet"
+        agent.run("First?")
+        assert agent.compact() is None, "one turn, and no result in it"
+        agent.run("Second?")
+        before = agent.tokens
+        done = agent.compact()
+        assert done is not None
+        assert (done.what, done.tokens_before, done.tokens_after) == ("1 former turn replaced by a digest", before, agent.tokens)
+        assert agent.tokens < before
+        again = agent.compact()
+        assert again is not None, "and then the results of the last turn"
+        assert again.what == "1 tool result shortened"
+        assert agent.compact() is None
+        agent.run("Third?")
+        asked = engine.asked[-1]
+        assert "Be brief." in asked
+        assert "User: First?" in asked
+        assert f"Two {long}".strip() in asked
+        assert asked.count(long.strip()) == 1
+        assert len(agent.session.messages() if agent.session else ()) == 8, "the session keeps everything"

@@ -16,27 +16,23 @@ from textual.widgets import Input, Static
 
 from agent.approval.offers import PatternError, editable, edited, meaning, offer
 from agent.approval.policy import Answer, ApprovalRequest, Rule
+from agent.approval.question import AnswerName, Choice, choices, title
 from agent.text import display
 from tui.widgets.approval.summary import ApprovalSummary
-
-AnswerChoice = Literal["once", "session", "always", "no", "word"]
 
 _LONGEST_GRACE = 3.0  # seconds; however long somebody types on
 _TICK = 0.1
 _PART = 0.8  # of the screen's height that the question may take
-_KEYS: dict[str, AnswerChoice] = {
-    "1": "once", "y": "once", "2": "session", "s": "session", "3": "always", "a": "always", "4": "no", "n": "no",
-    "5": "word", "w": "word",
-}  # fmt: skip
-_YES: frozenset[AnswerChoice] = frozenset({"once", "session", "always"})
+_YES: frozenset[AnswerName] = frozenset({"once", "session", "always"})
 
 
 class _AnswerRow(Static):
     """One answer; a click on it gives it."""
 
-    def __init__(self, choice: AnswerChoice, label: str, possible: bool = True) -> None:
-        super().__init__(markup=False, classes="" if possible else "-impossible")
-        self.choice, self._label, self.possible = choice, label, possible
+    def __init__(self, choice: Choice) -> None:
+        super().__init__(markup=False, classes="" if choice.possible else "-impossible")
+        more = "…" if choice.name in ("always", "word") else ""
+        self.choice, self._label, self.possible = choice.name, f"{' '.join(choice.keys)}  {choice.words}{more}", choice.possible
 
     def mark(self, on: bool) -> None:
         self.set_class(on, "-on")
@@ -90,7 +86,9 @@ class ApprovalView(Vertical, can_focus=True):
         self._summary = ApprovalSummary(request)
         self._rule = offer(request)
         self._editable = self._rule is not None and editable(self._rule)
-        self._rows = _choices(request, self._rule)
+        answers = choices(request, self._rule)
+        self._keys: dict[str, AnswerName] = {key: choice.name for choice in answers for key in choice.keys}
+        self._rows = tuple(map(_AnswerRow, answers))
         risky = bool(self._summary.risks or request.tool.unconfined)
         self._at = 3 if risky else 0
         self._seen = self._given = False
@@ -100,7 +98,7 @@ class ApprovalView(Vertical, can_focus=True):
         self._problem = ""
 
     def compose(self) -> ComposeResult:
-        yield Static(Content(_title(self._request)), markup=False, classes="title")
+        yield Static(Content(title(self._request)), markup=False, classes="title")
         with _What(classes="what"):
             yield self._summary
         with Vertical(classes="answers"):
@@ -185,10 +183,13 @@ class ApprovalView(Vertical, can_focus=True):
                 scroll.scroll_home(animate=False)
             case "end":
                 scroll.scroll_end(animate=False)
-            case _ if character.lower() in _KEYS:
-                self.choose(_KEYS[character.lower()])
+            case "o":
+                self._summary.open()
+                self._hint()
+            case _ if character.lower() in self._keys:
+                self.choose(self._keys[character.lower()])
 
-    def choose(self, choice: AnswerChoice) -> None:
+    def choose(self, choice: AnswerName) -> None:
         """Give an answer, or ask for what it still needs; nothing within the grace, and no yes before all was seen."""
         if not self.ready or self._asking or self._given:
             return
@@ -202,7 +203,7 @@ class ApprovalView(Vertical, can_focus=True):
             self._give(choice)
         self._mark()
 
-    def _give(self, choice: AnswerChoice) -> None:
+    def _give(self, choice: AnswerName) -> None:
         match choice:
             case "once":
                 self._answer(Answer.yes())
@@ -314,30 +315,8 @@ class ApprovalView(Vertical, can_focus=True):
             left = self._ready_at - time.monotonic()
             bar = "" if self._still else "=" * max(1, round(10 * left / max(self._grace, _TICK))) + " "
             return f"{bar}one moment: no key counts"
+        if self._summary.cut:
+            return "o opens what is left out; Space reads on"
         if not self.read:
             return "Space: read all of it before a yes"
         return "1-5, a letter or Enter; Esc is no"
-
-
-def _title(request: ApprovalRequest) -> str:
-    name = request.tool.name
-    if request.tool.origin == "mcp":
-        return f"May this run? It is of the MCP server {display(name.partition('__')[0])}"
-    return "May this run?"
-
-
-def _choices(request: ApprovalRequest, rule: Rule | None) -> tuple[_AnswerRow, ...]:
-    again = meaning(request.always, request.tool).removesuffix(" of this tool")
-    try:
-        holds = request.always.matches(request.tool, request.call.arguments)
-    except (TypeError, ValueError, RecursionError):
-        holds = False
-    # A rule said yes and was overruled: another one would change nothing.
-    useless = bool(request.tool.unconfined) and request.decision.reason == request.tool.unconfined
-    return (
-        _AnswerRow("once", "1 y  yes, once"),
-        _AnswerRow("session", f"2 s  this session: {again}", holds and not useless),
-        _AnswerRow("always", "3 a  always, for a pattern…", rule is not None and not useless),
-        _AnswerRow("no", "4 n  no"),
-        _AnswerRow("word", "5 w  no, with a word to the model…"),
-    )

@@ -23,7 +23,7 @@ LineKind = Literal["same", "added", "removed", "gap", "note"]
 _MOST = 400  # lines that are laid out even when everything is to be seen
 _LONGEST = 1_000  # characters of a line that are laid out
 _HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@(.*)")
-_MARKS = {"added": "+", "removed": "-", "same": " ", "gap": " ", "note": " "}
+MARKS = {"added": "+", "removed": "-", "same": " ", "gap": " ", "note": " "}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _row(line: DiffLine, digits: int, width: int) -> list[Content]:
     rows = []
     for at, (start, end) in enumerate(line_spans(shown, room)):
         number = Content.styled(f"{line.number if at == 0 else '':>{digits}} ", ".diff--number")
-        mark = _MARKS[line.kind] if at == 0 else " "
+        mark = MARKS[line.kind] if at == 0 else " "
         part = content[start:end]
         part = part.pad_right(max(0, room - part.cell_length))
         rows.append(number + (Content(f"{mark} ") + part).stylize_before(style))

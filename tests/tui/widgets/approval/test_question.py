@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from agent.approval.offers import PatternError, edited, meaning, offer
 from agent.approval.policy import Answer, ApprovalRequest, Policy, Rule, always_rule
 from agent.messages import ToolCall, ToolSpec
 from agent.tools.builtin.catalogue import builtin
+from agent.tools.builtin.changes import Found, previewed
 from agent.tools.define import Tool, tool
 from tests.fixtures.generated import runs
 from tests.fixtures.paths import ROOT
 from tests.fixtures.sizes import small_and_wide
 from tui.widgets.approval.question import ApprovalView
+from tui.widgets.approval.summary import ApprovalSummary
 
 STYLES = ROOT / "tui/widgets/approval"
 TOOLS = {t.name: t for t in builtin(root=Path("/usr"), home=Path("/usr"))}
@@ -386,3 +389,79 @@ def test_a_tool_of_a_script_is_offered_whole() -> None:
         return str(bed)
 
     assert offer(ask(water, bed=2)) == Rule("allow", "water")
+
+
+# A change, before the yes.
+
+
+def rewriting(before: bytes | None, after: str) -> ApprovalRequest:
+    asked = ask("write_file", path="notes.txt", content=after)
+    found = Found() if before is None else Found(len(before), before, "state")
+    return replace(asked, preview=previewed("notes.txt", found, after))
+
+
+@small_and_wide
+async def test_what_a_file_loses_and_gets_is_seen_before_the_yes(size: tuple[int, int]) -> None:
+    app = Asking(rewriting(b"water\nbread\neggs\n", "water\nmilk\x1b[2J\n"))
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        seen = []
+        for _ in range(8):
+            seen += [line.rstrip() for line in shown(app).splitlines()]
+            await pilot.press("pagedown")
+            await pilot.pause()
+        text = "\n".join(seen)
+        assert "write_file: notes.txt" in text
+        assert "replaces 2 lines with 1" in text
+        for line in ("water", "- bread", "- eggs", "+ milk␛[2J"):
+            assert any(line in row for row in seen), text
+        assert "content:" not in text
+        await pilot.press("y")
+        assert app.answers == [(Answer.yes(), None)]
+
+
+async def test_a_change_has_colours_and_not_colours_alone() -> None:
+    app = Asking(rewriting(b"bread\n", "milk\n"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        colours = {}
+        for strip in app.screen._compositor.render_strips():
+            for segment in strip:
+                for word in ("bread", "milk"):
+                    if word in segment.text and segment.style is not None:
+                        colours[word] = segment.style.color
+        assert len(set(colours.values())) == 2
+        assert "- bread" in shown(app)
+        assert "+ milk" in shown(app)
+
+
+@small_and_wide
+async def test_the_middle_of_a_long_change_is_opened_on_wish(size: tuple[int, int]) -> None:
+    app = Asking(rewriting(None, "".join(f"line {i}\n" for i in range(3_000))))
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        summary = app.query_one(ApprovalSummary)
+        rows = [summary._row(y).plain for y in range(summary.size.height)]
+        assert any("2,910 lines are left out: o opens them" in row for row in rows)
+        assert any("line 2999" in row for row in rows)
+        assert "o opens what is left out" in shown(app)
+        await pilot.press("o")
+        await pilot.pause()
+        assert summary.size.height >= 3_000
+        opened = "\n".join(summary._row(y).plain for y in range(summary.size.height))
+        assert all(f"line {i}" in opened for i in range(3_000))
+        await pilot.press("y")
+        assert app.answers == [], "and then all of it must have been in view"
+        await pilot.press("end", "y")
+        assert app.answers == [(Answer.yes(), None)]
+
+
+async def test_a_long_line_is_cut_until_it_is_opened_and_never_at_its_end_unsaid() -> None:
+    app = Asking(rewriting(b"a\n", "x" * 5_000 + " rm -rf\n"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        summary = app.query_one(ApprovalSummary)
+        assert "4,007 more characters" in "".join(summary._row(y).plain[4:] for y in range(summary.size.height))
+        await pilot.press("o")
+        await pilot.pause()
+        assert "rm -rf" in "".join(summary._row(y).plain[4:] for y in range(summary.size.height))
