@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from agent.errors import GGUFError
 from agent.gguf.inspection import is_template
+from agent.gguf.keys import INTEGERS, odd_kinds
 from agent.gguf.reader import Header, TensorEntry, read_header
 from agent.gguf.types import GGMLType
 from agent.templates.limits import MAX_TEMPLATE_BYTES
@@ -37,9 +38,9 @@ WHOLE_HEAD_ROPE = frozenset({
 ROPE_SCALINGS = frozenset({"none", "linear", "yarn", "longrope"})
 TOKENIZERS = frozenset({"llama", "bert", "gpt2", "t5", "rwkv", "plamo2", "gemma4", "hybriddna", "whitespace"})
 _NO_VOCABULARY = frozenset({"no_vocab", "none"})
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|(.))", re.DOTALL)  # how a file writes the tokens of RWKV's vocabulary
 _MERGED = frozenset({"gpt2", "gemma4", "hybriddna", "whitespace"})  # tokenizers that do not load without merges
 _BYTE_FALLBACK = frozenset({"llama", "plamo2"})  # tokenizers that look every unknown byte up
-_INTEGERS = frozenset({"u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64"})
 
 Rule = Callable[[Header], Iterator[str]]
 
@@ -74,8 +75,10 @@ def _architecture(header: Header) -> Iterator[str]:
         yield f"it is of the type {brief(kind)}, not a model"
     if header.types.get("general.architecture") != "str" or not header.keys["general.architecture"]:
         yield "general.architecture does not name an architecture"
-    parts = header.keys.get("split.count", 0)
-    if isinstance(parts, int) and parts > 1:
+
+
+def _whole(header: Header) -> Iterator[str]:
+    if (parts := header.keys.get("split.count", 0)) > 1:
         yield f"it is one of {parts} parts of a model; merge them first (llama-gguf-split --merge)"
 
 
@@ -108,22 +111,18 @@ def _numbers(header: Header) -> Iterator[str]:
 def _hyperparameters(header: Header) -> Iterator[str]:
     arch = header.keys["general.architecture"]
     hp = {k.removeprefix(f"{arch}."): v for k, v in header.keys.items() if k.startswith(f"{arch}.")}
-    kinds = {k.removeprefix(f"{arch}."): v for k, v in header.types.items() if k.startswith(f"{arch}.")}
-    for key, least, most, required in (
-        ("block_count", 1, MAX_LAYERS, True),
-        ("context_length", 1, (1 << 31) - 1, True),
-        ("embedding_length", 1, (1 << 24) - 1, True),
-        ("expert_count", 0, MAX_EXPERTS, False),
-        ("pooling_type", POOLINGS.start, POOLINGS.stop - 1, False),
+    for key, least, most, usual in (
+        ("block_count", 1, MAX_LAYERS, None),
+        ("context_length", 1, (1 << 31) - 1, None),
+        ("embedding_length", 1, (1 << 24) - 1, None),
+        ("expert_count", 0, MAX_EXPERTS, 0),
+        ("pooling_type", POOLINGS.start, POOLINGS.stop - 1, 0),
     ):
-        value = hp.get(key)
-        if value is None and not required:
-            continue
-        if kinds.get(key) not in _INTEGERS or value is None or not least <= value <= most:
+        value = hp.get(key, usual)
+        if value is None or not least <= value <= most:
             yield f"{arch}.{key} is {brief(value)} and must be a whole number from {least} to {most}"
-    ahead = hp.get("nextn_predict_layers", 0)
-    if not isinstance(ahead, int) or not 0 <= ahead <= hp["block_count"]:
-        yield f"{arch}.nextn_predict_layers is {brief(ahead)} of {hp['block_count']} blocks"
+    if (ahead := hp.get("nextn_predict_layers", 0)) > hp["block_count"]:
+        yield f"{arch}.nextn_predict_layers is {ahead} of {hp['block_count']} blocks"
     yield from _experts(arch, hp)
     yield from _heads(arch, hp)
     for key, value in hp.items():
@@ -133,22 +132,19 @@ def _hyperparameters(header: Header) -> Iterator[str]:
         elif re.fullmatch(r"rope\.freq_base(_\w+)?", key):
             if not isinstance(value, float) or value <= 0:
                 yield f"{arch}.{key} is {brief(value)} and must be positive"
-        elif key == "rope.scaling.type" and not _is(value, *ROPE_SCALINGS):
+        elif key == "rope.scaling.type" and value not in ROPE_SCALINGS:
             yield f"{arch}.{key} is {brief(value)}; llama.cpp knows {', '.join(sorted(ROPE_SCALINGS))}"
-        elif key in ("rope.scaling.factor", "rope.scale_linear") and (not isinstance(value, float) or value < 0):
+        elif key in ("rope.scaling.factor", "rope.scale_linear") and value < 0:
             yield f"{arch}.{key} is {brief(value)} and must not be negative"
 
 
 def _experts(arch: str, hp: Mapping[str, Any]) -> Iterator[str]:
-    count = hp.get("expert_count", 0)
-    used = np.atleast_1d(hp.get("expert_used_count", 0))
-    most = int(used.max()) if used.size and used.dtype.kind in "ui" else -1
+    count, used = hp.get("expert_count", 0), hp.get("expert_used_count", 0)
+    most = int(np.max(used))
     if not (0 < most <= count if count else most == 0):
-        yield f"{arch}.expert_used_count is {brief(hp.get('expert_used_count', 0))} of {count} experts"
+        yield f"{arch}.expert_used_count is {brief(used)} of {count} experts"
     groups, chosen = hp.get("expert_group_count", 0), hp.get("expert_group_used_count", 0)
-    if not isinstance(groups, int) or not isinstance(chosen, int):
-        yield f"{arch}.expert_group_count is {brief(groups)}"
-    elif groups > 1 and (groups >= count or count % groups or not 0 < chosen < groups):
+    if groups > 1 and (groups >= count or count % groups or not 0 < chosen < groups):
         yield f"{arch} has {brief(count)} experts in {groups} groups, {chosen} of them used"
     elif groups == 1 and count <= 1:
         yield f"{arch} has a group of {brief(count)} experts"
@@ -161,7 +157,7 @@ def _heads(arch: str, hp: Mapping[str, Any]) -> Iterator[str]:
     keys = hp.get("attention.key_length", hp["embedding_length"] // heads)
     values = hp.get("attention.value_length", hp["embedding_length"] // heads)
     turned = hp.get("rope.dimension_count", keys)
-    if not all(isinstance(n, int) and 0 <= n < 1 << 16 for n in (keys, values, turned)):
+    if max(keys, values, turned) >= 1 << 16:
         yield f"{arch} has heads of {brief(keys)} and {brief(values)}, of which RoPE turns {brief(turned)}"
     elif (turned % 2 and "rope.dimension_count" in hp) or turned > keys:
         yield f"{arch}.rope.dimension_count is {turned} for heads of {keys}; it must be even and no larger"
@@ -218,7 +214,7 @@ def _token_ids(header: Header, count: int) -> Iterator[str]:
         kind = header.types[key]
         if key.endswith("s"):
             kind = kind.removeprefix("arr[").removesuffix("]")
-        ids = np.atleast_1d(value) if kind in _INTEGERS else np.array([-1])
+        ids = np.atleast_1d(value) if kind in INTEGERS else np.array([-1])
         if ids.size and (ids.min() < 0 or ids.max() >= count):
             yield f"{brief(key)} is {brief(value)} in a vocabulary of {count} tokens"
 
@@ -232,6 +228,11 @@ def _fitting(header: Header, model: str, tokens: list[str]) -> Iterator[str]:
         lost = [b for b in range(256) if f"<0x{b:02X}>" not in known and not (model == "llama" and _raw_byte(b) in known)]
         if lost:
             yield f"its {model!r} tokenizer has no token for byte 0x{lost[0]:02X} ({len(lost)} such), and llama.cpp would abort"
+    if model == "rwkv" and (byte := _without_end(tokens)) is not None:
+        yield (
+            f"tokenizer.ggml.model is 'rwkv', which would never end: tokens begin with byte 0x{byte:02X}, and none "
+            "is that byte alone"
+        )
     if model == "bert":
         for key, usual in (("bos_token_id", 101), ("seperator_token_id", 102)):  # llama.cpp's spelling, and its defaults
             if header.keys.get(f"tokenizer.ggml.{key}", usual) >= len(tokens):
@@ -242,6 +243,17 @@ def _fitting(header: Header, model: str, tokens: list[str]) -> Iterator[str]:
     embedding = header.tensors.get("token_embd.weight")
     if embedding is not None and embedding.shape[:-1] != (len(tokens),):
         yield f"token_embd.weight has the shape {list(embedding.shape)} for {len(tokens)} tokens"
+
+
+def _without_end(tokens: Iterable[str]) -> int | None:
+    """A byte that begins tokens of an RWKV vocabulary and is none itself: llama.cpp never gets past it."""
+    texts = [_ESCAPE.sub(_unescaped, t.encode("utf-8", "surrogateescape")) for t in tokens]
+    return next(iter(sorted({t[0] for t in texts if t} - {t[0] for t in texts if len(t) == 1})), None)
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    code, letter = found.groups()
+    return bytes.fromhex(code.decode()) if code else {b"t": b"\t", b"n": b"\n", b"r": b"\r"}.get(letter, letter)
 
 
 def _raw_byte(b: int) -> str:
@@ -263,7 +275,7 @@ def _is(value: object, *names: str) -> bool:
     return isinstance(value, str) and value in names
 
 
-_RULES: tuple[Rule, ...] = (_architecture, _tensors, _numbers, _hyperparameters, _vocabulary, _templates)
+_RULES: tuple[Rule, ...] = (_architecture, _tensors, _numbers, odd_kinds, _whole, _hyperparameters, _vocabulary, _templates)
 
 
 # The weights. A block of a quantized type holds small integers, of which every pattern is legal, and one or two scales, which
