@@ -41,6 +41,7 @@ class Tool:
         origin: where it comes from: the user's script, Sprig, or an MCP server.
         subjects: argument -> what it names, for approval patterns and for what is shown: a command, a path or a URL.
         deferred: nothing runs here: a call ends the run, and the script answers it.
+        impossible: why a call with these arguments can never run, or ""; then nobody is asked about it.
         unconfined: why nothing confines it on this machine; then no rule can allow it unasked. Empty for most tools.
         convert: makes the function's arguments of JSON values; None, they are what they are.
         context: name of the parameter that takes the ToolContext; empty, none does.
@@ -56,6 +57,7 @@ class Tool:
     origin: Origin = "script"
     subjects: Mapping[str, Subject] = field(default_factory=dict)
     deferred: bool = False
+    impossible: Callable[[Mapping[str, Any]], str] = lambda arguments: ""
     unconfined: str = ""
     convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     context: str = ""
