@@ -349,6 +349,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         with self._in_use.run():
             self._transcript, self._seed = None, ()
             self._session = session
+            self.gate.session.clear()  # what was allowed "in this session" was allowed in that one
             self.engine.forget(self._conversation)
             self._conversation = self.engine.conversation()
 

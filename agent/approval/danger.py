@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from agent.text.command_line import CommandLine, Word, read_command
+from agent.approval.programs import INTERPRETERS, SHELLS, base_name, family, starts
+from agent.text.command_line import read_command
+from agent.text.shell_words import CommandLine, Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +21,6 @@ class Risk:
     why: str
 
 
-# Programs that only start another one, and their options that take a value.
-_WRAPPERS = {
-    "sudo": "ugpCDhRrTU", "doas": "uC", "env": "uCS", "nice": "n", "ionice": "cn", "nohup": "", "setsid": "", "time": "fo",
-    "xargs": "IELnPsda", "timeout": "ks", "stdbuf": "ioe", "chroot": "", "exec": "a", "command": "", "builtin": "",
-    "busybox": "", "watch": "n", "strace": "eop",
-}  # fmt: skip
-_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "ash", "fish"})
-_INTERPRETERS = frozenset({"python", "python3", "perl", "ruby", "node", "php", "lua", "awk", "gawk", "mawk"})
 _PROGRAMS = {
     "dd": "writes raw data to files or devices", "mkfs": "formats a disk", "fdisk": "changes a disk's partitions",
     "parted": "changes a disk's partitions", "wipefs": "erases a disk's signatures", "shred": "destroys files",
@@ -69,49 +63,20 @@ def command_risks(command: str) -> tuple[Risk, ...]:
     """The risky places of a command, in order."""
     line = read_command(command)
     found = [Risk(o.start, o.end, o.what) for o in line.operators if o.what != "a comment"]
-    for part in line.parts():
+    for part in line.parts:
         found += _part(part)
+    found += [_at(w, why) for w in line.files if (why := _outside(w.text))]
     found += _pipes_to_shell(line)
     if line.broken:
         found.append(Risk(0, len(command), f"cannot be read: {line.broken}"))
     return tuple(sorted(set(found), key=lambda r: (r.start, r.end, r.why)))
 
 
-def programs(line: CommandLine) -> Iterator[str]:
-    """The names of all programs that a command starts, without their folders, also those behind ``sudo`` and the like."""
-    for part in line.parts():
-        for word in _starters(part):
-            yield base_name(word.text)
-
-
-def base_name(program: str) -> str:
-    return program.rstrip("/").rsplit("/", 1)[-1]
-
-
-def _starters(words: Sequence[Word]) -> Iterator[Word]:
-    i = 0
-    while i < len(words):
-        word = words[i]
-        if re.match(r"[A-Za-z_]\w*=", word.text):
-            i += 1
-            continue
-        yield word
-        takes = _WRAPPERS.get(base_name(word.text))
-        if takes is None:
-            return
-        i += 1
-        while i < len(words) and words[i].text.startswith("-"):
-            with_value = len(words[i].text) == 2 and words[i].text[1] in takes
-            i += 2 if with_value else 1
-        if base_name(word.text) == "timeout":
-            i += 1
-
-
 def _part(words: Sequence[Word]) -> list[Risk]:
     found = []
-    for word in _starters(words):
+    for i in starts(words):
+        word, rest = words[i], words[i + 1 :]
         name = base_name(word.text)
-        rest = words[words.index(word) + 1 :]
         texts = [w.text for w in rest]
         if name in ("sudo", "doas"):
             found.append(_at(word, "runs with all rights"))
@@ -139,11 +104,10 @@ def _options(name: str, word: Word, rest: Sequence[Word], texts: Sequence[str]) 
         found += [_at(w, "sets what git runs") for w in rest if _GIT_RUNS.match(w.text)]
     if name == "find":
         found += [_at(w, _FIND[w.text]) for w in rest if w.text in _FIND]
-    if name in _SHELLS and any(re.fullmatch(r"-[a-z]*c", t) for t in texts):
+    if name in SHELLS and any(re.fullmatch(r"-[a-z]*c", t) for t in texts):
         found.append(_at(word, "runs text as shell commands"))
-    stem = re.sub(r"[\d.]+$", "", name)
-    text_given = stem.endswith("awk") or any(t[:2] in ("-c", "-e", "-m", "-r") for t in texts)
-    if (name in _INTERPRETERS or stem in _INTERPRETERS) and text_given:
+    text_given = family(name).endswith("awk") or any(t[:2] in ("-c", "-e", "-m", "-r") for t in texts)
+    if family(name) in INTERPRETERS and text_given:
         found.append(_at(word, "runs program text"))
     if name in ("tar", "unzip", "cpio"):
         found.append(_at(word, "can unpack over files"))
@@ -165,11 +129,14 @@ def _outside(text: str) -> str:
 
 
 def _pipes_to_shell(line: CommandLine) -> Iterator[Risk]:
-    parts = list(line.parts())
-    for before, after in itertools.pairwise(parts):
-        fetched = {base_name(w.text) for w in _starters(before)} & {"curl", "wget", "base64", "xxd", "printf", "echo", "cat"}
-        if fetched and any(base_name(w.text) in _SHELLS | _INTERPRETERS for w in _starters(after)):
+    for before, after in itertools.pairwise(line.parts):
+        fetched = {base_name(before[i].text) for i in starts(before)} & {"curl", "wget", "base64", "xxd", "printf", "echo", "cat"}
+        if fetched and any(_runs_text(after[i].text) for i in starts(after)):
             yield Risk(after[0].start, after[0].end, "runs what the command before it gives out")
+
+
+def _runs_text(program: str) -> bool:
+    return base_name(program) in SHELLS or family(program) in INTERPRETERS
 
 
 def _at(word: Word, why: str) -> Risk:

@@ -9,9 +9,11 @@ import fnmatch
 from collections.abc import Sequence
 from typing import Literal
 
-from agent.approval.danger import base_name, programs
+from agent.approval.arguments import harmless, may_vary
+from agent.approval.spellings import mentions
 from agent.text.address import AddressError, read_url
-from agent.text.command_line import CommandLine, read_command
+from agent.text.command_line import read_command
+from agent.text.shell_words import CommandLine
 from agent.tools.builtin.root import path_parts
 
 
@@ -30,34 +32,35 @@ def matches(subject: Literal["command", "path", "url"] | None, value: str, patte
 def _match_command(value: str, pattern: str, action: str, exact: bool) -> bool:
     line, wanted = read_command(value), read_command(pattern)
     if exact:
-        return value == pattern or (line.plain and wanted.plain and line.argv == wanted.argv)
+        return value == pattern or (line.plain and wanted.plain and _same(line, wanted))
     if pattern in ("", "*"):
         return action != "allow" or line.plain
     if action == "allow":
         # What a shell would make of more than one command, nobody has allowed.
-        return line.plain and _begins(line.argv, wanted.argv)
-    return _mentions(line, wanted.argv)
+        return line.plain and wanted.plain and _covers(line.argv, wanted.argv)
+    parts = [tuple(word.text for word in part) for part in wanted.parts] or [wanted.argv]
+    return all(mentions(line, part) for part in parts)
 
 
-def _begins(argv: Sequence[str], wanted: Sequence[str]) -> bool:
-    return len(argv) >= len(wanted) > 0 and all(fnmatch.fnmatchcase(a, w) for a, w in zip(argv, wanted, strict=False))
+def _same(line: CommandLine, wanted: CommandLine) -> bool:
+    """Whether two commands are the same, word by word; a quoted wildcard is none."""
+    return [(w.text, w.wild) for w in line.words] == [(w.text, w.wild) for w in wanted.words]
 
 
-def _mentions(line: CommandLine, wanted: Sequence[str]) -> bool:
-    """Whether any command in the line begins so, whatever folder the program is in and whatever starts it."""
-    if not wanted:
+def _covers(argv: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether a command begins so, and what else it has is known to be harmless."""
+    if len(argv) < len(wanted) or not all(fnmatch.fnmatchcase(a, w) for a, w in zip(argv, wanted, strict=False)):
         return False
-    if line.broken:
-        return wanted[0] in line.argv or not line.argv  # what cannot be read is not let through
-    if len(wanted) == 1 and any(fnmatch.fnmatchcase(name, wanted[0]) for name in programs(line)):
-        return True
-    for part in line.parts():
-        texts = [word.text for word in part]
-        for i in range(len(texts)):
-            if _begins([base_name(texts[i]), *texts[i + 1 :]], wanted):
-                return True
-    # A shell's or an interpreter's text may hold it as well.
-    return any(" " in word.text and _mentions(read_command(word.text), wanted) for word in line.words)
+    guessed = [i for i, (a, w) in enumerate(zip(argv, wanted, strict=False)) if not _spells(w, a)]
+    if 0 in guessed:  # any program is none that a person had in mind
+        return False
+    free = [*guessed, *range(len(wanted), len(argv))]
+    return harmless(argv, free) or (free == guessed and may_vary(argv, guessed))
+
+
+def _spells(pattern: str, word: str) -> bool:
+    """Whether a pattern says what a word is: the whole of it, or which option with any value."""
+    return pattern == word or (pattern.startswith("-") and "=" in pattern and not set("*?[") & set(pattern.partition("=")[0]))
 
 
 def _match_path(value: str, pattern: str, action: str, exact: bool) -> bool:
@@ -92,7 +95,7 @@ def _match_url(value: str, pattern: str, action: str, exact: bool) -> bool:
     if pattern in ("", "*"):
         return True
     if exact:
-        return pattern == target.netloc
+        return pattern == target.url
     pattern = pattern.lower()
     if pattern.startswith(("http://", "https://")):
         scheme, _, pattern = pattern.partition("://")

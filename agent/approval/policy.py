@@ -19,6 +19,7 @@ from agent.errors import SprigError
 from agent.messages import ToolCall
 from agent.text import display, reveal, shown_characters
 from agent.text.address import AddressError, read_url
+from agent.text.command_line import read_command
 from agent.tools.define import Approval as Action
 from agent.tools.define import Subject, Tool
 from agent.tools.preview import Preview
@@ -42,9 +43,10 @@ class Rule:
         action: allow, ask or deny.
         tool: name of the tool, or a glob of names.
         argument: the argument that the pattern is about; None, the rule speaks of every call of the tool.
-        pattern: for a command, the words it begins with ("git status"); for a path, a glob below the root, where ``*`` stays
-            within a folder and ``**`` does not; for a URL, a host or ``*.host``; else a glob of the value's text.
-        exact: the value is the pattern, word by word, and nothing more.
+        pattern: for a command, the words it begins with ("git status"), after which a rule that allows lets pass only
+            arguments that are known to be harmless; for a path, a glob below the root, where ``*`` stays within a folder and
+            ``**`` does not; for a URL, a host or ``*.host``; else a glob of the value's text.
+        exact: the value is the pattern, word by word, and nothing more; of a URL, the whole of it.
         even_after_untrusted: it allows also what changes, sends or remembers something when the conversation has read what
             others wrote.
     """
@@ -182,6 +184,8 @@ class Policy:
         action, reason = self._action(tool, call, extra)
         if action == "allow" and untrusted and tool.acts and not self._still_allows(tool, call, extra):
             action, reason = "ask", f"it is allowed, but the conversation has read {untrusted} since"
+        if action == "allow" and (line := _shell_line(tool, call)) is not None and not _seen(line, tool, extra):
+            action, reason = "ask", "a shell reads this line, so it is asked for as a whole"
         if action == "allow" and tool.unconfined and not self.unconfined:
             action, reason = "ask", tool.unconfined
         return Decision(action, reason, summary, risks)
@@ -242,7 +246,7 @@ class Gate:
     Attributes:
         policy: the rules.
         approver: is asked; None, and what would be asked is refused.
-        session: the rules that "always" has added.
+        session: the rules that "yes, this session" has added; they end with the conversation.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -267,6 +271,8 @@ class Gate:
     def _check(self, tool: Tool, call: ToolCall, settled: Callable[[Any], Any], untrusted: str) -> Verdict:
         decision = self.policy.decide(tool, call, self.session, untrusted=untrusted)
         approver = self.approver
+        if decision.action != "deny" and (why := tool.impossible(call.arguments)):
+            return Verdict(False, decision, why)
         if decision.action == "ask" and approver is not None:
             with self._lock:
                 # The answer before this one may cover it.
@@ -313,17 +319,31 @@ class Gate:
 
 
 def always_rule(tool: Tool, call: ToolCall) -> Rule:
-    """The rule for exactly this again: this command, this path, this host; for other tools, these very arguments."""
+    """The rule for exactly this again: this command, this URL; for other tools, and for files, these very arguments."""
     for name, subject in tool.subjects.items():
         value = call.arguments.get(name)
-        if isinstance(value, str):
-            if subject == "url":
-                try:
-                    value = read_url(value.strip()).netloc
-                except AddressError:
-                    continue
+        if isinstance(value, str) and subject == "command":
             return Rule("allow", tool.name, name, value, exact=True)
+        if isinstance(value, str) and subject == "url":
+            try:
+                return Rule("allow", tool.name, name, read_url(value.strip()).url, exact=True)
+            except AddressError:
+                continue
     return Rule("allow", tool.name, "*", _canonical(call.arguments), exact=True)
+
+
+def _shell_line(tool: Tool, call: ToolCall) -> str | None:
+    """A call's command that only a shell can read; None when there is none."""
+    for name, subject in tool.subjects.items():
+        value = call.arguments.get(name)
+        if subject == "command" and isinstance(value, str) and not read_command(value).plain:
+            return value
+    return None
+
+
+def _seen(line: str, tool: Tool, extra: Sequence[Rule]) -> bool:
+    """Whether a person has allowed this very line in this session."""
+    return any(rule.action == "allow" and rule.exact and rule.tool == tool.name and rule.pattern == line for rule in extra)
 
 
 def describe(tool: Tool, call: ToolCall) -> tuple[str, tuple[tuple[int, int, str], ...]]:

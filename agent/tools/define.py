@@ -45,6 +45,7 @@ class Tool:
         acts: whether a call changes, sends or remembers something. Once the conversation has read what others wrote, such a call
             is asked for. When it is not said, a tool acts unless it runs unasked.
         deferred: nothing runs here: a call ends the run, and the script answers it.
+        impossible: why a call with these arguments can never run, or ""; then nobody is asked about it.
         unconfined: why nothing confines it on this machine; then no rule can allow it unasked. Empty for most tools.
         convert: makes the function's arguments of JSON values; None, they are what they are.
         context: name of the parameter that takes the ToolContext; empty, none does.
@@ -64,6 +65,7 @@ class Tool:
     untrusted: bool = False
     acts: bool | None = None
     deferred: bool = False
+    impossible: Callable[[Mapping[str, Any]], str] = lambda arguments: ""
     unconfined: str = ""
     convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     context: str = ""

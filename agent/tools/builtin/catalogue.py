@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -66,7 +66,6 @@ def builtin(
     root: Path | None = None,
     home: Path | None = None,
     allow_private: bool = False,
-    shell: bool = False,
     network: bool = False,
     command_seconds: float = 60.0,
     command_limits: ResourceLimits | None = None,
@@ -79,7 +78,6 @@ def builtin(
         root: the folder that file tools and commands never leave; by default the working directory.
         home: where notes and timers are kept; by default Sprig's home.
         allow_private: let ``fetch_url`` reach this machine and private networks.
-        shell: let a shell read commands, with pipes and redirections.
         network: let commands open sockets.
         command_seconds: that one command may take.
         command_limits: on memory, processor time, file size and processes of one command.
@@ -94,7 +92,7 @@ def builtin(
         raise ToolDefinitionError(f"no built-in tool is called {unknown[0]!r}: there are {', '.join(BUILTIN_NAMES)}")
     place = Root(root if root is not None else Path.cwd())
     kept = home if home is not None else sprig_home.home()
-    settings = {"shell": shell, "network": network, "seconds": command_seconds, "limits": command_limits}
+    settings = {"network": network, "seconds": command_seconds, "limits": command_limits}
     return [_make(name, place, kept, allow_private, settings, str(embedding_model)) for name in wanted]
 
 
@@ -107,8 +105,8 @@ def _make(name: str, root: Root, home: Path, allow_private: bool, settings: Mapp
     made.subjects = kind.subjects
     if (preview := getattr(owner, f"preview_{name}", None)) is not None:
         made.preview = partial(_previewed, made, preview)
-    if name == "run_command" and not process.confines_files():
-        made.unconfined = f"nothing keeps a command from files outside the root here (confinement: {process.report()})"
+    if name == "run_command":
+        _as_command(made)
     return made
 
 
@@ -118,6 +116,16 @@ def _previewed(tool: Tool, preview: Callable[..., Preview], arguments: Mapping[s
     except ToolError:  # they do not fit; the call itself says so
         return None
     return preview(**values)
+
+
+def _as_command(made: Tool) -> None:
+    """What is to be said of a command before it is asked about: whether a shell may read it, whether it can run at all."""
+    from agent.tools.builtin.shell import description, impossible
+
+    made.spec = replace(made.spec, description=description())
+    made.impossible = lambda arguments: impossible(command) if isinstance(command := arguments.get("command"), str) else ""
+    if not process.confines_files():
+        made.unconfined = f"nothing keeps a command from files outside the root here (confinement: {process.report()})"
 
 
 def _owner(name: str, root: Root, home: Path, allow_private: bool, settings: Mapping[str, Any], embedding: str) -> object:

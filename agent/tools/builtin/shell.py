@@ -1,4 +1,4 @@
-"""The tool that runs a command: confined, without a shell unless the script wants one."""
+"""The tool that runs a command, confined: one program directly; what needs a shell by a real one, where files are confined."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ class CommandTool:
 
     Args:
         root: where they run, and all that they may write.
-        shell: let ``/bin/sh`` read the command, with pipes and redirections; otherwise those are refused.
         network: let them open sockets.
         seconds: that one may take.
         limits: on memory, processor time, file size and processes.
@@ -30,17 +29,18 @@ class CommandTool:
         self,
         root: Root,
         *,
-        shell: bool = False,
         network: bool = False,
         seconds: float = SECONDS,
         limits: ResourceLimits | None = None,
     ) -> None:
-        self._root, self._shell, self._seconds = root, shell, seconds
+        self._root, self._seconds = root, seconds
         self._rules = Rules(sandbox.system_paths(), (str(root.path),), network, limits or ResourceLimits())
 
     def run_command(self, command: str, context: ToolContext) -> ToolResult:
-        """Run a program and get its output."""
-        argv, wild = self._argv(command)
+        """Run a command."""
+        if why := impossible(command):
+            raise ToolError(why)
+        argv, wild = _argv(command)
         done = process.run_command(
             argv, self._root.path, self._rules, seconds=self._seconds, cancelled=context.cancelled, wild=wild
         )
@@ -61,23 +61,33 @@ class CommandTool:
             text = "done, no output"
         return ToolResult(done.status == 0 and not done.timed_out, "\n".join([*([text] if text else []), *notes]), data=data)
 
-    def _argv(self, command: str) -> tuple[list[str], list[int]]:
-        line = read_command(command)
-        if self._shell:
-            if not command.strip() or "\0" in command:
-                raise ToolError("this is no command")
-            return ["/bin/sh" if Path("/bin/sh").exists() else "sh", "-c", command], []
-        if line.broken:
-            raise ToolError(f"the command cannot be read: {line.broken}")
-        if line.operators:
-            first = line.operators[0]
-            sign = command[first.start : first.end].strip() or "a new line"
-            raise ToolError(f"there is no shell: {sign} ({first.what}) does not work. Run one program with its arguments")
-        if not line.words:
-            raise ToolError("the command is empty")
-        if not line.plain:
-            raise ToolError(f"there is no shell: {line.words[0].text} sets a variable. Run one program with its arguments")
+
+def description() -> str:
+    """What a model is told of the tool: what can be written here."""
+    what = "a shell command" if process.confines_files() else "one program with its arguments, without a shell,"
+    return f"Run {what} and get its output."
+
+
+def impossible(command: str) -> str:
+    """Why a command can never run here, in one line that says what to do instead; "" when it can."""
+    line = read_command(command)
+    if line.broken:
+        return f"the command cannot be run: {line.broken}"
+    if line.plain or process.confines_files():
+        return ""
+    first = line.operators[0] if line.operators else None
+    if first is None:
+        return f"there is no shell here: {line.words[0].text} sets a variable. Run one program with its arguments"
+    sign = command[first.start : first.end].strip() or "a new line"
+    return f"there is no shell here: {sign} ({first.what}) does not work. Run one program with its arguments"
+
+
+def _argv(command: str) -> tuple[list[str], list[int]]:
+    """What to start, and which of its words have wildcards."""
+    line = read_command(command)
+    if line.plain:
         return list(line.argv), [i for i, word in enumerate(line.words) if word.wild]
+    return ["/bin/sh" if Path("/bin/sh").exists() else "sh", "-c", command], []
 
 
 _ENDS = {

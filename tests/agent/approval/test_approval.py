@@ -127,16 +127,16 @@ def test_a_deny_leaves_others_alone(line: str, tools: dict[str, Tool]) -> None:
 
 
 def test_deny_wins_then_the_more_special_then_the_stricter(tools: dict[str, Tool]) -> None:
-    def action(*rules: Rule, line: str = "git push origin") -> str:
+    def action(*rules: Rule, line: str = "git log origin") -> str:
         return Policy(rules).decide(tools["run_command"], command(line)).action
 
-    broad, narrow = Rule("allow", "run_command", "command", "git"), Rule("ask", "run_command", "command", "git push")
+    broad, narrow = Rule("allow", "run_command", "command", "git"), Rule("ask", "run_command", "command", "git log")
     assert action(broad) == "allow"
     assert action(broad, narrow) == action(narrow, broad) == "ask"
     assert action(Rule("ask", "run_command"), broad) == "allow"
     assert action(Rule("ask", "*"), Rule("allow", "run_*")) == "ask"
     assert action(Rule("allow", "*"), Rule("ask", "run_command")) == "ask"
-    assert action(Rule("deny", "*"), Rule("allow", "run_command", "command", "git push origin", exact=True)) == "deny"
+    assert action(Rule("deny", "*"), Rule("allow", "run_command", "command", "git log origin", exact=True)) == "deny"
     assert action(Rule("deny", "fetch_*"), broad) == "allow"
 
 
@@ -323,8 +323,8 @@ def test_always_covers_exactly_the_same_again(tools: dict[str, Tool]) -> None:
         assert gate.check(tools[name], ToolCall(name, arguments)).asked
     assert gate.check(server, ToolCall("srv_do", {"a": 1, "b": 2})).asked
     covered = [
-        ("run_command", {"command": "make  test"}), ("write_file", {"path": "./a.txt", "content": "2"}),
-        ("fetch_url", {"url": "https://a.org/y?z"}),
+        ("run_command", {"command": "make  'test'"}), ("write_file", {"content": "1", "path": "a.txt"}),
+        ("fetch_url", {"url": "https://A.org:443/x"}),
     ]  # fmt: skip
     for name, arguments in covered:
         verdict = gate.check(tools[name], ToolCall(name, arguments))
@@ -333,8 +333,10 @@ def test_always_covers_exactly_the_same_again(tools: dict[str, Tool]) -> None:
     others = [
         ("run_command", {"command": "make test clean"}), ("run_command", {"command": "make test; rm x"}),
         ("run_command", {"command": "make"}),
-        ("write_file", {"path": "b.txt", "content": "1"}), ("edit_file", {"path": "a.txt"}),
-        ("fetch_url", {"url": "https://b.org/x"}),
+        ("write_file", {"path": "b.txt", "content": "1"}), ("write_file", {"path": "a.txt", "content": "2"}),
+        ("edit_file", {"path": "a.txt"}),
+        ("fetch_url", {"url": "https://a.org/y"}), ("fetch_url", {"url": "https://a.org/x?y"}),
+        ("fetch_url", {"url": "http://a.org/x"}), ("fetch_url", {"url": "https://b.org/x"}),
         ("fetch_url", {"url": "https://a.org:8443/x"}),
     ]  # fmt: skip
     for name, arguments in others:

@@ -401,7 +401,7 @@ def test_overwriting_is_not_approved_blind(home: Path, tmp_path: Path) -> None:
 
 def test_always_is_a_rule_in_the_settings_and_is_not_asked_again(press: Path, home: Path) -> None:
     assert "a: always, for press" in at_a_terminal(press, home, b"a\n")
-    assert agent_settings(home / "settings.toml").load().rules == (Rule("allow", "press"),)
+    assert agent_settings(home / "settings.toml").load().rules == (Rule("allow", "press", "*", '{"button": "red"}', exact=True),)
     assert "wants to run" not in at_a_terminal(press, home, None)
     assert (press.parent / "pressed").read_text() == "redred"
 

@@ -75,6 +75,9 @@ def press(button: str) -> str:
     return "pressed"
 
 
+RED = Rule("allow", "press", "*", '{"button": "red"}', exact=True)
+
+
 def request(of: Tool = press, call: ToolCall = CALL) -> ApprovalRequest:
     return ApprovalRequest(of, call, Policy().decide(of, call), always_rule(of, call))
 
@@ -92,8 +95,8 @@ def answers(*replies: str) -> Callable[[str], str | None]:
         (["YES"], Answer.yes(), None),
         (["s"], Answer.always_yes(), None),
         (["2"], Answer.always_yes(), None),
-        (["a"], Answer.yes(), Rule("allow", "press")),
-        (["3"], Answer.yes(), Rule("allow", "press")),
+        (["a"], Answer.yes(), RED),
+        (["3"], Answer.yes(), RED),
         (["n"], Answer.no(), None),
         (["4"], Answer.no(), None),
         ([""], Answer.no(), None),

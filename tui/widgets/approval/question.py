@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
-from agent.approval.offers import PatternError, editable, edited, meaning, offer
+from agent.approval.offers import PatternError, editable, edited, meaning, offer, start
 from agent.approval.policy import Answer, ApprovalRequest, Rule
 from agent.approval.question import AnswerName, Choice, choices, title
 from agent.text import display
@@ -85,7 +85,7 @@ class ApprovalView(Vertical, can_focus=True):
         self._request, self._grace, self._still = request, grace, reduced_motion
         self._summary = ApprovalSummary(request)
         self._rule = offer(request)
-        self._editable = self._rule is not None and editable(self._rule)
+        self._editable = self._rule is not None and editable(self._rule, request.tool)
         answers = choices(request, self._rule)
         self._keys: dict[str, AnswerName] = {key: choice.name for choice in answers for key in choice.keys}
         self._rows = tuple(map(_AnswerRow, answers))
@@ -214,7 +214,7 @@ class ApprovalView(Vertical, can_focus=True):
             case "word":
                 self._ask("word", "What shall the model be told?", "")
             case "always" if self._rule is not None:
-                self._ask("always", self._covers(self._rule), self._rule.pattern if self._editable else "")
+                self._ask("always", self._covers(self._rule), start(self._rule) if self._editable else "")
 
     def _answer(self, answer: Answer, rule: Rule | None = None) -> None:
         if not self._given:
@@ -229,6 +229,7 @@ class ApprovalView(Vertical, can_focus=True):
         self._show_asking(True)
         field = self.query_one(Input)
         field.value = value
+        field.placeholder = "or a pattern, like notes/**" if what == "always" and not value else ""
         field.cursor_position = len(value)
         field.display = what == "word" or self._editable
         (field if field.display else self).focus()

@@ -40,28 +40,83 @@ def test_a_program_and_its_arguments(tmp_path: Path) -> None:
     assert run(tmp_path, "nonsuch -x").text == "no such command: nonsuch"
 
 
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine where nothing confines files."""
+    monkeypatch.setattr(process, "report", lambda: "seccomp")
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
         ("ls | wc", "| (a pipe)"), ("ls > f", "> (a redirection)"), ("ls; ls", "; (a second command)"),
-        ("ls && ls", "& (a background job or &&)"),
+        ("ls && ls", "&& (a second command)"), ("ls &", "& (a background job)"),
         ("echo $HOME", "a variable"), ("echo $(ls)", "a command substitution"), ("echo `ls`", "a command substitution"),
         ("ls\nls", "a new line"),
-        ("(ls)", "a subshell"), ("A=1 ls", "sets a variable"), ("ls 'x", "a quote does not end"), ("", "empty"),
-        ("  ", "empty"), ("ls\0", "NUL"),
+        ("(ls)", "a subshell"), ("A=1 ls", "sets a variable"),
     ],
 )  # fmt: skip
-def test_what_needs_a_shell_is_refused_clearly(tmp_path: Path, command: str, words: str) -> None:
-    result = run(tmp_path, command)
-    assert not result.ok
-    assert words in result.text
-    assert "\n" not in result.text
+def test_what_needs_a_shell_is_refused_clearly_where_nothing_confines(
+    tmp_path: Path, command: str, words: str, bare: None
+) -> None:
+    tool = runner(tmp_path)
+    for said in (tool.impossible({"command": command}), tool.invoke({"command": command}).text):
+        assert words in said
+        assert said.endswith("Run one program with its arguments")
+        assert "\n" not in said
+    assert "without a shell" in tool.spec.description
 
 
-def test_a_script_may_want_a_shell(tmp_path: Path) -> None:
-    result = run(tmp_path, "echo one > f && cat f | tr o 0; echo $((1+1))", shell=True)
-    assert (result.ok, result.text) == (True, "0ne\n2")
-    assert not run(tmp_path, " ", shell=True).ok
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("ls 'x", "a quote does not end"), ('ls "x', "a quote does not end"), ("ls $'x", "a quote does not end"), ("", "empty"),
+        ("  ", "empty"), ("# ls", "empty"), ("ls\0", "NUL"), ("ls \\", "backslash"), ("ls |", "nothing follows |"),
+        ("ls &&", "nothing follows &&"), ("| ls", "nothing stands before |"), ("ls ; ; ls", "nothing stands before ;"),
+        ("ls >", "names no file"), ("ls > | wc", "names no file"), ("echo $(ls", "does not end"), ("echo `ls", "does not end"),
+        ("echo ${x", "does not end"), ("$(" * 40 + ")" * 40, "too many"), ("${x:-" * 40 + "}" * 40, "too many"),
+        ("ls " + "x" * 100_000, "more than 100,000 characters"), ("echo \"$(ls 'x)\"", "a quote does not end"),
+    ],
+)  # fmt: skip
+def test_what_can_never_run_is_refused_everywhere(tmp_path: Path, command: str, words: str) -> None:
+    tool = runner(tmp_path)
+    for said in (tool.impossible({"command": command}), tool.invoke({"command": command}).text):
+        assert said.startswith("the command cannot be run: ")
+        assert words in said
+        assert "\n" not in said
+
+
+needs_a_shell = pytest.mark.skipif(not process.confines_files(), reason="nothing confines files here, so that no shell runs")
+
+
+@needs_a_shell
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("echo one > f && cat f | tr o 0; echo $((1+1))", "0ne\n2"),
+        ("x='a b'; for i in 1 2; do echo \"$i $x\"; done", "1 a b\n2 a b"),
+        ("cat <<'EOF'\ndon't ${x}\nEOF\necho b", "don't ${x}\nb"),
+        ("case $(echo a) in a) echo yes;; *) echo no;; esac", "yes"),
+        ('f() { echo "$1"; }; f x # it\'s a comment\ntrue', "x"),
+        ("A=1 sh -c 'echo $A'", "1"),
+        ("echo a \\\n b", "a b"),
+        ('if [ -f none ]; then echo y; else echo "n $?"; fi', "n 1"),
+    ],
+)
+def test_where_files_are_confined_a_shell_reads_what_needs_one(tmp_path: Path, command: str, text: str) -> None:
+    tool = runner(tmp_path)
+    assert tool.impossible({"command": command}) == ""
+    result = tool.invoke({"command": command})
+    assert (result.ok, result.text) == (True, text)
+    assert tool.spec.description == "Run a shell command and get its output."
+
+
+@needs_a_shell
+def test_a_shell_is_confined_like_any_command(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    result = run(tmp_path / "root", "echo x > ../out; echo y > in; cat in")
+    assert result.text.endswith("y")
+    assert not (tmp_path / "out").exists()
 
 
 def test_wildcards_find_names_and_names_are_no_options(tmp_path: Path) -> None:
@@ -104,23 +159,21 @@ def test_output_of_every_kind(tmp_path: Path) -> None:
     assert "left out" in storm
 
 
+@needs_a_shell
 def test_a_late_one_says_so_and_what_it_said_until_then(tmp_path: Path) -> None:
     began = time.monotonic()
-    result = run(tmp_path, "echo first; exec sleep 30", shell=True, command_seconds=0.3)
+    result = run(tmp_path, "echo first; exec sleep 30", command_seconds=0.3)
     assert not result.ok
     assert result.text == "first\n[ended after 0.3 s, which is all it may take]"
     assert time.monotonic() - began < 4
 
 
+@needs_a_shell
 def test_how_it_ended_is_told(tmp_path: Path) -> None:
-    assert run(tmp_path, "kill -SEGV $$", shell=True).text == "[it died of SIGSEGV]"
+    assert run(tmp_path, "kill -SEGV $$").text == "[it died of SIGSEGV]"
     small = ResourceLimits(file_size=1000)
-    assert (
-        run(tmp_path, "head -c 5000 /dev/zero > f", shell=True, command_limits=small)
-        .text.splitlines()[-1]
-        .startswith("[exit status")
-    )
-    left = run(tmp_path, "sleep 100 & sleep 100 & sleep 0.1; echo ok", shell=True).text
+    assert run(tmp_path, "head -c 5000 /dev/zero > f", command_limits=small).text.splitlines()[-1].startswith("[exit status")
+    left = run(tmp_path, "sleep 100 & sleep 100 & sleep 0.1; echo ok").text
     assert left == "ok\n[2 processes left running in the background, ended]"
 
 

@@ -15,8 +15,7 @@ from textual.containers import Vertical
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from agent.approval.danger import command_risks
-from agent.approval.offers import PatternError, edited, meaning, offer
+from agent.approval.offers import PatternError, edited, meaning, offer, start
 from agent.approval.policy import Answer, ApprovalRequest, Policy, Rule, always_rule
 from agent.messages import ToolCall, ToolSpec
 from agent.tools.builtin.catalogue import builtin
@@ -185,7 +184,7 @@ async def test_what_is_long_is_shown_whole_and_no_yes_counts_before_its_end_was_
         assert "rm -rf tail" not in shown(app)
         assert "5 w  no, with a word" in shown(app), "the answers are out of sight"
         assert "read all of it before a yes" in shown(app)
-        for key in ("y", "s", "a", "1"):
+        for key in ("y", "s", "1"):
             await pilot.press(key)
             await pilot.pause()
             assert app.answers == []
@@ -257,17 +256,16 @@ async def test_a_server_s_tool_says_whose_it_is() -> None:
         assert "MCP server weather" in shown(app)
         await pilot.press("a")
         await pilot.pause()
-        assert "any arguments of this tool" in shown(app)
+        assert "exactly these arguments" in shown(app)
         assert not app.query_one(Input).display
         await pilot.press("enter")
-        assert app.answers == [(Answer.yes(), Rule("allow", "weather__now"))]
+        assert app.answers == [(Answer.yes(), Rule("allow", "weather__now", "*", '{"city": "Oslo"}', exact=True))]
 
 
 async def test_where_no_rule_would_hold_none_is_offered() -> None:
-    app = Asking(ask("read_file", path="../x"))
+    app = Asking(ask("run_command", command="ls | wc"))
     async with app.run_test(size=(60, 20)) as pilot:
         await pilot.press("a")
-        await pilot.press("s")
         await pilot.pause()
         assert app.answers == []
         assert "no rule can cover this call" in shown(app)
@@ -283,7 +281,8 @@ async def test_always_for_a_pattern_that_can_be_changed(size: tuple[int, int]) -
         await pilot.press("a")
         await pilot.pause()
         field = app.query_one(Input)
-        assert field.value == "notes/a/*"
+        assert field.value == ""
+        assert "exactly this change" in " ".join(shown(app).split())
         assert "Always allow write_file" in shown(app)
         field.value = "other/*"
         await pilot.press("enter")
@@ -306,30 +305,6 @@ async def test_always_for_a_risky_command_is_for_this_very_one() -> None:
         assert "this very command" in shown(app)
         await pilot.press("enter")
         assert app.answers == [(Answer.yes(), Rule("allow", "run_command", "command", "rm notes.md", exact=True))]
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "pattern"),
-    [
-        ("run_command", {"command": "git status -s"}, "git status"),
-        ("run_command", {"command": "ls -l 'a b'"}, "ls"),
-        ("run_command", {"command": "git log --oneline"}, "git log --oneline"),
-        ("run_command", {"command": "python x.py"}, "python x.py"),
-        ("run_command", {"command": "find . -name x"}, "find . -name x"),
-        ("run_command", {"command": "sudo ls"}, "sudo ls"),
-        ("run_command", {"command": "ls | wc"}, "ls | wc"),
-        ("write_file", {"path": "notes/today.md", "content": "x"}, "notes/*"),
-        ("write_file", {"path": "today.md", "content": "x"}, "today.md"),
-        ("write_file", {"path": ".git/hooks/pre-commit", "content": "x"}, ".git/hooks/pre-commit"),
-        ("fetch_url", {"url": "https://example.org/a/b"}, "example.org"),
-        ("fetch_url", {"url": "https://example.org:8443/a"}, "example.org:8443"),
-    ],
-)
-def test_what_is_offered_first(name: str, arguments: dict[str, str], pattern: str) -> None:
-    rule = offer(ask(name, **arguments))
-    assert rule is not None
-    assert rule.pattern == pattern
-    assert meaning(rule, TOOLS[name])
 
 
 _WORDS = [
@@ -355,40 +330,46 @@ _URLS = st.builds(
         st.tuples(st.just("calculate"), st.fixed_dictionaries({"expression": st.text(max_size=9)})),
     )
 )
-def test_every_offered_rule_allows_its_call_and_no_risky_one_allows_more(asked: tuple[str, dict[str, str]]) -> None:
+def test_every_offered_rule_allows_its_call_and_is_exact(asked: tuple[str, dict[str, str]]) -> None:
     name, arguments = asked
     request = ask(name, **arguments)
     rule = offer(request)
     if rule is None:
         return
-    assert rule.action == "allow"
-    assert rule.tool == name
+    assert (rule.action, rule.tool, rule.exact) == ("allow", name, True)
     assert rule.matches(TOOLS[name], arguments)
-    assert edited(rule, rule.pattern, request.tool, request.call) == rule or rule.pattern != rule.pattern.strip()
-    if name == "run_command" and command_risks(arguments["command"]):
-        assert rule.exact
+    assert edited(rule, start(rule), request.tool, request.call) == rule or start(rule) != start(rule).strip()
+    if name == "run_command":
         assert not rule.matches(TOOLS[name], {"command": arguments["command"] + " more"})
     assert meaning(rule, TOOLS[name])
 
 
 def test_a_pattern_that_does_not_do_is_refused_in_words() -> None:
-    request = ask("run_command", command="my-tool run fast")
+    request = ask("run_command", command="cat run fast")
     rule = offer(request)
     assert rule is not None
-    assert rule.pattern == "my-tool run"
-    assert edited(rule, " my-tool ", request.tool, request.call).pattern == "my-tool"
-    for bad in ("", "other", "my-tool run slow", "my-tool\u202e"):
+    assert rule.pattern == "cat run fast"
+    assert edited(rule, " cat ", request.tool, request.call) == Rule("allow", "run_command", "command", "cat")
+    for bad in ("", "other", "cat run slow", "cat\u202e"):
         with pytest.raises(PatternError):
             edited(rule, bad, request.tool, request.call)
+    page = ask("fetch_url", url="https://example.org/a")
+    whole = offer(page)
+    assert whole is not None
+    assert edited(whole, "example.org", page.tool, page.call) == Rule("allow", "fetch_url", "url", "example.org")
 
 
-def test_a_tool_of_a_script_is_offered_whole() -> None:
+def test_a_tool_of_a_script_is_offered_with_the_arguments_that_were_seen() -> None:
     @tool(approval="ask")
     def water(bed: int) -> str:
         """Water a bed."""
         return str(bed)
 
-    assert offer(ask(water, bed=2)) == Rule("allow", "water")
+    request = ask(water, bed=2)
+    rule = offer(request)
+    assert rule == Rule("allow", "water", "*", '{"bed": 2}', exact=True)
+    with pytest.raises(PatternError, match="no pattern"):
+        edited(rule, "2", request.tool, request.call)
 
 
 # A change, before the yes.
