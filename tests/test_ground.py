@@ -80,7 +80,8 @@ def test_the_agent_stands_on_what_a_phone_has() -> None:
     extras = {
         f"agent/cli/{name}.py": {"typer"} for name in ("ask", "bench", "doctor", "embed", "models", "pull", "sessions", "options")
     }
-    extras["agent/cli/progress.py"] = {"rich"}  # comes with Textual
+    extras["agent/cli/progress.py"] = {"rich"}  # comes with Textual, as does the next
+    extras["agent/sessions/markdown.py"] = {"markdown_it"}
     mcp = {"mcp", "mcp_types", "httpx2", "anyio"}  # an extra, imported when a server is to be reached
     strangers = {
         name: left

@@ -17,7 +17,7 @@ from agent.errors import SprigError
 from agent.files import atomic_write
 from agent.home import home
 from agent.sessions.store import Store
-from agent.text import display
+from agent.text import display, json_text
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="A session's id, or the beginning of it.")]
 
@@ -93,11 +93,9 @@ def export(
     verbose: Verbose = False,
 ) -> None:
     """Write a conversation to a file."""
-    import json as encoder
-
     with _store(json, verbose) as (out, store), store.open(id) as session:
         whole = file.suffix == ".json"
-        text = encoder.dumps(session.export_json(), ensure_ascii=False, indent=1) if whole else session.export_markdown()
+        text = json_text(session.export_json(), indent=1) if whole else session.export_markdown()
         if not file.absolute().parent.is_dir():
             raise SprigError(f"there is no folder {file.absolute().parent} to write {file.name} to")
         atomic_write(file, text)

@@ -1,17 +1,13 @@
-"""A session as Markdown for people and as JSON for another store. What was said is untrusted; what comes back in is checked."""
+"""A session as JSON for another store. What comes back in is untrusted and checked."""
 
 from __future__ import annotations
 
-import json
 import math
-import re
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from agent.messages import Message, ToolCall
 from agent.sessions.records import ROLES, STATES, SessionError, SessionInfo, StoredMessage, clean
-from agent.text import display
 
 FORMAT = 1
 # More than any conversation with a small model; an import that is larger is not one.
@@ -20,60 +16,6 @@ _CHARACTERS = 64_000_000
 _CALLS = 256
 _DEPTH = 64
 _ID = 2**53
-_TITLES = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Tool"}
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|!~&$])")
-
-
-def markdown_export(info: SessionInfo, messages: Sequence[StoredMessage]) -> str:
-    """Headings of ours, and fences around everything that somebody else said."""
-    facts = [f"- session {info.id}", f"- begun {_day(info.created)}"]
-    if info.model:
-        facts.append(f"- model {_inline(info.model)}")
-    parts = [f"# {_inline(info.title) or 'Session'}", "\n".join(facts)]
-    if info.system:
-        parts += ["## System", _fence(info.system)]
-    for one in messages:
-        parts += _message(one)
-    return "\n\n".join(parts) + "\n"
-
-
-def _message(one: StoredMessage) -> list[str]:
-    m = one.message
-    title = _TITLES[m.role] + (f" {_inline(m.name)}" if m.name else "")
-    notes = ["interrupted"] if one.state == "partial" else []
-    notes += ["failed"] if one.ok is False else []
-    notes += [f"{one.seconds:.1f} s"] if one.seconds is not None else []
-    parts = [f"## {title}" + (f" ({', '.join(notes)})" if notes else "")]
-    if m.thinking:
-        parts += ["Thinking:", _fence(m.thinking)]
-    if m.text:
-        parts.append(_fence(m.text))
-    for call in m.calls:
-        parts += [f"Calls {_inline(call.name)}:", _fence(json.dumps(dict(call.arguments), ensure_ascii=False, indent=2), "json")]
-    if m.images:
-        parts.append("\n".join(f"- picture {_inline(path)}" for path in m.images))
-    if one.data is not None:
-        parts += ["Data:", _fence(json.dumps(one.data, ensure_ascii=False, indent=2), "json")]
-    return parts
-
-
-def _fence(text: str, kind: str = "text") -> str:
-    """A code block that its content cannot end: the fence is longer than any run of backticks in it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{kind}\n{display(text, lines=True)}\n{fence}"
-
-
-def _inline(text: str) -> str:
-    """Text within a line of Markdown, with nothing in it that Markdown or HTML obeys."""
-    return _MARKDOWN.sub(r"\\\1", display(" ".join(text.split())))
-
-
-def _day(seconds: float) -> str:
-    try:
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-    except (OverflowError, ValueError, OSError):
-        return "at an unknown time"
 
 
 def json_export(info: SessionInfo, messages: Sequence[StoredMessage], leaf: int | None) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from typing import Any, Unpack
 
 from agent.messages import Message
 from agent.sessions.database import Database, insert
-from agent.sessions.export import json_export, markdown_export
+from agent.sessions.export import json_export
+from agent.sessions.markdown import markdown_export
 from agent.sessions.records import (
     COLUMNS,
     MessageDetails,
@@ -174,7 +175,7 @@ class Session(AbstractContextManager["Session"]):
         return Session(self._database, number, leaf)
 
     def export_markdown(self) -> str:
-        """The conversation up to the leaf, for people. Everything that was said stands in fences that it cannot close."""
+        """The conversation up to the leaf, for people: the Markdown that was said, which cannot pass for a role's heading."""
         return markdown_export(self.info, self.messages())
 
     def export_json(self) -> dict[str, Any]:

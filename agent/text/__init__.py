@@ -22,6 +22,7 @@ _INVISIBLE = frozenset(
 # Controls, format characters (bidirectional, zero-width, tags), lone surrogates, line separators, unassigned, private use.
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Cn", "Co"})
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_KEYCAPS = tuple("0123456789#*")  # of ASCII, what an invisible character may follow
 _MOST_HELD = 400  # characters of a stream that wait for what may belong to them
 
 
@@ -109,9 +110,17 @@ class DisplayStream:
     def __init__(self) -> None:
         self._held = ""
 
+    @property
+    def waiting(self) -> str:
+        """How what waits is shown if nothing more comes; within one line."""
+        return display(self._held)
+
     def feed(self, piece: str) -> str:
         """What can be shown by now, newlines and tabs as they are."""
         text = self._held + piece
+        if text.isascii() and not text.endswith(_KEYCAPS):  # nearly always
+            self._held = ""
+            return display(text, lines=True)
         end = _settled(text)
         self._held = text[end:]
         return display(text[:end], lines=True)
@@ -126,13 +135,10 @@ def _settled(text: str) -> int:
     """How much of a text is shown alike whatever comes after it."""
     end = len(text) if text.isascii() else open_isolate(text)
     least = max(0, len(text) - _MOST_HELD)
-    last = text[end - 1 : end]
-    if last.isascii() and not last.isdigit() and last not in ("#", "*"):
-        return max(end, least)
-    for at in range(end - 1, least, -1):
-        if "\u2066" <= text[at] <= "\u2069":
-            return at + 1  # nothing belongs to the end of an isolate
-        if not CONTINUES.match(text, at) and text[at - 1] not in JOINERS:
+    for at in range(end - 1, least - 1, -1):
+        if (text[at].isascii() and text[at] not in _KEYCAPS) or "\u2066" <= text[at] <= "\u2069":
+            return at + 1  # nothing belongs to these
+        if at and not CONTINUES.match(text, at) and text[at - 1] not in JOINERS:
             return at
     return least
 

@@ -10,7 +10,6 @@ import re
 import unicodedata
 from bisect import bisect_right
 from functools import cache
-from itertools import chain
 
 JOINERS = ("\u200c", "\u200d")  # ZWNJ keeps two letters apart, ZWJ joins them
 _POP_ISOLATE = "\u2069"
@@ -44,7 +43,8 @@ def belonging(text: str) -> list[int]:
     """The places of the invisible characters that are part of the writing, in order."""
     found = set(_isolates(text)[0])
     for emoji in _emoji().finditer(text):
-        found.update(at for at in range(emoji.start() + 1, emoji.end()) if MAY_BELONG.match(text, at))
+        if not any(unicodedata.category(sign) == "Cn" for sign in emoji[0]):
+            found.update(at for at in range(emoji.start() + 1, emoji.end()) if MAY_BELONG.match(text, at))
     for place in MAY_BELONG.finditer(text):
         at = place.start()
         if text[at] in JOINERS:
@@ -112,8 +112,7 @@ def _within(character: str, ranges: tuple[tuple[int, int], ...]) -> bool:
 @cache
 def _emoji() -> re.Pattern[str]:
     """An emoji, up to four of them joined, a keycap or a flag. Longer chains would be drawn wider than they are counted."""
-    known = chain.from_iterable(range(first, last + 1) for first, last in _EMOJI)
-    signs = "".join(chr(code) for code in known if unicodedata.category(chr(code)) != "Cn")
-    one = f"[{re.escape(signs)}](?:[\U0001f3fb-\U0001f3ff]|[\ufe0e\ufe0f])?"
+    signs = "".join(f"{chr(first)}-{chr(last)}" for first, last in _EMOJI)
+    one = f"[{signs}](?:[\U0001f3fb-\U0001f3ff]|[\ufe0e\ufe0f])?"
     flags = "|".join("".join(chr(0xE0000 + ord(letter)) for letter in name) for name in _FLAGS)
     return re.compile(f"\U0001f3f4(?:{flags})\U000e007f|[0-9#*]\ufe0f\u20e3|{one}(?:[\u200c\u200d]{one}){{,3}}")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from agent.errors import OutputError
 from agent.files import atomic_write
-from agent.text import display
+from agent.text import display, json_text, verbatim
+from agent.text.result_words import bare_result
 
 if TYPE_CHECKING:
     from agent.sessions.records import StoredMessage
@@ -55,20 +56,18 @@ def message_markdown(stored: StoredMessage) -> str:
     Control characters are shown as signs: pasted into a terminal, they would be obeyed.
     """
     m = stored.message
-    parts = [m.text] if m.text else []
+    text = bare_result(m.text) if m.role == "tool" else m.text
+    parts = [text] if text else []
     for call in m.calls:
         arguments = json.dumps(dict(call.arguments), ensure_ascii=False, indent=2)
         fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", arguments)), 3)
         parts.append(f"{call.name}\n\n{fence}json\n{arguments}\n{fence}")
-    return _CONTROL.sub(lambda found: display(found[0]), "\n\n".join(parts) or m.thinking)
-
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+    return verbatim("\n\n".join(parts) or m.thinking)
 
 
 def _text(session: Session, kind: ExportFormat, width: int) -> str:
     if kind == "json":
-        return json.dumps(session.export_json(), ensure_ascii=False, indent=1) + "\n"
+        return json_text(session.export_json(), indent=1) + "\n"
     if kind == "md":
         return session.export_markdown()
     from tui.export.svg import session_svg

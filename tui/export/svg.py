@@ -22,6 +22,7 @@ from rich.text import Text
 
 from agent.sessions.records import StoredMessage
 from agent.text import display
+from agent.text.result_words import bare_result
 
 MESSAGES = 400
 LINES = 20_000
@@ -96,7 +97,7 @@ def _message(one: StoredMessage) -> Iterator[RenderableType]:
         mark = "✗" if one.ok is False else "✓"
         took = f"  {one.seconds:.1f} s" if one.seconds is not None else ""
         yield Text.assemble((f"{mark} {display(m.name) or 'tool'}", Style(bold=True)), (took, _QUIET))
-        yield Padding(_folded(m.text, _RESULT_LINES), (0, 0, 0, 2))
+        yield Padding(_folded(bare_result(m.text), _RESULT_LINES), (0, 0, 0, 2))
     else:
         yield Text(f"system: {_first_words(m.text)}", style=_QUIET)
     for image in m.images:

@@ -6,7 +6,7 @@ import re
 from bisect import bisect_right
 from itertools import islice
 
-from agent.text import display
+from agent.text import DisplayStream
 from tui.markdown.blocks import MAX_LINE, LeafBlock
 from tui.markdown.code import CodeRows
 from tui.markdown.inline import References, without_towers
@@ -28,6 +28,7 @@ class Document:
         self._mark: Mark = self._reader.mark()
         self._partial = ""  # the last line, which may grow
         self._long = False  # it goes on with a line that was cut
+        self._shown = DisplayStream()
         self._held = ""  # a carriage return that may be half a newline
         self._finished = False
         self._width = 0
@@ -51,14 +52,13 @@ class Document:
         """More text. Returns the first row that may have changed."""
         text = self._held + text
         self._held = "\r" if text.endswith("\r") else ""
-        shown_text = display(text.removesuffix("\r").replace("\r\n", "\n"), lines=True)
-        return self._take(shown_text)
+        return self._take(self._shown.feed(text.removesuffix("\r").replace("\r\n", "\n")))
 
     def finish(self) -> int:
         """Nothing more comes. Returns the first row that may have changed."""
         self._finished = True
         held, self._held = self._held, ""
-        return self._take(display(held, lines=True))
+        return self._take(self._shown.feed(held) + self._shown.end())
 
     def resize(self, width: int) -> None:
         """Lay the text out for ``width`` cells, unless it is."""
@@ -139,10 +139,11 @@ class Document:
 
     def _guess(self) -> None:
         """What the text so far would be if it ended here."""
-        if self._partial and self._long:
-            self._reader.read_more(without_towers(self._partial))
-        elif self._partial and not _UNDECIDED.match(self._partial):
-            self._reader.read(without_towers(self._partial), whole=False)
+        partial = self._partial + self._shown.waiting
+        if partial and self._long:
+            self._reader.read_more(without_towers(partial))
+        elif partial and not _UNDECIDED.match(partial):
+            self._reader.read(without_towers(partial), whole=False)
         self._reader.end()
 
     def _define(self) -> set[int]:

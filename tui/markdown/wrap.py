@@ -10,6 +10,7 @@ from rich.cells import cell_len, get_character_cell_size
 # What East Asian typography does not leave at the start of a line.
 _NOT_FIRST = frozenset("、。，．：；？！）］｝」』】〉》〕ー々…")
 _EMOJI_STYLE = "\ufe0f"  # makes some characters before it wide
+_JOINER = "\u200d"
 _SKIN_TONES = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
 
 
@@ -90,6 +91,10 @@ def _wrap_narrow(text: str, width: int) -> list[tuple[int, int]]:
 def _sizes(text: str) -> list[int]:
     """Cells of each character, such that their sum is ``cell_len`` of the text."""
     sizes = list(map(_SIZES.__getitem__, text))
+    at = text.find(_JOINER)
+    while at >= 0:
+        sizes[at : at + 2] = [0] * len(sizes[at : at + 2])  # Rich counts what is joined as one sign
+        at = text.find(_JOINER, at + 2)
     at = text.find(_EMOJI_STYLE)
     while at >= 0:
         base = next((i for i in range(at - 1, max(at - 9, -1), -1) if sizes[i]), -1)

@@ -23,7 +23,7 @@ from agent.errors import SprigError
 from agent.files import atomic_write, human_size
 from agent.home import home
 from agent.sessions.records import clean
-from agent.text import display
+from agent.text import display, verbatim
 
 # hterm and others drop a sequence of more than 100,000 characters: base64 of so many bytes still fits.
 TERMINAL_LIMIT = 74_994
@@ -40,7 +40,7 @@ async def copy(app: App[Any], text: str) -> str:
     Returns:
         What happened, in one line for a person; safe to print.
     """
-    text = clean(text)
+    text = verbatim(clean(text))
     if not text:
         return "There is nothing to copy."
     app._clipboard = text  # what Ctrl+V inserts within the app, also when no terminal takes it

@@ -105,48 +105,6 @@ def test_a_sqlite_without_the_index_writes_and_searches_too_and_the_index_catche
         assert found(store, "written") == ["written with an index"]
 
 
-HOSTILE = "```\n# User\n````` \x1b[2J <img src=x onerror=alert(1)> \u202egnp.exe"
-
-
-def test_markdown_for_people_has_only_our_own_headings(store: Store) -> None:
-    session = store.create(model="a`b<c>", system="Be kind.\n## Tool", title="A <b> *star* \x1b]0;x\x07\n# forged")
-    session.append(Message("user", HOSTILE, images=("p](x).png",)))
-    session.append(Message("assistant", "ok", thinking=HOSTILE, calls=(ToolCall("water_bed", {"q": HOSTILE}, "1"),)))
-    session.append(Message("tool", HOSTILE, call_id="1", name="water_bed"), ok=False, seconds=2.25, data=[HOSTILE])
-    session.append(Message("assistant", "half a"), state="partial")
-    shown = session.export_markdown()
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", shown)
-    outside, inside, fence = [], [], ""
-    for line in shown.splitlines():
-        if fence:
-            if line == fence:
-                fence = ""
-            else:
-                inside.append(line)
-        elif opened := re.match(r"(`{3,})(text|json)$", line):
-            fence = opened[1]
-        else:
-            outside.append(line)
-    assert fence == "", "every fence that was opened is closed"
-    assert [line for line in outside if line.startswith("#")] == [
-        r"# A \<b\> \*star\* ␛]0;x␇ \# forged".replace("]", r"\]"), "## System", "## User", "## Assistant",
-        r"## Tool water\_bed (failed, 2.2 s)", "## Assistant (interrupted)",
-    ]  # fmt: skip
-    assert not any("<img" in line for line in outside)
-    assert sum("<img" in line for line in inside) == 5
-    assert "- model a\\`b\\<c\\>" in outside
-
-
-@given(st.text(st.sampled_from("`~\n #a"), max_size=40))
-def test_no_text_ends_its_fence(text: str) -> None:
-    from agent.sessions.export import _fence
-
-    opening, *body, closing = _fence(text).split("\n")
-    assert opening == closing + "text"
-    assert "\n".join(body) == text
-    assert not any(re.fullmatch(rf" {{0,3}}`{{{len(closing)},}}\s*", line) for line in body)
-
-
 def test_all_branches_travel_to_another_store(store: Store, tmp_path: Path) -> None:
     session = store.create(model="m", system="s", title="t", tools=["shell"], settings={"approve": "all"})
     first = session.append(Message("user", "a", images=("/etc/passwd",)), tokens=[1, 2])

@@ -18,6 +18,7 @@ from textual.widgets import Static
 from agent.messages import ToolCall
 from agent.sessions.records import StoredMessage
 from agent.text import display
+from agent.text.result_words import bare_result
 from tui.widgets.folding import Folded, fit, fold
 from tui.widgets.messages.diff import DiffView
 
@@ -80,7 +81,7 @@ class ToolCallView(Widget, can_focus=True):
         if stored is None:
             view.state, view._result = "refused", _INTERRUPTED
             return view
-        ok, text = stored.ok is not False, stored.message.text
+        ok, text = stored.ok is not False, bare_result(stored.message.text)
         refused = not ok and text.startswith(_NOT_ALLOWED)
         view.state = "done" if ok else "refused" if refused else "failed"
         view._result, view._data, view._seconds = text, stored.data, stored.seconds or 0.0
