@@ -368,7 +368,7 @@ def _risks(subject: Subject | None, text: str) -> tuple[Risk, ...]:
     # A joiner is part of a text, and nothing that a command, a path or an address needs.
     signs = shown_characters(text) if subject is None else map(reveal, text)
     hidden = [i for i, (char, sign) in enumerate(zip(text, signs, strict=True)) if sign != char and char not in "\n\t"]
-    found = [Risk(i, i + 1, "a character that is not shown") for i in hidden[:20]]
+    found = [Risk(i, i + 1, "stands for what cannot be seen") for i in hidden[:20]]
     if subject == "command":
         return (*command_risks(text), *found)
     if subject == "url":

@@ -26,6 +26,12 @@ END_SECONDS = 5.0  # that a killed process gets to be gone: only a disk that doe
 _KNOWN = {signal.SIGKILL: "the kernel killed it, probably for want of memory", signal.SIGABRT: "it aborted"}
 
 
+def bare_program(module: str) -> list[str]:
+    """The command line of Python with nothing but the standard library that calls the ``main`` of a module; arguments follow."""
+    boot = f"import sys; sys.path.insert(0, {PACKAGES!r}); from {module} import main; main()"
+    return [sys.executable, "-I", "-S", "-c", boot]
+
+
 def launch(
     module: str,
     arguments: Sequence[str],
@@ -48,15 +54,14 @@ def launch(
         OSError: no process can be started.
     """
     if bare is not None:
-        boot = f"import sys; sys.path.insert(0, {PACKAGES!r}); from {module} import main; main()"
-        program, folder = ["-I", "-S", "-c", boot], "/"
+        program, folder = bare_program(module), "/"
     else:
-        program, folder = ["-P", "-m", module], None
+        program, folder = [sys.executable, "-P", "-m", module], None
         path = os.pathsep.join(filter(None, [PACKAGES, os.environ.get("PYTHONPATH", "")]))
         environment = {**environment, "PYTHONPATH": path}
     with FORKING:
         return subprocess.Popen(
-            [sys.executable, *program, *arguments],
+            [*program, *arguments],
             stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=bare or (), env=environment, cwd=folder, start_new_session=True,
         )  # fmt: skip
 

@@ -9,7 +9,6 @@ import functools
 import json
 import os
 import selectors
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -21,9 +20,10 @@ from typing import Any
 
 from agent.children import sandbox
 from agent.children.launch import PACKAGES, bury, launch
-from agent.children.sandbox import Rules
+from agent.children.rules import Rules
 from agent.children.wire import frame
 from agent.errors import SprigError
+from agent.text import display
 
 KEEP = 1 << 16  # bytes of output that are kept: half of the beginning, half of the end
 _KEEP_ANSWER = 1 << 23  # bytes of a function's answer
@@ -31,6 +31,7 @@ GRACE = 2.0  # seconds from SIGTERM to SIGKILL
 _PATIENCE = 5.0  # seconds that the supervisor gets on top of its own deadline
 _POLL = 0.05
 _PIPE = 1 << 18  # bytes that a pipe holds and a read takes
+_DENIED = (b"ermission denied", b"not permitted", b"ead-only")  # as programs say it in English, in which they run here
 _TERMUX = ("PREFIX", "ANDROID_DATA", "ANDROID_ROOT", "LD_PRELOAD")
 
 
@@ -50,6 +51,27 @@ class Finished:
     cancelled: bool
     confined: str  # what held it, as ``report`` says it
     left: int  # processes that it left behind and that were killed
+    kept: tuple[str, ...] = ()  # paths in its folder that decide what runs, and that it could not write
+    set_aside: tuple[str, ...] = ()  # the same that it made or replaced; they have got another name
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to say of the two, for the model and the person."""
+        said = [
+            f"[{display(path)} decides what runs here, so a command may not make or replace it: it is now called "
+            f"{display(path + 'HEAD' if path.endswith('/') else path)}.set-aside. Whoever wants it renames it]"
+            for path in self.set_aside
+        ]
+        named = [path for path in self.kept if os.fsencode(path) in self.output]
+        if self.status and not named and any(why in self.output for why in _DENIED):
+            named = list(self.kept) if "namespaces" not in self.confined else []
+        if self.status and named:
+            beside = "" if "namespaces" in self.confined else ", and beside it nothing can be made, renamed or removed"
+            said.append(
+                f"[{', '.join(map(display, named[:3]))} decides what runs here, so a command may not write it{beside}. "
+                "Who wants that changed (git commit, for one) runs it in a terminal]"
+            )
+        return said
 
 
 class Ring:
@@ -102,19 +124,16 @@ def run_command(
     Args:
         seconds: until it is told to end; two more, and it is killed.
         cancelled: ends it when it is set.
-        wild: which of the arguments have wildcards, to be replaced by the names that match; not under bubblewrap.
+        wild: which of the arguments have wildcards, to be replaced by the names that match.
 
     Raises:
         ProcessError: it could not be started.
     """
-    held = report()
     with tempfile.TemporaryDirectory(prefix="sprig-", ignore_cleanup_errors=True) as private:
-        private = os.path.realpath(private)
+        private, guarded = os.path.realpath(private), os.path.realpath(folder)
         rules = dataclasses.replace(rules, write=(*rules.write, private))
         job = {"argv": list(argv), "environment": clean_environment(private), "folder": str(folder), "wild": list(wild)}
-        if held == "bubblewrap":
-            job["bubblewrap"] = _bubblewrap()
-        return _run(job, rules, held.split("+"), seconds, cancelled, KEEP)
+        return _run({**job, "guarded": guarded}, rules, report().split("+"), seconds, cancelled, KEEP)
 
 
 def run_function(function: str, payload: Any, rules: Rules, *, seconds: float, cancelled: threading.Event | None = None) -> Any:
@@ -140,51 +159,34 @@ def run_function(function: str, payload: Any, rules: Rules, *, seconds: float, c
 
 
 @functools.cache
-def _bubblewrap() -> str:
-    return shutil.which("bwrap") or ""
-
-
-@functools.cache
 def report() -> str:
-    """What confines a command on this machine: "landlock+seccomp", "bubblewrap", "seccomp" or "none".
+    """What confines a command on this machine: "namespaces+landlock+seccomp", what of these there is, or "none".
 
     It is tried once, in a process that may die of the trying, as it does on some Androids.
     """
-    for layers in (("landlock", "seccomp"), ("seccomp",)):
-        held = probe(layers)
-        if "landlock" in held:
-            return held
-        if held:
-            break
-    return "bubblewrap" if probe(("bubblewrap",)) else held or "none"
+    return next(filter(None, map(probe, (sandbox.LAYERS, ("landlock", "seccomp"), ("seccomp",)))), "none")
 
 
 def confines_files() -> bool:
     """Whether a command that is run here is kept from files outside its root."""
-    return "landlock" in report() or report() == "bubblewrap"
+    return "landlock" in report() or "namespaces" in report()
 
 
 def probe(layers: tuple[str, ...]) -> str:
-    """What of these layers holds a process here; empty when the trying kills it, or for bubblewrap when it does not work."""
+    """What of these layers holds a process here; empty when the trying kills it, or it may not have namespaces."""
     rules = Rules(read=(*sandbox.system_paths(), PACKAGES))
-    if layers == ("bubblewrap",):
-        if not _bubblewrap():
-            return ""
-        job: dict[str, Any] = {"argv": ["true"], "environment": clean_environment("/"), "folder": "/"}
-        job["bubblewrap"] = _bubblewrap()
-    else:
-        job = {"module": "agent.children.supervisor:probed", "payload": None, "folder": "/"}
+    job = {"module": "agent.children.supervisor:probed", "payload": None, "folder": "/"}
     try:
         done = _run(job, rules, layers, 10.0, None, 1000)
     except ProcessError:
         return ""
-    return done.confined if done.status == 0 else ""
+    return done.confined if done.status == 0 and done.confined != "none" else ""
 
 
 def _run(
     job: Mapping[str, Any], rules: Rules, layers: Sequence[str], seconds: float, cancelled: threading.Event | None, keep: int
 ) -> Finished:
-    empty: dict[str, Any] = {"argv": [], "module": "", "payload": None, "environment": {}, "bubblewrap": "", "wild": []}
+    empty: dict[str, Any] = {"argv": [], "module": "", "payload": None, "environment": {}, "guarded": "", "wild": []}
     whole = {**empty, **job, "rules": dataclasses.asdict(rules), "layers": list(layers), "seconds": seconds, "grace": GRACE}
     status_read, status_write = os.pipe()
     try:
@@ -240,11 +242,11 @@ class _Watcher:
         if why := self._facts.get("failed"):
             raise ProcessError(why)
         output, cut = self._ring.bytes()
-        held = self._facts.get("confined", "")  # bubblewrap's own helpers would count as left behind
         return Finished(
             status=self._facts.get("status"), output=output, cut=cut, seconds=seconds,
             timed_out=bool(self._facts.get("timed_out")), cancelled=cancelled.is_set(),
-            confined=held, left=0 if held == "bubblewrap" else self._facts.get("left", 0),
+            confined=self._facts.get("confined", ""), left=self._facts.get("left", 0),
+            kept=tuple(self._facts.get("kept", ())), set_aside=tuple(self._facts.get("set_aside", ())),
         )  # fmt: skip
 
     def _cut_lifeline(self) -> None:

@@ -1,58 +1,32 @@
-"""Confinement of a process that runs what a model asked for: Landlock, seccomp and resource limits, by ctypes.
+"""Confinement of a process that runs what a model asked for: Landlock, capabilities and resource limits, by ctypes.
 
 Everything here acts on the calling process, for good, and on what it starts. Call it in a child of one thread only. It must
 load with nothing but the standard library, because the child starts for every call.
 
-Sources: the kernel's userspace-api documents on Landlock, seccomp filters and no_new_privs; landlock(7), seccomp(2),
-getrlimit(2); <linux/landlock.h>, <linux/audit.h>, <linux/bpf_common.h>.
+Sources: the kernel's userspace-api documents on Landlock and no_new_privs; landlock(7), capabilities(7), getrlimit(2);
+<linux/landlock.h>. The two other layers are agent.children.seccomp and agent.children.namespaces.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import resource
+import stat
 import struct
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-_PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 22, 36, 38
-_SECCOMP_MODE_FILTER = 2
+from agent.children import seccomp
+from agent.children.rules import UNLIMITED, ResourceLimits, Rules
+
+_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 4, 36, 38
 # The same numbers on every architecture.
 _LANDLOCK_CREATE, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT = 444, 445, 446
-
-
-UNLIMITED = -1  # of a limit: what the system sets
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceLimits:
-    """What one process and what it starts may take."""
-
-    memory: int = 1 << 30  # bytes of address space
-    cpu: int = 60  # seconds of processor time
-    file_size: int = 1 << 28  # bytes of one written file
-    processes: int = 64  # how many more than this user has already (the kernel does not hold root to it)
-    files: int = 256  # open at once
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What a confined process may reach."""
-
-    read: tuple[str, ...] = ()  # files and folders that may be read and executed, with all below them
-    write: tuple[str, ...] = ()  # folders that may be read and written, with all below them
-    network: bool = False  # whether it may open sockets
-    limits: ResourceLimits = ResourceLimits()
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Rules:
-        return cls(tuple(data["read"]), tuple(data["write"]), data["network"], ResourceLimits(**data["limits"]))
 
 
 _SYSTEM = (
@@ -92,6 +66,11 @@ def _prctl(option: int, argument: int, pointer: Any = None) -> bool:
 def become_subreaper() -> bool:
     """Let orphaned descendants become children of this process, so that it can end them. Linux 3.4."""
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def hide_from_others() -> bool:
+    """Keep other processes of this user from this one's memory and open files."""
+    return _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def no_new_privileges() -> bool:
@@ -165,12 +144,29 @@ def landlock(rules: Rules) -> bool:
     try:
         for path in rules.read:
             _allow(libc, ruleset, path, _READ & rights)
-        for path in rules.write:
-            _allow(libc, ruleset, path, rights & ~_IOCTL_DEV)
+        for folder in rules.write:
+            _allow(libc, ruleset, folder, _READ & rights)
+            for path in _open_parts(folder, rules.kept):
+                _allow(libc, ruleset, path, rights & ~_IOCTL_DEV)
         _allow(libc, ruleset, "/dev/null", (_READ_FILE | _WRITE_FILE | _TRUNCATE) & rights)
         return bool(libc.syscall(ctypes.c_long(_LANDLOCK_RESTRICT), ctypes.c_int(ruleset), ctypes.c_uint32(0)) == 0)
     finally:
         os.close(ruleset)
+
+
+def _open_parts(folder: str, kept: Iterable[str]) -> Iterator[str]:
+    """The folder; or where something below it is kept, all that lies beside that and beside the folders on the way to it.
+
+    A right holds for all below a folder and nothing can be taken out of it again, so that nothing can be made or removed in
+    those folders themselves.
+    """
+    below = [path for path in kept if path.startswith(folder.rstrip("/") + "/")]
+    if not below:
+        yield folder
+        return
+    for entry in os.scandir(folder):
+        if entry.path not in below and not entry.is_symlink():
+            yield from _open_parts(entry.path, below)
 
 
 def _allow(libc: Any, ruleset: int, path: str, rights: int) -> None:
@@ -179,7 +175,7 @@ def _allow(libc: Any, ruleset: int, path: str, rights: int) -> None:
     except OSError:
         return  # what is not there needs no right
     try:
-        if not os.path.isdir(f"/proc/self/fd/{fd}"):  # noqa: PTH112
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
             rights &= _ON_FILES
         rule = struct.pack("=Qi", rights, fd)
         libc.syscall(ctypes.c_long(_LANDLOCK_ADD_RULE), ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint32(0))
@@ -187,102 +183,55 @@ def _allow(libc: Any, ruleset: int, path: str, rights: int) -> None:
         os.close(fd)
 
 
-# ---- seccomp ----
-
-_ALLOW, _EPERM, _ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # typing into the terminal of somebody else
-_NEW_USER_NAMESPACE = 0x10000000
+_CAPSET_VERSION = 0x20080522
+_PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
+_CAPABILITIES = 64  # there are 41 of them today
 
 
-@dataclass(frozen=True, slots=True)
-class _Machine:
-    """System call numbers of one architecture (its ``unistd.h``)."""
+def drop_capabilities() -> None:
+    """Give up what root can do beyond its own files, for this process and all that it starts (capabilities(7)).
 
-    audit: int
-    socket: int
-    ioctl: int
-    clone: int
-    refused: tuple[int, ...]
-
-
-# ptrace, process_vm_readv, process_vm_writev, add_key, request_key, keyctl, mount, umount2, pivot_root, chroot, setns, unshare,
-# bpf, perf_event_open, userfaultfd, open_by_handle_at, kexec_load, init_module, finit_module, delete_module, personality
-_MACHINES = {
-    "x86_64": _Machine(0xC000003E, 41, 16, 56, (
-        101, 310, 311, 248, 249, 250, 165, 166, 155, 161, 308, 272, 321, 298, 323, 304, 246, 175, 313, 176, 135,
-    )),
-    "aarch64": _Machine(0xC00000B7, 198, 29, 220, (
-        117, 270, 271, 217, 218, 219, 40, 39, 41, 51, 268, 97, 280, 241, 282, 265, 104, 105, 273, 106, 92,
-    )),
-}  # fmt: skip
-_CLONE3, _IO_URING = 435, (425, 426, 427)  # the newer calls have one number everywhere
-_NEWER_REFUSED = (428, 429, 430, 431, 432, 433, 438, 442)  # the mount family from 5.2 on, pidfd_getfd, mount_setattr
-
-
-def seccomp_program(network: bool) -> bytes:
-    """The filter as the kernel and bubblewrap take it (an array of ``struct sock_filter``); empty on an unknown architecture."""
-    machine = _MACHINES.get(platform.machine()) if struct.calcsize("P") == 8 and sys.byteorder == "little" else None
-    return b"".join(_filter(machine, network)) if machine else b""
-
-
-def seccomp(network: bool) -> bool:
-    """Refuse sockets (unless ``network``) and the calls with which a process reaches into others or out of its box.
-
-    With no network not even AF_UNIX may be opened: a session bus or a container daemon would run commands for the asking.
-    ``socketpair`` stays. False on an unknown architecture or without the feature.
+    Without the bounding set no program that it runs can get anything back.
     """
-    program = seccomp_program(network)
-    if not program:
-        return False
-    code = ctypes.create_string_buffer(program, len(program))
-    header = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
-    return _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header)
+    for number in range(_CAPABILITIES):
+        _prctl(_PR_CAPBSET_DROP, number)
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    with suppress(AttributeError):
+        _libc().capset(struct.pack("=Ii", _CAPSET_VERSION, 0), bytes(24))
 
 
-def _filter(machine: _Machine, network: bool) -> list[bytes]:
-    def step(code: int, k: int, yes: int = 0, no: int = 0) -> bytes:
-        return struct.pack("<HBBI", code, yes, no, k)
-
-    load, equal, at_least, bits, give = 0x20, 0x15, 0x35, 0x45, 0x06
-    number, audit, first, second = 0, 4, 16, 24
-
-    def refuse(numbers: Iterable[int], answer: int) -> list[bytes]:
-        return [s for n in numbers for s in (step(equal, n, 0, 1), step(give, answer))]
-
-    program = [step(load, audit), step(equal, machine.audit, 1, 0), step(give, _EPERM), step(load, number)]
-    if machine.audit == _MACHINES["x86_64"].audit:
-        program += [step(at_least, 0x40000000, 0, 1), step(give, _EPERM)]  # the x32 numbers are the same calls again
-    # An io_uring opens sockets without the call; clone3 hides its flags in memory, and libc falls back to clone.
-    program += refuse((_CLONE3, *_IO_URING), _ENOSYS)
-    program += refuse((*machine.refused, *_NEWER_REFUSED), _EPERM)
-    if not network:
-        program += refuse((machine.socket,), _EPERM)
-    program += [step(equal, machine.ioctl, 0, 4), step(load, second)]
-    program += [step(equal, _TIOCSTI, 1, 0), step(equal, _TIOCLINUX, 0, 1), step(give, _EPERM)]
-    program += [step(load, number), step(equal, machine.clone, 0, 3), step(load, first)]
-    program += [step(bits, _NEW_USER_NAMESPACE, 0, 1), step(give, _EPERM)]
-    return [*program, step(give, _ALLOW)]
+LAYERS = ("namespaces", "landlock", "seccomp")
 
 
-def confine(rules: Rules, layers: Iterable[str] = ("landlock", "seccomp")) -> str:
-    """Put this process under the rules, for good; returns which of the layers are in force: "landlock+seccomp" ... "none"."""
-    set_limits(rules.limits)
-    no_new_privileges()
+def confine(rules: Rules, layers: Iterable[str] = LAYERS, *, programs: bool = True) -> str:
+    """Put this process under the rules, for good; returns which of the layers are in force: "landlock+seccomp" ... "none".
+
+    Args:
+        layers: to be tried. "namespaces" says that the process is in agent.children.namespaces' already.
+        programs: whether it may run programs.
+    """
     wanted = set(layers)
-    held = ["landlock"] if "landlock" in wanted and landlock(rules) else []
-    held += ["seccomp"] if "seccomp" in wanted and seccomp(rules.network) else []
+    set_limits(rules.limits)
+    drop_capabilities()
+    no_new_privileges()
+    held = ["namespaces"] if "namespaces" in wanted else []
+    if held:  # the view has what may not be written, and holds nothing else of these two
+        rules = replace(rules, read=(*rules.read, "/proc", "/dev"), kept=())
+    held += ["landlock"] if "landlock" in wanted and landlock(rules) else []
+    strict = seccomp.Strictness(rules.network, programs, alone="namespaces" in held, walled="landlock" in held)
+    held += ["seccomp"] if "seccomp" in wanted and seccomp.install(strict) else []
     return "+".join(held) or "none"
 
 
-def bubblewrap(program: str, rules: Rules, folder: str, filter_fd: int | None) -> list[str]:
-    """The command line that puts a command into bubblewrap's namespaces (bwrap(1)), under the same rules."""
-    line = [program, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    line += ["--share-net"] if rules.network else []
-    line += ["--tmpfs", "/", "--proc", "/proc", "--dev", "/dev"]
-    for path in rules.read:
-        if not path.startswith(("/proc/", "/dev/")):
-            line += ["--ro-bind-try", path, path]
-    for path in rules.write:
-        line += ["--bind", path, path]
-    line += ["--seccomp", str(filter_fd)] if filter_fd is not None else []
-    return [*line, "--chdir", folder, "--"]
+def survives(rules: Rules, layers: Iterable[str]) -> bool:
+    """Whether a process like this one lives on under these layers: tried in a fork, as on Android the trying may kill it.
+
+    For a process of one thread.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            confine(rules, layers, programs=False)
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1] == 0

@@ -2,7 +2,8 @@
 
 It runs ``python -m``-like with the standard library alone, because it starts for every call. On standard input comes one job
 (agent.children.wire); after that standard input is the lifeline: when it ends, be it because the agent gave up or because
-it died, everything here ends. On the status pipe go lines of JSON: {"confined"}, {"failed"}, {"status", ...}.
+it died, everything here ends. On the status pipe go lines of JSON: {"confined"}, {"failed"}, {"status", ...}. A job that is
+"guarded" names the folder in which nothing that decides what runs may be changed or made (agent.children.protected).
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NoReturn
 
-from agent.children import sandbox
+from agent.children import namespaces, protected, sandbox
 from agent.children.orphan import end_with_parent
+from agent.children.rules import Rules
 from agent.children.wire import Wire
 from agent.errors import SprigError
 
+_NAMED = 20  # paths that are told of
 _ROUNDS = 100  # of looking for processes that are still left
 
 
@@ -35,20 +39,37 @@ def main() -> NoReturn:
         os._exit(1)
     code = 0
     try:
-        sandbox.become_subreaper()
-        me = os.getpid()
-        child = os.fork()
-        if child == 0:
-            _target(job, status_fd, me)
-        tell(status_fd, {"started": child})
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        os.dup2(nowhere, 1)  # only what was asked for holds the output open
-        os.dup2(nowhere, 2)
-        tell(status_fd, supervise(child, 0, job["seconds"], job["grace"]))
+        _watch_over(job, status_fd)
     except BaseException as e:
         tell(status_fd, {"failed": f"{type(e).__name__}: {e}"})
         code = 1
     os._exit(code)
+
+
+def _watch_over(job: dict[str, Any], status_fd: int) -> None:
+    rules = Rules.from_dict(job["rules"])
+    guarded = job["guarded"]
+    before = protected.find(guarded) if guarded else {}
+    rules = replace(rules, kept=tuple(before))
+    sandbox.become_subreaper()
+    me, start = os.getpid(), _target
+    if "namespaces" in job["layers"]:
+        namespaces.separate(rules.network)
+        me, start = 0, _first_process  # seen from in there, nobody is its parent
+    child = os.fork()
+    if child == 0:
+        start(job, rules, status_fd, me)
+    tell(status_fd, {"started": child})
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 1)  # only what was asked for holds the output open
+    os.dup2(nowhere, 2)
+    ended = supervise(child, 0, job["seconds"], job["grace"])
+    if start is _first_process and ended["status"] == 0:  # it has told the rest itself
+        ended = {"timed_out": ended["timed_out"]}
+    if guarded:
+        changed = protected.set_aside(guarded, before)
+        ended |= {"kept": sorted(os.path.relpath(path, guarded) for path in before)[:_NAMED], "set_aside": changed[:_NAMED]}
+    tell(status_fd, ended)
 
 
 def tell(fd: int, fact: dict[str, Any]) -> None:
@@ -60,15 +81,41 @@ def tell(fd: int, fact: dict[str, Any]) -> None:
 # ---- the process that does the work ----
 
 
-def _target(job: dict[str, Any], status_fd: int, supervisor: int) -> NoReturn:
+def _first_process(job: dict[str, Any], rules: Rules, status_fd: int, parent: int) -> NoReturn:
+    """The first process of a namespace. When it ends, the kernel ends all others in there."""
     try:
         os.setsid()
-        end_with_parent(signal.SIGKILL, supervisor)
+        end_with_parent(signal.SIGKILL, parent)
+        namespaces.enter_view(rules)
+        sandbox.drop_capabilities()
+        child = os.fork()
+        if child == 0:
+            _target(job, rules, status_fd, 1)
+        sandbox.hide_from_others()
+        pid = 0
+        while pid != child:  # the others are orphans that it has been left with
+            pid, status = os.waitpid(-1, 0)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        left = len([name for name in os.listdir("/proc") if name.isdigit()]) - 1  # noqa: PTH208
+        tell(status_fd, {"status": os.waitstatus_to_exitcode(status), "left": max(0, left)})
+        os._exit(0)
+    except BaseException as e:
+        tell(status_fd, {"failed": str(e)})
+    finally:
+        os._exit(127)
+
+
+def _target(job: dict[str, Any], rules: Rules, status_fd: int, parent: int) -> NoReturn:
+    try:
+        if parent != 1:
+            os.setsid()
+        end_with_parent(signal.SIGKILL, parent)
         nowhere = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nowhere, 0)
         os.umask(0o077)
         os.chdir(job["folder"])
-        rules = sandbox.Rules.from_dict(job["rules"])
         if job["module"]:
             _run_module(job, rules, status_fd)
         else:
@@ -87,20 +134,9 @@ def _why(error: BaseException, job: dict[str, Any]) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _exec(job: dict[str, Any], rules: sandbox.Rules, status_fd: int) -> None:
-    argv = list(job["argv"])
-    if job["bubblewrap"]:
-        sandbox.set_limits(rules.limits)
-        read, write = os.pipe()
-        os.write(write, sandbox.seccomp_program(rules.network))
-        os.close(write)
-        os.set_inheritable(read, True)
-        has_filter = bool(sandbox.seccomp_program(rules.network))
-        argv = sandbox.bubblewrap(job["bubblewrap"], rules, job["folder"], read if has_filter else None) + argv
-        tell(status_fd, {"confined": "bubblewrap"})
-    else:
-        tell(status_fd, {"confined": sandbox.confine(rules, job["layers"])})
-        argv = _expand(argv, job["wild"])  # in here, so that a wildcard sees no more than the program will
+def _exec(job: dict[str, Any], rules: Rules, status_fd: int) -> None:
+    tell(status_fd, {"confined": sandbox.confine(rules, job["layers"])})
+    argv = _expand(list(job["argv"]), job["wild"])  # in here, so that a wildcard sees no more than the program will
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them; programs expect to die of them
         signal.signal(number, signal.SIG_DFL)
     os.set_inheritable(status_fd, False)
@@ -123,7 +159,7 @@ def _expand(argv: list[str], wild: list[int]) -> list[str]:
     return words
 
 
-def _run_module(job: dict[str, Any], rules: sandbox.Rules, status_fd: int) -> NoReturn:
+def _run_module(job: dict[str, Any], rules: Rules, status_fd: int) -> NoReturn:
     module, _, name = job["module"].partition(":")
     work: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
     tell(status_fd, {"confined": sandbox.confine(rules, job["layers"])})

@@ -155,5 +155,5 @@ def _sandbox() -> Finding:
     if process.confines_files():
         return Finding("sandbox", f"commands are kept to their folder by {held}")
     costs = "commands of the model can read and write outside their folder, so each is asked for"
-    mend = "proot-distro, where Android refuses" if processor.is_android() else "sudo apt install bubblewrap"
+    mend = "proot-distro, where Android refuses" if processor.is_android() else "allow user namespaces, see docs/approval.md"
     return Finding("sandbox", f"commands are held by {held} alone" if held != "none" else "nothing holds commands", costs, mend)

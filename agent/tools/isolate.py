@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from agent.children import sandbox, supervisor
 from agent.children.launch import FORKING
 from agent.children.orphan import end_with_parent
+from agent.children.rules import UNLIMITED, ResourceLimits
 from agent.tools.gather import Gathered
 from agent.tools.result import ToolResult, failure, failure_of, to_result
 
@@ -143,8 +144,8 @@ def _work(function: Callable[..., Any], values: Mapping[str, Any], answer: int) 
         os.setsid()
         nowhere = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nowhere, 0)
-        free = sandbox.UNLIMITED  # it is the script's own code: only a fork bomb and a core dump are held off
-        sandbox.set_limits(sandbox.ResourceLimits(memory=free, cpu=free, file_size=free, files=free))
+        free = UNLIMITED  # it is the script's own code: only a fork bomb and a core dump are held off
+        sandbox.set_limits(ResourceLimits(memory=free, cpu=free, file_size=free, files=free))
         try:
             gathered = Gathered()
             value = gathered.begin(function(**values))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from agent import home as sprig_home
 from agent.children import process
-from agent.children.sandbox import ResourceLimits
+from agent.children.rules import ResourceLimits
 from agent.tools.builtin.root import Root
 from agent.tools.define import Subject, Tool, tool
 from agent.tools.preview import Preview

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from agent.children import process
-from agent.children.sandbox import ResourceLimits, Rules
+from agent.children.rules import ResourceLimits, Rules
 from agent.tools.builtin.root import Root
 from agent.tools.result import MAX_TEXT, ToolContext, ToolResult, cap, clean
 

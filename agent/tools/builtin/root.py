@@ -14,11 +14,10 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from agent.children.protected import is_protected, is_repository
 from agent.errors import SprigError
 from agent.text import display, shortened
 
-# What Sprig and git would act upon: writing it would let a model change what it may do, or have a hook run.
-_KEPT_OUT = frozenset({".sprig", ".git"})
 # What nobody looks for when they look for files.
 _PASSED_OVER = frozenset({".git", "node_modules", "__pycache__", ".venv", ".sprig"})
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -135,9 +134,9 @@ class Root:
         parts = self.parts(path)
         if not parts or path.endswith("/"):
             raise RootError(f"{_shown(path)} is a folder, not a file")
-        for part in parts:
-            if part.casefold() in _KEPT_OUT:
-                raise RootError(f"{_shown(path)} may not be written: {part} decides what runs here, so it is yours to change")
+        bare = any(is_repository(str(self.path.joinpath(*parts[:i]))) for i in range(1, len(parts)))
+        if bare or is_protected(parts) or parts[-1].casefold() == "head":
+            raise RootError(f"{_shown(path)} may not be written: it decides what runs here, so it is yours to change")
         return parts
 
     def write(self, path: str, data: bytes) -> None:

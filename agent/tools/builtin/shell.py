@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.children import process, sandbox
 from agent.children.launch import cause
-from agent.children.sandbox import ResourceLimits, Rules
+from agent.children.rules import ResourceLimits, Rules
 from agent.text.command_line import read_command
 from agent.tools.builtin.root import Root
 from agent.tools.result import ToolContext, ToolError, ToolResult, clean, describe_bytes
@@ -55,6 +55,7 @@ class CommandTool:
             notes.append(f"[exit status {done.status}]")
         if done.left:
             notes.append(f"[{done.left} process{'es' if done.left != 1 else ''} left running in the background, ended]")
+        notes += done.notes
         data = {"status": done.status, "timed_out": done.timed_out, "confined": done.confined, "bytes_left_out": done.cut}
         text = _text(done.output)
         if not text and not notes:

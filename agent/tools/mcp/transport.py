@@ -8,14 +8,13 @@ https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from agent.children.keeper import GRACE, kept
 from agent.text import display
 from agent.tools.mcp.config import MCPError, ServerConfig
 from agent.tools.mcp.schema import read_tool
@@ -29,21 +28,9 @@ LOG_BYTES = 64_000
 _NOISE_LINES = 1_000  # lines on standard output that are no message, until the server is given up
 _BURST, _PER_SECOND = 1_000, 500  # messages that nobody asked for; those above are dropped
 _FLOOD = 10_000  # dropped ones, until the server is given up
-_GRACE = 1.0  # seconds for a server to end once its standard input is closed, and again after SIGTERM
+_CLOSING = 1.0  # seconds for a server to end once its standard input is closed
 PATIENCE = 0.2  # seconds until a connection that ended without a reason is not waited for to give one
 _HANDED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
-
-_groups: set[int] = set()  # process groups of the servers that run
-
-
-os.register_at_fork(after_in_child=_groups.clear)  # a fork must not end the servers of its parent
-
-
-@atexit.register
-def _end_servers() -> None:
-    for group in list(_groups):
-        with contextlib.suppress(OSError):
-            os.killpg(group, signal.SIGKILL)
 
 
 class ConnectionWatch:
@@ -173,12 +160,11 @@ async def guarded(inner: Any, watch: ConnectionWatch) -> AsyncIterator[tuple[Any
 
 @contextlib.asynccontextmanager
 async def stdio(config: ServerConfig, watch: ConnectionWatch) -> AsyncIterator[tuple[Any, Any]]:
-    """Run the server's command in a process group of its own and speak with it, a message a line."""
+    """Run the server's command under a keeper (agent.children.keeper) and speak with it, a message a line."""
     import anyio
 
-    process = await _start(config)
-    _groups.add(process.pid)
-    watch.kill = lambda: _signal(process.pid, signal.SIGKILL)
+    process, lifeline = await _start(config)
+    watch.kill = lifeline.close
     inbox, read = anyio.create_memory_object_stream[Any](0)
     write, outbox = anyio.create_memory_object_stream[Any](0)
     try:
@@ -190,27 +176,33 @@ async def stdio(config: ServerConfig, watch: ConnectionWatch) -> AsyncIterator[t
                 yield read, write
             finally:
                 with anyio.CancelScope(shield=True):
-                    await _stop(process, watch)
+                    await _stop(process, lifeline)
                 group.cancel_scope.cancel()
                 for stream in (inbox, read, write, outbox):
                     stream.close()
     finally:
-        _signal(process.pid, signal.SIGKILL)
-        _groups.discard(process.pid)
+        lifeline.close()
 
 
-async def _start(config: ServerConfig) -> asyncio.subprocess.Process:
+async def _start(config: ServerConfig) -> tuple[asyncio.subprocess.Process, IO[bytes]]:
+    """The keeper, whose standard streams are the server's, and what ends both when it is closed."""
     assert config.command is not None
     # All that it gets to see of this process's environment, and what was set for it.
     environment = {name: os.environ[name] for name in _HANDED_ON if name in os.environ} | dict(config.env)
+    theirs, ours = os.pipe()
+    lifeline = os.fdopen(ours, "wb", buffering=0)
     try:
         return await asyncio.create_subprocess_exec(
-            *config.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env=environment, cwd=config.cwd, start_new_session=True, limit=1 << 16,
-        )  # fmt: skip
+            *kept(config.command, theirs, environment, config.cwd),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env=environment, cwd=config.cwd, start_new_session=True, pass_fds=[theirs], limit=1 << 16,
+        ), lifeline  # fmt: skip
     except (OSError, ValueError) as e:
+        lifeline.close()
         what = display(str(getattr(e, "filename", None) or config.command[0]))
         raise MCPError(f"{what} cannot be started: {getattr(e, 'strerror', None) or e}") from None
+    finally:
+        os.close(theirs)
 
 
 async def _read_lines(process: asyncio.subprocess.Process, inbox: Any, watch: ConnectionWatch) -> None:
@@ -279,21 +271,20 @@ async def _write_lines(process: asyncio.subprocess.Process, outbox: Any, watch: 
         watch.end("it closed its standard input")
 
 
-async def _stop(process: asyncio.subprocess.Process, watch: ConnectionWatch) -> None:
-    """The order of the specification: close its input, wait, SIGTERM, wait, SIGKILL; then whatever is left in its group."""
+async def _stop(process: asyncio.subprocess.Process, lifeline: IO[bytes]) -> None:
+    """The order of the specification: close its input, wait, SIGTERM, wait, SIGKILL; the last three are the keeper's."""
     assert process.stdin is not None
     with contextlib.suppress(OSError):
         process.stdin.close()
-    if not watch.over.is_set():
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            if await _ended(process, _GRACE):
-                break
-            _signal(process.pid, sign)
-    _signal(process.pid, signal.SIGKILL)
-    await _ended(process, _GRACE)
+    if not lifeline.closed:
+        await _ended(process, _CLOSING)
+    lifeline.close()
+    if not await _ended(process, 2 * GRACE):
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
     transport = getattr(process, "_transport", None)
     if transport is not None:
-        transport.close()  # a descendant that left the group may hold the pipes open
+        transport.close()  # a process that could not be ended may hold the pipes open
 
 
 async def _ended(process: asyncio.subprocess.Process, seconds: float) -> bool:
@@ -301,11 +292,6 @@ async def _ended(process: asyncio.subprocess.Process, seconds: float) -> bool:
     while process.returncode is None and time.monotonic() < deadline:
         await asyncio.sleep(0.01)
     return process.returncode is not None
-
-
-def _signal(group: int, sign: signal.Signals) -> None:
-    with contextlib.suppress(OSError):
-        os.killpg(group, sign)
 
 
 @contextlib.asynccontextmanager

@@ -23,7 +23,8 @@ import sys, threading, time
 from pathlib import Path
 from agent.agent import Agent
 from agent.children.process import run_command
-from agent.children.sandbox import Rules, system_paths
+from agent.children.rules import Rules
+from agent.children.sandbox import system_paths
 from agent.embedding.embedder import Embedder
 from agent.limits import Limits
 from agent.tools.define import tool

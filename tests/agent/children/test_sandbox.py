@@ -18,7 +18,7 @@ import pytest
 from agent.children import process, sandbox
 from agent.children.launch import launch
 from agent.children.process import Finished, ProcessError, Ring, run_command, run_function
-from agent.children.sandbox import ResourceLimits, Rules
+from agent.children.rules import ResourceLimits, Rules
 from tests.fixtures.paths import ROOT
 
 HELD = process.report()
@@ -52,8 +52,8 @@ def processes_with(word: str) -> list[str]:
 
 
 def test_what_holds_is_said_and_known_words() -> None:
-    assert HELD in {"landlock+seccomp", "landlock", "bubblewrap", "seccomp", "none"}
-    assert process.confines_files() == (HELD in {"landlock+seccomp", "landlock", "bubblewrap"})
+    assert set(HELD.split("+")) <= {*sandbox.LAYERS, "none"}
+    assert process.confines_files() == ("landlock" in HELD or "namespaces" in HELD)
 
 
 def test_status_output_and_order_of_both_streams(tmp_path: Path) -> None:
@@ -84,7 +84,8 @@ def test_files_outside_are_out_of_reach(tmp_path: Path) -> None:
     """
     done = run(script, root)
     assert b"the secret" not in done.output
-    assert done.output.count(b"enied") + done.output.count(b"not permitted") >= 15
+    refusals = (b"enied", b"not permitted", b"No such file", b"ead-only", b"nonexistent")
+    assert sum(done.output.count(words) for words in refusals) >= 15
     assert b"inside" in done.output
     assert sorted(p.name for p in outside.iterdir()) == ["secret"]
     assert secret.read_text() == "the secret"
@@ -132,8 +133,8 @@ except OSError as e: print("TIOCSTI", errno.errorcode[e.errno])
 print("no new privileges", libc.prctl(39, 0, 0, 0, 0))
 """
     said = python(code, tmp_path).splitlines()
-    assert {line.split()[1] for line in said[:10]} <= {"EPERM", "ENOSYS"}
-    assert said[10:] == ["TIOCSTI EPERM", "no new privileges 1"]
+    assert {line.split()[1] for line in said[:-2]} <= {"EPERM", "ENOSYS"}
+    assert said[-2:] == ["TIOCSTI EPERM", "no new privileges 1"]
 
 
 def test_no_secret_of_ours_is_in_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,16 +187,16 @@ def test_the_ring_keeps_head_and_tail(pieces: list[bytes]) -> None:
 
 def test_a_deaf_process_is_killed_two_seconds_after_it_was_told_to_end(tmp_path: Path) -> None:
     began = time.monotonic()
-    done = run("trap '' TERM INT HUP; while :; do sleep 1 & wait; done", tmp_path, seconds=0.3)
-    assert 2 < time.monotonic() - began < 6
+    done = run("trap '' TERM INT HUP; while :; do sleep 1 & wait; done", tmp_path, seconds=1)
+    assert 3 < time.monotonic() - began < 7
     assert done.timed_out
     assert done.status == -signal.SIGKILL
 
 
 def test_a_polite_process_may_say_its_last_words(tmp_path: Path) -> None:
-    done = run("trap 'echo bye; exit 0' TERM; sleep 20 & wait", tmp_path, seconds=0.3)
+    done = run("trap 'echo bye; exit 0' TERM; sleep 20 & wait", tmp_path, seconds=1)
     assert (done.timed_out, done.output) == (True, b"bye\n")
-    assert done.seconds < 3
+    assert done.seconds < 4
 
 
 def test_nothing_outlives_it_not_even_what_holds_its_output(tmp_path: Path) -> None:
@@ -220,11 +221,10 @@ def test_cancelling_ends_it_and_its_children(tmp_path: Path) -> None:
     mark = f"sprig-cancelled-{os.getpid()}"
     cancelled = threading.Event()
     threading.Timer(0.4, cancelled.set).start()
-    began = time.monotonic()
     rules = Rules(sandbox.system_paths(), (str(tmp_path),))
     script = f"M={mark}; export M; setsid sleep 300 & sleep 300"
     done = run_command(["sh", "-c", script], tmp_path, rules, seconds=30, cancelled=cancelled)
-    assert time.monotonic() - began < 3
+    assert done.seconds < 5
     assert done.cancelled
     assert processes_with(mark) == []
 
@@ -302,63 +302,16 @@ def test_where_the_trying_kills_it_is_told_as_none(monkeypatch: pytest.MonkeyPat
     try:
         assert process.report() == "seccomp"
         assert not process.confines_files()
-        assert tried == [("landlock", "seccomp"), ("seccomp",), ("bubblewrap",)]
-        monkeypatch.setattr(process, "probe", lambda layers: "bubblewrap" if layers == ("bubblewrap",) else "")
+        assert tried == [sandbox.LAYERS, ("landlock", "seccomp"), ("seccomp",)]
+        monkeypatch.setattr(process, "probe", lambda layers: "+".join(layers) if "landlock" in layers else "")
         process.report.cache_clear()
-        assert process.report() == "bubblewrap"
+        assert process.report() == "namespaces+landlock+seccomp"
         monkeypatch.setattr(process, "probe", lambda layers: "")
         process.report.cache_clear()
         assert process.report() == "none"
     finally:
         monkeypatch.undo()
         process.report.cache_clear()
-
-
-@pytest.mark.skipif(process.probe(("bubblewrap",)) != "bubblewrap", reason="bubblewrap is not here, or may not make namespaces")
-def test_bubblewrap_holds_where_landlock_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "report", lambda: "bubblewrap")
-    root, secret = tmp_path / "root", tmp_path / "secret"
-    root.mkdir()
-    secret.write_text("the secret")
-    mark = f"sprig-wrapped-{os.getpid()}"
-    reach = f"cat {secret}; echo x > {tmp_path}/new; echo in > here; cat here"
-    done = run(f"{reach}; M={mark}; export M; sleep 300 & setsid sleep 300 & exit 4", root)
-    assert (done.status, done.confined) == (4, "bubblewrap")
-    assert b"the secret" not in done.output
-    assert done.output.endswith(b"in\n")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["root", "secret"]
-    assert processes_with(mark) == []
-    assert "Operation not permitted" in python("import socket; socket.socket()", root)
-
-
-def test_bubblewraps_command_line_binds_only_what_the_rules_name() -> None:
-    rules = Rules(("/usr", "/proc/meminfo"), ("/home/me/root",))
-    line = sandbox.bubblewrap("/usr/bin/bwrap", rules, "/home/me/root", 7)
-    assert line[0] == "/usr/bin/bwrap"
-    assert "--unshare-all" in line
-    assert "--share-net" not in line
-    assert line[line.index("--seccomp") + 1] == "7"
-    assert line[line.index("--ro-bind-try") + 1] == "/usr"
-    assert "/proc/meminfo" not in line
-    assert line[-3:] == ["--chdir", "/home/me/root", "--"]
-    assert "--share-net" in sandbox.bubblewrap("bwrap", Rules(network=True), "/", None)
-
-
-def test_the_filter_is_whole_on_both_architectures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every jump of the program lands inside it, and it ends in a return."""
-    for machine in ("x86_64", "aarch64"):
-        monkeypatch.setattr("platform.machine", lambda m=machine: m)
-        for network in (True, False):
-            raw = sandbox.seccomp_program(network)
-            steps = [raw[i : i + 8] for i in range(0, len(raw), 8)]
-            assert 50 < len(steps) < 255
-            for i, step in enumerate(steps):
-                if step[0] & 0x07 == 0x05:
-                    assert i + 1 + max(step[2], step[3]) < len(steps)
-            assert steps[-1][0] == 0x06
-    monkeypatch.setattr("platform.machine", lambda: "riscv64")
-    assert sandbox.seccomp_program(False) == b""
-    assert not sandbox.seccomp(False)
 
 
 def test_system_paths_hold_nothing_of_a_user() -> None:

@@ -85,7 +85,7 @@ STARTS: dict[str, tuple[str, str]] = {
         "def initialize(id): say({'jsonrpc': '2.0', 'id': id, 'error': {'code': -32000, 'message': 'pay\\x1b[2J first'}})\n",
         r"pay␛\[2J first",
     ),
-    "lists nothing": ("def listing(id): pass\n", "it did not list its tools within 0.6 s"),
+    "lists nothing": ("def listing(id): pass\n", "it did not list its tools within 1.5 s"),
     "lists a text": ("def listing(id): reply(id, {'tools': 'all'})\n", "its answer is not what the protocol wants"),
     "lists pages without end": (
         "def listing(id): reply(id, {'tools': [], 'nextCursor': 'more'})\n",
@@ -98,7 +98,7 @@ STARTS: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("case", STARTS)
 def test_a_server_that_does_not_start_well_is_one_line_and_the_rest_goes_on(tmp_path: Path, case: str) -> None:
     behaviour, told = STARTS[case]
-    seconds = 0.6 if "within" in told else 5.0
+    seconds = 1.5 if "1.5 s" in told else 0.6 if "within" in told else 5.0
     began = time.monotonic()
     with MCPServers([raw(tmp_path, behaviour, "bad", connect_timeout=seconds), raw(tmp_path)]) as servers:
         took = time.monotonic() - began
@@ -376,6 +376,47 @@ def test_a_server_that_outlives_us_sees_its_input_closed(tmp_path: Path) -> None
     script.wait()
     script.stdout.close()
     assert gone(pid)
+
+
+ESCAPED = """
+if os.fork() == 0:
+    os.setsid()
+    if os.fork(): os._exit(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for fd in range(3): os.close(fd)
+    open({path!r}, "w").write(str(os.getpid()))
+    time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize("end", ["closed", "dead", "killed"])
+def test_a_process_with_a_session_of_its_own_and_no_parent_is_ended_too(tmp_path: Path, end: str) -> None:
+    """The server starts it, and is then closed, or dies, or the whole program is killed."""
+    path = tmp_path / "pid"
+    config = raw(tmp_path, ESCAPED.format(path=str(path)) + "def call(*a): os._exit(3)\n")
+    code = (
+        "import time\nfrom agent.tools.mcp.servers import MCPServers, ServerConfig\n"
+        f"servers = MCPServers([ServerConfig('raw', command={config.command!r})]).__enter__()\n"
+        f"print('up', flush=True)\n"
+        + {"closed": "servers.close()", "dead": "servers.tools()[0].invoke({}); time.sleep(60)", "killed": "time.sleep(60)"}[end]
+    )
+    script = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert script.stdout is not None
+    assert script.stdout.readline() == "up\n"
+    for _ in range(1000):
+        if path.exists() and path.read_text():
+            break
+        time.sleep(0.01)
+    if end == "killed":
+        script.kill()
+    if end != "dead":
+        script.wait()
+    try:
+        assert gone(int(path.read_text()))
+    finally:
+        script.kill()
+        script.wait()
+        script.stdout.close()
 
 
 def respond(handler: BaseHTTPRequestHandler, body: bytes, status: int = 200, **headers: str) -> None:
