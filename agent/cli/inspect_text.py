@@ -16,7 +16,7 @@ _TEMPLATE_LINES = 6
 
 def fit(text: str, width: int) -> str:
     """The text made safe to print and cut to the width."""
-    shown = display(text)
+    shown = display(text[: width + 1])  # a sign is never shorter than what it stands for
     return shown if len(shown) <= width else shown[: width - 1] + "…"
 
 

@@ -78,7 +78,9 @@ class EmbeddingWorker(Served):
                 self._told = time.monotonic()
                 self.wire.send({"id": message["id"], "event": "progress", "part": part})
 
-        self.model = LlamaModel(message["path"], repack=message["repack"], on_progress=told)
+        self.model = LlamaModel(
+            message["path"], repack=message["repack"], on_progress=told, check_weights=message["check_weights"]
+        )
         self._most, self._pack, self._at_once = message["most"], message["pack"], message["texts"]
         around = self.model.raw_tokenize("", parse_special=False, add_special=True)
         self._end = around[len(self.model.tokenize([])) :]

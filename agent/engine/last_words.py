@@ -10,6 +10,7 @@ from agent.text import display, shortened
 # From the most telling to the least.
 _TELLING = (
     r"GGML_ASSERT\(.*|fatal error|Unexpected .*",
+    r"tensor '.*' has invalid data",
     r"error loading model:\s*(.*)",
     r"what\(\):\s*(.*)",
     r".*\bout of memory\b.*|.*bad_alloc.*|.*failed to allocate.*",
@@ -30,5 +31,6 @@ def last_words(status: int, log: str, failed: object = None) -> str:
         if found:
             said = found[-1].group(found[-1].lastindex or 0)
             break
+    said = said.replace("has invalid data", "holds NaN or infinity")  # which is all that llama.cpp calls so
     parts = [p for p in (cause(status), said or (lines[-1] if lines and not failed else "")) if p] or [str(failed or "no reason")]
     return shortened(display(" ".join("; ".join(parts).split())), 300)

@@ -3,23 +3,28 @@ process imports it, because the library aborts its process over some models."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
 import sys
+import threading
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from agent.engine.llama_import import import_llama
+from agent.text import brief
 
 _PIECE = 64  # most tokens are shorter
 _MAX_RUN = 4096  # characters given to the tokenizer at once: some pre-tokenizers recurse over a run without a break
 _CONTROL, _USER_DEFINED, _UNKNOWN = 1 << 3, 1 << 4, 1
-_SPM = 1  # LLAMA_VOCAB_TYPE_SPM
+_WATCH, _HANGS = 0.2, 0.5  # seconds between two looks at a tokenizer, and those after which it hangs; it needs some microseconds
+_PROBE = "".join(map(chr, range(0x20, 0x7F))) + "\t\n\u00e9\u2581\u4e2d\U0001f331"  # a text of which any part may make it hang
+_NO_VOCABULARY, _SPM = 0, 1  # enum llama_vocab_type
 _F16, _Q8_0 = 1, 8  # ggml types of the K/V cache
 _NO_POOLING, _RANK_POOLING = 0, 4
 
@@ -44,13 +49,42 @@ class ContextSettings:
     n_outputs: int | None = None  # rows of one decode whose result is kept; by default one for each sequence
 
 
+@contextlib.contextmanager
+def _end_of_itself(complaint: str) -> Iterator[None]:
+    """What hangs inside in C ends this process, with a complaint that agent.engine.last_words finds."""
+    done, begun = threading.Event(), time.process_time()
+
+    def watch() -> None:
+        while not done.wait(_WATCH):
+            # Of the processor's time: a machine that is busy, or was asleep, is no reason to give up.
+            if time.process_time() - begun > _HANGS:
+                print(f"error loading model: {complaint}", file=sys.stderr, flush=True)
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch").start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
 class LlamaModel:
     """One loaded model and its vocabulary. Never freed: the process ends with it."""
 
     def __init__(
-        self, path: str, *, repack: bool, on_progress: Callable[[float], None] | None = None, vocab_only: bool = False
+        self,
+        path: str,
+        *,
+        repack: bool,
+        on_progress: Callable[[float], None] | None = None,
+        vocab_only: bool = False,
+        check_weights: bool = False,
     ) -> None:
-        """``vocab_only`` loads a file without tensors, to tokenize."""
+        """
+        Args:
+            vocab_only: load a file without tensors, to tokenize.
+            check_weights: refuse weights that are NaN or infinite; some 0.2 s of a fast core for each GB.
+        """
         self.lib: Any = import_llama()
         lib = self.lib
         self._log = _quiet(lib)
@@ -59,7 +93,7 @@ class LlamaModel:
         # A repacked copy beside the mapped file would hold the weights twice.
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE if repack else lib.LLAMA_LOAD_MODE_MMAP
         params.use_extra_bufts = repack
-        params.n_gpu_layers, params.vocab_only = 0, vocab_only
+        params.n_gpu_layers, params.vocab_only, params.check_tensors = 0, vocab_only, check_weights
 
         def go_on(part: float, _: Any) -> bool:
             if on_progress is not None:
@@ -75,6 +109,10 @@ class LlamaModel:
             raise LlamaError("llama.cpp did not load the file")
         self.vocab = lib.llama_model_get_vocab(self.handle)
         self.n_vocab: int = lib.llama_vocab_n_tokens(self.vocab)
+        if lib.llama_vocab_type(self.vocab) != _NO_VOCABULARY:
+            kind = brief(self.key("tokenizer.ggml.model"))
+            with _end_of_itself(f"tokenizer.ggml.model is {kind}, and that tokenizer does not end over this vocabulary"):
+                self.raw_tokenize(_PROBE, parse_special=True, add_special=True)
         self.partial_rollback = not (
             lib.llama_model_is_recurrent(self.handle)
             or lib.llama_model_is_hybrid(self.handle)

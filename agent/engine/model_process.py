@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from agent.engine.connection import Request, WorkerConnection
 from agent.engine.until import FOREVER, Until
 from agent.errors import EngineError, Unanswered
-from agent.models.file import ModelFile
+from agent.models.file import ModelFile, note_checked_weights, weights_are_checked
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +106,8 @@ class ModelProcess:
 
     def _load_model(self, message: dict[str, Any]) -> None:
         """Ask the process to load the model; ``message`` is as it wants it, and is sent again to each new process."""
-        self._load_message = message
-        self._load = self._connection.ask(message, LoadState)
+        self._load_message = message | {"check_weights": not weights_are_checked(self.file)}
+        self._load = self._connection.ask(self._load_message, LoadState)
 
     def loading(self, until: Until = FOREVER) -> Iterator[float]:
         """How far the load is, from 0 to 1, until it is done; each who waits is told. EngineError when it cannot be loaded.
@@ -142,6 +142,7 @@ class ModelProcess:
             raise EngineError(why) from None
         if self._told is not load:
             self._told = load
+            note_checked_weights(self.file)
             log.info("%s %s", self.file.name, self._words(load.loaded or {}))
             if not shown:  # the first who looks is told in any case
                 yield 1.0

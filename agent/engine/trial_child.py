@@ -72,7 +72,7 @@ class _Trial:
 
 def _answer(path: str, job: dict[str, Any]) -> dict[str, Any]:
     try:
-        model = LlamaModel(path, repack=False)
+        model = LlamaModel(path, repack=False, check_weights=True)
     except SprigError as e:
         return {"missing": str(e)}
     own = model.raw_tokenize("Hello, world", parse_special=True, add_special=True)[:_OWN_PROMPT]

@@ -117,7 +117,9 @@ class Worker(Served):
         if message["cores"]:
             with contextlib.suppress(OSError, AttributeError):  # the system may have taken some away meanwhile
                 os.sched_setaffinity(0, message["cores"])  # ggml's threads inherit it
-        self.model = LlamaModel(message["path"], repack=message["repack"], on_progress=told)
+        self.model = LlamaModel(
+            message["path"], repack=message["repack"], on_progress=told, check_weights=message["check_weights"]
+        )
         settings = ContextSettings(**message["context"])
         adapters = [(self.model.load_adapter(path), scale) for path, scale in message["lora"]]
         self.context = Context(self.model, settings)

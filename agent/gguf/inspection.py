@@ -12,8 +12,10 @@ import numpy as np
 
 from agent.gguf.reader import Header, read_header
 from agent.gguf.types import ARM_REPACKED
+from agent.text import shortened
 
 _SHOWN_ITEMS = 8  # of an array; a vocabulary has a hundred thousand
+_SHOWN_CHARACTERS = 100_000  # of a text; a licence has ten thousand
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +152,13 @@ def is_template(key: str) -> bool:
 
 def plain(value: Any) -> Any:
     """A key's value as JSON can hold it; a long array as its length and first items."""
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
+    if isinstance(value, np.ndarray):
+        first = value[:_SHOWN_ITEMS].tolist()
+        return {"length": len(value), "first": plain(first)} if len(value) > _SHOWN_ITEMS else plain(first)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str):
+        return shortened(value, _SHOWN_CHARACTERS)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, float) and not np.isfinite(value):

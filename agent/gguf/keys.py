@@ -16,6 +16,7 @@ from agent.text import brief
 
 INTEGERS = frozenset({"u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64"})
 FLOATS = frozenset({"f32", "f64"})
+_LARGEST = float(np.finfo(np.float32).max)
 _MOST = (1 << 31) - 1  # llama.cpp keeps them in 32 bits with a sign
 
 # Under the architecture's own prefix.
@@ -79,7 +80,7 @@ def _pattern(kind: str, value: Any) -> bool:
 
 
 def _number(kind: str, value: Any) -> bool:
-    return kind in FLOATS and abs(value) < np.finfo(np.float32).max
+    return kind in FLOATS and abs(value) <= _LARGEST
 
 
 _Kind = tuple[str, Callable[[str, Any], bool]]
@@ -93,12 +94,13 @@ def _table(*rows: tuple[str, _Kind]) -> Mapping[str, _Kind]:
     return {name: kind for names, kind in rows for name in names.split()}
 
 
-_OF_ARCHITECTURE = _table(
+# name -> what its value must be, in words and as a question: below an architecture's prefix, and with the whole name.
+OF_ARCHITECTURE = _table(
     (_WHOLE, _A_WHOLE), (_NUMBER, _A_NUMBER), (_FLAG, _A_FLAG), (_TEXT, _A_TEXT),
     (_WHOLE_BY_LAYER, (f"{_A_WHOLE[0]}, or one for each layer", _whole_by_layer)),
     ("attention.sliding_window_pattern", ("a whole number, or one flag for each layer", _pattern)),
 )  # fmt: skip
-_ELSEWHERE = _table(
+KNOWN = _table(
     (_WHOLE_ELSEWHERE, _A_WHOLE), (_FLAG_ELSEWHERE, _A_FLAG), (_TEXT_ELSEWHERE, _A_TEXT),
     (_SAMPLING, ("a number", lambda kind, value: kind in INTEGERS or _number(kind, value))),
     ("tokenizer.ggml.precompiled_charsmap", ("an array of bytes", lambda kind, value: kind in ("arr[u8]", "arr[i8]"))),
@@ -109,7 +111,7 @@ def odd_kinds(header: Header) -> Iterator[str]:
     """A line for each key whose value is not what it must be."""
     arch = f"{header.keys.get('general.architecture')}."
     for key, value in header.keys.items():
-        known = _ELSEWHERE.get(key) or (_OF_ARCHITECTURE.get(key.removeprefix(arch)) if key.startswith(arch) else None)
+        known = KNOWN.get(key) or (OF_ARCHITECTURE.get(key.removeprefix(arch)) if key.startswith(arch) else None)
         if key.startswith(_PROMPT):
             known = _A_TEXT
         if known is not None and not known[1](header.types[key], value):

@@ -127,7 +127,7 @@ def read_model(path: Path) -> ModelFile:
         raise GGUFError(f"cannot read {path}: {e.strerror}") from None
     stamp = f"{_VERSION} {path} {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
     identity = hashlib.sha256(stamp.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    remembered = home() / "cache" / "models" / f"{identity}.json"
+    remembered = _memory(identity)
     facts = _recall(remembered, path, identity)
     if facts is None:
         from agent.gguf.check import check  # NumPy; not needed for a file that is known
@@ -142,6 +142,26 @@ def read_model(path: Path) -> ModelFile:
             remembered.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(remembered, json.dumps(asdict(facts)))
     return facts
+
+
+def weights_are_checked(file: ModelFile) -> bool:
+    """Whether this very file was loaded once with all its weights looked at."""
+    return _checked_mark(file).exists()
+
+
+def note_checked_weights(file: ModelFile) -> None:
+    """Its weights are finite, so that nobody looks at them again until the file changes."""
+    with contextlib.suppress(OSError):
+        _checked_mark(file).touch()
+
+
+def _checked_mark(file: ModelFile) -> Path:
+    return _memory(file.identity).with_suffix(".finite")
+
+
+def _memory(identity: str) -> Path:
+    """Where what is known of a file is kept."""
+    return home() / "cache" / "models" / f"{identity}.json"
 
 
 def _recall(remembered: Path, path: Path, identity: str) -> ModelFile | None:

@@ -46,7 +46,7 @@ def deploy_to_folder(
         KeyboardInterrupt: what is written already is kept, and a next run goes on from there.
     """
     began = time.monotonic()
-    check(model)
+    check(model, data=True)
     place = models_folder(folder) / stored_name(model)
     with contextlib.suppress(OSError):
         if place.samefile(model):

@@ -99,7 +99,7 @@ def deploy(
         KeyboardInterrupt: with how far it got.
     """
     began = time.monotonic()
-    header = check(model)
+    header = check(model, data=True)
     with Device(host, stored_name(model), stale=stale, silence=silence) as device, model.open("rb") as file, _may_be_resumed():
         sprig = prepare(device) if prepare is not None else device.sprig
         source = SentFile(file, model, on_progress)

@@ -29,7 +29,7 @@ class Forward:
     ops: tuple[str, ...] = ("tokenize", "share", "logits", "memory")
 
     def __init__(self, message: Mapping[str, Any]) -> None:
-        self.model = LlamaModel(message["path"], repack=bool(message.get("repack", True)))
+        self.model = LlamaModel(message["path"], repack=bool(message.get("repack", True)), check_weights=True)
         self.n_ctx, self.n_outputs = int(message["n_ctx"]), int(message["n_outputs"])
         batch, threads = min(self.n_ctx, _BATCH), int(message["threads"])
         settings = ContextSettings(
