@@ -122,10 +122,23 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class NotAsked:
-    """A message could not be given to the agent; ``text`` belongs back to the person."""
+    """A message could not be given to the agent; ``text`` belongs back to the person. ``too_long``: for the context."""
 
     text: str | None
     why: str
+    too_long: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What a text takes of the context, and the most that a message may take; both in tokens."""
+
+    tokens: int
+    most: int
+
+    @property
+    def fits(self) -> bool:
+        return self.tokens <= self.most
 
 
 @dataclass(frozen=True, slots=True)
