@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
     from agent.approval.policy import Rule
     from agent.sessions.store import Store
+    from tui.prompt.along import MessageSize
     from tui.prompt.suggest import KnownCommand
     from tui.settings.values import ChatSettings
-    from tui.talk.notes import AgentFacts, Weight
+    from tui.talk.notes import AgentFacts
     from tui.talk.talk import Talk
     from tui.talk.work import Work
     from tui.widgets.approval.question import ApprovalView
@@ -172,7 +173,7 @@ class ChatView(Screen[None]):
         self.prompt.display = True
         self.prompt.focus()
 
-    def _weigh(self, text: str) -> Weight | None:
+    def _weigh(self, text: str) -> MessageSize | None:
         return self.sprig.talk.weigh(text)
 
     def know(self, facts: AgentFacts | None) -> None:

@@ -130,18 +130,6 @@ class NotAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
-    """What a text takes of the context, and the most that a message may take; both in tokens."""
-
-    tokens: int
-    most: int
-
-    @property
-    def fits(self) -> bool:
-        return self.tokens <= self.most
-
-
-@dataclass(frozen=True, slots=True)
 class Question:
     """A tool call waits for a person's word. ``Talk.answer(number, ...)`` gives it."""
 

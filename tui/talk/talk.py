@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import ContextFull, SprigError
 from agent.sessions.records import title_of
+from tui.prompt.along import MessageSize
 from tui.prompt.attach import split
 from tui.talk.entries import entries
 from tui.talk.notes import (
@@ -28,7 +29,6 @@ from tui.talk.notes import (
     Settled,
     Shown,
     ToolFacts,
-    Weight,
 )
 from tui.talk.setup import Setup
 
@@ -137,7 +137,7 @@ class Talk:
         agent = self._agent
         return tuple(agent.gate.session) if agent is not None else ()
 
-    def weigh(self, text: str) -> Weight | None:
+    def weigh(self, text: str) -> MessageSize | None:
         """What a message would take, from any thread; None while no model is there. It may take a moment, but never loads one."""
         from agent.engine.until import Until
         from agent.messages import Segment
@@ -153,7 +153,7 @@ class Talk:
         except SprigError:
             return None
         context = agent.engine.context
-        return Weight(len(tokens), max(0, context - agent.limits.room(context) - empty))
+        return MessageSize(len(tokens), max(0, context - agent.limits.room(context) - empty))
 
     def close(self, timeout: float = 15.0) -> None:
         """End everything, and wait for it."""

@@ -10,10 +10,9 @@ import pytest
 
 from tests.fixtures.fake_engine import FakeEngine
 from tests.fixtures.screens import answered, at_home, chatting, say, text_of, until
-from tui.prompt.along import along, too_long
+from tui.prompt.along import MessageSize, along, too_long
 from tui.prompt.attach import attached
 from tui.screens.chat_view import ChatView
-from tui.talk.notes import Weight
 from tui.talk.setup import Setup
 from tui.widgets.messages.notice import Notice
 
@@ -43,16 +42,16 @@ def test_the_line_names_files_says_what_is_cut_and_whether_it_fits(tmp_path: Pat
     (tmp_path / "big.txt").write_text("a line of it\n" * 50_000)
     one, two, big = (attached(text, tmp_path, False) for text in ("see @a.txt", "@a.txt @b.txt", "what is in @big.txt?"))
     assert along(one, None) == "a.txt, 1 kB"
-    assert along(one, Weight(300, 900)) == "a.txt, 1 kB · 300 tokens, 900 fit"
-    assert along(two, Weight(300, 900)) == "2 files: a.txt, 1 kB; b.txt, 1 byte · 300 tokens, 900 fit"
-    assert along(big, Weight(61_204, 900)) == (
+    assert along(one, MessageSize(300, 900)) == "a.txt, 1 kB · 300 tokens, 900 fit"
+    assert along(two, MessageSize(300, 900)) == "2 files: a.txt, 1 kB; b.txt, 1 byte · 300 tokens, 900 fit"
+    assert along(big, MessageSize(61_204, 900)) == (
         "! big.txt is cut: 200 kB of 650 kB go along · ! it takes 61,204 tokens, and 900 fit"
     )
     assert along(attached("nothing", tmp_path, False), None) == ""
 
 
 def test_why_it_is_not_sent_speaks_of_the_chat() -> None:
-    for text in (too_long(Weight(61_204, 900), 1), too_long(Weight(61_204, 900), 0)):
+    for text in (too_long(MessageSize(61_204, 900), 1), too_long(MessageSize(61_204, 900), 0)):
         assert "61,204" in text
         assert "900" in text
         assert "/settings" in text

@@ -28,8 +28,8 @@ from tui.widgets.prompt.area import PromptArea
 from tui.widgets.prompt.suggestions import Suggestions
 
 if TYPE_CHECKING:
+    from tui.prompt.along import MessageSize
     from tui.prompt.attach import Attached
-    from tui.talk.notes import Weight
 
 _NARROW = 60  # columns
 _PAUSE = 0.3  # seconds without a key, then the files that are named are looked at
@@ -96,7 +96,7 @@ class Prompt(Widget):
         commands: Sequence[KnownCommand] = (),
         root: Path | None = None,
         history: History | None = None,
-        weigh: Callable[[str], Weight | None] = lambda text: None,
+        weigh: Callable[[str], MessageSize | None] = lambda text: None,
         id: str | None = None,
     ) -> None:
         """
@@ -259,8 +259,8 @@ class Prompt(Widget):
         from tui.prompt.along import along
 
         result = await self._attached(self.get_full())
-        weight = await self._weight(result)
-        if self._may_be_much() and (line := along(result, weight)):
+        size = await self._size_of(result)
+        if self._may_be_much() and (line := along(result, size)):
             self._along.update(line)
             self._along.set_class("!" in line, "-wrong")
             self._along.display = True
@@ -275,7 +275,7 @@ class Prompt(Widget):
             return Attached(text)
         return await asyncio.to_thread(attached, text, self._root, self.sees_images, frozenset(self._completed))
 
-    async def _weight(self, message: Attached) -> Weight | None:
+    async def _size_of(self, message: Attached) -> MessageSize | None:
         """Of a message that may be too long; of others nobody asks."""
         return await asyncio.to_thread(self._weigh, message.text) if message.files or len(message.text) >= LONG else None
 
@@ -360,11 +360,11 @@ class Prompt(Widget):
         if result.problems:
             self.tell("\n".join(result.problems))
             return
-        weight = await self._weight(result)
-        if weight is not None and not weight.fits:
+        size = await self._size_of(result)
+        if size is not None and not size.fits:
             from tui.prompt.along import too_long
 
-            self.tell(too_long(weight, len(result.files)))
+            self.tell(too_long(size, len(result.files)))
             return
         self._written[result.text] = self._area.text
         if len(self._written) > _KEPT:
