@@ -54,6 +54,10 @@ class EngineError(SprigError):
     """The model could not be loaded, or its process died. The engine starts it again when it is next needed."""
 
 
+class ContextFull(SprigError):
+    """What is to be asked does not fit the context, whatever else of the conversation is given up."""
+
+
 class Unanswered(EngineError):
     """Nobody waited for the model's process any longer: ``reason`` is "cancelled" or "time"."""
 

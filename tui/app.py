@@ -14,9 +14,10 @@ from functools import cached_property, partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual.actions import SkipAction
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.events import DescendantFocus
+from textual.events import DescendantFocus, Event, Key, Paste
 from textual.screen import Screen
 
 from agent.errors import SprigError
@@ -27,6 +28,8 @@ from tui.screens.chat import ChatScreen, NotesArrived
 from tui.settings.values import ChatSettings, chat_settings
 from tui.talk.inbox import FAST, SLOW, Inbox
 from tui.talk.setup import Setup
+from tui.terminal.typed_ahead import NOTHING, TypedAhead
+from tui.terminal.waiting_keys import WaitingKeys, keys_of
 
 if TYPE_CHECKING:
     from agent.approval.policy import Rule
@@ -60,6 +63,7 @@ class SprigApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", "Stop or quit", id="app.interrupt", show=False, priority=True),
         Binding("ctrl+q", "quit", "Quit", id="app.quit", show=False, priority=True),
+        Binding("ctrl+z", "suspend", "Back to the shell; fg returns", id="app.suspend", show=False, priority=True),
         Binding("ctrl+p", "command_palette", "Commands", id="app.palette", priority=True),
     ]
     ENABLE_COMMAND_PALETTE = True
@@ -74,6 +78,7 @@ class SprigApp(App[None]):
         settings_path: Path | None = None,
         make_engine: Callable[[Setup], Engine] | None = None,
         verbose: bool = False,
+        typed: TypedAhead = NOTHING,
     ) -> None:
         """
         Args:
@@ -84,6 +89,7 @@ class SprigApp(App[None]):
             settings_path: where changes are kept; by default ``settings.toml`` in SPRIG_HOME.
             make_engine: loads a model; by default as the setup says.
             verbose: show where a fault came from.
+            typed: before the first frame, and how the terminal was then.
         """
         # NO_COLOR: with Textual's own filter greys would still be written; so only attributes are (https://no-color.org).
         super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
@@ -95,6 +101,8 @@ class SprigApp(App[None]):
         self._monitor: Monitor | None = None
         self._voice: VoiceKey | None = None
         self._make_engine = make_engine
+        self._typed, self._keys = typed, WaitingKeys()
+        self._unasked: Screen[Any] | None = None  # the question which model, where Sprig begins with it
         self.chat = ChatScreen(self)
         themes.register(self)
         self.theme = settings.screen.theme
@@ -123,10 +131,40 @@ class SprigApp(App[None]):
         if self.animation_level == "none" and hasattr(event.widget, "cursor_blink"):
             event.widget.cursor_blink = False
 
+    async def on_event(self, event: Event) -> None:
+        if isinstance(event, Key | Paste) and not event.is_forwarded and (not self.begun or self._keys.must_wait(self.screen)):
+            self._hold_keys(event)
+            return
+        if isinstance(event, Key | Paste) and self.screen is self.chat:
+            self.chat.lead_to_prompt(event)
+        await super().on_event(event)
+
+    def _hold_keys(self, *keys: Event) -> None:
+        """Until what they are for is there: at the start all of the chat, with its styles."""
+        if self._keys.hold(*keys) and self.begun:
+            # The focus is given in a task of the app's as well, which comes before this one.
+            self.screen.call_after_refresh(self.call_later, self._release_keys, self.screen)
+
+    async def _release_keys(self, screen: Screen[Any]) -> None:
+        """To the screen that they waited for; but nobody has asked for the question at the start: they were for the prompt."""
+        meant = self.chat if screen is self._unasked else screen
+        for key in self._keys.release(screen):
+            if meant is self.screen or meant.focused is None:
+                await super().on_event(key)
+            else:
+                meant.focused._forward_event(key)
+
+    def _know_terminal(self) -> None:
+        """What was typed before the first frame comes first; and a shell or an editor gets the terminal as it was."""
+        self._hold_keys(*keys_of(self._typed.text))
+        if self._typed.attributes is not None and hasattr(self._driver, "attrs_before"):
+            setattr(self._driver, "attrs_before", self._typed.attributes)  # noqa: B010  (of the drivers of terminals only)
+
     async def on_mount(self) -> None:
         every = SLOW if self.settings.screen.line_mode else FAST
         self._inbox = Inbox(lambda notes: self.chat.post_message(NotesArrived(notes)), asyncio.get_running_loop(), every=every)
         self._leave_when_told()
+        self._know_terminal()
         self.call_after_refresh(self._begin)
 
     def _leave_when_told(self) -> None:
@@ -170,7 +208,7 @@ class SprigApp(App[None]):
                 self.call_later(self.chat.send, self._message)
         else:
             self.action_pick_model(first=True)
-        self.chat.call_later(self.chat.send_next)
+        self.call_later(self._release_keys, self.chat)
         from tui.status.monitor import REDUCED, USUAL, Monitor
 
         screen = self.settings.screen
@@ -272,7 +310,10 @@ class SprigApp(App[None]):
             if self.chat.busy:
                 self.chat.tell("The model is changed after this answer.")
 
-        self.push_screen(PickerScreen(self.store if first else None, self._session), picked)
+        picker = PickerScreen(self.store if first else None, self._session)
+        if first:
+            self._unasked = picker
+        self.push_screen(picker, picked)
 
     def action_voice(self) -> None:
         """The key for speaking was pressed."""
@@ -300,6 +341,18 @@ class SprigApp(App[None]):
         else:
             self._interrupted = now
             self.chat.tell("Press Ctrl+C again to leave; the conversation is kept.")
+
+    def action_suspend(self) -> None:
+        """Ctrl+Z: give the terminal back to the shell, as long as it likes; all that belongs to this job stops with it."""
+        from tui.terminal.job import can_stop, stop
+
+        if self._driver is None or not self._driver.can_suspend:
+            raise SkipAction  # in a browser, and inline
+        if can_stop():
+            with self.suspend():
+                stop()
+        else:
+            self.chat.tell("There is no shell to go back to: Ctrl+Q leaves, and the conversation is kept.")
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         for command in COMMANDS:

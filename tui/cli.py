@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -61,12 +62,16 @@ def chat(
             logs.to_file("chat")
             chat_plainly(setup, session=session, message=message or "", keep_rule=file.add_rule)
             return
-        _run(found, file.path, setup, session, message or "", inline, verbose)
+        kept = _run(found, file.path, setup, session, message or "", inline, verbose)
+        if kept:
+            model = f" -m {shlex.quote(options.model)}" if options.model else ""
+            out.say(f"The conversation is kept. To go on with it: sprig chat --session {kept}{model}")
 
 
 def _run(
     settings: ChatSettings, path: Path, setup: Setup, session: str | None, message: str, inline: bool, verbose: bool
-) -> None:  # fmt: skip
+) -> str:  # fmt: skip
+    """The app, from its first frame to its end. Returns the id of the conversation that it ended with; "" in a browser."""
     # Textual paints on the original standard error; all three must be the terminal.
     terminal = all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stdout__, sys.__stderr__))
     browser = "TEXTUAL_DRIVER" in os.environ
@@ -78,18 +83,21 @@ def _run(
         os.environ.setdefault("TEXTUAL_FPS", "8")
         os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
     from tui.terminal.first_paint import first_paint
+    from tui.terminal.typed_ahead import typed_ahead
 
     gc.disable()  # until the first paint, after which the application switches it on again
-    with contextlib.nullcontext() if inline or browser else first_paint():
-        logs.to_file("chat", screen=True)
-        from tui.app import SprigApp
+    with typed_ahead() as typed:
+        with contextlib.nullcontext() if inline or browser else first_paint():
+            logs.to_file("chat", screen=True)
+            from tui.app import SprigApp
 
-        app = SprigApp(settings, setup, session=session, message=message, settings_path=path, verbose=verbose)
-    app.run(inline=inline, inline_no_clear=True, mouse=settings.screen.mouse)
+            app = SprigApp(settings, setup, session=session, message=message, settings_path=path, verbose=verbose, typed=typed)
+        app.run(inline=inline, inline_no_clear=True, mouse=settings.screen.mouse)
     if app.fault is not None:
         raise app.fault
     if app.return_code:  # a signal has ended it
         raise SystemExit(app.return_code)
+    return "" if browser else app.chat.session
 
 
 def _setup(settings: ChatSettings) -> Setup:

@@ -78,7 +78,8 @@ _DARK = _theme(
     selection="#3d6a43 #f2f6f0",
     lines="#3c473e #56645a #151a16",
 )
-# The same by day, on paper rather than on a lamp.
+# The same by day, on paper rather than on a lamp. Its grounds are such that the nearest of 256 colours are pale greys, and pale
+# green, blue and cream below the hues: where a terminal has no more, its words stay legible.
 _LIGHT = _theme(
     "sprig-light",
     {
@@ -89,12 +90,13 @@ _LIGHT = _theme(
         "foreground-muted": "#1d231ec0",
         "foreground-disabled": "#1d231e90",
         "block-cursor-background": "#2c6e34",
-        "block-cursor-blurred-background": "#d3e3d0",
-        "footer-background": "#e5e9de",
+        "block-cursor-blurred-background": "#d6edd2",
+        "block-hover-background": "#e6e9e3",
+        "footer-background": "#e6e9e3",
     },
     hues="#2c6e34 #28607a #86520c #86520c #ad2a22",
-    muted="#dcebd8 #d8e6ec #f3e6cb #f3e6cb #f7dcd7",
-    grounds="#f8f9f4 #f0f2ea #e5e9de",
+    muted="#dcedd8 #dcedf2 #f5eed3 #f5eed3 #f7dcd7",
+    grounds="#f8f9f4 #f0f2ee #e6e9e3",
     foreground="#1d231e",
     selection="#bfe0bd #1d231e",
     lines="#b9c2b4 #9aa695 #eceee6",

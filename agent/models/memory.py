@@ -94,7 +94,7 @@ class MemoryBudget:
             return cls(memory, f"{human_size(memory)} may be taken")
         size = int(FREE_PART * available_memory())
         return cls(
-            size, f"{human_size(size)} may be taken, {FREE_PART * 100:.0f} % of what is free (--memory or memory= allows more)"
+            size, f"{human_size(size)} may be taken, {FREE_PART * 100:.0f} % of what is free (the option memory allows more)"
         )
 
 
@@ -206,7 +206,7 @@ def plan_load(
         wanted = human_size(needs(context=short, cache=chosen).total)
         said = f"{file.name} with a context of {short} needs {wanted} of memory, and {budget.words}; "
         if best >= least:
-            raise ContextTooLarge(f"{said}a context of {best} would fit: context={best} or -c {best}")
+            raise ContextTooLarge(f"{said}a context of {best} would fit (the option context)")
         raise SprigError(f"{said}take a smaller model or quantization, or close other programs")
     if repack is None:
         packed = needs(context=best, cache=chosen, repacked=kinds)

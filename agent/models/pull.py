@@ -132,7 +132,7 @@ def pull(
 
 def _place(name: str) -> Path:
     if not may_be_a_name(name) or not name.isprintable():
-        raise StoreError(f"{name!r} cannot be the name of a stored model; give another one with --name")
+        raise StoreError(f"{name!r} cannot be the name of a stored model; `sprig pull ... --name NAME` gives another one")
     return models().absolute() / f"{name}.gguf"
 
 
@@ -150,8 +150,8 @@ def _there(final: Path, repository: Repository, model: RemoteModel) -> Origin | 
         return had if had.sha256 == tuple(str(file.etag) for file in model.files) else None
     whose = f"which was pulled from {had.reference}" if had else "which did not come from there"
     raise StoreError(
-        f"the store has another {final.name}, {whose}: give this one a name with --name, or remove that one "
-        f"(`sprig models remove {shlex.quote(final.stem)}`)"
+        f"the store has another {final.name}, {whose}: `sprig pull {shlex.quote(hub.repo_id)} --name NAME` gives this one "
+        f"another name, or `sprig models remove {shlex.quote(final.stem)}` makes room for it"
     )
 
 

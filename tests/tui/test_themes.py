@@ -10,6 +10,8 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from rich.color import Color as TerminalColor
+from rich.color import ColorSystem
 from textual.app import App, ComposeResult
 from textual.color import Color
 from textual.containers import Horizontal, VerticalScroll
@@ -135,6 +137,25 @@ def test_every_text_is_legible_on_every_ground(theme: str, least: float, inks: t
     for ink, on in (*product(inks, grounds), *_PAIRS):
         ground = _colour(variables[on], base)
         found[ink, on] = _contrast(_colour(variables[ink], ground), ground)
+    assert {pair: round(ratio, 2) for pair, ratio in found.items() if ratio < least} == {}
+
+
+def _of_256(colour: Color) -> Color:
+    """The nearest that a terminal has which says TERM=xterm-256color and nothing of COLORTERM."""
+    return Color(*TerminalColor.from_rgb(colour.r, colour.g, colour.b).downgrade(ColorSystem.EIGHT_BIT).get_truecolor())
+
+
+@pytest.mark.parametrize(("theme", "least"), [("sprig", 4.5), ("sprig-light", 4.5), ("sprig-contrast", 7)])
+def test_every_text_is_legible_where_there_are_256_colours(theme: str, least: float) -> None:
+    variables = _variables(theme)
+    base = Color.parse(variables["background"])
+    plain = [ground for ground in _GROUNDS if not ground.endswith("-muted")]
+    cursors = [pair for pair in _PAIRS if not pair[0].startswith("text")]
+    hues = [(f"text-{hue}", f"{hue}-muted") for hue in ("primary", "secondary", "accent", "warning", "error", "success")]
+    found = {}
+    for ink, on in (*product(_INKS, plain), *cursors, *hues):
+        ground = _colour(variables[on], base)
+        found[ink, on] = _contrast(_of_256(_colour(variables[ink], ground)), _of_256(ground))
     assert {pair: round(ratio, 2) for pair, ratio in found.items() if ratio < least} == {}
 
 

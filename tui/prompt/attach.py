@@ -49,12 +49,14 @@ class Attached:
     Attributes:
         text: what the model reads.
         files: the text files in it.
+        cuts: of files that are longer than what may go along, a line each.
         images: paths of the pictures, absolute.
         problems: lines for the person; while there are any, the message should not be sent.
     """
 
     text: str
     files: tuple[Attachment, ...] = ()
+    cuts: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -74,6 +76,7 @@ def attached(text: str, root: Path, sees_images: bool, completed: Collection[str
     """
     files: list[Attachment] = []
     images: list[str] = []
+    cuts: list[str] = []
     problems: list[str] = []
     left = MOST_IN_ALL
     for name, path in _mentioned(text, root, completed, problems):
@@ -81,18 +84,19 @@ def attached(text: str, root: Path, sees_images: bool, completed: Collection[str
             problems.append(f"more than {_MOST_FILES} files are named: send them in several messages")
             break
         try:
-            content = _read(name, path, min(left, MOST_OF_A_FILE))
+            content, cut = _read(name, path, min(left, MOST_OF_A_FILE))
         except _Refused as e:
             problems.append(str(e))
             continue
         if content is not None:
             files.append(Attachment(name, content))
             left = max(0, left - len(content.encode()))
+            cuts += [cut] if cut else []
         elif sees_images:
             images.append(str(path.absolute()))
         else:
             problems.append(f"this model cannot see pictures: {name} was not sent; without the @ its name can be")
-    return Attached(with_files(text, files), tuple(files), tuple(images), tuple(problems))
+    return Attached(with_files(text, files), tuple(files), tuple(cuts), tuple(images), tuple(problems))
 
 
 def mention(path: str) -> str:
@@ -142,8 +146,8 @@ def _is_meant_as_path(name: str, root: Path) -> bool:
     return bool(slash and rest) and (first in ("", ".", "..") or first.startswith("~") or _place(first, root) is not None)
 
 
-def _read(name: str, path: Path, most: int) -> str | None:
-    """The text of a file, cut to ``most`` bytes; None if it is a picture. Raises _Refused."""
+def _read(name: str, path: Path, most: int) -> tuple[str | None, str]:
+    """The text of a file, cut to ``most`` bytes, and a line about that; None if it is a picture. Raises _Refused."""
     try:
         # Looked at before it is opened: opening a device can already do something, a pipe waits for its other end.
         if not stat.S_ISREG(path.stat().st_mode):
@@ -155,7 +159,7 @@ def _read(name: str, path: Path, most: int) -> str | None:
                 raise _Refused(f"{name} is not a file but a device or a pipe: it was not read")
             head = file.read(32)
             if _is_image(head):
-                return None
+                return None, ""
             data = head + file.read(max(0, MOST_OF_A_FILE + 1 - len(head)))
     except OSError as e:
         raise _Refused(f"{name} cannot be read: {e.strerror or 'the system refused'}") from None
@@ -168,7 +172,7 @@ def _is_image(head: bytes) -> bool:
     return head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a"))
 
 
-def _text(name: str, data: bytes, size: int, most: int) -> str:
+def _text(name: str, data: bytes, size: int, most: int) -> tuple[str, str]:
     kept = data if size <= most else _whole_lines(data[:most])
     try:
         content = kept.decode("utf-8-sig")
@@ -177,10 +181,10 @@ def _text(name: str, data: bytes, size: int, most: int) -> str:
     if "\0" in content:
         raise _Refused(f"{name} is no text: it was not sent")
     content = content.replace("\r\n", "\n").removesuffix("\n")
-    if size > most:
-        note = f"[cut here: {human_size(len(kept))} of {human_size(size)} were sent]"
-        content = f"{content}\n{note}" if content else note
-    return content
+    if size <= most:
+        return content, ""
+    note = f"[cut here: {human_size(len(kept))} of {human_size(size)} were sent]"
+    return f"{content}\n{note}" if content else note, f"{name} is cut: {human_size(len(kept))} of {human_size(size)} go along"
 
 
 def _whole_lines(data: bytes) -> bytes:

@@ -94,6 +94,10 @@ class ChatScreen(ChatView):
     def _prompt_problem(self, event: Prompt.Problem) -> None:
         self.tell(event.text, kind="warning")
 
+    @on(Prompt.EndWanted)
+    def _end(self) -> None:
+        self.app.exit()
+
     @on(Prompt.EditLeft)
     def _leave_edit(self) -> None:
         self.edited = None
@@ -200,7 +204,8 @@ class ChatScreen(ChatView):
             self.show_status()
             self.sprig.talk.stop()
             self.give_queue_back()
-        elif self.focused is None or not self.prompt.has_focus_within:
+            self.call_later(self.notes.stopping)
+        if not self.prompt.has_focus_within:
             self.close_sessions()
             self.prompt.focus()
 

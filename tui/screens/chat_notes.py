@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent import events as e
+from tui.prompt.along import MORE_ROOM
 from tui.talk import notes as n
 from tui.widgets.messages.notice import Notice
 from tui.widgets.messages.user import UserMessage
@@ -48,8 +49,8 @@ class ChatNotes:
                     await chat.conversation.add(UserMessage(text))
             case n.Settled(entries, session, title, _):
                 await self._settled(entries, session, title)
-            case n.NotAsked(text, why):
-                await self._not_asked(text, why)
+            case n.NotAsked():
+                await self._not_asked(note)
             case n.Question():
                 await self._ask_person(note)
             case n.QuestionWithdrawn(number):
@@ -88,9 +89,10 @@ class ChatNotes:
             chat.app.bell()
         await chat.send_next()
 
-    async def _not_asked(self, text: str | None, why: str) -> None:
-        """The person gets the text back; the message that was shown for it goes."""
-        chat = self._chat
+    async def _not_asked(self, note: n.NotAsked) -> None:
+        """The person gets the text back as it was written; the message that was shown for it goes."""
+        chat, text = self._chat, note.text
+        why = f"{note.why}. In this chat, {MORE_ROOM}." if note.too_long else note.why
         if text is not None:
             if (view := self._live_message()) is not None:
                 await chat.conversation.drop(view)
@@ -113,6 +115,11 @@ class ChatNotes:
         if screen.bell and not chat.app.app_focus:
             chat.app.bell()
 
+    async def stopping(self) -> None:
+        """A person has stopped the run; what was under way may take a moment to end."""
+        if self._run is not None:
+            await self._run.stop()
+
     async def answered(self, event: ApprovalView.Decided) -> None:
         """A person has said whether a tool may run."""
         chat = self._chat
@@ -125,6 +132,7 @@ class ChatNotes:
         view = self._run.call(question.request.call) if self._run is not None else None
         if view is not None and event.answer.allowed:
             view.become("running")
+        chat.conversation.anchor()  # what comes of it is at the end
         chat.work.answered()
         chat.sprig.talk.answer(question.number, event.answer, event.rule)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.events import Key, Paste
 from textual.screen import Screen
 from textual.widgets import Static
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from agent.approval.policy import Rule
     from agent.sessions.store import Store
+    from tui.prompt.along import MessageSize
     from tui.prompt.suggest import KnownCommand
     from tui.settings.values import ChatSettings
     from tui.talk.notes import AgentFacts
@@ -40,7 +42,6 @@ class Sprig(Protocol):
     settings: ChatSettings
     settings_path: Path
     root: Path
-    begun: bool
 
     @property
     def talk(self) -> Talk: ...
@@ -87,7 +88,7 @@ class ChatView(Screen[None]):
             yield Conversation(fold_after=self.sprig.settings.screen.fold_results)
             yield Static("", id="queue", markup=False)
             with Vertical(id="bottom"):
-                yield Prompt(commands=self.sprig.commands, root=self.sprig.root)
+                yield Prompt(commands=self.sprig.commands, root=self.sprig.root, weigh=self._weigh)
         yield StatusLine()
         yield KeyBar()
 
@@ -125,7 +126,7 @@ class ChatView(Screen[None]):
 
     async def send(self, text: str) -> None:
         """A message for the agent: now, or when its turn comes."""
-        if self.busy or not self.sprig.begun:
+        if self.busy or not self.setup.model:
             self.queue.append(text)
             self._show_queue()
         else:
@@ -138,7 +139,7 @@ class ChatView(Screen[None]):
 
     async def send_next(self) -> None:
         """The next message that waits, if the agent has nothing to do."""
-        if self.queue and not self.busy:
+        if self.queue and not self.busy and self.setup.model:
             text = self.queue.pop(0)
             self._show_queue()
             await self.send(text)
@@ -151,8 +152,17 @@ class ChatView(Screen[None]):
         self.work.asked()
         self.show_status()
 
+    def lead_to_prompt(self, event: Key | Paste) -> None:
+        """What is written while a message, a button or nothing has the focus goes to the prompt, if it means nothing there."""
+        writes = isinstance(event, Paste) or (event.is_printable and event.key not in self.active_bindings)
+        at = self.focused
+        elsewhere = at is None or at is self.query_one(StatusLine) or self.conversation in at.ancestors
+        if writes and elsewhere and self.prompt.display and not self.has_class("-sessions"):
+            self.prompt.focus_now()
+
     async def ask(self, question: ApprovalView) -> None:
-        """Put a question into the place of the prompt."""
+        """Put a question into the place of the prompt. Nothing may lie on it."""
+        self.app.clear_notifications()
         self.prompt.display = False
         await self.query_one("#bottom").mount(question)
         question.focus()
@@ -163,16 +173,21 @@ class ChatView(Screen[None]):
         self.prompt.display = True
         self.prompt.focus()
 
+    def _weigh(self, text: str) -> MessageSize | None:
+        return self.sprig.talk.weigh(text)
+
     def know(self, facts: AgentFacts | None) -> None:
         """Another agent is there, or none."""
         self.facts = facts  # not the setup: what was changed since is on its way
         self.query_one(Welcome).know(facts)
         self.show_title()
+        self.prompt.look_soon()
 
     def change(self, setup: Setup) -> None:
         """Make another agent of the same conversation."""
         self.setup = setup
         self.sprig.talk.open(setup)
+        self.call_later(self.send_next)
 
     def show_welcome(self) -> None:
         empty = not self.conversation.children
@@ -198,6 +213,6 @@ class ChatView(Screen[None]):
         """Put what waits back into the prompt, before what is being written there: nothing is sent unseen."""
         waiting, self.queue = self.queue, []
         self._show_queue()
-        texts = [*waiting, self.prompt.text]
+        texts = [*map(self.prompt.written, waiting), self.prompt.text]
         if waiting:
             self.prompt.text = "\n\n".join(t for t in texts if t)

@@ -137,10 +137,11 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class NotAsked:
-    """A message could not be given to the agent; ``text`` belongs back to the person."""
+    """A message could not be given to the agent; ``text`` belongs back to the person. ``too_long``: for the context."""
 
     text: str | None
     why: str
+    too_long: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,15 @@ import contextlib
 import itertools
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import SprigError
+from agent.errors import ContextFull, SprigError
 from agent.events import Prefill
 from agent.sessions.records import title_of
+from tui.prompt.along import MessageSize
 from tui.prompt.attach import split
 from tui.talk.entries import entries
 from tui.talk.notes import (
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from agent.settings.values import EngineSettings
 
 _STOPPED = "the question was taken back"
+_WEIGHING = 5.0  # seconds that a person waits for a number
 
 
 class Talk:
@@ -70,6 +73,7 @@ class Talk:
         self._servers_of: tuple[Any, ...] = ()
         self._session: Session | None = None
         self._setup = Setup()
+        self._empty: int | None = None  # tokens of a conversation in which an empty message is asked; None while nobody knows
         self._thread = threading.Thread(target=self._work, name="talk", daemon=True)
         self._thread.start()
 
@@ -136,6 +140,24 @@ class Talk:
         agent = self._agent
         return tuple(agent.gate.session) if agent is not None else ()
 
+    def weigh(self, text: str) -> MessageSize | None:
+        """What a message would take, from any thread; None while no model is there. It may take a moment, but never loads one."""
+        from agent.engine.until import Until
+        from agent.messages import Segment
+
+        agent, empty = self._agent, self._empty
+        if agent is None or empty is None:
+            return None
+        try:
+            # The token in front of it is any, so that no beginning of a conversation is counted twice.
+            tokens = agent.engine.tokenize(
+                [Segment(text, trusted=False)], after=0, until=Until(deadline=time.monotonic() + _WEIGHING)
+            )
+        except SprigError:
+            return None
+        context = agent.engine.context
+        return MessageSize(len(tokens), max(0, context - agent.limits.room(context) - empty))
+
     def close(self, timeout: float = 15.0) -> None:
         """End everything, and wait for it."""
         self._closing = True
@@ -178,6 +200,7 @@ class Talk:
         self._agent.notes, notes = [], self._agent.notes
         small = setup.usual_tools and not setup.tools
         self._tell(Opened(_facts_of(self._agent, (*problems, *notes), small=small), setup))
+        self._empty = _tokens_when_empty(self._agent)
         if self._session is not None:
             self._session.configure(model=engine.file.path, system=setup.system, tools=[t.name for t in self._agent.tools])
         if not self._closing:
@@ -256,7 +279,7 @@ class Talk:
     def _close_agent(self) -> None:
         if self._agent is not None:
             self._agent.close()
-            self._agent = None
+            self._agent = self._empty = None
 
     def _ready(self) -> Agent:
         if self._agent is None:
@@ -286,7 +309,7 @@ class Talk:
                 if self._stopping.is_set():  # it may have been set before the run could be cancelled
                     agent.cancel()
         except SprigError as e:
-            self._tell(NotAsked(text, str(e)))
+            self._tell(NotAsked(text, str(e), isinstance(e, ContextFull)))
         finally:
             self._settle()
 
@@ -355,6 +378,17 @@ def _engine(setup: Setup) -> Engine:
     from agent.engine.handle import Engine
 
     return Engine(setup.model, **asdict(setup.engine), nice=5)
+
+
+def _tokens_when_empty(agent: Agent) -> int | None:
+    """What system prompt, tools and the marks of one message take."""
+    from agent.messages import Message
+
+    with contextlib.suppress(SprigError):
+        transcript = replace(agent.transcript(), messages=[], tokens=[], turns={}, held=[], prefix=0)
+        transcript.rebuild([*([Message("system", agent.system)] if agent.system else []), Message("user", "")])
+        return len(transcript.tokens)
+    return None
 
 
 def _facts_of(agent: Agent, problems: Sequence[str], *, small: bool) -> AgentFacts:

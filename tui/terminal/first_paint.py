@@ -1,7 +1,4 @@
-"""The first frame, painted before Textual is loaded: loading it takes most of a start, and a person need not look at nothing.
-
-Keys that are typed meanwhile are not shown twice and not lost: they wait in the terminal for the prompt.
-"""
+"""The first frame, painted before Textual is loaded: loading it takes most of a start, and a person need not look at nothing."""
 
 from __future__ import annotations
 
@@ -18,19 +15,19 @@ _NARROW = 60  # columns; below, the prompt's hint is short, as the prompt has it
 
 @contextlib.contextmanager
 def first_paint(out: TextIO | None = None) -> Iterator[None]:
-    """Paint the frame, and keep typed keys from being echoed while the block runs; the application paints over it.
+    """Paint the frame; the application paints over it. A paste is marked as one from here on.
 
     The terminal is as it was before when the block raises.
     """
     out = out or sys.__stderr__  # where Textual paints
     assert out is not None
-    with _told_to_leave(), _quiet():
-        out.write("\x1b[?1049h\x1b[?25l" + frame(*shutil.get_terminal_size()))
+    with _told_to_leave():
+        out.write("\x1b[?1049h\x1b[?25l\x1b[?2004h" + frame(*shutil.get_terminal_size()))
         out.flush()
         try:
             yield
         except BaseException:
-            out.write("\x1b[?25h\x1b[?1049l")
+            out.write("\x1b[?2004l\x1b[?25h\x1b[?1049l")
             out.flush()
             raise
 
@@ -65,27 +62,3 @@ def _told_to_leave() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No echo, and no waiting for whole lines, which would hold the keys back from the application."""
-    try:
-        import termios
-    except ImportError:  # not on this system
-        yield
-        return
-    try:
-        number = sys.__stdin__.fileno() if sys.__stdin__ is not None else -1
-        before = termios.tcgetattr(number)
-    except (OSError, ValueError, termios.error):
-        yield
-        return
-    now = [*before]
-    now[3] &= ~(termios.ECHO | termios.ICANON)
-    try:
-        termios.tcsetattr(number, termios.TCSANOW, now)
-        yield
-    finally:
-        with contextlib.suppress(termios.error, OSError):
-            termios.tcsetattr(number, termios.TCSANOW, before)

@@ -67,6 +67,10 @@ class RunView:
             case e.Done(result):
                 await self._done(result)
 
+    async def stop(self) -> None:
+        """A person has stopped it: say so at once, below what was said."""
+        await (self._answer or await self._current()).stop()
+
     def call(self, call: ToolCall) -> ToolCallView | None:
         """The view of a call, if it is shown."""
         answer = self._by_call.get(call.id)

@@ -81,7 +81,7 @@ class MeaningTool:
         if not query.strip():
             raise ToolError("the query is empty")
         if not self._model:
-            raise ToolError("no embedding model is named: embedding_model in the settings, or Agent(embedding_model=...)")
+            raise ToolError("no embedding model is named; the option embedding_model does it")
         from agent.embedding.embedder import Embedder
 
         with Embedder(self._model) as embedder, VectorStore(self._home / "cache" / "vectors.db") as vectors:

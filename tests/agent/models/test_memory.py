@@ -86,7 +86,7 @@ def test_a_quantized_cache_needs_half() -> None:
 def test_a_refusal_names_a_context_that_fits() -> None:
     with pytest.raises(SprigError, match=r"a context of \d+ would fit") as error:
         plan_load(SMALL, budget(300_000_000), context=8192, cache="f16")
-    fitting = int(str(error.value).split("context=")[1].split()[0])
+    fitting = int(str(error.value).split("; a context of ")[1].split()[0])
     assert chosen(SMALL, fitting, 300_000_000) == fitting
 
 
@@ -118,7 +118,7 @@ def test_a_tied_embedding_that_is_repacked_counts_twice_and_only_where_it_is(mon
 def test_seven_tenths_of_what_is_free_are_planned_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.models.memory.available_memory", lambda: 10**9)
     assert MemoryBudget.of(None) == MemoryBudget(
-        7 * 10**8, "700 MB may be taken, 70 % of what is free (--memory or memory= allows more)"
+        7 * 10**8, "700 MB may be taken, 70 % of what is free (the option memory allows more)"
     )
     assert MemoryBudget.of(5) == MemoryBudget(5, "5 bytes may be taken")
 

@@ -275,7 +275,7 @@ def test_a_model_of_another_origin_is_never_written_over(hub: LoopbackHub, folde
     hub.publish("other/basil-GGUF", folder)
     first = get(f"{REPO}:Q4_K_M")
     message = refusal("other/basil-GGUF:Q4_K_M", StoreError)
-    assert f"was pulled from {REPO}:{Q4}: give this one a name with --name" in message
+    assert f"was pulled from {REPO}:{Q4}: `sprig pull other/basil-GGUF --name NAME` gives this one another name" in message
     assert get("other/basil-GGUF:Q4_K_M", name="mint").path != first.path
     (tmp_path / "home" / "models" / Q8).write_bytes(b"mine")
     assert "did not come from there" in refusal(f"{REPO}:Q8_0", StoreError)

@@ -184,7 +184,9 @@ def test_a_question_beyond_the_context_is_one_line_and_forgotten(tmp_path: Path)
         engine = FakeEngine(["hello", "fine"], context=1000)
         with Agent(engine, session=session) as agent:
             agent.run("Hi")
-            with pytest.raises(SprigError, match=r"takes \d+ tokens even when shortened.*holds 1000; make a larger one") as error:
+            with pytest.raises(
+                SprigError, match=r"takes \d+ tokens even when shortened.*holds 1000; send less, offer fewer"
+            ) as error:
                 agent.run("x" * 2000)
             assert "\n" not in str(error.value)
             assert [m.text for m in agent.messages] == ["Hi", "hello"]

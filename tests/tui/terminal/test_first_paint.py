@@ -1,14 +1,9 @@
-"""The first frame stands before Textual is loaded; what is typed meanwhile is in the prompt, and the terminal is left clean."""
+"""The first frame stands before Textual is loaded, and the terminal is left clean."""
 
 from __future__ import annotations
 
-import os
-import pty
-import select
 import subprocess
 import sys
-import termios
-import time
 
 import pyte
 import pytest
@@ -31,39 +26,6 @@ def test_the_frame_fits_any_terminal(size: tuple[int, int]) -> None:
     if width >= 40:
         assert any("> Ask something" in line for line in lines)
         assert any(line.startswith("─") for line in lines)
-
-
-def test_keys_typed_while_it_loads_wait_for_the_prompt_and_are_shown_once() -> None:
-    code = (
-        "import sys, time\n"
-        "from tui.terminal.first_paint import first_paint\n"
-        "with first_paint():\n"
-        "    time.sleep(0.5)\n"
-        "import os, termios\n"
-        "mode = termios.tcgetattr(0)\n"
-        "now = [*mode]; now[3] &= ~(termios.ECHO | termios.ICANON)\n"
-        "termios.tcsetattr(0, termios.TCSANOW, now)\n"
-        "print('read', os.read(0, 100))\n"
-        "termios.tcsetattr(0, termios.TCSANOW, mode)\n"
-    )
-    master, slave = pty.openpty()
-    before = termios.tcgetattr(slave)
-    child = subprocess.Popen([sys.executable, "-c", code], stdin=slave, stdout=slave, stderr=slave, cwd=ROOT)
-    seen = b""
-    typed = False
-    end = time.monotonic() + 20
-    while b"read b" not in seen and time.monotonic() < end:
-        if select.select([master], [], [], 0.1)[0]:
-            seen += os.read(master, 65536)
-        if b"Ask something" in seen and not typed:
-            typed = True
-            os.write(master, b"hello")
-    assert child.wait(10) == 0
-    assert b"read b'hello'" in seen
-    assert seen.count(b"hello") == 1, "not echoed over the frame"
-    assert termios.tcgetattr(slave)[3] == before[3]
-    os.close(master)
-    os.close(slave)
 
 
 def test_a_fault_while_it_loads_leaves_the_terminal_as_it_was() -> None:

@@ -42,8 +42,11 @@ class AnswerMessage(EntryView):
         for call in message.calls:
             yield ToolCallView.of(call, entry.results.get(call.id), fold_after=self._fold_after)
         if entry.stored.state == "partial":
-            nothing = not (message.text or message.calls or message.thinking)
-            yield Static("(stopped before the first word)" if nothing else "(broken off here)", markup=False, classes="broken")
+            yield self._broken(nothing=not (message.text or message.calls or message.thinking))
+
+    @staticmethod
+    def _broken(*, nothing: bool) -> Static:
+        return Static("(stopped before the first word)" if nothing else "(stopped)", markup=False, classes="broken")
 
     @property
     def text(self) -> str:
@@ -108,9 +111,15 @@ class AnswerMessage(EntryView):
             if view.state in ("ready", "waiting", "running"):  # the run was ended while it ran; nothing more is told of it
                 view.refused("ended with the answer")
 
+    async def stop(self) -> None:
+        """It was stopped, and ends with that."""
+        if not self.query(".broken"):
+            nothing = self._words is None and self.thinking is None and not self.query(ToolCallView)
+            await self._add(self._broken(nothing=nothing))
+
     def _end_thought(self) -> None:
         if self.thinking is not None and not self.thinking.done:
             self.thinking.finish()
 
     async def _add(self, widget: Widget) -> None:
-        await self.mount(widget, before=self.query_one(".branch"))
+        await self.mount(widget, before=self.query_one(".broken, .branch"))

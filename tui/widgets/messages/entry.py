@@ -15,6 +15,7 @@ from tui.talk.entries import Entry
 class EntryView(Vertical, can_focus=True):
     """A message of the conversation. ``entry`` is None until it is known how it is kept; ``mine`` says that a person wrote it."""
 
+    FOCUS_ON_CLICK = False  # who clicks to read, or to copy words, goes on writing; ctrl+up is for the keys below
     mine: ClassVar[bool] = False
 
     BINDINGS: ClassVar[list[BindingType]] = [

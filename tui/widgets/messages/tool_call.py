@@ -57,6 +57,7 @@ class ToolCallView(Widget, can_focus=True):
         opened: whether everything is shown that there is.
     """
 
+    FOCUS_ON_CLICK = False
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,space", "fold", "Open or fold", id="call.fold")]
     COMPONENT_CLASSES: ClassVar[set[str]] = {"call--mark", "call--name", "call--quiet"}
 

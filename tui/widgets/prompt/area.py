@@ -34,6 +34,7 @@ class Owner(Protocol):
     def step(self, by: int) -> bool: ...
     def search(self) -> None: ...
     def tell(self, problem: str) -> None: ...
+    def end(self) -> bool: ...
 
 
 class PromptArea(TextArea):
@@ -51,6 +52,8 @@ class PromptArea(TextArea):
         Binding("down", "step(1)", "Line down, later message", id="prompt.down", show=False),
         Binding("ctrl+r", "search", "Search what was sent", id="prompt.search", show=False),
         Binding("ctrl+u", "clear", "Clear the text", id="prompt.clear", show=False),
+        Binding("ctrl+d", "end", "Leave, when nothing is written", id="prompt.end", show=False),
+        Binding("ctrl+underscore", "undo", "Undo what was typed", id="prompt.undo", show=False),
     ]
 
     def __init__(self, owner: Owner, pastes: Pastes) -> None:
@@ -146,6 +149,10 @@ class PromptArea(TextArea):
 
     def action_clear(self) -> None:
         self.clear()
+
+    def action_end(self) -> None:
+        if not self._owner.end():
+            self.action_delete_right()
 
     async def action_paste(self) -> None:  # type: ignore[override]
         await self.paste(self.app.clipboard)

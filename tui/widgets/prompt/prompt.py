@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -15,10 +15,12 @@ from textual.content import Content
 from textual.events import Resize
 from textual.message import Message
 from textual.reactive import reactive
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from agent.text import display
+from tui.prompt.along import LONG
 from tui.prompt.history import Draft, History, Mode, Walk
 from tui.prompt.pastes import Pastes
 from tui.prompt.suggest import KnownCommand, Suggestion, meant, slash_word
@@ -26,9 +28,12 @@ from tui.widgets.prompt.area import PromptArea
 from tui.widgets.prompt.suggestions import Suggestions
 
 if TYPE_CHECKING:
+    from tui.prompt.along import MessageSize
     from tui.prompt.attach import Attached
 
 _NARROW = 60  # columns
+_PAUSE = 0.3  # seconds without a key, then the files that are named are looked at
+_KEPT = 16  # messages that can come back as they were written
 # What the empty field says: where there is room, and where there is little.
 _IDLE = ("Ask something, or / for commands", "Ask something, or /")
 _BUSY = ("Type the next message; Esc stops the answer", "Next message; Esc stops")
@@ -79,6 +84,9 @@ class Prompt(Widget):
             self.text = text
             super().__init__()
 
+    class EndWanted(Message):
+        """A person wants to leave the chat."""
+
     class EditLeft(Message):
         """An earlier message is not edited any more; what was written before is back."""
 
@@ -88,9 +96,16 @@ class Prompt(Widget):
         commands: Sequence[KnownCommand] = (),
         root: Path | None = None,
         history: History | None = None,
+        weigh: Callable[[str], MessageSize | None] = lambda text: None,
         id: str | None = None,
     ) -> None:
-        """``commands`` are (name, about, hint at its arguments); ``root`` is the folder that ``@`` starts from."""
+        """
+        Args:
+            commands: (name, about, hint at its arguments).
+            root: the folder that ``@`` starts from.
+            history: what was sent before.
+            weigh: how much of the context a text takes; called in a thread.
+        """
         super().__init__(id=id)
         known = tuple((name.removeprefix("/"), about, hint) for name, about, hint in commands)
         self._names = [name for name, _, _ in known]
@@ -104,10 +119,16 @@ class Prompt(Widget):
         self._heading = Static(markup=False, classes="title")
         self._heading.display = False
         self._completed: set[str] = set()  # paths that were taken from the list
+        self._weigh = weigh
+        self._along = Static(markup=False, classes="along")
+        self._along.display = False
+        self._look_timer: Timer | None = None
+        self._written: dict[str, str] = {}  # what was sent -> as it was written, with its marks and its @
 
     def compose(self) -> ComposeResult:
         yield self._heading
         yield self._list
+        yield self._along
         with Horizontal():
             yield Static(">", markup=False, classes="sign")
             yield self._area
@@ -126,6 +147,10 @@ class Prompt(Widget):
         self._draft.walk = None
         self._area.fill(value)
 
+    def written(self, sent: str) -> str:
+        """A message that was sent, as it was written: pastes as marks, files by their names."""
+        return self._written.get(sent, sent)
+
     def get_full(self) -> str:
         """What stands there, with pasted texts in full."""
         return self._pastes.expand(self._area.text)
@@ -135,6 +160,17 @@ class Prompt(Widget):
         return self
 
     # --- writing, editing, searching
+
+    def focus_now(self) -> None:
+        """Focus it before the next key is looked at."""
+        self.screen.set_focus(self._area, scroll_visible=False)
+
+    def end(self) -> bool:
+        """Ask to leave, when nothing stands here; whether that was so."""
+        empty = not self._area.text and self._draft.mode == "write"
+        if empty:
+            self.post_message(self.EndWanted())
+        return empty
 
     def edit(self, text: str, title: str) -> None:
         """Edit an earlier message, "Editing message 3"; what is being written comes back afterwards."""
@@ -195,13 +231,55 @@ class Prompt(Widget):
         self._heading.update(f"{display(self._draft.title)}: {'Esc leaves' if narrow else _KEYS[mode]}")
         self._heading.display = mode != "write"
 
-    # --- the list
-
     @on(TextArea.Changed)
     @on(TextArea.SelectionChanged)
     def _moved(self, event: Message) -> None:
         event.stop()
         self._list.follow_soon()
+        if isinstance(event, TextArea.Changed):
+            self.look_soon()
+
+    # --- what goes along
+
+    def look_soon(self) -> None:
+        """Say, after a pause in the typing, what goes along and whether it fits."""
+        if self._look_timer is not None:
+            self._look_timer.stop()
+        self._look_timer = self.set_timer(_PAUSE, self._look) if self._may_be_much() else None
+        if self._look_timer is None:
+            self._along.display = False
+
+    def _may_be_much(self) -> bool:
+        return "@" in self._area.text or len(self.get_full()) >= LONG
+
+    def _look(self) -> None:
+        self.run_worker(self._look_at_files(), group="along", exclusive=True, exit_on_error=False)
+
+    async def _look_at_files(self) -> None:
+        from tui.prompt.along import along
+
+        result = await self._attached(self.get_full())
+        size = await self._size_of(result)
+        if self._may_be_much() and (line := along(result, size)):
+            self._along.update(line)
+            self._along.set_class("!" in line, "-wrong")
+            self._along.display = True
+        else:
+            self._along.display = False
+
+    async def _attached(self, text: str) -> Attached:
+        """The message with the files that it names."""
+        from tui.prompt.attach import Attached, attached  # not part of the first paint
+
+        if "@" not in text:
+            return Attached(text)
+        return await asyncio.to_thread(attached, text, self._root, self.sees_images, frozenset(self._completed))
+
+    async def _size_of(self, message: Attached) -> MessageSize | None:
+        """Of a message that may be too long; of others nobody asks."""
+        return await asyncio.to_thread(self._weigh, message.text) if message.files or len(message.text) >= LONG else None
+
+    # --- the list
 
     @on(Suggestions.Taken)
     def _clicked(self, event: Suggestions.Taken) -> None:
@@ -275,17 +353,22 @@ class Prompt(Widget):
             self.post_message(self.UnknownCommand(word, meant(word, self._names)))
 
     async def _send_message(self, full: str) -> None:
-        from tui.prompt.attach import Attached, attached  # not part of the first paint
-
         text = full.rstrip().lstrip("\n")
         if self._draft.mode == "write" and text.startswith("//"):
             text = text[1:]
-        result = Attached(text)
-        if "@" in text:
-            result = await asyncio.to_thread(attached, text, self._root, self.sees_images, frozenset(self._completed))
+        result = await self._attached(text)
         if result.problems:
             self.tell("\n".join(result.problems))
             return
+        size = await self._size_of(result)
+        if size is not None and not size.fits:
+            from tui.prompt.along import too_long
+
+            self.tell(too_long(size, len(result.files)))
+            return
+        self._written[result.text] = self._area.text
+        if len(self._written) > _KEPT:
+            del self._written[next(iter(self._written))]
         edited = self._draft.mode == "edit"
         self._done(full)
         self.post_message(self.Sent(text, result, edited))
@@ -300,5 +383,5 @@ class Prompt(Widget):
             self._area.put("")
         self._draft.walk = None
         self._list.reset()
-        self._pastes.keep(self._area.text)
+        self._pastes.keep(self._area.text, *self._written.values())
         self._completed.clear()

@@ -98,7 +98,7 @@ def test_a_wrong_call_is_answered_in_one_line(tool: Tool, arguments: dict[str, s
 def test_without_a_model_it_says_what_to_do(root: Path) -> None:
     result = builtin(["search_meaning"], root=root)[0].invoke({"query": "x"})
     assert not result.ok
-    assert result.text == "no embedding model is named: embedding_model in the settings, or Agent(embedding_model=...)"
+    assert result.text == "no embedding model is named; the option embedding_model does it"
 
 
 def test_a_cancelled_call_ends_at_once(tool: Tool) -> None:
