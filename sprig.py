@@ -1,13 +1,15 @@
-"""The one command. A command group's module is imported only when one of its commands is called, so that help is instant."""
+"""The one command. A command group's module is imported only when one of its commands is called: help and completion are fast."""
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,16 @@ COMMANDS = {
 class LazyGroup(TyperGroup):
     """A group that knows the names of its commands, and imports one when it is called."""
 
+    _listing = False
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Offers the names alone, so that no command is imported to be listed."""
+        self._listing = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self._listing = False
+
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
@@ -67,6 +79,8 @@ class LazyGroup(TyperGroup):
             if (meant := get_close_matches(cmd_name.lower(), COMMANDS, 1)) and not ctx.resilient_parsing:
                 ctx.fail(f"There is no command {cmd_name!r}; did you mean {meant[0]}?")
             return None
+        if self._listing:
+            return TyperCommand(cmd_name)
         command = typer.main.get_command(getattr(import_module(found.module), found.app))
         command.name = cmd_name
         return command
@@ -87,7 +101,6 @@ def _version(wanted: bool) -> None:
 app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -105,6 +118,8 @@ def _root(
 
 def main() -> None:
     """Run `sprig` with the arguments of this process; ends in SystemExit."""
+    if "_SPRIG_COMPLETE" in os.environ:  # a shell asks: typer would load rich to take the markup out of texts that have none
+        sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     app(prog_name="sprig")
 
 

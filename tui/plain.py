@@ -30,6 +30,9 @@ _HELP = """\
 Write a message and press Enter; a line that ends in a backslash goes on in the next. Ctrl+C stops an answer.
   /again        have the last message answered again
   /edit TEXT    say something else in the place of your last message
+  /editor       write a message in your own editor ($VISUAL, $EDITOR) and send it
+  /compact      shorten what the model keeps of this conversation
+  /undo         put back the files that the last answer changed
   /new          begin a new conversation
   /sessions     list the conversations that were kept; /open ID goes on with one
   /model NAME   choose another model; without a name, list them
@@ -87,6 +90,7 @@ class PlainChat:
         self.talk = Talk(self._notes.put, lambda: store, make_engine)
         self._setup: Setup
         self._entries: Sequence[Entry] = ()
+        self._session = ""
         self._lines = EventLines(self._write, lambda text: self._write(f"{text}\n"))
         self._say = self._lines.say
 
@@ -130,7 +134,8 @@ class PlainChat:
             self._run(lambda: self.talk.ask(text))
             return
         commands = {
-            "/again": self._again, "/edit": self._edit, "/new": self._new, "/sessions": self._sessions,
+            "/again": self._again, "/edit": self._edit, "/editor": self._editor, "/compact": self._compact,
+            "/undo": self._undo, "/new": self._new, "/sessions": self._sessions,
             "/open": self._open_session, "/model": self._model, "/think": self._think,
         }  # fmt: skip
         if word in ("/quit", "/exit"):
@@ -156,6 +161,30 @@ class PlainChat:
         if not mine or not rest:
             raise SprigError("/edit needs a message of yours that was sent, and what to say instead")
         self._run(lambda: self.talk.edit(mine[-1].stored.parent, rest))
+
+    def _editor(self, rest: str) -> None:
+        from tui.prompt.editor import edited
+
+        if not self._source.isatty():
+            raise SprigError("an editor needs a terminal")
+        if text := edited(rest):
+            self._say(text)
+            self._run(lambda: self.talk.ask(text))
+
+    def _compact(self, rest: str) -> None:
+        self.talk.compact()
+        while not isinstance(note := self._notes.get(), e.Compacted | n.Failed):
+            pass
+        if isinstance(note, n.Failed):
+            raise SprigError(note.why)
+        self._say(f"{note.what} ({note.tokens_before} tokens became {note.tokens_after}).")
+
+    def _undo(self, rest: str) -> None:
+        from agent.tools.builtin.undo import in_words, undo
+
+        if not self._session:
+            raise SprigError("this conversation has no message yet")
+        self._say(display(in_words(undo(self._session)), lines=True))
 
     def _new(self, rest: str) -> None:
         self._load(None)
@@ -229,7 +258,7 @@ class PlainChat:
             while True:
                 note = self._notes.get()
                 if isinstance(note, n.Settled):
-                    self._entries = note.entries
+                    self._entries, self._session = note.entries, note.session
                     self._lines.end_line()
                     return
                 self._show(note)
@@ -249,8 +278,8 @@ class PlainChat:
                 self._lines.say(f"sprig: {display(unfinished(result))}")
             case n.Question(number, request):
                 self._ask(number, request)
-            case n.Shown(_, _, entries, _):
-                self._entries = entries
+            case n.Shown(session, _, entries, _):
+                self._entries, self._session = entries, session
             case _:
                 self._lines.show(note)
 

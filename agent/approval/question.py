@@ -13,25 +13,33 @@ from agent.text import display
 
 AnswerName = Literal["once", "session", "always", "no", "word"]
 
+KEYS: dict[str, AnswerName] = {
+    "1": "once", "y": "once", "2": "session", "s": "session", "3": "always", "a": "always", "4": "no", "n": "no",
+    "5": "word", "w": "word",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class AnswerChoice:
     """One answer.
 
     Attributes:
         name: what it means.
-        keys: that give it: its number, its letter.
         words: what it says of itself.
         possible: whether it would do anything here.
     """
 
     name: AnswerName
-    keys: tuple[str, str]
     words: str
     possible: bool = True
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """That give it: its number, its letter."""
+        return tuple(key for key, name in KEYS.items() if name == self.name)
 
-def choices(request: ApprovalRequest, rule: Rule | None) -> tuple[Choice, ...]:
+
+def choices(request: ApprovalRequest, rule: Rule | None) -> tuple[AnswerChoice, ...]:
     """The answers; ``rule`` is what "always" would offer, None when no rule can cover the call."""
     again = meaning(request.always, request.tool).removesuffix(" of this tool")
     try:
@@ -41,11 +49,11 @@ def choices(request: ApprovalRequest, rule: Rule | None) -> tuple[Choice, ...]:
     # A rule said yes and was overruled: another one would change nothing.
     useless = bool(request.tool.unconfined) and request.decision.reason == request.tool.unconfined
     return (
-        Choice("once", ("1", "y"), "yes, once"),
-        Choice("session", ("2", "s"), f"this session: {again}", holds and not useless),
-        Choice("always", ("3", "a"), "always, for a pattern", rule is not None and not useless),
-        Choice("no", ("4", "n"), "no"),
-        Choice("word", ("5", "w"), "no, with a word to the model"),
+        AnswerChoice("once", "yes, once"),
+        AnswerChoice("session", f"this session: {again}", holds and not useless),
+        AnswerChoice("always", "always, for a pattern", rule is not None and not useless),
+        AnswerChoice("no", "no"),
+        AnswerChoice("word", "no, with a word to the model"),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli import console
+from agent.cli.completion import model_names
 from agent.cli.options import MODEL_HERE, SETTINGS, Cache, Json, Memory, Threads, Verbose
 from agent.errors import SprigError
 from agent.files import human_size
@@ -22,7 +23,7 @@ bench_app = typer.Typer(**SETTINGS)
 
 @bench_app.command()
 def bench(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HERE)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", autocompletion=model_names, help=MODEL_HERE)],
     prompt: Annotated[int, typer.Option("-p", "--prompt", min=0, max=65536, metavar="N", help="Tokens to read.")] = 512,
     generate: Annotated[int, typer.Option("-n", "--generate", min=0, max=65536, metavar="N", help="Tokens to write.")] = 128,
     depth: Annotated[

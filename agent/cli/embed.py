@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli import console
+from agent.cli.completion import model_names
 from agent.cli.options import MODEL_HERE, SETTINGS, Json, Memory, Threads, Verbose
 from agent.errors import SprigError
 from agent.files import atomic_write
@@ -32,7 +33,10 @@ _SHOWN = 60  # characters of a text
 @embed_app.command()
 def embed(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help=f"{MODEL_HERE} --search can take embedding_model of the settings.")
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]", autocompletion=model_names, help=f"{MODEL_HERE} --search can take embedding_model of the settings."
+        ),
     ] = None,
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="What to embed.")] = None,
     file: Annotated[

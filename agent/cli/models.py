@@ -11,6 +11,7 @@ import typer
 
 from agent import home
 from agent.cli import console
+from agent.cli.completion import stored_names
 from agent.cli.options import SETTINGS, Json, Verbose, leave_to
 from agent.errors import SprigError
 from agent.files import human_size
@@ -60,7 +61,7 @@ def models_list(everywhere: _Everywhere = False, json: Json = False, verbose: Ve
 
 @models_app.command("show")
 def models_show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As `sprig models` lists it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=stored_names, help="As `sprig models` lists it.")],
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -84,7 +85,9 @@ def models_show(
 
 @models_app.command("remove")
 def models_remove(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As `sprig models` lists them.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", autocompletion=stored_names, help="As `sprig models` lists them.")
+    ],
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
     json: Json = False,
     verbose: Verbose = False,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from agent.cli.completion import model_names, sessions_to_go_on_with, tool_names
 from agent.errors import SprigError
 from agent.files import parse_size
 
@@ -52,15 +53,25 @@ Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; 
 class AgentOptions:
     """The model, its tools and its limits. What is None is as the settings file has it."""
 
-    model: Annotated[str | None, typer.Option("-m", "--model", metavar="MODEL", help=MODEL_HERE)] = None
+    model: Annotated[str | None, typer.Option("-m", "--model", metavar="MODEL", help=MODEL_HERE, autocompletion=model_names)] = (
+        None
+    )
     session: Annotated[
-        str | None, typer.Option(metavar="new|last|ID", help="Conversation to go on with, or 'new'; sprig sessions lists them.")
+        str | None,
+        typer.Option(
+            metavar="new|last|ID",
+            autocompletion=sessions_to_go_on_with,
+            help="Conversation to go on with, or 'new'; sprig sessions lists them.",
+        ),
     ] = None
     system: Annotated[str | None, typer.Option("-s", "--system", metavar="TEXT", help="System prompt.")] = None
     tool: Annotated[
         list[str] | None,
         typer.Option(
-            "--tool", metavar="NAME", help="Built-in tool, 'none', or a .py file with @tool functions; may be repeated."
+            "--tool",
+            metavar="NAME",
+            autocompletion=tool_names,
+            help="Built-in tool, 'none', or a .py file with @tool functions; may be repeated.",
         ),
     ] = None
     mcp: Annotated[
@@ -69,7 +80,12 @@ class AgentOptions:
     ] = None
     allow: Annotated[
         list[str] | None,
-        typer.Option("--allow", metavar="TOOL", help="Let a tool run unasked (a name or pattern); may be repeated."),
+        typer.Option(
+            "--allow",
+            metavar="TOOL",
+            autocompletion=tool_names,
+            help="Let a tool run unasked (a name or pattern); may be repeated.",
+        ),
     ] = None
     root: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder that file tools and commands are kept to.")] = None
     context: Annotated[int | None, typer.Option("-c", "--context", min=256, metavar="N", help="Tokens of context.")] = None

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli import console
+from agent.cli.completion import session_ids
 from agent.cli.options import SETTINGS, Json, Verbose, leave_to
 from agent.errors import SprigError
 from agent.files import atomic_write
@@ -19,7 +20,7 @@ from agent.home import home
 from agent.sessions.store import Store
 from agent.text import display, json_text
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="A session's id, or the beginning of it.")]
+Id = Annotated[str, typer.Argument(metavar="ID", autocompletion=session_ids, help="A session's id, or the beginning of it.")]
 
 sessions_app = typer.Typer(
     **SETTINGS,

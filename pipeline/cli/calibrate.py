@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from agent.cli import console
+from agent.cli.completion import model_names
 from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Memory, Threads, Verbose
 from agent.text import display
 from pipeline.cli.options import Base, Offline, Resume, Revision, Token
@@ -23,7 +24,8 @@ _SAYS = {"write": "the model writes its text", "measure": "activations are measu
 @calibrate_app.command()
 def calibrate(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help=f"{MODEL_ANYWHERE} Left out, --merge only merges.")
+        str | None,
+        typer.Argument(metavar="[MODEL]", autocompletion=model_names, help=f"{MODEL_ANYWHERE} Left out, --merge only merges."),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Importance matrix to write (GGUF).")] = Path(
         "imatrix.gguf"

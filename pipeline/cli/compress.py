@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli import console
+from agent.cli.completion import device_names, model_names
 from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Verbose
 from agent.errors import SprigError
 from agent.files import atomic_write
@@ -29,11 +30,23 @@ compress_app = typer.Typer(**SETTINGS)
 
 @compress_app.command()
 def compress(
-    model: Annotated[str, typer.Argument(metavar="MODEL|PLAN.toml", help=f"{MODEL_ANYWHERE} Or a plan: docs/compression.md.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|PLAN.toml", autocompletion=model_names, help=f"{MODEL_ANYWHERE} Or a plan: docs/compression.md."
+        ),
+    ],
     size: Annotated[str | None, typer.Option(metavar="SIZE", help="Of the file at most, as 300MB.")] = None,
     bpw: Annotated[float | None, typer.Option(metavar="BITS", help="The same, in bits for each weight of the model.")] = None,
     device: Annotated[
-        str | None, typer.Option("-d", "--device", metavar="NAME", help="What it must run on, as pi5; see sprig fit --devices.")
+        str | None,
+        typer.Option(
+            "-d",
+            "--device",
+            metavar="NAME",
+            autocompletion=device_names,
+            help="What it must run on, as pi5; see sprig fit --devices.",
+        ),
     ] = None,
     data: Annotated[
         list[Path] | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli import console
+from agent.cli.completion import model_names
 from agent.cli.options import MODEL_HERE, SETTINGS, Json, Verbose
 from agent.files import human_size
 from agent.text import display
@@ -23,7 +24,7 @@ deploy_app = typer.Typer(**SETTINGS)
 
 @deploy_app.command()
 def deploy(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HERE)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", autocompletion=model_names, help=MODEL_HERE)],
     host: Annotated[
         str | None, typer.Argument(metavar="[USER@]HOST", help="What `ssh` takes; port and key are for its own configuration.")
     ] = None,

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli import console
+from agent.cli.completion import model_names
 from agent.cli.options import SETTINGS, Json, Verbose
 from agent.errors import SprigError
 from agent.text import display
 from agent.text.duration import parse_duration
-from pipeline.cli.options import EveryCore, Offline, Resume, Revision, Token, known_recipe
+from pipeline.cli.options import EveryCore, Offline, Resume, Revision, Token, known_recipe, recipe_names
 from pipeline.distill.options import DIVERGENCES, LORA_RATE, RATE, DistillOptions
 from pipeline.sources.extra import need_pipeline_extra
 
@@ -58,7 +59,13 @@ _Time = Annotated[
 ]
 _For = Annotated[
     str | None,
-    typer.Option("--for", metavar="RECIPE", callback=known_recipe, help="Train through the rounding of this recipe, as Q4_0."),
+    typer.Option(
+        "--for",
+        metavar="RECIPE",
+        autocompletion=recipe_names,
+        callback=known_recipe,
+        help="Train through the rounding of this recipe, as Q4_0.",
+    ),
 ]
 _TopK = Annotated[
     int | None,
@@ -73,10 +80,16 @@ _Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Less memo
 
 @distill_app.command()
 def distill(
-    teacher: Annotated[str, typer.Argument(metavar="TEACHER", help="Checkpoint: a folder, or a model of the Hub.")],
+    teacher: Annotated[
+        str, typer.Argument(metavar="TEACHER", autocompletion=model_names, help="Checkpoint: a folder, or a model of the Hub.")
+    ],
     student: Annotated[
         str,
-        typer.Argument(metavar="STUDENT", help="Checkpoint of the same tokens, or a config.json alone, whose weights are drawn."),
+        typer.Argument(
+            metavar="STUDENT",
+            autocompletion=model_names,
+            help="Checkpoint of the same tokens, or a config.json alone, whose weights are drawn.",
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write; it must not exist, or be empty.")],
     data: _Data = None,

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from agent.cli import console
+from agent.cli.completion import model_names
 from agent.cli.options import MODEL_ANYWHERE, MODEL_HERE, SETTINGS, Json, Verbose
 from agent.text import display
 from pipeline.cli.options import EveryCore
@@ -34,7 +35,7 @@ def _windows(text: str | None) -> tuple[int | None, Style]:
 
 @evaluate_app.command()
 def evaluate(
-    candidates: Annotated[list[str], typer.Argument(metavar="CANDIDATE...", help=MODEL_HERE)],
+    candidates: Annotated[list[str], typer.Argument(metavar="CANDIDATE...", autocompletion=model_names, help=MODEL_HERE)],
     reference: Annotated[
         str | None, typer.Option("-r", "--reference", metavar="MODEL", help=f"What they were made of. {MODEL_ANYWHERE}")
     ] = None,

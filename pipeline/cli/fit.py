@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli import console
+from agent.cli.completion import device_names, model_names
 from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Memory, Verbose
 from agent.errors import SprigError
 from pipeline.cli.options import Offline, Revision, Token
@@ -21,9 +22,12 @@ fit_app = typer.Typer(**SETTINGS)
 
 @fit_app.command()
 def fit(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_ANYWHERE)] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", autocompletion=model_names, help=MODEL_ANYWHERE)] = None,
     device: Annotated[
-        str | None, typer.Option("-d", "--device", metavar="NAME", help="As pi5 or pi5-4gb; by default this machine.")
+        str | None,
+        typer.Option(
+            "-d", "--device", metavar="NAME", autocompletion=device_names, help="As pi5 or pi5-4gb; by default this machine."
+        ),
     ] = None,
     context: Annotated[int | None, typer.Option("-c", "--context", min=256, metavar="N", help="Tokens of context.")] = None,
     memory: Memory = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from agent.cli import console
+from agent.cli.completion import model_names
 from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Verbose
 from agent.errors import SprigError
 from agent.text import display
@@ -17,7 +18,7 @@ inspect_app = typer.Typer(**SETTINGS)
 
 @inspect_app.command()
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_ANYWHERE)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", autocompletion=model_names, help=MODEL_ANYWHERE)],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
     template: Annotated[bool, typer.Option("--template", help="Print the chat template whole, and nothing else.")] = False,
     revision: Revision = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agent.errors import RecipeError
-from pipeline.recipes.names import find_recipe
+from pipeline.recipes.names import RECIPES, find_recipe
 
 Revision = Annotated[str | None, typer.Option("--revision", metavar="REV", help="Branch, tag or commit on the Hub.")]
 Token = Annotated[
@@ -18,6 +18,11 @@ Base = Annotated[str | None, typer.Option(metavar="MODEL", help="Of an adapter (
 Offline = Annotated[bool, typer.Option("--offline", help="Use only what is in the Hub cache already.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a killed run was.")]
 EveryCore = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default every core.")]
+
+
+def recipe_names(incomplete: str) -> list[str]:
+    """What a shell may offer for a recipe."""
+    return [name for name in RECIPES if name.startswith(incomplete.upper())]
 
 
 def known_recipe(name: str | None) -> str | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli import console
+from agent.cli.completion import model_names
 from agent.cli.options import SETTINGS, Json, Threads, Verbose
 from agent.errors import RecipeError
 from agent.text import display
@@ -52,7 +53,9 @@ _Method = Annotated[
 
 @prune_app.command()
 def prune(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint: a folder, or a model of the Hub.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", autocompletion=model_names, help="Checkpoint: a folder, or a model of the Hub.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write; it must not exist, or be empty.")],
     vocab: _Vocab = None,
     vocab_size: Annotated[int | None, typer.Option(min=1, metavar="N", help="Tokens that stay in the vocabulary.")] = None,

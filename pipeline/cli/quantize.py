@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli import console
+from agent.cli.completion import device_names, model_names
 from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Verbose
 from agent.errors import RecipeError
 from agent.files import human_size
 from agent.text import display
-from pipeline.cli.options import EveryCore, Offline, Resume, Revision, Token, known_recipe
+from pipeline.cli.options import EveryCore, Offline, Resume, Revision, Token, known_recipe, recipe_names
 from pipeline.recipes.budget import FAST, read_budget
 from pipeline.recipes.names import RECIPES, USUAL, wanted_recipe
 from pipeline.sources.extra import need_pipeline_extra
@@ -40,13 +41,22 @@ def _pairs(values: list[str]) -> tuple[tuple[str, str], ...]:
 _RecipeOption = Annotated[
     str | None,
     typer.Option(
-        "-q", "--recipe", metavar="RECIPE", callback=known_recipe, help=f"One of {', '.join(RECIPES)}; usually {USUAL}."
+        "-q",
+        "--recipe",
+        metavar="RECIPE",
+        autocompletion=recipe_names,
+        callback=known_recipe,
+        help=f"One of {', '.join(RECIPES)}; usually {USUAL}.",
     ),
 ]
 _DeviceOption = Annotated[
     str | None,
     typer.Option(
-        "-d", "--device", metavar="NAME", help="The best file for it, as for pi5 (sprig fit --devices); with -q, judge that."
+        "-d",
+        "--device",
+        metavar="NAME",
+        autocompletion=device_names,
+        help="The best file for it, as for pi5 (sprig fit --devices); with -q, judge that.",
     ),
 ]
 
@@ -81,7 +91,10 @@ _Minutes = Annotated[float | None, typer.Option("--tune-minutes", min=0.1, metav
 _Statistics = Annotated[
     Path | None, typer.Option(metavar="DIR", help="What sprig calibrate --statistics measured, for gptq and tune.")
 ]
-_Model = Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_ANYWHERE} org/name:RECIPE names the recipe too.")]
+_Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", autocompletion=model_names, help=f"{MODEL_ANYWHERE} org/name:RECIPE names the recipe too."),
+]
 _Out = Annotated[str | None, typer.Option("-o", "--out", metavar="FILE", help="File or folder to write; by default the store.")]
 _TensorType = Annotated[
     list[str] | None, typer.Option(metavar="REGEX=TYPE", help="Type for tensors whose name matches; may be repeated.")

@@ -140,3 +140,27 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(tmp_path: Path) -> None:
     assert child.wait(20) == 0
     os.close(master)
     assert b"\x1b" not in seen
+
+
+def test_a_file_goes_back_and_the_conversation_is_shortened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "notes.txt").write_text("water\nbread\n")
+    script = [call_text("write_file", {"path": "notes.txt", "content": "milk\n"}), "Written. " * 50, "Second."]
+    said = chat("Undo\n/undo\n/compact\nWrite it\ny\nAnd?\n/compact\n/undo\n/undo\n", ["Hm.", *script],
+                tools=("write_file",), root=tmp_path)  # fmt: skip
+    assert "sprig: this conversation has no message yet" not in said
+    assert "No tool has written a file that could go back." in said
+    assert "sprig: there is nothing to shorten" in said
+    assert "replaces 2 lines with 1\n@@ -1,2 +1 @@\n-water\n-bread\n+milk\n" in said
+    assert "2 former turns replaced by a digest (" in said
+    assert "notes.txt: put back\nWhat commands changed stays as it is.\n" in said
+    assert (tmp_path / "notes.txt").read_text() == "water\nbread\n"
+
+
+def test_a_message_is_written_in_an_editor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\necho "and more" >> "$1"\n')
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    said = chat("/editor Tell me\n", ["All right."])
+    assert "Tell me\nand more\nAll right." in said
+    assert "sprig: an editor needs a terminal" in chat("/editor x\n", [], terminal=False)

@@ -33,6 +33,42 @@ async def edit(chat: ChatScreen, arguments: str) -> None:
     chat.messages.edit(mine[int(arguments) - 1 if arguments else -1])
 
 
+async def editor(chat: ChatScreen, arguments: str) -> None:
+    from textual.app import SuspendNotSupported
+
+    from tui.prompt.editor import edited
+
+    if chat.app.is_web:
+        raise SprigError("an editor needs the terminal, and a browser has none: write here, or run sprig chat without --serve")
+    text, wrong = arguments or chat.prompt.get_full(), None
+    try:
+        with chat.app.suspend():
+            try:
+                text = edited(text)
+            except SprigError as e:  # the screen must come back first
+                wrong = e
+    except SuspendNotSupported:
+        raise SprigError("an editor needs the whole terminal: run sprig chat without --inline") from None
+    chat.prompt.text = text
+    chat.prompt.focus()
+    if wrong is not None:
+        raise wrong
+
+
+async def compact(chat: ChatScreen, arguments: str) -> None:
+    _idle(chat)
+    chat.sprig.talk.compact()
+
+
+async def undo(chat: ChatScreen, arguments: str) -> None:
+    from agent.tools.builtin.undo import in_words, undo
+    from tui.widgets.messages.notice import Notice
+
+    session = _session(chat)
+    _idle(chat)
+    await chat.conversation.add(Notice(in_words(await asyncio.to_thread(undo, session))))
+
+
 async def copy(chat: ChatScreen, arguments: str) -> None:
     word, _, number = arguments.partition(" ")
     if not word:
@@ -73,8 +109,7 @@ async def delete(chat: ChatScreen, arguments: str) -> None:
     from tui.screens.dialog import ConfirmScreen
 
     session = _session(chat)
-    if chat.busy:
-        raise SprigError("the agent is answering; stop it with Esc first")
+    _idle(chat)
 
     async def do(sure: bool | None) -> None:
         if sure:
@@ -88,6 +123,11 @@ async def delete(chat: ChatScreen, arguments: str) -> None:
 async def stop(chat: ChatScreen, arguments: str) -> None:
     if chat.busy:
         chat.action_leave()
+
+
+def _idle(chat: ChatScreen) -> None:
+    if chat.busy:
+        raise SprigError("the agent is answering; stop it with Esc first")
 
 
 def _session(chat: ChatScreen) -> str:

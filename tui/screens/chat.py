@@ -45,6 +45,7 @@ class ChatScreen(ChatView):
         Binding("ctrl+t", "thinking", "Thinking", id="chat.thinking", show=False),
         Binding("ctrl+g", "again", "Again", id="chat.again", show=False),
         Binding("alt+c", "copy_answer", "Copy", id="chat.copy", show=False),
+        Binding("alt+e", "command('/editor')", "Editor", id="chat.editor", show=False),
         Binding("ctrl+up,alt+up", "messages", "Messages", id="chat.messages", show=False),
         Binding("pageup", "scroll(-1)", "Page up", id="chat.page_up", show=False, priority=True),
         Binding("pagedown", "scroll(1)", "Page down", id="chat.page_down", show=False, priority=True),

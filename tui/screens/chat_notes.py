@@ -58,6 +58,11 @@ class ChatNotes:
                     await self._end_question()
             case n.Failed(why):
                 await chat.conversation.add(Notice(why, kind="error"))
+            case e.Compacted(what, before, after) if self._run is None:
+                said = (
+                    f"{what} ({before:,} tokens became {after:,}). The next message takes longer once: the prompt is read anew."
+                )
+                await chat.conversation.add(Notice(said))
             case n.Opening() | n.ReadingAhead() | n.ReadAhead() | e.Loading() | e.Prefill():
                 pass
             case _:

@@ -102,6 +102,10 @@ class Talk:
         """To the branch of a message."""
         self._jobs.put(lambda: self._go(message))
 
+    def compact(self) -> None:
+        """Shorten what the model keeps of the conversation; the session keeps all of it."""
+        self._jobs.put(self._compact)
+
     def stop(self) -> None:
         """End the run, in prefill too; an open question is answered with no."""
         self._stopping.set()
@@ -326,6 +330,12 @@ class Talk:
             return
         self._show(None)
         self._run(text)
+
+    def _compact(self) -> None:
+        done = self._ready().compact()
+        if done is None:
+            raise SprigError("there is nothing to shorten: what was said last stays whole")
+        self._tell(done)
 
     def _go(self, message: int) -> None:
         if self._session is None:

@@ -67,6 +67,8 @@ class Work:
                 )  # fmt: skip
             case e.CallReady(call):
                 self._set(state="tool", tool=call.name)
+            case e.Compacted(_, _, after):
+                self._set(used=after)
             case n.Question():
                 self._set(state="waiting")
             case e.Done(result):

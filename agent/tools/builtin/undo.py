@@ -40,12 +40,18 @@ def undo(session: str) -> tuple[UndoneFile, ...]:
     return tuple(found.values())
 
 
+def in_words(undone: tuple[UndoneFile, ...]) -> str:
+    """What became of the files, a line each; untrusted."""
+    lines = [f"{one.path}: {one.how}" if one.done else f"{one.path} stays: it {one.how}" for one in undone]
+    return "\n".join([*(lines or ["No tool has written a file that could go back."]), "What commands changed stays as it is."])
+
+
 def _take_back(change: FileChange) -> UndoneFile:
     try:
         root = Root(Path(change.root))
         now = look(root, change.path)
         if now.size is None and not change.existed:
-            return UndoneFile(change.path, True, "is gone already, as it was before")
+            return UndoneFile(change.path, True, "is gone already")
         if now.size is not None and change.before is not None and now.data == change.before:
             return UndoneFile(change.path, True, "is as it was already")
         if now.state != change.after:
@@ -54,14 +60,14 @@ def _take_back(change: FileChange) -> UndoneFile:
             parts = root.check_writable(change.path)
             with root.folder(parts[:-1]) as folder:
                 os.unlink(parts[-1], dir_fd=folder)
-            return UndoneFile(change.path, True, "removed: the tool had made it")
+            return UndoneFile(change.path, True, "removed, for a tool had made it")
         if change.before is None:
             return UndoneFile(change.path, False, f"held more than {human_size(MAX_WRITE)}, of which no copy is kept")
         root.write(change.path, change.before)
         if digest(change.before) != look(root, change.path).state:
             return UndoneFile(change.path, False, _why(change, "was changed meanwhile"))
     except RootError as e:
-        return UndoneFile(change.path, False, _why(change, str(e)))
+        return UndoneFile(change.path, False, _why(change, f"cannot be reached ({e})"))
     except OSError as e:
         return UndoneFile(change.path, False, _why(change, f"cannot be changed: {e.strerror}"))
     return UndoneFile(change.path, True, "put back")

@@ -13,7 +13,7 @@ from agent import tool
 from agent.sessions.store import Store
 from tests.fixtures.fake_engine import Say, call_text
 from tests.fixtures.screens import STILL, answered, at_home, chatting, picture, say, settle, text_of, until
-from tests.fixtures.sizes import all_sizes
+from tests.fixtures.sizes import all_sizes, small_and_wide
 from tui.settings.values import ChatSettings
 from tui.widgets.approval.question import ApprovalView
 from tui.widgets.messages.notice import Notice
@@ -406,3 +406,30 @@ async def test_a_fault_of_ours_is_one_line_and_no_traceback(capsys: pytest.Captu
             await until(pilot, lambda: app.fault)
     assert isinstance(app.fault, ZeroDivisionError)
     assert capsys.readouterr().err == ""
+
+
+@small_and_wide
+async def test_a_change_is_seen_before_the_yes_and_goes_back(size: tuple[int, int], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("water\nbread\n")
+    script = [call_text("write_file", {"path": "notes.txt", "content": "milk\n"}), "Written. " * 40, "Second."]
+    async with chatting(script, size=size, tools=("write_file",), root=tmp_path) as (app, pilot):
+        await say(pilot, "Write it")
+        await until(pilot, lambda: "write_file: notes.txt" in text_of(app) and "replaces 2 lines with 1" in text_of(app))
+        await pilot.press("end", "y")
+        await answered(pilot)
+        assert (tmp_path / "notes.txt").read_text() == "milk\n"
+        await say(pilot, "And?")
+        await answered(pilot)
+        await say(pilot, "/compact")
+        await until(pilot, lambda: any("1 former turn replaced by a digest" in notice.text for notice in app.query(Notice)))
+        await say(pilot, "/undo")
+        await until(pilot, lambda: any("notes.txt: put back" in notice.text for notice in app.query(Notice)))
+        assert (tmp_path / "notes.txt").read_text() == "water\nbread\n"
+
+
+async def test_an_editor_needs_a_terminal() -> None:
+    async with chatting() as (app, pilot):
+        app.chat.prompt.text = "half a message"
+        await app.run_command("/editor")
+        await until(pilot, lambda: "an editor needs the whole terminal" in " ".join(text_of(app).split()))
+        assert app.chat.prompt.text == "half a message"

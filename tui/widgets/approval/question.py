@@ -16,7 +16,8 @@ from textual.widgets import Input, Static
 
 from agent.approval.offers import PatternError, editable, edited, meaning, offer, start
 from agent.approval.policy import Answer, ApprovalRequest, Rule
-from agent.approval.question import AnswerName, Choice, choices, title
+from agent.approval.question import KEYS as _KEYS
+from agent.approval.question import AnswerChoice, AnswerName, choices, title
 from agent.text import display
 from tui.widgets.approval.summary import ApprovalSummary
 
@@ -29,7 +30,7 @@ _YES: frozenset[AnswerName] = frozenset({"once", "session", "always"})
 class _AnswerRow(Static):
     """One answer; a click on it gives it."""
 
-    def __init__(self, choice: Choice) -> None:
+    def __init__(self, choice: AnswerChoice) -> None:
         super().__init__(markup=False, classes="" if choice.possible else "-impossible")
         more = "…" if choice.name in ("always", "word") else ""
         self.choice, self._label, self.possible = choice.name, f"{' '.join(choice.keys)}  {choice.words}{more}", choice.possible
@@ -86,9 +87,7 @@ class ApprovalView(Vertical, can_focus=True):
         self._summary = ApprovalSummary(request)
         self._rule = offer(request)
         self._editable = self._rule is not None and editable(self._rule, request.tool)
-        answers = choices(request, self._rule)
-        self._keys: dict[str, AnswerName] = {key: choice.name for choice in answers for key in choice.keys}
-        self._rows = tuple(map(_AnswerRow, answers))
+        self._rows = tuple(map(_AnswerRow, choices(request, self._rule)))
         risky = bool(self._summary.risks or request.tool.unconfined)
         self._at = 3 if risky else 0
         self._seen = self._given = False
@@ -186,8 +185,8 @@ class ApprovalView(Vertical, can_focus=True):
             case "o":
                 self._summary.open()
                 self._hint()
-            case _ if character.lower() in self._keys:
-                self.choose(self._keys[character.lower()])
+            case _ if character.lower() in _KEYS:
+                self.choose(_KEYS[character.lower()])
 
     def choose(self, choice: AnswerName) -> None:
         """Give an answer, or ask for what it still needs; nothing within the grace, and no yes before all was seen."""
