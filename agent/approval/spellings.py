@@ -16,7 +16,9 @@ from agent.approval.programs import CHANGERS, CLOSING, READERS, SHELLS, WRAPPERS
 from agent.text.command_line import read_command
 from agent.text.shell_words import UNKNOWN, CommandLine, Word, is_assignment
 
-_TEXTS = 300  # that are looked into; where there are more, it could be anything
+# That are looked into; where there are more, it could be anything.
+_TEXTS = 300
+_WORDS = 3000
 _FED = frozenset({"xargs", "parallel"})  # they add words of their own
 _INNER = re.compile(r"[\s;&|()<>`$'\"\\=,:!\[\]{}]")  # a word with one of these may hold a command
 _LOOSE = re.compile(r"[^\s;&|()<>`$'\"\\=,!\[\]{}]+")
@@ -79,6 +81,8 @@ class _Search:
         return any(program._loosely(word.text) for word in line.words)
 
     def _part(self, part: Sequence[Word], runs: bool, surely: bool) -> bool:
+        if runs and len(part) > _WORDS:
+            return True
         places = starts(part)
         if places and base_name(part[places[0]].text) in _FED:
             part = [*part, Word("", part[-1].end, part[-1].end, shape=UNKNOWN)]
@@ -155,11 +159,16 @@ def _reads_commands(part: Sequence[Word]) -> bool:
 
 def _begins(part: Sequence[Word], at: int, wanted: Sequence[str], surely: bool) -> bool:
     """Whether a simple command could be ``wanted`` from one of its words on. ``surely``: a program stands there."""
-    if _is_program(part[at], wanted[0]):
-        return len(wanted) == 1 or _has(part[at + 1 :], wanted[1:], base_name(wanted[0]) if surely else "")
+    program, words = part[at], part[at + 1 :]
+    own = base_name(wanted[0]) if surely else ""
+    if _is_program(program, wanted[0]):
+        return len(wanted) == 1 or _has(words, wanted[1:], own)
+    if UNKNOWN in program.shape and _fits(base_name(program.shape), base_name(wanted[0])):
+        known = words if surely else [word for word in words if UNKNOWN not in word.shape]
+        return (surely or len(wanted) > 1) and _has(known, wanted[1:], "")
     # git-push is git push
-    dashed = surely and len(wanted) > 1 and base_name(part[at].text) == "-".join(map(base_name, wanted[:2]))
-    return dashed and _has(part[at + 1 :], wanted[2:], "")
+    dashed = surely and len(wanted) > 1 and base_name(program.text) == "-".join(map(base_name, wanted[:2]))
+    return dashed and _has(words, wanted[2:], "")
 
 
 def _is_program(word: Word, wanted: str) -> bool:
