@@ -72,10 +72,13 @@ def test_an_embedding_model_gives_a_vector_and_no_words(tmp_path: Path) -> None:
     assert result.probe_ids == [[BERT_TOKENS.index("▁hello"), BERT_TOKENS.index("▁world")]]
 
 
-def test_weights_that_are_no_numbers_are_noticed(tmp_path: Path) -> None:
+def test_weights_and_logits_that_are_no_numbers_are_noticed(tmp_path: Path) -> None:
     weights = tiny.llama_weights()
-    weights["blk.0.ffn_up.weight"][0, 0] = np.nan
+    weights["output_norm.weight"][:] = 3e38  # numbers, but a product with them overflows
     assert not trial(tiny.write(tmp_path / "x.gguf", tiny.llama_keys(), weights), threads=1).finite
+    weights["blk.0.ffn_up.weight"][0, 0] = np.nan
+    with pytest.raises(GGUFError, match=r"does not run in llama\.cpp: tensor 'blk\.0\.ffn_up\.weight' holds NaN or infinity"):
+        trial(tiny.write(tmp_path / "x.gguf", tiny.llama_keys(), weights), threads=1)
 
 
 def test_a_missing_tensor_is_named_in_llama_cpps_words(tmp_path: Path) -> None:
