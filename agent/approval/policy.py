@@ -166,7 +166,9 @@ class Policy:
         """What is to happen to a call; ``extra`` are rules of this session. Never raises."""
         summary, risks = describe(tool, call)
         action, reason = self._action(tool, call, extra)
-        if action == "allow" and tool.unconfined and not self.unconfined:
+        if action == "allow" and (doubt := tool.doubt()):
+            action, reason = "ask", doubt
+        elif action == "allow" and tool.unconfined and not self.unconfined:
             action, reason = "ask", tool.unconfined
         return Decision(action, reason, summary, risks)
 

@@ -96,7 +96,7 @@ def ask_in_lines(
     from agent.approval.policy import Answer
 
     decision, rule = request.decision, offer(request)
-    if request.tool.unconfined and decision.reason == request.tool.unconfined:
+    if decision.reason and decision.reason in (request.tool.unconfined, request.tool.doubt()):
         rule = None  # a rule said yes and was overruled: another one would change nothing
     say(f"The model wants to run a tool, and {display(decision.reason)}:\n{decision.summary}")
     for start, end, why in decision.risks:

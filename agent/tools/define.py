@@ -42,6 +42,7 @@ class Tool:
         subjects: argument -> what it names, for approval patterns and for what is shown: a command, a path or a URL.
         deferred: nothing runs here: a call ends the run, and the script answers it.
         unconfined: why nothing confines it on this machine; then no rule can allow it unasked. Empty for most tools.
+        doubt: says why no rule covers the tool for now, whatever the rules say; looked at before each call. Empty for most.
         convert: makes the function's arguments of JSON values; None, they are what they are.
         context: name of the parameter that takes the ToolContext; empty, none does.
         bound: whether no parameter stands for ``self`` any more.
@@ -57,6 +58,7 @@ class Tool:
     subjects: Mapping[str, Subject] = field(default_factory=dict)
     deferred: bool = False
     unconfined: str = ""
+    doubt: Callable[[], str] = str
     convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     context: str = ""
     bound: bool = True
