@@ -170,7 +170,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
                 from agent.tools.mcp.servers import MCPServers
 
                 servers = stack.enter_context(MCPServers(configs))
-                notes = [f"MCP server {name}: {why}" for name, why in servers.errors.items()]
+                notes = list(servers.errors.values())
                 arguments["tools"] = [*arguments["tools"], *servers.tools()]
             agent = cls(**arguments)
             agent.notes += notes

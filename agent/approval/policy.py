@@ -186,6 +186,8 @@ class Policy:
             action, reason = "ask", f"it is allowed, but the conversation has read {untrusted} since"
         if action == "allow" and (line := _shell_line(tool, call)) is not None and not _seen(line, tool, extra):
             action, reason = "ask", "a shell reads this line, so it is asked for as a whole"
+        if action == "allow" and (doubt := tool.doubt()):
+            action, reason = "ask", doubt
         if action == "allow" and tool.unconfined and not self.unconfined:
             action, reason = "ask", tool.unconfined
         return Decision(action, reason, summary, risks)

@@ -47,7 +47,8 @@ def choices(request: ApprovalRequest, rule: Rule | None) -> tuple[AnswerChoice, 
     except (TypeError, ValueError, RecursionError):
         holds = False
     # A rule said yes and was overruled: another one would change nothing.
-    useless = bool(request.tool.unconfined) and request.decision.reason == request.tool.unconfined
+    why = request.decision.reason
+    useless = bool(why) and why in (request.tool.unconfined, request.tool.doubt())
     return (
         AnswerChoice("once", "yes, once"),
         AnswerChoice("session", f"this session: {again}", holds and not useless),

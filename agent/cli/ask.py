@@ -79,7 +79,8 @@ def _agent(
 
     agent = stack.enter_context(Agent.from_settings(settings, session=session))
     agent.gate.approver = lambda request: _approve(request, agent, file, out)
-    for note in agent.notes:
+    notes, agent.notes = agent.notes, []  # said once, and not again with the answer
+    for note in notes:
         out.say(f"sprig: {display(note)}")
     if session is not None:
         session.configure(

@@ -28,6 +28,7 @@ _PACKET_BYTES = 1 << 26
 _STDERR_BYTES = 4096
 _BROKEN_OFF = (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, ConnectionError, RuntimeError)
 _QUIT_S, _TERM_S = 4.0, 2.0  # how long an app may take to quit when asked, and when told
+_HURRIED_S = 0.3  # how long for each when the server ends; what was said is kept as it is said
 _PIPE_S = 0.5  # how long its output may last when it is gone: a grandchild may hold the pipe
 
 
@@ -49,6 +50,7 @@ class Child:
         self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
         self._last_stderr = b""
         self._stopping: asyncio.Task[str] | None = None
+        self._hurry = asyncio.Event()
         self._tasks = [asyncio.create_task(self._read_stderr()), asyncio.create_task(self._end_output())]
 
     @classmethod
@@ -90,12 +92,15 @@ class Child:
     async def tell(self, message: Mapping[str, object]) -> None:
         await self.send(META, json.dumps(message).encode())
 
-    async def stop(self) -> str:
-        """Make sure that the app and its group have ended: it is asked, then told, then killed.
+    async def stop(self, *, hurry: bool = False) -> str:
+        """Make sure that the app and its group have ended: it is asked, then told, then killed; in a ``hurry``, within a second
+        and a half, also when it was asked before.
 
         Returns:
             Why it ended, one line; empty when it ended well.
         """
+        if hurry:
+            self._hurry.set()
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop())
         return await asyncio.shield(self._stopping)
@@ -104,7 +109,7 @@ class Child:
         if self._process.returncode is None:
             # Not awaited without end: the pipe to an app that hangs may be full.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.tell({"type": "quit"}), 1.0)
+                await asyncio.wait_for(self.tell({"type": "quit"}), 0.2 if self._hurry.is_set() else 1.0)
             drain = asyncio.create_task(self._drain())
             if not await self._ends_within(_QUIT_S):
                 self._signal(signal.SIGTERM)
@@ -112,7 +117,7 @@ class Child:
             drain.cancel()
         self._signal(signal.SIGKILL)
         status = await self._process.wait()
-        await asyncio.wait(self._tasks, timeout=_PIPE_S)
+        await asyncio.wait(self._tasks, timeout=0.1 if self._hurry.is_set() else _PIPE_S)
         for task in self._tasks:
             task.cancel()
         self._stdin.close()
@@ -122,8 +127,12 @@ class Child:
         return _last_words(self._last_stderr) or ended
 
     async def _ends_within(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), seconds)
+        waits = [asyncio.create_task(work) for work in (self._process.wait(), self._hurry.wait())]
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if self._hurry.is_set():
+            await asyncio.wait(waits[:1], timeout=_HURRIED_S)
+        for wait in waits:
+            wait.cancel()
         return self._process.returncode is not None
 
     def _signal(self, number: signal.Signals) -> None:

@@ -45,10 +45,10 @@ class Viewer:
     socket: WebSocketResponse
     cut: Callable[[], None]
 
-    async def send_away(self, why: Close, reason: str = "") -> None:
+    async def send_away(self, why: Close, reason: str = "", patience: float = 2.0) -> None:
         short = reason.encode()[:120].decode("utf-8", "ignore")  # a close frame holds 123 bytes
         with contextlib.suppress(TimeoutError, ConnectionError, RuntimeError):
-            await asyncio.wait_for(self.socket.close(code=why, message=short.encode()), 2.0)
+            await asyncio.wait_for(self.socket.close(code=why, message=short.encode()), patience)
         self.cut()
 
 
@@ -158,12 +158,14 @@ class Place:
         self._closed = True
         viewer, self._viewer = self._viewer, None
         if viewer is not None:
-            self._spawn(viewer.send_away(Close.STOPPED))
+            self._spawn(viewer.send_away(Close.STOPPED, patience=1.0))
+        if self._child is not None:
+            await self._child.stop(hurry=True)  # not behind the lock: whoever has it may wait for the app
         async with self._lock:
             self._stay()
             await self._end()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=3.0)
+            await asyncio.wait(self._tasks, timeout=0.3)
 
     async def _start(self, viewer: Viewer, columns: int, rows: int) -> None:
         try:

@@ -13,6 +13,8 @@ from agent.errors import SprigError
 from agent.text import display
 from tui.serve.gate import EVERY_ADDRESS, TokenGate, check_token, is_loopback, make_token
 
+_KEEP_ALIVE_S = 60.0  # that an idle connection of a browser is kept
+
 
 def serve(
     command: Sequence[str],
@@ -48,6 +50,7 @@ def serve(
 async def _run(command: Sequence[str], listener: socket.socket, gate: TokenGate, say: Callable[[str], None]) -> None:
     from aiohttp import web
 
+    from tui.serve.door import Door
     from tui.serve.place import Place
     from tui.serve.web import make_app
 
@@ -55,16 +58,22 @@ async def _run(command: Sequence[str], listener: socket.socket, gate: TokenGate,
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
-    place = Place(command, say)
-    runner = web.AppRunner(make_app(place, gate), handle_signals=False, access_log=None, shutdown_timeout=2.0)
+    place, door = Place(command, say), Door()
+    app = make_app(place, gate, door)
+    runner = web.AppRunner(
+        app, handle_signals=False, access_log=None, shutdown_timeout=0.1, keepalive_timeout=_KEEP_ALIVE_S, lingering_time=1.0
+    )  # fmt: skip
     await runner.setup()
     try:
-        await web.SockSite(runner, listener).start()
+        assert runner.server is not None
+        await door.open(runner.server, listener)
         _announce(gate, say)
         await stop.wait()
         say("Stopping")
     finally:
+        door.close()
         await place.close()
+        door.cut()
         await runner.cleanup()
 
 

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 from aiohttp import WSMsgType, web
 from aiohttp.typedefs import Handler, Middleware
 
+from tui.serve.door import Door
 from tui.serve.gate import TokenGate
 from tui.serve.place import Download, Place, Viewer, cells
 
@@ -40,8 +41,8 @@ _CLOSED_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame
 _MIME = re.compile(r"[a-z]+/[A-Za-z0-9.+-]+")
 
 
-def make_app(place: Place, gate: TokenGate) -> web.Application:
-    """The web application that shows ``place`` to those whom ``gate`` admits."""
+def make_app(place: Place, gate: TokenGate, door: Door) -> web.Application:
+    """The web application that shows ``place`` to those whom ``gate`` admits; ``door`` is told of them."""
     statics = _statics()
     page = (_HERE / "page.html").read_text(encoding="utf-8")
 
@@ -66,7 +67,7 @@ def make_app(place: Place, gate: TokenGate) -> web.Application:
             return _refuse("403: another page may not open this socket")
         return await _watch(request, place)
 
-    app = web.Application(middlewares=[_guard(gate)])
+    app = web.Application(middlewares=[_guard(gate, door)])
     app.on_response_prepare.append(_add_headers)
     app.router.add_get("/", index)
     app.router.add_get("/static/{name}", static)
@@ -87,7 +88,7 @@ def _statics() -> dict[str, Path]:
     }
 
 
-def _guard(gate: TokenGate) -> Middleware:
+def _guard(gate: TokenGate, door: Door) -> Middleware:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not gate.serves(request.headers.get("Host")):
@@ -97,6 +98,8 @@ def _guard(gate: TokenGate) -> Middleware:
             return _enter(request, gate)
         if not gate.admits(request.cookies):
             return _refuse("403: open the address that sprig printed when it started; it ends in ?token=...")
+        if not door.admit(request.transport):
+            return _refuse("503: too many connections are open", 503)
         return _without_token(request) if entering else await handler(request)
 
     return guard
@@ -115,8 +118,8 @@ def _without_token(request: web.Request) -> web.Response:
     return web.Response(status=303, headers={"Location": f"./?{rest}" if rest else "./"})
 
 
-def _refuse(line: str) -> web.Response:
-    return web.Response(status=403, text=f"{line}\n")
+def _refuse(line: str, status: int = 403) -> web.Response:
+    return web.Response(status=status, text=f"{line}\n")
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

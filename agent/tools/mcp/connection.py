@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Notify = Callable[[str, str], None]
 _PAGES = 50
-_TOOLS = 1_000
+TOOLS = 1_000
+_TOOLS_BYTES = 4_000_000  # of all their schemas together
+_WARNINGS = 20
 _LIVED = 5.0  # seconds after which a server that died is started again at once
 _WAIT_FIRST, _WAIT_MOST = 0.5, 60.0  # seconds between two attempts
 _CLOSE_SECONDS = 6.0
@@ -32,13 +34,15 @@ class ServerConnection:
 
     Attributes:
         config: of the server.
-        listed: counts up whenever the server says that its tools changed.
+        listed: counts up whenever the server says that its tools changed, or was started again.
     """
 
     def __init__(self, config: ServerConfig, notify: Notify) -> None:
         self.config = config
         keep_secret(*config.env.values(), *config.headers.values())
         self.listed = 0
+        self._said_listed = False  # and nobody has asked for the list since
+        self._warned = 0
         self._notify = notify
         self._client: Client | None = None
         self._task: asyncio.Task[None] | None = None
@@ -85,6 +89,8 @@ class ServerConnection:
             failed = ready.exception()
             if failed is None:
                 self._client = ready.result()
+                if self._began:
+                    self.listed += 1  # it may be another program by now
                 self._began = time.monotonic()
                 self._notify("connected", "")
                 return self._client
@@ -99,7 +105,8 @@ class ServerConnection:
         from mcp.types import Implementation
 
         watch = self._watch
-        transport = guarded((stdio if self.config.command is not None else http)(self.config, watch), watch)
+        own = self.config.command is not None
+        transport = guarded((stdio if own else http)(self.config, watch), watch, passed=own)
         client = Client(
             transport, mode=mode, cache=None, read_timeout_seconds=self.config.connect_timeout,
             client_info=Implementation(name="sprig", version="1"),
@@ -123,11 +130,19 @@ class ServerConnection:
                 self._client = None
 
     def _new_watch(self) -> ConnectionWatch:
-        return ConnectionWatch(self._on_end, self._on_listed, lambda text: self._notify("warning", text))
+        return ConnectionWatch(self._on_end, self._on_listed, self._warn, self.config.offers)
 
     def _on_listed(self) -> None:
         self.listed += 1
-        self._notify("tools", "its tools changed")
+        if not self._said_listed:
+            self._said_listed = True
+            self._notify("tools", "its tools changed")
+
+    def _warn(self, text: str) -> None:
+        """A server can be wrong in thousands of ways at once."""
+        self._warned += 1
+        if self._warned <= _WARNINGS:
+            self._notify("warning", text if self._warned < _WARNINGS else f"{text}; and more, which is not told")
 
     def _on_end(self) -> None:
         if self._client is None or self._closing:
@@ -142,36 +157,53 @@ class ServerConnection:
         await asyncio.sleep(_WAIT_FIRST)
         with contextlib.suppress(MCPError):
             await self.connect()
-            self.listed += 1
 
     async def list_tools(self) -> list[Offered]:
         """What the server offers now, without what the configuration leaves out. MCPError when it does not say."""
         from mcp.types import PaginatedRequestParams
 
         client = await self.connect()
+        self._said_listed = False
         tools: dict[str, Offered] = {}
+        seen: set[str | None] = set()
         cursor: str | None = None
-        for _ in range(_PAGES):
+        while cursor not in seen and len(seen) < _PAGES:
+            seen.add(cursor)
             params = PaginatedRequestParams(cursor=cursor) if cursor else None
             page = await self._bounded(client.session.list_tools(params=params), self.config.connect_timeout, "list its tools")
             for tool in page.tools:
                 self._take(tools, tool.model_dump(by_alias=True, mode="json"))
             cursor = page.next_cursor
-            if not cursor or len(tools) >= _TOOLS:
+            if not cursor:
                 break
+        else:
+            self._warn("its list of tools has no end; what came so far is offered")
         self._failures = 0
-        return list(tools.values())
+        return self._within_bounds(list(tools.values()))
+
+    def _within_bounds(self, tools: list[Offered]) -> list[Offered]:
+        """As many of them, in order, as a list of tools may take."""
+        kept, size = list[Offered](), 0
+        for tool in tools[:TOOLS]:
+            size += tool.size
+            if size > _TOOLS_BYTES:
+                break
+            kept.append(tool)
+        if len(kept) < len(tools):
+            self._warn(f"it offers {len(tools):,} tools, and the first {len(kept):,} are taken; allow= names those that you need")
+        return kept
 
     def _take(self, tools: dict[str, Offered], entry: Mapping[str, Any]) -> None:
         name = entry["name"]
         if name in tools:
-            self._notify("warning", f"it offers two tools named {display(name)}; the first one counts")
-        elif self.config.offers(name):
-            hints = {key: value for key, value in (entry.get("annotations") or {}).items() if isinstance(value, bool)}
-            digest = str((entry.get("_meta") or {}).get("digest", ""))
-            tools[name] = Offered(
-                name, entry.get("description") or "", entry["inputSchema"], entry.get("outputSchema"), hints, digest
-            )
+            self._warn(f"it offers two tools named {display(name[:80])}; the first one counts")
+            return
+        hints = {key: value for key, value in (entry.get("annotations") or {}).items() if isinstance(value, bool)}
+        meta = entry.get("_meta") or {}
+        tools[name] = Offered(
+            name, entry.get("description") or "", entry["inputSchema"], entry.get("outputSchema"), hints,
+            str(meta.get("digest", "")), int(meta.get("size", 0)),
+        )  # fmt: skip
 
     async def call(
         self, tool: str, arguments: Mapping[str, Any], timeout: float, on_progress: Callable[[str], None]

@@ -37,7 +37,8 @@ class Offered:
         parameters: JSON Schema of an object.
         output: JSON Schema of the structured result, if it promises one.
         annotations: what the server claims of it (``readOnlyHint`` and the like); nothing proves it.
-        digest: of name, description and schemas as they came.
+        digest: of all that a person or a model may go by, as it came: name, title, description, schemas, annotations.
+        size: bytes of that.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Offered:
     output: Mapping[str, Any] | None
     annotations: Mapping[str, bool] = field(default_factory=dict)
     digest: str = ""
+    size: int = 0
 
 
 def read_tool(raw: object) -> Offered | str:
@@ -62,9 +64,9 @@ def read_tool(raw: object) -> Offered | str:
     description = said if isinstance(said, str) else ""
     hints = raw.get("annotations")
     annotations = {key: hints[key] for key in _HINTS if isinstance(hints.get(key), bool)} if isinstance(hints, dict) else {}
-    whole = json.dumps([name, description, schema, output], sort_keys=True)
-    digest = hashlib.sha256(whole.encode()).hexdigest()
-    return Offered(name, cap(clean(description), DESCRIPTION)[0], schema, output, annotations, digest)
+    whole = json.dumps([name, raw.get("title"), description, schema, output, hints], sort_keys=True).encode()
+    digest = hashlib.sha256(whole).hexdigest()
+    return Offered(name, cap(clean(description), DESCRIPTION)[0], schema, output, annotations, digest, len(whole))
 
 
 def _unfit(schema: object) -> str:

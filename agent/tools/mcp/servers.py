@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 __all__ = ["MCPError", "MCPEvent", "MCPServers", "MCPTool", "ServerConfig"]
 
 T = TypeVar("T")
-_POLL = 0.02  # seconds until a cancellation is noticed
+_POLL = 0.05  # seconds until a cancellation is noticed
 _LATE = 3.0  # seconds beyond a deadline of the loop's own until the loop itself is not waited for
 _PROGRESS = 100  # lines that wait to be shown
 _EVENTS = 200
-_CHANGED = "its description or schema changed since it was first seen"
+_CHANGED = "its title, description, schema or annotations changed since it was first seen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class MCPTool:
 
         # Its own deadline answers with a better reason, so that of the tool comes later.
         tool = Tool.from_spec(self.spec, call, timeout=self.timeout + 2 * _LATE)
-        tool.unconfined = _CHANGED if self.changed else ""
+        tool.doubt = lambda: self._servers.doubt(self)
         return tool
 
 
@@ -197,9 +197,7 @@ class MCPServers:
 
     def mcp_tools(self) -> list[MCPTool]:
         """The same with all that is known of them."""
-        stale = [name for name, connection in self._connections.items() if connection.listed != self._listed.get(name)]
-        if stale and self._loop is not None:
-            self._refresh(stale)
+        self._look_again(list(self._connections))
         with self._lock:
             offers = [(config, offered) for config in self._configs for offered in self._offers.get(config.name, [])]
         names = public_names((config.name, offered.name) for config, offered in offers)
@@ -218,6 +216,13 @@ class MCPServers:
         """A person has seen how the tool is now: it is no longer ``changed``."""
         self._pins.accept(tool.server, tool.remote, tool._offered.digest)
         return replace(tool, changed=False)
+
+    def doubt(self, tool: MCPTool) -> str:
+        """Why an earlier yes does not cover the tool: it is not what it was then. Empty when it is."""
+        self._look_again([tool.server])
+        with self._lock:
+            now = next((o for o in self._offers.get(tool.server, ()) if o.name == tool.remote), tool._offered)
+        return _CHANGED if self._pins.changed(tool.server, tool.remote, now.digest) else ""
 
     def log(self, server: str) -> str:
         """The end of what the server wrote to its standard error; untrusted text."""
@@ -248,6 +253,13 @@ class MCPServers:
             return failure(str(e), time.monotonic() - began)
         except Exception as e:  # whatever a server can still make the SDK do
             return failure(f"MCP server {tool.server}: {type(e).__name__}: {e}", time.monotonic() - began)
+
+    def _look_again(self, names: Sequence[str]) -> None:
+        """Ask those of them for their tools that have said that these changed, or were started again."""
+        connections = [(name, self._connections[name]) for name in names if name in self._connections]
+        stale = [name for name, connection in connections if connection.listed != self._listed.get(name)]
+        if stale and self._loop is not None:
+            self._refresh(stale)
 
     def _refresh(self, names: Sequence[str]) -> None:
         """Ask these servers for their tools, all at once; one that does not answer has none until it does."""

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from agent.children.keeper import GRACE, kept
 from agent.text import display
+from agent.tools.mcp.bounds import MESSAGE_BYTES, TOO_LARGE, TOO_MANY, VALUES, Measure, values
 from agent.tools.mcp.config import MCPError, ServerConfig
 from agent.tools.mcp.schema import read_tool
 
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
     import httpx2
     from mcp.shared.message import SessionMessage
 
-MESSAGE_BYTES = 16_000_000
 LOG_BYTES = 64_000
 _NOISE_LINES = 1_000  # lines on standard output that are no message, until the server is given up
-_BURST, _PER_SECOND = 1_000, 500  # messages that nobody asked for; those above are dropped
+_BURST, _PER_SECOND = 500, 100  # messages that nobody asked for; those above are dropped
 _FLOOD = 10_000  # dropped ones, until the server is given up
 _CLOSING = 1.0  # seconds for a server to end once its standard input is closed
 PATIENCE = 0.2  # seconds until a connection that ended without a reason is not waited for to give one
@@ -43,11 +43,18 @@ class ConnectionWatch:
         listed: called when the server says that its tools changed.
     """
 
-    def __init__(self, on_end: Callable[[], None], on_listed: Callable[[], None], on_warning: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        on_end: Callable[[], None],
+        on_listed: Callable[[], None],
+        on_warning: Callable[[str], None],
+        offers: Callable[[str], bool] = lambda name: True,
+    ) -> None:
         self.reason = ""
         self.leaving = False
         self.over = asyncio.Event()
-        self.listed, self._on_end, self._on_warning = on_listed, on_end, on_warning
+        self.listed, self._on_end, self._on_warning, self._offers = on_listed, on_end, on_warning, offers
+        self._asked: set[str | int] = set()  # ids of requests that have no answer yet
         self._log = b""
         self._noise = self._dropped = 0
         self._allowance, self._at = float(_BURST), time.monotonic()
@@ -94,19 +101,33 @@ class ConnectionWatch:
         if isinstance(message, JSONRPCNotification | JSONRPCRequest):
             if message.method == "notifications/tools/list_changed":
                 self.listed()
+            # Of what it tells unasked, only this is of use; the rest would cost the SDK a task each.
+            wanted = isinstance(message, JSONRPCRequest) or message.method == "notifications/progress"
+            return item if self.allows_one() and wanted else None
+        if message.id not in self._asked:
             return item if self.allows_one() else None
+        self._asked.discard(message.id)
         if isinstance(message, JSONRPCResponse) and isinstance(message.result.get("tools"), list):
-            message.result["tools"] = [entry for raw in message.result["tools"][:1000] if (entry := self._entry(raw))]
+            message.result["tools"] = [entry for raw in message.result["tools"] if (entry := self._entry(raw))]
         return item
+
+    def sends(self, item: SessionMessage) -> None:
+        """A message goes to the server."""
+        from mcp.types import JSONRPCRequest
+
+        if isinstance(item.message, JSONRPCRequest):
+            self._asked.add(item.message.id)
 
     def _entry(self, raw: object) -> dict[str, Any] | None:
         """The parts of a tool's entry that are used, so that one wrong entry does not make the SDK refuse the whole list."""
+        if isinstance(raw, dict) and isinstance(raw.get("name"), str) and not self._offers(raw["name"]):
+            return None
         tool = read_tool(raw)
         if isinstance(tool, str):
             self._on_warning(f"{display(tool)}; it is not offered")
             return None
         entry = {"name": tool.name, "description": tool.description, "inputSchema": tool.parameters}
-        entry |= {"annotations": dict(tool.annotations), "_meta": {"digest": tool.digest}}
+        entry |= {"annotations": dict(tool.annotations), "_meta": {"digest": tool.digest, "size": tool.size}}
         return entry if tool.output is None else entry | {"outputSchema": tool.output}
 
     def allows_one(self) -> bool:
@@ -125,9 +146,27 @@ class ConnectionWatch:
         return False
 
 
+class _Outgoing:
+    """The stream of messages to the server, of which ``watch`` is told: what is no answer to one of them, nobody asked for."""
+
+    def __init__(self, stream: Any, watch: ConnectionWatch) -> None:
+        self._stream, self._watch = stream, watch
+        self.aclose = stream.aclose
+
+    async def send(self, item: SessionMessage) -> None:
+        self._watch.sends(item)
+        await self._stream.send(item)
+
+    async def __aenter__(self) -> _Outgoing:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+
 @contextlib.asynccontextmanager
-async def guarded(inner: Any, watch: ConnectionWatch) -> AsyncIterator[tuple[Any, Any]]:
-    """A transport of the SDK's kind whose messages pass ``watch`` first."""
+async def guarded(inner: Any, watch: ConnectionWatch, *, passed: bool = False) -> AsyncIterator[tuple[Any, Any]]:
+    """A transport of the SDK's kind whose messages pass ``watch`` first, or have ``passed`` it where they came in."""
     import anyio
 
     async with inner as (read, write):
@@ -137,7 +176,7 @@ async def guarded(inner: Any, watch: ConnectionWatch) -> AsyncIterator[tuple[Any
             try:
                 async with send:
                     async for item in read:
-                        admitted = watch.admit(item)
+                        admitted = item if passed else watch.admit(item)
                         if watch.over.is_set():
                             return
                         if admitted is not None:
@@ -151,7 +190,7 @@ async def guarded(inner: Any, watch: ConnectionWatch) -> AsyncIterator[tuple[Any
         async with anyio.create_task_group() as group:
             group.start_soon(forward)
             try:
-                yield receive, write
+                yield receive, _Outgoing(write, watch)
             finally:
                 watch.leaving = True
                 group.cancel_scope.cancel()
@@ -214,14 +253,18 @@ async def _read_lines(process: asyncio.subprocess.Process, inbox: Any, watch: Co
     with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
         async with inbox:
             while chunk := await process.stdout.read(1 << 16):
+                await asyncio.sleep(0)  # a server that writes without end must leave time for everything else
                 *lines, rest = chunk.split(b"\n")
                 for line in lines:
-                    await _deliver(b"".join([*parts, line]), inbox, watch)
-                    parts, size = [], 0
+                    whole = b"".join([*parts, line])
+                    parts, size = [], 0  # before it is read: a large one is not held twice
+                    await _deliver(whole, inbox, watch)
+                    if watch.over.is_set():
+                        return
                 parts.append(rest)
                 size += len(rest)
                 if size > MESSAGE_BYTES:
-                    watch.end(f"it sent a line of more than {MESSAGE_BYTES // 1_000_000} MB")
+                    watch.end(f"it sent a message {TOO_LARGE}")
                     return
             if process.returncode is None and not watch.over.is_set():
                 # The pipe is closed a moment before the exit status is known.
@@ -238,19 +281,25 @@ async def _deliver(line: bytes, inbox: Any, watch: ConnectionWatch) -> None:
 
     if not line.strip():
         return
+    if not line.lstrip().startswith(b"{"):
+        watch.noise(line)
+        return
     # Without an id it is a notification: a flood of them must cost no more than this look.
     if b'"id"' not in line and not watch.allows_one():
         if b"tools/list_changed" in line:
             watch.listed()
         return
+    if values(line) > VALUES:
+        watch.end(f"it sent a message {TOO_MANY}")
+        return
     try:
         message = jsonrpc_message_adapter.validate_json(line, by_name=False)
     except ValueError:
         watch.noise(line)
-        # A server that prints without end must leave time for everything else.
-        await asyncio.sleep(0)
         return
-    await inbox.send(SessionMessage(message))
+    admitted = watch.admit(SessionMessage(message))
+    if admitted is not None:
+        await inbox.send(admitted)
 
 
 async def _read_log(process: asyncio.subprocess.Process, watch: ConnectionWatch) -> None:
@@ -318,26 +367,26 @@ async def http(config: ServerConfig, watch: ConnectionWatch) -> AsyncIterator[tu
 
 
 def _bound(response: httpx2.Response, watch: ConnectionWatch) -> None:
-    """Let a body that is not a stream of events end in an error once it is too large."""
+    """Let a body end in an error once a message in it is too large."""
     import httpx2
 
     # Nothing compressed was asked for, and a few bytes of it can mean gigabytes.
     response.headers.pop("content-encoding", None)
-    inner = response.stream
-    if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
-        return
-    assert isinstance(inner, httpx2.AsyncByteStream)
-    whole: httpx2.AsyncByteStream = inner
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    whole: httpx2.AsyncByteStream = response.stream
+    measure = Measure(events=response.headers.get("content-type", "").lower().startswith("text/event-stream"))
+
+    def check(wrong: str) -> None:
+        if wrong:
+            watch.end(f"it sent a message {wrong}")
+            raise httpx2.ReadError(watch.reason)
 
     class Bounded(httpx2.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            size = 0
             async for chunk in whole:
-                size += len(chunk)
-                if size > MESSAGE_BYTES:
-                    watch.end(f"it sent an answer of more than {MESSAGE_BYTES // 1_000_000} MB")
-                    raise httpx2.ReadError(watch.reason)
+                check(measure.feed(chunk))
                 yield chunk
+            check(measure.end())
 
         async def aclose(self) -> None:
             await whole.aclose()

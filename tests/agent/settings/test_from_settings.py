@@ -128,6 +128,6 @@ def test_mcp_servers_of_the_file_live_as_long_as_the_agent(home: Path, tmp_path:
     agent_settings(home / "settings.toml").change("mcp.gone", {"command": str(tmp_path / "nowhere")})
     with Agent.from_settings(model=FakeEngine(), tools=["clock"]) as agent:
         assert [t.name for t in agent.tools] == ["clock", f"{config.name}__go"]
-        assert any("MCP server gone" in note for note in agent.notes)
+        assert [note.count("MCP server gone: ") for note in agent.notes] == [1], "said once, on one line"
     with Agent.from_settings(model=FakeEngine(), mcp=()) as agent:
         assert agent.tools == ()

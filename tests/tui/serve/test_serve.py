@@ -32,6 +32,7 @@ from textual.app import App
 from agent.errors import SprigError
 from tests.fixtures.browser import MISSING, Browser, Page, find_chromium
 from tui.serve import child as serve_child
+from tui.serve.door import Door
 from tui.serve.driver import ServedDriver
 from tui.serve.gate import TokenGate, check_token, make_token
 from tui.serve.place import Close, Place
@@ -198,13 +199,17 @@ async def here(command: list[str], said: list[str] | None = None, **waits: float
     place = Place(command, (said if said is not None else []).append, **waits)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        runner = web.AppRunner(make_app(place, TokenGate(TOKEN, "127.0.0.1", port)), shutdown_timeout=1.0)
+        door = Door()
+        runner = web.AppRunner(make_app(place, TokenGate(TOKEN, "127.0.0.1", port), door), shutdown_timeout=1.0)
         await runner.setup()
-        await web.SockSite(runner, listener).start()
+        assert runner.server is not None
+        listener.setblocking(False)
+        await door.open(runner.server, listener)
         try:
             async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
                 yield Site(f"http://127.0.0.1:{port}/?token={TOKEN}", http)
         finally:
+            door.close()
             await place.close()
             await runner.cleanup()
 

@@ -70,6 +70,13 @@ def test_prefill_shows_how_far_it_is_and_how_long_it_takes() -> None:
     assert line(replace(READING, read=9), 40).startswith("reading     9/2,114")
 
 
+def test_what_is_read_ahead_keeps_nobody_waiting_and_says_so() -> None:
+    ahead = replace(READING, state="ahead")
+    assert line(ahead, 40).startswith("ready, reads ahead 58 %")
+    assert line(ahead, 8) == "ready"
+    assert dict(details(ahead))["State"] == "ready; system prompt and tools are read before you ask"
+
+
 def test_loading_shows_how_far_it_is() -> None:
     assert line(Status("loading", loaded=0.62), 40) == "loading ▰▰▰▱▱ 62 %"
     assert line(Status("loading", loaded=0.62), 100) == "loading ▰▰▰▰▰▰▱▱▱▱ 62 %"

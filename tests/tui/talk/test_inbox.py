@@ -128,3 +128,21 @@ def test_the_status_follows_what_happens() -> None:
     assert work.status().device.temperature == 71.0
     work.note(n.OpenFailed("too large", Setup()))
     assert work.status().state == "no model"
+
+
+def test_what_is_read_ahead_is_told_only_while_there_is_nothing_else_to_do() -> None:
+    work = Work()
+    facts = n.AgentFacts("m", "Q8_0", "/m", 4096, 4096, 0, False)
+    work.note(n.ReadingAhead(1, 9))
+    assert work.status().state == "no model"
+    work.note(n.Opened(facts, Setup()))
+    work.note(n.ReadingAhead(3, 9))
+    assert (work.status().state, work.status().read, work.status().read_total) == ("ahead", 3, 9)
+    work.note(n.ReadAhead())
+    assert work.status().state == "ready"
+    work.note(n.ReadingAhead(3, 9))
+    work.asked()
+    assert work.status().state == "reading"
+    for late in (n.ReadingAhead(4, 9), n.ReadAhead()):
+        work.note(late)
+        assert work.status().state == "reading", "a question goes first"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from agent import events as e
 from agent import tool
 from agent.approval.policy import Answer, Rule
 from agent.errors import SprigError
+from agent.settings.values import CHAT_TOOLS, Settings
+from agent.tools.mcp.config import ServerConfig
 from tests.fixtures.fake_engine import FakeEngine, Say, call_text
+from tests.fixtures.mcp_servers import raw
 from tests.fixtures.talks import Heard
 from tui.talk import notes as n
 from tui.talk.setup import Setup
@@ -262,3 +266,74 @@ def test_closing_ends_an_open_question_and_the_engine(make: Make) -> None:
     heard.until(n.Question)
     heard.talk.close()
     assert heard.engines[0]._closed
+
+
+# What is done before anybody asks.
+
+
+def test_the_beginning_of_the_prompt_is_read_when_the_model_is_there_and_after_a_change(make: Make) -> None:
+    heard = make("Hi.", system="Be kind.", tools=("clock",))
+    heard.talk.open(heard.setup)
+    heard.until(n.ReadAhead)
+    (ahead,) = heard.all(n.ReadingAhead)
+    assert 0 < ahead.done < ahead.total
+    (engine,) = heard.engines
+    assert "Be kind." in engine.read[0]
+    assert "clock" in engine.read[0]
+    ask(heard, "Hello?")
+    assert engine.asked[0].startswith(engine.read[0])
+    heard.talk.open(replace(heard.setup, system="Be short."))
+    heard.until(n.ReadAhead)
+    assert "Be short." in engine.read[1]
+    assert "Hello?" in engine.read[1], "and the conversation, which stands behind it"
+
+
+@pytest.mark.parametrize("what", ["ask", "open", "load", "close"])
+def test_nobody_waits_for_what_is_read_ahead(make: Make, what: str) -> None:
+    heard, go_on = make("At once."), threading.Event()
+    heard.while_reading = lambda: go_on.wait(20)
+    heard.talk.open(heard.setup)
+    heard.until(n.ReadingAhead)
+    match what:
+        case "ask":
+            assert texts(heard, ask(heard, "Hello?")) == ["Hello?", "At once."]
+        case "open":
+            heard.talk.open(replace(heard.setup, model="other"))
+            heard.until(n.Opened)
+            assert len(heard.engines) == 2
+        case "load":
+            heard.talk.load(None)
+            heard.until(n.Shown)
+        case "close":
+            heard.talk.close()
+    assert not heard.all(n.ReadAhead)
+    go_on.set()
+    heard.until(n.ReadAhead)
+    assert not heard.all(n.Failed)
+
+
+def test_a_small_model_begins_without_tools_and_a_person_gives_it_some(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = replace(Setup.of(Settings(), Path.cwd()), model="fake")
+    heard = make()
+    heard.talk.open(usual)
+    opened = heard.until(n.Opened)
+    assert (opened.setup.tool_names, opened.facts.small) == (CHAT_TOOLS, False)
+    monkeypatch.setattr("agent.models.file.ModelFile.parameters", 134_515_008)
+    heard.talk.open(usual)
+    opened = heard.until(n.Opened)
+    assert (opened.setup.tool_names, opened.facts.tools, opened.facts.small) == ((), (), True)
+    heard.talk.open(opened.setup.with_tools(["clock"]))
+    opened = heard.until(n.Opened)
+    assert (opened.setup.tool_names, opened.facts.small) == (("clock",), False)
+    monkeypatch.undo()
+    heard.talk.open(opened.setup.on("other"))
+    assert heard.until(n.Opened).setup.tool_names == ("clock",), "what was chosen stays with another model"
+
+
+def test_a_server_that_does_not_start_is_one_line_and_the_others_work(make: Make, tmp_path: Path) -> None:
+    pytest.importorskip("mcp")
+    heard = make(mcp=(ServerConfig("gone", command=("no-such-program",)), raw(tmp_path)))
+    heard.talk.open(heard.setup)
+    opened = heard.until(n.Opened, seconds=60)
+    assert opened.facts.problems == ("MCP server gone: no-such-program cannot be started: No such file or directory",)
+    assert [t.name for t in opened.facts.tools] == ["raw__go"]
