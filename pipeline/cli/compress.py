@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli import console
-from agent.cli.completion import device_names, model_names
+from agent.cli.completion import device_names
 from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Verbose
 from agent.errors import SprigError
 from agent.files import atomic_write
@@ -26,28 +26,19 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 10.0
 
 compress_app = typer.Typer(**SETTINGS)
+_ON = "What it must run on, as pi5; see sprig fit --devices."
+_Device = Annotated[str | None, typer.Option("-d", "--device", metavar="NAME", autocompletion=device_names, help=_ON)]
 
 
 @compress_app.command()
 def compress(
     model: Annotated[
         str,
-        typer.Argument(
-            metavar="MODEL|PLAN.toml", autocompletion=model_names, help=f"{MODEL_ANYWHERE} Or a plan: docs/compression.md."
-        ),
+        typer.Argument(metavar="MODEL|PLAN.toml", help=f"{MODEL_ANYWHERE} Or a plan: docs/compression.md."),
     ],
     size: Annotated[str | None, typer.Option(metavar="SIZE", help="Of the file at most, as 300MB.")] = None,
     bpw: Annotated[float | None, typer.Option(metavar="BITS", help="The same, in bits for each weight of the model.")] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "-d",
-            "--device",
-            metavar="NAME",
-            autocompletion=device_names,
-            help="What it must run on, as pi5; see sprig fit --devices.",
-        ),
-    ] = None,
+    device: _Device = None,
     data: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Text, or conversations (JSONL), like what it will read; may be repeated."),

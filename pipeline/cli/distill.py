@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli import console
-from agent.cli.completion import model_names
 from agent.cli.options import SETTINGS, Json, Verbose
 from agent.errors import SprigError
 from agent.text import display
@@ -80,14 +79,11 @@ _Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Less memo
 
 @distill_app.command()
 def distill(
-    teacher: Annotated[
-        str, typer.Argument(metavar="TEACHER", autocompletion=model_names, help="Checkpoint: a folder, or a model of the Hub.")
-    ],
+    teacher: Annotated[str, typer.Argument(metavar="TEACHER", help="Checkpoint: a folder, or a model of the Hub.")],
     student: Annotated[
         str,
         typer.Argument(
             metavar="STUDENT",
-            autocompletion=model_names,
             help="Checkpoint of the same tokens, or a config.json alone, whose weights are drawn.",
         ),
     ],
