@@ -6,8 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -15,22 +14,21 @@ from agent.approval.policy import Approver, Gate, Policy
 from agent.engine.handle import Engine
 from agent.engine.sampling import Sampling
 from agent.engine.until import FOREVER, Until
-from agent.errors import SprigError, TemplateError, Unanswered
+from agent.errors import SprigError, Unanswered
 from agent.events import Compacted, Done, Event, Loading, Prefill, Problem, Result, Usage
-from agent.home import home
 from agent.limits import Limits
 from agent.messages import Message, ToolCall
 from agent.models.adapter import Lora
 from agent.sessions.records import IMPORTED, StoredMessage
 from agent.sessions.session import Session
 from agent.sessions.store import Store
-from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
+from agent.templates.chat_template import ChatTemplate
 from agent.templates.marks import plain_marks
 from agent.tools.define import Tool
 from agent.tools.result import ToolResult
 from agent.turn.adjustable import Adjustable
 from agent.turn.ahead import InUse, read
-from agent.turn.answered import answered, sources
+from agent.turn.answered import taken_up
 from agent.turn.compaction import compact
 from agent.turn.given import Given, Said, read_messages, read_said
 from agent.turn.hooks import HookError, Hooks, settled
@@ -38,6 +36,7 @@ from agent.turn.options import CheckedOptions, RunOptions, checked
 from agent.turn.parts import Parts
 from agent.turn.run import Run, logged
 from agent.turn.spans import Spans
+from agent.turn.template import open_template
 from agent.turn.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -45,9 +44,6 @@ if TYPE_CHECKING:
 
     from agent.settings.values import Settings
     from agent.tools.builtin.undo import UndoneFile
-
-
-_PASSES = "what a tool, a file or a page says can pass for the words of another role"
 
 
 class Agent(Adjustable, AbstractContextManager["Agent"]):
@@ -128,12 +124,10 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
             self.system = given.system or system
         self._process = os.getpid()
         self._in_use = InUse()
-        self._reading: set[threading.Event] = set()  # what ends each ``prepare``
         self._cancelled = threading.Event()
         self._closed = False
         self._transcript: Transcript | None = None
         self._marks: tuple[str, ...] | None = None
-        self.notes = []
         with ExitStack() as opened:
             self._session = opened.enter_context(Store()).open(session) if isinstance(session, str) else session
             self._engine = model if isinstance(model, Engine) else opened.enter_context(_engine(model, lora, engine))
@@ -142,7 +136,8 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
                 opened.callback(lambda: self._engine.forget(self._conversation))
             self._advised = Sampling.for_model(self._engine.file.sampling)
             self.sampling = sampling
-            self._template = opened.enter_context(closing(self._open_template()))
+            template, self.notes = open_template(self._engine.file, with_tools=bool(self.tools))
+            self._template = opened.enter_context(closing(template))
             self._seed = given.messages if given is not None else ()
             self._keep_seed()
             self._opened = opened.pop_all()  # what is closed with the agent, the last first
@@ -258,9 +253,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
             SprigError: the model cannot be loaded, or the template refuses.
         """
         self._check_usable()
-        stop = cancelled or threading.Event()
-        self._reading.add(stop)
-        try:
+        with suppress(Unanswered), self._in_use.reading(cancelled or threading.Event()) as stop:
             for part in self.engine.loading(Until(stop)):
                 on_event(Loading(part))
             with self._in_use.moment() as free:
@@ -273,10 +266,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
                     self._conversation, tokens, sampling=self.sampling, max_tokens=0, prefix=prefix, cancelled=stop
                 )
             return not tokens or read(steps, on_event)
-        except Unanswered:
-            return False
-        finally:
-            self._reading.discard(stop)
+        return False
 
     def _parts(self, options: CheckedOptions, started: float, until: Until) -> Parts:
         """What a run may touch."""
@@ -295,11 +285,9 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
             raise SprigError(f"this agent belongs to the process that made it ({self._process}); a forked process makes its own")
 
     def cancel(self) -> None:
-        """End the current run, and ``prepare``; from any thread. It takes effect within one step of the model, or at once in a
-        tool."""
+        """End the current run, and ``prepare``; from any thread. A tool ends at once, the model after the step that it is at."""
         self._cancelled.set()
-        for stop in tuple(self._reading):
-            stop.set()
+        self._in_use.stop_reading()
 
     # What is there, to look at.
 
@@ -447,10 +435,8 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
     def _take_up(self, transcript: Transcript) -> None:
         """The messages of the session; their tokens too, where this very model generated them."""
         stored, start = self._stored(), self._start()
-        refused = {s.message.call_id for s in stored if s.ok is False and s.seconds is None}
-        messages = sources(answered([s.message for s in stored] or self._seed, {}), self.tools, refused)
-        if self.session is not None and self.session.info.settings.get(IMPORTED):
-            messages = [replace(message, untrusted=True) for message in messages]
+        imported = self.session is not None and bool(self.session.info.settings.get(IMPORTED))
+        messages = taken_up(stored, self._seed, self.tools, imported=imported)
         turns = {
             len(start) + i: list(s.tokens)
             for i, s in enumerate(stored)
@@ -458,27 +444,6 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
             and s.fingerprint == self.engine.file.identity
         }  # fmt: skip
         transcript.take_up([*start, *messages], turns)
-
-    def _open_template(self) -> ChatTemplate:
-        file = self.engine.file
-        cache = home() / "cache" / "templates"
-        note = "the model has no chat template; ChatML stands in for it, and the answers may be poor"
-        if file.template:
-            try:
-                template = ChatTemplate(file.template, bos=file.bos, eos=file.eos, cache=cache)
-                if template.profile.error is None:
-                    if self.tools and template.profile.note:
-                        self.notes.append(template.profile.note)
-                    if template.profile.unprotected:
-                        self.notes.append(f"the chat template {template.profile.unprotected}: {_PASSES}")
-                    return template
-                template.close()
-                why = template.profile.error
-            except TemplateError as e:
-                why = str(e)
-            note = f"the model's chat template cannot be used ({why}); ChatML stands in for it"
-        self.notes.append(note)
-        return ChatTemplate(CHATML_FALLBACK, bos=file.bos, eos=file.eos, cache=cache)
 
 
 def _engine(model: str | Path, lora: Sequence[Lora], options: Mapping[str, Any] | None) -> Engine:

@@ -17,6 +17,7 @@ class InUse:
     def __init__(self) -> None:
         self._change = threading.Condition()
         self._run = self._moment = False
+        self._reading: set[threading.Event] = set()
 
     @contextmanager
     def run(self) -> Iterator[None]:
@@ -47,6 +48,20 @@ class InUse:
                 with self._change:
                     self._moment = False
                     self._change.notify_all()
+
+    @contextmanager
+    def reading(self, stop: threading.Event) -> Iterator[threading.Event]:
+        """What ends a reading ahead; ``stop_reading`` sets it."""
+        self._reading.add(stop)
+        try:
+            yield stop
+        finally:
+            self._reading.discard(stop)
+
+    def stop_reading(self) -> None:
+        """End all reading ahead."""
+        for stop in tuple(self._reading):
+            stop.set()
 
 
 def read(steps: Iterator[Step], tell: Callable[[Prefill], object]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from agent.approval.trust import sourced
 from agent.messages import Message, ToolCall
+from agent.sessions.records import StoredMessage
 from agent.tools.define import Tool
 
 INTERRUPTED = "interrupted: there is no result"
@@ -61,6 +62,15 @@ def sources(messages: Iterable[Message], tools: Iterable[Tool], own: Collection[
         sourced(m, known.get(m.name)) if m.role == "tool" and m.text != INTERRUPTED and m.call_id not in own else m
         for m in messages
     ]
+
+
+def taken_up(
+    stored: Sequence[StoredMessage], seed: Sequence[Message], tools: Sequence[Tool], *, imported: bool
+) -> list[Message]:  # fmt: skip
+    """The messages of a session, or else those that an agent was made with. What was imported, others wrote."""
+    refused = {s.message.call_id for s in stored if s.ok is False and s.seconds is None}
+    messages = sources(answered([s.message for s in stored] or seed, {}), tools, refused)
+    return [replace(message, untrusted=True) for message in messages] if imported else messages
 
 
 def open_calls(messages: Sequence[Message]) -> tuple[ToolCall, ...]:
