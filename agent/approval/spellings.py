@@ -164,7 +164,7 @@ def _begins(part: Sequence[Word], at: int, wanted: Sequence[str], surely: bool) 
     if _is_program(program, wanted[0]):
         return len(wanted) == 1 or _has(words, wanted[1:], own)
     if UNKNOWN in program.shape and _fits(base_name(program.shape), base_name(wanted[0])):
-        known = words if surely else [word for word in words if UNKNOWN not in word.shape]
+        known = words if surely else [word for word in words if word.shape.strip(UNKNOWN)]
         return (surely or len(wanted) > 1) and _has(known, wanted[1:], "")
     # git-push is git push
     dashed = surely and len(wanted) > 1 and base_name(program.text) == "-".join(map(base_name, wanted[:2]))

@@ -27,7 +27,8 @@ def _rules(chat: ChatScreen) -> Iterator[tuple[str, str]]:
     kept, now = chat.sprig.settings.rules, chat.sprig.talk.rules
     file = chat.sprig.settings_path.name
     extra = [rule for rule in now if rule not in kept]
-    for title, some in ((f"Rules of {file}", kept), ("Until you leave", (*extra, *chat.sprig.talk.session_rules))):
+    here = chat.sprig.talk.session_rules
+    for title, some in ((f"Rules of {file}", kept), ("Until you leave", extra), ("In this conversation", here)):
         yield title, ""
         if not some:
             yield "none", "·"

@@ -344,11 +344,49 @@ def test_always_covers_exactly_the_same_again(tools: dict[str, Tool]) -> None:
     assert not gate.check(server, ToolCall("srv_do", {"a": 1, "b": 3})).allowed
 
 
-def test_always_for_a_line_with_a_shell_in_it_is_that_line_alone(tools: dict[str, Tool]) -> None:
-    rule = always_rule(tools["run_command"], command("ls | wc"))
-    assert rule.matches(tools["run_command"], {"command": "ls | wc"})
-    assert not rule.matches(tools["run_command"], {"command": "ls | wc -l"})
-    assert not rule.matches(tools["run_command"], {"command": "ls  | wc"})
+SHELL_LINES = [
+    "ls | wc", "ls && ls", "ls; ls", "ls > f", "ls < f", "ls &", "ls $HOME", "ls $(id)", "ls `id`", "ls\nls", "(ls)", "A=1 ls",
+    "ls # x", "ls <<E\nx\nE", "ls >&2", "{ ls; }", "ls \\\n x", 'ls "$x"', "ls $'x'",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", SHELL_LINES)
+def test_no_rule_and_no_default_covers_a_line_for_a_shell(line: str, tools: dict[str, Tool]) -> None:
+    rules = [
+        Rule("allow"), Rule("allow", "run_command"), Rule("allow", "run_command", "command", "*"),
+        Rule("allow", "run_command", "command", "ls"), Rule("allow", "run_command", "command", line),
+        Rule("allow", "run_command", "command", line, exact=True),
+    ]  # fmt: skip
+    runner = tools["run_command"]
+    decision = Policy(rules, unconfined=True).decide(runner, command(line), [Rule("allow", "run_command", "command", "ls")])
+    assert (decision.action, decision.reason) == ("ask", "a shell reads this line, so it is asked for as a whole")
+    runner.approval = "allow"
+    assert Policy().decide(runner, command(line)).action == "ask"
+    assert Policy(rules).decide(runner, command(line), [always_rule(runner, command(line))]).action == "allow"
+    denied = [*rules, Rule("deny", "run_command", "command", "ls")]
+    assert Policy(denied).decide(runner, command(line), [always_rule(runner, command(line))]).action == "deny"
+
+
+@pytest.mark.parametrize("line", ["", "ls 'x", "ls\0", "ls |", "# ls", "ls $(id"])
+def test_nobody_is_asked_about_what_can_never_run(line: str, tools: dict[str, Tool]) -> None:
+    person = FakePerson()
+    for rules in ([], [Rule("allow", "run_command")], [Rule("allow", "run_command", "command", line, exact=True)]):
+        verdict = Gate(Policy(rules), person).check(tools["run_command"], command(line))
+        assert (verdict.allowed, verdict.asked) == (False, False)
+        assert verdict.message.startswith("the command cannot be run: ")
+    assert person.asked == []
+    assert "a rule says deny" in Gate(Policy([Rule("deny")])).check(tools["run_command"], command(line)).message
+
+
+@pytest.mark.parametrize("line", SHELL_LINES)
+def test_where_nothing_confines_nobody_is_asked_about_a_line_for_a_shell(
+    line: str, tools: dict[str, Tool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.children.process.report", lambda: "seccomp")
+    verdict = Gate(Policy(unconfined=True), FakePerson()).check(tools["run_command"], command(line))
+    assert (verdict.allowed, verdict.asked) == (False, False)
+    assert verdict.message.startswith("there is no shell here: ")
+    assert verdict.message.endswith("Run one program with its arguments")
 
 
 def test_one_question_at_a_time_and_an_answer_covers_those_that_waited(tools: dict[str, Tool]) -> None:

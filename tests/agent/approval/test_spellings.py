@@ -233,7 +233,7 @@ PIECES = [
 @pytest.mark.skipif(not os.access("/bin/sh", os.X_OK), reason="no shell here")
 def test_whatever_a_real_shell_makes_push_is_denied(shell: Callable[[str], bool]) -> None:
     r = random.Random(7)
-    lines = [line for line in generated(3 * len(AROUND)) if "/usr/bin" not in line]
+    lines = [line for line in generated(max(len(AROUND), runs(3 * len(AROUND)))) if "/usr/bin" not in line]
     r.shuffle(lines)
     soup = [
         f"git push {''.join(r.choices(PIECES, k=4))}",

@@ -136,6 +136,32 @@ def test_a_tool_waits_for_a_word_and_runs_only_then(make: Make) -> None:
     assert settled.entries[-2].results
 
 
+def test_yes_for_this_session_ends_with_the_conversation(make: Make) -> None:
+    ran = []
+
+    @tool(approval="ask")
+    def press(button: str) -> str:
+        """Press a button."""
+        ran.append(button)
+        return "pressed"
+
+    call = call_text("press", {"button": "red"})
+    heard = make(call, "one", call, "two", call, "three", tools=(press,))
+    heard.talk.open(heard.setup)
+    heard.talk.ask("Press red")
+    heard.talk.answer(heard.until(n.Question).number, Answer.always_yes())
+    first = heard.until(n.Settled).session
+    assert len(heard.talk.session_rules) == 1
+    for other in (None, first):  # another one, and the first again: what was allowed in it then is over, too
+        heard.talk.load(other)
+        heard.until(n.Shown)
+        assert heard.talk.session_rules == ()
+        heard.talk.ask("Press red")
+        heard.talk.answer(heard.until(n.Question).number, Answer.no())
+        heard.until(n.Settled)
+    assert ran == ["red"]
+
+
 def test_a_rule_that_comes_with_an_answer_holds_from_then_on(make: Make) -> None:
     ran = []
 
