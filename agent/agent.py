@@ -44,9 +44,6 @@ if TYPE_CHECKING:
     from agent.settings.values import Settings
 
 
-_PASSES = "what a tool, a file or a page says can pass for the words of another role"
-
-
 class Agent(Adjustable, AbstractContextManager["Agent"]):
     """A conversation with a model that can call tools.
 
@@ -406,8 +403,8 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
                 if template.profile.error is None:
                     if self.tools and template.profile.note:
                         self.notes.append(template.profile.note)
-                    if template.profile.unprotected:
-                        self.notes.append(f"the chat template {template.profile.unprotected}: {_PASSES}")
+                    if template.profile.forgeable:
+                        self.notes.append(template.profile.forgeable)
                     return template
                 template.close()
                 why = template.profile.error
