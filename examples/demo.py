@@ -66,22 +66,16 @@ def quantize(recipe: str, hub: LoopbackHub) -> dict[str, Any]:
 
 
 def ask(path: Path) -> Answer:
-    """One question through the model's own chat template, greedily; then the speed of a longer prompt and of an answer."""
-    from llama_cpp import Llama
+    """One question as `sprig ask` asks it, at temperature 0; then the speed of a longer prompt and of an answer."""
+    from agent import Agent, Limits
+    from agent.fit.bench import bench, usual_way
+    from agent.models.file import read_model
 
-    llm = Llama(str(path), n_ctx=512, n_batch=PREFILL, n_threads=os.cpu_count(), verbose=False)
-    reply: Any = llm.create_chat_completion([{"role": "user", "content": QUESTION}], max_tokens=32, temperature=0)
-    text = reply["choices"][0]["message"]["content"]
-    prompt = (llm.tokenize(b"The quick brown fox jumps over the lazy dog. " * 40, add_bos=False))[:PREFILL]
-    llm.reset()
-    start = time.perf_counter()
-    llm.eval(prompt)
-    prefilled = time.perf_counter()
-    for _ in range(DECODE):
-        llm.eval([llm.sample(temp=0)])
-    decoded = time.perf_counter()
-    llm.close()
-    return Answer(text.strip(), PREFILL / (prefilled - start), DECODE / (decoded - prefilled))
+    with Agent(path, limits=Limits(tokens=32), sampling={"temperature": 0}) as agent:
+        text = agent.run(QUESTION).text
+    file = read_model(path)
+    speed = bench(file, usual_way(file), prompt=PREFILL, generate=DECODE, repeat=1)
+    return Answer(text.strip(), speed.reads, speed.writes)
 
 
 def act(path: Path) -> str:

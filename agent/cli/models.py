@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,12 +70,14 @@ def models_show(
         from agent.cli.inspect_text import report
         from agent.gguf.inspection import inspect_gguf
         from agent.models.memory import MemoryBudget
+        from agent.templates.chat_template import forgeable
 
         model = store.stored_model(name)
         data = {**_facts(model, MemoryBudget.of(None)), "files": [str(path) for path in model.files]}
         text = display(f"{model.name} is not finished: {how_to_finish(model.part)}")
         if model.finished:
             found = inspect_gguf(model.path)
+            found = replace(found, notes=(*found.notes, *forgeable(found.templates)))
             data["inspection"], text = found.to_dict(), report(found)
             if origin := read_origin(model.path):
                 files = ", ".join(origin.files)

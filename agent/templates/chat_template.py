@@ -13,6 +13,7 @@ import logging
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -41,6 +42,18 @@ _PROFILE_VERSION = 4  # raise it when probing finds out more, or other things
 _RESERVED = frozenset({"messages", "tools", "bos_token", "eos_token", "add_generation_prompt"})
 _PRIVATE = re.compile(r"[\U000f0000-\U0010ffff]|\\U00(0f|10)", re.IGNORECASE)
 _NO_OPTIONS: Mapping[str, Any] = {}
+
+
+def forgeable(templates: Mapping[str, str]) -> tuple[str, ...]:
+    """Notes on a model whose templates (by name, as in a GGUF) let a text of others pass for another role; usually none."""
+    source = templates.get("tool_use") or templates.get("default") or ""
+    if not source:
+        return ()
+    try:
+        with closing(ChatTemplate(source)) as template:
+            return tuple(filter(None, [template.profile.forgeable]))
+    except TemplateError:
+        return ()  # another template stands in for it
 
 
 class ChatTemplate:

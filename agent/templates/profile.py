@@ -68,6 +68,14 @@ class Profile:
     unprotected: str = ""
     note: str = ""
 
+    @property
+    def forgeable(self) -> str:
+        """What a person should know, in one line, where a text of others can pass for another role; empty where none can."""
+        why = self.unprotected
+        return (
+            f"the chat template {why}: what a tool, a file or a page says can pass for the words of another role" if why else ""
+        )
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Profile:
         """The inverse of ``dataclasses.asdict``. Raises TypeError, KeyError or ValueError for anything else."""

@@ -7,8 +7,6 @@ from agent.home import home
 from agent.models.file import ModelFile
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
 
-_PASSES = "what a tool, a file or a page says can pass for the words of another role"
-
 
 def open_template(file: ModelFile, *, with_tools: bool) -> tuple[ChatTemplate, list[str]]:
     """The template of a model, to be closed, and notes. ``with_tools`` says whether tools will be used."""
@@ -20,8 +18,7 @@ def open_template(file: ModelFile, *, with_tools: bool) -> tuple[ChatTemplate, l
             template = ChatTemplate(file.template, bos=bos, eos=eos, cache=cache)
             profile = template.profile
             if profile.error is None:
-                passes = f"the chat template {profile.unprotected}: {_PASSES}" if profile.unprotected else ""
-                return template, [note for note in (with_tools and profile.note, passes) if note]
+                return template, [note for note in (with_tools and profile.note, profile.forgeable) if note]
             template.close()
             why = profile.error
         except TemplateError as e:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -30,10 +31,12 @@ def inspect(
     """Show what is in a GGUF or a model: keys, tensors, types, sizes, vocabulary, template. No weight is read."""
     with console.command(json=json, verbose=verbose) as out_of:
         from agent.cli.inspect_text import report
+        from agent.templates.chat_template import forgeable
         from pipeline.inspect_model import inspect_model
 
         found = inspect_model(model, revision=revision, token=token, offline=offline)
         if not template:
+            found = replace(found, notes=(*found.notes, *forgeable(found.templates)))
             out_of.result(found.to_dict(), report(found, tensors=tensors))
             return
         if not found.templates:

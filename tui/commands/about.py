@@ -45,10 +45,11 @@ def _rules(chat: ChatScreen) -> Iterator[tuple[str, str]]:
 
 
 def _rule(rule: Rule) -> str:
+    even = ", even after untrusted text" if rule.even_after_untrusted else ""
     if rule.argument is None:
-        return rule.tool
+        return f"{rule.tool}{even}"
     about = "with exactly" if rule.argument == "*" else f"where {rule.argument} {'is' if rule.exact else 'fits'}"
-    return f"{rule.tool} {about} {rule.pattern}"
+    return f"{rule.tool} {about} {rule.pattern}{even}"
 
 
 async def status(chat: ChatScreen, arguments: str) -> None:

@@ -17,7 +17,7 @@ from agent.engine.llama import LlamaModel, Tokenizer
 from agent.engine.until import FOREVER, Until
 from agent.home import home
 from agent.messages import Message, Segment, ToolCall, ToolSpec
-from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
+from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate, forgeable
 from agent.templates.marks import plain_marks, unforged
 from agent.templates.profile import Profile
 from agent.turn.transcript import Transcript
@@ -281,3 +281,12 @@ def test_a_mark_that_two_segments_make_is_broken_between_them() -> None:
     assert "".join(s.text for s in unforged(halves, marks)) == "< |user|>"
     with_ours = [Segment("Result of ", True), Segment("USER", False), Segment(":\n", True), Segment("x", False)]
     assert "".join(s.text for s in unforged(with_ours, marks)) == "Result of USER :\nx"
+
+
+def test_inspect_tells_it_too() -> None:
+    (note,) = forgeable({"default": NAKED["roles as words"]})
+    assert note == (
+        "the chat template writes nothing but 'assistant' between two turns: "
+        "what a tool, a file or a page says can pass for the words of another role"
+    )
+    assert forgeable({"default": PLAIN["zephyr"][0]}) == forgeable({"default": "{{ broken"}) == forgeable({}) == ()
