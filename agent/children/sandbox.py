@@ -10,6 +10,7 @@ Sources: the kernel's userspace-api documents on Landlock and no_new_privs; land
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import resource
 import stat
@@ -52,6 +53,7 @@ def system_paths() -> tuple[str, ...]:
     return tuple(dict.fromkeys(p for p in places if p and Path(p).exists()))
 
 
+@functools.cache
 def _libc() -> Any:
     return ctypes.CDLL(None, use_errno=True)
 
@@ -196,7 +198,8 @@ def drop_capabilities(*, reads_all: bool = False) -> None:
     belongs to others, as far as nothing else forbids it.
     """
     for number in range(_CAPABILITIES):
-        _prctl(_PR_CAPBSET_DROP, number)
+        if not _prctl(_PR_CAPBSET_DROP, number):
+            break  # there is none of this number, or this user may not, and has none
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     kept = _CAP_DAC_READ_SEARCH if reads_all and os.geteuid() == 0 else 0
     with suppress(AttributeError):
@@ -230,14 +233,18 @@ def confine(rules: Rules, layers: Iterable[str] = LAYERS, *, programs: bool = Tr
 def confine_itself(rules: Rules, *, reads_all: bool = False) -> str:
     """Put this process of one thread, which runs no programs, under the rules as far as the kernel can; returns as ``confine``.
 
-    It is tried in a fork first, as on Android the trying may kill.
+    On Android the trying may kill, and so it is tried in a fork there.
     """
     for layers in (("landlock", "seccomp"), ("seccomp",)):
-        child = os.fork()
-        if child == 0:
-            with suppress(BaseException):
-                confine(rules, layers, programs=False)
-            os._exit(0)
-        if os.waitpid(child, 0)[1] == 0:
+        if "ANDROID_ROOT" not in os.environ or _survives(rules, layers):
             return confine(rules, layers, programs=False, reads_all=reads_all)
     return "none"
+
+
+def _survives(rules: Rules, layers: Iterable[str]) -> bool:
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            confine(rules, layers, programs=False)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0

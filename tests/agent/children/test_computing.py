@@ -57,7 +57,9 @@ def test_a_process_with_a_model_reads_that_and_writes_prefixes_and_nothing_else(
     assert done.stdout.splitlines() == said, done.stderr
 
 
-def test_where_the_trying_would_kill_the_weaker_layer_is_taken(tmp_path: Path) -> None:
+def test_where_the_trying_kills_the_weaker_layer_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Android."""
+    monkeypatch.setenv("ANDROID_ROOT", "/system")
     code = """
 import os
 from agent.children import sandbox
