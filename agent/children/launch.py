@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,25 @@ def bare_program(module: str) -> list[str]:
     """The command line of Python with nothing but the standard library that calls the ``main`` of a module; arguments follow."""
     boot = f"import sys; sys.path.insert(0, {PACKAGES!r}); from {module} import main; main()"
     return [sys.executable, "-I", "-S", "-c", boot]
+
+
+_HANDED_ON = {
+    "PATH", "HOME", "PREFIX", "ANDROID_DATA", "ANDROID_ROOT", "LD_LIBRARY_PATH", "LD_PRELOAD", "LANG", "LANGUAGE", "TMPDIR", "TZ",
+    "VIRTUAL_ENV",
+}  # fmt: skip
+_HANDED_ON_GROUPS = (
+    "LC_", "PYTHON", "SPRIG_", "GGML_", "LLAMA_", "OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MALLOC_", "TOKENIZERS_", "RAYON_",
+)  # fmt: skip
+_SECRET = re.compile("TOKEN$|KEY$|SECRET|PASS|CREDENTIAL")
+
+
+def plain_environment() -> dict[str, str]:
+    """What of this process's environment a child gets that needs no secret: where things lie, languages, numbers of threads."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if (name in _HANDED_ON or name.startswith(_HANDED_ON_GROUPS)) and not _SECRET.search(name)
+    }
 
 
 def launch(
@@ -116,9 +136,9 @@ def run_module(
 ) -> Ended:
     """Run a module of this installation in a child process and wait for it, ``timeout`` seconds at most.
 
-    ``stdin`` is what it reads, and small. ``environment`` is set on top of this process's own.
+    ``stdin`` is what it reads, and small. ``environment`` is set on top of ``plain_environment``.
     """
-    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})}
+    env = {**plain_environment(), "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})}
     with tempfile.TemporaryFile() as log:
         child = launch(module, arguments, env, stderr=log)
         timed_out = False

@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 
 _NAMES = frozenset({
@@ -40,9 +41,21 @@ Found = dict[str, tuple[int, int]]  # paths, each with the device and number of 
 
 def is_protected(parts: tuple[str, ...]) -> bool:
     """Whether one of a path's components decides what runs, also where a file system takes more than one spelling for it."""
-    folded = [part.casefold().rstrip(". ") for part in parts]
+    folded = [_folded(part) for part in parts]
     inside = any(name in _INSIDE.get(folder, ()) for folder, name in itertools.pairwise(folded))
     return inside or any(part in _NAMES or part == "git~1" for part in folded)
+
+
+def _folded(part: str) -> str:
+    """A name as the most forgiving file systems take it: no case, no invisible characters (HFS+), no stream or dots (NTFS)."""
+    seen = part if part.isascii() else "".join(c for c in part if unicodedata.category(c) != "Cf")
+    return seen.casefold().partition(":")[0].rstrip(". ")
+
+
+def is_named_by_git(folder: str, path: str) -> bool:
+    """Whether the ``.git`` of a folder names this path, or one around it, as a place of its own."""
+    named = (other for other in _named_by(f"{folder}/.git") if other.startswith(folder.rstrip("/") + "/"))
+    return any(path == other or path.startswith(other + "/") for other in named)
 
 
 def is_repository(folder: str) -> bool:

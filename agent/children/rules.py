@@ -20,6 +20,9 @@ class ResourceLimits:
     files: int = 256  # open at once
 
 
+FREE = ResourceLimits(UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED)
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What a confined process may reach."""

@@ -10,6 +10,7 @@ Sources: the kernel's userspace-api documents on Landlock and no_new_privs; land
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import resource
 import stat
@@ -52,6 +53,7 @@ def system_paths() -> tuple[str, ...]:
     return tuple(dict.fromkeys(p for p in places if p and Path(p).exists()))
 
 
+@functools.cache
 def _libc() -> Any:
     return ctypes.CDLL(None, use_errno=True)
 
@@ -185,34 +187,39 @@ def _allow(libc: Any, ruleset: int, path: str, rights: int) -> None:
 
 _CAPSET_VERSION = 0x20080522
 _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
+_CAP_DAC_READ_SEARCH = 1 << 2
 _CAPABILITIES = 64  # there are 41 of them today
 
 
-def drop_capabilities() -> None:
+def drop_capabilities(*, reads_all: bool = False) -> None:
     """Give up what root can do beyond its own files, for this process and all that it starts (capabilities(7)).
 
-    Without the bounding set no program that it runs can get anything back.
+    Without the bounding set no program that it runs can get anything back. With ``reads_all`` root may still read what
+    belongs to others, as far as nothing else forbids it.
     """
     for number in range(_CAPABILITIES):
-        _prctl(_PR_CAPBSET_DROP, number)
+        if not _prctl(_PR_CAPBSET_DROP, number):
+            break  # there is none of this number, or this user may not, and has none
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    kept = _CAP_DAC_READ_SEARCH if reads_all and os.geteuid() == 0 else 0
     with suppress(AttributeError):
-        _libc().capset(struct.pack("=Ii", _CAPSET_VERSION, 0), bytes(24))
+        _libc().capset(struct.pack("=Ii", _CAPSET_VERSION, 0), struct.pack("=6I", kept, kept, 0, 0, 0, 0))
 
 
 LAYERS = ("namespaces", "landlock", "seccomp")
 
 
-def confine(rules: Rules, layers: Iterable[str] = LAYERS, *, programs: bool = True) -> str:
+def confine(rules: Rules, layers: Iterable[str] = LAYERS, *, programs: bool = True, reads_all: bool = False) -> str:
     """Put this process under the rules, for good; returns which of the layers are in force: "landlock+seccomp" ... "none".
 
     Args:
         layers: to be tried. "namespaces" says that the process is in agent.children.namespaces' already.
         programs: whether it may run programs.
+        reads_all: as for ``drop_capabilities``.
     """
     wanted = set(layers)
     set_limits(rules.limits)
-    drop_capabilities()
+    drop_capabilities(reads_all=reads_all)
     no_new_privileges()
     held = ["namespaces"] if "namespaces" in wanted else []
     if held:  # the view has what may not be written, and holds nothing else of these two
@@ -223,15 +230,21 @@ def confine(rules: Rules, layers: Iterable[str] = LAYERS, *, programs: bool = Tr
     return "+".join(held) or "none"
 
 
-def survives(rules: Rules, layers: Iterable[str]) -> bool:
-    """Whether a process like this one lives on under these layers: tried in a fork, as on Android the trying may kill it.
+def confine_itself(rules: Rules, *, reads_all: bool = False) -> str:
+    """Put this process of one thread, which runs no programs, under the rules as far as the kernel can; returns as ``confine``.
 
-    For a process of one thread.
+    On Android the trying may kill, and so it is tried in a fork there.
     """
+    for layers in (("landlock", "seccomp"), ("seccomp",)):
+        if "ANDROID_ROOT" not in os.environ or _survives(rules, layers):
+            return confine(rules, layers, programs=False, reads_all=reads_all)
+    return "none"
+
+
+def _survives(rules: Rules, layers: Iterable[str]) -> bool:
     child = os.fork()
     if child == 0:
-        try:
+        with suppress(BaseException):
             confine(rules, layers, programs=False)
-        finally:
-            os._exit(0)
+        os._exit(0)
     return os.waitpid(child, 0)[1] == 0

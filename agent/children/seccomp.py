@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
 import sys
 from collections.abc import Iterable
@@ -87,7 +86,7 @@ class Strictness:
 
 def program(strict: Strictness) -> bytes:
     """The filter as the kernel takes it (an array of ``struct sock_filter``); empty on an unknown architecture."""
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in _AUDITS or struct.calcsize("P") != 8 or sys.byteorder != "little":
         return b""
     return b"".join(_steps(strict, machine, root=os.geteuid() == 0))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.children.computing import confine_to
 from agent.children.serve import Served, serve
 from agent.children.wire import Wire
 from agent.engine.llama import Context, ContextSettings, LlamaError, LlamaModel
@@ -78,6 +79,7 @@ class EmbeddingWorker(Served):
                 self._told = time.monotonic()
                 self.wire.send({"id": message["id"], "event": "progress", "part": part})
 
+        confine_to([message["path"]])
         self.model = LlamaModel(
             message["path"], repack=message["repack"], on_progress=told, check_weights=message["check_weights"]
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import os
 import queue
 import signal
 import socket
@@ -20,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from agent.children.launch import launch, stopped, tail
+from agent.children.launch import launch, plain_environment, stopped, tail
 from agent.children.wire import Wire, frame
 from agent.engine.last_words import last_words
 from agent.engine.until import FOREVER, LOOK_SECONDS, Until
@@ -151,7 +150,8 @@ class WorkerConnection:
         """In a thread: start the worker, hand out its answers to its end, and at last say why there are no more."""
         # Threads that spin while they wait for each other starve when another program wants the cores: a prompt then takes
         # several times as long. Asleep at once, they are a quarter slower on an idle machine. So they spin for some 0.1 ms.
-        env = {"GOMP_SPINCOUNT": "10000", **os.environ, "GGML_NO_BACKTRACE": "1"}
+        # NumPy's own threads would begin before the worker confines itself, and it has nothing to compute for them.
+        env = {"GOMP_SPINCOUNT": "10000", **plain_environment(), "GGML_NO_BACKTRACE": "1", "OPENBLAS_NUM_THREADS": "1"}
         try:
             with theirs:
                 self.child = launch(module, arguments, env, stdin=theirs.fileno(), stdout=self._log, stderr=self._log)

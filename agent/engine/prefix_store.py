@@ -55,13 +55,11 @@ class PrefixStore:
                 if magic != _MAGIC or found != key or count != len(tokens) or size != status.st_size - _HEAD.size:
                     return None
                 data = f.read(size)
+                with contextlib.suppress(OSError):
+                    os.utime(f.fileno())  # used now: it goes last when room is needed
         except (OSError, struct.error):
             return None
-        if zlib.crc32(data) != crc:
-            return None
-        with contextlib.suppress(OSError):
-            os.utime(path)  # used now: it goes last when room is needed
-        return data
+        return data if zlib.crc32(data) == crc else None
 
     def save(self, tokens: Sequence[int], data: bytes | bytearray) -> None:
         """Keep a state. What cannot be kept is not: this is a cache, and never an error."""
@@ -73,7 +71,6 @@ class PrefixStore:
             head = _HEAD.pack(_MAGIC, key, zlib.crc32(data), len(tokens), len(data))
             path = self._path(key)
             atomic_write(path, head + bytes(data))
-            path.chmod(0o600)
             self._prune(path)
 
     def _prune(self, newest: Path) -> None:

@@ -60,7 +60,8 @@ def trial(
         "threads": threads or min(_MAX_THREADS, cores()),
     }
     # Without the first, an abort starts a debugger to print its stack; with the last, threads do not wait at full speed.
-    environment = {"GGML_NO_BACKTRACE": "1", "OMP_NUM_THREADS": str(job["threads"]), "OMP_WAIT_POLICY": "passive"}
+    waits = {"OMP_NUM_THREADS": str(job["threads"]), "OMP_WAIT_POLICY": "passive"}
+    environment = {"GGML_NO_BACKTRACE": "1", "OPENBLAS_NUM_THREADS": "1", **waits}
     ended = run_module("agent.engine.trial_child", [str(path.absolute())], json.dumps(job).encode(), timeout, environment)
     if ended.timed_out:
         raise GGUFError(f"{path} did not load and decode within {timeout:g} s in llama.cpp; it may be broken")

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.children.computing import confine_to
 from agent.children.orphan import end_with_parent
 from agent.engine.llama import Context, ContextSettings, LlamaError, LlamaModel
 from agent.errors import SprigError
@@ -71,6 +72,7 @@ class _Trial:
 
 
 def _answer(path: str, job: dict[str, Any]) -> dict[str, Any]:
+    confine_to([path])
     try:
         model = LlamaModel(path, repack=False, check_weights=True)
     except SprigError as e:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from agent.children.computing import confine_to
 from agent.children.serve import Served, serve
 from agent.children.wire import Wire
 from agent.engine.job import GenerationJob, Timing
@@ -117,6 +118,8 @@ class Worker(Served):
         if message["cores"]:
             with contextlib.suppress(OSError, AttributeError):  # the system may have taken some away meanwhile
                 os.sched_setaffinity(0, message["cores"])  # ggml's threads inherit it
+        folder = message.get("prefix_folder")
+        confine_to([message["path"], *(path for path, _ in message["lora"])], _made(folder) if folder else ())
         self.model = LlamaModel(
             message["path"], repack=message["repack"], on_progress=told, check_weights=message["check_weights"]
         )
@@ -126,7 +129,6 @@ class Worker(Served):
         self.pace = Pace(settings.threads)
         if adapters:
             self.context.use_adapters(adapters)
-        folder = message.get("prefix_folder")
         store = PrefixStore(Path(folder), message["identity"]) if folder else None
         self.sequences = Sequences(self.context, store)
         facts = {"partial_rollback": self.model.partial_rollback, "seconds": time.monotonic() - start, "resident": resident()}
@@ -319,6 +321,13 @@ class Worker(Served):
                 jobs.remove(job)
 
 
+def _made(folder: str) -> tuple[str, ...]:
+    """The folder, made for this user alone while that can still be done; nothing where it cannot."""
+    with contextlib.suppress(OSError):
+        Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+    return (folder,)
+
+
 def _stand_back(nice: int) -> None:
     """Let other programs have the cores first; where that cannot be, go on as it is."""
     if not nice:
@@ -343,6 +352,7 @@ def main() -> None:
 
     def work() -> None:
         _stand_back(int(sys.argv[1]))
+        os.umask(0o077)
         Worker(Wire(0)).run()
 
     serve(work, last=_keep_prefixes)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from agent.children.computing import confine_to
 from agent.children.orphan import end_with_parent
 from agent.engine.llama import Context, ContextSettings, LlamaModel
 from agent.engine.worker import peak_resident, resident
@@ -24,6 +25,7 @@ from agent.errors import SprigError
 
 def _measure(job: dict[str, Any]) -> dict[str, Any]:
     start = time.monotonic()
+    confine_to([job["path"]])
     model = LlamaModel(job["path"], repack=job["repack"])
     context = Context(model, ContextSettings(**job["context"]))
     load = time.monotonic() - start

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, Any
 
-from agent.children.launch import bury, cause, launch, stopped, tail
+from agent.children.launch import bury, cause, launch, plain_environment, stopped, tail
 from agent.children.wire import Wire, frame
 from agent.errors import TemplateError
 from agent.templates.limits import CPU_SECONDS, MAX_OUTPUT, MAX_TEMPLATE_BYTES, MEMORY_BYTES, SEND_LESS, WALL_SECONDS
@@ -22,8 +22,6 @@ from agent.text import one_line
 
 _LOOK_SECONDS = 1.0  # how often a rendering that takes long is looked after
 _MAX_FRAME = 8 * MAX_OUTPUT  # bytes; a character takes four at most, six as an escape
-# A template has no business with anything else that stands in an environment.
-_KEPT = ("PATH", "HOME", "PREFIX", "LD_LIBRARY_PATH", "LD_PRELOAD", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONHOME")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +144,10 @@ class _Child:
     """The process itself, and its two pipes."""
 
     def __init__(self) -> None:
-        env = {name: os.environ[name] for name in _KEPT if name in os.environ}
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by end)
-        self.process = launch("agent.templates.server", [], {**env, "PYTHONDONTWRITEBYTECODE": "1"}, stderr=self._log)
+        self.process = launch(
+            "agent.templates.server", [], {**plain_environment(), "PYTHONDONTWRITEBYTECODE": "1"}, stderr=self._log
+        )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self._wire = Wire(self.process.stdout.fileno(), self.process.stdin.fileno(), most=_MAX_FRAME)

@@ -28,7 +28,9 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from agent.children import sandbox
 from agent.children.orphan import end_with_parent
+from agent.children.rules import FREE, Rules
 from agent.children.wire import Wire
 from agent.templates.limits import SEND_LESS
 from agent.templates.shadow import tojson
@@ -86,10 +88,10 @@ def environment(now: Callable[[], datetime] = datetime.now) -> ImmutableSandboxe
     return made
 
 
-def compiled(sandbox: ImmutableSandboxedEnvironment, source: str) -> Template:
+def compiled(jinja: ImmutableSandboxedEnvironment, source: str) -> Template:
     """The template, ready to render. Raises Broken when it does not parse."""
     try:
-        return sandbox.from_string(source)
+        return jinja.from_string(source)
     except jinja2.TemplateSyntaxError as e:
         raise Broken(f"does not parse (line {e.lineno}: {e.message})") from None
     except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError) as e:
@@ -169,9 +171,9 @@ def _serve(wire: Wire) -> None:
     # Counted from here: on a slow board the imports above may have taken a second themselves.
     allow_processor_time(first["cpu_seconds"])
     limit(first["memory_bytes"])
-    sandbox = environment(lambda: _now)
-    template = compiled(sandbox, first["template"])
-    names = _variables(sandbox.parse(first["template"]))
+    jinja = environment(lambda: _now)
+    template = compiled(jinja, first["template"])
+    names = _variables(jinja.parse(first["template"]))
     wire.send({})
     constants = {"bos_token": first["bos"], "eos_token": first["eos"], "documents": None}
     while True:
@@ -184,6 +186,8 @@ def main() -> None:
     """Serve until standard input ends."""
     end_with_parent(signal.SIGCONT)
     wire = Wire(0, 1)
+    # All modules are there: from here on it needs no file, socket, program or privilege, and no other process.
+    sandbox.confine_itself(Rules(limits=FREE))
     try:
         _serve(wire)
     except EOFError:

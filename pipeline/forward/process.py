@@ -17,7 +17,7 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from agent.children.launch import bury, launch, tail
+from agent.children.launch import bury, launch, plain_environment, tail
 from agent.children.wire import Wire
 from agent.device.processor import cores
 from agent.engine.last_words import last_words
@@ -62,7 +62,12 @@ class ForwardProcess:
         self.path, self.n_ctx = path, n_ctx
         threads = threads or cores()
         # Without the first, an abort starts a debugger to print its stack; with the last, threads do not wait at full speed.
-        environment = {**os.environ, "GGML_NO_BACKTRACE": "1", "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+        environment = {
+            **plain_environment(),
+            "GGML_NO_BACKTRACE": "1",
+            "OMP_NUM_THREADS": str(threads),
+            "OMP_WAIT_POLICY": "passive",
+        }
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._child = launch(module, [], environment, stderr=self._log)
         assert self._child.stdout is not None

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from agent.children.protected import is_protected, is_repository
+from agent.children.protected import is_named_by_git, is_protected, is_repository
 from agent.errors import SprigError
 from agent.text import display, shortened
 
@@ -134,10 +134,15 @@ class Root:
         parts = self.parts(path)
         if not parts or path.endswith("/"):
             raise RootError(f"{_shown(path)} is a folder, not a file")
-        bare = any(is_repository(str(self.path.joinpath(*parts[:i]))) for i in range(1, len(parts)))
-        if bare or is_protected(parts) or parts[-1].casefold() == "head":
+        if is_protected(parts) or parts[-1].casefold() == "head" or self._is_of_git(parts):
             raise RootError(f"{_shown(path)} may not be written: it decides what runs here, so it is yours to change")
         return parts
+
+    def _is_of_git(self, parts: tuple[str, ...]) -> bool:
+        """Whether it lies in a repository without a work tree, or where git is told to look for its configuration and hooks."""
+        folders = (self.path.joinpath(*parts[:i]) for i in range(1, len(parts)))
+        named = is_named_by_git(str(self.path), str(self.path.joinpath(*parts)))
+        return named or any(is_repository(str(folder)) for folder in folders)
 
     def write(self, path: str, data: bytes) -> None:
         """Write a file in one step: a reader sees the old content or the new; missing folders are made. Raises RootError."""

@@ -286,6 +286,7 @@ def test_the_search_is_bounded_and_begins_with_what_is_near(root: Path, monkeypa
     ("path", "is_one"),
     [
         (".git/config", True), ("a/.git", True), (".GIT/hooks/x", True), (".git./config", True), (".git /config", True),
+        (".g\u200cit/config", True), (".git::$INDEX_ALLOCATION/config", True), (".\u017fprig/x", True),
         ("git~1/config", True), ("GIT~1", True), (".config/systemd/user/x.service", True), ("home/.local/bin/ls", True),
         ("sub/.envrc", True), ("venv/bin/python", True), (".vscode/tasks.json", True), ("sitecustomize.py", True),
         ("git/config", False), (".gitignore", False), (".github/x", False), (".config/app.ini", False), ("bin/x", False),

@@ -193,12 +193,90 @@ def test_a_hard_link_outside_keeps_its_content(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [".sprig/policy.json", ".SPRIG/x", "a/.sprig/x", ".git/hooks/post-checkout", "a/.git/config", ".sprig"]
+    "path",
+    [
+        ".sprig/policy.json",
+        ".SPRIG/x",
+        "a/.sprig/x",
+        ".git/hooks/post-checkout",
+        "a/.git/config",
+        ".sprig",
+        "a/../.git/config",
+        "./.git",
+        ".envrc",
+        "sub/.envrc",
+        ".venv/bin/python",
+        "venv/x",
+        ".vscode/tasks.json",
+        ".husky/pre-commit",
+        ".bashrc",
+        ".config/autostart/x.desktop",
+        ".ssh/authorized_keys",
+        "x/HEAD",
+        "bare/config",
+        "bare/hooks/post-update",
+        "meta/config",
+        "tools/hooks/pre-commit",
+        "shared.ini",
+    ],
 )
 def test_what_decides_what_runs_here_is_not_written_even_when_absent(place: Place, path: str) -> None:
+    git_of(place.root)
+    before = sorted(place.root.rglob("*"))
     assert "yours to change" in place.text("write_file", path=path, content="x")
     assert "yours to change" in place.text("edit_file", path=path, old="a", new="b")
-    assert list(place.root.iterdir()) == []
+    assert sorted(place.root.rglob("*")) == before
+    assert place.call("write_file", path="tools/other", content="x").ok
+
+
+def git_of(root: Path) -> None:
+    """A .git that says where the rest of it is, and a repository without a work tree."""
+    for name in ("bare", "meta"):
+        for inner in ("objects", "refs", "hooks"):
+            (root / name / inner).mkdir(parents=True)
+        (root / name / "HEAD").write_text("ref: refs/heads/main\n")
+        (root / name / "config").write_text("a\n")
+    (root / "tools/hooks").mkdir(parents=True)
+    (root / ".git").mkdir()
+    (root / ".git/config").write_text("[core]\n\thooksPath = tools/hooks\n[include]\n\tpath = ../shared.ini\n")
+
+
+TRICKS = """
+import os, sys
+root, outside = sys.argv[1:]
+os.chdir(root)
+os.symlink("/proc/self/root", "r"); os.symlink("/proc/self/cwd/../outside", "c"); os.symlink(outside, "abs")
+os.symlink("../outside/secret.txt", "file"); os.symlink("loop", "loop"); os.symlink("abs/secret.txt", "twice")
+os.mkfifo("fifo"); os.mkdir("d"); os.symlink("../../outside", "d/up")
+os.symlink("/dev/stdin", "stdin"); os.symlink("/proc/self/environ", "env"); os.symlink("d", "inner")
+"""
+
+
+def test_links_of_every_kind_and_special_files_lead_nowhere(place: Place) -> None:
+    subprocess.run([sys.executable, "-c", TRICKS, str(place.root), str(place.outside)], check=True)
+    outside = str(place.outside)
+    ways = [
+        "r" + outside,
+        "c",
+        "abs",
+        "d/up",
+        "d/../abs",
+        "inner/up",
+        "r",
+        "proc/self/root" + outside,
+        "/proc/self/root" + outside,
+    ]
+    for path in [*(f"{way}/secret.txt" for way in ways), "file", "twice", "loop", "fifo", "stdin", "env", "/dev/zero"]:
+        assert SECRET not in place.text("read_file", path=path), path
+        assert not place.call("read_file", path=path).ok, path
+        if path not in ("file", "twice", "loop", "stdin", "env", f"proc/self/root{out}/secret.txt"):
+            assert not place.call("write_file", path=path, content="x").ok, path
+        assert SECRET not in place.text("edit_file", path=path, old="the", new="a"), path
+    for way in ways:
+        assert "secret.txt" not in place.text("list_files", path=way), way
+        assert SECRET not in place.text("search_files", text="secret", path=way), way
+    assert SECRET not in place.text("search_files", text="secret")
+    assert place.outside_is_untouched()
 
 
 def test_edits_that_are_not_clear_change_nothing(place: Place) -> None:
