@@ -27,10 +27,10 @@ def joined_head(parts: Sequence[Header], name: str) -> bytes:
         GGUFError: they are not all the parts of one model.
     """
     first = parts[0]
-    said = [(part.keys.get("split.no"), part.keys.get("split.count")) for part in parts]
+    said = [(_number(part, "split.no"), _number(part, "split.count")) for part in parts]
     tensors = sum(len(part.tensors) for part in parts)
     whole = [(i, len(parts)) for i in range(len(parts))]
-    if said != whole or first.keys.get("split.tensors.count", tensors) != tensors:
+    if said != whole or _number(first, "split.tensors.count") not in (tensors, None):
         raise GGUFError(f"{name} is not whole: its {len(parts)} files are not all the parts of one model; take another one")
     keys = {key: raw for key, raw in first.raw_keys.items() if not key.startswith(_SPLIT)}
     head = [b"GGUF", struct.pack("<IQQ", 3, tensors, len(keys))]
@@ -47,6 +47,12 @@ def joined_head(parts: Sequence[Header], name: str) -> bytes:
         base += max(0, part.file_size - part.data_offset)
     raw_head = b"".join(head)
     return raw_head + bytes(-len(raw_head) % first.alignment)
+
+
+def _number(header: Header, key: str) -> int | None:
+    """A key that holds a number; -1 where it holds something else."""
+    value = header.keys.get(key)
+    return value if value is None or isinstance(value, int) else -1
 
 
 def _string(text: str) -> bytes:

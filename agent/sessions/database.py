@@ -11,15 +11,20 @@ import logging
 import os
 import shlex
 import sqlite3
+import stat
+import struct
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.home import home
 from agent.sessions.records import DamagedStore, SessionError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 VERSION = 1
 BUSY_SECONDS = 10.0  # how long a writer waits for another process
@@ -101,6 +106,7 @@ class Database:
         self._lock = threading.RLock()  # SQLite itself waits no longer than BUSY_SECONDS for another process
         self._owner = os.getpid()
         self._connection, self.read_only = connect(path)
+        self._logs = _log_files(path)
         self._closed = False
         log.info("sessions: %s opened%s", path, " read-only" if self.read_only else "")
 
@@ -127,13 +133,36 @@ class Database:
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """The connection within a transaction, for this thread alone."""
-        with self.reading() as connection:
+        with self.reading():
             if self.read_only:
                 raise SessionError(
                     f"{self.path} can only be read: its file or disk is read-only; name another place with SPRIG_HOME"
                 )
-            with transaction(connection):
+            with transaction(self._on_the_disk()) as connection:
                 yield connection
+
+    def rows(self, query: str, values: Any, read: Callable[[Sequence[Any]], T]) -> list[T]:
+        """What ``read`` makes of each row of a query. DamagedStore when it cannot make sense of one."""
+        with self.reading() as connection, understood(self.path):
+            return [read(row) for row in connection.execute(query, values).fetchall()]
+
+    def _on_the_disk(self) -> sqlite3.Connection:
+        """The connection, after a look whether its log is still the one that others find beside the file."""
+        now = _log_files(self.path)
+        if now != self._logs:
+            if now - self._logs:
+                raise SessionError(
+                    f"the log of {self.path} was replaced by another program; end every chat, then `sprig sessions repair` looks "
+                    "whether the store is sound"
+                )
+            # A log that somebody removed lives on as long as this connection: what stands in it goes into the file.
+            log.warning("sessions: somebody removed the log of %s; it is written anew", self.path)
+            if self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise SessionError(f"the log of {self.path} was removed while another process reads it; try again")
+            self._connection.close()
+            self._connection, self.read_only = connect(self.path)
+            self._logs = _log_files(self.path)
+        return self._connection
 
 
 @contextlib.contextmanager
@@ -143,6 +172,30 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as e:
         raise explain(e, path) from None
+    except UnicodeDecodeError as e:  # of a message of SQLite's that quotes what is damaged
+        raise _damaged(path, str(e)) from None
+
+
+def _log_files(path: Path) -> frozenset[tuple[str, int]]:
+    """The log files beside a database, and their inodes: they stay the same as long as anybody has it open."""
+    found = set()
+    for ending in ("-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            found.add((ending, Path(f"{path}{ending}").stat().st_ino))
+    return frozenset(found)
+
+
+# What reading a row raises that holds something else than Sprig wrote.
+NOT_UNDERSTOOD = (ValueError, TypeError, KeyError, AttributeError, struct.error)
+
+
+@contextlib.contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """A row inside that is not as Sprig wrote it is a damaged store."""
+    try:
+        yield
+    except NOT_UNDERSTOOD as e:
+        raise _damaged(path, f"a row cannot be understood: {e}") from None
 
 
 # What an error of SQLite means, and what to do.
@@ -160,13 +213,26 @@ _MEANINGS |= dict.fromkeys(
 
 def explain(e: sqlite3.Error, path: Path) -> SessionError:
     primary = getattr(e, "sqlite_errorcode", -1) & 0xFF
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        named = "" if path == home() / "sessions.db" else f" {shlex.quote(str(path))}"
-        return DamagedStore(
-            f"{path} is damaged ({e}) and was left as it is: `sprig sessions repair{named}` sets it aside "
-            "and saves what can be read"
-        )
+    # Python's own complaint, of a text that is not UTF-8, has no number.
+    if primary in _DAMAGE or (primary == 0xFF and isinstance(e, sqlite3.OperationalError)):
+        return _damaged(path, str(e))
     return SessionError(_MEANINGS.get(primary, "{path}: {error}").format(path=path, error=e))
+
+
+# Sprig's statements are always the same: an error in one, a table that is not there or a row that contradicts another one is the
+# file's fault.
+_DAMAGE = frozenset({
+    sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_FORMAT,
+})  # fmt: skip
+
+
+def _damaged(path: Path, why: str) -> DamagedStore:
+    named = "" if path == home() / "sessions.db" else f" {shlex.quote(str(path))}"
+    return DamagedStore(
+        f"{path} is damaged ({why}) and was left as it is: `sprig sessions repair{named}` sets it aside and "
+        "saves what can be read"
+    )
 
 
 def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
@@ -176,12 +242,14 @@ def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
         The connection, which any thread may use under a lock, and whether it can only be read.
     """
     try:
-        _make_private(path)
+        _make(path)
         writable = True
     except OSError as e:
         if not path.is_file():
             raise SessionError(f"{path} cannot be made: {e.strerror}; name another place with SPRIG_HOME") from None
         writable = False
+    if path.stat().st_size == 0:
+        raise _damaged(path, "it is empty, and a store never is")
     with explained(path):
         if writable:
             try:
@@ -192,13 +260,30 @@ def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
         return _open_read_only(path), True
 
 
-def _make_private(path: Path) -> None:
-    """An empty file that only its owner may read; the log files beside it inherit that."""
+def _make(path: Path) -> None:
+    """A store that only its owner may read, if there is none; the log files beside it inherit that.
+
+    It gets its name when it is whole: whoever finds an empty file knows that it held something.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if not os.path.lexists(path):
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as place:
+            new = Path(place) / path.name
+            new.touch(0o600)
+            with explained(path):
+                _open(new).close()
+            try:
+                os.link(new, path)
+            except FileExistsError:
+                pass  # another process was faster
+            except OSError:  # a file system without links
+                new.rename(path)
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        stat = os.fstat(fd)
-        if stat.st_mode & 0o077 and stat.st_uid == os.geteuid():
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise SessionError(f"{path} is not a regular file: name another place with SPRIG_HOME")
+        if status.st_mode & 0o077 and status.st_uid == os.geteuid():
             os.fchmod(fd, 0o600)
     finally:
         os.close(fd)
@@ -263,11 +348,11 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     """All or nothing, and on the disk when it is left without an error."""
     connection.execute("BEGIN IMMEDIATE")
     with connection:  # commits, or rolls back
-        yield
+        yield connection
 
 
 def insert(connection: sqlite3.Connection, table: str, columns: Mapping[str, Any]) -> int:

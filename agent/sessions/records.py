@@ -194,6 +194,31 @@ def title_of(text: str, limit: int = 60) -> str:
     return f"{whole or words[:limit]}…"
 
 
+_KINDS: Mapping[str, tuple[type, ...]] = {"text": (str,), "count": (int,), "number": (int, float), "bytes": (bytes,)}
+_MOST_SECONDS = 6e10  # from 1970 to the year 3871, or back to 68: what is further no calendar shows
+
+
+def as_written(row: Sequence[Any], kinds: Sequence[str]) -> None:
+    """Raises TypeError or ValueError if a value of the row is not of its kind.
+
+    ``kinds`` are names of ``_KINDS``, with a question mark where the value may be None, or "time".
+    """
+    for value, kind in zip(row, kinds, strict=True):
+        if kind == "time":
+            if not isinstance(value, int | float) or not abs(value) < _MOST_SECONDS:
+                raise ValueError(f"{value!r:.40} is no time")
+        elif not (value is None and kind[-1] == "?") and not isinstance(value, _KINDS[kind.rstrip("?")]):
+            raise TypeError(f"{type(value).__name__} in the place of a {kind.rstrip('?')}")
+
+
+def json_of(text: str, kind: type) -> Any:
+    """A JSON value of this kind. ValueError when the text holds none."""
+    value = json.loads(text)
+    if not isinstance(value, kind):
+        raise ValueError(f"{text!r:.40} is no {kind.__name__}")
+    return value
+
+
 # The columns of a message row in the order that `stored` reads them.
 COLUMNS = (
     "id, parent, role, text, thinking, calls, call_id, name, images, state, created, ok, data, seconds, tokens, fingerprint,"
@@ -201,15 +226,24 @@ COLUMNS = (
 )
 
 
+_MESSAGE_KINDS = (
+    "count", "count?", "text", "text", "text", "text", "text", "text", "text", "text", "time", "count?", "text?", "number?",
+    "bytes?", "text", "text?",
+)  # fmt: skip
+
+
 def stored(row: Sequence[Any]) -> StoredMessage:
-    """A row of ``COLUMNS`` as data."""
+    """A row of ``COLUMNS`` as data. TypeError or ValueError when it is none."""
+    as_written(row, _MESSAGE_KINDS)
     number, parent, role, text, thinking, calls, call_id, name, images, state, created, *rest = row
     ok, data, seconds, tokens, fingerprint, usage = rest
-    said = tuple(ToolCall(tool, arguments, id) for id, tool, arguments in json.loads(calls))
-    message = Message(role, text, thinking, said, call_id, name, tuple(json.loads(images)))
+    if role not in ROLES or state not in STATES:
+        raise ValueError(f"role {role!r:.20}, state {state!r:.20}")
+    said = tuple(ToolCall(tool, arguments, id) for id, tool, arguments in json_of(calls, list))
+    message = Message(role, text, thinking, said, call_id, name, tuple(json_of(images, list)))
     ids = None if tokens is None else struct.unpack(f"<{len(tokens) // 4}i", tokens[: len(tokens) // 4 * 4])
     return StoredMessage(
         number, parent, message, state, created,
         ok=None if ok is None else bool(ok), data=None if data is None else json.loads(data), seconds=seconds,
-        tokens=ids, fingerprint=fingerprint, usage=None if usage is None else json.loads(usage),
+        tokens=ids, fingerprint=fingerprint, usage=None if usage is None else json_of(usage, dict),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.sessions.database import Database, explained, insert, refuse_others
+from agent.sessions.database import NOT_UNDERSTOOD, Database, explained, has_fts5, insert, refuse_others, search_is_set_up
 from agent.sessions.records import COLUMNS, DamagedStore, SessionError, stored
 from agent.sessions.session import INFO, info_of
 
@@ -27,7 +27,6 @@ _MESSAGE_COLUMNS = f"session, {COLUMNS}"
 _BESIDE = ("", "-wal", "-shm")
 _SPAN = 1 << 20  # row numbers are tried up to here when the table cannot say how far they go
 _SHARED_LOCK = 128  # SQLite's wal-index format: each connection holds a lock on this byte of the -shm file
-_NOT_UNDERSTOOD = (ValueError, TypeError, KeyError)
 _TRIES = 100_000  # reads that may fail in one table; more is not damage, it is rubbish
 
 
@@ -73,13 +72,26 @@ def _check(path: Path) -> None:
         if problem != "ok":
             raise DamagedStore(f"{path} is damaged: {problem}")
         if refuse_others(connection, path) == 0:
-            return  # an empty file
+            raise DamagedStore(f"{path} is empty")
         for query, read in ((f"SELECT {COLUMNS} FROM messages", stored), (INFO, info_of)):
             for row in connection.execute(query):
                 try:
                     read(row)
-                except _NOT_UNDERSTOOD as e:
+                except NOT_UNDERSTOOD as e:
                     raise DamagedStore(f"{path} is damaged: row {row[0]} cannot be understood ({e})") from None
+    _check_search(path)
+
+
+def _check_search(path: Path) -> None:
+    """Compare the full-text index with the messages, which FTS5 does in the form of a write that changes nothing."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
+    with contextlib.closing(connection), explained(path):
+        if has_fts5(connection) and search_is_set_up(connection):
+            try:
+                connection.execute("INSERT INTO messages_search (messages_search, rank) VALUES ('integrity-check', 1)")
+            except sqlite3.OperationalError as e:
+                if getattr(e, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_READONLY:
+                    raise
 
 
 def salvage(path: Path) -> Salvaged:
@@ -146,7 +158,7 @@ def _copy_rows(damaged: Path, new: Path) -> tuple[int, int, int]:
             for row in _rows(source, "messages", "id", _MESSAGE_COLUMNS, lost):
                 try:
                     stored(row[1:])
-                except _NOT_UNDERSTOOD:
+                except NOT_UNDERSTOOD:
                     lost.append(0)
                     continue
                 messages += _insert(connection, "messages", _MESSAGE_COLUMNS, row, lost)

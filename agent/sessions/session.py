@@ -5,7 +5,6 @@ To edit a message, or to have an answer again, is to branch at the message befor
 
 from __future__ import annotations
 
-import json
 import secrets
 import sqlite3
 import time
@@ -23,7 +22,9 @@ from agent.sessions.records import (
     SessionError,
     SessionInfo,
     StoredMessage,
+    as_written,
     clean,
+    json_of,
     message_columns,
     session_columns,
     stored,
@@ -70,11 +71,10 @@ class Session(AbstractContextManager["Session"]):
 
     @property
     def info(self) -> SessionInfo:
-        with self._database.reading() as connection:
-            row = connection.execute(f"{INFO} WHERE s.number = ?", (self.number,)).fetchone()
-        if row is None:
+        found = self._database.rows(f"{INFO} WHERE s.number = ?", (self.number,), info_of)
+        if not found:
             raise self._gone()
-        return info_of(row)
+        return found[0]
 
     def configure(
         self,
@@ -183,9 +183,7 @@ class Session(AbstractContextManager["Session"]):
         return json_export(self.info, self.all_messages(), self.leaf)
 
     def _select(self, query: str, values: Any) -> list[StoredMessage]:
-        with self._database.reading() as connection:
-            rows = connection.execute(query, values).fetchall()
-        return [stored(row) for row in rows]
+        return self._database.rows(query, values, stored)
 
     def _id(self, connection: sqlite3.Connection) -> str:
         row = connection.execute("SELECT id FROM sessions WHERE number = ?", (self.number,)).fetchone()
@@ -220,7 +218,12 @@ def new_session(connection: sqlite3.Connection, columns: Mapping[str, Any]) -> i
     return insert(connection, "sessions", {"id": id, "created": now, "updated": now, "touched": touched, **columns})
 
 
+_INFO_KINDS = ("text", "text", "time", "time", "text", "text", "text", "text", "count", "text?", "count?")
+
+
 def info_of(row: Sequence[Any]) -> SessionInfo:
+    """A row of ``INFO`` as data. TypeError or ValueError when it is none."""
+    as_written(row, _INFO_KINDS)
     id, title, created, updated, model, system, tools, settings, count, parent, parent_message = row
-    names, values = tuple(json.loads(tools)), json.loads(settings)
+    names, values = tuple(json_of(tools, list)), json_of(settings, dict)
     return SessionInfo(id, title, created, updated, model, system, names, values, count, parent, parent_message)

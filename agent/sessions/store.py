@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.home import home
 from agent.sessions.changes import forget_changes
-from agent.sessions.database import Database, forget_words, insert
+from agent.sessions.database import Database, forget_words, insert, understood
 from agent.sessions.export import checked_import
 from agent.sessions.records import IMPORTED, Hit, SessionError, SessionInfo, TextPlace, clean, message_columns, session_columns
 from agent.sessions.search import LONGEST, like_pattern, search
@@ -88,13 +88,11 @@ class Store(AbstractContextManager["Store"]):
         text = clean((query or "")[:LONGEST]).strip()
         values = {"limit": max(0, limit), "like": like_pattern(text), "text": text.lower()}
         where = "WHERE s.title LIKE :like ESCAPE '\\' OR s.model LIKE :like ESCAPE '\\' OR substr(s.id, 1, length(:text)) = :text"
-        with self._database.reading() as connection:
-            rows = connection.execute(f"{INFO} {where if text else ''} ORDER BY s.touched DESC LIMIT :limit", values).fetchall()
-        return [info_of(row) for row in rows]
+        return self._database.rows(f"{INFO} {where if text else ''} ORDER BY s.touched DESC LIMIT :limit", values, info_of)
 
     def search(self, text: str, limit: int = 20) -> list[Hit]:
         """Where a text occurs in messages, thoughts and calls. Anything may be searched for; nothing in it is an operator."""
-        with self._database.reading() as connection:
+        with self._database.reading() as connection, understood(self.path):
             return search(connection, text, limit)
 
     def texts(self) -> list[TextPlace]:
@@ -103,8 +101,7 @@ class Store(AbstractContextManager["Store"]):
             "SELECT s.id, m.id, m.role, m.created, length(m.text) FROM messages m JOIN sessions s ON s.number = m.session "
             "WHERE m.role IN ('user', 'assistant') AND m.state = 'complete' AND m.text != '' ORDER BY m.id"
         )
-        with self._database.reading() as connection:
-            return [TextPlace(*row) for row in connection.execute(query)]
+        return self._database.rows(query, (), lambda row: TextPlace(*row))
 
     def text(self, message: int) -> str | None:
         """The text of a message; None when it is not there any more."""

@@ -132,7 +132,7 @@ def read_sums(path: Path, said: str = "--imatrix") -> SquareSums:
         header = read_header(path)
     except GGUFError as e:
         raise RecipeError(f"{said}: {e} (only llama.cpp's GGUF format is read, not the older .dat)") from None
-    if header.keys.get(Keys.General.TYPE) != "imatrix":
+    if header.types.get(Keys.General.TYPE) != "str" or header.keys[Keys.General.TYPE] != "imatrix":
         raise RecipeError(f"{said}: {path} is a GGUF but not an imatrix; make one with sprig calibrate or llama-imatrix")
     data = np.memmap(path, dtype=np.uint8, mode="r")
     all_sums: dict[str, Floats] = {}

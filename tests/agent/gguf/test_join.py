@@ -64,3 +64,11 @@ def _with(header: Header, **changes: int) -> Header:
     from dataclasses import replace
 
     return replace(header, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("odd", [np.zeros(3, np.uint16), "0", ["a", "b"], 0.5])
+def test_parts_whose_numbers_are_none_are_refused(tmp_path: Path, odd: Any) -> None:
+    for key in ("split.no", "split.count", "split.tensors.count"):
+        headers = [read_header(path) for path in split(tmp_path, [4, 7], **{key: odd})]
+        with pytest.raises(GGUFError, match="oak is not whole"):
+            joined_head(headers, "oak")

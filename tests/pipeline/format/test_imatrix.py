@@ -57,6 +57,7 @@ def test_the_hash_is_the_files_own(tmp_path: Path) -> None:
 BROKEN: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no imatrix": ({**KEYS, "general.type": "model"}, ARRAYS, "not an imatrix"),
     "a list where a word is due": ({**KEYS, "general.type": ["imatrix"]}, ARRAYS, "not an imatrix"),
+    "numbers where a word is due": ({**KEYS, "general.type": [1, 2]}, ARRAYS, "not an imatrix"),
     "chunks in words": ({**KEYS, "imatrix.chunk_count": "many"}, ARRAYS, "in llama.cpp's way"),
     "chunks without end": ({**KEYS, "imatrix.chunk_count": float("inf")}, ARRAYS, "in llama.cpp's way"),
     "one dataset and no list": ({**KEYS, "imatrix.datasets": "wiki.txt"}, ARRAYS, "in llama.cpp's way"),
