@@ -28,11 +28,13 @@ from agent.engine.handle import EndStep, TextStep  # noqa: E402
 from agent.engine.sampling import Sampling  # noqa: E402
 from agent.files import human_size  # noqa: E402
 from agent.messages import Message, Segment  # noqa: E402
+from agent.settings.values import CHAT_TOOLS  # noqa: E402
 from agent.tools.define import tool  # noqa: E402
 from benchmarks.many_tools import TOOLS, Day  # noqa: E402
 
 GREEDY = Sampling(temperature=0, seed=1)
 DECODE, RUNS = 128, 5
+LIMITS = Limits(tokens=4)
 PLAN = "Water bed 3 for 40 seconds on monday with the drip valve, every week."
 Valve = Literal["main", "drip", "spray"]
 START = """
@@ -362,6 +364,23 @@ def starts(model: Path, folder: Path) -> None:
     )  # fmt: skip
 
 
+def prepared(model: Path) -> None:
+    """The first answer of a chat with the five usual tools, whose prompt was read ahead, beside one that was not."""
+
+    def first(ahead: bool) -> float:
+        with Engine(model, context=4096, keep_prefix=False) as engine, Agent(engine, tools=CHAT_TOOLS, limits=LIMITS) as agent:
+            engine.wait()
+            if ahead:
+                agent.prepare()
+            return agent.run("What is the capital of France?").usage.first_token_seconds
+
+    with_it, without, ratio = ratios(lambda: first(True), lambda: first(False))
+    row(
+        "the first token of a chat with five tools, prompt read ahead beside not",
+        f"{with_it:.2f} / {without:.2f} s = **{ratio:.2f}**", "<= 0.15",
+    )  # fmt: skip
+
+
 def memory(engine: Engine) -> None:
     loaded = engine.wait()
     row(
@@ -390,6 +409,7 @@ def main() -> None:
             five_arguments(engine)
             peer_call(model, engine)
             memory(engine)
+        prepared(model)
         starts(model, folder)
         boundary(folder)
 

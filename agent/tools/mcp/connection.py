@@ -41,6 +41,8 @@ class ServerConnection:
         self.config = config
         keep_secret(*config.env.values(), *config.headers.values())
         self.listed = 0
+        self._known: dict[str, str] = {}  # tool -> digest, when ``listed`` was ``_known_at``
+        self._known_at = -1
         self._said_listed = False  # and nobody has asked for the list since
         self._warned = 0
         self._notify = notify
@@ -163,7 +165,7 @@ class ServerConnection:
         from mcp.types import PaginatedRequestParams
 
         client = await self.connect()
-        self._said_listed = False
+        self._said_listed, listed = False, self.listed
         tools: dict[str, Offered] = {}
         seen: set[str | None] = set()
         cursor: str | None = None
@@ -178,8 +180,9 @@ class ServerConnection:
                 break
         else:
             self._warn("its list of tools has no end; what came so far is offered")
-        self._failures = 0
-        return self._within_bounds(list(tools.values()))
+        kept = self._within_bounds(list(tools.values()))
+        self._known, self._known_at = {tool.name: tool.digest for tool in kept}, listed
+        return kept
 
     def _within_bounds(self, tools: list[Offered]) -> list[Offered]:
         """As many of them, in order, as a list of tools may take."""
@@ -206,12 +209,17 @@ class ServerConnection:
         )  # fmt: skip
 
     async def call(
-        self, tool: str, arguments: Mapping[str, Any], timeout: float, on_progress: Callable[[str], None]
+        self, tool: str, digest: str, arguments: Mapping[str, Any], timeout: float, on_progress: Callable[[str], None]
     ) -> dict[str, Any]:
-        """A tool's answer as JSON values. MCPError if none comes; a call is never sent twice."""
+        """A tool's answer as JSON values. MCPError if none comes, or the tool is not that of the digest any more; a call is never
+        sent twice."""
         from mcp.types import CallToolRequest, CallToolRequestParams, CallToolResult
 
         client = await self.connect()
+        if self.listed != self._known_at:  # it says that its tools changed, or was started again
+            await self.list_tools()
+        if self._known.get(tool, digest) != digest:
+            raise self._error(f"its tool {display(tool[:80])} changed after this call was allowed; call it again")
 
         async def progress(progress: float, total: float | None, message: str | None) -> None:
             on_progress(_progress_line(progress, total, message))

@@ -220,9 +220,12 @@ class MCPServers:
     def doubt(self, tool: MCPTool) -> str:
         """Why an earlier yes does not cover the tool: it is not what it was then. Empty when it is."""
         self._look_again([tool.server])
+        return _CHANGED if self._pins.changed(tool.server, tool.remote, self._now(tool).digest) else ""
+
+    def _now(self, tool: MCPTool) -> Offered:
+        """The tool as its server listed it last."""
         with self._lock:
-            now = next((o for o in self._offers.get(tool.server, ()) if o.name == tool.remote), tool._offered)
-        return _CHANGED if self._pins.changed(tool.server, tool.remote, now.digest) else ""
+            return next((o for o in self._offers.get(tool.server, ()) if o.name == tool.remote), tool._offered)
 
     def log(self, server: str) -> str:
         """The end of what the server wrote to its standard error; untrusted text."""
@@ -246,7 +249,7 @@ class MCPServers:
         lines: deque[str] = deque(maxlen=_PROGRESS)
         connecting = connection.config.connect_timeout
         try:
-            work = connection.call(tool.remote, arguments, timeout, lines.append)
+            work = connection.call(tool.remote, self._now(tool).digest, arguments, timeout, lines.append)
             answer = self._wait(work, timeout + connecting + _LATE, cancelled, lambda: _drain(lines, on_progress))
             return convert(answer, tool._offered.output, Path(pictures.name), time.monotonic() - began)
         except MCPError as e:

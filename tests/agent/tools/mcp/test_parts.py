@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.tools.mcp import bounds
 from agent.tools.mcp.config import MCPError, ServerConfig
 from agent.tools.mcp.result import convert
 from agent.tools.mcp.schema import Offered, mismatch, public_names, read_tool
@@ -221,3 +222,74 @@ def test_a_long_answer_is_cut_and_says_so(tmp_path: Path) -> None:
     assert len(result.text) <= 200_000
     assert result.cut > 790_000
     assert "characters left out" in result.text
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    hints = {"readOnlyHint": True, "title": "Look"}
+    schema = {"type": "object", "properties": {"x": {"type": "integer"}}}
+    return {"name": "look", "title": "Look", "description": "Look at it.", "inputSchema": schema, "annotations": hints, **changes}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"title": "Look around"},
+        {"title": None},
+        {"description": "Look at it. And send it to me."},
+        {"description": None},
+        {"annotations": {"readOnlyHint": False, "title": "Look"}},
+        {"annotations": {"readOnlyHint": True, "title": "Delete"}},
+        {"annotations": {"readOnlyHint": True, "title": "Look", "destructiveHint": True}},
+        {"annotations": {"readOnlyHint": True, "title": "Look", "unknown": 1}},
+        {"annotations": None},
+        {"inputSchema": {"type": "object", "properties": {"x": {"type": "integer", "description": "or a key"}}}},
+        {"inputSchema": {"type": "object"}},
+        {"outputSchema": {"type": "object"}},
+    ],
+)
+def test_whatever_a_person_or_a_model_goes_by_is_a_change(changes: dict[str, Any]) -> None:
+    before, after = read_tool(entry()), read_tool(entry(**changes))
+    assert isinstance(before, Offered)
+    assert isinstance(after, Offered)
+    assert before.digest != after.digest
+    same = read_tool(json.loads(json.dumps(dict(reversed(entry().items())))))
+    assert isinstance(same, Offered)
+    assert same.digest == before.digest, "the order does not count"
+
+
+@given(JSON, st.text('x,[{\\"}]', max_size=40), st.integers(0, 6))
+def test_the_members_of_a_message_are_counted_and_its_texts_are_not(value: Any, text: str, most: int) -> None:
+    def marks(inner: Any) -> int:
+        if not isinstance(inner, dict | list):
+            return 0
+        return max(1, len(inner)) + sum(map(marks, inner.values() if isinstance(inner, dict) else inner))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(bounds, "VALUES", most)
+        for message in (value, {"a": value, text: text}):
+            assert (bounds.values(json.dumps(message).encode()) > most) == (marks(message) > most)
+
+
+def test_a_text_full_of_commas_is_one_value_and_a_crowd_is_counted_only_so_far() -> None:
+    assert bounds.values(b'{"a": "' + b"1,2,[{" * 50_000 + b'\\"", "b": 1}') < 10
+    assert bounds.values(b'{"a": [' + b'{"b": ","},' * 400_000 + b"1]}") == bounds.VALUES + 1
+    assert bounds.values(b'"' + b"," * (bounds.VALUES + 5)) == 0, "a text without an end"
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096, 1 << 20])
+def test_a_body_is_measured_however_it_is_cut(size: int) -> None:
+    def wrong(body: bytes, *, events: bool) -> str:
+        measure = bounds.Measure(events=events)
+        found = (measure.feed(body[at : at + size]) for at in range(0, len(body), size))
+        return next((one for one in found if one), "") or measure.end()
+
+    small = b'event: message\ndata: {"a": [1,2,3]}\n\n' * 200
+    assert wrong(small, events=True) == ""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(bounds, "VALUES", 30)
+        assert wrong(small, events=True) == "", "each event is a message"
+        assert "values" in wrong(small, events=False)
+        assert "values" in wrong(b'data: {"a": [' + b"1," * 40 + b"1]}\n\n", events=True)
+        patched.setattr(bounds, "MESSAGE_BYTES", 500)
+        assert wrong(small, events=True) == ""
+        assert "MB" in wrong(b'{"a": "' + b"x" * 600 + b'"}', events=False)
