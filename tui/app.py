@@ -124,6 +124,11 @@ class SprigApp(App[None]):
         """What ended the app, when it did not end by itself."""
         return self._exception
 
+    @property
+    def kept(self) -> str:
+        """Id of the conversation that can be gone on with, be it in mid-answer; "" when nothing was said."""
+        return self.chat.session or (self.talk.session if self.chat.busy else "")
+
     def get_default_screen(self) -> Screen[Any]:
         return self.chat
 

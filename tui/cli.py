@@ -97,7 +97,7 @@ def _run(
         raise app.fault
     if app.return_code:  # a signal has ended it
         raise SystemExit(app.return_code)
-    return "" if browser else app.chat.session
+    return "" if browser else app.kept
 
 
 def _setup(settings: ChatSettings) -> Setup:

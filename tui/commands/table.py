@@ -41,7 +41,7 @@ COMMANDS = (
     SlashCommand("editor", "Write the message in your own editor", "[TEXT]"),
     SlashCommand("compact", "Shorten what the model keeps of this conversation"),
     SlashCommand("undo", "Put back the files that the last answer changed"),
-    SlashCommand("copy", "Copy the last answer, or a code block of it", "[code [NUMBER]]"),
+    SlashCommand("copy", "Copy the last answer, or code of it", "[code [NUMBER]]"),
     SlashCommand("export", "Write this conversation to a file", "md|json|svg"),
     SlashCommand("rename", "Name this conversation", "TITLE"),
     SlashCommand("delete", "Delete this conversation"),
@@ -55,7 +55,7 @@ COMMANDS = (
     SlashCommand("rules", "What may run without asking", module=_ABOUT),
     SlashCommand("status", "All about the model and the machine", module=_ABOUT),
     SlashCommand("theme", "Choose the colours", "[NAME]", module=_ABOUT),
-    SlashCommand("settings", "Where the settings are, and what is wrong with them", module=_ABOUT),
+    SlashCommand("settings", "The settings, and what is wrong there", module=_ABOUT),
     SlashCommand("voice", "Speak instead of writing", action="app.voice"),
     SlashCommand("quit", "Leave; the conversation is kept", action="app.quit"),
 )

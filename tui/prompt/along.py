@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tui.prompt.attach import Attached
 
 LONG = 2_000  # characters from which a message may be too long for a small context
-MORE_ROOM = "/tools with fewer tools makes room, and so does a larger context (/settings)"
+MORE_ROOM = "fewer /tools make room, and so does a larger context (/settings)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ def along(attached: Attached, size: MessageSize | None) -> str:
 
 def too_long(size: MessageSize, files: int) -> str:
     """Why a message is not sent, and what a person can do about it here."""
-    less = "take out an @file, or name a smaller one" if files else "shorten it"
-    return f"This was not sent: {_too_much(size)}. You can {less}; {MORE_ROOM}."
+    less = "take out an @file or name a smaller one" if files else "shorten it"
+    return f"Not sent: {_too_much(size)}. You can {less}; {MORE_ROOM}."
 
 
 def _too_much(size: MessageSize) -> str:

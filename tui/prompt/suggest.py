@@ -36,6 +36,10 @@ class Suggestion:
     final: bool = False
     is_path: bool = False
 
+    @property
+    def is_command(self) -> bool:
+        return self.label.startswith("/") and not self.is_path
+
 
 @dataclass(frozen=True, slots=True)
 class Trigger:

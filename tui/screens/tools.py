@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import wrap
 from typing import ClassVar
 
 from textual import on, work
@@ -21,7 +22,8 @@ from tui.screens.dialog import BACK, Dialog, KeyHint
 from tui.talk.notes import AgentFacts, ToolFacts
 from tui.talk.setup import Setup
 
-_WIDE = 64  # columns of the list from which a tool takes one line
+_WIDE = 64  # columns of the list from which what a tool is for stands beside its name
+_BESIDE = 33  # columns of box, name and whether it asks
 _NOTE = "With other tools the model reads the conversation once more."
 
 
@@ -73,10 +75,16 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
         box = ("[x] " if name in self._on else "[ ] ") if own else " ·  "
         asks = {"ask": "asks first", "deny": "denied"}.get(tool.approval, "")
         about = display(tool.about.partition("\n")[0])[:300]
-        if self.query_one("#dialog").content_size.width < _WIDE:
-            first = Content.assemble(box, (display(name), "bold"), f" · {asks}" if asks else "")
-            return Content("\n").join([first, Content(f"    {about}")])
-        return Content.assemble(box, (f"{display(name):<16} ", "bold"), f"{asks:<11} ", about)
+        wide = self.query_one("#dialog").content_size.width >= _WIDE
+        column = _BESIDE if wide else len(box)
+        room = self.query_one(OptionList).scrollable_content_region.width - column
+        lines = [Content(" " * column + line) for line in wrap(about, max(10, room))]
+        if wide:
+            name_and_word = Content.assemble(box, (f"{display(name):<16} ", "bold"), f"{asks:<11} ")
+            lines[:1] = [Content.assemble(name_and_word, line[column:]) for line in lines[:1]] or [name_and_word]
+        else:
+            lines.insert(0, Content.assemble(box, (display(name), "bold"), f" · {asks}" if asks else ""))
+        return Content("\n").join(lines)
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:

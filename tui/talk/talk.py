@@ -139,6 +139,11 @@ class Talk:
         return self._setup.rules
 
     @property
+    def session(self) -> str:
+        """Id of the session that is kept, from the moment on that its first message is asked; "" before."""
+        return self._session.id if self._session is not None else ""
+
+    @property
     def session_rules(self) -> tuple[Rule, ...]:
         """What a person has allowed for as long as this session lasts."""
         agent = self._agent

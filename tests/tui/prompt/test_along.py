@@ -70,7 +70,7 @@ async def test_a_file_that_does_not_fit_is_told_of_while_it_is_named_and_stays_w
         await until(pilot, lambda: " fit" in text_of(app))
         assert chat.prompt.text == "what is in @big.txt "
         await pilot.press("enter")
-        await until(pilot, lambda: "not sent" in text_of(app))
+        await until(pilot, lambda: "Not sent" in text_of(app))
         assert chat.prompt.text == "what is in @big.txt "
         assert not list(chat.conversation.views())
         await pilot.press("ctrl+u", *"hello")

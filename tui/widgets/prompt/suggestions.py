@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _MOST = 30  # lines of the list
 _SEARCHED = 2_000  # characters of each sent text
 _CHOSEN = "bold $block-cursor-foreground on $block-cursor-background"
+_NARROW = 60  # columns
 _PAUSE = 0.04  # seconds without a key, then many files are searched: what is typed should be seen first
 
 
@@ -45,6 +46,7 @@ class Suggestions(Widget):
         self._closed_at: tuple[str, int, int] | None = None
         self._items: tuple[Suggestion, ...] = ()
         self._chosen = self._top = 0
+        self._spare = 0  # the last row, where what the chosen one is about stands in full
         self._note = ""
         self.display = False
 
@@ -64,7 +66,7 @@ class Suggestions(Widget):
         """Choose another, around the ends."""
         if self._items:
             self._chosen = (self._chosen + by) % len(self._items)
-            height = max(1, self.size.height)
+            height = self._shown_rows
             self._top = max(min(self._top, self._chosen), self._chosen - height + 1)
             self.refresh()
 
@@ -73,16 +75,28 @@ class Suggestions(Widget):
         return len(self._items) or (1 if self._note else 0)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return min(self._rows, max(3, min(8, viewport.height // 3)))
+        room = width - self._room_of_labels(width, self._items) - 4 if self._items else 0
+        self._spare = int(width < _NARROW and any(i.is_command and cell_len(i.about) > room for i in self._items))
+        return min(self._rows, max(3, min(8, viewport.height // 3)) - self._spare) + self._spare
+
+    @property
+    def _shown_rows(self) -> int:
+        return max(1, self.size.height - self._spare)
+
+    def _room_of_labels(self, width: int, items: Sequence[Suggestion]) -> int:
+        room = width - 4 - min(12, max(cell_len(item.about) for item in items))
+        return min(max(cell_len(item.label) for item in items), room)
 
     def render(self) -> Content:
         width = self.size.width
         if not self._items:
             return Content.styled(self._note, "$text-muted").truncate(width, ellipsis=True)
-        shown = self._items[self._top : self._top + max(1, self.size.height)]
-        room = width - 4 - min(12, max(cell_len(item.about) for item in shown))
-        column = min(max(cell_len(item.label) for item in shown), room)
-        return Content("\n").join(self._line(item, self._top + i == self._chosen, column) for i, item in enumerate(shown))
+        shown = self._items[self._top : self._top + self._shown_rows]
+        column = self._room_of_labels(width, shown)
+        lines = [self._line(item, self._top + i == self._chosen, column) for i, item in enumerate(shown)]
+        if self._spare and self.chosen is not None:
+            lines.append(Content.styled(f"  {self.chosen.about}", "$text-muted").truncate(width, ellipsis=True))
+        return Content("\n").join(lines)
 
     def _line(self, item: Suggestion, chosen: bool, column: int) -> Content:
         label = fit(item.label, column, keep_end=True) if item.is_path else item.label
@@ -94,7 +108,7 @@ class Suggestions(Widget):
     def on_click(self, event: events.Click) -> None:
         event.stop()
         at = self._top + event.y
-        if 0 <= at < len(self._items):
+        if event.y < self._shown_rows and 0 <= at < len(self._items):
             self._chosen = at
             self.post_message(self.Taken())
 

@@ -42,11 +42,11 @@ class SessionList(OptionList):
     """Rows of two lines. ``rows`` are what they show."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("n", "wish('new')", "New", id="sessions.new"),
-        Binding("r,f2", "wish('rename')", "Rename", id="sessions.rename"),
-        Binding("d,delete", "wish('delete')", "Delete", id="sessions.delete"),
-        Binding("x", "wish('export')", "Export", id="sessions.export"),
-        Binding("slash", "wish('search')", "Search", id="sessions.search"),
+        Binding("n", "wish('new')", "New", id="sessions.new", show=False),
+        Binding("r,f2", "wish('rename')", "Rename", id="sessions.rename", show=False),
+        Binding("d,delete", "wish('delete')", "Delete", id="sessions.delete", show=False),
+        Binding("x", "wish('export')", "Export", id="sessions.export", show=False),
+        Binding("slash", "wish('search')", "Search", id="sessions.search", show=False),
     ]
 
     class Wished(Message):

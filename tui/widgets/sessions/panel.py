@@ -42,7 +42,7 @@ class SessionsPanel(Widget):
     """A search, a list, and what can be done. Reads and writes the store in threads; the loop never waits for a disk."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "close", "Close", id="sessions.close"),
+        Binding("escape", "close", "Close", id="sessions.close", show=False),
         Binding("down", "to_list", "To the list", show=False),
     ]
 
