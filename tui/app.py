@@ -246,7 +246,7 @@ class SprigApp(App[None]):
             if self._store is None:
                 from agent.sessions.store import Store
 
-                self._store = Store()
+                self._store = Store.or_unkept(lambda why: self.call_later(self.chat.tell, why, kind="warning"))
             return self._store
 
     # What the chat wants of it: see ``Sprig`` in tui/screens/chat_view.py.

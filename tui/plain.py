@@ -66,7 +66,7 @@ def chat_plainly(
     """
     from agent.sessions.store import Store
 
-    with Store() as store:
+    with Store.or_unkept(lambda why: print(f"sprig: {display(why)}", file=out or sys.stdout, flush=True)) as store:
         chat = PlainChat(store, source or sys.stdin, out or sys.stdout, make_engine, keep_rule)
         try:
             chat.run(setup, session, message)

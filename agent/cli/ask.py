@@ -53,7 +53,7 @@ def ask(
         text, form = _question(question), _schema(schema)
         file = agent_settings(place(options.settings))
         settings = options.over(file.load())
-        session = _session(options.session, stack)
+        session = _session(options.session, stack, out)
         if session is not None and options.system is None and session.info.system:
             settings = replace(settings, system=session.info.system)
         agent = _agent(settings, session, file, out, stack)
@@ -63,7 +63,7 @@ def ask(
             out.result(data | ({"value": result.value} if result.value is not None else {}), "")
         if stats:
             out.say(_stats(result, agent))
-        if session is not None and options.session == "new":
+        if session is not None and session.kept and options.session == "new":
             out.say(f"session {session.id}")
         if why := unfinished(result):
             if json_:
@@ -196,10 +196,10 @@ def _schema(path: Path | None) -> Any:
     return found
 
 
-def _session(wanted: str | None, stack: ExitStack) -> Session | None:
+def _session(wanted: str | None, stack: ExitStack, out: console.Console) -> Session | None:
     if wanted is None:
         return None
     from agent.sessions.store import Store
 
-    store = stack.enter_context(Store())
+    store = stack.enter_context(Store.or_unkept(lambda why: out.say(f"sprig: {why}")))
     return find_session(store, wanted) or store.create()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,9 +113,21 @@ def rename(id: Id, title: str, json: Json = False, verbose: Verbose = False) -> 
 
 
 @sessions_app.command()
-def delete(id: Id, json: Json = False, verbose: Verbose = False) -> None:
-    """Delete a session with all its branches."""
+def delete(
+    id: Id,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Delete a session with all its branches; what was said in it is gone."""
     with _store(json, verbose) as (out, store), store.open(id) as session:
+        if not yes:
+            if json or not sys.stdin.isatty():
+                raise SprigError("nothing was deleted: say --yes where nobody can be asked")
+            info = session.info
+            out.say(f"{info.id}, {_day(info.updated)}, {display(info.title or 'without a title')}: {_counted(info.messages)}")
+            if not typer.confirm("Delete it?", err=True):
+                raise SprigError("nothing was deleted")
         store.delete(session.id)
         out.result({"deleted": session.id}, f"{session.id} is deleted")
 
@@ -139,6 +152,10 @@ def repair(
             counts = "nothing in it could be read as a session"
         text = f"{counts}; the damaged file is kept as {saved.set_aside}"
         out.result({"path": str(path), "damaged": True, **asdict(saved)}, display(text))
+
+
+def _counted(messages: int) -> str:
+    return "1 message" if messages == 1 else f"{messages} messages, over all branches"
 
 
 def _day(seconds: float) -> str:

@@ -19,14 +19,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.files import free_disk
 from agent.home import home
-from agent.sessions.records import DamagedStore, SessionError
+from agent.sessions.records import DamagedStore, SessionError, UnwritableStore
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 VERSION = 1
+_LEAST_ROOM = 1_000_000  # bytes of the disk that a conversation is begun with
 BUSY_SECONDS = 10.0  # how long a writer waits for another process
 
 _TABLES = """
@@ -101,12 +103,13 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first_tables,)
 class Database:
     """An open database. Any thread may use it; each waits for its turn."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, memory: bool = False) -> None:
+        """Open a file, or with ``memory`` a copy of it that goes with this process."""
+        self.path, self.kept = path, not memory
         self._lock = threading.RLock()  # SQLite itself waits no longer than BUSY_SECONDS for another process
         self._owner = os.getpid()
-        self._connection, self.read_only = connect(path)
-        self._logs = _log_files(path)
+        self._connection, self.read_only = (_in_memory(path), False) if memory else connect(path)
+        self._logs: frozenset[tuple[str, int]] = frozenset() if memory else _log_files(path)
         self._closed = False
         log.info("sessions: %s opened%s", path, " read-only" if self.read_only else "")
 
@@ -135,7 +138,7 @@ class Database:
         """The connection within a transaction, for this thread alone."""
         with self.reading():
             if self.read_only:
-                raise SessionError(
+                raise UnwritableStore(
                     f"{self.path} can only be read: its file or disk is read-only; name another place with SPRIG_HOME"
                 )
             with transaction(self._on_the_disk()) as connection:
@@ -148,7 +151,7 @@ class Database:
 
     def _on_the_disk(self) -> sqlite3.Connection:
         """The connection, after a look whether its log is still the one that others find beside the file."""
-        now = _log_files(self.path)
+        now = _log_files(self.path) if self.kept else self._logs
         if now != self._logs:
             if now - self._logs:
                 raise SessionError(
@@ -163,6 +166,13 @@ class Database:
             self._connection, self.read_only = connect(self.path)
             self._logs = _log_files(self.path)
         return self._connection
+
+    def try_to_write(self) -> None:
+        """Write what is there already. UnwritableStore when that cannot be done, or there is no room for what will be said."""
+        with self.writing() as connection:
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        if free_disk(self.path.parent) < _LEAST_ROOM:
+            raise UnwritableStore(f"the disk is full: there is no room beside {self.path}")
 
 
 @contextlib.contextmanager
@@ -205,6 +215,7 @@ _MEANINGS = {
     sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened: check that its folder exists and may be written, or set SPRIG_HOME",
     sqlite3.SQLITE_IOERR: "{path}: the disk failed ({error}); check the disk before you go on",
 }
+_UNWRITABLE = frozenset(_MEANINGS)
 _MEANINGS |= dict.fromkeys(
     (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
     f"{{path}} is in use by another process for more than {BUSY_SECONDS:.0f} s: end it, or try again",
@@ -216,7 +227,8 @@ def explain(e: sqlite3.Error, path: Path) -> SessionError:
     # Python's own complaint, of a text that is not UTF-8, has no number.
     if primary in _DAMAGE or (primary == 0xFF and isinstance(e, sqlite3.OperationalError)):
         return _damaged(path, str(e))
-    return SessionError(_MEANINGS.get(primary, "{path}: {error}").format(path=path, error=e))
+    kind = UnwritableStore if primary in _UNWRITABLE else SessionError
+    return kind(_MEANINGS.get(primary, "{path}: {error}").format(path=path, error=e))
 
 
 # Sprig's statements are always the same: an error in one, a table that is not there or a row that contradicts another one is the
@@ -246,7 +258,7 @@ def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
         writable = True
     except OSError as e:
         if not path.is_file():
-            raise SessionError(f"{path} cannot be made: {e.strerror}; name another place with SPRIG_HOME") from None
+            raise UnwritableStore(f"{path} cannot be made: {e.strerror}; name another place with SPRIG_HOME") from None
         writable = False
     if path.stat().st_size == 0:
         raise _damaged(path, "it is empty, and a store never is")
@@ -290,7 +302,19 @@ def _make(path: Path) -> None:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    return _set_up(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False), path)
+
+
+def _in_memory(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    if path.is_file() and path.stat().st_size:
+        # A write-ahead log that cannot be read along hides what there is; a new conversation needs none of it.
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(_open_read_only(path)) as kept:
+            kept.backup(connection)
+    return _set_up(connection, path)
+
+
+def _set_up(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     try:
         refuse_others(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")

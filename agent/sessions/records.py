@@ -21,6 +21,10 @@ class SessionError(SprigError):
     """A session could not be found, read or written."""
 
 
+class UnwritableStore(SessionError):
+    """The file of the sessions cannot be written: its disk is full, read-only or broken."""
+
+
 class DamagedStore(SessionError):
     """The file of the sessions is damaged, or is not a database."""
 

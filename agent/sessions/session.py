@@ -53,6 +53,7 @@ class Session(AbstractContextManager["Session"]):
 
     def __init__(self, database: Database, number: int, leaf: int | None) -> None:
         self._database = database
+        self.kept = database.kept  # False: it is gone with this process
         self.number = number
         self.leaf = leaf
         with database.reading() as connection:

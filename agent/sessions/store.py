@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,17 @@ from agent.home import home
 from agent.sessions.changes import forget_changes
 from agent.sessions.database import Database, forget_words, insert, understood
 from agent.sessions.export import checked_import
-from agent.sessions.records import IMPORTED, Hit, SessionError, SessionInfo, TextPlace, clean, message_columns, session_columns
+from agent.sessions.records import (
+    IMPORTED,
+    Hit,
+    SessionError,
+    SessionInfo,
+    TextPlace,
+    UnwritableStore,
+    clean,
+    message_columns,
+    session_columns,
+)
 from agent.sessions.search import LONGEST, like_pattern, search
 from agent.sessions.session import INFO, Session, info_of, new_session
 
@@ -24,17 +35,38 @@ class Store(AbstractContextManager["Store"]):
     Whatever a method has returned from is on the disk. Every error is a SessionError in one line.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, kept: bool = True) -> None:
         """Open the store, or make it.
 
         Args:
             path: the file; by default ``sessions.db`` in SPRIG_HOME.
+            kept: False, and nothing is written: it is a copy in memory that is gone with this process.
 
         Raises:
             SessionError: it is damaged, of a newer Sprig, or cannot be made.
         """
         self.path = home() / "sessions.db" if path is None else path
-        self._database = Database(self.path)
+        self._database = Database(self.path, memory=not kept)
+
+    @classmethod
+    def or_unkept(cls, say: Callable[[str], object]) -> Store:
+        """The store in SPRIG_HOME; where that cannot be written, one that is not kept, and ``say`` is told why in one line."""
+        path = home() / "sessions.db"
+        there = path.exists()
+        try:
+            store = cls(path)
+            try:
+                store._database.try_to_write()
+            except BaseException:
+                store.close()
+                raise
+            return store
+        except UnwritableStore as e:
+            if not there:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)  # what there was no room to begin
+            say(f"what is said here will not be kept: {e}")
+            return cls(path, kept=False)
 
     def __exit__(self, *error: object) -> None:
         self.close()

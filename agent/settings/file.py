@@ -236,7 +236,7 @@ def read_text(path: Path) -> str | None:
             raise SettingsError(f"{path} is {what}: move it away, and the settings are made new")
         with path.open("rb") as f:
             raw = f.read(MOST_BYTES + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as e:
         raise SettingsError(f"{path} cannot be read: {e.strerror or e}") from None

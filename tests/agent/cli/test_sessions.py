@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import random
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +20,7 @@ from agent.messages import Message, ToolCall
 from agent.sessions.store import Store
 from tests.fixtures import command
 from tests.fixtures.command import Done
+from tests.fixtures.paths import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +72,31 @@ def test_a_conversation_is_shown_and_written(kept: str, tmp_path: Path) -> None:
 def test_they_are_renamed_and_deleted(kept: str) -> None:
     assert sprig("rename", kept, "Beetroots").returncode == 0
     assert "Beetroots" in sprig().stdout
-    assert sprig("delete", kept).returncode == 0
+    assert sprig("delete", kept, "--yes").returncode == 0
     assert kept not in sprig().stdout
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", 1), ("n", 2), ("", 2)])
+def test_before_one_is_deleted_it_is_asked(kept: str, answer: str, left: int) -> None:
+    for asked in (sprig("delete", kept), sprig("delete", kept, "--json")):  # nobody can be asked
+        assert asked.returncode == 1
+        assert "say --yes" in asked.stderr
+    keyboard, terminal = pty.openpty()
+    try:
+        os.write(keyboard, f"{answer}\n".encode())
+        done = subprocess.run(
+            [sys.executable, "-m", "sprig", "sessions", "delete", kept], stdin=terminal, capture_output=True, text=True,
+            timeout=60, cwd=ROOT,
+        )  # fmt: skip
+    finally:
+        os.close(keyboard)
+        os.close(terminal)
+    assert f"{kept}, " in done.stderr
+    assert "Where do beetroots grow?" in done.stderr
+    assert "4 messages" in done.stderr
+    assert "Delete it?" in done.stderr
+    assert done.returncode == (0 if left == 1 else 1)
+    assert len(json.loads(sprig("--json").stdout)["sessions"]) == left
 
 
 @pytest.mark.parametrize("name", ["show", "delete"])
