@@ -66,7 +66,9 @@ async def undo(chat: ChatScreen, arguments: str) -> None:
 
     session = _session(chat)
     _idle(chat)
-    await chat.conversation.add(Notice(in_words(await asyncio.to_thread(undo, session))))
+    told = in_words(await asyncio.to_thread(undo, session))
+    chat.conversation.anchor()  # the view follows
+    await chat.conversation.add(Notice(told))
 
 
 async def copy(chat: ChatScreen, arguments: str) -> None:

@@ -62,6 +62,7 @@ class ChatNotes:
                 said = (
                     f"{what} ({before:,} tokens became {after:,}). The next message takes longer once: the prompt is read anew."
                 )
+                chat.conversation.anchor()
                 await chat.conversation.add(Notice(said))
             case n.Opening() | n.ReadingAhead() | n.ReadAhead() | e.Loading() | e.Prefill():
                 pass

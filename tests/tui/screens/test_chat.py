@@ -411,13 +411,15 @@ async def test_a_fault_of_ours_is_one_line_and_no_traceback(capsys: pytest.Captu
 @small_and_wide
 async def test_a_change_is_seen_before_the_yes_and_goes_back(size: tuple[int, int], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("water\nbread\n")
-    script = [call_text("write_file", {"path": "notes.txt", "content": "milk\n"}), "Written. " * 40, "Second."]
+    script = [call_text("write_file", {"path": "notes.txt", "content": "milk\n" * 60}), "Written. " * 40, "Second."]
     async with chatting(script, size=size, tools=("write_file",), root=tmp_path) as (app, pilot):
         await say(pilot, "Write it")
-        await until(pilot, lambda: "write_file: notes.txt" in text_of(app) and "replaces 2 lines with 1" in text_of(app))
+        await until(pilot, lambda: "write_file: notes.txt" in text_of(app) and "replaces 2 lines with 60" in text_of(app))
+        assert "5 w  no" in text_of(app), "the answers are all in view"
+        assert "Space: read all" in text_of(app)
         await pilot.press("end", "y")
         await answered(pilot)
-        assert (tmp_path / "notes.txt").read_text() == "milk\n"
+        assert (tmp_path / "notes.txt").read_text() == "milk\n" * 60
         await say(pilot, "And?")
         await answered(pilot)
         await say(pilot, "/compact")

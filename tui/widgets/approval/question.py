@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 from textual.timer import Timer
+from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from agent.approval.offers import PatternError, editable, edited, meaning, offer, start
@@ -23,7 +24,7 @@ from tui.widgets.approval.summary import ApprovalSummary
 
 _LONGEST_GRACE = 3.0  # seconds; however long somebody types on
 _TICK = 0.1
-_PART = 0.8  # of the screen's height that the question may take
+_PART = 0.8  # of the height that the question may take; tui/screens/chat.tcss says the same
 _YES: frozenset[AnswerName] = frozenset({"once", "session", "always"})
 
 
@@ -52,7 +53,13 @@ class _What(VerticalScroll, can_focus=False):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         height = super().get_content_height(container, viewport, width)
-        return max(1, min(height, int(viewport.height * _PART) - self.others))
+        return max(1, min(height, int(self._most(viewport.height) * _PART) - self.others))
+
+    def _most(self, screen: int) -> int:
+        """Lines of what the question shares: the screen without its bars, where those are laid out already."""
+        around = self.parent.parent if self.parent is not None else None
+        shared = around.parent if around is not None else None
+        return min(screen, shared.size.height or screen) if isinstance(shared, Widget) else screen
 
 
 class ApprovalView(Vertical, can_focus=True):
