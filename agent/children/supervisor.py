@@ -86,11 +86,15 @@ def _first_process(job: dict[str, Any], rules: Rules, status_fd: int, parent: in
     try:
         os.setsid()
         end_with_parent(signal.SIGKILL, parent)
+        # The kernel keeps signals from the first process that it does not handle. Until there is another, it is what is ended.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
         namespaces.enter_view(rules)
         sandbox.drop_capabilities()
         child = os.fork()
         if child == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             _target(job, rules, status_fd, 1)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         sandbox.hide_from_others()
         pid = 0
         while pid != child:  # the others are orphans that it has been left with
