@@ -144,8 +144,8 @@ def test_without_the_extra_the_pipeline_says_what_to_install(tmp_path: Path) -> 
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert "gguf" in done.stderr
-    assert "pip install 'sprig-llm[pipeline]'" in done.stderr
-    assert "pip install 'sprig-llm[pipeline]'" in python(block, "inspect", "org/model").stderr
+    assert "pip install '.[pipeline]'" in done.stderr
+    assert "pip install '.[pipeline]'" in python(block, "inspect", "org/model").stderr
     assert python(block, "models").returncode == 0
 
 

@@ -76,7 +76,7 @@ def unit_text(device: Device, sprig: str, model: str) -> str:
         raise DeviceError(f"the Python of {display(sprig)} on {device.shown} does not say what it is") from None
     if not serves:
         raise DeviceError(
-            f"a service needs textual-serve on {device.shown}: {display(python)} -m pip install 'sprig-llm[serve]' there"
+            f"a service needs textual-serve on {device.shown}: {display(python)} -m pip install textual-serve there"
         )
     folders.append(model.rpartition("/")[0])
     hidden = sorted({folder for folder in folders if f"{folder}/".startswith(_HOMES)})

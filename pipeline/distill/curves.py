@@ -102,7 +102,7 @@ def draw(folder: Path) -> Path:
     if not (folder / _TABLE).is_file():
         raise OutputError(f"{folder} holds no {_TABLE}: no losses were written there")
     if find_spec("matplotlib") is None:
-        log.warning("the losses are not drawn: matplotlib is not installed (pip install 'sprig-llm[train]')")
+        log.warning("the losses are not drawn: matplotlib is not installed (pip install '.[train]' in the checkout of Sprig)")
         return folder / _TABLE
     part = folder / f"{_PICTURE}.part"
     try:

@@ -17,4 +17,6 @@ def missing_extra() -> list[str]:
 def need_pipeline_extra() -> None:
     """Raises SprigError, with what to install, when one of the libraries is missing."""
     if lost := missing_extra():
-        raise SprigError(f"this needs the pipeline extra ({', '.join(lost)} not found): pip install 'sprig-llm[pipeline]'")
+        raise SprigError(
+            f"this needs the pipeline extra ({', '.join(lost)} not found): pip install '.[pipeline]' in the checkout of Sprig"
+        )

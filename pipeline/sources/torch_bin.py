@@ -28,7 +28,9 @@ def _torch() -> ModuleType:
     try:
         import torch
     except ImportError:
-        raise UnsupportedError("a .bin checkpoint needs torch to be read safely: pip install 'sprig-llm[train]'") from None
+        raise UnsupportedError(
+            "a .bin checkpoint needs torch to be read safely: pip install '.[train]' in the checkout of Sprig"
+        ) from None
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < OLDEST_TORCH:
         raise UnsupportedError(

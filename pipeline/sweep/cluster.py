@@ -26,7 +26,7 @@ def cluster_executor(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
     except ImportError:
-        raise ClusterError("--scheduler needs the cluster extra: pip install 'sprig-llm[cluster]'") from None
+        raise ClusterError("--scheduler needs the cluster extra: pip install '.[cluster]' in the checkout of Sprig") from None
     logging.getLogger("distributed").setLevel(logging.ERROR)  # a worker that dies is told by what becomes of its steps
     try:
         client = Client(address, timeout=_CONNECT_SECONDS)

@@ -117,7 +117,7 @@ def test_without_the_extra_a_file_is_fitted_and_a_checkpoint_says_what_to_instal
         monkeypatch.setitem(sys.modules, name, None)
     assert [one.recipe for one in model_forms(str(made))] == ["F16"]
     assert only_json(sprig("fit", made, "--device", "pi5", "--json", home=home))["choice"] == "F16"
-    assert "pip install 'sprig-llm[pipeline]'" in one_line(sprig("fit", folder, "--device", "pi5", home=home))
+    assert "pip install '.[pipeline]'" in one_line(sprig("fit", folder, "--device", "pi5", home=home))
 
 
 def test_a_person_is_told_what_to_take_in_eighty_columns(narrow: Path, home: Path) -> None:

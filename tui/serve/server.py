@@ -37,7 +37,7 @@ def serve(
         SprigError: textual-serve is missing, the address or port cannot be had, or everybody would be let in.
     """
     if importlib.util.find_spec("textual_serve") is None:
-        raise SprigError("serving the chat in a browser needs textual-serve: pip install 'sprig-llm[serve]'")
+        raise SprigError("serving the chat in a browser needs textual-serve: pip install '.[serve]' in the checkout of Sprig")
     if token is None and not is_loopback(host):
         raise SprigError(f"without a token, everyone who reaches {display(host)} could use this machine; keep the token")
     secret = None if token is None else (check_token(token) if token else make_token())

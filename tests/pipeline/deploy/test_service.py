@@ -110,7 +110,7 @@ def test_what_can_have_no_service_is_one_line(board: Board, model: Path, tmp_pat
     board.command("python", f"""[ "$2" != -c ] || echo '{about}'""")
     board.fake_sprig()
     done = sprig("deploy", model, "board", "--service", home=home)
-    assert "/usr/bin/python3 -m pip install 'sprig-llm[serve]' there" in done.stderr
+    assert "/usr/bin/python3 -m pip install textual-serve there" in done.stderr
     board.command("python", "echo nonsense")
     assert "does not say what it is" in sprig("deploy", model, "board", "--service", home=home).stderr
     assert sprig("deploy", model, "--to", tmp_path, "--service", home=home).returncode == 2

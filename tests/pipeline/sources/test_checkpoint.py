@@ -308,4 +308,4 @@ def test_without_torch_the_extra_is_named_and_nothing_else_needs_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.startswith("UnsupportedError")
-    assert "sprig-llm[train]" in done.stdout
+    assert ".[train]" in done.stdout

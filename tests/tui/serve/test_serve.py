@@ -449,7 +449,7 @@ def test_a_port_in_use_and_a_missing_extra_are_one_line(monkeypatch: pytest.Monk
         with pytest.raises(SprigError, match=f"^127.0.0.1 port {port} is in use by another program; name another one"):
             serve(["true"], port=port, say=lambda _: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(SprigError, match=r"pip install 'sprig-llm\[serve\]'"):
+    with pytest.raises(SprigError, match=r"pip install '\.\[serve\]' in the checkout"):
         serve(["true"], port=0, say=lambda _: None)
 
 
