@@ -33,7 +33,7 @@ from agent.turn.given import Given, Said, read_messages, read_said
 from agent.turn.hooks import HookError, Hooks, settled
 from agent.turn.options import CheckedOptions, RunOptions, checked
 from agent.turn.parts import Parts
-from agent.turn.run import Run, answer_room, logged
+from agent.turn.run import Run, logged
 from agent.turn.spans import Spans
 from agent.turn.transcript import Transcript
 
@@ -259,7 +259,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
                 if not free:
                     return False
                 tokens, prefix = self.transcript(Until(stop)).ahead()
-                if len(tokens) + answer_room(self.limits, self.engine.context) > self.engine.context:
+                if len(tokens) + self.limits.room(self.engine.context) > self.engine.context:
                     return False  # the next run makes it shorter
                 steps = self.engine.generate(
                     self._conversation, tokens, sampling=self.sampling, max_tokens=0, prefix=prefix, cancelled=stop

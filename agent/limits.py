@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from agent.errors import SprigError
 
+_ROOM = 0.25  # of the context that an answer may count on
+_LEAST_ROOM = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -32,3 +35,7 @@ class Limits:
                 raise SprigError(f"limits: {name} is {value!r} and must be a whole number, at least {least}")
         if self.seconds is not None and (not isinstance(self.seconds, int | float) or not self.seconds > 0):
             raise SprigError(f"limits: seconds is {self.seconds!r} and must be a positive number, or None")
+
+    def room(self, context: int) -> int:
+        """Tokens of a context of so many that are left to the answer."""
+        return min(self.tokens, max(_LEAST_ROOM, int(context * _ROOM)))

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from agent.errors import SprigError, Unanswered
 from agent.events import CallReady, CallRefused, Compacted, Done, Event, Prefill, Problem, ToolDone, ToolProgress
-from agent.limits import Limits
 from agent.messages import Message
 from agent.turn.answer import Generation, begin_answer
 from agent.turn.answered import interrupted
@@ -23,8 +22,6 @@ from agent.turn.record import Record
 log = logging.getLogger(__name__)
 
 _REPAIRS = 2  # answers in a row whose calls could not be used, before the run is given up
-_ROOM = 0.25  # of the context that an answer may count on
-_LEAST_ROOM = 64
 
 
 class Run:
@@ -81,7 +78,7 @@ class Run:
                 transcript.extend(messages)
             else:
                 transcript.ask([])
-            room = answer_room(self.parts.limits, context)
+            room = self.parts.limits.room(context)
             before = len(transcript.tokens)
             shorter = shorten(transcript, context - room) if before + room > context else ""
             if shorter is None:
@@ -160,11 +157,6 @@ class Run:
             reason = end.reason if end.reason in ("length", "time", "context", "loop", "cancelled") else "error"
             record.end(reason, end.why or ("the model could find no way to go on" if end.reason == "stuck" else ""))
         return answer
-
-
-def answer_room(limits: Limits, context: int) -> int:
-    """Tokens of the context that are left for an answer, whatever the conversation takes."""
-    return min(limits.tokens, max(_LEAST_ROOM, int(context * _ROOM)))
 
 
 def _with(messages: list[Message], instruction: str) -> list[Message]:

@@ -73,7 +73,7 @@ class Transcript:
         where none has begun, what system prompt and tools make."""
         if self.tokens:
             return list(self.tokens), self.prefix
-        tokens = self._head([*_system(self.messages), Message("user", "a")])
+        tokens = self._head([*(m for m in self.messages if m.role == "system"), Message("user", "a")])
         count = self._fixed(tokens, self.messages)
         return tokens[:count], count
 
@@ -164,15 +164,14 @@ class Transcript:
 
     def _fixed(self, tokens: Sequence[int], messages: Sequence[Message]) -> int:
         """How many tokens at the start would be the same whatever the user said first."""
-        other = self._head([*_system(messages), Message("user", "\u2026")])
+        other = self._head([*(m for m in messages if m.role == "system"), Message("user", "\u2026")])
         return next((i for i, (a, b) in enumerate(zip(tokens, other, strict=False)) if a != b), 0)
 
     def _head(self, messages: Sequence[Message]) -> list[int]:
-        return self.engine.tokenize(self.template.head(messages, self.tools, self.options, now=self.now), until=self.until)
+        return self._tokenized(self.template.head(messages, self.tools, self.options, now=self.now), None)
 
     def _tokens_of(self, segments: Sequence[Segment]) -> list[int]:
-        return self.engine.tokenize(segments, after=self.tokens[-1] if self.tokens else None, until=self.until)
+        return self._tokenized(segments, self.tokens[-1] if self.tokens else None)
 
-
-def _system(messages: Sequence[Message]) -> list[Message]:
-    return [m for m in messages if m.role == "system"]
+    def _tokenized(self, segments: Sequence[Segment], after: int | None) -> list[int]:
+        return self.engine.tokenize(segments, after=after, until=self.until)
