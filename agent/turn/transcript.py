@@ -75,7 +75,7 @@ class Transcript:
         where none has begun, what system prompt and tools make."""
         if self.tokens:
             return list(self.tokens), self.prefix
-        tokens = self._head([*_system(self.messages), Message("user", "a")])
+        tokens = self._head([*(m for m in self.messages if m.role == "system"), Message("user", "a")])
         count = self._fixed(tokens, self.messages)
         return tokens[:count], count
 
@@ -166,7 +166,7 @@ class Transcript:
 
     def _fixed(self, tokens: Sequence[int], messages: Sequence[Message]) -> int:
         """How many tokens at the start would be the same whatever the user said first."""
-        other = self._head([*_system(messages), Message("user", "\u2026")])
+        other = self._head([*(m for m in messages if m.role == "system"), Message("user", "\u2026")])
         return next((i for i, (a, b) in enumerate(zip(tokens, other, strict=False)) if a != b), 0)
 
     def _head(self, messages: Sequence[Message]) -> list[int]:
@@ -177,7 +177,3 @@ class Transcript:
 
     def _tokenized(self, segments: Sequence[Segment], after: int | None) -> list[int]:
         return self.engine.tokenize(unforged(segments, self.marks), after=after, until=self.until)
-
-
-def _system(messages: Sequence[Message]) -> list[Message]:
-    return [m for m in messages if m.role == "system"]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LOG_BYTES = 64_000
 _NOISE_LINES = 1_000  # lines on standard output that are no message, until the server is given up
 _BURST, _PER_SECOND = 500, 100  # messages that nobody asked for; those above are dropped
-_FLOOD = 10_000  # dropped ones, until the server is given up
+_FLOOD = 5_000  # dropped ones, until the server is given up
 _CLOSING = 1.0  # seconds for a server to end once its standard input is closed
 PATIENCE = 0.2  # seconds until a connection that ended without a reason is not waited for to give one
 _HANDED_ON = ("PATH", "HOME", "LANG", "TMPDIR")

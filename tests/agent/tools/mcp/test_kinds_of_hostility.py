@@ -48,7 +48,7 @@ def flood(message, count):
     for _ in range(count // 100): sys.stdout.write(line * 100)
     sys.stdout.flush()
 """
-FLOODED = r"it flooded with messages that nobody asked for"
+FLOODED = r"it flooded with messages that nobody asked for|it did not answer within"  # where a machine is too slow to count them
 SLOWLY = "    for c in json.dumps({'jsonrpc': '2.0', 'id': id, 'result': {}}) * 9: out(c); time.sleep(0.05)\n"
 
 # What a server does from its start to its list of tools, and what ``errors`` says of it.
@@ -148,7 +148,7 @@ CALL = {
     ),
     "floods with answers": (f"def call(*a): flood({{'id': 9999, 'result': {{}}}}, {FLOOD})\n", FLOODED),
     "floods with requests": (
-        f"def call(*a): flood({{'id': 'x', 'method': 'roots/list'}}, {FLOOD})\n", f"{FLOODED}|{NEVER}",
+        f"def call(*a): flood({{'id': 'x', 'method': 'roots/list'}}, {FLOOD})\n", FLOODED,
     ),
     "answers with other content": (
         "def call(id, *a): reply(id, {'content': [{'type': 'dance'}]})\n", r"not what the protocol wants",
@@ -169,7 +169,7 @@ CALL = {
 
 
 def config(folder: Path, kind: str, behaviour: str, told: str, *, starts: bool) -> ServerConfig:
-    seconds = SHORT if "within" in told else LONG
+    seconds = SHORT if "within" in told and told != FLOODED else LONG
     return raw(folder, HELPERS + behaviour, kind.replace(" ", "-"), connect_timeout=seconds if starts else LONG, timeout=seconds)
 
 
