@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from agent.children.rules import Rules
-from agent.errors import SprigError
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NEW_MOUNTS, _NEW_CGROUPS, _NEW_NAMES, _NEW_IPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
@@ -49,15 +48,12 @@ def enter_view(rules: Rules) -> None:
     """See only the files that the rules name; for a process after ``separate``, which needs the rights that it has there.
 
     Raises:
-        SprigError: the rules name all of the file system.
         OSError: the system does not allow it, or a folder that may be written is not there.
     """
     _call("unshare", ctypes.c_int(_NEW_MOUNTS))
     _mount("none", "/", "", _REC | _SLAVE)
     # Resolved now: afterwards an absolute link would lead somewhere else.
     writable = {path: os.path.realpath(path) for path in rules.write}
-    if "/" in writable:
-        raise SprigError("a command cannot have all of the file system as its folder")
     kept = {path: path for path in rules.kept if not os.path.islink(path)}  # noqa: PTH114  (nothing can be mounted on a link)
     read = {path: os.path.realpath(path) for path in (*rules.read, "/dev/null", "/dev/full")}
     _mount("tmpfs", _BASE, "tmpfs", _NOSUID | _NODEV, "mode=0755,size=1m")

@@ -129,6 +129,8 @@ def run_command(
     Raises:
         ProcessError: it could not be started.
     """
+    if os.path.realpath(folder) == "/":
+        raise ProcessError("a command cannot have all of the file system as its folder")
     with tempfile.TemporaryDirectory(prefix="sprig-", ignore_cleanup_errors=True) as private:
         private, guarded = os.path.realpath(private), os.path.realpath(folder)
         rules = dataclasses.replace(rules, write=(*rules.write, private))
