@@ -85,7 +85,7 @@ class _Search:
             return True
         places = starts(part)
         if places and base_name(part[places[0]].text) in _FED:
-            part = [*part, Word("", part[-1].end, part[-1].end, shape=UNKNOWN)]
+            part = [*part, Word("", 0, 0, shape=UNKNOWN)]
         unknown = any(UNKNOWN in word.shape for word in part)
         for i in range(len(part)) if runs else places:
             if unknown and _could_spell(part[i : i + 50], self._wanted, surely and i in places):
@@ -162,7 +162,7 @@ def _begins(part: Sequence[Word], at: int, wanted: Sequence[str], surely: bool) 
     program, words = part[at], part[at + 1 :]
     own = base_name(wanted[0]) if surely else ""
     if _is_program(program, wanted[0]):
-        return len(wanted) == 1 or _has(words, wanted[1:], own)
+        return _has(words, wanted[1:], own)
     if UNKNOWN in program.shape and _fits(base_name(program.shape), base_name(wanted[0])):
         known = words if surely else [word for word in words if word.shape.strip(UNKNOWN)]
         return (surely or len(wanted) > 1) and _has(known, wanted[1:], "")

@@ -186,6 +186,21 @@ def test_patterns_on_other_arguments_are_globs_of_their_text() -> None:
     assert policy.decide(water, ToolCall("water", {"bed": 2})).action == "allow"
 
 
+def test_a_denied_host_is_denied_with_the_hosts_below_it(tools: dict[str, Tool]) -> None:
+    policy = Policy([Rule("allow", "fetch_url"), Rule("deny", "fetch_url", "url", "example.org")])
+    for url, action in (
+        ("https://www.example.org/", "deny"),
+        ("https://example.org/", "deny"),
+        ("https://badexample.org/", "allow"),
+    ):
+        assert policy.decide(tools["fetch_url"], ToolCall("fetch_url", {"url": url})).action == action
+
+
+def test_an_exact_pattern_on_another_argument_is_its_text() -> None:
+    policy = Policy([Rule("deny", "water", "bed", "12", exact=True)])
+    assert [policy.decide(water, ToolCall("water", {"bed": bed})).action for bed in (12, 1, 13)] == ["deny", "allow", "allow"]
+
+
 def test_where_nothing_confines_a_command_is_always_asked_for(tools: dict[str, Tool]) -> None:
     tools["run_command"].unconfined = "nothing keeps it in"
     rules = [Rule("allow", "run_command", "command", "ls")]

@@ -41,7 +41,8 @@ RULES: dict[str, tuple[str, str]] = {
         "git log --oneline=x --output|git log \\--output=x",
     ),
     "git": (
-        "git log|git status -s|git --no-pager log|git diff HEAD|git branch -a|git remote -v|git add a b|git commit -m 'x y'",
+        "git log|git status -s|git --no-pager log|git diff HEAD|git branch -a|git tag|git fetch|"
+        "git remote -v|git add a b|git commit -m 'x y'",
         "git config x y|git -c x=y log|git push origin|git remote add a b|git submodule foreach x|git foo|git bisect run x|"
         "git difftool|git branch -D x|git tag x|git branch x|git stash pop|git clone x|git init --template=x|git commit -F x|"
         "git rebase -x a b|git -C x log|git help log|git log --output=x|git --exec-path=x log|git add -p|"

@@ -99,6 +99,10 @@ def test_a_deny_finds_every_spelling() -> None:
 
 
 OTHERS = {
+    "git branch -D": ["git branch -D x", "git branch --delete x", "git branch x -D", "git -C . branch -fD x"],
+    "git push origin": ["git push origin", "git push -u origin main", "git -C . push --force origin", "git $x origin"],
+    "git log --format=raw": ["git log --format=raw", "git log --form=raw", "git log -1 --format raw", "git log --format"],
+    "cat -": ["cat -", "cat -n -"],
     "rm -rf": [
         "rm -rf x", "rm -r -f x", "rm -fr x", "rm x -rf", "rm --recursive --force x", "rm --rec --fo x", "rm -Rf x",
         "sudo rm -rf /", "rm -v -r x -f", "rm -rf $x", "rm $x", "xargs rm", "find . -exec rm -rf {} +", "r\\m -rf x",
@@ -145,6 +149,11 @@ def test_a_deny_finds_its_options_in_any_order_and_what_could_be_meant(pattern: 
 
 
 HARMLESS = {
+    "git branch -D": ["git branch", "git branch --list", "git branch -a"],
+    "git push origin": ["git push", "git push other", "git push other origin", "git pull origin"],
+    "git log --format=raw": ["git log", "git log --format=full", "git log raw"],
+    "cat -": ["cat a", "cat"],
+    "c*l": ["ls", "tar", "cargo"],
     "git push": [
         "ls", "git status", "git log --oneline -5", "cp $a b", "echo git push", "grep push x", "git log --grep push",
         "cat git push", "git commit -m 'stop git push'", "ls $HOME", "make $x", "make test", "git stash push", "git add .",
@@ -161,7 +170,7 @@ HARMLESS = {
         "ls", "rmdir x", "echo rm-rf", "ls farm", "git rm-x", "cat rm",
     ],
     "git push --force": [
-        "git push", "git push -u origin main", "git fetch --force",
+        "git push -- x", "git push --", "git push", "git push -u origin main", "git fetch --force",
     ],
     "pip install": [
         "pip list", "pip show install-x",
@@ -172,6 +181,12 @@ HARMLESS = {
 @pytest.mark.parametrize(("pattern", "line"), [(pattern, line) for pattern, lines in HARMLESS.items() for line in lines])
 def test_a_deny_leaves_alone_what_nobody_could_mean(pattern: str, line: str) -> None:
     assert not denied(line, pattern)
+
+
+def test_more_words_than_anybody_reads_could_be_anything() -> None:
+    assert denied("foo" + " a" * 4000, "git push")
+    assert not denied("foo" + " a" * 100, "git push")
+    assert not denied("cp --" + " git push" * 2000, "git push")
 
 
 def test_text_without_end_is_read_in_time() -> None:
