@@ -340,9 +340,7 @@ def _need_sdk() -> None:
     try:
         import mcp  # noqa: F401
     except ImportError:
-        raise MCPError(
-            "MCP servers need a package: pip install '.[mcp]' in the checkout of Sprig"
-        ) from None
+        raise MCPError("MCP servers need a package: pip install '.[mcp]' in the checkout of Sprig") from None
     # Without a handler of their own, Python would write the SDK's complaints about servers to the terminal.
     for name in ("mcp", "client"):
         logging.getLogger(name).addHandler(logging.NullHandler())

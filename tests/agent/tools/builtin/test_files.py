@@ -259,7 +259,7 @@ def test_links_of_every_kind_and_special_files_lead_nowhere(place: Place) -> Non
     for path in [*(f"{way}/secret.txt" for way in ways), "file", "twice", "loop", "fifo", "stdin", "env", "/dev/zero"]:
         assert SECRET not in place.text("read_file", path=path), path
         assert not place.call("read_file", path=path).ok, path
-        if path not in ("file", "twice", "loop", "stdin", "env", f"proc/self/root{outside}/secret.txt"):
+        if path not in ("file", "twice", "loop", "stdin", "env", f"proc/self/root{out}/secret.txt"):
             assert not place.call("write_file", path=path, content="x").ok, path
         assert SECRET not in place.text("edit_file", path=path, old="the", new="a"), path
     for way in ways:

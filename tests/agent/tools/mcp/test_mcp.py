@@ -192,10 +192,7 @@ def test_without_the_package_it_says_what_to_install() -> None:
         "except Exception as e: print(type(e).__name__, e)\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
-    assert (
-        ended.stdout
-        == "MCPError MCP servers need a package: pip install '.[mcp]' in the checkout of Sprig\n"
-    )
+    assert ended.stdout == "MCPError MCP servers need a package: pip install '.[mcp]' in the checkout of Sprig\n"
 
 
 def test_the_package_is_loaded_only_for_a_server() -> None:
