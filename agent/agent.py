@@ -19,6 +19,7 @@ from agent.events import Compacted, Done, Event, Loading, Prefill, Problem, Resu
 from agent.limits import Limits
 from agent.messages import Message, ToolCall
 from agent.models.adapter import Lora
+from agent.models.template import open_template
 from agent.sessions.records import IMPORTED, StoredMessage
 from agent.sessions.session import Session
 from agent.sessions.store import Store
@@ -36,7 +37,6 @@ from agent.turn.options import CheckedOptions, RunOptions, checked
 from agent.turn.parts import Parts
 from agent.turn.run import Run, logged
 from agent.turn.spans import Spans
-from agent.turn.template import open_template
 from agent.turn.transcript import Transcript
 
 if TYPE_CHECKING:
