@@ -1,6 +1,6 @@
 # `make` tells what there is. Everything happens in .venv, which is built when it is needed and kept while pyproject.toml stays the same.
 .DEFAULT_GOAL := help
-.PHONY: help setup check-vocab demo chat quantize compress ask screenshots test fast coverage test-pythons test-arm lint bench bench-fidelity soak structure map lock audit clean
+.PHONY: help setup check-vocab demo chat quantize compress ask screenshots test fast prove coverage test-pythons test-arm lint bench bench-fidelity soak structure map lock audit clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -47,6 +47,9 @@ test: $(VENV)/.dev ## [TESTS=tests/pipeline/cli] [NO_SYSTEM_PACKAGES=1]: all tes
 
 fast: $(VENV)/.$(KIND) ## the tests that answer soonest: no real model, browser or whole application, a tenth of the generated examples [TESTS=...]
 	@SPRIG_TEST_SHARE=0.1 $(BIN)/$(PYTEST) -m "$(QUICK)" $(TESTS)
+
+prove: $(VENV)/.dev ## the tests that make their own cases, ten times as many of them; takes an hour or more [TESTS=...]
+	@SPRIG_TEST_SHARE=10 $(BIN)/$(PYTEST) --timeout=3600 $$(grep -rlE 'fixtures.generated import|@given' $(TESTS) --include='test_*.py')
 
 coverage: $(VENV)/.dev ## all tests, and which lines none of them runs; pages in build/coverage [TESTS=...]
 	@mkdir -p build/coverage
