@@ -126,7 +126,7 @@ def test_all_branches_travel_to_another_store(store: Store, tmp_path: Path) -> N
         info = copy.info
         assert (info.title, info.model, info.system) == ("t", "m", "s")
         # What could act is left out: token ids are read as they are, a path would be opened, a setting might allow something.
-        assert (info.tools, info.settings) == ((), {})
+        assert (info.tools, info.settings) == ((), {"imported": True})
         assert [one.tokens for one in after] == [None] * 4
         assert after[0].message.images == ()
 
