@@ -108,7 +108,7 @@ def test_the_chinese_readme_is_in_chinese() -> None:
     ("change", "to", "said"),
     [
         ("## 聊天", "### 聊天", "headings: levels"),
-        ("$ sprig chat --serve ", "$ sprig chat --browser ", "line 6 of its code is '$ sprig chat --serve', in Chinese '$ sprig chat --browser'"),
+        ("$ sprig chat --serve ", "$ sprig chat --browser ", "in Chinese '$ sprig chat --browser'"),
         ("docs/images/chat.svg", "docs/images/diff.svg", "Sprig (Sprig): picture docs/images/chat.svg is missing in Chinese"),
         ("docs/agent.md#hooks", "docs/agent.md", "Ask and script (提问与脚本): link docs/agent.md#hooks is missing in Chinese"),
         ("Q4_0: 7 tokens/s", "Q4_0: 9 tokens/s", "row 3 of its tables has the figures"),
