@@ -1,13 +1,19 @@
-"""The two READMEs say the same: section by section the same headings, commands, code, pictures, links and figures of tables."""
+"""README says what is so, and the Chinese one says the same: section by section the same headings, commands, code, pictures,
+links and figures of tables."""
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections import Counter
 from dataclasses import dataclass
 
 import pytest
+from typer.main import get_command
 
+import sprig
+from agent.dialects.families import DIALECTS
+from agent.tools.builtin.catalogue import BUILTIN_NAMES
 from tests.fixtures.paths import ROOT
 
 ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
@@ -120,3 +126,46 @@ def test_what_differs_is_named(change: str, to: str, said: str) -> None:
     assert TEXT[CHINESE].count(change) == 1
     found = differences(TEXT[ENGLISH], TEXT[CHINESE].replace(change, to))
     assert any(said in line for line in found), found
+
+
+def test_commands_that_are_shown_name_options_that_there_are() -> None:
+    lines = [line for section in sections(TEXT[ENGLISH]) for line in section.code]
+    shown = [found for line in lines for found in re.findall(r"(?:^[a-z]*\$ |\| )sprig ([a-z]+)([^|]*)", line)]
+    assert len(shown) > 20
+    for name, rest in shown:
+        command = sprig.COMMANDS[name]
+        app = get_command(getattr(importlib.import_module(command.module), command.app))
+        real = {option for p in app.params for option in (*p.opts, *p.secondary_opts)}
+        assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", re.sub(r'"[^"]*"', "", rest))) <= real, f"sprig {name}{rest}"
+
+
+def test_what_make_is_asked_for_is_in_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"(?:`|\$ )make ([a-z-]+)", TEXT[ENGLISH]))
+    assert len(named) > 8
+    assert named <= targets
+
+
+def test_what_readme_counts_is_so_many() -> None:
+    words = " ".join(TEXT[ENGLISH].split())
+    assert ("[sixteen built-in ones]" in words, len(BUILTIN_NAMES)) == (True, 16)
+    assert ("in each of twenty dialects" in words, len(DIALECTS)) == (True, 20)
+
+
+def test_the_boards_are_those_of_the_guide() -> None:
+    """The guide's table is compared with the arithmetic in tests/pipeline/test_fit.py."""
+    cell = re.compile(r"(\S.*?),? (Q\w+): ([\d.]+)(?:/s| tokens?/s)")
+    guide = re.findall(
+        r"^\| (.*) \| `.*` \| (.*) \| (.*) \|$", (ROOT / "docs" / "devices.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    foreseen = {memory: [cell.match(c) for c in cells] for memory, *cells in guide}
+    rows = re.findall(r"^\| (\d+ [MG]B) \| .* \| (.*) \| (.*) \|$", TEXT[ENGLISH], re.MULTILINE)
+    assert len(rows) == 6
+    for memory, *cells in rows:
+        for ours, theirs in zip(cells, foreseen[memory], strict=True):
+            found = cell.match(ours)
+            if found is None:
+                assert ours == "the same" or (ours == "-" and theirs is None), memory
+            else:
+                assert theirs is not None, memory
+                assert (found[1], found[2], float(found[3])) == (theirs[1], theirs[2], round(float(theirs[3]))), memory
