@@ -60,6 +60,16 @@ def test_the_garden_is_watered(home: Path) -> None:
     assert calls[0][1].startswith("bed 2 got water for")
 
 
+def test_the_readmes_script_runs(home: Path, tmp_path: Path) -> None:
+    block = re.search(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert block is not None
+    script = tmp_path / "script.py"
+    script.write_text(re.sub(r'"[^"]*\.gguf"', "__import__('sys').argv[1]", block[1], count=1), encoding="utf-8")
+    said = ended_well(str(script.with_suffix("")), home=home)
+    assert re.match(r"bed 2 got water for 60 seconds - \S", said)
+    assert "Done(result=" in said
+
+
 def test_files_are_read_unasked_and_written_only_after_a_yes(home: Path) -> None:
     said = ended_well("files", home=home, stdin="n\n" * 4)
     assert re.search(r"^list_files \{", said, re.MULTILINE)

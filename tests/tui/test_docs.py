@@ -21,7 +21,7 @@ from tui.settings.values import OWN_THEMES, ChatSettings
 
 DOCS = ROOT / "docs"
 CHAT = (DOCS / "chat.md").read_text()
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "SECURITY.md", *sorted(DOCS.glob("*.md"))]
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 PICTURES = sorted({(page.parent / name).resolve() for page in PAGES for name in _PICTURE.findall(page.read_text())})

@@ -289,6 +289,17 @@ def test_a_function_of_ours_is_run_the_same_way(tmp_path: Path) -> None:
         run_function("agent.children.supervisor:no_such", None, Rules(), seconds=10)
 
 
+@needs_landlock
+def test_a_function_that_reaches_the_network_reads_no_file_of_a_person(tmp_path: Path) -> None:
+    """As `fetch_url` runs: what it could read, it could send."""
+    (tmp_path / "diary").write_text("dear diary")
+    assert run_function("os:listdir", str(tmp_path), Rules(read=(str(tmp_path),), network=True), seconds=10) == ["diary"]
+    with pytest.raises(ProcessError, match=r"Permission denied|No such file"):
+        run_function("os:listdir", str(tmp_path), Rules(network=True), seconds=10)
+    with pytest.raises(ProcessError, match=r"Permission denied|No such file"):
+        run_function("os:listdir", str(Path.home()), Rules(network=True), seconds=10)
+
+
 def test_where_the_trying_kills_it_is_told_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Android's app filter kills a process that asks for Landlock; the next weaker layer is then tried."""
     tried: list[tuple[str, ...]] = []

@@ -28,7 +28,7 @@ def test_sixteen_thousand_tokens_serve_english_and_every_text_goes_there_and_bac
     files = small_files()
     config = json.loads(files["config.json"])
     documents = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-    texts = [path.read_text(encoding="utf-8") for path in documents]
+    texts = [path.read_text(encoding="utf-8") for path in documents if ".zh-" not in path.name]
     unseen = "\n".join(text for number, text in enumerate(texts) if number % 3 == 2)
     chosen_by = {"mine": "\n".join(text for number, text in enumerate(texts) if number % 3 != 2)}
     cut = cut_files(files, config, config["vocab_size"], chosen_by, SIZE, held_out={"unseen": unseen})
