@@ -31,8 +31,8 @@ Write a message and press Enter; a line that ends in a backslash goes on in the 
   /again        have the last message answered again
   /edit TEXT    say something else in the place of your last message
   /editor       write a message in your own editor ($VISUAL, $EDITOR) and send it
-  /compact      shorten what the model keeps of this conversation
-  /undo         put back the files that the last answer changed
+  /compact      shorten what the model remembers
+  /undo         put back what the last answer wrote
   /new          begin a new conversation
   /sessions     list the conversations that were kept; /open ID goes on with one
   /model NAME   choose another model; without a name, list them

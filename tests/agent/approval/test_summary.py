@@ -21,7 +21,7 @@ def test_a_joiner_in_a_command_or_a_path_is_shown_and_marked(hidden: str) -> Non
         summary, risks = describe(made, ToolCall(made.spec.name, arguments))
         assert hidden not in summary
         sign = f"<U+{ord(hidden):04X}>"
-        assert (sign, "a character that is not shown") in [(summary[start:end], why) for start, end, why in risks]
+        assert (sign, "stands for what cannot be seen") in [(summary[start:end], why) for start, end, why in risks]
 
 
 def test_a_text_to_be_written_is_shown_as_it_reads_and_only_the_rest_is_marked() -> None:

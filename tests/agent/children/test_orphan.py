@@ -41,8 +41,9 @@ made[0].run("Hello.")
 assert made[0].engine.restarts == 0
 embedder = Embedder(sys.argv[2], threads=1)
 embedder.wait()
-read = Rules(read=system_paths())
-threading.Thread(target=run_command, args=(["sleep", "60"], Path("/"), read), kwargs={"seconds": 60}, daemon=True).start()
+folder = Path(sys.argv[1]).parent
+read = Rules(read=(*system_paths(), str(folder)))
+threading.Thread(target=run_command, args=(["sleep", "60"], folder, read), kwargs={"seconds": 60}, daemon=True).start()
 
 @tool(isolate=True)
 def slow():
@@ -113,5 +114,5 @@ def wait_for_family(parent: int) -> dict[int, str]:
         lines = " ".join(found.values())
         if all(word in lines for word in wanted) and len(found) >= 7:
             return found
-        assert time.monotonic() < end, found
+        assert time.monotonic() < end, "\n".join(found.values())
         time.sleep(0.05)

@@ -208,8 +208,8 @@ def test_too_little_text_is_one_line(tmp_path: Path) -> None:
 
 
 def test_it_is_told_how_far_the_teacher_is_with_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(folder: Path, files: Any, *, width: int, own: bool, threads: int, on_progress: Any) -> Any:
-        assert own
+    def read(folder: Path, files: Any, *, width: int, own: int | None, threads: int, on_progress: Any) -> Any:
+        assert (own, files) == (None, [])
         assert threads == 1
         on_progress(1, 4)
         return read_lessons(folder, [models() / "text.txt"], width=width)

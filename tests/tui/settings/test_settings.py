@@ -68,7 +68,7 @@ def test_the_examples_in_the_default_text_work_as_they_are() -> None:
     assert [server.name for server in found.mcp] == ["weather", "house"]
     assert found.mcp[0].command == ("npx", "-y", "weather-server")
     assert found.mcp[1].allow == ("get_*",)
-    assert found.rules == (Rule("allow", "run_command", "command", "git status", exact=True),)
+    assert found.rules == (Rule("allow", "run_command", "command", "git status", exact=True, even_after_untrusted=True),)
     assert found.keys == {"app.quit": "ctrl+q,f10"}
 
 
