@@ -140,7 +140,7 @@ def test_what_was_pulled_is_inspected_as_the_file_that_it_is(store: Path) -> Non
 
 def test_a_file_whose_keys_do_not_fit_hides_no_other(store: Path) -> None:
     tiny.llama(store / "odd.gguf", llama__attention__head_count=np.zeros(0, np.uint32))
-    with pytest.raises(GGUFError, match="attention.head_count is .* and must be a whole number"):
+    with pytest.raises(GGUFError, match=r"attention\.head_count is .* and must be a whole number"):
         read_model(store / "odd.gguf")
     assert found("HuggingFaceTB/SmolLM2-360M") == "SmolLM2-360M-Q4_0.gguf"
 

@@ -46,7 +46,9 @@ def test_sixteen_thousand_tokens_serve_english_and_every_text_goes_there_and_bac
         def there_and_back(text: str) -> None:
             """As with the whole vocabulary, which lacks the letters of a few control characters."""
             ids = small.encode(text, add_special_tokens=False).ids
-            if theirs.encode(text) == whole.encode(text, add_special_tokens=False).ids:  # llama.cpp splits letters without a token
+            if (
+                theirs.encode(text) == whole.encode(text, add_special_tokens=False).ids
+            ):  # llama.cpp splits letters without a token
                 assert ids == ours.encode(text)
             assert ours.text(ids) == theirs.text(theirs.encode(text))
             told = whole.decode(whole.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
