@@ -1,7 +1,7 @@
 """What is left of a model that lost weights, before and after it learned again, and beside the whole model in the same bytes.
 
     python benchmarks/compression.py [--work DIR] [--windows N] [--data FILE ...] [--own N] [--tokens N] [--for-tokens N]
-                                     [--only NAME ...] [--write docs/compression.md]
+                                     [--only NAME ...]
 
 The model is SmolLM2-135M-Instruct, dithered, as in benchmarks/fidelity.py, whose folder may be named. Its feed-forward parts are
 cut from 1536 to 1280 neurons, with and without the repair, and four layers are cut instead; the repaired one learns again from
@@ -128,7 +128,6 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=150_000, help="that the cut model learns from")
     parser.add_argument("--for-tokens", type=int, default=50_000, help="of the training through the rounding")
     parser.add_argument("--only", nargs="+", help="names of the table's files")
-    parser.add_argument("--write", type=Path, help="put table and picture into this file, between its markers")
     arguments = parser.parse_args()
     learning = {"tokens": arguments.tokens, "own": arguments.own, "batch": 4, "rate": 2e-4}
     bench = Compression(arguments.work, arguments.data, learning, arguments.for_tokens)
@@ -147,14 +146,7 @@ def main() -> None:
     if not finished:
         return
     points = [Point(name, kept[name][0], one.size, one.kld.value, one.kld.error) for name, one in finished if one.kld]
-    picture = pareto_svg(points, each_series=True)
-    (bench.work / "compression.svg").write_text(picture)
-    if arguments.write:
-        begin, end = "<!-- compression:begin -->", "<!-- compression:end -->"
-        before, rest = arguments.write.read_text().split(begin)
-        (arguments.write.parent / "images" / "compression.svg").write_text(picture)
-        lines = ["![Size against what was lost: cut, taught and whole](images/compression.svg)", "", *lines]
-        arguments.write.write_text(f"{before}{begin}\n\n" + "\n".join(lines) + f"\n\n{end}{rest.split(end)[1]}")
+    (bench.work / "compression.svg").write_text(pareto_svg(points, each_series=True))
 
 
 if __name__ == "__main__":
