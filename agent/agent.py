@@ -388,16 +388,17 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         Raises Unanswered, see Engine.tokenize.
         """
         specs, options = tuple(tool.spec for tool in self.tools), self._options()
-        if self._transcript is None:
-            made = Transcript(self.engine, self.template, specs, options, marks=self._plain_marks(until), until=until)
-            self._take_up(made)
-            self._transcript = made
-        self._transcript.until = until
-        if (self._transcript.system, self._transcript.tools, self._transcript.options) != (self.system, specs, options):
-            self._transcript = self._transcript.changed(self.system, specs, options)
+        now = self._transcript
+        if now is None:
+            now = Transcript(self.engine, self.template, specs, options, marks=self._plain_marks(until), until=until)
+            self._take_up(now)
+        now.until = until
+        if (now.system, now.tools, now.options) != (self.system, specs, options):
+            now = now.changed(self.system, specs, options)
             if self.session is not None:
                 self.session.configure(system=self.system, tools=[tool.name for tool in self.tools])
-        return self._transcript
+        self._transcript = now
+        return now
 
     def _plain_marks(self, until: Until) -> tuple[str, ...]:
         """The marks of roles that are plain text in this model's vocabulary."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.approval.programs import CHANGERS, INTERPRETERS, READERS, SHELLS, WRAPPERS, base_name, family
 
@@ -67,7 +67,7 @@ _REVISIONS = (
 _LOG = _harmless("bcgimprstuwzREPWF", "nGLSUMCX", f"{_DIFF} {_REVISIONS}")
 _GIT_LISTS = "abbrev column contains exclude-standard format ignore-case list merged no-column no-contains no-merged sort"
 _GIT = {
-    "log": _LOG, "show": _LOG, "diff": _LOG, "whatchanged": _LOG, "rev-list": _LOG, "reflog": _LOG,
+    "log": _LOG, "show": _LOG, "diff": _LOG, "whatchanged": _LOG, "rev-list": _LOG, "reflog": replace(_LOG, operands=0),
     "shortlog": _harmless("cnse", "w", f"{_REVISIONS} numbered summary email group"),
     "status": _harmless("bsuvz", "", "ahead-behind branch column find-renames ignore-submodules ignored long no-ahead-behind "
                         "no-column no-renames porcelain renames short show-stash untracked-files verbose"),
@@ -137,7 +137,9 @@ _OPERANDS = Harmless()
 
 def harmless(argv: Sequence[str], free: Sequence[int]) -> bool:
     """Whether the arguments ``free`` of a command, which a rule did not spell, are known to be harmless."""
-    name = base_name(argv[0])
+    folder, _, name = argv[0].rpartition("/")
+    if folder not in ("", "/bin", "/usr/bin"):
+        return not free  # a program of the project may have any name
     if name in READERS:
         return True
     if name == "git":
@@ -162,9 +164,12 @@ def may_vary(argv: Sequence[str], guessed: Sequence[int]) -> bool:
 
 
 def _all(known: Harmless, argv: Sequence[str], free: Sequence[int]) -> bool:
-    words = [argv[i] for i in free]
-    operands = sum(not word.startswith("-") for word in words)
-    return operands <= known.operands and all(known.option(word) for word in words if word.startswith("-"))
+    end = argv.index("--") if "--" in argv else len(argv)
+    counted = range(1, len(argv)) if known.operands == 1 else free  # of a second one, whoever spelled the first, it is written
+    operands = [argv[i] for i in counted if i > end or argv[i] == "-" or not argv[i].startswith("-")]
+    wild = sum(any(sign in word for sign in "*?[") for word in operands)  # which may stand for several
+    options = [argv[i] for i in free if argv[i].startswith("-") and argv[i] != "-"]
+    return len(operands) + wild <= known.operands and all(map(known.option, options))
 
 
 def _git(argv: Sequence[str], free: Sequence[int]) -> bool:

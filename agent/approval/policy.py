@@ -288,7 +288,7 @@ class Gate:
             return Verdict(True, decision)
         if decision.action == "deny":
             return Verdict(False, decision, f"not allowed: {decision.reason}")
-        why = f" ({decision.reason})" if untrusted else ""
+        why = "" if decision.reason.endswith("asked for each time") else f" ({decision.reason})"
         return Verdict(False, decision, f"not allowed: {tool.name} needs approval{why}, and nobody is there to give it")
 
     def _keep_new(self, before: Sequence[Rule], untrusted: bool) -> None:

@@ -129,13 +129,16 @@ def run_command(
     Raises:
         ProcessError: it could not be started.
     """
+    from agent.home import home  # a confined child, which imports this module too, has no other packages
+
     if os.path.realpath(folder) == "/":
         raise ProcessError("a command cannot have all of the file system as its folder")
     with tempfile.TemporaryDirectory(prefix="sprig-", ignore_cleanup_errors=True) as private:
         private, guarded = os.path.realpath(private), os.path.realpath(folder)
         rules = dataclasses.replace(rules, write=(*rules.write, private))
         job = {"argv": list(argv), "environment": clean_environment(private), "folder": str(folder), "wild": list(wild)}
-        return _run({**job, "guarded": guarded}, rules, report().split("+"), seconds, cancelled, KEEP)
+        job |= {"guarded": guarded, "own": os.path.realpath(home())}
+        return _run(job, rules, report().split("+"), seconds, cancelled, KEEP)
 
 
 def run_function(function: str, payload: Any, rules: Rules, *, seconds: float, cancelled: threading.Event | None = None) -> Any:
@@ -188,7 +191,7 @@ def probe(layers: tuple[str, ...]) -> str:
 def _run(
     job: Mapping[str, Any], rules: Rules, layers: Sequence[str], seconds: float, cancelled: threading.Event | None, keep: int
 ) -> Finished:
-    empty: dict[str, Any] = {"argv": [], "module": "", "payload": None, "environment": {}, "guarded": "", "wild": []}
+    empty: dict[str, Any] = {"argv": [], "module": "", "payload": None, "environment": {}, "guarded": "", "own": "", "wild": []}
     whole = {**empty, **job, "rules": dataclasses.asdict(rules), "layers": list(layers), "seconds": seconds, "grace": GRACE}
     status_read, status_write = os.pipe()
     try:

@@ -11,27 +11,29 @@ import contextlib
 import itertools
 import os
 import re
+import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 _NAMES = frozenset({
     ".git", ".hg", ".jj", ".svn", ".bzr", ".gitconfig", ".githooks", ".husky", ".lefthook", ".pre-commit-config.yaml",
-    "lefthook.yml", ".lefthook.yml", "lefthook.yaml", ".lefthook.yaml", ".overcommit.yml",
-    ".sprig", ".venv", "venv", ".direnv", ".envrc", ".mise", ".mise.toml", "mise.toml", ".autoenv", ".autoenv.zsh",
-    ".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".bash_aliases", ".profile",
-    ".inputrc", ".zshrc", ".zshenv", ".zprofile", ".zlogin", ".zlogout", ".xprofile", ".xinitrc", ".xsession", ".xsessionrc",
+    "lefthook.yml", ".lefthook.yml", "lefthook.yaml", ".lefthook.yaml", ".overcommit.yml", ".sprig", ".venv", "venv",
+    ".direnv", ".envrc", ".mise", ".mise.toml", "mise.toml", "mise.local.toml", ".mise.local.toml", ".autoenv",
+    ".autoenv.zsh", ".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".bash_aliases", ".profile", ".inputrc",
+    ".zshrc", ".zshenv", ".zprofile", ".zlogin", ".zlogout", ".xprofile", ".xinitrc", ".xsession", ".xsessionrc",
     ".pam_environment", ".ssh", ".gnupg", ".netrc", ".npmrc", ".yarnrc", ".yarnrc.yml", ".pypirc", ".cargo", ".gdbinit",
-    ".lldbinit", ".vimrc", ".gvimrc", ".exrc", ".nvimrc", ".nvim.lua", ".vim", ".emacs", ".emacs.d", ".dir-locals.el",
-    ".vscode", ".idea", ".fleet", ".zed", ".devcontainer", ".termux", "sitecustomize.py", "usercustomize.py", "pyvenv.cfg",
+    ".lldbinit", ".rprofile", ".pdbrc", ".irbrc", ".kshrc", ".cshrc", ".tcshrc", ".login", ".vimrc", ".gvimrc", ".exrc",
+    ".nvimrc", ".nvim.lua", ".vim", ".emacs", ".emacs.d", ".dir-locals.el", ".vscode", ".idea", ".fleet", ".zed", ".helix",
+    ".cursor", ".claude", ".mcp.json", ".devcontainer", ".termux", "sitecustomize.py", "usercustomize.py", "pyvenv.cfg",
 })  # fmt: skip
 _INSIDE = {
     ".config": frozenset({
         "autostart", "systemd", "environment.d", "fish", "git", "nvim", "mise", "direnv", "pip", "nushell", "plasma-workspace",
-        "xonsh", "hg", "jj",
+        "xonsh", "hg", "jj", "helix", "sway", "i3", "hypr", "emacs", "tmux", "kitty",
     }),
     ".local": frozenset({"bin", "lib"}),
+    "share": frozenset({"sprig", "systemd", "dbus-1"}),
 }  # fmt: skip
-_REPOSITORY = frozenset({"HEAD", "objects", "refs"})  # with these git takes any folder for a repository, whatever its name
 MOST_ENTRIES = 20_000  # that are looked at, the shallow ones first
 _SUFFIX = ".set-aside"
 _ELSEWHERE = re.compile(rb"^\s*(?:gitdir:|hookspath\s*=|path\s*=)\s*\"?([^\"\r\n]+)", re.IGNORECASE | re.MULTILINE)
@@ -60,13 +62,26 @@ def is_named_by_git(folder: str, path: str) -> bool:
 
 def is_repository(folder: str) -> bool:
     """Whether git takes a folder for a repository that has no work tree around it."""
-    return all(os.path.lexists(f"{folder}/{name}") for name in _REPOSITORY)
+    try:
+        return _is_repository(set(os.listdir(folder)))  # noqa: PTH208
+    except OSError:
+        return False
 
 
-def find(folder: str) -> Found:
-    """What is protected below a folder, links among it, and also where git is told to look for its own and for hooks."""
+def _is_repository(names: Set[str]) -> bool:
+    """Whether git takes a folder with these entries for a repository, whatever its name; a commondir names the rest of one."""
+    return "HEAD" in names and ("commondir" in names or names >= {"objects", "refs"})
+
+
+def find(folder: str, own: str = "", *, forced: bool = False) -> Found:
+    """What is protected below a folder, links among it, and also where git is told to look for its own and for hooks.
+
+    ``own`` is Sprig's home, which is protected where it lies below. ``forced`` looks also where the right to look was taken away.
+    """
     found: Found = {}
-    named = [path for path in _walk(folder) if _add(found, path)]
+    if own.startswith(folder.rstrip("/") + "/"):
+        _add(found, own)
+    named = [path for path in _walk(folder, forced) if _add(found, path)]
     for path in itertools.chain.from_iterable(map(_named_by, named)):
         if path.startswith(folder.rstrip("/") + "/"):
             _add(found, path)
@@ -80,17 +95,19 @@ def _add(found: Found, path: str) -> bool:
     return path in found
 
 
-def _walk(folder: str) -> Iterator[str]:
+def _walk(folder: str, forced: bool) -> Iterator[str]:
     waiting, seen = [folder], 0
     for place in waiting:  # it grows meanwhile
         parent = (os.path.basename(place),)  # noqa: PTH119  (pathlib would double the time)
         try:
-            entries = list(os.scandir(place))
+            entries = _entries(place, forced)
         except OSError:
             continue
-        if place != folder and {entry.name for entry in entries} >= _REPOSITORY:
-            yield place
-            continue
+        if _is_repository({entry.name for entry in entries}):
+            if place != folder:
+                yield place
+                continue
+            yield from (f"{place}/{name}" for name in ("HEAD", "config", "config.worktree", "hooks", "commondir"))
         for entry in entries:
             if is_protected((*parent, entry.name)):
                 yield entry.path
@@ -99,6 +116,16 @@ def _walk(folder: str) -> Iterator[str]:
         seen += len(entries)
         if seen > MOST_ENTRIES:
             return
+
+
+def _entries(folder: str, forced: bool) -> list[os.DirEntry[str]]:
+    try:
+        return list(os.scandir(folder))
+    except PermissionError:
+        if not forced:
+            raise
+        _let_change(folder)
+        return list(os.scandir(folder))
 
 
 def _named_by(path: str) -> Iterator[str]:
@@ -124,15 +151,29 @@ def set_aside(folder: str, before: Found) -> list[str]:
     """
     done: list[str] = []
     known = {*before.values()}  # also where a folder around it was moved
-    for path, inode in find(folder).items():
+    for path, inode in find(folder, forced=True).items():
         if inode in known:
             continue
-        bare = not is_protected((os.path.basename(os.path.dirname(path)), os.path.basename(path)))  # noqa: PTH119, PTH120
+        names = (os.path.basename(os.path.dirname(path)), os.path.basename(path))  # noqa: PTH119, PTH120
+        bare = os.path.isdir(path) and is_repository(path) and not is_protected(names)  # noqa: PTH112
         target = path + "/HEAD" if bare else path
         with contextlib.suppress(OSError):
-            os.rename(target, _free(target))  # noqa: PTH104
+            _rename(target)
             done.append(os.path.relpath(path, folder) + ("/" if bare else ""))
     return done
+
+
+def _rename(path: str) -> None:
+    """Set a path aside, also where the command took from the folder around it the right to be changed."""
+    try:
+        os.rename(path, _free(path))  # noqa: PTH104
+    except PermissionError:
+        _let_change(os.path.dirname(path))  # noqa: PTH120
+        os.rename(path, _free(path))  # noqa: PTH104
+
+
+def _let_change(folder: str) -> None:
+    os.chmod(folder, stat.S_IMODE(os.lstat(folder).st_mode) | 0o700)  # noqa: PTH101
 
 
 def _free(path: str) -> str:

@@ -49,7 +49,7 @@ def main() -> NoReturn:
 def _watch_over(job: dict[str, Any], status_fd: int) -> None:
     rules = Rules.from_dict(job["rules"])
     guarded = job["guarded"]
-    before = protected.find(guarded) if guarded else {}
+    before = protected.find(guarded, job["own"]) if guarded else {}
     rules = replace(rules, kept=tuple(before))
     sandbox.become_subreaper()
     me, start = os.getpid(), _target

@@ -103,9 +103,12 @@ def unforged(segments: Sequence[Segment], marks: Sequence[str]) -> list[Segment]
         return made
     pattern = _pattern(tuple(marks))
     while cuts := list(_forged(made, pattern)):  # a space may make another mark, which has one at this place; it gets one too
-        for number, at in reversed(cuts):
+        places: dict[int, list[int]] = {}
+        for number, at in cuts:
+            places.setdefault(number, []).append(at)
+        for number, ats in places.items():
             text = made[number].text
-            made[number] = Segment(f"{text[:at]} {text[at:]}", trusted=False)
+            made[number] = Segment(" ".join(text[a:b] for a, b in pairwise([0, *ats, len(text)])), trusted=False)
     return made
 
 

@@ -134,9 +134,16 @@ class Root:
         parts = self.parts(path)
         if not parts or path.endswith("/"):
             raise RootError(f"{_shown(path)} is a folder, not a file")
-        if is_protected(parts) or parts[-1].casefold() == "head" or self._is_of_git(parts):
+        if is_protected(parts) or parts[-1].casefold() == "head" or self._is_of_git(parts) or self._is_own(parts):
             raise RootError(f"{_shown(path)} may not be written: it decides what runs here, so it is yours to change")
         return parts
+
+    def _is_own(self, parts: tuple[str, ...]) -> bool:
+        """Whether it lies in Sprig's home, which is below the root: settings there decide what may run."""
+        from agent.home import home  # a confined child, which imports this module too, has no other packages
+
+        own = Path(os.path.realpath(home()))
+        return own.is_relative_to(self.path) and self.path.joinpath(*parts).is_relative_to(own)
 
     def _is_of_git(self, parts: tuple[str, ...]) -> bool:
         """Whether it lies in a repository without a work tree, or where git is told to look for its configuration and hooks."""

@@ -15,6 +15,7 @@ import pytest
 from agent.children import process, protected, sandbox
 from agent.children.process import Finished, run_command
 from agent.children.rules import Rules
+from agent.tools.builtin.root import Root, RootError
 
 HELD = process.report()
 # What other machines have. Landlock alone: namespaces are forbidden, as in many containers. No Landlock: many boards' kernels.
@@ -307,3 +308,38 @@ def test_a_missing_folder_is_said(root: Path) -> None:
         pytest.skip("no namespaces here")
     with pytest.raises(process.ProcessError, match="none is not there"):
         run_command(["true"], root, Rules(sandbox.system_paths(), (str(root), str(root / "none"))), seconds=30)
+
+
+def test_the_folder_itself_becomes_no_repository(kind: str, root: Path) -> None:
+    """git takes any folder with these names for one, and runs what its configuration names."""
+    run(root, "mkdir objects refs && echo ref: refs/heads/main > HEAD && echo '[core] fsmonitor = touch owned' > config")
+    assert not (root / "HEAD").exists()
+    assert not (root / "config").exists()
+    assert (root / "HEAD.set-aside").exists()
+
+
+def test_a_repository_in_two_halves_is_found_out(kind: str, root: Path) -> None:
+    run(root, "mkdir -p x y/objects y/refs && echo ref: refs/heads/m > x/HEAD && echo ../y > x/commondir")
+    assert not (root / "x/HEAD").exists()
+
+
+def test_modes_hide_nothing(kind: str, root: Path) -> None:
+    run(root, "mkdir -p n/.git/hooks && chmod 500 n; mkdir -p m/.venv && chmod 300 m; true")
+    for folder, name in (("n", ".git"), ("m", ".venv")):
+        (root / folder).chmod(0o700)
+        assert not (root / folder / name).exists()
+
+
+def test_sprigs_own_home_below_the_root_is_kept(kind: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = root / "data" / "mine"
+    home.mkdir(parents=True)
+    (home / "settings.toml").write_text("model = 'a'\n")
+    monkeypatch.setenv("SPRIG_HOME", str(home))
+    run(root, "echo '[[rules]]' >> data/mine/settings.toml; true")
+    if "namespaces" in kind or "landlock" in kind:
+        assert (home / "settings.toml").read_text() == "model = 'a'\n"
+    with pytest.raises(RootError, match="decides what runs"):
+        Root(root).write("data/mine/settings.toml", b"x")
+    with pytest.raises(RootError, match="decides what runs"):
+        Root(root).write(".local/share/sprig/settings.toml", b"x")
+    Root(root).write("data/other.txt", b"x")
