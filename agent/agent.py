@@ -289,8 +289,6 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         self._cancelled.set()
         self._in_use.stop_reading()
 
-    # What is there, to look at.
-
     @property
     def engine(self) -> Engine:
         """The model; fixed, as its adapters are."""
