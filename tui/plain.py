@@ -288,8 +288,9 @@ class PlainChat:
         from agent.approval.policy import Answer
 
         if not self._source.isatty():
-            self._say(f"{display(request.tool.name)} is not allowed: nobody is at the terminal to ask.")
-            self.talk.answer(number, Answer.no("nobody is there to ask"))
+            why = display(request.decision.reason)
+            self._say(f"{display(request.tool.name)} is not allowed ({why}): nobody is at the terminal to ask.")
+            self.talk.answer(number, Answer.no(f"nobody is there to ask ({why})"))
             return
         forget_typed(self._source)
         with _on_ctrl_c(None):

@@ -143,11 +143,12 @@ def _approve(request: ApprovalRequest, agent: Agent, file: SettingsFile[Settings
                     say(f"This holds for this run, but was not written: {display(str(e))}")
             return answer
     except OSError:
-        out.say(
-            f"sprig: {display(request.tool.name)} must be asked for, and there is no terminal to ask on: run it on one, or allow "
-            f"the tool beforehand (--allow {display(request.tool.name)}, or a rule in settings.toml)"
-        )
-        return Answer.no("nobody is there to ask")
+        name, why = display(request.tool.name), request.decision.reason
+        usual = why.endswith("asked for each time")  # a rule that allows the tool helps against nothing else
+        beforehand = f", or allow the tool beforehand (--allow {name}, or a rule in settings.toml)" if usual else ""
+        reason = "" if usual else f" ({display(why)})"
+        out.say(f"sprig: {name} must be asked for{reason}, and there is no terminal to ask on: run it on one{beforehand}")
+        return Answer.no(f"nobody is there to ask{reason}")
 
 
 def _stats(result: Result, agent: Agent) -> str:
