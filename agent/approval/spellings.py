@@ -30,17 +30,17 @@ def _names(text: str) -> frozenset[str]:
 
 # What `git` itself knows; any other subcommand is an alias, which may stand for anything.
 _GIT = _names(
-    "add am annotate apply archive bisect blame branch bundle cat-file check-attr check-ignore check-mailmap check-ref- "
-    "format checkout checkout-index cherry cherry-pick clean clone column commit commit-graph commit-tree config count- "
-    "objects credential daemon describe diff diff-files diff-index diff-tree difftool fast-export fast-import fetch fetch- "
-    "pack filter-branch fmt-merge-msg for-each-ref for-each-repo format-patch fsck gc get-tar-commit-id grep gui hash- "
-    "object help hook index-pack init instaweb interpret-trailers log ls-files ls-remote ls-tree mailinfo mailsplit "
+    "add am annotate apply archive bisect blame branch bundle cat-file check-attr check-ignore check-mailmap "
+    "check-ref-format checkout checkout-index cherry cherry-pick clean clone column commit commit-graph commit-tree config "
+    "count-objects credential daemon describe diff diff-files diff-index diff-tree difftool fast-export fast-import fetch "
+    "fetch-pack filter-branch fmt-merge-msg for-each-ref for-each-repo format-patch fsck gc get-tar-commit-id grep gui "
+    "hash-object help hook index-pack init instaweb interpret-trailers log ls-files ls-remote ls-tree mailinfo mailsplit "
     "maintenance merge merge-base merge-file merge-index merge-tree mergetool mktag mktree multi-pack-index mv name-rev "
     "notes pack-objects pack-refs patch-id prune prune-packed pull push range-diff read-tree rebase reflog remote repack "
     "replace request-pull rerere reset restore rev-list rev-parse revert rm send-email send-pack shortlog show show-branch "
     "show-index show-ref sparse-checkout stage stash status stripspace submodule svn switch symbolic-ref tag unpack-file "
-    "unpack-objects update-index update-ref var verify-commit verify-pack verify-tag version whatchanged worktree write- "
-    "tree"
+    "unpack-objects update-index update-ref var verify-commit verify-pack verify-tag version whatchanged worktree "
+    "write-tree"
 )
 _FINDING = _FED | {"find", "fd"}
 

@@ -183,6 +183,12 @@ def test_a_deny_leaves_alone_what_nobody_could_mean(pattern: str, line: str) -> 
     assert not denied(line, pattern)
 
 
+@pytest.mark.parametrize("alias", ["tree", "pack", "objects", "object", "format", "check-ref-", "publish"])
+def test_what_git_does_not_know_is_an_alias_and_could_be_anything(alias: str) -> None:
+    assert denied(f"git {alias} origin", "git push")
+    assert not denied("git write-tree origin", "git push")
+
+
 def test_more_words_than_anybody_reads_could_be_anything() -> None:
     assert denied("foo" + " a" * 4000, "git push")
     assert not denied("foo" + " a" * 100, "git push")
