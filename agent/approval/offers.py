@@ -20,7 +20,7 @@ def offer(request: ApprovalRequest) -> Rule | None:
     """The rule to offer; it allows the call that is asked about, and nothing else. None when no rule can, or none is kept: a
     line for a shell is asked for in each conversation."""
     tool, call, rule = request.tool, request.call, request.always
-    if not _allows(rule, tool, call) or len(rule.pattern) > _LONGEST:
+    if not allows(rule, tool, call) or len(rule.pattern) > _LONGEST:
         return None
     if tool.subjects.get(rule.argument or "") == "command" and not read_command(rule.pattern).plain:
         return None
@@ -40,7 +40,7 @@ def edited(offered: Rule, pattern: str, tool: Tool, call: ToolCall) -> Rule:
     if reveal(pattern) != pattern:
         raise PatternError("the pattern holds characters that cannot be seen")
     rule = Rule("allow", tool.name, argument, pattern)
-    if not _allows(rule, tool, call):
+    if not allows(rule, tool, call):
         raise PatternError("this pattern does not cover the call above")
     return rule
 
@@ -76,7 +76,8 @@ def _argument(rule: Rule, tool: Tool) -> str | None:
     return rule.argument if rule.argument != "*" else next((name for name, kind in tool.subjects.items() if kind == "path"), None)
 
 
-def _allows(rule: Rule, tool: Tool, call: ToolCall) -> bool:
+def allows(rule: Rule, tool: Tool, call: ToolCall) -> bool:
+    """Whether a rule covers a call; False where it cannot be applied to it."""
     try:
         return rule.matches(tool, call.arguments)
     except (TypeError, ValueError, RecursionError):

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _STRICT = {"deny": 2, "ask": 1, "allow": 0}
 _EVEN = "even-after-untrusted"
+_EACH_TIME = "is asked for each time"
 
 
 class PolicyError(SprigError):
@@ -117,6 +118,11 @@ class Decision:
     summary: str
     risks: tuple[tuple[int, int, str], ...] = ()
 
+    @property
+    def usual(self) -> bool:
+        """Whether it is asked only because nothing allows the tool, so that a rule which does would help."""
+        return self.action == "ask" and self.reason.endswith(_EACH_TIME)
+
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequest:
@@ -200,7 +206,7 @@ class Policy:
         if tool.approval == "deny" and not any(r.action == "allow" and r.tool == tool.name for r in found):
             return "deny", f"{tool.name} is switched off"
         if not found:
-            reasons = {"allow": "nothing to ask about", "ask": f"{tool.name} is asked for each time", "deny": ""}
+            reasons = {"allow": "nothing to ask about", "ask": f"{tool.name} {_EACH_TIME}", "deny": ""}
             return tool.approval, reasons[tool.approval]
         rule = max(found, key=lambda r: (r.action == "deny", r.weight, _STRICT[r.action]))
         about = f" with {rule.argument} {rule.pattern!r}" if rule.argument is not None else ""
@@ -288,7 +294,7 @@ class Gate:
             return Verdict(True, decision)
         if decision.action == "deny":
             return Verdict(False, decision, f"not allowed: {decision.reason}")
-        why = "" if decision.reason.endswith("asked for each time") else f" ({decision.reason})"
+        why = "" if decision.usual else f" ({decision.reason})"
         return Verdict(False, decision, f"not allowed: {tool.name} needs approval{why}, and nobody is there to give it")
 
     def _keep_new(self, before: Sequence[Rule], untrusted: bool) -> None:
@@ -356,19 +362,19 @@ def describe(tool: Tool, call: ToolCall) -> tuple[str, tuple[tuple[int, int, str
         subject = tool.subjects.get(name)
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
         lead = ": " if subject and at == len(pieces[0]) else f"\n  {display(str(name))}: "
+        # A joiner is part of a text, and nothing that a command, a path or an address needs.
         signs = [one.replace("\n", "\n    ") for one in shown_characters(text)] if subject is None else list(map(reveal, text))
         pieces.append(lead + "".join(signs))
         places = [at + len(lead)]
         for sign in signs:
             places.append(places[-1] + len(sign))
-        risks += [(places[risk.start], places[risk.end], risk.why) for risk in _risks(subject, text)]
+        risks += [(places[risk.start], places[risk.end], risk.why) for risk in _risks(subject, text, signs)]
         at = places[-1]
     return "".join(pieces), tuple(risks)
 
 
-def _risks(subject: Subject | None, text: str) -> tuple[Risk, ...]:
-    # A joiner is part of a text, and nothing that a command, a path or an address needs.
-    signs = shown_characters(text) if subject is None else map(reveal, text)
+def _risks(subject: Subject | None, text: str, signs: Sequence[str]) -> tuple[Risk, ...]:
+    """``signs`` are how its characters are shown."""
     hidden = [i for i, (char, sign) in enumerate(zip(text, signs, strict=True)) if sign != char and char not in "\n\t"]
     found = [Risk(i, i + 1, "stands for what cannot be seen") for i in hidden[:20]]
     if subject == "command":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.approval.offers import meaning
+from agent.approval.offers import allows, meaning
 from agent.approval.policy import ApprovalRequest, Rule, describe
 from agent.messages import ToolCall
 from agent.text import display
@@ -42,10 +42,7 @@ class AnswerChoice:
 def choices(request: ApprovalRequest, rule: Rule | None) -> tuple[AnswerChoice, ...]:
     """The answers; ``rule`` is what "always" would offer, None when no rule can cover the call."""
     again = meaning(request.always, request.tool).removesuffix(" of this tool")
-    try:
-        holds = request.always.matches(request.tool, request.call.arguments)
-    except (TypeError, ValueError, RecursionError):
-        holds = False
+    holds = allows(request.always, request.tool, request.call)
     # A rule said yes and was overruled: another one would change nothing.
     why = request.decision.reason
     useless = bool(why) and why in (request.tool.unconfined, request.tool.doubt())

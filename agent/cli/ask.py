@@ -143,10 +143,9 @@ def _approve(request: ApprovalRequest, agent: Agent, file: SettingsFile[Settings
                     say(f"This holds for this run, but was not written: {display(str(e))}")
             return answer
     except OSError:
-        name, why = display(request.tool.name), request.decision.reason
-        usual = why.endswith("asked for each time")  # a rule that allows the tool helps against nothing else
+        name, usual = display(request.tool.name), request.decision.usual
         beforehand = f", or allow the tool beforehand (--allow {name}, or a rule in settings.toml)" if usual else ""
-        reason = "" if usual else f" ({display(why)})"
+        reason = "" if usual else f" ({display(request.decision.reason)})"
         out.say(f"sprig: {name} must be asked for{reason}, and there is no terminal to ask on: run it on one{beforehand}")
         return Answer.no(f"nobody is there to ask{reason}")
 

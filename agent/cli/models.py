@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +11,7 @@ import typer
 from agent import home
 from agent.cli import console
 from agent.cli.completion import stored_names
-from agent.cli.options import SETTINGS, Json, Verbose, leave_to
-from agent.errors import SprigError
+from agent.cli.options import SETTINGS, Json, Verbose, Yes, confirm, leave_to
 from agent.files import human_size
 from agent.models import store
 from agent.models.origin import how_to_finish, read_origin
@@ -90,7 +88,7 @@ def models_remove(
     names: Annotated[
         list[str], typer.Argument(metavar="NAME...", autocompletion=stored_names, help="As `sprig models` lists them.")
     ],
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -98,13 +96,8 @@ def models_remove(
     with console.command(json=json, verbose=verbose) as out:
         found = list({model.name: model for model in map(store.stored_model, names)}.values())
         if not yes:
-            if json or not sys.stdin.isatty():
-                raise SprigError("nothing was removed: say --yes where nobody can be asked")
-            for model in found:
-                files = ", ".join(display(path.name) for path in model.files)
-                out.say(f"{display(model.name)}, {human_size(model.size)}: {files}")
-            if not typer.confirm(f"Remove {'it' if len(found) == 1 else f'these {len(found)}'}?", err=True):
-                raise SprigError("nothing was removed")
+            lines = (f"{m.name}, {human_size(m.size)}: {', '.join(path.name for path in m.files)}" for m in found)
+            confirm(out, lines, f"Remove {'it' if len(found) == 1 else f'these {len(found)}'}?", "nothing was removed")
         freed = sum(store.remove_model(model) for model in found)
         data = {"removed": [model.name for model in found], "freed": freed}
         out.result(data, f"removed {', '.join(display(model.name) for model in found)}; {human_size(freed)} are free again")

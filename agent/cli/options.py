@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from agent.cli.completion import model_names, sessions_to_go_on_with, tool_names
+from agent.cli.console import Console
 from agent.errors import SprigError
 from agent.files import parse_size
+from agent.text import display
 
 if TYPE_CHECKING:
     from agent.sessions.store import Session, Store
@@ -31,7 +34,21 @@ MODEL_HERE = "GGUF or a folder with one, name in the store or part of it, org/na
 MODEL_ANYWHERE = "Model of the Hub (org/name, org/name@revision, its address), folder, GGUF, name in the store, or demo."
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show log lines, and the traceback of an error.")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 S = TypeVar("S", bound="Settings")
+
+
+def confirm(out: Console, lines: Iterable[str], question: str, undone: str) -> None:
+    """Ask before something goes for good, where nobody has said --yes; ``lines`` say what goes.
+
+    Raises SprigError, which begins with ``undone``, on a no and where nobody can be asked.
+    """
+    if out.json or not sys.stdin.isatty():
+        raise SprigError(f"{undone}: say --yes where nobody can be asked")
+    for line in lines:
+        out.say(display(line))
+    if not typer.confirm(question, err=True):
+        raise SprigError(undone)
 
 
 def _size(text: str) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,10 +12,11 @@ import typer
 
 from agent.cli import console
 from agent.cli.completion import session_ids
-from agent.cli.options import SETTINGS, Json, Verbose, leave_to
+from agent.cli.options import SETTINGS, Json, Verbose, Yes, confirm, leave_to
 from agent.errors import SprigError
 from agent.files import atomic_write
 from agent.home import home
+from agent.sessions.records import day_of
 from agent.sessions.store import Store
 from agent.text import display, json_text
 
@@ -62,7 +61,7 @@ def sessions(
             out.result({"hits": [asdict(h) for h in hits]}, "\n".join(lines))
             return
         found = store.sessions(limit)
-        lines = [f"{s.id}  {_day(s.updated)}  {s.messages:>4}  {display(s.title or '-')}" for s in found]
+        lines = [f"{s.id}  {day_of(s.updated)}  {s.messages:>4}  {display(s.title or '-')}" for s in found]
         none = "no sessions yet; sprig ask --session new begins one"
         out.result({"sessions": [asdict(s) for s in found]}, "\n".join(lines) or none)
 
@@ -115,19 +114,16 @@ def rename(id: Id, title: str, json: Json = False, verbose: Verbose = False) -> 
 @sessions_app.command()
 def delete(
     id: Id,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Delete a session with all its branches; what was said in it is gone."""
     with _store(json, verbose) as (out, store), store.open(id) as session:
         if not yes:
-            if json or not sys.stdin.isatty():
-                raise SprigError("nothing was deleted: say --yes where nobody can be asked")
             info = session.info
-            out.say(f"{info.id}, {_day(info.updated)}, {display(info.title or 'without a title')}: {_counted(info.messages)}")
-            if not typer.confirm("Delete it?", err=True):
-                raise SprigError("nothing was deleted")
+            line = f"{info.id}, {day_of(info.updated)}, {info.title or 'without a title'}: {_counted(info.messages)}"
+            confirm(out, [line], "Delete it?", "nothing was deleted")
         store.delete(session.id)
         out.result({"deleted": session.id}, f"{session.id} is deleted")
 
@@ -156,7 +152,3 @@ def repair(
 
 def _counted(messages: int) -> str:
     return "1 message" if messages == 1 else f"{messages} messages, over all branches"
-
-
-def _day(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from agent.sessions.records import SessionInfo, StoredMessage
+from agent.sessions.records import SessionInfo, StoredMessage, day_of
 from agent.text import verbatim
 from agent.text.result_words import bare_result
 
@@ -35,7 +34,7 @@ _ACTIVE = re.compile(
 
 def markdown_export(info: SessionInfo, messages: Sequence[StoredMessage]) -> str:
     """The title, a few facts, and every message."""
-    facts = [f"- session {info.id}", f"- begun {_day(info.created)}"]
+    facts = [f"- session {info.id}", f"- begun {day_of(info.created)}"]
     if info.model:
         facts.append(f"- model {_inline(info.model)}")
     parts = [f"# {_inline(info.title) or 'Session'}", "\n".join(facts)]
@@ -139,10 +138,3 @@ def _fence(text: str, kind: str = "text") -> str:
 def _inline(text: str) -> str:
     """Text within a line of Markdown, with nothing in it that Markdown or HTML obeys."""
     return _MARKDOWN.sub(r"\\\1", verbatim(" ".join(text.split())))
-
-
-def _day(seconds: float) -> str:
-    try:
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-    except (OverflowError, ValueError, OSError):
-        return "at an unknown time"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypedDict
@@ -251,3 +252,11 @@ def stored(row: Sequence[Any]) -> StoredMessage:
         ok=None if ok is None else bool(ok), data=None if data is None else json.loads(data), seconds=seconds,
         tokens=ids, fingerprint=fingerprint, usage=None if usage is None else json_of(usage, dict),
     )  # fmt: skip
+
+
+def day_of(seconds: float) -> str:
+    """A time for people, in this machine's zone."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return "at an unknown time"

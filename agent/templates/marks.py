@@ -21,7 +21,7 @@ from agent.messages import Segment
 _BRACKETED = re.compile(r"<{1,2}[^<>\s]{1,60}>{1,2}|\[[|/]?[^\W\d_][\w|]{1,40}\]")
 # A mark of words: USER:, ### Instruction:, GPT4 Correct User:, **Human**; or one of signs, like MiniMax' ]~b]ai
 _WORDS = re.compile(r"[^\w\s{}\"']{0,6} ?[^\W\d_][\w /-]{0,40}[^\w\s{}\"']{0,6}|[^\s{}\"']{3,40}")
-_NEAR = 200  # characters beside a text in which its marks are looked for
+NEAR = 200  # characters beside a text in which its marks are looked for
 _MOST = 32  # marks of one template
 
 
@@ -57,7 +57,7 @@ def role_marks(talk: str, said: Sequence[str], others: Iterable[str] = ()) -> Ro
             bare.append(stretch.strip()[:20])
     if words:
         head, tail = talk.partition(words[0])[0], talk.rpartition(words[-1])[2]
-        found += _BRACKETED.findall(f"{head[:_NEAR]} {head[-_NEAR:]} {tail[:_NEAR]}")
+        found += _BRACKETED.findall(f"{head[:NEAR]} {head[-NEAR:]} {tail[:NEAR]}")
     for near in others:
         found += [mark for mark in _between(near)[0] if mark[0] in "<[" or mark[-1] == ":"]
     texts = sorted({mark for mark in found if len(mark) > 2}, key=lambda m: (-len(m), m))[:_MOST]

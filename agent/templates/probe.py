@@ -14,12 +14,11 @@ from agent.dialects.base import Dialect, Thinking
 from agent.dialects.probe import by_fingerprint, difference, from_calls
 from agent.dialects.seen import FIRST, SECOND, ProbeCall
 from agent.messages import ToolSpec
-from agent.templates.marks import RoleMarks, role_marks
+from agent.templates.marks import NEAR, RoleMarks, role_marks
 from agent.templates.process import Rendered, RenderJob, TemplateProcess
 from agent.templates.profile import Arguments, Profile, Where
 
 _AGAIN, _LAST = "Zfqagain", "Zfqlast"
-_NEAR = 200  # characters beside a system's text in which its marks are looked for
 _CHECK_SECONDS = 1  # of processor time for check_template
 PROBE_SECONDS = 5  # of processor time for each of the three rounds: a board is ten times slower than a workstation
 _WORD, _SYSTEM, _USER, _RESULT, _THOUGHT = "Zfqword", "Zfqsystem", "Zfquser", "Zfqresult", "Zfqthought"
@@ -247,7 +246,7 @@ def _roles(first: _Round, second: _Round, dialect: Dialect | None) -> RoleMarks:
     answered = called.rpartition(FIRST.value)[2]
     for end in (dialect.parameter_close, dialect.call_close, dialect.section_close) if dialect is not None else ():
         answered = answered.partition(end.strip())[2] if end.strip() else answered  # what ends a call is no role's
-    others = [before[-_NEAR:], behind.partition(_USER)[0][:_NEAR], first["prompt"].partition(_USER)[2], answered, told]
+    others = [before[-NEAR:], behind.partition(_USER)[0][:NEAR], first["prompt"].partition(_USER)[2], answered, told]
     if second.error("roles") is None:
         return role_marks(second["roles"], (_USER, _WORD, _AGAIN, _LAST), others)
     return role_marks(first["word"], (_USER, _WORD), others)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from agent.text.shell_words import UNKNOWN, CommandLine, Operator, Word
 
@@ -26,6 +27,7 @@ _BRACES = re.compile(r",|\.\.")
 _WILD = frozenset("*?[")
 
 
+@lru_cache(maxsize=64)  # the rules, the risks and the tool each look at the same command
 def read_command(command: str) -> CommandLine:
     """Read a command. Never raises: what no shell can run is said in ``broken``."""
     if "\0" in command:
