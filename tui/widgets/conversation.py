@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from textual.containers import VerticalScroll
+from textual.geometry import Size
+from textual.layout import DockArrangeResult
 from textual.widget import Widget
 
 from tui.talk.entries import Entry
@@ -102,6 +104,12 @@ class Conversation(VerticalScroll, can_focus=False):
         from tui.widgets.messages.answer import AnswerMessage
 
         return AnswerMessage(entry, fold_after=self.fold_after)
+
+    def arrange(self, size: Size, optimal: bool = False) -> DockArrangeResult:
+        """The bar is painted with every layout: held at the end, Textual moves its place without painting it."""
+        if self.following:
+            self.vertical_scrollbar.refresh()
+        return super().arrange(size, optimal)
 
     # The window.
 
