@@ -1,6 +1,6 @@
 # `make` tells what there is. Everything happens in .venv, which is built when it is needed and kept while pyproject.toml stays the same.
 .DEFAULT_GOAL := help
-.PHONY: help setup check-vocab demo chat quantize compress ask screenshots test fast prove coverage test-pythons test-arm lint bench bench-fidelity soak structure map lock audit clean
+.PHONY: help setup check-vocab demo chat quantize compress ask screenshots test fast prove mutants coverage test-pythons test-arm lint bench bench-fidelity soak structure map lock audit clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -50,6 +50,10 @@ fast: $(VENV)/.$(KIND) ## the tests that answer soonest: no real model, browser 
 
 prove: $(VENV)/.dev ## the tests that make their own cases, ten times as many of them; takes an hour or more [TESTS=...]
 	@SPRIG_TEST_SHARE=10 $(BIN)/$(PYTEST) --timeout=3600 $$(grep -rlE 'fixtures.generated import|@given' $(TESTS) --include='test_*.py')
+
+mutants: $(VENV)/.dev ## [PARTS="approval gguf"]: small faults in the guard, one at a time, and which its own tests do not notice; takes an hour
+	@$(BIN)/python -c 'import cosmic_ray' 2>/dev/null || $(BIN)/python -m pip install -q 'cosmic-ray==8.7.*'
+	@$(BIN)/python tests/mutants.py $${PARTS:-}
 
 coverage: $(VENV)/.dev ## all tests, and which lines none of them runs; pages in build/coverage [TESTS=...]
 	@mkdir -p build/coverage
