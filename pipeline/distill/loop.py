@@ -154,7 +154,8 @@ def _optimizer(parameters: Mapping[str, Any]) -> Any:
     matrices = [p for p in parameters.values() if p.ndim > 1]
     others = [p for p in parameters.values() if p.ndim < 2]
     kinds = [{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW([kind for kind in kinds if kind["params"]], lr=0.0, betas=(0.9, 0.95))
+    fused = {p.device.type for p in parameters.values()} <= {"cpu", "cuda"}  # one pass over the memory instead of a dozen
+    return torch.optim.AdamW([kind for kind in kinds if kind["params"]], lr=0.0, betas=(0.9, 0.95), fused=fused)
 
 
 def _share(course: Course, position: Position) -> float:

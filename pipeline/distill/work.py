@@ -134,7 +134,8 @@ class WorkFolder:
                     moments = {m: f"{m} {name}" for m in ("exp_avg", "exp_avg_sq") if f"{m} {name}" in held.keys()}  # noqa: SIM118
                     if moments:
                         there = {m: held.get_tensor(key).to(parameter.device) for m, key in moments.items()}
-                        optimizer.state[parameter] = {"step": torch.tensor(float(position.step)), **there}
+                        steps = torch.tensor(float(position.step), device=parameter.device)
+                        optimizer.state[parameter] = {"step": steps, **there}
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as e:
             raise CheckpointError(f"{path} is broken ({e}); remove it to start from the student as it was") from None
         return position

@@ -72,6 +72,7 @@ class Talk:
         self._servers: Any = None
         self._servers_of: tuple[Any, ...] = ()
         self._session: Session | None = None
+        self._allowed: list[Rule] = []  # "yes, this session"; whatever model answers
         self._setup = Setup()
         self._empty: int | None = None  # tokens of a conversation in which an empty message is asked; None while nobody knows
         self._thread = threading.Thread(target=self._work, name="talk", daemon=True)
@@ -146,8 +147,7 @@ class Talk:
     @property
     def session_rules(self) -> tuple[Rule, ...]:
         """What a person has allowed for as long as this session lasts."""
-        agent = self._agent
-        return tuple(agent.gate.session) if agent is not None else ()
+        return tuple(self._allowed)
 
     def weigh(self, text: str) -> MessageSize | None:
         """What a message would take, from any thread; None while no model is there. It may take a moment, but never loads one."""
@@ -267,7 +267,6 @@ class Talk:
         from agent.limits import Limits
 
         servers = self._servers.tools() if self._servers is not None else []
-        gate = self._agent.gate.session if self._agent is not None else []
         agent = Agent(
             engine,
             tools=[*setup.tools, *servers],
@@ -281,7 +280,7 @@ class Talk:
             embedding_model=setup.embedding_model,
             limits=Limits(rounds=setup.rounds, tokens=setup.max_tokens, seconds=setup.seconds),
         )
-        agent.gate.session = gate
+        agent.gate.session = self._allowed
         self._close_agent()
         self._agent = agent
 
@@ -299,6 +298,7 @@ class Talk:
         self._session = self._store().open(session) if session is not None else None
         if self._session is not None and at is not None and all(m.id != at for m in self._session.messages()):
             self._session.switch(at)
+        self._allowed.clear()
         if self._agent is not None:
             self._agent.resume(self._session)
         self._show(at)

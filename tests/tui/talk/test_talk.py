@@ -162,6 +162,29 @@ def test_yes_for_this_session_ends_with_the_conversation(make: Make) -> None:
     assert ran == ["red"]
 
 
+def test_yes_for_this_session_holds_whatever_model_goes_on_with_it(make: Make) -> None:
+    ran = []
+
+    @tool(approval="ask")
+    def press(button: str) -> str:
+        """Press a button."""
+        ran.append(button)
+        return "pressed"
+
+    call = call_text("press", {"button": "red"})
+    heard = make(call, "one", call, "two", tools=(press,))
+    heard.talk.open(heard.setup)
+    heard.talk.ask("Press red")
+    heard.talk.answer(heard.until(n.Question).number, Answer.always_yes())
+    heard.until(n.Settled)
+    heard.talk.open(replace(heard.setup, model="another"))
+    heard.until(n.Opened)
+    assert len(heard.talk.session_rules) == 1
+    ask(heard, "Press red again")
+    assert len(heard.engines) == 2
+    assert ran == ["red", "red"]
+
+
 def test_a_rule_that_comes_with_an_answer_holds_from_then_on(make: Make) -> None:
     ran = []
 
