@@ -58,7 +58,7 @@ class Compression:
         return self.checkpoint("taught", lambda out: self._learn(str(self.repaired()), out, **self.options))
 
     def for_q4_0(self) -> Path:
-        more = {**self.options, "tokens": self.for_tokens, "recipe": "Q4_0"}
+        more = {**self.options, "tokens": self.for_tokens, "recipe": "Q4_0", "rate": 5e-5}  # it knows all already
         return self.checkpoint("for-Q4_0", lambda out: self._learn(self.source, out, **more))
 
     def _learn(self, student: str, out: Path, **options: Any) -> None:
