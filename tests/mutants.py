@@ -55,7 +55,7 @@ GUARD: dict[str, dict[str, tuple[str, ...]]] = {
     ),
     "files": dict.fromkeys(
         ("agent/tools/builtin/root.py", "agent/tools/builtin/files.py", "agent/tools/builtin/changes.py"),
-        (A + "tools/builtin/test_changes.py", A + "tools/builtin/test_files.py"),
+        (A + "tools/builtin/test_files.py", A + "tools/builtin/test_changes.py"),
     ),
     "display": dict.fromkeys(("agent/text/__init__.py", "agent/text/joiners.py"), (A + "text",)),
     "sandbox": dict.fromkeys(
