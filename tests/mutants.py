@@ -122,12 +122,14 @@ def draw(part: str, count: int, seed: int) -> list[tuple[str, str]]:
     seen = {_meaning(Path(module).read_text()) for module in GUARD[part]}
     found: list[tuple[str, str]] = []
     for module, operator, i in places:
+        if len(found) == count:
+            break
         text = mutate_code(Path(module).read_text(), operator, i)
         try:
             meaning = _meaning(text)
         except SyntaxError:
             continue
-        if meaning not in seen and len(found) < count:
+        if meaning not in seen:
             seen.add(meaning)
             found.append((module, text))
     return found

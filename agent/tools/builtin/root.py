@@ -139,7 +139,8 @@ class Root:
         parts = self.parts(path)
         if not parts or path.endswith("/"):
             raise RootError(f"{_shown(path)} is a folder, not a file")
-        if is_protected(parts) or parts[-1].casefold() == "head" or self._is_of_git(parts) or self._is_own(parts):
+        named = is_protected((self.path.name, *parts)) or parts[-1].casefold() == "head"
+        if named or self._is_of_git(parts) or self._is_own(parts):
             raise RootError(f"{_shown(path)} may not be written: it decides what runs here, so it is yours to change")
         return parts
 

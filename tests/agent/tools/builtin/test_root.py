@@ -288,6 +288,28 @@ def test_names_near_those_that_decide_what_runs_are_anybodys(root: Root) -> None
             root.check_writable(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "allowed", "refused"),
+    [
+        ("plain", ["autostart/x.desktop", "bin/x"], [".config/autostart/x.desktop", ".local/bin/x"]),
+        (".config", ["bin/x", "app/x"], ["autostart/x.desktop", "fish/config.fish", ".config/fish/x"]),
+        (".local", ["x", "autostart/x"], ["bin/x", "lib/python3.11/x.pth", "share/systemd/x"]),
+        (".vscode", [], ["tasks.json", "sub/x"]),
+    ],
+)
+def test_what_decides_what_runs_is_known_by_the_name_of_the_root_too(
+    tmp_path: Path, home: Path, name: str, allowed: list[str], refused: list[str]
+) -> None:
+    """As for commands: whoever starts in ~/.config has not given away what is started at every login."""
+    (tmp_path / name).mkdir()
+    root = Root(tmp_path / name)
+    for path in allowed:
+        assert root.check_writable(path)
+    for path in refused:
+        with pytest.raises(RootError, match="yours to change"):
+            root.check_writable(path)
+
+
 @pytest.mark.parametrize("where", ["", "bare", "one/bare", "one/two/bare"])
 def test_a_repository_without_a_work_tree_keeps_what_decides_what_runs(root: Root, where: str) -> None:
     """Wherever it lies below, and when it is the root itself."""
