@@ -182,6 +182,7 @@ def _matching(fd: int, pattern: str) -> tuple[list[str], list[str]]:
     """
     wanted = pattern.removeprefix("./").removeprefix("**/")
     found: list[str] = []
+    stopped: list[str] = []
     count = seen = 0
     for folder, folders, files, here in os.fwalk(".", dir_fd=fd, follow_symlinks=False):
         folders.sort()
@@ -195,9 +196,9 @@ def _matching(fd: int, pattern: str) -> tuple[list[str], list[str]]:
                     found.append(clean(head.encode("utf-8", "surrogateescape").decode("utf-8", "replace")) + _entry(name, here))
         seen += len(files) + len(folders)
         if seen > MAX_SEEN:
-            stopped = f"[stopped after {seen:,} entries: look in a smaller folder]"
-            return found, [*_more(count - MAX_ENTRIES), stopped]
-    return found, _more(count - MAX_ENTRIES)
+            stopped.append(f"[stopped after {seen:,} entries: look in a smaller folder]")
+            break
+    return found, [*_more(count - MAX_ENTRIES), *stopped]
 
 
 def _how_often(text: str, old: str, count: int) -> str:

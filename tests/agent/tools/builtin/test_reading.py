@@ -157,20 +157,20 @@ def test_of_a_full_folder_the_first_are_listed_and_the_rest_counted(
 
 
 @pytest.mark.parametrize("most", range(3, 14))
+@pytest.mark.parametrize("listed", [1, 2, 200])
 def test_of_a_deep_tree_a_part_is_looked_at_and_that_is_said(
-    tools: FileTools, folder: Path, most: int, monkeypatch: pytest.MonkeyPatch
+    tools: FileTools, folder: Path, most: int, listed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Folders within one another, of four entries each."""
+    """Three folders within one another, of four entries each."""
     fill(folder, {"a": 0, "b": 0, "c": 0, "d": {"a": 0, "b": 0, "c": 0, "d": {"a": 0, "b": 0, "c": 0, "d": {}}}})
     monkeypatch.setattr(files, "MAX_SEEN", most)
-    for pattern in ("a", "none"):
-        *found, last = tools.list_files(pattern=pattern).split("\n")
-        looked = min(most // 4 + 1, 3)
-        if most < 12:
-            assert last == f"[stopped after {4 * looked} entries: look in a smaller folder]"
-            assert found == ([f"{'d/' * n}a (0 bytes)" for n in range(looked)] if pattern == "a" else ["nothing matches"])
-        else:
-            assert "stopped" not in last
+    monkeypatch.setattr(files, "MAX_ENTRIES", listed)
+    looked = min(most // 4 + 1, 3)
+    stopped = [f"[stopped after {4 * looked} entries: look in a smaller folder]"] if most < 12 else []
+    all_found = [f"{'d/' * n}a (0 bytes)" for n in range(looked)]
+    more = [f"[{looked - listed} more]"] if looked > listed else []
+    assert tools.list_files(pattern="a").split("\n") == [*all_found[:listed], *more, *stopped]
+    assert tools.list_files(pattern="none").split("\n") == ["nothing matches", *stopped]
 
 
 def test_what_goes_while_it_is_listed_is_a_name(tools: FileTools, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
