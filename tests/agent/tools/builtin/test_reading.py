@@ -71,6 +71,7 @@ def shown(data: bytes, start: int, count: int, most: int, scan: int) -> str:
 )
 @example(b"", 1, 200, 60_000, 999)
 @example(b"", 2, 200, 60_000, 999)
+@example(b"a\n", 2, 1, 60_000, 999)
 @example(b"a\nb\n", 3, 1, 60_000, 999)
 @example(b"a\nb", 3, 1, 60_000, 999)
 @example(b"a\nb\nc\n", 2, 1, 60_000, 2)
