@@ -53,10 +53,11 @@ GUARD: dict[str, dict[str, tuple[str, ...]]] = {
         ("agent/gguf/check.py", "agent/gguf/keys.py"),
         (A + "gguf/test_check.py", A + "gguf/test_untrusted.py", A + "gguf/test_reader.py", A + "gguf/test_fuzz.py"),
     ),
-    "files": dict.fromkeys(
-        ("agent/tools/builtin/root.py", "agent/tools/builtin/files.py", "agent/tools/builtin/changes.py"),
-        (A + "tools/builtin/test_changes.py", A + "tools/builtin/test_files.py"),
-    ),
+    "files": {
+        "agent/tools/builtin/root.py": (A + "tools/builtin/test_root.py", A + "tools/builtin/test_files.py"),
+        "agent/tools/builtin/files.py": (A + "tools/builtin/test_reading.py", A + "tools/builtin/test_files.py"),
+        "agent/tools/builtin/changes.py": (A + "tools/builtin/test_changes.py",),
+    },
     "display": dict.fromkeys(("agent/text/__init__.py", "agent/text/joiners.py"), (A + "text",)),
     "sandbox": dict.fromkeys(
         (f"agent/children/{name}.py" for name in ("namespaces", "protected", "rules", "sandbox", "seccomp")),
@@ -121,12 +122,14 @@ def draw(part: str, count: int, seed: int) -> list[tuple[str, str]]:
     seen = {_meaning(Path(module).read_text()) for module in GUARD[part]}
     found: list[tuple[str, str]] = []
     for module, operator, i in places:
+        if len(found) == count:
+            break
         text = mutate_code(Path(module).read_text(), operator, i)
         try:
             meaning = _meaning(text)
         except SyntaxError:
             continue
-        if meaning not in seen and len(found) < count:
+        if meaning not in seen:
             seen.add(meaning)
             found.append((module, text))
     return found

@@ -34,6 +34,8 @@ _INSIDE = {
     ".local": frozenset({"bin", "lib"}),
     "share": frozenset({"sprig", "systemd", "dbus-1"}),
 }  # fmt: skip
+# What decides what runs in a repository without a work tree; the rest of it may be written.
+OF_REPOSITORY = ("HEAD", "config", "config.worktree", "hooks", "commondir")
 MOST_ENTRIES = 20_000  # that are looked at, the shallow ones first
 _SUFFIX = ".set-aside"
 _ELSEWHERE = re.compile(rb"^\s*(?:gitdir:|hookspath\s*=|path\s*=)\s*\"?([^\"\r\n]+)", re.IGNORECASE | re.MULTILINE)
@@ -107,7 +109,7 @@ def _walk(folder: str, forced: bool) -> Iterator[str]:
             if place != folder:
                 yield place
                 continue
-            yield from (f"{place}/{name}" for name in ("HEAD", "config", "config.worktree", "hooks", "commondir"))
+            yield from (f"{place}/{name}" for name in OF_REPOSITORY)
         for entry in entries:
             if is_protected((*parent, entry.name)):
                 yield entry.path

@@ -49,13 +49,11 @@ def look(root: Root, path: str) -> Found:
     """What a tool would write over. Raises RootError when it may not be written, is no file, or cannot be read."""
     root.check_writable(path)
     try:
-        with root.file(path) as fd:
+        with root.file(path) as fd, os.fdopen(os.dup(fd), "rb") as f:
+            data = f.read(MAX_WRITE + 1)
+            if len(data) <= MAX_WRITE:
+                return Found(len(data), data, digest(data))
             status = os.fstat(fd)
-            if status.st_size <= MAX_WRITE:
-                with os.fdopen(os.dup(fd), "rb") as f:
-                    data = f.read(MAX_WRITE + 1)
-                if len(data) <= MAX_WRITE:
-                    return Found(len(data), data, digest(data))
             return Found(status.st_size, None, f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}")
     except MissingError:
         return Found()

@@ -19,6 +19,7 @@ from agent.tools.result import ToolContext, ToolError, ToolResult, clean, descri
 MAX_READ = 60_000  # bytes that one call shows
 MAX_SCAN = 1 << 26  # bytes that are skipped to reach a line
 MAX_ENTRIES = 200
+MAX_SEEN = 200_000  # entries that are looked at for a pattern
 _SEARCH_SECONDS = 10.0
 
 
@@ -54,9 +55,7 @@ class FileTools:
         parts = self._root.parts(path)
         with self._root.folder(parts) as fd:
             found, more = _matching(fd, pattern) if pattern else _entries(fd)
-        if not found:
-            return "nothing matches" if pattern else "the folder is empty"
-        return "\n".join([*found, *([f"[{more:,} more]"] if more else [])])
+        return "\n".join([*(found or ["nothing matches" if pattern else "the folder is empty"]), *more])
 
     def search_files(self, text: str, context: ToolContext, path: str = ".") -> str:
         """Find lines that contain a text or match a regular expression.
@@ -152,10 +151,15 @@ def _numbered(f: Any, start: int, count: int) -> str:
     return text or "[the file is empty]" if start == 1 or text else f"[the file has {number - 1} lines]"
 
 
-def _entries(fd: int) -> tuple[list[str], int]:
+def _entries(fd: int) -> tuple[list[str], list[str]]:
+    """What lies in a folder; and what is to be said about the rest."""
     with os.scandir(fd) as found:
         entries = sorted(entry.name for entry in itertools.islice(found, 100_001))
-    return [_entry(name, fd) for name in entries[:MAX_ENTRIES]], max(0, len(entries) - MAX_ENTRIES)
+    return [_entry(name, fd) for name in entries[:MAX_ENTRIES]], _more(len(entries) - MAX_ENTRIES)
+
+
+def _more(count: int) -> list[str]:
+    return [f"[{count:,} more]"] if count > 0 else []
 
 
 def _entry(name: str, fd: int) -> str:
@@ -171,33 +175,37 @@ def _entry(name: str, fd: int) -> str:
     return f"{shown} ({human_size(status.st_size)})"
 
 
-def _matching(fd: int, pattern: str) -> tuple[list[str], int]:
-    """Paths below the folder whose name, or whole path when the pattern has a slash, matches; no link is followed."""
+def _matching(fd: int, pattern: str) -> tuple[list[str], list[str]]:
+    """Paths below the folder whose name, or whole path when the pattern has a slash, matches; no link is followed.
+
+    And what is to be said about the rest.
+    """
     wanted = pattern.removeprefix("./").removeprefix("**/")
     found: list[str] = []
-    more = seen = 0
+    stopped: list[str] = []
+    count = seen = 0
     for folder, folders, files, here in os.fwalk(".", dir_fd=fd, follow_symlinks=False):
         folders.sort()
         folders[:] = [name for name in folders if name not in (".git", "node_modules", "__pycache__")]
         for name in sorted(files):
             path = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118
             if fnmatch.fnmatchcase(path if "/" in wanted else name, wanted):
-                if len(found) < MAX_ENTRIES:
+                count += 1
+                if count <= MAX_ENTRIES:
                     head = path[: -len(name)]
                     found.append(clean(head.encode("utf-8", "surrogateescape").decode("utf-8", "replace")) + _entry(name, here))
-                else:
-                    more += 1
         seen += len(files) + len(folders)
-        if seen > 200_000:
+        if seen > MAX_SEEN:
+            stopped.append(f"[stopped after {seen:,} entries: look in a smaller folder]")
             break
-    return found, more
+    return found, [*_more(count - MAX_ENTRIES), *stopped]
 
 
 def _how_often(text: str, old: str, count: int) -> str:
     if count:
         return f"the text occurs {count} times: give more of it, so that it is found once"
-    first = old.strip().splitlines()[0].strip() if old.strip() else ""
-    near = [n for n, line in enumerate(text.splitlines(), 1) if first and first in line]
+    first = old.strip().split("\n")[0].strip()
+    near = [n for n, line in enumerate(text.split("\n"), 1) if first and first in line]
     hint = f"; its first line is at line {near[0]}, compare the spaces and the lines after it" if near else ""
     return f"the text does not occur{hint}"
 

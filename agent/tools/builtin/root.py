@@ -14,15 +14,16 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from agent.children.protected import is_named_by_git, is_protected, is_repository
+from agent.children.protected import OF_REPOSITORY, is_named_by_git, is_protected, is_repository
 from agent.errors import SprigError
 from agent.text import display, shortened
 
 # What nobody looks for when they look for files.
 _PASSED_OVER = frozenset({".git", "node_modules", "__pycache__", ".venv", ".sprig"})
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a FIFO must not make us wait
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not make us wait
 MAX_COMPONENTS = 64
+_MAX_PATH = 4095  # bytes that the kernel takes at once (PATH_MAX); beyond, nobody could ask whose a folder is
 
 
 class RootError(SprigError):
@@ -52,7 +53,7 @@ class Root:
         Raises:
             RootError: it leads outside, or is no path.
         """
-        if "\0" in path or len(path) > 4096:
+        if "\0" in path:
             raise RootError("this is no path")
         with contextlib.suppress(UnicodeError):
             path.encode()
@@ -67,7 +68,8 @@ class Root:
             found = path_parts(str(pure))
             if found is None:
                 raise self._outside(path)
-            if len(found) > MAX_COMPONENTS or any(len(os.fsencode(p)) > 255 for p in found):
+            whole = os.fsencode(self.path.joinpath(*found))
+            if len(found) > MAX_COMPONENTS or any(len(p) > 255 for p in whole.split(b"/")) or len(whole) > _MAX_PATH:
                 raise RootError("the path is too long")
             return found
         raise RootError("this is no path")
@@ -78,10 +80,13 @@ class Root:
     @contextlib.contextmanager
     def folder(self, parts: Sequence[str], *, make: bool = False) -> Iterator[int]:
         """A descriptor of the folder. ``make`` creates what is missing. Raises RootError."""
-        fd = os.open(self.path, _FOLDER)
         try:
-            for i, part in enumerate(parts):
-                fd = self._step(fd, part, "/".join(parts[: i + 1]), make)
+            fd = os.open(self.path, _FOLDER)
+        except OSError as e:
+            raise _refusal(e, str(self.path)) from None
+        try:
+            for i, part in enumerate(parts, 1):
+                fd = self._step(fd, part, "/".join(parts[:i]), make)
             yield fd
         finally:
             os.close(fd)
@@ -134,7 +139,8 @@ class Root:
         parts = self.parts(path)
         if not parts or path.endswith("/"):
             raise RootError(f"{_shown(path)} is a folder, not a file")
-        if is_protected(parts) or parts[-1].casefold() == "head" or self._is_of_git(parts) or self._is_own(parts):
+        named = is_protected((self.path.name, *parts)) or parts[-1].casefold() == "head"
+        if named or self._is_of_git(parts) or self._is_own(parts):
             raise RootError(f"{_shown(path)} may not be written: it decides what runs here, so it is yours to change")
         return parts
 
@@ -147,9 +153,10 @@ class Root:
 
     def _is_of_git(self, parts: tuple[str, ...]) -> bool:
         """Whether it lies in a repository without a work tree, or where git is told to look for its configuration and hooks."""
-        folders = (self.path.joinpath(*parts[:i]) for i in range(1, len(parts)))
         named = is_named_by_git(str(self.path), str(self.path.joinpath(*parts)))
-        return named or any(is_repository(str(folder)) for folder in folders)
+        own = parts[0].casefold() in map(str.casefold, OF_REPOSITORY) and is_repository(str(self.path))
+        folders = (self.path.joinpath(*parts[:i]) for i in range(1, len(parts)))
+        return named or own or any(is_repository(str(folder)) for folder in folders)
 
     def write(self, path: str, data: bytes) -> None:
         """Write a file in one step: a reader sees the old content or the new; missing folders are made. Raises RootError."""
@@ -164,7 +171,7 @@ class Root:
                 mode = stat.S_IMODE(before) & 0o777
             part = f".{secrets.token_hex(8)}.part"
             try:
-                fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+                fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
                 with os.fdopen(fd, "wb") as f:
                     f.write(data)
                     f.flush()
@@ -227,7 +234,7 @@ def _kind(mode: int) -> str:
     return next((name for test, name in kinds if test(mode)), "a device")
 
 
-_REFUSALS = {
+_REFUSALS: dict[int | None, str] = {
     errno.ELOOP: "is a symbolic link: links are not followed", errno.EMLINK: "is a symbolic link: links are not followed",
     errno.ENOENT: "does not exist", errno.ENOTDIR: "is no folder, or a symbolic link",  # a link to a folder says this as well
     errno.ENXIO: "is a socket or pipe, not a file",
@@ -235,6 +242,6 @@ _REFUSALS = {
 
 
 def _refusal(error: OSError, path: str) -> RootError:
-    said = _REFUSALS.get(error.errno or 0)
+    said = _REFUSALS.get(error.errno)
     kind = MissingError if error.errno == errno.ENOENT else RootError
     return kind(f"{_shown(path)} {said}" if said else f"{_shown(path)}: {error.strerror}")

@@ -1,10 +1,8 @@
-"""Before a file is overwritten, a person sees what changes; what was shown is what is written; and it can be taken back."""
+"""Before a file is overwritten, a person sees what changes; and what is there before is looked at, and kept."""
 
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.agent import Agent
 from agent.approval.policy import Answer, ApprovalRequest, Gate, Policy
 from agent.messages import ToolCall
-from agent.sessions import changes
-from agent.sessions.store import Store
-from agent.tools.builtin.catalogue import builtin
-from agent.tools.builtin.changes import MAX_WRITE, Found, digest, previewed
-from agent.tools.builtin.undo import undo
+from agent.sessions import changes as kept
+from agent.tools.builtin import changes as module
+from agent.tools.builtin.changes import MAX_WRITE, Found, digest, look, previewed
+from agent.tools.builtin.root import Root
 from agent.tools.define import Tool
 from agent.tools.result import ToolContext
-from tests.fixtures.fake_engine import FakeEngine, call_text
 from tests.fixtures.generated import runs
 
-pytestmark = pytest.mark.usefixtures("home", "kept_templates")
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    (tmp_path / "root").mkdir()
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def tools(root: Path, home: Path) -> dict[str, Tool]:
-    return {tool.name: tool for tool in builtin(["write_file", "edit_file", "read_file"], root=root, home=home)}
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def asked(tool: Tool, **arguments: Any) -> ApprovalRequest | str:
@@ -124,55 +108,6 @@ def test_a_file_that_cannot_be_read_is_said(tools: dict[str, Tool], root: Path) 
     assert "Permission denied" in str(asked(tools["write_file"], path="f", content="y"))
 
 
-def meanwhile(change: Callable[[], object]) -> Callable[[ApprovalRequest], Answer]:
-    """A person who says yes, while something happens."""
-
-    def approve(request: ApprovalRequest) -> Answer:
-        change()
-        return Answer.yes()
-
-    return approve
-
-
-@pytest.mark.parametrize("before", [None, b"one\n", b"\0one", b"x" * (MAX_WRITE + 1)])
-@pytest.mark.parametrize("then", [None, b"two\n", b"y" * (MAX_WRITE + 2)])
-def test_what_was_shown_is_what_is_written(root: Path, before: bytes | None, then: bytes | None) -> None:
-    """A whole run: what changed between the question and the write is not written over."""
-    file = root / "f"
-    if before is not None:
-        file.write_bytes(before)
-
-    def change() -> None:
-        if then is None:
-            file.unlink(missing_ok=True)
-        else:
-            file.write_bytes(then)
-
-    call = call_text("write_file", {"path": "f", "content": "mine"})
-    engine = FakeEngine([call, "ok", call, "ok"])
-    with Agent(engine, tools=["write_file"], root=root, approve=meanwhile(change)) as agent:
-        (done,) = agent.run("Go").calls
-        if before is None and then is None:
-            assert done.ok
-            return
-        assert not done.ok
-        assert "changed after the question was shown" in done.text
-        assert (file.read_bytes() if file.exists() else None) == then
-        agent.approve = lambda request: Answer.yes()
-        assert agent.run("Again").calls[0].ok
-        assert file.read_text() == "mine"
-
-
-def test_a_rule_asks_nobody_and_no_preview_is_made(root: Path) -> None:
-    from agent.approval.policy import Rule
-
-    agent_tool = builtin(["write_file"], root=root)[0]
-    agent_tool.preview = lambda arguments: pytest.fail("nobody was asked")
-    engine = FakeEngine([call_text("write_file", {"path": "f", "content": "mine"}), "ok"])
-    with Agent(engine, tools=[agent_tool], policy=Policy([Rule("allow", "write_file")])) as agent:
-        assert agent.run("Go").calls[0].ok
-
-
 @settings(max_examples=runs(200))
 @given(st.text("ab\n\r\t\u00e9", max_size=40), st.text("ab\n\r\t\u00e9", max_size=40))
 def test_every_changed_line_is_in_the_diff(before: str, after: str) -> None:
@@ -187,118 +122,69 @@ def test_every_changed_line_is_in_the_diff(before: str, after: str) -> None:
     assert preview.diff.count("\n+") - 1 == sum(line[:1] == "+" for line in lines)
 
 
-# Undo.
+# What is looked at, and what is kept of it.
 
 
-@pytest.fixture
-def store(home: Path) -> Any:
-    with Store() as store:
-        yield store
+def test_a_file_is_known_whole_up_to_the_limit_and_beyond_by_its_state(root: Path) -> None:
+    for size in (0, 1, MAX_WRITE - 1, MAX_WRITE):
+        (root / "f").write_bytes(data := b"x" * size)
+        assert look(Root(root), "f") == Found(size, data, digest(data))
+    (root / "f").write_bytes(b"x" * (MAX_WRITE + 1))
+    large = look(Root(root), "f")
+    assert (large.size, large.data, large.text) == (MAX_WRITE + 1, None, None)
+    (root / "g").write_bytes(b"x" * (MAX_WRITE + 1))
+    (root / "g").replace(root / "f")
+    assert look(Root(root), "f").state != large.state
+    assert look(Root(root), "none") == look(Root(root), "no/folder/none") == Found()
+    assert len({Found().state, digest(b""), large.state}) == 3
 
 
-def change(tool: Tool, run: str, session: str, **arguments: Any) -> None:
-    result = tool.invoke(arguments, ToolContext(session=session, run=run))
-    assert result.ok, result.text
+@pytest.mark.parametrize(("beyond", "whole"), [(-1, False), (0, True), (1, True)])
+def test_a_file_that_is_longer_than_it_says_is_not_cut(beyond: int, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that grows meanwhile, and those of /proc, which say that they are empty."""
+    data = Path("/proc/version").read_bytes()
+    monkeypatch.setattr(module, "MAX_WRITE", len(data) + beyond)
+    found = look(Root(Path("/proc")), "version")
+    assert found.data == (data if whole else None)
+    assert found.size == (len(data) if whole else 0)
 
 
-def test_files_go_back_run_by_run(tools: dict[str, Tool], root: Path) -> None:
-    (root / "a").write_text("one\n")
-    (root / "a").chmod(0o640)
-    change(tools["write_file"], "1", "abcd", path="a", content="two\n")
-    change(tools["write_file"], "2", "abcd", path="new", content="x")
-    change(tools["edit_file"], "2", "abcd", path="a", old="two", new="three")
-    change(tools["edit_file"], "2", "abcd", path="a", old="three", new="four")
-    assert {(u.path, u.done) for u in undo("abcd")} == {("a", True), ("new", True)}
-    assert (root / "a").read_text() == "two\n"
-    assert not (root / "new").exists()
-    assert [(u.path, u.how) for u in undo("abcd")] == [("a", "put back")]
-    assert (root / "a").read_text() == "one\n"
-    assert stat.S_IMODE((root / "a").stat().st_mode) == 0o640
-    assert undo("abcd") == ()
+def test_nothing_is_written_over_but_what_was_shown(tools: dict[str, Tool], root: Path) -> None:
+    (root / "f").write_text("one")
+    shown = look(Root(root), "f").state
+    for state, name in ((shown, "f"), ("", "f"), (Found().state, "new")):
+        result = tools["write_file"].invoke({"path": name, "content": "one"}, ToolContext(shown=state))
+        assert result.ok, result.text
+    for state, name in ((Found().state, "f"), (digest(b"two"), "f"), (shown, "other")):
+        result = tools["write_file"].invoke({"path": name, "content": "mine"}, ToolContext(shown=state))
+        assert "changed after the question was shown" in result.text
+    assert (root / "f").read_text() == "one"
+    assert not (root / "other").exists()
 
 
-def test_what_is_no_longer_what_the_tool_wrote_stays(tools: dict[str, Tool], root: Path) -> None:
-    for name in ("edited", "gone", "linked", "was"):
-        (root / name).write_text("one\n")
-    for name in ("edited", "gone", "linked", "was", "made"):
-        change(tools["write_file"], "1", "abcd", path=name, content="two\n")
-    (root / "edited").write_text("three\n")
-    (root / "gone").unlink()
-    (root / "linked").unlink()
-    (root / "linked").symlink_to("edited")
-    (root / "was").write_text("one\n")
-    (root / "made").unlink()
-    told = {u.path: u for u in undo("abcd")}
-    assert {name: u.done for name, u in told.items()} == {
-        "edited": False, "gone": False, "linked": False, "was": True, "made": True
-    }  # fmt: skip
-    assert "was changed since" in told["edited"].how
-    assert (root / "edited").read_text() == "three\n"
-    copy = Path(told["edited"].how.rpartition(" is in ")[2])
-    assert copy.read_text() == "one\n", "and what it held before is not lost"
+@pytest.mark.parametrize("before", [None, b"", b"a", b"b", b"c", b"\0", b"x" * (MAX_WRITE + 1)])
+def test_what_changes_is_kept_and_what_stays_as_it_is_is_not(tools: dict[str, Tool], root: Path, before: bytes | None) -> None:
+    if before is not None:
+        (root / "f").write_bytes(before)
+    assert tools["write_file"].invoke({"path": "./x/../f", "content": "b"}, ToolContext()).ok
+    assert kept.last_changes("abcd") == []
+    if before is None:
+        (root / "f").unlink()
+    else:
+        (root / "f").write_bytes(before)
+    assert tools["write_file"].invoke({"path": "./x/../f", "content": "b"}, ToolContext(session="abcd", run="1")).ok
+    found = kept.last_changes("abcd")
+    if before == b"b":
+        assert found == []
+        return
+    (change,) = found
+    assert (change.root, change.path, change.run, change.after) == (str(root), "f", "1", digest(b"b"))
+    assert change.existed == (before is not None)
+    assert change.before == (before if before is None or len(before) <= MAX_WRITE else None)
 
 
-def test_a_file_that_went_back_halfway_by_hand_goes_back_the_rest(tools: dict[str, Tool], root: Path) -> None:
-    (root / "a").write_text("one\n")
-    change(tools["write_file"], "1", "abcd", path="a", content="two\n")
-    change(tools["write_file"], "1", "abcd", path="a", content="three\n")
-    (root / "a").write_text("two\n")  # what the first call wrote
-    assert [(u.path, u.done) for u in undo("abcd")] == [("a", True)]
-    assert (root / "a").read_text() == "one\n"
-
-
-def test_copies_are_private_bounded_and_gone_with_the_session(
-    tools: dict[str, Tool], root: Path, store: Store, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session, other = store.create(title="a"), store.create(title="b")
-    for name in (session.id, other.id):
-        change(tools["write_file"], "1", name, path="a", content=name)
-    for path in (home / "undo").rglob("*"):
-        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
-    monkeypatch.setattr(changes, "MOST_CHANGES", 3)
-    monkeypatch.setattr(changes, "MOST_BYTES", 25)
-    for i in range(8):
-        change(tools["write_file"], str(i), session.id, path="a", content=f"number {i}")
-    copies = list((home / "undo" / session.id).glob("*.old"))
-    assert 2 <= len(copies) <= 3
-    store.delete(session.id[:6])
-    assert not (home / "undo" / session.id).exists()
-    assert (home / "undo" / other.id).exists()
-
-
-def test_without_room_for_a_copy_the_file_is_written_all_the_same(tools: dict[str, Tool], root: Path, home: Path) -> None:
-    home.mkdir(parents=True, exist_ok=True)
+def test_what_cannot_be_kept_is_written_all_the_same(tools: dict[str, Tool], root: Path, home: Path) -> None:
+    home.mkdir()
     (home / "undo").write_text("no folder")
-    change(tools["write_file"], "1", "abcd", path="a", content="x")
-    assert (root / "a").read_text() == "x"
-    assert undo("abcd") == ()
-
-
-def test_a_damaged_record_is_passed_over(tools: dict[str, Tool], root: Path, home: Path) -> None:
-    change(tools["write_file"], "1", "abcd", path="a", content="x")
-    change(tools["write_file"], "2", "abcd", path="a", content="y")
-    newest = max((home / "undo" / "abcd").glob("*.json"))
-    for damage in (b"", b"{", b"[]", b'{"root": 1}', b"\xff"):
-        newest.write_bytes(damage)
-        assert [c.run for c in changes.last_changes("abcd")] == ["1"]
-    assert [u.done for u in undo("abcd")] == [False], "the file is no longer what that call wrote"
-
-
-def test_an_agent_takes_back_what_its_last_run_wrote(root: Path, store: Store) -> None:
-    (root / "a").write_text("one\n")
-    script = [
-        call_text("write_file", {"path": "a", "content": "two\n"}), "ok",
-        call_text("edit_file", {"path": "a", "old": "two", "new": "three"}),
-        call_text("write_file", {"path": "b", "content": "b"}), "ok",
-    ]  # fmt: skip
-    session = store.create()
-    with Agent(
-        FakeEngine(script), tools=["write_file", "edit_file"], root=root, session=session, approve=lambda r: True
-    ) as agent:
-        agent.run("Go")
-        agent.run("More")
-        assert sorted(u.path for u in agent.undo() if u.done) == ["a", "b"]
-        assert (root / "a").read_text() == "two\n"
-        assert [u.done for u in agent.undo()] == [True]
-        assert (root / "a").read_text() == "one\n"
-        assert agent.undo() == ()
+    assert tools["write_file"].invoke({"path": "f", "content": "x"}, ToolContext(session="abcd", run="1")).ok
+    assert (root / "f").read_text() == "x"
