@@ -64,16 +64,21 @@ def test_a_text_goes_on_as_long_as_one_of_those_that_are_not_taken_begins_so(pat
     assert leaf.possible == bool(whole)
     assert all(leaf.accepts(text) == (text in whole) for text in (*r.sample(every, min(len(every), 20)), *names))
     text, state = "", leaf.start()
+    quoted = Quoted(leaf)
+    string = quoted.step(quoted.start(), '"')
     while whole and len(text) < NEAR:
         spans = [("a", "a"), *(tuple(sorted(r.choices("^_`abcd", k=2))) for _ in range(4))]
         agree(leaf, state, lambda c, t=text: t + (c if c in "ab" else "z") in begun, text in whole, "^_`abcd", spans)
         if leaf is base and high is not None and "z" not in "".join(whole):
             count = sum(other.startswith(text) for other in whole)
             assert [base.more_than(state, n) for n in range(count + 2)] == [n < count for n in range(count + 2)]
-        if text + "z" not in begun and text + "a" not in begun and text + "b" not in begun:
+        ways = [char for char in "abz" if text + char in begun]
+        assert [char for char in "abz" if quoted.step(string, char) is not None] == ways
+        assert (quoted.step(string, '"') is not None) == (text in whole)
+        if not ways:
             break
-        text += r.choice([char for char in "abz" if text + char in begun])
-        state = leaf.step(state, text[-1])
+        text += r.choice(ways)
+        state, string = leaf.step(state, text[-1]), quoted.step(string, text[-1])
 
 
 @cache
