@@ -91,7 +91,7 @@ class Constraint:
         try:
             text = piece.decode()
         except UnicodeDecodeError as error:
-            if error.end != len(piece) or error.reason != "unexpected end of data":
+            if error.reason != "unexpected end of data":
                 return None
             text, rest = piece[: error.start].decode(), piece[error.start :]
         state = self._state.advance(text, special) if text else self._state

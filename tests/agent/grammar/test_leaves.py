@@ -187,7 +187,7 @@ def follow(model: Strings, text: str, r: random.Random) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=runs(600), deadline=None, derandomize=True)
+@settings(max_examples=runs(400), deadline=None, derandomize=True)
 def test_a_string_goes_on_as_long_as_json_that_says_what_is_allowed_begins_so(seed: int) -> None:
     r = random.Random(seed)
     model = Strings(some_spans(r), r.randint(0, 2), r.random() < 0.7)

@@ -189,7 +189,7 @@ def compare(state: State, texts: set[Text], at: int) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=runs(2000), deadline=None, derandomize=True)
+@settings(max_examples=runs(1000), deadline=None, derandomize=True)
 def test_every_beginning_allows_what_the_texts_that_begin_so_go_on_with(seed: int) -> None:
     try:
         node, texts = a_part(random.Random(seed), 3)
