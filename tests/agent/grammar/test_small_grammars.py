@@ -87,7 +87,9 @@ def a_repeat(r: random.Random, parts: list[Part]) -> Part:
         item, item_texts = Seq(head, item), lambda left: joined([{(("c", ""),)}, rest(left)])
     low = r.randint(0, 2)
     high = r.choice([None, low, low + 1, low + 2])
-    separator, between = r.choice([(None, written([""])), (Literal(",", True), written([","], "mark")), *parts[1:2]])
+    comma: Part = (Literal(",", True), written([","], "mark"))
+    separators = [(None, written([""])), comma, a_sequence(r, [comma, a_leaf(r)]), a_nest(r, []), *parts[1:2]]
+    separator, between = r.choice(separators)
 
     def texts(left: int) -> set[Text]:
         out: set[Text] = set()
@@ -117,7 +119,9 @@ def members(r: random.Random, parts: list[Part]) -> Part:
     for _ in range(r.randint(1, 2)):
         names, quoted = r.sample(["", "a", "b", "ab"], r.randint(0, 3)), r.random() < 0.5
         before, before_texts = r.choice([(Literal(""), written([""])), (Literal("c", True), written(["c"], "mark"))])
-        tail, tail_texts = a_sequence(r, [(Literal(":"), written([":"])), *parts[:1]])
+        nested = [a_nest(r, parts[:1])]
+        value = r.choice([parts[:1], parts[:1], nested, [a_nest(r, nested)], [(Alt(), written([]))]])
+        tail, tail_texts = a_sequence(r, [(Literal(":"), written([":"])), *value])
         kinds.append((before, Names(PlainText(words(names)), Quoted if quoted else lambda text: text), tail))
         plain.append((names, '"%s"' if quoted else "%s", before_texts, tail_texts))
     low = r.randint(0, 2)
@@ -148,7 +152,9 @@ def a_part(r: random.Random, depth: int) -> Part:
     if depth == 0 or r.random() < 0.2:
         return a_leaf(r)
     parts = [a_part(r, depth - 1) for _ in range(r.randint(0, 3))]
-    return r.choice([a_sequence, a_sequence, a_choice, a_choice, a_repeat, a_repeat, a_nest, a_definition, members])(r, parts)
+    return r.choice([a_sequence, a_sequence, a_choice, a_choice, a_repeat, a_repeat, a_nest, a_definition, members, members])(
+        r, parts
+    )
 
 
 def following(texts: Iterable[Text], at: int) -> dict[str, set[Text]]:
@@ -189,7 +195,7 @@ def compare(state: State, texts: set[Text], at: int) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=runs(1000), deadline=None, derandomize=True)
+@settings(max_examples=runs(2000), deadline=None, derandomize=True)
 def test_every_beginning_allows_what_the_texts_that_begin_so_go_on_with(seed: int) -> None:
     try:
         node, texts = a_part(random.Random(seed), 3)
