@@ -86,6 +86,22 @@ def written_out(most: int) -> list[str]:
     return ["".join(chars) for n in range(most + 1) for chars in product("abz", repeat=n)]
 
 
+@pytest.mark.parametrize(("low", "high"), [(300, 300), (0, 300), (300, None)])
+@pytest.mark.parametrize("pattern", ["", "^(xx)*$"])
+def test_a_long_text_is_counted_to_its_end(pattern: str, low: int, high: int | None) -> None:
+    leaf = PlainText(compile_pattern(pattern) if pattern else None, low, high)
+    state = leaf.start()
+    for count in range(304):
+        more = high is None or count < high
+        assert leaf.accepting(state) == (count >= low and (not pattern or count % 2 == 0))
+        assert (leaf.open(state), leaf.any_in(state, ord("x"), ord("x"))) == (more, more)
+        following = leaf.step(state, "x")
+        assert (following is not None) == more
+        state = following if more else state
+        if not more:
+            break
+
+
 SPELLED = '"\\/bfnrtuU xg\n' + "0123456789abcdefABCDEF" + EDGES
 CLOSED = re.compile(r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*')
 SHORT = '"\\\b\f\n\r\t'
