@@ -64,8 +64,24 @@ GUARD: dict[str, dict[str, tuple[str, ...]]] = {
         (A + "children/test_seccomp.py", A + "children/test_walls.py", A + "children/test_sandbox.py"),
     ),
     "constraint": {
-        "agent/dialects/constrain.py": (A + "grammar/test_constrain.py", A + "grammar/test_constrain_generated.py"),
-        **dict.fromkeys(("agent/grammar/matcher.py", "agent/grammar/leaves.py", "agent/grammar/fresh.py"), (A + "grammar",)),
+        "agent/dialects/constrain.py": (
+            A + "grammar/test_constrain.py",
+            A + "grammar/test_leaves.py",
+            A + "grammar/test_constrain_generated.py",
+        ),
+        **dict.fromkeys(
+            ("agent/grammar/matcher.py", "agent/grammar/leaves.py", "agent/grammar/fresh.py"),
+            (
+                A + "grammar/test_leaves.py",
+                A + "grammar/test_small_grammars.py",
+                A + "grammar/test_constrain.py",
+                A + "grammar/test_grammar.py",
+                A + "grammar/test_schema_reports.py",
+                A + "grammar/test_schema.py",
+                A + "grammar/test_constrain_generated.py",
+                A + "grammar/test_schema_generated.py",
+            ),
+        ),
     },
 }
 
@@ -179,6 +195,14 @@ def _get_ready(copy: Path) -> None:
         "textual.app",
     ):
         importlib.import_module(name)
+    from hypothesis import HealthCheck, Phase, settings
+
+    # That a test fails is all that is asked: no least example of it.
+    phases = (Phase.explicit, Phase.generate)
+    patient = [HealthCheck.too_slow]
+    settings.register_profile(
+        "mutants", max_examples=10, database=None, deadline=None, phases=phases, suppress_health_check=patient
+    )
 
 
 def _noticed(module: str, text: str, tests: tuple[str, ...], seconds: float) -> bool:
@@ -211,9 +235,8 @@ def _pass(tests: tuple[str, ...], seconds: float, log: Path = Path(os.devnull)) 
 
         code = 1
         try:
-            code = int(
-                pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning", *tests])
-            )
+            options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutants"]
+            code = int(pytest.main([*options, "-W", "ignore::pytest.PytestAssertRewriteWarning", *tests]))
         except BaseException:
             traceback.print_exc()
         finally:

@@ -11,7 +11,7 @@ from agent.dialects.answer import answer_start
 from agent.grammar.leaves import Literal
 from agent.grammar.matcher import State
 
-_LENGTHS = ((0xC0, 0xE0, 2), (0xE0, 0xF0, 3), (0xF0, 0xF8, 4))  # UTF-8's first bytes, and how many bytes they begin
+_LEAST = {2: 0x80, 3: 0x800, 4: 0x10000}  # the least code point that UTF-8 writes with so many bytes
 
 
 class Constraint:
@@ -91,7 +91,7 @@ class Constraint:
         try:
             text = piece.decode()
         except UnicodeDecodeError as error:
-            if error.end != len(piece) or error.reason != "unexpected end of data":
+            if error.reason != "unexpected end of data":
                 return None
             text, rest = piece[: error.start].decode(), piece[error.start :]
         state = self._state.advance(text, special) if text else self._state
@@ -153,10 +153,8 @@ class Constraint:
         """The text that ends the thought now; empty when there is none, or when it is in the middle of a character."""
         if self._pending or self.phase != "thinking":
             return ""
-        literals = [(leaf, state) for leaf, state, _ in self._state.threads if isinstance(leaf, Literal)]
-        begun = [state for leaf, state in literals if leaf.text == self._close]
-        rest = self._close[max(begun, default=0) :]
-        return next((text for text in (rest, "\n" + self._close) if self._state.advance(text) is not None), "")
+        # However much of the end has been written by chance, a thread has it: no text of a thought leads past an end.
+        return self._close[max(state for leaf, state, _ in self._state.threads if isinstance(leaf, Literal)) :]
 
 
 @lru_cache(maxsize=8)
@@ -173,14 +171,13 @@ def _starts(text: str) -> tuple[State, State]:
 
 
 def _span(rest: bytes) -> tuple[int, int]:
-    """The least and greatest code point of the characters that begin with these bytes."""
-    length = next(n for low, high, n in _LENGTHS if low <= rest[0] < high)
+    """The least and greatest code point of the characters that begin with these bytes, which Python takes for a beginning.
+
+    Surrogates may be within: no leaf lets one through.
+    """
+    length = 2 if rest[0] < 0xE0 else 3 if rest[0] < 0xF0 else 4
     value = rest[0] & (0x7F >> length)
     for byte in rest[1:]:
         value = value << 6 | byte & 0x3F
     shift = 6 * (length - len(rest))
-    low, high = value << shift, ((value + 1) << shift) - 1
-    low = max(low, (0, 0, 0x80, 0x800, 0x10000)[length])
-    if low <= 0xDFFF and high >= 0xD800:  # surrogates are no characters: 0xED is followed by less than 0xA0
-        high = 0xD7FF
-    return low, min(high, 0x10FFFF)
+    return max(value << shift, _LEAST[length]), ((value + 1) << shift) - 1

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.dialects.constrain import Constraint
 from agent.dialects.families import DIALECTS, FUNCTIONARY32, HERMES, LLAMA3, MINICPM5, QWEN_CODER, THINK
 from agent.errors import SchemaError
+from tests.fixtures.generated import runs
 
 WATER = {
     "type": "object",
@@ -196,6 +200,24 @@ def test_a_thought_comes_first_and_its_end_cannot_be_skipped() -> None:
         assert accepts(at, "Hello") == (choice in ("auto", "none"))
 
 
+@given(st.sampled_from(["</think>", "aba", "aab", "<<a", "[/a]"]), st.text("ab<>[]/think\u2603", max_size=12))
+@settings(max_examples=runs(300), deadline=None, derandomize=True)
+def test_a_thought_can_be_ended_wherever_it_stands_but_within_a_character(close: str, thought: str) -> None:
+    at = constraint(choice="required", thinking={"open": "<o>", "close": close}, started=True)
+    so_far = ""
+    for byte in thought.encode():
+        feed(at, bytes([byte]))
+        so_far = (so_far.encode("latin-1") + bytes([byte])).decode("latin-1")
+        if close in so_far:
+            return
+        whole = byte < 0x80 or so_far.encode("latin-1").endswith("\u2603".encode())
+        rest = at.close_thinking()
+        assert bool(rest) == whole
+        if whole:
+            assert (so_far + rest).endswith(close)
+            assert at.after(rest).phase == "call"
+
+
 def test_a_thought_may_be_left_out_where_the_prompt_began_none() -> None:
     at = constraint(choice="required", thinking=THINKING)
     assert accepts(at, "<tool_call>", special=True)
@@ -314,6 +336,37 @@ def test_without_enforcement_everything_passes_and_phases_are_still_told() -> No
     assert at.phase == "call"
     feed(at, b"\xff")
     assert at.phase == "text"
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "required", "none", "water", "go"])
+def test_without_enforcement_words_may_follow_nonsense_and_calls_where_there_are_any(choice: str | None) -> None:
+    tools = [*TOOLS, {"name": "go", "parameters": {}}]
+    at = constraint(tools=tools, choice=choice, thinking=THINKING, enforce=False)
+    assert at.phase == ("text" if choice in (None, "auto", "none") else "call")
+    feed(at, "<think>hm</think>\n<tool_call>", "no call")
+    assert at.phase == "text"
+    feed(at, '\n<tool_call>\n{"name": "wait"')
+    assert at.phase == ("text" if choice == "none" else "call")
+
+
+@given(st.integers(0, 2**60))
+@settings(max_examples=runs(200), deadline=None, derandomize=True)
+def test_what_is_only_looked_at_changes_nothing(seed: int) -> None:
+    r = random.Random(seed)
+    name = r.choice(sorted(DIALECTS))
+    at, twin = (constraint(DIALECTS[name], thinking=THINKING) for _ in range(2))
+    left = b"<think>\xe2\x98\x83</think>" * r.randint(0, 1) + WRITTEN[name].encode()
+    while left:
+        piece, left = left[: (size := r.randint(1, 9))], left[size:]
+        for other in r.sample([piece, left[:3], b"", b"x", b"~", b"<tool_call>", b"\xff", b"\xe2"], 3):
+            special = r.random() < 0.5
+            assert at.accepts(other, special) == twin.accepts(other, special)
+        at.accepts(r.choice([piece, b"", b"~", b"\x01", left[:3]]), r.random() < 0.5)
+        for one in (at, twin):
+            with pytest.raises(ValueError, match="may not come next"):
+                one.commit(b"\xff")
+            one.commit(piece)
+        assert (at.phase, at.may_end(), at.next_chars()) == (twin.phase, twin.may_end(), twin.next_chars())
 
 
 def test_a_token_that_may_not_come_is_an_error_and_an_empty_one_may_not() -> None:
