@@ -390,7 +390,7 @@ def _url_risks(url: str) -> list[Risk]:
     found = []
     if "?" in url:
         found.append(Risk(url.index("?"), len(url), "sends this along"))
-    if any(ord(char) > 127 for char in url) or "xn--" in url:
+    if not url.isascii() or "xn--" in url:
         found.append(Risk(0, len(url), "letters that may look like others"))
     if not url.startswith("https://"):
         found.append(Risk(0, min(len(url), url.find(":") + 3), "not encrypted"))
