@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from agent.approval.patterns import matches
 from tests.fixtures.generated import runs
+
+ALLOW, ASK, DENY = json.loads('["allow", "ask", "deny"]')  # as a file gives them: equal, and other objects
 
 # Paths.
 
@@ -32,32 +35,30 @@ def test_a_glob_of_paths_is_what_a_regular_expression_says(path: list[str], patt
     value, wanted = "/".join(path), "/".join(pattern)
     model = glob_model(pattern).fullmatch("".join(f"{part}/" for part in path)) is not None
     if pattern != ["*"]:
-        assert matches("path", value, wanted, "allow", False) == model
+        assert matches("path", value, wanted, ALLOW, False) == model
         lower = glob_model([part.lower() for part in pattern]).fullmatch("".join(f"{part}/" for part in path).lower())
-        assert (
-            matches("path", value, wanted, "deny", False) == matches("path", value, wanted, "ask", False) == (lower is not None)
-        )
-    assert matches("path", value, wanted, "allow", True) == (path == pattern)
+        assert matches("path", value, wanted, DENY, False) == matches("path", value, wanted, ASK, False) == (lower is not None)
+    assert matches("path", value, wanted, ALLOW, True) == (path == pattern)
 
 
 @pytest.mark.parametrize("pattern", ["", "*", "**"])
 def test_a_pattern_for_every_path_is_for_every_path_below_the_root(pattern: str) -> None:
-    assert matches("path", "a/b/c", pattern, "allow", False)
-    assert not matches("path", "../a", pattern, "allow", False)
-    assert not matches("path", "../a", pattern, "ask", False)
-    assert matches("path", "../a", pattern, "deny", False)
+    assert matches("path", "a/b/c", pattern, ALLOW, False)
+    assert not matches("path", "../a", pattern, ALLOW, False)
+    assert not matches("path", "../a", pattern, ASK, False)
+    assert matches("path", "../a", pattern, DENY, False)
 
 
 @pytest.mark.parametrize(("value", "pattern"), [("../a", "b"), ("a", "../b"), ("a/../../b", "a"), ("../a", "../a")])
 @pytest.mark.parametrize("exact", [False, True])
 def test_what_leaves_the_root_is_never_allowed_and_always_denied(value: str, pattern: str, exact: bool) -> None:
-    assert not matches("path", value, pattern, "allow", exact)
-    assert matches("path", value, pattern, "deny", exact)
+    assert not matches("path", value, pattern, ALLOW, exact)
+    assert matches("path", value, pattern, DENY, exact)
 
 
 @pytest.mark.parametrize(("value", "same"), [("a/b", True), ("./a//b/", True), ("a/c/../b", True), ("A/b", False), ("a", False)])
 def test_an_exact_path_is_that_file_in_every_spelling(value: str, same: bool) -> None:
-    assert matches("path", value, "a/b", "allow", True) == same
+    assert matches("path", value, "a/b", ALLOW, True) == same
 
 
 # Addresses: pattern, address, whether a rule that allows matches, whether one that denies does.
@@ -87,8 +88,8 @@ HOSTS = [
 def test_a_pattern_of_hosts_is_narrow_where_it_allows_and_wide_where_it_denies(
     pattern: str, address: str, allowed: bool, denied: bool
 ) -> None:
-    assert matches("url", address, pattern, "allow", False) == allowed
-    assert matches("url", address, pattern, "deny", False) == denied
+    assert matches("url", address, pattern, ALLOW, False) == allowed
+    assert matches("url", address, pattern, DENY, False) == denied
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_a_pattern_of_hosts_is_narrow_where_it_allows_and_wide_where_it_denies(
     ],
 )
 def test_an_exact_address_is_that_page_alone(address: str, same: bool) -> None:
-    assert matches("url", address, "https://a.org/x?y=1", "allow", True) == same
+    assert matches("url", address, "https://a.org/x?y=1", ALLOW, True) == same
 
 
 # Commands, as a whole, and texts.
@@ -120,9 +121,9 @@ def test_a_pattern_for_every_command_allows_what_is_plain_and_denies_all(pattern
         ("ls 'x", False),
         ("", False),
     ):
-        assert matches("command", line, pattern, "allow", False) == plain
-        assert matches("command", line, pattern, "deny", False)
-        assert matches("command", line, pattern, "ask", False)
+        assert matches("command", line, pattern, ALLOW, False) == plain
+        assert matches("command", line, pattern, DENY, False)
+        assert matches("command", line, pattern, ASK, False)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +140,9 @@ def test_a_pattern_for_every_command_allows_what_is_plain_and_denies_all(pattern
     ],
 )
 def test_an_exact_command_is_the_same_words_or_the_very_line(line: str, pattern: str, same: bool) -> None:
-    assert matches("command", line, pattern, "allow", True) == same
-    assert matches("command", pattern, line, "allow", True) == same
+    read = "".join([*pattern])  # as a file gives it: the same text, another object
+    assert matches("command", line, read, ALLOW, True) == same
+    assert matches("command", read, line, ALLOW, True) == same
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_an_exact_command_is_the_same_words_or_the_very_line(line: str, pattern:
     [("curl x | wc", True), ("wc x; curl y", True), ("curl x", False), ("ls | wc", False), ("curl | wc", False)],
 )
 def test_a_deny_of_a_pipe_wants_each_of_its_commands(line: str, hit: bool) -> None:
-    assert matches("command", line, "curl * | wc", "deny", False) == hit
+    assert matches("command", line, "curl * | wc", DENY, False) == hit
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_a_deny_of_a_pipe_wants_each_of_its_commands(line: str, hit: bool) -> No
         ("12", "", True, False),
     ],
 )
-@pytest.mark.parametrize("action", ["allow", "deny"])
+@pytest.mark.parametrize("action", [ALLOW, DENY])
 def test_a_pattern_of_another_text_is_a_glob_or_the_very_text(
     value: str, pattern: str, exact: bool, hit: bool, action: str
 ) -> None:

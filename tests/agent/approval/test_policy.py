@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ LS = ToolCall("run_command", {"command": "ls -l a"})
 
 
 def server(**more: Any) -> Tool:
-    return replace(Tool.from_spec(ToolSpec("srv__do"), lambda arguments, context: "x"), **more)
+    """A server's tool, whose name is equal to that in a rule and another object."""
+    return replace(Tool.from_spec(ToolSpec("".join(["srv", "__do"])), lambda arguments, context: "x"), **more)
 
 
 # From the most special rule to the least.
@@ -110,6 +111,23 @@ def test_a_rule_names_a_tool(tool: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"action": []}, "use allow, ask or deny"),
+        ({"argument": 5}, "no text"),
+        ({"argument": "a", "pattern": 5}, "no text"),
+        ({"argument": "a", "pattern": None}, "no text"),
+        ({"exact": "false"}, "true or false"),
+        ({"even-after-untrusted": "false"}, "true or false"),
+        ({"even-after-untrusted": 1}, "true or false"),
+    ],
+)
+def test_a_rule_of_the_wrong_kind_is_refused_and_never_read_as_true(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(PolicyError, match=words):
+        Rule.from_dict({"action": "allow", "tool": "x", **wrong})
+
+
+@pytest.mark.parametrize(
     ("rule", "data"),
     [
         (Rule("ask"), {"action": "ask", "tool": "*"}),
@@ -128,6 +146,16 @@ def test_a_rule_in_a_file_says_only_what_is_not_usual(rule: Rule, data: dict[str
 
 
 # What is answered, and kept.
+
+
+def test_what_was_decided_and_asked_cannot_be_changed() -> None:
+    policy = Policy(SPECIAL)
+    decision = policy.decide(RUN, LS)
+    request = ApprovalRequest(RUN, LS, decision, always_rule(RUN, LS))
+    for made in (policy, SPECIAL[0], decision, request, Answer.yes(), Gate().check(RUN, LS)):
+        for one in fields(made):
+            with pytest.raises(FrozenInstanceError):
+                setattr(made, one.name, True)
 
 
 @pytest.mark.parametrize(

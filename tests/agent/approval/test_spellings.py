@@ -151,7 +151,7 @@ OTHERS = {
         "sudo -u a sh", "*", "g*", "foo $x push", "foo gi$x", "foo $x$x git push", "sh -c '$x'", "sh -c '$x push'", "ls\0",
         "x | parallel git",
         "gi$x", "git$x", "git ${x}push", "git pu${x}h", "$x/git push", "/$x/g$y push", "./g$x p$y", "foo 'gi$x push'",
-        "alias x=\"$y git\"", "sudo git push", "sudo /a/git-push", "foo;git push", "foo 'a;git push'", "foo a,git,push",
+        "alias x=\"$y git\"", "make log 'git push'", "awk status 'git push'", "sudo git push", "sudo /a/git-push", "foo;git push", "foo 'a;git push'", "foo a,git,push",
         "then git push",
         "sh --version git push", "bash -c -- 'git push'", "ksh -l", "x | sh -x", "env sh", "csh /dev/fd/0", "sh /proc/self/fd/0",
         "cat x | sh", "sh < x",
