@@ -39,11 +39,11 @@ GUARD: dict[str, dict[str, tuple[str, ...]]] = {
             "danger": "danger summary",
             "offers": "offers question",
             "patterns": "patterns arguments offers approval",
-            "policy": "policy approval summary offers trust",
+            "policy": "policy others approval summary offers trust",
             "programs": "programs spellings",
             "question": "question",
             "spellings": "spellings",
-            "trust": "trust",
+            "trust": "others trust",
         }.items()
     },
     "gguf": dict.fromkeys(

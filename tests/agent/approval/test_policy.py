@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
@@ -145,6 +146,42 @@ def test_a_rule_in_a_file_says_only_what_is_not_usual(rule: Rule, data: dict[str
     assert Policy((rule,)).to_dict() == {"rules": [data], "unconfined": False}
 
 
+@pytest.mark.parametrize("action", ["allow", "ask", "deny"])
+@pytest.mark.parametrize("rule", SPECIAL)
+def test_a_rule_that_was_read_from_a_file_acts_like_that_of_a_script(rule: Rule, action: Any) -> None:
+    written = Policy([replace(rule, action=action)])
+    read = Policy.from_dict(json.loads(json.dumps(written.to_dict())))
+    for line in ("ls -l a", "ls -l b", "ls -l a | wc", "cat a"):
+        call = ToolCall("".join(["run_", "command"]), {"command": line})
+        for session in ([], [replace(always_rule(RUN, call), tool=call.name)]):
+            asked, verdicts = [], []
+            for policy in (written, read):
+                gate = Gate(policy, lambda request, asked=asked: asked.append(request.decision) or True, [*session])
+                verdicts.append((gate.check(RUN, call), policy.decide(RUN, call, session, untrusted="a page")))
+            assert verdicts[0] == verdicts[1]
+            assert len(set(asked)) <= 1
+            assert verdicts[0][0].asked == bool(asked)
+
+
+@pytest.mark.parametrize(
+    ("rule", "action"),
+    [
+        (Rule("allow", "run_command", "command", "ls | wc", exact=True), "allow"),
+        (Rule("allow", "run_command", "command", "ls | w", exact=True), "ask"),
+        (Rule("allow", "run_command", "command", "ls | wc -l", exact=True), "ask"),
+        (Rule("allow", "run_command", "command", "ls | wc"), "ask"),
+        (Rule("ask", "run_command", "command", "ls | wc", exact=True), "ask"),
+        (Rule("deny", "run_command", "command", "ls | wc", exact=True), "deny"),
+        (Rule("allow", "a_command", "command", "ls | wc", exact=True), "ask"),
+        (Rule("allow", "z_command", "command", "ls | wc", exact=True), "ask"),
+        (Rule("allow", "*", "command", "ls | wc", exact=True), "ask"),
+    ],
+)
+def test_a_line_for_a_shell_runs_only_where_a_person_saw_that_very_line(rule: Rule, action: str) -> None:
+    call = ToolCall("run_command", {"command": "".join(["ls", " | wc"])})
+    assert Policy([Rule("allow", "run_command")]).decide(RUN, call, [rule]).action == action
+
+
 # What is answered, and kept.
 
 
@@ -164,7 +201,7 @@ def test_what_was_decided_and_asked_cannot_be_changed() -> None:
 def test_it_is_the_usual_question_where_nothing_speaks_of_the_tool(rules: list[Rule], untrusted: str, usual: bool) -> None:
     decision = Policy(rules).decide(RUN, LS, untrusted=untrusted)
     assert (decision.action, decision.usual) == ("ask", usual)
-    assert not replace(decision, action="deny").usual
+    assert not any(replace(decision, action=other).usual for other in ("allow", "deny"))
     verdict = Gate(Policy(rules)).check(RUN, LS, untrusted=untrusted)
     why = "" if usual else f" ({decision.reason})"
     assert verdict.message == f"not allowed: run_command needs approval{why}, and nobody is there to give it"
