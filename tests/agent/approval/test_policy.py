@@ -213,6 +213,13 @@ def test_what_others_wrote_matters_only_to_what_acts() -> None:
         assert policy.decide(server(acts=acts), ToolCall("srv__do", {}), untrusted=untrusted).action == action
 
 
+def test_a_refusal_names_the_rule_that_refused() -> None:
+    for rule, why in ((Rule("deny"), "a rule says deny for *"), (Rule("deny", "run_command", "command", "ls"), "'ls'")):
+        message = Gate(Policy([rule]), lambda request: True).check(RUN, LS).message
+        assert message.startswith("not allowed: a rule says deny for ")
+        assert message.endswith(why)
+
+
 def test_a_doubt_overrules_what_allows_and_nothing_else() -> None:
     doubtful = server(doubt=lambda: "it has changed")
     for rules, found in (

@@ -206,7 +206,7 @@ HARMLESS = {
         "sort $f | uniq -c", "ls 'x", "make x=", "make 'x y' 'x y'", "rm 'git push'", "cp -- 'git push' x", "mv a 'git push'",
         "sh --help", "find . -exec sh build.sh ;", "fd x -x sh build.sh", "make $x $y", "foo $x $y $z", "foo git-push x", "git",
         "git -C x",
-        "git -c a=b", "foo '$x y'", "sudo ls", "xargs ls", "x | xargs -n 1 ls", "git ../x y",
+        "git -c a=b", "foo '$x y'", "make -f - <<E\n$x y\nE", "sudo ls", "xargs ls", "x | xargs -n 1 ls", "git ../x y",
         "find . -exec ls {} ;", "find . ! -name x", "awk -F ' ' 1 a", "foo '' : + '# git' '!'", "make * *", "cat sh",
         "if ls; then cat x; fi", "A=1 make x", "x=git", "fi git push", "git log $x $y",
         "git commit -m \"$x\"", "alias", "alias l=ls", "sudo sh build.sh", "env A=1 sh build.sh -x", "gi", "push git",
