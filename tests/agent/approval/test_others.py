@@ -16,7 +16,7 @@ SERVER = Tool.from_spec(ToolSpec("srv__do"), lambda arguments, context: "x")
 
 
 def result(name: str, untrusted: bool = True) -> Message:
-    return Message("tool", "hello", call_id="abcdefgh1", name=name, untrusted=untrusted)
+    return Message("".join("tool"), "hello", call_id="abcdefgh1", name=name, untrusted=untrusted)  # a role as a file gives it
 
 
 @pytest.mark.parametrize(
