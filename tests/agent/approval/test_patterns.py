@@ -26,7 +26,7 @@ def glob_model(pattern: list[str]) -> re.Pattern[str]:
     return re.compile("".join(one.get(part, f"{part}/") for part in pattern))
 
 
-@settings(max_examples=runs(600), derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(300), derandomize=True, deadline=None, database=None)
 @given(st.lists(st.sampled_from(PARTS), max_size=4), st.lists(st.sampled_from(GLOBS), min_size=1, max_size=4))
 @example(["a"], ["**", "a", "**"])
 @example([], ["**", "*"])
