@@ -32,23 +32,20 @@ ROOT = Path(__file__).resolve().parent.parent
 # Part of the guard -> its modules -> their own tests, those that answer soonest first.
 A = "tests/agent/"
 GUARD: dict[str, dict[str, tuple[str, ...]]] = {
-    "approval": dict.fromkeys(
-        (
-            f"agent/approval/{name}.py"
-            for name in (
-                "arguments",
-                "danger",
-                "offers",
-                "patterns",
-                "policy",
-                "programs",
-                "question",
-                "spellings",
-                "trust",
-            )
-        ),
-        (A + "approval",),
-    ),
+    "approval": {
+        f"agent/approval/{module}.py": tuple(f"{A}approval/test_{name}.py" for name in names.split())
+        for module, names in {
+            "arguments": "arguments offers spellings",
+            "danger": "danger summary",
+            "offers": "offers question",
+            "patterns": "patterns arguments offers approval",
+            "policy": "policy others approval summary offers trust",
+            "programs": "programs spellings",
+            "question": "question",
+            "spellings": "spellings",
+            "trust": "others trust",
+        }.items()
+    },
     "gguf": dict.fromkeys(
         ("agent/gguf/check.py", "agent/gguf/keys.py"),
         (A + "gguf/test_check.py", A + "gguf/test_untrusted.py", A + "gguf/test_reader.py", A + "gguf/test_fuzz.py"),

@@ -168,7 +168,7 @@ def _all(known: Harmless, argv: Sequence[str], free: Sequence[int]) -> bool:
     counted = range(1, len(argv)) if known.operands == 1 else free  # of a second one, whoever spelled the first, it is written
     operands = [argv[i] for i in counted if i > end or argv[i] == "-" or not argv[i].startswith("-")]
     wild = sum(any(sign in word for sign in "*?[") for word in operands)  # which may stand for several
-    options = [argv[i] for i in free if argv[i].startswith("-") and argv[i] != "-"]
+    options = [argv[i] for i in free if argv[i].startswith("-")]
     return len(operands) + wild <= known.operands and all(map(known.option, options))
 
 

@@ -27,7 +27,7 @@ from agent.tools.result import failure_of
 
 log = logging.getLogger(__name__)
 
-_STRICT = {"deny": 2, "ask": 1, "allow": 0}
+_ACTIONS = ("allow", "ask", "deny")
 _EVEN = "even-after-untrusted"
 _EACH_TIME = "is asked for each time"
 
@@ -60,10 +60,14 @@ class Rule:
     even_after_untrusted: bool = False
 
     def __post_init__(self) -> None:
-        if self.action not in _STRICT:
+        if self.action not in _ACTIONS:
             raise PolicyError(f"a rule's action is {self.action!r}: use allow, ask or deny")
         if not isinstance(self.tool, str) or not self.tool:
             raise PolicyError("a rule needs a tool's name, or * for every tool")
+        if not isinstance(self.argument, str | None) or not isinstance(self.pattern, str):
+            raise PolicyError(f"the rule for {self.tool} has an argument or a pattern that is no text")
+        if not isinstance(self.exact, bool) or not isinstance(self.even_after_untrusted, bool):
+            raise PolicyError(f"the rule for {self.tool} says {self.exact!r} or {self.even_after_untrusted!r}: use true or false")
         if self.argument is None and self.pattern:
             raise PolicyError(f"the rule for {self.tool} has a pattern but names no argument that it is about")
 
@@ -208,7 +212,7 @@ class Policy:
         if not found:
             reasons = {"allow": "nothing to ask about", "ask": f"{tool.name} {_EACH_TIME}", "deny": ""}
             return tool.approval, reasons[tool.approval]
-        rule = max(found, key=lambda r: (r.action == "deny", r.weight, _STRICT[r.action]))
+        rule = max(found, key=lambda r: (r.action == "deny", r.weight, r.action == "ask"))
         about = f" with {rule.argument} {rule.pattern!r}" if rule.argument is not None else ""
         return rule.action, f"a rule says {rule.action} for {rule.tool}{about}"
 
@@ -390,7 +394,7 @@ def _url_risks(url: str) -> list[Risk]:
     found = []
     if "?" in url:
         found.append(Risk(url.index("?"), len(url), "sends this along"))
-    if any(ord(char) > 127 for char in url) or "xn--" in url:
+    if not url.isascii() or "xn--" in url:
         found.append(Risk(0, len(url), "letters that may look like others"))
     if not url.startswith("https://"):
         found.append(Risk(0, min(len(url), url.find(":") + 3), "not encrypted"))

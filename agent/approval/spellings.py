@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from agent.approval.arguments import git_runs_nothing
 from agent.approval.programs import CHANGERS, CLOSING, READERS, SHELLS, WRAPPERS, base_name, family, starts
@@ -19,6 +20,7 @@ from agent.text.shell_words import UNKNOWN, CommandLine, Word, is_assignment
 # That are looked into; where there are more, it could be anything.
 _TEXTS = 300
 _WORDS = 3000
+_LETTERS = 300  # of a command with something unknown in it
 _FED = frozenset({"xargs", "parallel"})  # they add words of their own
 _INNER = re.compile(r"[\s;&|()<>`$'\"\\=,:!\[\]{}]")  # a word with one of these may hold a command
 _LOOSE = re.compile(r"[^\s;&|()<>`$'\"\\=,!\[\]{}]+")
@@ -59,8 +61,8 @@ class _Search:
 
     def line(self, line: CommandLine, surely: bool = True) -> bool:
         """Whether a line holds it. ``surely``: somebody runs the line, so that what is unknown in it may be any program."""
-        if line.broken:  # no shell runs it, but a part of it may be meant
-            return not line.words or any(self._loosely(word.text) for word in line.words)
+        if line.broken:  # no shell runs it, but a part of it may be meant, or it was not even read
+            return not (line.words or line.operators) or any(self._loosely(word.text) for word in line.words)
         if any(map(_reads_commands, line.parts)):
             return True
         runs = any(map(_may_run, line.parts))
@@ -84,8 +86,8 @@ class _Search:
         if runs and len(part) > _WORDS:
             return True
         places = starts(part)
-        if places and base_name(part[places[0]].text) in _FED:
-            part = [*part, Word("", 0, 0, shape=UNKNOWN)]
+        if _programs(part) & _FED:
+            part = [*part, replace(part[-1], text="", wild=False, shape=UNKNOWN)]
         unknown = any(UNKNOWN in word.shape for word in part)
         for i in range(len(part)) if runs else places:
             if unknown and _could_spell(part[i : i + 50], self._wanted, surely and i in places):
@@ -96,7 +98,7 @@ class _Search:
 
     def _text(self, text: str, surely: bool) -> bool:
         """Whether a text that some program gets could be run, and be what is wanted."""
-        if (text, surely) in self._seen:
+        if (text, surely) in self._seen or not text.strip():
             return False
         self._seen.add((text, surely))
         return len(self._seen) > _TEXTS or self._loosely(text) or self.line(read_command(text), surely)
@@ -122,10 +124,14 @@ def _texts(text: str) -> Iterator[str]:
         yield text.lstrip("!+:")
 
 
+def _programs(part: Sequence[Word]) -> frozenset[str]:
+    """The programs that a simple command surely starts."""
+    return frozenset(base_name(part[i].text) for i in starts(part))
+
+
 def _runs_its_words(part: Sequence[Word]) -> bool:
     """Whether a simple command surely runs some of its words."""
-    names = {base_name(part[i].text) for i in starts(part)}
-    return bool(names & (SHELLS | set(WRAPPERS)))
+    return bool(_programs(part) & (SHELLS | set(WRAPPERS)))
 
 
 def _may_run(part: Sequence[Word]) -> bool:
@@ -144,11 +150,11 @@ def _may_run(part: Sequence[Word]) -> bool:
 def _reads_commands(part: Sequence[Word]) -> bool:
     """Whether a shell gets its commands from somewhere else: from its input, from what another program found."""
     places = starts(part)
-    first = base_name(part[places[0]].text) if places else ""
+    names = _programs(part)
     for i, word in enumerate(part):
-        if base_name(word.text) in SHELLS and (i in places or first in _FINDING):
+        if base_name(word.text) in SHELLS and (i in places or names & _FINDING):
             rest = [w.text for w in part[i + 1 :]]
-            fed = first in _FED or (first in _FINDING and any("{}" in text for text in rest))
+            fed = names & _FED or (names & _FINDING and any("{}" in text for text in rest))
             if fed or (rest not in (["--version"], ["--help"]) and all(w.startswith(("-", "/dev/", "/proc/")) for w in rest)):
                 return True
     return False
@@ -167,7 +173,7 @@ def _begins(part: Sequence[Word], at: int, wanted: Sequence[str], surely: bool) 
         known = words if surely else [word for word in words if word.shape.strip(UNKNOWN)]
         return (surely or len(wanted) > 1) and _has(known, wanted[1:], "")
     # git-push is git push
-    dashed = surely and len(wanted) > 1 and base_name(program.text) == "-".join(map(base_name, wanted[:2]))
+    dashed = surely and base_name(program.text) == "-".join(map(base_name, wanted[:2]))
     return dashed and _has(words, wanted[2:], "")
 
 
@@ -257,7 +263,7 @@ def _could_spell(part: Sequence[Word], wanted: Sequence[str], surely: bool) -> b
     phrase = " ".join([base_name(wanted[0]), *wanted[1:]])
     shape = " ".join(word.text if options and word.wild else word.shape for word in part)
     start = shape.rfind("/", 0, (shape + " ").find(" ")) + 1  # the folders of the program
-    return _spells(shape[start : start + 4 * len(phrase) + 200], phrase, surely)
+    return _spells(shape[start:][:_LETTERS], phrase, surely)
 
 
 def _spells(shape: str, phrase: str, surely: bool) -> bool:

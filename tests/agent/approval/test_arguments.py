@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import shutil
+import string
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from agent.approval import arguments
 from agent.approval.policy import Policy, Rule
 from agent.messages import ToolCall
 from agent.text.command_line import read_command
@@ -41,11 +43,15 @@ RULES: dict[str, tuple[str, str]] = {
         "git log --oneline=x --output|git log \\--output=x",
     ),
     "git": (
-        "git log|git status -s|git --no-pager log|git diff HEAD|git branch -a|git tag|git fetch|"
+        "git log|git status -s|git --no-pager log|git -P --no-optional-locks log -3|git --no-pager branch -a|git reflog|"
+        "git count-objects -v|"
+        "git stash|git push -v|git log -- a b|git diff HEAD|git branch -a|git tag|git fetch|"
         "git remote -v|git add a b|git commit -m 'x y'",
         "git config x y|git -c x=y log|git push origin|git remote add a b|git submodule foreach x|git foo|git bisect run x|"
         "git difftool|git branch -D x|git tag x|git branch x|git stash pop|git clone x|git init --template=x|git commit -F x|"
-        "git rebase -x a b|git -C x log|git help log|git log --output=x|git --exec-path=x log|git add -p|"
+        "git rebase -x a b|git reflog delete x|git remote x|git remote prune x|git tag -l x|git count-objects x|git branch -l *|"
+        "git stash x|git fetch x|git -C . log|git --no-pager -C x log|git --no-pager config x y|git --no-pager x|git --no-pager|"
+        "git -C x log|git help log|git log --output=x|git --exec-path=x log|git add -p|"
         "git archive -o x HEAD|git fetch --upload-pack=x .",
     ),
     "git grep": (
@@ -76,8 +82,13 @@ RULES: dict[str, tuple[str, str]] = {
         "sort -n a|sort -k2 -t, a b|sort -rn",
         "sort -o a b|sort -ob a|sort --output=a b|sort --out=a b|sort --compress-program=sh a|sort -T/x a|sort -no a",
     ),
-    "uniq": ("uniq a|uniq -c", "uniq a b|uniq -c a b"),
-    "xxd": ("xxd a|xxd -l16 a", "xxd a b|xxd -r a b"),
+    "uniq": (
+        "uniq a|uniq -c|uniq -c -- a|uniq -|uniq -f 1",
+        "uniq a b|uniq -c a b|uniq *|uniq 'a?'|uniq -- a b|uniq -- a -c|uniq - b",
+    ),
+    "uniq a": ("uniq a -c", "uniq a b|uniq a -"),
+    "uniq -f": ("uniq -f 1", "uniq -f 1 a"),
+    "xxd": ("xxd a|xxd -l16 a|xxd", "xxd a b|xxd -r a b"),
     "diff": ("diff a b|diff -ru a b", "diff -l a b|diff --paginate a b|diff --output=x a b"),
     "rg": ("rg -n x|rg --hidden -C3 x", "rg --pre sh x|rg --pre=sh x|rg -z x|rg --hostname-bin x|rg --search-zip x"),
     "tree": ("tree -L 2|tree -a", "tree -o x|tree -R|tree -ao x"),
@@ -87,8 +98,19 @@ RULES: dict[str, tuple[str, str]] = {
     "gzip": ("gzip a|gzip -k a", "gzip -S x a|gzip --suffix=x a"),
     "ls": ("ls|ls -la x|ls --color|ls *", "ls; x|ls -l | x|ls > x|ls $x|ls\nx|sudo ls"),
     "cat": ("cat a|cat -n a", "cat a | sh|cat < a|cat <<< a"),
-    "cp": ("cp a b", "cp -t x a|cp --target-directory=x a|cp -r a b"),
     "rm": ("rm a", "rm -rf a|rm -r a"),
+    "cp": ("cp a b|cp - a|cp -- a b", "cp -t x a|cp --target-directory=x a|cp -r a b|cp a --x b|cp -- -r a"),
+    "git config a b": ("git config a b", "git config a b c|git config a"),
+    "git log --*=*": ("git log --format=x", "git log --output=x|git log --exec=x"),
+    "git log --format=*": ("git log --format=x|git log --format=x -1", "git log --format=x --output=y|git log --format"),
+    "git log *": ("git log -p|git log a", "git log --output=x|git log a --output=x"),
+    "/usr/bin/sort": ("/usr/bin/sort -n a|/usr/bin/sort", "/usr/bin/sort -o a|sort -n a|/usr/local/bin/sort -n"),
+    "/bin/cat": ("/bin/cat a", "cat a|bin/cat a"),
+    "bin/cat": ("bin/cat", "bin/cat a|bin/cat -n|/bin/cat a"),
+    "./x *": ("./x a", "./x -a|./x a b|./x a=b"),
+    "bin/git": ("bin/git", "bin/git log|bin/git status"),
+    "python3.12 *": ("", "python3.12 a.py"),
+    "sudo ls *": ("", "sudo ls a"),
     "cp *": ("cp a b|cp a", "cp -r a|cp --backup=x"),
     "my-tool run": ("my-tool run", "my-tool run x|my-tool run --out x|my-tool run -v|my-tool"),
     "my-tool * x": ("my-tool a x", "my-tool -a x|my-tool a x y|my-tool a=b x|my-tool @f x|my-tool +f x|my-tool :f x"),
@@ -125,6 +147,69 @@ def uncovered() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("pattern", "line"), uncovered())
 def test_what_writes_runs_or_sets_something_is_not(pattern: str, line: str) -> None:
     assert not allowed(line, pattern)
+
+
+FILES = " ".join(f"f{n}" for n in range(200))
+MANY = [
+    "git log",
+    "git show",
+    "git add",
+    "git grep x",
+    "git ls-files",
+    "cat",
+    "cp",
+    "sort",
+    "diff",
+    "file",
+    "gzip",
+    "rg x",
+    "tree",
+    "find",
+]
+NONE = [
+    "git branch",
+    "git tag",
+    "git remote",
+    "git stash",
+    "git push",
+    "git fetch",
+    "git reflog",
+    "git count-objects",
+    "date",
+    "hostname",
+]
+ONE = ["uniq", "xxd"]
+
+
+@pytest.mark.parametrize(("program", "most"), [*((p, 200) for p in MANY), *((p, 0) for p in NONE), *((p, 1) for p in ONE)])
+def test_a_program_gets_as_many_operands_as_do_no_harm(program: str, most: int) -> None:
+    for count in (0, 1, 2, 3, 200):
+        line = f"{program} {' '.join(FILES.split()[:count])}".strip()
+        assert allowed(line, program) == (count <= most), line
+
+
+OPTIONS = [(name, known) for name, known in arguments._PROGRAMS.items()]
+OPTIONS += [(f"git {name}", known) for name, known in arguments._GIT.items()]
+
+
+@pytest.mark.parametrize(("program", "known"), OPTIONS)
+def test_options_that_are_known_are_covered_in_each_form_and_no_others(program: str, known: arguments.Harmless) -> None:
+    """Short ones one by one, together, and with a value; long ones with and without; and a stranger among them never."""
+    for flag in known.flags.replace("-", ""):
+        assert allowed(f"{program} -{flag}", program)
+    assert allowed(f"{program} -{known.flags} -{known.flags[::-1]}", program)
+    strange = [c for c in string.ascii_letters if c not in known.flags + known.valued]
+    for flag in strange:
+        assert f"-{flag}" in known.words or not allowed(f"{program} -{flag}", program), flag
+        assert not allowed(f"{program} -1{flag}", program), flag
+    for flag in known.valued:
+        for line in (f"-{flag}", f"-{flag}x", f"-{flag}-", f"-1{flag}{''.join(strange)}"):
+            assert allowed(f"{program} {line}", program), line
+    for word in known.words:
+        assert allowed(f"{program} {word}", program)
+        if word.startswith("--"):
+            assert allowed(f"{program} {word}=x", program)
+        assert not allowed(f"{program} {word}x{word}", program)
 
 
 DANGEROUS = [

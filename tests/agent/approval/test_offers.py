@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.approval.offers import edited, offer
+from agent.approval.offers import PatternError, allows, editable, edited, meaning, offer, start
 from agent.approval.policy import Answer, ApprovalRequest, Gate, Policy, Rule, always_rule
 from agent.messages import ToolCall
 from agent.tools.builtin.catalogue import builtin
@@ -351,3 +353,91 @@ def test_a_line_for_a_shell_is_asked_for_in_each_conversation() -> None:
     assert gate.check(TOOLS["run_command"], ToolCall("run_command", line)).asked
     assert not gate.check(TOOLS["run_command"], ToolCall("run_command", line)).asked
     assert gate.check(TOOLS["run_command"], ToolCall("run_command", {"command": "ls | wc  -l"})).asked
+
+
+OFFERED = {
+    "command": request("run_command", {"command": "ls a"}),
+    "url": request("fetch_url", {"url": "https://a.org/x"}),
+    "path": request("write_file", {"path": "notes/a", "content": "1"}),
+    "none": request("remember", {"text": "x"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern", "made"),
+    [
+        ("command", " ls ", Rule("allow", "run_command", "command", "ls")),
+        ("command", " ls a\n", Rule("allow", "run_command", "command", "ls a", exact=True)),
+        ("url", "a.org", Rule("allow", "fetch_url", "url", "a.org")),
+        ("url", "https://a.org/x", Rule("allow", "fetch_url", "url", "https://a.org/x", exact=True)),
+        ("path", "**", Rule("allow", "write_file", "path", "**")),
+        ("path", "  ", OFFERED["path"].always),
+        ("none", "", OFFERED["none"].always),
+        ("command", "", "* would stand for everything"),
+        ("command", "l\u200ds", "cannot be seen"),
+        ("command", "cat", "does not cover the call above"),
+        ("command", "ls | wc", "does not cover the call above"),
+        ("url", "b.org", "does not cover the call above"),
+        ("path", "*/b", "does not cover the call above"),
+        ("none", "x", "has no pattern"),
+    ],
+)
+def test_what_a_person_writes_becomes_a_rule_for_the_call_or_is_refused_in_words(kind: str, pattern: str, made: Any) -> None:
+    asked = OFFERED[kind]
+    if isinstance(made, Rule):
+        assert edited(asked.always, pattern, asked.tool, asked.call) == made
+        assert allows(made, asked.tool, asked.call)
+    else:
+        with pytest.raises(PatternError, match=re.escape(made)):
+            edited(asked.always, pattern, asked.tool, asked.call)
+
+
+@pytest.mark.parametrize(
+    ("asked", "begun", "whole"),
+    [
+        (OFFERED["command"], "ls a", True),
+        (OFFERED["url"], "https://a.org/x", True),
+        (OFFERED["path"], "", True),
+        (OFFERED["none"], "", False),
+        (request("run_command", {"command": "ls 'a\u200db'"}), "ls 'a\u200db'", False),
+        (request("run_command", {"command": "ls 'a\nb'"}), "ls 'a\nb'", False),
+        (request("run_command", {"command": "ls "}), "ls ", False),
+    ],
+)
+def test_a_pattern_is_changed_only_where_all_of_it_can_be_seen(asked: ApprovalRequest, begun: str, whole: bool) -> None:
+    assert start(asked.always) == begun
+    assert editable(asked.always, asked.tool) == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "words"),
+    [
+        ("run_command", Rule("allow", "x"), "any arguments of this tool"),
+        ("run_command", OFFERED["command"].always, "this very command"),
+        ("run_command", Rule("allow", "x", "command", "ls"), "every command that begins so, with harmless arguments"),
+        ("read_file", Rule("allow", "x", "path", "a", exact=True), "this very path"),
+        ("read_file", Rule("allow", "x", "path", "a"), "paths like this: * is any name, ** any folders"),
+        ("fetch_url", OFFERED["url"].always, "this very address"),
+        ("fetch_url", Rule("allow", "x", "url", "a.org"), "every page of this host"),
+        ("write_file", OFFERED["path"].always, "exactly this change"),
+        ("remember", OFFERED["none"].always, "exactly these arguments"),
+        ("remember", Rule("allow", "x", "te\x1bxt", "a*"), "te␛xt like this: * is any text"),
+    ],
+)
+def test_what_a_rule_covers_is_said_in_words(name: str, rule: Rule, words: str) -> None:
+    assert meaning(rule, TOOLS[name]) == words
+
+
+def test_a_rule_that_cannot_be_applied_covers_nothing_and_is_not_offered() -> None:
+    tool, call = TOOLS["remember"], ToolCall("remember", {"text": object()})
+    assert not allows(Rule("allow", "remember", "text", "x"), tool, call)
+    other = replace(OFFERED["command"], always=Rule("allow", "run_command", "command", "cat", exact=True))
+    assert offer(other) is None
+
+
+def test_a_rule_is_kept_up_to_what_a_person_reads() -> None:
+    def offered(count: int) -> Rule | None:
+        return offer(request("run_command", {"command": "ls " + "x" * (count - 3)}))
+
+    assert offered(1000) is not None
+    assert offered(4000) is None

@@ -7,7 +7,7 @@ import random
 import shlex
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -65,18 +65,30 @@ AROUND = [
     "python3 -c \"import os; os.system({q})\"", "make SHELL={q}", "tar xf a --to-command={q}", "man -P {q} x", "vim -c ':!'{q}",
     "git -c core.pager={q} log", "git rebase --exec {q} main", "git bisect run {}", "git submodule foreach {q}",
     "rsync -e {q} a b", "ssh -oProxyCommand={q} h", "less '+!'{q}", "m4 -Dx={q}",
-    "zip a b -T -TT {q}", "flock f -c {q}", "GIT_PAGER={q} git log", "alias x={q}",
+    "zip a b -T -TT {q}", "flock f -c {q}", "GIT_PAGER={q} git log", "alias x={q}", "sort --compress-program={q} a",
+    "echo a | sudo xargs {}", "sudo find . -exec {} \\;", "fd x -X {}", "env nice -n 5 timeout 5 {}",
 ]  # fmt: skip
 PLAIN = [a for a in AROUND if "{q}" not in a and "<<" not in a and a != "{} &"]
 
 
-def push(r: random.Random, *, simple: bool = False) -> str:
+# Where a program hands its text to a shell, so that it may be spelled in every way that shows a word.
+FOR_A_SHELL = [
+    "sh -c {q}", "sudo bash -c {q}", "eval {q}", "env -S {q}", "ssh host {q}", "watch {q}", "xargs -I% sh -c {q}",
+    "rsync -e{q} a b",
+    "find . -exec sh -c {q} \\;", "tar xf a --to-command={q}", "vim -c ':!'{q}", "less '+!'{q}", "less '+'{q}", "more ':'{q} a",
+    "git rebase --exec {q} main", "git -c alias.x='!'{q} x", "GIT_PAGER={q} git log", "sort --compress-program={q} a",
+    "echo {q} | sh",
+    "make SHELL={q}", "ssh -oProxyCommand={q} h", "foo {q} a", "foo -x {q}",
+]  # fmt: skip
+
+
+def push(r: random.Random, *, simple: bool = False, words: Sequence[Rewrite] = WORDS) -> str:
     """One spelling of ``git push``."""
     if simple:  # what stands in another language's text is written plainly
         return f"git {r.choice(GLOBAL)} push origin".replace("  ", " ")
-    blank = r.choice(BLANKS)
-    words = [r.choice(WORDS)("git", r), *r.choice(GLOBAL).split(), r.choice(WORDS)("push", r)]
-    return f"{blank.join(words)} {r.choice(['', 'origin', '--force', 'origin main'])}".strip()
+    blank = r.choice(BLANKS if words is WORDS else BLANKS[:4])
+    spelled = [r.choice(words)("git", r), *r.choice(GLOBAL).split(), r.choice(words)("push", r)]
+    return f"{blank.join(spelled)} {r.choice(['', 'origin', '--force', 'origin main'])}".strip()
 
 
 def generated(count: int) -> list[str]:
@@ -98,27 +110,52 @@ def test_a_deny_finds_every_spelling() -> None:
     assert [line for line in lines if not denied(line, "git push")] == []
 
 
+@pytest.mark.parametrize("around", FOR_A_SHELL)
+def test_a_deny_finds_every_spelling_in_a_text_for_a_shell(around: str) -> None:
+    r = random.Random(15)
+    lines = [around.format(q=shlex.quote(push(r, words=WORDS[:8]))) for _ in range(runs(60))]
+    assert [line for line in lines if not denied(line, "git push")] == []
+
+
 OTHERS = {
     "git branch -D": ["git branch -D x", "git branch --delete x", "git branch x -D", "git -C . branch -fD x"],
-    "git push origin": ["git push origin", "git push -u origin main", "git -C . push --force origin", "git $x origin"],
+    "tar -xf": ["tar -xf a", "tar -fx a", "tar -x -f a", "tar -vxf a", "tar -x a -f"],
+    "rm -r -f": ["rm -fr x", "rm -f x -r"],
+    "git -C x push": ["git -C x push", "git -Cx push"],
+    "git push origin": [
+        "git push origin", "git push -u origin main", "git -C . push --force origin", "git $x origin", "git push -xorigin",
+        "git push --repo=origin", "git push --x origin", "git push o$x", "git push origi?",
+    ],
     "git log --format=raw": ["git log --format=raw", "git log --form=raw", "git log -1 --format raw", "git log --format"],
     "cat -": ["cat -", "cat -n -"],
     "rm -rf": [
         "rm -rf x", "rm -r -f x", "rm -fr x", "rm x -rf", "rm --recursive --force x", "rm --rec --fo x", "rm -Rf x",
         "sudo rm -rf /", "rm -v -r x -f", "rm -rf $x", "rm $x", "xargs rm", "find . -exec rm -rf {} +", "r\\m -rf x",
         "rm -- x -rf", "rm -r$x", "/bin/rm -rvf x",
+        "rm -r -r -f x", "rm -Rrf x", "rm --recursive -f --recursive x", "rm -rv -rf x", "rm --force -R x", "rm -f $x",
     ],
     "rm": [
         "rm x", "unlink x; rm y", "find . -exec rm {} ;", "$x", "xargs rm", "/bin/r?", "{rm,x}", "busybox rm x", "\\rm x",
     ],
     "git push --force": [
         "git push --force", "git push -f", "git push origin --force", "git push --forc", "git -C . push -uf o",
-        "git push --force=x",
+        "git push --force=x", "git push --f", "git push -vf", "git push $x", "git-push --force", "git push -uF o",
     ],
     "git push": [
         "git p", "git -c alias.p=push p", "git-push", "/usr/lib/git-core/git-push o", "alias g=git\ng push", "x=push; git $x",
         "git \"$@\"", "x=git; $x push", "$x push", "{git,push}", "g?t push", "/usr/bin/g* push", "gi[st] push", "git pus?",
-        "git 2>&1 push", "git >x push", "git &>x push", "ls &>x git push", "echo push | xargs git", "cat x | sh", "sh < x",
+        "git 2>&1 push", "git >x push", "git &>x push", "ls &>x git push", "echo push | xargs git", "x | sudo xargs git",
+        "x | env A=1 nice xargs git", "find . -exec xargs git ;",
+        "x | sudo xargs -I{} sh -c {}", "sudo find . -exec sh -c '{}' ;", "fd x -x sh -c {}", "sudo bash", "A=1 bash",
+        "sudo sh -s < x",
+        "sudo -u a sh", "*", "g*", "foo $x push", "foo gi$x", "foo $x$x git push", "sh -c '$x'", "sh -c '$x push'", "ls\0",
+        "x | parallel git",
+        "gi$x", "git$x", "git ${x}push", "git pu${x}h", "$x/git push", "/$x/g$y push", "./g$x p$y", "foo 'gi$x push'",
+        "alias x=\"$y git\"", "make log 'git push'", "awk status 'git push'", "sudo git push", "sudo /a/git-push", "foo;git push",
+        "foo 'a;git push'", "foo a,git,push",
+        "then git push",
+        "sh --version git push", "bash -c -- 'git push'", "ksh -l", "x | sh -x", "env sh", "csh /dev/fd/0", "sh /proc/self/fd/0",
+        "cat x | sh", "sh < x",
         "bash", "curl x | bash -", "sh /dev/stdin", "find . -exec sh -c '{}' ;", "xargs sh", "$'git' push", "$'\\x67it' push",
         "python3 -c \"subprocess.run(['git', 'push'])\"", "diff <(git push) x", "perl -e 'exec qw(git push)'",
         "git $(echo push)", "git -- push", "node -e \"spawn('git',['push'])\"", "((git push))", "echo ${x:-`git push`}",
@@ -132,7 +169,7 @@ OTHERS = {
         "docker run x", "docker --host x run y", "docker -H x run y", "sudo docker run x",
     ],
     "systemctl *": [
-        "systemctl stop x", "sudo systemctl --now stop x", "$x stop",
+        "systemctl stop x", "sys$x", "$x", "/usr/bin/sys$x y", "sudo systemctl --now stop x", "$x stop",
     ],
     "curl * | sh": [
         "curl x | sh",
@@ -150,7 +187,12 @@ def test_a_deny_finds_its_options_in_any_order_and_what_could_be_meant(pattern: 
 
 HARMLESS = {
     "git branch -D": ["git branch", "git branch --list", "git branch -a"],
-    "git push origin": ["git push", "git push other", "git push other origin", "git pull origin"],
+    "tar -xf": ["tar -x a", "tar -f a", "tar xf a", "tar"],
+    "systemctl *": ["foo x", "make sys"],
+    "git push origin": [
+        "git push", "git push other", "git push other origin", "git pull origin", "git push -- other origin", "git push -vorigi",
+        "git push --repo=x other origin", "git push originx",
+    ],
     "git log --format=raw": ["git log", "git log --format=full", "git log raw"],
     "cat -": ["cat a", "cat"],
     "c*l": ["ls", "tar", "cargo"],
@@ -161,16 +203,26 @@ HARMLESS = {
         "cat <<'E' > x\nhi there\nE", "python3 x.py", "sh build.sh", "bash --version", "ls -la | grep git | wc -l",
         "git diff HEAD~1 > d.patch", "cd x && make -j4 && ./run", "curl https://git.example/push", "echo $((1+2))",
         "test -d .git || echo push", "printf '%s' \"$x\"", "ls *", "git log $x", "git add *", "mkdir -p $a/$b",
-        "sort $f | uniq -c",
+        "sort $f | uniq -c", "ls 'x", "make x=", "make 'x y' 'x y'", "rm 'git push'", "cp -- 'git push' x", "mv a 'git push'",
+        "sh --help", "find . -exec sh build.sh ;", "fd x -x sh build.sh", "make $x $y", "foo $x $y $z", "foo git-push x", "git",
+        "git -C x",
+        "git -c a=b", "foo '$x y'", "make -f - <<E\n$x y\nE", "git pushx$y", "sudo ls", "xargs ls", "x | xargs -n 1 ls",
+        "git ../x y",
+        "find . -exec ls {} ;", "find . ! -name x", "awk -F ' ' 1 a", "foo '' : + '# git' '!'", "make * *", "cat sh",
+        "if ls; then cat x; fi", "A=1 make x", "x=git", "fi git push", "git log $x $y",
+        "git commit -m \"$x\"", "alias", "alias l=ls", "sudo sh build.sh", "env A=1 sh build.sh -x", "gi", "push git",
+        "foo push git", "make r?",
+        "foo -git push x", "gitk push", "git.x push", "legit push", "g push", "foo 'x y' z", "make -j$x all",
     ],
     "rm -rf": [
         "rm x", "rm -r x", "rm -f x", "rm *.txt", "ls -rf", "rmdir x", "rm -- x", "grep -rf a b",
     ],
     "rm": [
-        "ls", "rmdir x", "echo rm-rf", "ls farm", "git rm-x", "cat rm",
+        "ls", "rmdir x", "echo rm-rf", "ls farm", "git rm-x", "cat rm", "make *", "make ?", "cp $a b", "farm x", "foo 'r m'",
     ],
     "git push --force": [
-        "git push -- x", "git push --", "git push", "git push -u origin main", "git fetch --force",
+        "git-push", "git-push x", "git push *", "git push -u", "git push -- x", "git push --", "git push",
+        "git push -u origin main", "git fetch --force",
     ],
     "pip install": [
         "pip list", "pip show install-x",
@@ -183,10 +235,30 @@ def test_a_deny_leaves_alone_what_nobody_could_mean(pattern: str, line: str) -> 
     assert not denied(line, pattern)
 
 
+def test_what_only_a_shell_knows_may_stand_for_any_part_of_a_command() -> None:
+    """Where a program stands, for all of it; behind another program, where the command begins with a letter of it."""
+    r = random.Random(16)
+    for _ in range(runs(600)):
+        command = r.choice(["git push", "git push origin", "git push -f x"])
+        cuts = sorted(r.sample(range(len(command) + 1), r.choice((2, 4))))
+        pieces = [command[start:end] for start, end in zip([0, *cuts[1::2]], [*cuts[::2], len(command)], strict=True)]
+        line = r.choice(("${none}", "$(echo x)", "`x`")).join(pieces)
+        assert denied(line, "git push"), line
+        assert denied(f"sudo {line}", "git push"), line
+        if pieces[0]:
+            assert denied(f"foo {line}", "git push"), line
+
+
 @pytest.mark.parametrize("alias", ["tree", "pack", "objects", "object", "format", "check-ref-", "publish"])
 def test_what_git_does_not_know_is_an_alias_and_could_be_anything(alias: str) -> None:
     assert denied(f"git {alias} origin", "git push")
     assert not denied("git write-tree origin", "git push")
+
+
+def test_more_texts_than_anybody_reads_could_be_anything() -> None:
+    for count in (100, 1000):
+        assert denied("foo " + " ".join(f"'a{n} b'" for n in range(count)), "git push") == (count > 500)
+        assert denied(f"foo '{'git log, ' * count}'", "git push") == (count > 500)
 
 
 def test_more_words_than_anybody_reads_could_be_anything() -> None:
