@@ -50,7 +50,7 @@ GUARD: dict[str, dict[str, tuple[str, ...]]] = {
         (A + "approval",),
     ),
     "gguf": dict.fromkeys(
-        ("agent/gguf/check.py", "agent/gguf/keys.py"),
+        ("agent/gguf/check.py", "agent/gguf/data.py", "agent/gguf/keys.py"),
         (A + "gguf/test_check.py", A + "gguf/test_untrusted.py", A + "gguf/test_reader.py", A + "gguf/test_fuzz.py"),
     ),
     "files": dict.fromkeys(

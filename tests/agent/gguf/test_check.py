@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from agent.engine.trial import trial
 from agent.errors import GGUFError
-from agent.gguf.check import check, finite
+from agent.gguf.check import check
+from agent.gguf.data import finite
 from agent.gguf.reader import read_header
 from agent.gguf.types import F16, F32, TYPES_BY_NAME, GGMLType
 from pipeline.format.ggml import library
