@@ -49,10 +49,11 @@ GUARD: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         (A + "approval",),
     ),
-    "gguf": dict.fromkeys(
-        ("agent/gguf/check.py", "agent/gguf/data.py", "agent/gguf/keys.py"),
-        (A + "gguf/test_check.py", A + "gguf/test_untrusted.py", A + "gguf/test_reader.py", A + "gguf/test_fuzz.py"),
-    ),
+    "gguf": {
+        "agent/gguf/check.py": (A + "gguf/test_rules.py", A + "gguf/test_vocabulary.py", A + "gguf/test_check.py"),
+        "agent/gguf/data.py": (A + "gguf/test_data.py",),
+        "agent/gguf/keys.py": (A + "gguf/test_keys.py",),
+    },
     "files": dict.fromkeys(
         ("agent/tools/builtin/root.py", "agent/tools/builtin/files.py", "agent/tools/builtin/changes.py"),
         (A + "tools/builtin/test_changes.py", A + "tools/builtin/test_files.py"),
@@ -121,12 +122,14 @@ def draw(part: str, count: int, seed: int) -> list[tuple[str, str]]:
     seen = {_meaning(Path(module).read_text()) for module in GUARD[part]}
     found: list[tuple[str, str]] = []
     for module, operator, i in places:
+        if len(found) == count:
+            break
         text = mutate_code(Path(module).read_text(), operator, i)
         try:
             meaning = _meaning(text)
         except SyntaxError:
             continue
-        if meaning not in seen and len(found) < count:
+        if meaning not in seen:
             seen.add(meaning)
             found.append((module, text))
     return found

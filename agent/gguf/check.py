@@ -197,8 +197,7 @@ def _tokens(tokens: list[str]) -> Iterator[str]:
     if "" in known:
         yield f"token {tokens.index('')} is empty"
     # No character has more than four bytes, so most vocabularies are through after one comparison.
-    longest = max(map(len, tokens))
-    if longest * 4 > MAX_TOKEN_BYTES and longest > MAX_TOKEN_BYTES // 4:
+    if max(map(len, tokens)) * 4 > MAX_TOKEN_BYTES:
         sizes = [len(t.encode("utf-8", "surrogateescape")) for t in tokens]
         if max(sizes) > MAX_TOKEN_BYTES:
             yield f"token {sizes.index(max(sizes))} is {max(sizes)} bytes long"

@@ -41,11 +41,11 @@ def finite(data: npt.NDArray[np.uint8], kind: GGMLType) -> bool:
         return True
     if kind.name in _PLAIN:
         element, mask = _PLAIN[kind.name]
-        bits = data.reshape(-1).view(element)
+        bits = data.ravel().view(element)
         return not bool(((bits & bits.dtype.type(mask)) == mask).any())
     if kind.name == "F64":
         with np.errstate(over="ignore", invalid="ignore"):  # what does not fit a float32 is infinite to llama.cpp
-            return bool(np.isfinite(data.reshape(-1).view("<f8").astype(np.float32)).all())
+            return bool(np.isfinite(data.ravel().view("<f8").astype(np.float32)).all())
     blocks = data.reshape(-1, kind.nbytes)
     if kind.name == "MXFP4":
         return not bool((blocks[:, 0] == 0xFF).any())
@@ -53,10 +53,7 @@ def finite(data: npt.NDArray[np.uint8], kind: GGMLType) -> bool:
         return bool(np.isfinite(blocks[:, :4].copy().view("<f4")).all())
     if kind.name == "IQ1_M":
         return _half_finite(_iq1_m_scale(blocks))
-    return kind.name in _SCALES and all(
-        _half_finite(blocks[:, at].astype(np.uint16) | blocks[:, at + 1].astype(np.uint16) << np.uint16(8))
-        for at in _SCALES[kind.name]
-    )
+    return kind.name in _SCALES and all(_half_finite(blocks[:, at : at + 2].copy().view("<u2")) for at in _SCALES[kind.name])
 
 
 def _half_finite(bits: npt.NDArray[np.uint16]) -> bool:
