@@ -244,7 +244,8 @@ def _fitting(header: Header, model: str, tokens: list[str]) -> Iterator[str]:
 def _without_end(tokens: Iterable[str]) -> int | None:
     """A byte that begins tokens of an RWKV vocabulary and is none itself: llama.cpp never gets past it."""
     texts = [_ESCAPE.sub(_unescaped, t.encode("utf-8", "surrogateescape")) for t in tokens]
-    return next(iter(sorted({t[0] for t in texts if t} - {t[0] for t in texts if len(t) == 1})), None)
+    lost = {t[:1] for t in texts} - set(texts)
+    return min(lost)[0] if lost else None
 
 
 def _unescaped(found: re.Match[bytes]) -> bytes:

@@ -66,6 +66,11 @@ def test_a_number_passes_up_to_its_border(key: str, sound: list[Any], odd: list[
         assert isinstance(value, float) or str(value) in line
 
 
+def test_an_architecture_that_is_missing_or_no_text_is_refused_before_its_keys_are_looked_for() -> None:
+    for value in (None, "", 7, ["llama"], np.zeros(2, np.uint8), True):
+        assert complaint(header({"general.architecture": value})).startswith("general.architecture does not name an architecture")
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_a_float_that_is_no_number_is_refused_under_any_key(kind: type[np.floating]) -> None:
     largest = np.finfo(kind).max
