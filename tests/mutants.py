@@ -29,12 +29,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+
+def _rows(modules: str, tests: str, rows: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    return {f"{modules}/{name}.py": tuple(f"{tests}/test_{t}.py" for t in of.split()) for name, of in rows.items()}
+
+
 # Part of the guard -> its modules -> their own tests, those that answer soonest first.
-A = "tests/agent/"
-GUARD: dict[str, dict[str, tuple[str, ...]]] = {
-    "approval": {
-        f"agent/approval/{module}.py": tuple(f"{A}approval/test_{name}.py" for name in names.split())
-        for module, names in {
+GUARD = {
+    "approval": _rows(
+        "agent/approval",
+        "tests/agent/approval",
+        {
             "arguments": "arguments offers spellings",
             "danger": "danger summary",
             "offers": "offers question",
@@ -44,42 +49,29 @@ GUARD: dict[str, dict[str, tuple[str, ...]]] = {
             "question": "question",
             "spellings": "spellings",
             "trust": "others trust",
-        }.items()
-    },
-    "gguf": dict.fromkeys(
-        ("agent/gguf/check.py", "agent/gguf/keys.py"),
-        (A + "gguf/test_check.py", A + "gguf/test_untrusted.py", A + "gguf/test_reader.py", A + "gguf/test_fuzz.py"),
+        },
     ),
-    "files": {
-        "agent/tools/builtin/root.py": (A + "tools/builtin/test_root.py", A + "tools/builtin/test_files.py"),
-        "agent/tools/builtin/files.py": (A + "tools/builtin/test_reading.py", A + "tools/builtin/test_files.py"),
-        "agent/tools/builtin/changes.py": (A + "tools/builtin/test_changes.py",),
-    },
-    "display": dict.fromkeys(("agent/text/__init__.py", "agent/text/joiners.py"), (A + "text",)),
-    "sandbox": dict.fromkeys(
-        (f"agent/children/{name}.py" for name in ("namespaces", "protected", "rules", "sandbox", "seccomp")),
-        (A + "children/test_seccomp.py", A + "children/test_walls.py", A + "children/test_sandbox.py"),
+    "gguf": _rows("agent/gguf", "tests/agent/gguf", {"check": "rules vocabulary check", "data": "data", "keys": "keys"}),
+    "files": _rows(
+        "agent/tools/builtin",
+        "tests/agent/tools/builtin",
+        {"root": "root files", "files": "reading files", "changes": "changes"},
     ),
-    "constraint": {
-        "agent/dialects/constrain.py": (
-            A + "grammar/test_constrain.py",
-            A + "grammar/test_leaves.py",
-            A + "grammar/test_constrain_generated.py",
+    "display": _rows("agent/text", "tests/agent/text", {"__init__": "text", "joiners": "text"}),
+    "sandbox": _rows(
+        "agent/children",
+        "tests/agent/children",
+        dict.fromkeys(("namespaces", "protected", "rules", "sandbox", "seccomp"), "seccomp walls sandbox"),
+    ),
+    "constraint": _rows("agent/dialects", "tests/agent/grammar", {"constrain": "constrain leaves constrain_generated"})
+    | _rows(
+        "agent/grammar",
+        "tests/agent/grammar",
+        dict.fromkeys(
+            ("matcher", "leaves", "fresh"),
+            "leaves small_grammars constrain grammar schema_reports schema constrain_generated schema_generated",
         ),
-        **dict.fromkeys(
-            ("agent/grammar/matcher.py", "agent/grammar/leaves.py", "agent/grammar/fresh.py"),
-            (
-                A + "grammar/test_leaves.py",
-                A + "grammar/test_small_grammars.py",
-                A + "grammar/test_constrain.py",
-                A + "grammar/test_grammar.py",
-                A + "grammar/test_schema_reports.py",
-                A + "grammar/test_schema.py",
-                A + "grammar/test_constrain_generated.py",
-                A + "grammar/test_schema_generated.py",
-            ),
-        ),
-    },
+    ),
 }
 
 

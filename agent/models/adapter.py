@@ -51,7 +51,7 @@ def read_adapters(wanted: Sequence[Lora], model: ModelFile) -> tuple[Adapter, ..
     if isinstance(wanted, str | Path):
         raise SprigError(f"lora is a list of adapters: lora=[{str(wanted)!r}]")
     from agent.gguf.adapter import check_adapter, check_fits  # NumPy; not needed for a model that is known
-    from agent.gguf.check import check_data
+    from agent.gguf.data import check_data
     from agent.gguf.reader import read_header
 
     header, found = read_header(Path(model.path)), []
