@@ -117,9 +117,9 @@ for i, attempt in enumerate(tried()):
     try: attempt(); print("went through", i)
     except (OSError, ZeroDivisionError): pass
 resource.prlimit(0, resource.RLIMIT_NOFILE, (50, 50)); os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-os.setpriority(os.PRIO_PROCESS, 0, 5); os.nice(1); print("itself it may", os.nice(0))
+os.setpriority(os.PRIO_PROCESS, 0, min(os.nice(0) + 5, 19)); print("itself it may", os.nice(1) - os.nice(0))
 """
-    assert python(root, code) == ["itself it may 6"]
+    assert python(root, code) == ["itself it may 0"]
     assert sleeper.poll() is None
     assert os.getpriority(os.PRIO_PROCESS, sleeper.pid) == os.getpriority(os.PRIO_PROCESS, 0)
     assert resource.prlimit(sleeper.pid, resource.RLIMIT_NOFILE) == resource.getrlimit(resource.RLIMIT_NOFILE)
