@@ -58,10 +58,16 @@ GUARD: dict[str, dict[str, tuple[str, ...]]] = {
         (A + "tools/builtin/test_changes.py", A + "tools/builtin/test_files.py"),
     ),
     "display": dict.fromkeys(("agent/text/__init__.py", "agent/text/joiners.py"), (A + "text",)),
-    "sandbox": dict.fromkeys(
-        (f"agent/children/{name}.py" for name in ("namespaces", "protected", "rules", "sandbox", "seccomp")),
-        (A + "children/test_seccomp.py", A + "children/test_walls.py", A + "children/test_sandbox.py"),
-    ),
+    "sandbox": {
+        f"agent/children/{name}.py": tuple(f"{A}children/test_{test}.py" for test in (*tests, "walls"))
+        for name, tests in {
+            "namespaces": ("view",),
+            "protected": ("protected",),
+            "rules": ("confine",),
+            "sandbox": ("confine", "landlock"),
+            "seccomp": ("seccomp", "confine"),
+        }.items()
+    },
     "constraint": {
         "agent/dialects/constrain.py": (A + "grammar/test_constrain.py", A + "grammar/test_constrain_generated.py"),
         **dict.fromkeys(("agent/grammar/matcher.py", "agent/grammar/leaves.py", "agent/grammar/fresh.py"), (A + "grammar",)),
