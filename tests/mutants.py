@@ -59,7 +59,7 @@ GUARD: dict[str, dict[str, tuple[str, ...]]] = {
     ),
     "display": dict.fromkeys(("agent/text/__init__.py", "agent/text/joiners.py"), (A + "text",)),
     "sandbox": {
-        f"agent/children/{name}.py": tuple(f"{A}children/test_{test}.py" for test in (*tests, "walls"))
+        f"agent/children/{name}.py": tuple(f"{A}children/test_{test}.py" for test in ("held", *tests, "walls"))
         for name, tests in {
             "namespaces": ("view",),
             "protected": ("protected",),

@@ -5,13 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import platform
-import re
 import resource
-import shutil
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,26 +23,6 @@ from tests.fixtures.tries import fails, furnish
 HELD = process.report()
 LANDLOCK = pytest.mark.skipif("landlock" not in HELD, reason="no Landlock here")
 SECCOMP = pytest.mark.skipif("seccomp" not in HELD, reason="no filter here")
-
-
-def test_what_the_kernel_has_is_used() -> None:
-    """By other witnesses, since the other tests here skip what Sprig does not find."""
-    if Path("/proc/sys/kernel/seccomp/actions_avail").exists() and platform.machine() in ("x86_64", "aarch64"):
-        assert "seccomp" in HELD
-    modules = Path("/sys/kernel/security/lsm")
-    if modules.exists() and "landlock" in modules.read_text().split(","):
-        assert "landlock" in HELD
-    release = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
-    unshare = [
-        "unshare",
-        *["--user", "--map-root-user", "--pid", "--fork", "--mount", "--ipc", "--uts", "--cgroup", "--net", "true"],
-    ]
-    if (
-        release >= (5, 12)
-        and shutil.which("unshare")
-        and not subprocess.run(unshare, capture_output=True, check=False).returncode
-    ):
-        assert "namespaces" in HELD
 
 
 def limits_after(limits: ResourceLimits, had: dict[str, tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -72,6 +48,12 @@ def test_limits_are_set_and_none_is_raised(monkeypatch: pytest.MonkeyPatch) -> N
         for most in {0, 1, soft - 1, soft, soft + 1, 10**9} - {-1}:  # which would be none
             got = limits_after(wanted, {name: (most, most)}, monkeypatch)
             assert got == free | {name: (min(soft, most), min(hard, most))}, "never more than the system gives"
+
+
+@pytest.mark.parametrize("least", [0, 1])
+def test_the_least_of_a_limit_is_a_limit(least: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_to = limits_after(ResourceLimits(least, least, least, least, least), {}, monkeypatch)
+    assert [soft - 1000 * (name == "RLIMIT_NPROC") for name, (soft, _) in set_to.items() if name != "RLIMIT_CORE"] == [least] * 5
 
 
 def test_an_unlimited_one_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
