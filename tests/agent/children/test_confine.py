@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -62,6 +63,16 @@ def test_an_unlimited_one_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> N
         limits = dataclasses.replace(ResourceLimits(), **{field: UNLIMITED})
         left_out = limits_after(ResourceLimits(), {}, monkeypatch).keys() - limits_after(limits, {}, monkeypatch).keys()
         assert left_out == {f"RLIMIT_{name}"}
+
+
+def test_what_a_process_may_take_unless_told_otherwise_is_enough_for_an_ordinary_program(tmp_path: Path) -> None:
+    def work() -> int:
+        sandbox.set_limits(ResourceLimits())
+        (tmp_path / "file").write_bytes(bytes(5_000_000))
+        with contextlib.ExitStack() as stack:
+            return len([stack.enter_context(open(os.devnull)) for _ in range(50)])
+
+    assert forked(work) == 50
 
 
 def test_the_threads_of_this_user_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
