@@ -127,6 +127,12 @@ def test_a_process_hides_adopts_and_gains_nothing() -> None:
     assert forked(changed) == [[1, 0, 1], [1, 1, 1], True, [0, 1, 1], False]
 
 
+def test_where_the_system_has_no_such_call_nothing_is_said_to_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_libc", object)
+    assert not any(ask() for ask in (sandbox.no_new_privileges, sandbox.become_subreaper, sandbox.hide_from_others))
+    sandbox.drop_capabilities()
+
+
 # ---- all of it together ----
 
 

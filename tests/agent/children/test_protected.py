@@ -164,6 +164,9 @@ def test_a_new_one_gets_the_first_name_that_is_free_and_an_old_one_keeps_its_own
         "bare", "bare/objects", "bare/refs", "bare/HEAD.set-aside",
     }  # fmt: skip
     assert protected.set_aside(str(root), before) == []
+    grow(root, "venv/")
+    protected.set_aside(str(root), before)
+    assert (root / "venv.set-aside-2").is_dir()
 
 
 def test_a_repository_with_a_protected_name_is_renamed_whole(root: Path) -> None:
