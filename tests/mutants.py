@@ -57,11 +57,22 @@ GUARD = {
         "tests/agent/tools/builtin",
         {"root": "root files", "files": "reading files", "changes": "changes"},
     ),
-    "display": _rows("agent/text", "tests/agent/text", {"__init__": "text", "joiners": "text"}),
+    "display": _rows("agent/text", "tests/agent/text", dict.fromkeys(("__init__", "joiners"), "text all_characters")),
+    "text": _rows(
+        "agent/text",
+        "tests/agent/text",
+        {"address": "address", "secrets": "secrets", "command_line": "command_line", "shell_words": "command_line"},
+    ),
     "sandbox": _rows(
         "agent/children",
         "tests/agent/children",
-        dict.fromkeys(("namespaces", "protected", "rules", "sandbox", "seccomp"), "seccomp walls sandbox"),
+        {
+            "namespaces": "held view walls",
+            "protected": "held protected walls",
+            "rules": "held confine walls",
+            "sandbox": "held confine landlock walls",
+            "seccomp": "held seccomp confine walls",
+        },
     ),
     "constraint": _rows("agent/dialects", "tests/agent/grammar", {"constrain": "constrain leaves constrain_generated"})
     | _rows(

@@ -21,7 +21,7 @@ from agent.children.rules import Rules
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NEW_MOUNTS, _NEW_CGROUPS, _NEW_NAMES, _NEW_IPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 _NEW_USERS, _NEW_PIDS, _NEW_NETWORK = 0x10000000, 0x20000000, 0x40000000
-_NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _SLAVE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 0x80000
+_NOSUID, _NODEV, _NOEXEC, _BIND, _REC = 0x2, 0x4, 0x8, 0x1000, 0x4000
 _DETACH = 2  # umount2(2)
 _MOUNT_SETATTR = 442  # the number of the call on every architecture; Linux 5.12
 _HERE, _RECURSIVE = -100, 0x8000
@@ -50,8 +50,7 @@ def enter_view(rules: Rules) -> None:
     Raises:
         OSError: the system does not allow it, or a folder that may be written is not there.
     """
-    _call("unshare", ctypes.c_int(_NEW_MOUNTS))
-    _mount("none", "/", "", _REC | _SLAVE)
+    _call("unshare", ctypes.c_int(_NEW_MOUNTS))  # what is mounted now is not seen outside, since the user namespace is another
     # Resolved now: afterwards an absolute link would lead somewhere else.
     writable = {path: os.path.realpath(path) for path in rules.write}
     kept = {path: path for path in rules.kept if not os.path.islink(path)}  # noqa: PTH114  (nothing can be mounted on a link)

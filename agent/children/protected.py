@@ -34,7 +34,7 @@ _INSIDE = {
     ".local": frozenset({"bin", "lib"}),
     "share": frozenset({"sprig", "systemd", "dbus-1"}),
 }  # fmt: skip
-# What decides what runs in a repository without a work tree; the rest of it may be written.
+# What makes a repository without a work tree, and what it acts upon; the rest of it may be written.
 OF_REPOSITORY = ("HEAD", "config", "config.worktree", "hooks", "commondir")
 MOST_ENTRIES = 20_000  # that are looked at, the shallow ones first
 _SUFFIX = ".set-aside"
@@ -153,25 +153,29 @@ def set_aside(folder: str, before: Found) -> list[str]:
     """
     done: list[str] = []
     known = {*before.values()}  # also where a folder around it was moved
-    for path, inode in find(folder, forced=True).items():
-        if inode in known:
-            continue
-        names = (os.path.basename(os.path.dirname(path)), os.path.basename(path))  # noqa: PTH119, PTH120
-        bare = os.path.isdir(path) and is_repository(path) and not is_protected(names)  # noqa: PTH112
-        target = path + "/HEAD" if bare else path
-        with contextlib.suppress(OSError):
-            _rename(target)
-            done.append(os.path.relpath(path, folder) + ("/" if bare else ""))
+    places = [folder]
+    for place in places:  # it grows: what has another name is looked into, since its name protects nothing in it any more
+        for path, inode in find(place, forced=True).items():
+            parent, name = os.path.split(path)
+            if inode in known or (parent == place != folder and name in OF_REPOSITORY):
+                continue
+            bare = os.path.isdir(path) and is_repository(path) and not is_protected((os.path.basename(parent), name))  # noqa: PTH112, PTH119
+            with contextlib.suppress(OSError):
+                renamed = _rename(path + "/HEAD" if bare else path)
+                done.append(os.path.relpath(path, folder) + ("/" if bare else ""))
+                places += [path] if bare else [renamed] if not os.path.islink(renamed) else []  # noqa: PTH114
     return done
 
 
-def _rename(path: str) -> None:
-    """Set a path aside, also where the command took from the folder around it the right to be changed."""
+def _rename(path: str) -> str:
+    """Set a path aside, also where the command took from the folder around it the right to be changed; its new name."""
+    name = _free(path)
     try:
-        os.rename(path, _free(path))  # noqa: PTH104
+        os.rename(path, name)  # noqa: PTH104
     except PermissionError:
         _let_change(os.path.dirname(path))  # noqa: PTH120
-        os.rename(path, _free(path))  # noqa: PTH104
+        os.rename(path, name)  # noqa: PTH104
+    return name
 
 
 def _let_change(folder: str) -> None:

@@ -55,7 +55,7 @@ def system_paths() -> tuple[str, ...]:
 
 @functools.cache
 def _libc() -> Any:
-    return ctypes.CDLL(None, use_errno=True)
+    return ctypes.CDLL(None)
 
 
 def _prctl(option: int, argument: int, pointer: Any = None) -> bool:
@@ -82,9 +82,10 @@ def no_new_privileges() -> bool:
 
 def set_limits(limits: ResourceLimits) -> None:
     """Resource limits; what the system already limits further stays."""
+    processes = UNLIMITED if limits.processes == UNLIMITED else _own_processes() + limits.processes
     wanted = {
         "RLIMIT_AS": limits.memory, "RLIMIT_CPU": limits.cpu, "RLIMIT_FSIZE": limits.file_size,
-        "RLIMIT_NOFILE": limits.files, "RLIMIT_NPROC": _own_processes() + limits.processes, "RLIMIT_CORE": 0,
+        "RLIMIT_NOFILE": limits.files, "RLIMIT_NPROC": processes, "RLIMIT_CORE": 0,
     }  # fmt: skip
     for name, value in wanted.items():
         number = getattr(resource, name, None)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -87,7 +86,7 @@ class Strictness:
 def program(strict: Strictness) -> bytes:
     """The filter as the kernel takes it (an array of ``struct sock_filter``); empty on an unknown architecture."""
     machine = os.uname().machine
-    if machine not in _AUDITS or struct.calcsize("P") != 8 or sys.byteorder != "little":
+    if machine not in _AUDITS or struct.calcsize("P") != 8:
         return b""
     return b"".join(_steps(strict, machine, root=os.geteuid() == 0))
 
@@ -104,9 +103,7 @@ def install(strict: Strictness) -> bool:
     code = ctypes.create_string_buffer(steps, len(steps))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(steps) // 8, ctypes.addressof(code)))
     with suppress(AttributeError, OSError):
-        rest = (ctypes.c_ulong(0), ctypes.c_ulong(0))
-        done = ctypes.CDLL(None).prctl(ctypes.c_int(_PR_SET_SECCOMP), ctypes.c_ulong(_MODE_FILTER), header, *rest)
-        return bool(done == 0)
+        return bool(ctypes.CDLL(None).prctl(ctypes.c_int(_PR_SET_SECCOMP), ctypes.c_ulong(_MODE_FILTER), header) == 0)
     return False
 
 
