@@ -57,7 +57,14 @@ GUARD: dict[str, dict[str, tuple[str, ...]]] = {
         ("agent/tools/builtin/root.py", "agent/tools/builtin/files.py", "agent/tools/builtin/changes.py"),
         (A + "tools/builtin/test_changes.py", A + "tools/builtin/test_files.py"),
     ),
-    "display": dict.fromkeys(("agent/text/__init__.py", "agent/text/joiners.py"), (A + "text",)),
+    "display": dict.fromkeys(
+        ("agent/text/__init__.py", "agent/text/joiners.py"), (A + "text/test_text.py", A + "text/test_all_characters.py")
+    ),
+    "text": {
+        "agent/text/address.py": (A + "text/test_address.py",),
+        "agent/text/secrets.py": (A + "text/test_secrets.py",),
+        **dict.fromkeys(("agent/text/command_line.py", "agent/text/shell_words.py"), (A + "text/test_command_line.py",)),
+    },
     "sandbox": dict.fromkeys(
         (f"agent/children/{name}.py" for name in ("namespaces", "protected", "rules", "sandbox", "seccomp")),
         (A + "children/test_seccomp.py", A + "children/test_walls.py", A + "children/test_sandbox.py"),
