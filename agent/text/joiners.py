@@ -86,7 +86,7 @@ def _selects(base: str, selector: str) -> bool:
     """A variation selector stands behind a character that has variants of its kind."""
     if selector <= "\u180f":
         return _within(base, _MONGOLIAN) and unicodedata.category(base) in ("Lo", "Lm")
-    if selector <= "\ufe02":
+    if "\ufe00" <= selector <= "\ufe02":
         return unicodedata.category(base) == "Sm" or _is_han(base)
     return selector >= "\U000e0100" and _is_han(base)
 

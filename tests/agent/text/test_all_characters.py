@@ -89,7 +89,7 @@ def test_selectors_stay_behind_characters_with_variants_of_their_kind() -> None:
     for selectors, bases in (
         ("\u180b\u180c\u180d\u180f", mongolian),
         ("\ufe00\ufe01\ufe02", han | mathematical),
-        ("\ufe03\ufe08\ufe0d", set()),
+        ("\ufe03\ufe08\ufe0d\u2066\u2067\u2068\u2069\U000e0020\U000e007f", set()),
         ("\U000e0100\U000e0101\U000e01ef", han),
     ):
         beside = {chr(ord(sign) + step) for sign in bases for step in (-1, 1)} & _INK
