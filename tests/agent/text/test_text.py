@@ -144,6 +144,11 @@ def test_a_stream_does_not_wait_for_ever() -> None:
     shown = "".join(stream.feed("\u2067" if i == 0 else "word ") for i in range(200))
     assert shown.startswith("<U+2067>word word")
     assert len(shown) > 500
+    for endless in ("\u2067" + "word " * 1000, "\u2067" * 5000, "👨\u200d" * 2500, "❤" + "\ufe0f" * 5000):
+        stream = DisplayStream()
+        assert len(stream.feed(endless)) > 4000
+        stream.feed(endless)
+        assert len(stream.waiting) < 5000
 
 
 # Characters that mean something beside each other, so that chance meets the rules; and any others.
