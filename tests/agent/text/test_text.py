@@ -139,6 +139,14 @@ def test_a_stream_waits_no_longer_than_it_must() -> None:
     assert stream.end() == ""
 
 
+def test_what_waits_is_within_a_line_until_the_stream_ends() -> None:
+    stream = DisplayStream()
+    assert stream.feed("x\u2067a\tb\r") == "x"
+    assert stream.waiting == "<U+2067>a␉b␍"
+    assert stream.end() == "<U+2067>a\tb␍"
+    assert stream.waiting == ""
+
+
 def test_a_stream_does_not_wait_for_ever() -> None:
     stream = DisplayStream()
     shown = "".join(stream.feed("\u2067" if i == 0 else "word ") for i in range(200))
