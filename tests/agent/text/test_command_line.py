@@ -200,7 +200,7 @@ _PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=runs(1000), derandomize=True, deadline=None, database=None)
+@settings(max_examples=runs(500), derandomize=True, deadline=None, database=None)
 @given(st.lists(st.sampled_from(_PIECES), max_size=12).map("".join))
 def test_no_letter_of_a_line_is_lost(line: str) -> None:
     command = read_command(line)
@@ -266,14 +266,14 @@ def test_no_command_that_a_real_shell_runs_is_missed(tmp_path: Path) -> None:
         "#", "$((", "\\\n", "\\\n", "$", "$", "E\n", "! ", "if ", ";then ", ";fi ",
     ]  # fmt: skip
     lines = []
-    while len(lines) < runs(1500):
+    while len(lines) < runs(600):
         line = "".join(f"m {i} " if r.random() < 0.3 else r.choice(pieces) for i in range(14))
         if not read_command(line).broken:
             (tmp_path / str(len(lines))).write_text(line)
             lines.append(line)
     script = f'm() {{ echo "$i $1" >&9; }}; x=1; i=0; while [ $i -lt {len(lines)} ]; do ( . ./$i ); i=$((i+1)); done'
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(["sh", "-c", f"exec 9>log; {script}"], cwd=tmp_path, check=False, timeout=60, **quiet)
+    subprocess.run(["sh", "-c", f"exec 9>log; {script}"], cwd=tmp_path, check=False, **quiet)
     ran = {(lines[int(number)], words) for number, words in map(str.split, (tmp_path / "log").read_text().splitlines())}
     assert len(ran) > len(lines) / 4
     assert not [line for line, number in ran if f" m {number} " not in f" {'  '.join(parts(line)).replace('?', ' ')} "]
