@@ -138,7 +138,7 @@ def _settled(text: str) -> int:
     end = len(text) if text.isascii() else open_isolate(text)
     least = max(0, len(text) - _MOST_HELD)
     for at in range(end - 1, least - 1, -1):
-        if (text[at].isascii() and text[at] not in _KEYCAPS) or "\u2066" <= text[at] <= "\u2069":
+        if (text[at].isascii() and text[at] not in _KEYCAPS) or text[at] == "\u2069":
             return at + 1  # nothing belongs to these
         if not CONTINUES.match(text, at) and text[at - 1] not in JOINERS:
             return at

@@ -97,6 +97,12 @@ def test_selectors_stay_behind_characters_with_variants_of_their_kind() -> None:
             assert _kept({sign: sign + selector for sign in {*_SOME, *bases, *beside}}) == bases
 
 
+def test_nothing_belongs_to_a_character_that_is_hidden_itself() -> None:
+    for sign in set(_NAMES) - _INK - set("\u200c\u200d\u2066\u2067\u2068"):
+        for follows in ("\u200c", "\u200d", "\u180b", "\ufe00", "\ufe0f", "\U000e0100"):
+            assert display(sign + follows) == reveal(sign + follows)
+
+
 def test_every_emoji_that_rich_knows_stays_as_it_is() -> None:
     emoji = {sign for sign in EMOJI.values() if not any(unicodedata.category(part) == "Cn" for part in sign)}
     assert len(emoji) > 2000

@@ -72,6 +72,8 @@ def test_invisible_characters_that_are_part_of_the_writing_stay(text: str) -> No
     for whole in (text, f"say {text} and", f"{text} {text}"):
         assert display(whole) == whole
         assert display(f"{whole}\n\x1b", lines=True) == f"{whole}\n␛"
+        stream = DisplayStream()
+        assert "".join(map(stream.feed, whole)) + stream.end() == whole
     assert display(f"\u202e{text}") == f"<U+202E>{text}"
 
 
