@@ -68,13 +68,16 @@ def signs(line: str) -> list[tuple[str, str]]:
         ("a \"${x:-$\\\n(b)}\" $\\\n{x-$\\\n{y}}", ["b", "a ? ?"]),
         ("a &\\\n& b |\\\n| c ;\\\n d", ["a", "b", "c", "d"]), ("a >\\\n&1 2>\\\n\\\n>b <\\\n(c)", ["c", "a ?"]),
         ("a '$\\\n(b)' \\$\\\n(c)", ["a $\\\n(b) $", "c"]),
+        ("a ${x:-\"${y:-'}\"} \"${x:-${y-'}}\" b", ["a ? ? b"]), ("a $'b' c $'d' e", ["a b c d e"]),
         ("x=1 y+=2 a", ["x=1 y+=2 a"]), ("x=$(a) b", ["a", "x=? b"]),
         ("for i in *; do a $i; done", ["for i in ?", "do a ?", "done"]),
     ],
 )  # fmt: skip
 def test_every_command_of_a_line_is_found_with_its_words(line: str, said: list[str]) -> None:
-    assert read_command(line).broken == ""
+    command = read_command(line)
+    assert command.broken == ""
     assert parts(line) == said
+    assert {word for part in command.parts for word in part} <= set(command.words)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +153,7 @@ def test_what_only_a_shell_could_do_is_named_where_it_stands(line: str, said: li
         ("echo `ls |`", "nothing follows |"), ("cat <<E\n$(ls\nE", "does not end"), ("echo $(ls (x)", "does not end"),
         ("cat <<E\nE\\\n\nls\nE", "shells differ"), ("cat <<E\n\\\nE", "shells differ"),
         ("cat <<-E\n\t\\\n\tE\nls\n\tE", "shells differ"),
+        ("${x}" * 60 + "$(" * 40 + ")" * 40, "too many"), ("$(a)" * 60 + "${x:-" * 40 + "}" * 40, "too many"),
         ("$(" * 40 + ")" * 40, "too many"), ("${x:-" * 40 + "}" * 40, "too many"), ("ls " + "x" * LONGEST, "more than"),
     ],
 )  # fmt: skip
