@@ -69,7 +69,7 @@ def signs(line: str) -> list[tuple[str, str]]:
         ("a &\\\n& b |\\\n| c ;\\\n d", ["a", "b", "c", "d"]), ("a >\\\n&1 2>\\\n\\\n>b <\\\n(c)", ["c", "a ?"]),
         ("a '$\\\n(b)' \\$\\\n(c)", ["a $\\\n(b) $", "c"]),
         ("a ${x:-\"${y:-'}\"} \"${x:-${y-'}}\" b", ["a ? ? b"]), ("a $'b' c $'d' e", ["a b c d e"]),
-        ("x=1 y+=2 a", ["x=1 y+=2 a"]), ("x=$(a) b", ["a", "x=? b"]),
+        ("${x:-a(b} c ${x-{a}", ["? c ?"]), ("x=1 y+=2 a", ["x=1 y+=2 a"]), ("x=$(a) b", ["a", "x=? b"]),
         ("for i in *; do a $i; done", ["for i in ?", "do a ?", "done"]),
     ],
 )  # fmt: skip
