@@ -14,9 +14,11 @@ from typing import Any
 from agent.text.joiners import CONTINUES, JOINERS, MAY_BELONG, belonging, open_isolate
 
 # Invisible, or blank, although Unicode files them under letters and marks: combining grapheme joiner, Hangul fillers,
-# Khmer inherent vowels, Mongolian and plain variation selectors.
+# Khmer inherent vowels, Mongolian and plain variation selectors; or under symbols: Braille's blank, Egyptian blanks, Khitan's
+# filler, a note without a head.
 _INVISIBLE = frozenset(
     {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x2800, 0x3164, 0xFFA0}
+    | {0x13441, 0x13442, 0x16FE4, 0x1D159}
     | {*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
 )
 # Controls, format characters (bidirectional, zero-width, tags), lone surrogates, line separators, unassigned, private use.
@@ -136,9 +138,9 @@ def _settled(text: str) -> int:
     end = len(text) if text.isascii() else open_isolate(text)
     least = max(0, len(text) - _MOST_HELD)
     for at in range(end - 1, least - 1, -1):
-        if (text[at].isascii() and text[at] not in _KEYCAPS) or "\u2066" <= text[at] <= "\u2069":
+        if (text[at].isascii() and text[at] not in _KEYCAPS) or text[at] == "\u2069":
             return at + 1  # nothing belongs to these
-        if at and not CONTINUES.match(text, at) and text[at - 1] not in JOINERS:
+        if not CONTINUES.match(text, at) and text[at - 1] not in JOINERS:
             return at
     return least
 

@@ -1,7 +1,7 @@
 """Which addresses a URL may lead to: only such as anybody on the Internet could reach, unless private ones are allowed.
 
-Sources: the IANA special-purpose address registries (RFC 6890), RFC 4291 (mapped addresses), RFC 3056 (6to4), RFC 6052 and 8215
-(NAT64), RFC 4380 (Teredo), RFC 5214 (ISATAP), RFC 3986 (URLs).
+Sources: the IANA special-purpose address registries (RFC 6890), RFC 4291 (mapped addresses), RFC 3056 (6to4), RFC 6052 (NAT64),
+RFC 5214 (ISATAP), RFC 3986 (URLs).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], list[str]]
 
 MAX_URL = 4096
-_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _REFUSED = tuple(map(ipaddress.ip_network, (
     "0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4",
-    "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16", "fec0::/10", "::/96",
+    "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16", "fec0::/10", "::/8",
 )))  # fmt: skip
 # Services that answer to what a browser would send, so that a URL can speak to them (from the WHATWG fetch standard's list).
 _BAD_PORTS = frozenset({
@@ -116,11 +116,15 @@ def checked(target: Target, resolver: Resolve, allow_private: bool) -> list[str]
 
 def is_public(address: str) -> bool:
     """Whether anybody on the Internet means the same machine by this address."""
+    if "%" in address:  # of one link
+        return False
     try:
-        ip: Address = ipaddress.ip_address(address.partition("%")[0])
+        ip: Address = ipaddress.ip_address(address)
     except ValueError:
         return False
-    if "%" in address or any(ip.version == net.version and ip in net for net in _REFUSED):
+    if ip in _NAT64:  # where there is no IPv4, it stands for the host of that address
+        return is_public(str(_low(ip)))
+    if any(ip in net for net in _REFUSED):
         return False
     if ip.is_multicast or ip.is_reserved or not ip.is_global:
         return False
@@ -128,11 +132,14 @@ def is_public(address: str) -> bool:
 
 
 def _within(ip: Address) -> list[ipaddress.IPv4Address]:
-    """The IPv4 addresses that an IPv6 address stands for."""
+    """The IPv4 addresses that an IPv6 address leads to."""
     if isinstance(ip, ipaddress.IPv4Address):
         return []
-    found = [inner for inner in (ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())) if inner is not None]
-    low = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    if any(ip in net for net in _NAT64) or (int(ip) >> 32) & 0xFCFFFFFF == 0x5EFE:  # ISATAP: ::0:5efe:a.b.c.d
-        found.append(low)
+    found = [ip.sixtofour] if ip.sixtofour else []
+    if (int(ip) >> 32) & 0xFCFFFFFF == 0x5EFE:  # ISATAP: ::0:5efe:a.b.c.d
+        found.append(_low(ip))
     return found
+
+
+def _low(ip: Address) -> ipaddress.IPv4Address:
+    return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)

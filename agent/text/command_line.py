@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import codecs
 import re
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from agent.text.shell_words import UNKNOWN, CommandLine, Operator, Word
+from agent.text.shell_words import UNKNOWN, CommandLine, Operator, Word, closing
 
 LONGEST = 100_000  # characters of a command: Linux takes 128 KiB in one argument
 _DEEPEST = 30  # substitutions within each other
@@ -23,7 +24,11 @@ _SEPARATORS = {"|": "a pipe", "|&": "a pipe", "&": "a background job"}
 _REDIRECTION = re.compile(r"<<<|<<-?|<>|<&|>&|>>|>\||<|>")
 _VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|[0-9@*#?$!-])")
 _DESCRIPTOR = re.compile(r"\d+|\{\w+\}")  # before a redirection
+_PATTERN = re.compile(r"\$\{(?:\w+|[@*#?$!-])[#%/]")  # whose quotes count within double quotes too
 _BRACES = re.compile(r",|\.\.")
+_GOES_ON = re.compile(r"(?:\$\{?\w*|[|&;<>]+)\\\n")  # within a sign
+_LINE = re.compile(r"[^\n]*")
+_LINES = re.compile(r"(?:[^\\\n]|\\[\s\S])*\\?")  # one, with those that it goes on in
 _WILD = frozenset("*?[")
 
 
@@ -73,6 +78,7 @@ class _ShellReader:
         self.files: list[Word] = []
         self.texts: list[str] = []
         self._at = 0
+        self._cuts: list[int] = []  # where a backslash and a line break were taken out of a sign
         self._draft: _Draft | None = None
         self._part: list[Word] = []
         self._joined: list[Word] = []  # the part before this one, where a shell may take both for one
@@ -97,6 +103,13 @@ class _ShellReader:
             self._step(char)
         if until:
             raise _BrokenError("a command substitution does not end")
+
+    def read_document(self) -> None:
+        """Read all of it as a here-document, in which only expansions count: as an argument of a command that does nothing."""
+        self._part.append(Word(":", 0, 0, shape=":"))
+        draft = self._word()
+        while self._at < len(self.text):
+            self._expand(self.text[self._at], draft, "$`\\\n")
 
     def _step(self, char: str) -> None:
         if char in " \t\r":
@@ -159,7 +172,8 @@ class _ShellReader:
         draft, self._draft = self._draft, None
         if draft is None:
             return
-        word = Word("".join(draft.text), draft.start, self._at, draft.wild, "".join(draft.shape))
+        start, end = self._start(draft.start), self._end(self._at)
+        word = Word("".join(draft.text), start, end, draft.wild, "".join(draft.shape))
         self.words.append(word)
         if self._redirection:
             if self._redirection.startswith("<<") and self._redirection != "<<<":
@@ -183,6 +197,7 @@ class _ShellReader:
 
     def give_up(self) -> None:
         """Keep what was read so far."""
+        self._at = min(self._at, len(self.text))
         self.end_word()
         self._redirection = ""
         self.end_part()
@@ -197,11 +212,30 @@ class _ShellReader:
     # Operators.
 
     def _operator(self, what: str, length: int) -> None:
-        self.operators.append(Operator(self._at, self._at + length, what))
+        self._name(what, length)
         self._at += length
+
+    def _name(self, what: str, length: int) -> None:
+        self.operators.append(Operator(self._start(self._at), self._end(self._at + length), what))
+
+    def _start(self, at: int) -> int:
+        """Where what begins here begins in the command as it was written."""
+        return at + 2 * bisect_right(self._cuts, at)
+
+    def _end(self, at: int) -> int:
+        return at + 2 * bisect_left(self._cuts, at)
+
+    def _join(self) -> None:
+        """Make a sign whole that goes on in the next line."""
+        while found := _GOES_ON.match(self.text, self._at):
+            cut = found.end() - 2
+            self.operators.append(Operator(self._start(cut), self._start(cut) + 2, "a line that goes on"))
+            self.text = self.text[:cut] + self.text[found.end() :]
+            self._cuts.append(cut)
 
     def _separate(self) -> None:
         self.end_word()
+        self._join()
         found = _SEPARATOR.match(self.text, self._at)
         assert found is not None
         sign = found[0]
@@ -226,18 +260,21 @@ class _ShellReader:
         start = self._at
         body: list[str] = []
         while self._at < len(self.text):
-            end = self.text.find("\n", self._at)
-            line = self.text[self._at : end if end >= 0 else len(self.text)]
-            self._at += len(line) + 1
+            found = (_LINE if literal else _LINES).match(self.text, self._at)
+            assert found is not None
+            line, self._at = found[0], found.end() + 1
             if (line.lstrip("\t") if tabs else line) == delimiter:
                 break
+            if not literal and "\\\n" in line and line.replace("\\\n", "").lstrip("\t") == delimiter:
+                raise _BrokenError("shells differ in where its here-document ends")
             body.append(line)
         self._at = min(self._at, len(self.text))
         self.texts.append("\n".join(body))
         if not literal:  # its substitutions are run
-            self._within(": " + _quoted("\n".join(body)), start)
+            self._within("\n".join(body), start, document=True)
 
     def _redirect(self, char: str) -> None:
+        self._join()
         if self.text.startswith(char + "(", self._at):
             self._substitute(2)
             return
@@ -254,15 +291,16 @@ class _ShellReader:
     # Expansions and quotes.
 
     def _dollar(self, quoted: bool) -> None:
+        self._join()
         rest = self.text[self._at + 1 : self._at + 2]
         if rest == "(":
             self._substitute(2)
         elif rest == "{":
-            self._parameter()
+            self._parameter(quoted)
         elif rest == "'" and not quoted:
             self._ansi()
         elif rest == '"' and not quoted:
-            self.operators.append(Operator(self._at, self._at + 2, "a shell's own quotes"))
+            self._name("a shell's own quotes", 2)
             self._at += 1
         elif found := _VARIABLE.match(self.text, self._at):
             self._word().add(found[0], UNKNOWN)
@@ -292,31 +330,36 @@ class _ShellReader:
             raise _BrokenError("too many commands stand within each other")
 
     def _backticks(self) -> None:
-        end = _closing(self.text, self._at + 1, "`")
+        end = closing(self.text, self._at + 1, "`")
         if end < 0:
             raise _BrokenError("a command substitution does not end")
         raw = self.text[self._at + 1 : end]
         self._word().add(f"`{raw}`", UNKNOWN)
-        self.operators.append(Operator(self._at, self._at + 1, "a command substitution"))
+        self._name("a command substitution", 1)
         self._within(re.sub(r"\\([\\`$\"])", r"\1", raw), self._at + 1)
         self._at = end + 1
 
-    def _within(self, text: str, start: int) -> None:
+    def _within(self, text: str, start: int, *, document: bool = False) -> None:
         """Commands whose text is not a piece of this one's, letter by letter."""
         inner = _ShellReader(text, self._depth)
         inner._deeper()
-        inner.read()
+        if document:
+            inner.read_document()
+        else:
+            inner.read()
         inner.end()
         most = len(self.text)
         for part in inner.parts:
-            moved = (Word(w.text, min(start + w.start, most), min(start + w.end, most), w.wild, w.shape) for w in part)
+            places = ((self._start(min(start + w.start, most)), self._end(min(start + w.end, most))) for w in part)
+            moved = (Word(w.text, *place, w.wild, w.shape) for w, place in zip(part, places, strict=True))
             self.parts.append(tuple(moved))
             self.words += self.parts[-1]
         self.texts += inner.texts
 
-    def _parameter(self) -> None:
+    def _parameter(self, quoted: bool) -> None:
         """``${name...}``, where substitutions may stand in what follows the name."""
         draft, start = self._word(), self._at
+        quotes = '"' if quoted and not _PATTERN.match(self.text, start) else "'\""
         self._operator("a variable", 2)
         self._deeper()
         quote = ""
@@ -326,11 +369,16 @@ class _ShellReader:
                 self._at += 2
             elif char == quote:
                 quote, self._at = "", self._at + 1
-            elif not quote and char in "'\"" and (char == '"' or self.text.find("'", self._at + 1) >= 0):
+            elif not quote and char in quotes:
                 quote, self._at = char, self._at + 1
+            elif quote != "'" and char == "$" and _GOES_ON.match(self.text, self._at):
+                self._join()
             elif quote != "'" and (char == "`" or self.text.startswith("$(", self._at) or self.text.startswith("${", self._at)):
                 self._draft = None
-                (self._backticks if char == "`" else lambda: self._dollar(quoted=True))()
+                if char == "`":
+                    self._backticks()
+                else:
+                    self._dollar(quoted=quoted or quote == '"')
                 self._draft = draft
             else:
                 self._at += 1
@@ -342,7 +390,7 @@ class _ShellReader:
 
     def _ansi(self) -> None:
         """``$'...'``: some shells read its escapes."""
-        end = _closing(self.text, self._at + 2, "'")
+        end = closing(self.text, self._at + 2, "'")
         if end < 0:
             raise _BrokenError("a quote does not end")
         raw = self.text[self._at + 2 : end]
@@ -370,16 +418,20 @@ class _ShellReader:
             if char == '"':
                 self._at += 1
                 return
-            if char == "\\" and self.text[self._at + 1 : self._at + 2] in tuple('$`"\\\n'):
-                self._escape()
-            elif char == "`":
-                self._backticks()
-            elif char == "$":
-                self._dollar(quoted=True)
-            else:
-                draft.add(char)
-                self._at += 1
+            self._expand(char, draft, '$`"\\\n')
         raise _BrokenError("a quote does not end")
+
+    def _expand(self, char: str, draft: _Draft, escaped: str) -> None:
+        """A character where no quote but the double one means anything."""
+        if char == "\\" and self.text[self._at + 1 : self._at + 2] in tuple(escaped):
+            self._escape()
+        elif char == "`":
+            self._backticks()
+        elif char == "$":
+            self._dollar(quoted=True)
+        else:
+            draft.add(char)
+            self._at += 1
 
     def _escape(self) -> None:
         following = self.text[self._at + 1 : self._at + 2]
@@ -392,17 +444,3 @@ class _ShellReader:
         draft.quoted = True
         draft.add(following)
         self._at += 2
-
-
-def _closing(text: str, at: int, sign: str) -> int:
-    """Where a sign stands that no backslash precedes; -1, nowhere."""
-    while at < len(text):
-        if text[at] == sign:
-            return at
-        at += 2 if text[at] == "\\" else 1
-    return -1
-
-
-def _quoted(text: str) -> str:
-    """A here-document as one quoted word, in which only expansions count."""
-    return '"' + re.sub(r"\\.|\\$|\"", lambda m: m[0] if len(m[0]) == 2 else "\\" + m[0], text, flags=re.DOTALL) + '"'

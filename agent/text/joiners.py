@@ -20,12 +20,14 @@ MAY_BELONG = re.compile(f"[{_BEHIND}\u2066-\u2069]")  # invisible, and text wher
 CONTINUES = re.compile(f"[{_BEHIND}\u20e3\U0001f3fb-\U0001f3ff]")  # belongs to the character before it, if to anything
 _ISOLATES = re.compile("[\n\u2066-\u2069]")
 
-# First and last of each: Arabic to Mandaic, Arabic; Devanagari to Sinhala; Myanmar; Khmer and Mongolian; Tai Tham to Batak;
-# Phags-pa; Devanagari's, Javanese's and Myanmar's extensions; Manichaean; Rohingya; Sogdian; Brahmi and its kin; Adlam.
+# First and last of each: Arabic to Sinhala; Myanmar; Khmer and Mongolian; Tai Tham; Balinese to Batak; Syloti Nagri; Phags-pa and
+# Saurashtra; Javanese, Myanmar's and Meetei Mayek's extensions; Meetei Mayek; Arabic's forms; Kharoshthi; Manichaean; Psalter
+# Pahlavi; Rohingya; more of Arabic; Sogdian; Brahmi and its kin; Gurung Khema; Adlam.
 _USE_JOINERS = (
-    (0x0600, 0x08FF), (0x0900, 0x0DFF), (0x1000, 0x109F), (0x1780, 0x18AF), (0x1A20, 0x1BFF), (0xA840, 0xA87F), (0xA8E0, 0xA8FF),
-    (0xA980, 0xA9FF), (0xAA60, 0xAA7F), (0xFB50, 0xFDFF), (0xFE70, 0xFEFC), (0x10AC0, 0x10AFF), (0x10D00, 0x10D3F),
-    (0x10F30, 0x10FDF), (0x11000, 0x11AFF), (0x11C00, 0x11FFF), (0x1E900, 0x1E95F),
+    (0x0600, 0x0DFF), (0x1000, 0x109F), (0x1780, 0x18AF), (0x1A20, 0x1AAF), (0x1B00, 0x1BFF), (0xA800, 0xA82F), (0xA840, 0xA8FF),
+    (0xA980, 0xA9FF), (0xAA60, 0xAA7F), (0xAAE0, 0xAAFF), (0xABC0, 0xABFF), (0xFB50, 0xFDFF), (0xFE70, 0xFEFC),
+    (0x10A00, 0x10A5F), (0x10AC0, 0x10AFF), (0x10B80, 0x10BAF), (0x10D00, 0x10D3F), (0x10EC0, 0x10EFF), (0x10F30, 0x10FDF),
+    (0x11000, 0x11AAF), (0x11B00, 0x11B7F), (0x11C00, 0x11F5F), (0x16100, 0x1613F), (0x1E900, 0x1E95F),
 )  # fmt: skip
 _MONGOLIAN = ((0x1820, 0x18AA),)
 _HAN = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
@@ -44,7 +46,7 @@ def belonging(text: str) -> list[int]:
     found = set(_isolates(text)[0])
     for emoji in _emoji().finditer(text):
         if not any(unicodedata.category(sign) == "Cn" for sign in emoji[0]):
-            found.update(at for at in range(emoji.start() + 1, emoji.end()) if MAY_BELONG.match(text, at))
+            found.update(at for at in range(*emoji.span()) if MAY_BELONG.match(text, at))
     for place in MAY_BELONG.finditer(text):
         at = place.start()
         if text[at] in JOINERS:
@@ -84,7 +86,7 @@ def _selects(base: str, selector: str) -> bool:
     """A variation selector stands behind a character that has variants of its kind."""
     if selector <= "\u180f":
         return _within(base, _MONGOLIAN) and unicodedata.category(base) in ("Lo", "Lm")
-    if selector <= "\ufe02":
+    if "\ufe00" <= selector <= "\ufe02":
         return unicodedata.category(base) == "Sm" or _is_han(base)
     return selector >= "\U000e0100" and _is_han(base)
 

@@ -70,3 +70,12 @@ class CommandLine:
 def is_assignment(word: Word) -> bool:
     """Whether a word sets a variable when it stands before a program."""
     return _ASSIGNMENT.match(word.text) is not None
+
+
+def closing(text: str, at: int, sign: str) -> int:
+    """Where a sign stands that no backslash precedes; -1, nowhere."""
+    while at < len(text):
+        if text[at] == sign:
+            return at
+        at += 2 if text[at] == "\\" else 1
+    return -1

@@ -54,3 +54,20 @@ def test_the_environments_secrets_and_those_that_are_told_are_known_by_their_val
     monkeypatch.setenv("PLACE", "in the garden")
     secrets.keep_secret("beetroot-soup", "ab", "")
     assert secrets.mask("plain words, beetroot-soup, in the garden, ab") == "***, ***, in the garden, ab"
+
+
+def test_of_secrets_that_begin_alike_the_whole_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "_known", set())
+    monkeypatch.setenv("SOME_password", "beetroot-soup-for-two")
+    secrets.keep_secret("beetroot", "beetroot-soup")
+    assert secrets.mask("beetroot-soup-for-two, beetroot-soup, beetroot") == "***, ***, ***"
+
+
+def test_what_is_too_short_to_be_a_secret_stands_in_other_words_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    least = secrets._LEAST
+    monkeypatch.setattr(secrets, "_known", set())
+    for length in (least - 1, least, least + 1):
+        monkeypatch.setenv(f"KEY_{length}_TOKEN", "e" * length)
+        secrets.keep_secret("k" * length)
+    assert secrets.mask(" ".join("e" * n for n in (least - 1, least, least + 1))) == f"{'e' * (least - 1)} *** ***"
+    assert secrets.mask(" ".join("k" * n for n in (least - 1, least, least + 1))) == f"{'k' * (least - 1)} *** ***"

@@ -72,6 +72,8 @@ def test_invisible_characters_that_are_part_of_the_writing_stay(text: str) -> No
     for whole in (text, f"say {text} and", f"{text} {text}"):
         assert display(whole) == whole
         assert display(f"{whole}\n\x1b", lines=True) == f"{whole}\n␛"
+        stream = DisplayStream()
+        assert "".join(map(stream.feed, whole)) + stream.end() == whole
     assert display(f"\u202e{text}") == f"<U+202E>{text}"
 
 
@@ -87,6 +89,7 @@ def test_invisible_characters_that_are_part_of_the_writing_stay(text: str) -> No
         ("😊\U000e0100", "😊<U+E0100>"), ("葛\U000e0100\U000e0101", "葛\U000e0100<U+E0101>"), ("a\ufe00", "a<U+FE00>"),
         ("\U0001f3f4\U000e0068\U000e0069\U000e007f", "\U0001f3f4<U+E0068><U+E0069><U+E007F>"), (ENGLAND[1:2], "<U+E0067>"),
         ("\u2067abc", "<U+2067>abc"), ("abc\u2069", "abc<U+2069>"), ("\u2067a\nb\u2069", "<U+2067>a␊b<U+2069>"),
+        ("葛\u2067abc", "葛<U+2067>abc"), ("∩\u2066葛\u2069\u2069", "∩\u2066葛\u2069<U+2069>"), ("葛\u2069", "葛<U+2069>"),
         ("\u2066\u2067a\u2069", "<U+2066>\u2067a\u2069"), ("\u2067\u202ea\u202c\u2069", "\u2067<U+202E>a<U+202C>\u2069"),
         ("\ue000\uf8ff\U000f0000\U00100000", "<U+E000><U+F8FF><U+F0000><U+100000>"),  # private use
         ("\ufdd0\uffff\U0001ffff\u0378", "<U+FDD0><U+FFFF><U+1FFFF><U+0378>"),  # no characters, not assigned
@@ -138,11 +141,24 @@ def test_a_stream_waits_no_longer_than_it_must() -> None:
     assert stream.end() == ""
 
 
+def test_what_waits_is_within_a_line_until_the_stream_ends() -> None:
+    stream = DisplayStream()
+    assert stream.feed("x\u2067a\tb\r") == "x"
+    assert stream.waiting == "<U+2067>a␉b␍"
+    assert stream.end() == "<U+2067>a\tb␍"
+    assert stream.waiting == ""
+
+
 def test_a_stream_does_not_wait_for_ever() -> None:
     stream = DisplayStream()
     shown = "".join(stream.feed("\u2067" if i == 0 else "word ") for i in range(200))
     assert shown.startswith("<U+2067>word word")
     assert len(shown) > 500
+    for endless in ("\u2067" + "word " * 1000, "\u2067" * 5000, "👨\u200d" * 2500, "❤" + "\ufe0f" * 5000):
+        stream = DisplayStream()
+        assert len(stream.feed(endless)) > 4000
+        stream.feed(endless)
+        assert len(stream.waiting) < 5000
 
 
 # Characters that mean something beside each other, so that chance meets the rules; and any others.
@@ -173,7 +189,10 @@ def test_nothing_gets_through_nothing_changes_twice_and_pieces_make_the_whole(te
         shown.encode("utf-8")
     stream = DisplayStream()
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [stream.feed(text[a:b]) for a, b in pairwise(places)]
+    pieces = []
+    for a, b in pairwise(places):
+        pieces.append(stream.feed(text[a:b]))
+        assert not re.match("[a-zA-Z\u240a ](?![^ -;=-~])", stream.waiting)  # nothing belongs to these
     assert "".join(pieces) + stream.end() == shown
     assert "".join(shown_characters(text)) == shown
     assert reveal(text) == "".join(map(reveal, text))
