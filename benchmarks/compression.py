@@ -111,11 +111,12 @@ def files(bench: Compression) -> dict[str, tuple[str, Callable[[], Path]]]:
 
 def row(name: str, one: EvaluatedFile) -> str:
     f = one.overall
-    if not (f.kld and f.kld_median and f.top1):
+    if not (f.kld and f.kld_median and f.top1 and f.nll_over_reference):
         raise ValueError("there was no reference")
     return (
-        f"| {name} | {human_size(one.size)} | {f.kld.value:.4f} ± {f.kld.error or 0:.4f} | {f.kld_median.value:.4f} | "
-        f"{100 * f.top1.value:.1f} % | {f.perplexity.value:.2f} |"
+        f"| {name} | {human_size(one.size)} | {f.kld.value:.3f} ± {f.kld.error or 0:.3f} | {f.kld_median.value:.3f} | "
+        f"{100 * f.top1.value:.1f} % | {f.nll_over_reference.value:.3f} ± {f.nll_over_reference.error or 0:.3f} | "
+        f"{f.perplexity.value:.1f} |"
     )
 
 
@@ -137,7 +138,7 @@ def main() -> None:
     named = list(zip(kept, evaluation.candidates, strict=True))
     lines = [
         f"{first.tokens:,} scored tokens in {first.windows} windows.", "",
-        "| | size | mean KLD | median | same top-1 | perplexity |", "|---|---|---|---|---|---|",
+        "| | size | mean KLD | median | same top-1 | more loss, nats | perplexity |", "|---|---|---|---|---|---|---|",
         *(row(name, one) for name, one in named),
     ]  # fmt: skip
     print("\n".join(lines))
