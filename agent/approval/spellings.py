@@ -45,18 +45,22 @@ _GIT = _names(
     "write-tree"
 )
 _FINDING = _FED | {"find", "fd"}
+# Variables that begin with a slash, unless a line speaks of them otherwise: as a program's folder they hide no words.
+_FOLDER = re.compile(r"\$(?:HOME|PWD|VIRTUAL_ENV|\{(?:HOME|PWD|VIRTUAL_ENV)\})/")
+_SPOKEN_OF = re.compile(r"(?<![$\w{])(?:HOME|PWD|VIRTUAL_ENV)\b|(?<!\$)\{(?:HOME|PWD|VIRTUAL_ENV)\b")
 
 
 def mentions(line: CommandLine, wanted: Sequence[str]) -> bool:
     """Whether any command in a line could be ``wanted``: a program, and words that stand with it."""
-    return bool(wanted) and _Search(wanted).line(line)
+    return bool(wanted) and _Search(wanted, not any(_SPOKEN_OF.search(word.text) for word in line.words)).line(line)
 
 
 class _Search:
     """Looks for a command in a line, in the texts within it, in the texts within those."""
 
-    def __init__(self, wanted: Sequence[str]) -> None:
-        self._wanted = wanted
+    def __init__(self, wanted: Sequence[str], folders: bool = False) -> None:
+        """``folders``: a program's folder may be named by a variable that always is one."""
+        self._wanted, self._folders = wanted, folders
         self._seen: set[tuple[str, bool]] = set()
 
     def line(self, line: CommandLine, surely: bool = True) -> bool:
@@ -90,7 +94,7 @@ class _Search:
             part = [*part, replace(part[-1], text="", wild=False, shape=UNKNOWN)]
         unknown = any(UNKNOWN in word.shape for word in part)
         for i in range(len(part)) if runs else places:
-            if unknown and _could_spell(part[i : i + 50], self._wanted, surely and i in places):
+            if unknown and _could_spell(part[i : i + 50], self._wanted, surely and i in places, self._folders):
                 return True
             if _begins(part, i, self._wanted, i in places):
                 return True
@@ -254,7 +258,7 @@ def _fits(shape: str, wanted: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, re.split(f"{UNKNOWN}+", shape))), wanted, re.DOTALL) is not None
 
 
-def _could_spell(part: Sequence[Word], wanted: Sequence[str], surely: bool) -> bool:
+def _could_spell(part: Sequence[Word], wanted: Sequence[str], surely: bool, folders: bool) -> bool:
     """Whether unknown text could make a command begin with ``wanted``; unless a program stands there ``surely``, not by
     unknown text alone."""
     if any(c in word for word in wanted for c in "*?["):
@@ -262,8 +266,12 @@ def _could_spell(part: Sequence[Word], wanted: Sequence[str], surely: bool) -> b
     options = any(word.startswith("-") for word in wanted)  # names of files are none
     phrase = " ".join([base_name(wanted[0]), *wanted[1:]])
     shape = " ".join(word.text if options and word.wild else word.shape for word in part)
-    start = shape.rfind("/", 0, (shape + " ").find(" ")) + 1  # the folders of the program
-    return _spells(shape[start:][:_LETTERS], phrase, surely)
+    program = shape.partition(" ")[0]
+    starts_at = {program.rfind("/") + 1}  # behind the program's folders
+    at = program.find(UNKNOWN)
+    if (at == 0 or "/" in program[: max(0, at)]) and not (folders and _FOLDER.match(part[0].text)):
+        starts_at.add(at)  # a shell makes several words of it, or the folders end within it
+    return any(_spells(shape[start:][:_LETTERS], phrase, surely) for start in starts_at)
 
 
 def _spells(shape: str, phrase: str, surely: bool) -> bool:

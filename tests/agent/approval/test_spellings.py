@@ -249,6 +249,26 @@ def test_what_only_a_shell_knows_may_stand_for_any_part_of_a_command() -> None:
             assert denied(f"foo {line}", "git push"), line
 
 
+SPLIT = [
+    'x="git push "; $x/bin/tool', 'x="git push "\n${x}/tool', "x=n/git; /usr/bi$x push", "x=t; /usr/bin/gi$x push",
+    '$(echo "git push ")/tool', "`echo git push `/tool", 'HOME="git push "; $HOME/bin/tool', 'export HOME="git push "; ${HOME}/x',
+    "HOME='git push ' sh -c '$HOME/x'", "read HOME; $HOME/x", "for HOME in 'git push '; do $HOME/x; done",
+    "sudo $x/bin/tool", "/usr/bi${x}/y push", "printf -v HOME 'git push '; $HOME/x", ": ${HOME:=git push }; $x/y",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", SPLIT)
+def test_a_variable_among_a_programs_folders_may_hold_all_of_a_command(line: str) -> None:
+    assert denied(line, "git push")
+
+
+@pytest.mark.parametrize(
+    "line", ["$HOME/bin/tool push", "${PWD}/build/x", "$VIRTUAL_ENV/bin/python x.py", "ls $x/bin", "$HOME/bin/x $HOME/y"]
+)
+def test_a_folder_that_is_one_hides_no_command(line: str) -> None:
+    assert not denied(line, "git push")
+
+
 @pytest.mark.parametrize("alias", ["tree", "pack", "objects", "object", "format", "check-ref-", "publish"])
 def test_what_git_does_not_know_is_an_alias_and_could_be_anything(alias: str) -> None:
     assert denied(f"git {alias} origin", "git push")
@@ -317,6 +337,7 @@ def shell(tmp_path: Path) -> Callable[[str], bool]:
 
 
 PIECES = [
+    "/usr/bin/", "/", "$HOME/", "x='git push '",
     "git", "push", "log", "g", "it", "gi", "t", "pu", "sh", "$x", "${x}", "'", '"', "\\", " ", " ", " ", "$(", ")", "`",
     "echo ", "x=git", "x=push", ";", "\n", "&&", "|", "-C .", "--no-pager", "env ", "sh -c ", "eval ", ">o ", "{", "}", "#",
     "<<E\n", "\nE\n", "xargs ",
