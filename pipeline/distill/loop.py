@@ -27,7 +27,8 @@ from pipeline.distill.work import Position, WorkFolder
 
 log = logging.getLogger(__name__)
 
-CHECKS = 10  # evaluations of a run
+CHECKS = 10  # evaluations of a run, where each stands for so many steps at least
+STEPS_OF_CHECK = 5
 SECONDS_BETWEEN_STATES = 60.0
 _WARM = 0.03  # of the run
 _LOGITS = 1 << 25  # numbers of logits that are computed at once
@@ -119,6 +120,7 @@ def train(course: Course) -> Position:
         position = _evaluated(course, position, 0.0)
         begun, position = time.monotonic(), replace(position, before=position.best)
     saved, took = time.monotonic(), 0.0
+    checks = CHECKS if course.steps is None else max(1, min(CHECKS, course.steps // STEPS_OF_CHECK))
     if position.step:
         log.info("going on behind step %d", position.step)
     while (share := _share(course, position)) < 1:
@@ -127,7 +129,7 @@ def train(course: Course) -> Position:
         position = replace(position, step=position.step + 1, tokens=position.tokens + tokens, seconds=seconds)
         now = _share(course, position)
         _tell(course, position, parts, now)
-        if int(now * CHECKS) > int(share * CHECKS):
+        if int(now * checks) > int(share * checks):
             position = _evaluated(course, position, now)
         if now < 1 and time.monotonic() - saved > max(SECONDS_BETWEEN_STATES, 20 * took) and course.processes.main:
             took, saved = course.work.save(parameters, optimizer, position), time.monotonic()

@@ -22,4 +22,5 @@ def _few_evaluations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
         from pipeline.distill import curves, loop
 
         monkeypatch.setattr(loop, "CHECKS", 3)
+        monkeypatch.setattr(loop, "STEPS_OF_CHECK", 1)
         monkeypatch.setattr(curves, "draw", lambda folder: folder)  # a picture takes seconds, and has tests of its own

@@ -81,6 +81,16 @@ def test_the_result_is_a_checkpoint_for_transformers_and_for_quantize(tmp_path: 
     assert all(s.tokens_per_second > 0 for s in learned)
 
 
+@pytest.mark.parametrize("each", [1, 2, 1000])
+def test_a_short_run_learns_more_than_it_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each: int) -> None:
+    monkeypatch.setattr(loop, "CHECKS", 10)
+    monkeypatch.setattr(loop, "STEPS_OF_CHECK", each)
+    steps: list[DistillStep] = []
+    result = distilled(tmp_path / "out", options=replace(FEW, tokens=300), on_step=steps.append)
+    judged = sum(s.stage == "evaluate" for s in steps)
+    assert judged == 1 + max(1, min(10, result.steps // each)), "once at the start, once at the end, and as often as it pays"
+
+
 def test_nothing_but_a_configuration_is_a_student_too(tmp_path: Path) -> None:
     for name in ("a", "b"):
         result = distilled(tmp_path / name, "fresh")
