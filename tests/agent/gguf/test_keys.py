@@ -43,7 +43,7 @@ VALUES: list[tuple[Any, set[str]]] = [
 NAMED = {"general.architecture"}  # names the prefix of others
 
 
-@pytest.mark.parametrize(("value", "kinds"), VALUES, ids=lambda v: repr(v)[:40])
+@pytest.mark.parametrize(("value", "kinds"), VALUES, ids=lambda v: " ".join(sorted(v)) if isinstance(v, set) else repr(v)[:40])
 def test_a_value_is_refused_under_every_key_of_another_kind_and_under_no_other(value: Any, kinds: set[str]) -> None:
     keys = {name: KINDS[known[0]] for name, known in KNOWN.items() if name not in NAMED}
     keys |= {f"zfqx.{name}": KINDS[known[0]] for name, known in OF_ARCHITECTURE.items()}
