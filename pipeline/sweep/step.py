@@ -13,6 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -105,6 +106,14 @@ def run_step(step: SweepStep, folder: Path, work: Path) -> StepResult:
         return StepResult(step.name, None, round(time.monotonic() - began, 3), error)
     finally:
         shutil.rmtree(own, ignore_errors=True)
+
+
+def take_away(work: Path) -> None:
+    """Take a work folder away: at once for the steps that look whether it is there."""
+    gone = work.with_name(f"{work.name}.gone")
+    with suppress(OSError):
+        work.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _try(step: SweepStep, own: Path, work: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from agent.files import exclusive, write_error
 from pipeline.sweep.plan import SweepPlan
-from pipeline.sweep.step import RESULTS, StepResult, SweepStep, finished, run_step
+from pipeline.sweep.step import RESULTS, StepResult, SweepStep, finished, run_step, take_away
 from pipeline.sweep.steps import MODELS, REFERENCES, steps_of
 
 OnStep = Callable[[StepResult, int, int], None]
@@ -84,7 +83,7 @@ def _at_work(folder: Path) -> Iterator[Path]:
         raise write_error(e, folder) from None
     with exclusive(folder / ".lock"):
         for left in folder.glob(".work-*"):
-            shutil.rmtree(left, ignore_errors=True)
+            take_away(left)
         work = folder / f".work-{secrets.token_hex(4)}"
         try:
             work.mkdir()
@@ -92,4 +91,4 @@ def _at_work(folder: Path) -> Iterator[Path]:
         except KeyboardInterrupt:
             raise KeyboardInterrupt("what is finished is kept; the same command goes on from there") from None
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            take_away(work)

@@ -425,16 +425,23 @@ def _hear_interrupts() -> None:
 
 @pytest.fixture
 def talking(model: Path, shared_home: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process in the middle of a long answer."""
+    """A process in the middle of an answer: what it writes to has room for a few letters more, so that it waits, however fast."""
+    reader, writer = os.pipe()
+    room = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    full = os.write(writer, b"." * (room - 10))
     wild = ["--threads", "1", "--temperature", "3", "--seed", "1"]
     command = [sys.executable, "-m", "sprig", "ask", "Talk", "-m", str(model), *wild]
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(shared_home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        command, cwd=ROOT, env=environment(shared_home), stdout=writer, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
         text=True, errors="replace", start_new_session=True,
         preexec_fn=_hear_interrupts,
     )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.read(5)
+    os.close(writer)
+    process.stdout = os.fdopen(reader, errors="replace")
+    end = time.monotonic() + 60
+    while int.from_bytes(fcntl.ioctl(reader, termios.FIONREAD, bytes(4)), sys.byteorder) <= full:
+        assert time.monotonic() < end, "it says nothing"
+        time.sleep(0.01)
     yield process
     process.kill()
     process.communicate()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.quantize import quantize
-from pipeline.sweep.step import SweepStep, run_step
+from pipeline.sweep.step import SweepStep, run_step, take_away
 from tests.fixtures.command import environment, one_line, only_json, process, sprig
 from tests.fixtures.paths import ROOT
 from tests.fixtures.patience import PATIENCE
@@ -135,11 +134,20 @@ def test_a_step_ends_when_nobody_waits_for_it(plan: Path, tmp_path: Path) -> Non
     """A worker that was taken for dead, or whose sweep was interrupted, does not compute on."""
     work = tmp_path / "work"
     work.mkdir()
-    threading.Timer(0.5, shutil.rmtree, [work]).start()
+
+    def leave() -> None:
+        while not any(work.iterdir()):
+            time.sleep(0.01)
+        take_away(work)
+
+    leaving = threading.Thread(target=leave)
+    leaving.start()
     step = SweepStep("a", "quantize", (str(tmp_path / "tiny"), "--recipe=Q8_0"), "k", "models/a.gguf")
     ended = run_step(step, tmp_path, work)
+    leaving.join()
     assert ended.error == "nobody waits for it any longer"
     assert not (tmp_path / "models").exists()
+    assert not list(tmp_path.glob("work*"))
 
 
 @pytest.fixture
