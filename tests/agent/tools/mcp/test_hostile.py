@@ -428,16 +428,17 @@ def test_a_process_with_a_session_of_its_own_and_no_parent_is_ended_too(tmp_path
     code = (
         "import time\nfrom agent.tools.mcp.servers import MCPServers, ServerConfig\n"
         f"servers = MCPServers([ServerConfig('raw', command={config.command!r})]).__enter__()\n"
-        f"print('up', flush=True)\n"
+        "print('up', flush=True)\ninput()\n"
         + {"closed": "servers.close()", "dead": "servers.tools()[0].invoke({}); time.sleep(60)", "killed": "time.sleep(60)"}[end]
     )
-    script = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    script = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert script.stdin is not None
     assert script.stdout is not None
     assert script.stdout.readline() == "up\n"
-    for _ in range(1000):
-        if path.exists() and path.read_text():
-            break
+    while not path.exists() or not path.read_text():  # it has really got away
         time.sleep(0.01)
+    script.stdin.write("\n")
+    script.stdin.close()
     if end == "killed":
         script.kill()
     if end != "dead":
