@@ -74,10 +74,12 @@ def read_duration(text: str) -> timedelta:
 def write_duration(length: timedelta) -> str:
     """A duration in ISO 8601: ``PT1H30M``, ``P2DT0.5S``."""
     sign, length = ("-", -length) if length < timedelta(0) else ("", length)
-    minutes, seconds = divmod(length.seconds, 60)
-    parts = ((minutes // 60, "H"), (minutes % 60, "M"))
-    clock = "".join(f"{number}{unit}" for number, unit in parts if number)
-    if seconds or length.microseconds:
+    hours, minutes = divmod(length.seconds // 60, 60)
+    seconds, rest = length.seconds % 60, bool(length.seconds % 60 or length.microseconds)
+    clock = f"{hours}H" if hours else ""
+    if minutes or (hours and rest):  # RFC 3339 knows no seconds right behind hours
+        clock += f"{minutes}M"
+    if rest:
         clock += f"{seconds}.{length.microseconds:06}".rstrip("0").rstrip(".") + "S"
     days = f"{length.days}D" if length.days else ""
     return f"{sign}P{days}{'T' if clock else ''}{clock}" if days or clock else "PT0S"

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.grammar.matcher import Grammar
@@ -108,6 +108,9 @@ def test_what_is_wrong_is_told_with_an_example(annotation: Any, value: Any, said
 
 
 @given(st.timedeltas())
+@example(timedelta(hours=1, milliseconds=100))
+@example(timedelta(hours=1, seconds=5))
+@example(timedelta(days=1, hours=2, minutes=3, seconds=4, microseconds=5))
 @settings(max_examples=runs(200), deadline=None, derandomize=True)
 def test_a_duration_is_read_back_as_it_was_written(length: timedelta) -> None:
     text = write_duration(length)
