@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from agent import tool
 from agent.sessions.store import Store
 from tests.fixtures.fake_engine import Say, call_text
 from tests.fixtures.screens import STILL, answered, at_home, chatting, picture, say, settle, text_of, until
 from tests.fixtures.sizes import all_sizes, small_and_wide
+from tests.fixtures.talks import press_tool
 from tui.settings.values import ChatSettings
 from tui.widgets.approval.question import ApprovalView
 from tui.widgets.messages.notice import Notice
@@ -38,16 +38,6 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_home(tmp_path, monkeypatch)
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr("tui.widgets.status_line.CALM", 0.0)
-
-
-def press_tool(done: list[str]) -> Any:
-    @tool(approval="ask")
-    def press(button: str) -> str:
-        """Press a button."""
-        done.append(button)
-        return f"the {button} button is pressed"
-
-    return press
 
 
 def said(app: Any) -> list[str]:

@@ -18,7 +18,7 @@ from agent.settings.values import CHAT_TOOLS, Settings
 from agent.tools.mcp.config import ServerConfig
 from tests.fixtures.fake_engine import FakeEngine, Say, call_text
 from tests.fixtures.mcp_servers import raw
-from tests.fixtures.talks import Heard
+from tests.fixtures.talks import Heard, press_tool
 from tui.talk import notes as n
 from tui.talk.setup import Setup
 from tui.talk.talk import Talk
@@ -108,16 +108,9 @@ def test_stopping_keeps_what_was_said(make: Make) -> None:
 
 
 def test_a_tool_waits_for_a_word_and_runs_only_then(make: Make) -> None:
-    ran = []
-
-    @tool(approval="ask")
-    def press(button: str) -> str:
-        """Press a button."""
-        ran.append(button)
-        return "pressed"
-
+    ran: list[str] = []
     calls = [call_text("press", {"button": b}) for b in ("red", "red", "green")]
-    heard = make(calls[0], "done", calls[1], "again", calls[2], "no", tools=(press,))
+    heard = make(calls[0], "done", calls[1], "again", calls[2], "no", tools=(press_tool(ran),))
     heard.talk.open(heard.setup)
     heard.talk.ask("Press red")
     question = heard.until(n.Question)
@@ -137,16 +130,9 @@ def test_a_tool_waits_for_a_word_and_runs_only_then(make: Make) -> None:
 
 
 def test_yes_for_this_session_ends_with_the_conversation(make: Make) -> None:
-    ran = []
-
-    @tool(approval="ask")
-    def press(button: str) -> str:
-        """Press a button."""
-        ran.append(button)
-        return "pressed"
-
+    ran: list[str] = []
     call = call_text("press", {"button": "red"})
-    heard = make(call, "one", call, "two", call, "three", tools=(press,))
+    heard = make(call, "one", call, "two", call, "three", tools=(press_tool(ran),))
     heard.talk.open(heard.setup)
     heard.talk.ask("Press red")
     heard.talk.answer(heard.until(n.Question).number, Answer.always_yes())
@@ -163,16 +149,9 @@ def test_yes_for_this_session_ends_with_the_conversation(make: Make) -> None:
 
 
 def test_yes_for_this_session_holds_whatever_model_goes_on_with_it(make: Make) -> None:
-    ran = []
-
-    @tool(approval="ask")
-    def press(button: str) -> str:
-        """Press a button."""
-        ran.append(button)
-        return "pressed"
-
+    ran: list[str] = []
     call = call_text("press", {"button": "red"})
-    heard = make(call, "one", call, "two", tools=(press,))
+    heard = make(call, "one", call, "two", tools=(press_tool(ran),))
     heard.talk.open(heard.setup)
     heard.talk.ask("Press red")
     heard.talk.answer(heard.until(n.Question).number, Answer.always_yes())
