@@ -163,7 +163,9 @@ async def test_a_crowd_of_strangers_keeps_nobody_out_and_costs_little(parrot: Pa
         crowd = [await come(site) for _ in range(300)]
         for one in crowd:
             await one.says(SLOW_LORIS)
-        assert open_files(site.process.pid) - before <= 40
+        async with asyncio.timeout(SECONDS):  # those who come in one breath are closed in the next
+            while open_files(site.process.pid) - before > 40:
+                await asyncio.sleep(0.02)
         await site.enter()
         tab = await site.tab()
         await tab.pid()
