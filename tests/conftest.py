@@ -30,6 +30,8 @@ NO_SCREEN = {TUI / "serve", TUI / "talk"}  # what is asynchronous there is a ser
 
 def pytest_configure(config: pytest.Config) -> None:
     """One folder for tests.fixtures.shared; the workers inherit its name. Ctrl-C reaches the commands that tests start."""
+    for library in ("OMP", "OPENBLAS"):  # models are tiny and tests run side by side: more threads would wait for one another
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     # A shell starts what runs in its background with SIGINT ignored, all children inherit that, and no Ctrl-C ends them.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
