@@ -18,6 +18,7 @@ from pipeline.evaluate.estimates import estimate_figures
 from pipeline.evaluate.figures import EvaluatedFile, Evaluation, Figures, Style, WindowFigures
 from pipeline.evaluate.reference import open_reference
 from pipeline.evaluate.side_by_side import OnWindow, TokenScores, loaded, read_headers, side_by_side, text_bytes
+from pipeline.evaluate.tensors import tensor_errors
 from pipeline.evaluate.windows import Window, cut_windows
 from pipeline.forward.measures import Doubles
 from pipeline.text.held_out import domains
@@ -64,12 +65,13 @@ def evaluate(
             scores = side_by_side(models, chosen, with_reference=beside is not None, on_window=on_progress)
             seconds = time.perf_counter() - start
             loads = [model.load_seconds for model in models]
+        errors = [tensor_errors((paths[0], headers[0]), one) if beside else {} for one in zip(paths, headers, strict=True)]
     files: list[EvaluatedFile] = []
     first = scores[-len(candidates)]
-    for path, header, load, own in zip(paths, headers, loads, scores, strict=True):
+    for path, header, load, own, lost in zip(paths, headers, loads, scores, errors, strict=True):
         later = len(files) > len(paths) - len(candidates)
-        files.append(_file(path, header, load, read, own, first if later else None))
-    original = replace(files[0], name=beside.name) if beside else None
+        files.append(replace(_file(path, header, load, read, own, first if later else None), tensor_errors=lost))
+    original = replace(files[0], name=beside.name, tensor_errors={}) if beside else None
     return Evaluation(tuple(files[-len(candidates) :]), original, style, n_ctx, seconds)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,6 +82,7 @@ class EvaluatedFile:
         overall: on all windows.
         per_domain: domain -> on its windows.
         per_window: in the order of the windows, which is the same for every model.
+        tensor_errors: tensor -> see ``pipeline.evaluate.tensors``; empty without a reference, and in the reference itself.
     """
 
     name: str
@@ -92,6 +93,7 @@ class EvaluatedFile:
     overall: Figures
     per_domain: Mapping[str, Figures]
     per_window: tuple[WindowFigures, ...]
+    tensor_errors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def bits_per_weight(self) -> float:

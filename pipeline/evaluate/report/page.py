@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
@@ -57,6 +57,10 @@ _ABOUT_TASKS = (
     "Share of right answers ± one standard error over questions; beside the first file, on the same questions. "
     "Per byte: the likelihood of a choice is divided by its length."
 )
+_ABOUT_TENSORS = (
+    "How far the weights are from the reference's: the root mean square of their difference, as a share of that of the "
+    "reference's weights. Which of these errors matters is what the divergence says."
+)
 _ABOUT_CALLS = (
     "Wishes that one call of a tool fulfils, with the right tool and the right arguments. Restraint: no call where none is "
     "needed. With the constraint on, a call is held to its tool's schema."
@@ -70,17 +74,15 @@ def page(
     tasks: Sequence[TaskScore] = (),
     calls: Sequence[CallScore] = (),
     speeds: Sequence[FileSpeed] = (),
-    tensor_errors: Mapping[str, Mapping[str, float]] | None = None,
 ) -> str:
     """The report as HTML; what was not measured has no section. Arguments as for ``write_report``."""
-    body = [element("h1", "What was lost"), *_opening(evaluation), *_divergence(evaluation), *_domains(evaluation)]
-    given = {name: errors for name, errors in (tensor_errors or {}).items() if errors}
-    if given:
-        body.append(element("h2", "By tensor"))
-    files = [one.name for one in evaluation.candidates]
-    short = dict(zip(files, short_names(files), strict=True))
-    for name, errors in given.items():
-        body.append(_figure(partial(heatmap_svg, errors, title=f"Error of each tensor, {short.get(name, name)}")))
+    body = [
+        element("h1", "What was lost"),
+        *_opening(evaluation),
+        *_divergence(evaluation),
+        *_domains(evaluation),
+        *_tensors(evaluation),
+    ]
     for title, content, about in (
         ("Questions", tasks_table(tasks) if tasks else "", _ABOUT_TASKS),
         ("Tool calls", calls_table(calls) if calls else "", _ABOUT_CALLS),
@@ -142,6 +144,16 @@ def _domain_plot(evaluation: Evaluation, width: float) -> str:
     named = list(zip(short_names([one.name for one in evaluation.candidates]), evaluation.candidates, strict=True))
     groups = {domain: {name: kld for name, one in named if (kld := one.per_domain[domain].kld)} for domain in evaluation.domains}
     return dots_svg(groups, width=width, title="Divergence by domain", about="mean KL divergence, nats")
+
+
+def _tensors(evaluation: Evaluation) -> list[str]:
+    named = zip(short_names([one.name for one in evaluation.candidates]), evaluation.candidates, strict=True)
+    plots = [
+        _figure(partial(heatmap_svg, one.tensor_errors, title=f"Error of each tensor, {name}"))
+        for name, one in named
+        if any(one.tensor_errors.values())
+    ]
+    return [element("h2", "By tensor"), element("p", _ABOUT_TENSORS, class_="soft"), *plots] if plots else []
 
 
 class _Draw(Protocol):

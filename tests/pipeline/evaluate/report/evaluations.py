@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.evaluate.figures import Estimate, EvaluatedFile, Evaluation, Figures
@@ -24,8 +25,12 @@ def evaluated(name: str, size: int, kld: float | None, domains: Sequence[str] = 
 
 
 def evaluation(
-    *files: tuple[str, int, float | None], reference: str | None = "ref", domains: Sequence[str] = DOMAINS
+    *files: tuple[str, int, float | None],
+    reference: str | None = "ref",
+    domains: Sequence[str] = DOMAINS,
+    tensors: Mapping[str, float] | None = None,  # errors in the first file
 ) -> Evaluation:
-    candidates = tuple(evaluated(*file, domains) for file in files)
+    first, *others = (evaluated(*file, domains) for file in files)
+    candidates = (replace(first, tensor_errors=tensors or {}), *others)
     beside = None if reference is None else evaluated(reference, 4_000_000, None, domains)
     return Evaluation(candidates, beside, "sprig", 512, 3.2, ("a note",))

@@ -33,10 +33,10 @@ async def browser() -> AsyncIterator[Browser]:
 
 async def test_the_page_fits_a_desk_and_a_phone_and_asks_for_nothing(browser: Browser, tmp_path: Path) -> None:
     names = ("Some-Model-1.7B-Instruct-Q4_0.gguf", "Some-Model-1.7B-Instruct-Q8_0-with-a-rather-long-name-behind-it.gguf")
-    found = evaluation((names[0], 1_000_000_000, 0.3), (names[1], 1_900_000_000, 0.0))
     score = TaskScore(names[1], "arc", "choice", 200, Estimate(0.5, 0.03), Estimate(0.5, 0.03), None)
     tensors = {f"blk.{n}.ffn_gate_inp_shexp.weight": n / 9 for n in range(60)}
-    path = write_report(found, tmp_path, tasks=[score], tensor_errors={names[0]: tensors})
+    found = evaluation((names[0], 1_000_000_000, 0.3), (names[1], 1_900_000_000, 0.0), tensors=tensors)
+    path = write_report(found, tmp_path, tasks=[score])
     page = await browser.page()
     for width in (1300, 360):
         await page.phone(width, 800)
