@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +78,10 @@ def collect(
     text, model = windows_hash(windows), model_identity(gguf)
     plan = {"model": model, "size": gguf.stat().st_size, "text": text, "hessians": hessians}
     _make(folder)
-    with exclusive(folder / _LOCK), ForwardProcess(gguf, _CHILD, n_ctx=chunk, threads=threads, repack=False) as process:
+    with (
+        exclusive(folder / _LOCK),
+        ForwardProcess(gguf, _CHILD, n_ctx=chunk, threads=threads, writes=[folder / HESSIANS], repack=False) as process,
+    ):
         _begin(folder, plan, resume)
         told = process.ask("scout", ids=windows[0][:_SCOUT])
         inputs = tuple(Input.from_dict(one) for one in told["inputs"])
@@ -156,8 +158,8 @@ def _begin(folder: Path, plan: dict[str, object], resume: bool) -> None:
             raise SprigError(f"{folder} holds the beginning of a run with another model, text or wish: leave --resume out")
         return
     (folder / STATISTICS).unlink(missing_ok=True)
-    shutil.rmtree(folder / HESSIANS)
-    (folder / HESSIANS).mkdir()
+    for rest in (folder / HESSIANS).iterdir():  # the folder stays: it is this one that the child may write
+        rest.unlink()
     atomic_write(path, json.dumps(plan))
 
 

@@ -1,17 +1,19 @@
 """A GGUF that is computed with in llama.cpp, in a child process: what a text does to the model, not what the model says.
 
-llama.cpp aborts its process on some bad files, so nothing here loads a model in the caller's process. A wing has its own module
-for the child (``pipeline.forward.child`` holds what these share) and asks it in messages; logits go through a mapped file.
+llama.cpp aborts its process on some bad files, so nothing here loads a model in the caller's process. The child stands behind the
+walls of the agent's own (``pipeline.forward.walled``). A wing has its own module for it (``pipeline.forward.child`` holds what
+these share) and asks it in messages; logits go through a mapped file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import mmap
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -38,6 +40,7 @@ class ForwardProcess:
         n_ctx: tokens of a window at most.
         n_outputs: rows of logits that one window may give; 0 where none are asked for.
         threads: of the computation; by default one for each core.
+        reads, writes: files that the module reads beside the model, files and folders that it writes. It reaches nothing else.
         options: further fields of the message that loads the model, as the module reads them.
 
     Attributes:
@@ -57,10 +60,29 @@ class ForwardProcess:
         n_ctx: int = 512,
         n_outputs: int = 0,
         threads: int | None = None,
+        reads: Sequence[Path] = (),
+        writes: Sequence[Path] = (),
         **options: Any,
     ) -> None:
         self.path, self.n_ctx = path, n_ctx
         threads = threads or cores()
+        self._shared: mmap.mmap | None = None
+        with contextlib.ExitStack() as stack:
+            # The child may write what is there when it starts, and how much that must hold only it can say.
+            places = [stack.enter_context(file) for file in (_empty_files() if n_outputs else ())]
+            self._start(module, threads, [path, *reads], [*writes, *(Path(file.name) for file in places)])
+            try:
+                told = self.ask("load", path=str(path.absolute()), n_ctx=n_ctx, n_outputs=n_outputs, threads=threads, **options)
+                self.n_vocab, self.add_bos, self.bos = int(told["n_vocab"]), bool(told["add_bos"]), int(told["bos"])
+                self.load_seconds = float(told["load_seconds"])
+                self.description = str(told["description"])
+                if n_outputs:
+                    self._shared = self._share(places, 4 * n_outputs * self.n_vocab)
+            except BaseException:
+                self.close()
+                raise
+
+    def _start(self, module: str, threads: int, reads: Sequence[Path], writes: Sequence[Path]) -> None:
         # Without the first, an abort starts a debugger to print its stack; with the last, threads do not wait at full speed.
         environment = {
             **plain_environment(),
@@ -68,22 +90,12 @@ class ForwardProcess:
             "OMP_NUM_THREADS": str(threads),
             "OMP_WAIT_POLICY": "passive",
         }
+        reach = json.dumps([[str(path.absolute()) for path in paths] for paths in (reads, writes)])
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
-        self._child = launch(module, [], environment, stderr=self._log)
+        self._child = launch("pipeline.forward.walled", [module, reach], environment, stderr=self._log)
         assert self._child.stdout is not None
         assert self._child.stdin is not None
         self._wire = Wire(self._child.stdout.fileno(), self._child.stdin.fileno())
-        self._shared: mmap.mmap | None = None
-        try:
-            told = self.ask("load", path=str(path.absolute()), n_ctx=n_ctx, n_outputs=n_outputs, threads=threads, **options)
-            self.n_vocab, self.add_bos, self.bos = int(told["n_vocab"]), bool(told["add_bos"]), int(told["bos"])
-            self.load_seconds = float(told["load_seconds"])
-            self.description = str(told["description"])
-            if n_outputs:
-                self._shared = self._share(4 * n_outputs * self.n_vocab)
-        except BaseException:
-            self.close()
-            raise
 
     def ask(self, op: str, *, meanwhile: Callable[[], None] = lambda: None, **message: Any) -> dict[str, Any]:
         """Ask for something and wait for the answer, however long that takes.
@@ -146,10 +158,10 @@ class ForwardProcess:
         """Bytes of memory that the child has held at most (its largest resident set; file pages that it mapped are in it)."""
         return int(self.ask("memory")["peak"])
 
-    def _share(self, size: int) -> mmap.mmap:
-        with _file_of(size) as file:
-            mapped = mmap.mmap(file.fileno(), size)
-            self.ask("share", path=file.name, size=size)
+    def _share(self, places: Sequence[IO[bytes]], size: int) -> mmap.mmap:
+        file = _with_room(places, size)
+        mapped = mmap.mmap(file.fileno(), size)
+        self.ask("share", path=file.name, size=size)
         return mapped
 
     def _error(self, failed: str | None) -> GGUFError:
@@ -169,22 +181,22 @@ class ForwardProcess:
         self.close()
 
 
-def _file_of(size: int) -> IO[bytes]:
-    """A file of this size, in memory if it has room there, as it has not in every container; else on the disk.
+def _empty_files() -> Iterator[IO[bytes]]:
+    """A file in memory where there is such a place, and one on the disk; the caller closes them, and they are gone."""
+    if Path(_SHARED).is_dir() and os.access(_SHARED, os.W_OK):
+        yield tempfile.NamedTemporaryFile(prefix="sprig-", dir=_SHARED)  # noqa: SIM115 - the caller does
+    yield tempfile.NamedTemporaryFile(prefix="sprig-")  # noqa: SIM115 - the caller does
+
+
+def _with_room(files: Sequence[IO[bytes]], size: int) -> IO[bytes]:
+    """The first of them that can have this size: memory has no room for it in every container.
 
     Its blocks are reserved: whoever writes into a mapped file that cannot grow is killed. Raises OutputError if it fits nowhere.
     """
-    if Path(_SHARED).is_dir() and os.access(_SHARED, os.W_OK):
+    *better, last = files
+    for file in better:
         with contextlib.suppress(OutputError):
-            return _reserved(size, _SHARED)
-    return _reserved(size, None)
-
-
-def _reserved(size: int, folder: str | None) -> IO[bytes]:
-    file = tempfile.NamedTemporaryFile(prefix="sprig-", dir=folder)  # noqa: SIM115 - the caller closes it
-    try:
-        reserve(file.fileno(), size, Path(file.name))
-    except BaseException:
-        file.close()
-        raise
-    return file
+            reserve(file.fileno(), size, Path(file.name))
+            return file
+    reserve(last.fileno(), size, Path(last.name))
+    return last

@@ -6,6 +6,7 @@ rounded again and written into the file, which llama.cpp has mapped: it goes on 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -57,6 +58,7 @@ class InStep(_Watched):
     ops = (*Forward.ops, "again")
 
     def __init__(self, message: Mapping[str, Any]) -> None:
+        os.environ["NUMBA_CACHE_DIR"] = message["compiled"]  # read by numba when it is imported, which is later
         super().__init__(message)
         self.original = _Watched({**message, "path": message["original"]})
         self.rounding = RoundingAgain(Path(message["path"]), Path(message["original"]), int(message["threads"]))

@@ -17,6 +17,7 @@ from agent.gguf.check import check
 from agent.gguf.reader import read_header
 from pipeline.format.private_copy import private_copy
 from pipeline.forward.process import ForwardProcess
+from pipeline.rounding.compiled_folder import copy_of_compiled
 
 _CHILD = "pipeline.refine.child"
 _TOKENS = 4096  # of text that is read; more of a longer text is passed over, evenly
@@ -67,9 +68,12 @@ def refine(gguf: Path, original: Path, windows: Sequence[Sequence[int]], *, thre
 
 def _again(part: Path, original: Path, windows: list[list[int]], threads: int | None) -> Refined:
     names = [name for name, t in read_header(part).tensors.items() if name.startswith("blk.") and len(t.shape) == 2]
-    with ForwardProcess(
-        part, _CHILD, n_ctx=sum(map(len, windows)), threads=threads, repack=False, original=str(original.absolute()),
-        windows=windows, weights=names,
-    ) as process:  # fmt: skip
+    with (
+        copy_of_compiled() as compiled,
+        ForwardProcess(
+            part, _CHILD, n_ctx=sum(map(len, windows)), threads=threads, reads=[original], writes=[part, compiled], repack=False,
+            original=str(original.absolute()), windows=windows, weights=names, compiled=str(compiled),
+        ) as process,
+    ):  # fmt: skip
         told = process.ask("again")
     return Refined(tuple(map(str, told["changed"])), int(told["tensors"]), sum(map(len, windows)))

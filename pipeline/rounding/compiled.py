@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from platformdirs import user_cache_path
 
 from pipeline.format.ggml import Floats
 from pipeline.rounding.blocks import FORMATS, Format
+from pipeline.rounding.compiled_folder import compiled_folder
 from pipeline.rounding.search import guess_factors, half_table
 
-numba.config.CACHE_DIR = numba.config.CACHE_DIR or str(user_cache_path("sprig", appauthor=False) / "numba")
+numba.config.CACHE_DIR = numba.config.CACHE_DIR or str(compiled_folder())
 
 _FEW = np.float32(1e-6)
 _Levels = tuple[np.float32, np.float32, Floats]  # the lowest, the highest, and the table of uneven ones

@@ -1,4 +1,4 @@
-"""Tries a tokenizer in a child process, which may die of it.
+"""Tries a tokenizer in a child process, which may die of it and reaches nothing meanwhile.
 
 The tokenizers library aborts its process on some files that parse well, and a regular expression may never end. Tokenizers
 made only of known parts are spared the trial.
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from agent.children.computing import confine_to
 from agent.children.launch import cause, run_module
 from agent.errors import VocabError
 from pipeline.vocab.patterns import KNOWN_EXPRESSIONS
@@ -100,6 +101,7 @@ def _use(kind: str, raw: bytes) -> None:
 def main() -> None:
     """The child: the file on standard input, "ok" or the reason on standard output."""
     try:
+        confine_to([])
         _use(sys.argv[1], sys.stdin.buffer.read())
         answer = "ok"
     except BaseException as e:  # the library's panics are no Exceptions

@@ -13,10 +13,11 @@ from agent.gguf.reader import read_header
 from pipeline.evaluate.compare import divergences
 from pipeline.evaluate.windows import Window
 from pipeline.quantize import quantize
+from pipeline.refine.again import RoundingAgain
 from pipeline.refine.refine import refine
 from pipeline.refine.sums import SumsOfBoth
 from pipeline.refine.target import Corrections
-from tests.fixtures.tiny import llama
+from tests.fixtures.tiny import WIDTH, llama
 
 WINDOWS = [[1, *np.random.default_rng(i).integers(3, 286, 60).tolist()] for i in range(16)]
 HELD_OUT = [Window("", (1, *np.random.default_rng(100 + i).integers(3, 286, 60).tolist()), 0) for i in range(4)]
@@ -28,6 +29,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("refine")
     original = llama(folder / "tiny.gguf")
     return original, quantize(str(original), "Q4_0", folder / "rounded.gguf").path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled(files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whoever rounds a file again has rounded it before, and so compiled the loops: what the confined child compiles is lost."""
+    copy = tmp_path_factory.mktemp("compiled") / "a.gguf"
+    rows = np.random.default_rng(0).standard_normal((256, WIDTH), np.float32)
+    shutil.copyfile(files[1], copy)
+    assert RoundingAgain(copy, files[0], 1).input("q", ["blk.0.attn_q.weight"], rows, rows + 0.1, [128, 128], 1)
 
 
 def sums(inputs: np.ndarray, original: np.ndarray) -> SumsOfBoth:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from pipeline.format.ggml import Floats
 from pipeline.rounding import descent, feedback
 from pipeline.rounding.blocks import FORMATS, values
+from pipeline.rounding.compiled_folder import copy_of_compiled
 from pipeline.rounding.descent import descend
 from pipeline.rounding.feedback import round_with_feedback, to_blocks
 from pipeline.rounding.kernels import NUMPY, Kernels, kernels
@@ -65,3 +67,19 @@ def test_without_numba_it_goes_on_in_numpy(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delitem(sys.modules, "pipeline.rounding.compiled", raising=False)
     monkeypatch.delattr("pipeline.rounding.compiled", raising=False)
     assert kernels.__wrapped__() is NUMPY
+
+
+def test_a_child_gets_a_copy_of_what_was_compiled_and_changes_nothing_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    with copy_of_compiled() as copy:
+        assert list(copy.iterdir()) == []
+    for name in ("rounding_1", "of_others"):
+        (tmp_path / "cache" / name).mkdir(parents=True)
+        (tmp_path / "cache" / name / "loop.nbi").write_text(name)
+    with copy_of_compiled() as copy:
+        assert [p.name for p in copy.iterdir()] == ["rounding_1"]
+        (copy / "rounding_1" / "loop.nbi").write_text("hostile")
+    assert not copy.exists()
+    assert (tmp_path / "cache" / "rounding_1" / "loop.nbi").read_text() == "rounding_1"
