@@ -26,9 +26,9 @@ from agent.text import display
 from agent.tools.define import Tool
 from agent.tools.mcp.config import MCPError, ServerConfig
 from agent.tools.mcp.connection import ServerConnection
+from agent.tools.mcp.known import KnownTools
 from agent.tools.mcp.result import convert
 from agent.tools.mcp.schema import Offered, Pins, public_names
-from agent.tools.mcp.seen import Seen
 from agent.tools.result import ToolContext, ToolResult, failure
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class MCPServers:
         self._configs = tuple(configs)
         self._on_event = on_event
         pins = home() / "mcp-tools.json" if pins is None else pins
-        self._pins, self._seen = Pins(pins), Seen(pins.with_name(f"{pins.stem}-seen.json"))
+        self._pins, self._known = Pins(pins), KnownTools(pins.with_name(f"{pins.stem}-seen.json"))
         self._offers: dict[str, list[Offered]] = {}
         self._listed: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
@@ -224,7 +224,7 @@ class MCPServers:
             offers = [(config, offered) for config in self._configs for offered in self._offers.get(config.name, [])]
         names = public_names((config.name, offered.name) for config, offered in offers)
         tools = [self._tool(config, offered, names[config.name, offered.name]) for config, offered in offers]
-        self._seen.save()
+        self._known.save()
         problem = self._pins.save()
         if problem:
             self._notifier("")("warning", problem)
@@ -233,20 +233,20 @@ class MCPServers:
     def _tool(self, config: ServerConfig, offered: Offered, name: str) -> MCPTool:
         changed = self._pins.changed(config.name, offered.name, offered.digest)
         if not changed:
-            self._seen.keep(config.name, offered)
+            self._known.keep(config.name, offered)
         spec = ToolSpec(name, offered.description, offered.parameters)
         return MCPTool(spec, config.name, offered.name, offered.annotations, changed, config.timeout, offered, self)
 
     def accept(self, tool: MCPTool) -> MCPTool:
         """A person has seen how the tool is now: it is no longer ``changed``."""
         self._pins.accept(tool.server, tool.remote, tool._offered.digest)
-        self._seen.keep(tool.server, tool._offered)
-        self._seen.save()
+        self._known.keep(tool.server, tool._offered)
+        self._known.save()
         return replace(tool, changed=False)
 
     def difference(self, tool: MCPTool) -> str:
         """See ``MCPTool.difference``."""
-        return self._seen.difference(tool.server, tool._offered)
+        return self._known.difference(tool.server, tool._offered)
 
     def doubt(self, tool: MCPTool) -> str:
         """Why an earlier yes does not cover the tool: it is not what it was then. Empty when it is."""

@@ -28,7 +28,7 @@ def _pretty(schema: Any) -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False, sort_keys=True)
 
 
-class Seen:
+class KnownTools:
     """(server, tool) -> how a person knows it. Kept in a file of JSON."""
 
     def __init__(self, path: Path) -> None:
