@@ -12,7 +12,7 @@ import pytest
 from agent import events as e
 from agent.approval.policy import Answer, Rule
 from tests.fixtures.fake_engine import Say, call_text
-from tests.fixtures.mcp_servers import ChangingServer
+from tests.fixtures.mcp_servers import GROWS, ChangingServer
 from tests.fixtures.talks import Heard
 from tui.talk import notes as n
 
@@ -59,13 +59,7 @@ def test_while_nobody_asks_anything_the_new_tools_are_there_and_read_ahead(make:
 
 
 def test_a_tool_that_brings_others_has_brought_them_when_its_answer_is_there(make: Make, tmp_path: Path) -> None:
-    grow = (
-        "def call(id, *a):\n    with open(HERE + '.json') as f: tools = json.load(f)\n"
-        "    tools.append({'name': 'unlock', 'inputSchema': OBJECT})\n"
-        "    with open(HERE + '.json', 'w') as f: json.dump(tools, f)\n"
-        "    notify('notifications/tools/list_changed')\n    reply(id, text('There are more tools now.'))\n"
-    )
-    server = ChangingServer(tmp_path, "open", behaviour=grow)
+    server = ChangingServer(tmp_path, "open", behaviour=GROWS)
     heard = make(OPEN, "Opened.", call_text("house__unlock", {}), "Unlocked.", mcp=(server.config,), rules=ALLOWED)
     heard.talk.ask("Open")
     assert heard.until(n.ToolsNow).what == e.ToolsChanged(new=("house__unlock",))
