@@ -215,7 +215,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
                     yield Loading(part)
                 yield from map(Problem, self.notes)
                 self.notes.clear()
-                if (news := self.renew_tools(self._cancelled)) is not None:
+                if (news := self.renew_tools(self._cancelled.is_set)) is not None:
                     yield news
                     read_choice(options.choice, [tool.name for tool in self.tools])  # it may be gone
                 if given is not None and given.system is not None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,8 +15,8 @@ from agent.tools.define import Tool, as_tool
 class ToolSource(Protocol):
     """Something whose tools become others with time, as those of MCPServers do."""
 
-    def tools(self, cancelled: threading.Event | None = None) -> Sequence[Tool]:
-        """What it has now. It may ask others for it; when ``cancelled`` is set it answers what it knew."""
+    def tools(self, stopped: Callable[[], bool]) -> Sequence[Tool]:
+        """What it has now. It may ask others for it, until ``stopped`` says so: then it answers what it knew."""
         ...
 
 
@@ -39,9 +38,9 @@ def read_tools(wanted: Iterable[Any], root: Path, embedding_model: str | Path = 
     return tuple(made)
 
 
-def tools_now(given: Iterable[Given], cancelled: threading.Event | None = None) -> tuple[Tool, ...]:
+def tools_now(given: Iterable[Given], stopped: Callable[[], bool] = lambda: False) -> tuple[Tool, ...]:
     """The tools as they are now, those of the sources in their places. SprigError when two have one name."""
-    made = [tool for one in given for tool in ([one] if isinstance(one, Tool) else one.tools(cancelled))]
+    made = [tool for one in given for tool in ([one] if isinstance(one, Tool) else one.tools(stopped))]
     names = [tool.name for tool in made]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise SprigError(f"there are two tools called {twice!r}; give one another name: @tool(name=...)")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import get_annotations
 from pathlib import Path
 from types import MappingProxyType
@@ -58,8 +57,8 @@ class Adjustable:
         given = read_tools(wanted, self._root, self._embedding_model)
         self._given, self._tools = given, tools_now(given)
 
-    def renew_tools(self, cancelled: threading.Event | None = None) -> ToolsChanged | Problem | None:
-        """Take up the tools that MCP servers have now, as each run does before it begins.
+    def renew_tools(self, stopped: Callable[[], bool] = lambda: False) -> ToolsChanged | Problem | None:
+        """Take up the tools that MCP servers have now, as each run does before it begins; none is waited for once ``stopped``.
 
         Returns:
             What is other than before; None when nothing is; a Problem, and all is as before, when they cannot be taken up.
@@ -67,7 +66,7 @@ class Adjustable:
         if all(isinstance(one, Tool) for one in self._given):
             return None
         try:
-            now = tools_now(self._given, cancelled)
+            now = tools_now(self._given, stopped)
         except SprigError as e:
             return Problem(f"the tools stay as they were: {e}")
         changed = what_changed(self._tools, now)

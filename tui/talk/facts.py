@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import replace
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.errors import SprigError
@@ -13,6 +14,7 @@ from tui.talk.notes import AgentFacts, ToolFacts
 if TYPE_CHECKING:
     from agent.agent import Agent
     from agent.models.file import ModelFile
+    from agent.tools.define import Tool
     from agent.tools.mcp.servers import MCPServers
 
 
@@ -54,6 +56,18 @@ def tools_of(agent: Agent, servers: MCPServers | None) -> tuple[ToolFacts, ...]:
     return tuple(
         ToolFacts(t.name, t.spec.description, t.approval, t.origin, t.version if t.name in changed else "") for t in agent.tools
     )
+
+
+@dataclass(frozen=True, slots=True)
+class StoppedWaiting:
+    """MCP servers as a source of tools: not waited for once a person has stopped the run, even if it has not begun."""
+
+    servers: MCPServers
+    stopping: threading.Event
+
+    def tools(self, stopped: Callable[[], bool]) -> Sequence[Tool]:
+        """See ToolSource."""
+        return self.servers.tools(lambda: stopped() or self.stopping.is_set())
 
 
 def name_of(file: ModelFile) -> str:

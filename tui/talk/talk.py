@@ -17,7 +17,7 @@ from agent.sessions.records import title_of
 from tui.prompt.along import MessageSize
 from tui.prompt.attach import split
 from tui.talk.entries import entries
-from tui.talk.facts import facts_of, name_of, tokens_when_empty, tools_of
+from tui.talk.facts import StoppedWaiting, facts_of, name_of, tokens_when_empty, tools_of
 from tui.talk.notes import (
     Began,
     Failed,
@@ -72,6 +72,7 @@ class Talk:
         self._servers: Any = None
         self._servers_of: tuple[Any, ...] = ()
         self._renewed = False  # since the last message: a server that says so without end is not followed
+        self._waited_for = threading.Event()  # a person wants something: no server is waited for
         self._session: Session | None = None
         self._allowed: list[Rule] = []  # "yes, this session"; whatever model answers
         self._setup = Setup()
@@ -91,6 +92,7 @@ class Talk:
 
     def ask(self, text: str) -> None:
         self._jobs.put(lambda: self._run(text))
+        self._waited_for.set()
 
     def again(self, question: int) -> None:
         """Answer a person's message once more, beside the answers that it has."""
@@ -120,6 +122,7 @@ class Talk:
     def stop(self) -> None:
         """End the run, in prefill too; an open question is answered with no."""
         self._stopping.set()
+        self._waited_for.set()
         agent = self._agent
         if agent is not None:
             agent.cancel()
@@ -265,9 +268,10 @@ class Talk:
 
     def _renew(self) -> None:
         """Take up what the servers offer now, once between two messages; the run that follows does it anyway."""
+        self._waited_for.clear()
         self._stopping.clear()
-        agent = self._agent
-        if agent is not None and isinstance(changed := agent.renew_tools(self._stopping), ToolsChanged):
+        agent = self._agent if self._jobs.empty() and not self._closing else None
+        if agent is not None and isinstance(changed := agent.renew_tools(self._waited_for.is_set), ToolsChanged):
             self._tell(ToolsNow(tools_of(agent, self._servers), changed))
             agent.cancel()  # what is read ahead is not what will be asked
             self._look_ahead(agent)
@@ -306,7 +310,7 @@ class Talk:
         from agent.approval.policy import Policy
         from agent.limits import Limits
 
-        servers = [self._servers] if self._servers is not None else []
+        servers = [StoppedWaiting(self._servers, self._stopping)] if self._servers is not None else []
         agent = Agent(
             engine,
             tools=[*setup.tools, *servers],

@@ -206,16 +206,16 @@ class MCPServers:
             task.cancel()
         await asyncio.wait(others, timeout=1) if others else None
 
-    def tools(self, cancelled: threading.Event | None = None) -> list[Tool]:
+    def tools(self, stopped: Callable[[], bool] = lambda: False) -> list[Tool]:
         """The tools of all servers that answer, for an agent; asked for again where a server said that they changed.
 
-        A server that does not list them again in time, or before ``cancelled`` is set, has those that it had.
+        A server that does not list them again in time, or before ``stopped`` says so, has those that it had.
         """
-        return [tool.as_tool() for tool in self.mcp_tools(cancelled)]
+        return [tool.as_tool() for tool in self.mcp_tools(stopped)]
 
-    def mcp_tools(self, cancelled: threading.Event | None = None) -> list[MCPTool]:
+    def mcp_tools(self, stopped: Callable[[], bool] = lambda: False) -> list[MCPTool]:
         """The same with all that is known of them."""
-        self._look_again(list(self._connections), cancelled)
+        self._look_again(list(self._connections), stopped)
         return self.known_tools()
 
     def known_tools(self) -> list[MCPTool]:
@@ -288,15 +288,15 @@ class MCPServers:
         except Exception as e:  # whatever a server can still make the SDK do
             return failure(f"MCP server {tool.server}: {type(e).__name__}: {e}", time.monotonic() - began)
 
-    def _look_again(self, names: Sequence[str], cancelled: threading.Event | None = None) -> None:
+    def _look_again(self, names: Sequence[str], stopped: Callable[[], bool] = lambda: False) -> None:
         """Ask those of them for their tools that have said that these changed, or were started again."""
         connections = [(name, self._connections[name]) for name in names if name in self._connections]
         stale = [name for name, connection in connections if connection.listed != self._listed.get(name)]
         now = time.monotonic()
         if self._loop is not None and (due := [name for name in stale if self._not_before.get(name, now) <= now]):
-            self._refresh(due, cancelled)
+            self._refresh(due, stopped)
 
-    def _refresh(self, names: Sequence[str], cancelled: threading.Event | None = None) -> None:
+    def _refresh(self, names: Sequence[str], stopped: Callable[[], bool] = lambda: False) -> None:
         """Ask these servers for their tools, all at once. One that does not answer has those that it had: a call asks again."""
         connections = {name: self._connections[name] for name in names}
         counts = {name: connection.listed for name, connection in connections.items()}  # what is said from now on counts anew
@@ -304,7 +304,7 @@ class MCPServers:
         for name, future in asked.items():
             connection, count, before = connections[name], counts[name], self._listed.get(name)
             try:
-                offers, problem = _waited(future, 2 * connection.config.connect_timeout + _LATE, cancelled), ""
+                offers, problem = _waited(future, 2 * connection.config.connect_timeout + _LATE, stopped), ""
             except concurrent.futures.CancelledError:
                 continue
             except Exception as e:
@@ -364,14 +364,14 @@ class MCPServers:
         return notify
 
 
-def _waited(future: concurrent.futures.Future[T], seconds: float, cancelled: threading.Event | None) -> T:
-    """Its result. CancelledError when ``cancelled`` was set first, TimeoutError when it comes too late."""
+def _waited(future: concurrent.futures.Future[T], seconds: float, stopped: Callable[[], bool]) -> T:
+    """Its result. CancelledError when ``stopped`` comes first, TimeoutError when it comes too late."""
     deadline = time.monotonic() + seconds
     try:
-        while not future.done() and time.monotonic() < deadline and not (cancelled is not None and cancelled.is_set()):
+        while not future.done() and time.monotonic() < deadline:
+            if stopped():
+                raise concurrent.futures.CancelledError
             concurrent.futures.wait([future], _POLL)
-        if not future.done() and cancelled is not None and cancelled.is_set():
-            raise concurrent.futures.CancelledError
         return future.result(0)
     finally:
         future.cancel()

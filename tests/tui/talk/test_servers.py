@@ -12,7 +12,7 @@ import pytest
 from agent import events as e
 from agent.approval.policy import Answer, Rule
 from tests.fixtures.fake_engine import Say, call_text
-from tests.fixtures.mcp_servers import GROWS, ChangingServer
+from tests.fixtures.mcp_servers import GROWS, MUTE, ChangingServer
 from tests.fixtures.talks import Heard
 from tui.talk import notes as n
 
@@ -108,3 +108,22 @@ def test_a_server_that_cries_without_end_is_followed_once_between_two_messages(m
             time.sleep(0.05)
         assert server.asked - before <= 1
     assert len(heard.all(n.ToolsNow)) <= 4
+
+
+def test_a_message_does_not_wait_for_a_server_that_says_no_more_and_can_be_stopped(make: Make, tmp_path: Path) -> None:
+    server = ChangingServer(tmp_path, "open", behaviour=MUTE)
+    heard = make("one", "two", mcp=(server.config,))
+    (tmp_path / "house.mute").touch()
+    server.offer("close")
+    while not (tmp_path / "house.unheard").exists():
+        time.sleep(0.005)
+    began = time.monotonic()
+    heard.talk.ask("Hello?")
+    heard.until(n.Began)
+    heard.talk.stop()
+    heard.until(n.Settled)
+    assert time.monotonic() - began < 10, "the server has 20 seconds to answer"
+    assert heard.all(e.Done)[-1].result.reason == "cancelled"
+    (tmp_path / "house.mute").unlink()
+    server.offer("lock")
+    assert heard.until(n.ToolsNow).what == e.ToolsChanged(new=("house__lock",), gone=("house__open",)), "it answers again"

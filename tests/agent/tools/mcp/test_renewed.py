@@ -15,9 +15,11 @@ from agent.agent import Agent
 from agent.approval.policy import Policy, Rule
 from agent.errors import SprigError
 from agent.tools.define import Tool, tool
+from agent.tools.mcp.known import KnownTools
+from agent.tools.mcp.schema import Offered
 from agent.tools.mcp.servers import MCPServers
 from tests.fixtures.fake_engine import FakeEngine, call_text
-from tests.fixtures.mcp_servers import ChangingServer
+from tests.fixtures.mcp_servers import MUTE, ChangingServer
 from tests.fixtures.scripted import Make, weather
 
 pytest.importorskip("mcp")
@@ -134,8 +136,7 @@ def test_a_flood_of_announcements_is_one_question_a_run(tmp_path: Path, make: Ma
 
 
 def test_a_server_that_does_not_list_its_tools_again_keeps_those_that_it_had(tmp_path: Path, make: Make) -> None:
-    silent = "old = listing\ndef listing(id):\n    if not os.path.exists(HERE + '.mute'): old(id)\n"
-    server = ChangingServer(tmp_path, "open", behaviour=silent)
+    server = ChangingServer(tmp_path, "open", behaviour=MUTE)
     with MCPServers([server.config]) as servers:
         agent, _ = make("one", "two", "three", tools=[servers])
         run(agent)
@@ -152,8 +153,7 @@ def test_a_server_that_does_not_list_its_tools_again_keeps_those_that_it_had(tmp
 
 
 def test_a_server_that_never_answers_is_waited_for_once_in_a_while(tmp_path: Path, make: Make) -> None:
-    silent = "old = listing\ndef listing(id):\n    old(id) if not os.path.exists(HERE + '.mute') else None\n"
-    server = ChangingServer(tmp_path, "open", behaviour=silent, seconds=1.5)
+    server = ChangingServer(tmp_path, "open", behaviour=MUTE, seconds=1.5)
     with MCPServers([server.config]) as servers:
         agent, _ = make("one", "two", "three", tools=[servers])
         run(agent)
@@ -211,3 +211,17 @@ def test_a_list_of_tools_stays_as_it_was_handed_over(tmp_path: Path, make: Make)
         change(server, servers, "close")
         assert [type(event) for event in run(agent)] == [e.Done]
         assert names(agent.tools) == ["house__open"]
+
+
+def test_what_is_kept_of_tools_has_bounds(tmp_path: Path) -> None:
+    path, large = tmp_path / "seen.json", {"type": "object", "description": "\u0416" * 60_000}
+    known = KnownTools(path)
+    for n in range(300):
+        known.keep("house", Offered(f"t{n}", f"Tool {n}.", large, None, digest=str(n)))
+    known.save()
+    assert path.stat().st_size < 16_000_000
+    again = KnownTools(path)
+    before, after = (Offered("t0", text, large, None) for text in ("Tool 0.", "Another."))
+    assert again.difference("house", before) == ""
+    assert "-Tool 0.\n+Another.\n" in again.difference("house", after)
+    assert "\n-Tool" not in again.difference("house", Offered("t299", "Another.", {}, None)), "that one is not kept"
