@@ -152,18 +152,23 @@ def test_a_server_that_does_not_list_its_tools_again_keeps_those_that_it_had(tmp
         assert run(agent)[0] == e.ToolsChanged(new=("house__close",), gone=("house__open",))
 
 
-def test_a_server_that_never_answers_is_waited_for_once_in_a_while(tmp_path: Path, make: Make) -> None:
-    server = ChangingServer(tmp_path, "open", behaviour=MUTE, seconds=1.5)
+def test_a_server_that_does_not_list_its_tools_again_is_left_alone_for_a_while(tmp_path: Path, make: Make) -> None:
+    refuses = (
+        "old = listing\ndef listing(id):\n    if not os.path.exists(HERE + '.mute'): return old(id)\n"
+        "    open(HERE + '.asked', 'a').write('.')\n"
+        "    say({'jsonrpc': '2.0', 'id': id, 'error': {'code': 1, 'message': 'later'}})\n"
+    )
+    server = ChangingServer(tmp_path, "open", behaviour=refuses)
     with MCPServers([server.config]) as servers:
-        agent, _ = make("one", "two", "three", tools=[servers])
-        run(agent)
+        agent, _ = make("one", "two", tools=[servers])
         (tmp_path / "house.mute").touch()
         change(server, servers, "close")
+        before = server.asked
         run(agent)
-        assert "did not list its tools within" in servers.errors["house"]
-        began = time.monotonic()
+        assert (server.asked - before, servers.errors) == (1, {"house": "MCP server house: it refused: later"})
+        change(server, servers, "lock")
         run(agent)
-        assert time.monotonic() - began < 1
+        assert server.asked - before == 1
         assert names(agent.tools) == ["house__open"]
 
 
