@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         TokenLogprob,
         ToolDone,
         ToolProgress,
+        ToolsChanged,
         Usage,
     )
     from agent.limits import Limits
@@ -54,7 +55,7 @@ _WHERE = {
     "agent.engine.handle": ("Engine",),
     "agent.events": (
         "CallForming", "CallReady", "CallRefused", "Compacted", "Done", "Event", "Loading", "Prefill", "Problem", "Result",
-        "Text", "Thought", "TokenLogprob", "ToolDone", "ToolProgress", "Usage",
+        "Text", "Thought", "TokenLogprob", "ToolDone", "ToolProgress", "ToolsChanged", "Usage",
     ),
     "agent.limits": ("Limits",),
     "agent.messages": ("Message", "ToolCall"),
@@ -72,7 +73,7 @@ __all__ = [
     "Agent", "Answer", "ApprovalRequest", "AsyncAgent", "Bounds", "CallForming", "CallReady", "CallRefused", "Compacted",
     "Done", "Embedder", "Engine", "EngineError", "Event", "HookError", "Limits", "Loading", "MCPServers", "Message", "Policy",
     "Prefill", "Problem", "Result", "Rule", "RunOptions", "Session", "SprigError", "Store", "Text", "Thought", "TokenLogprob",
-    "Tool", "ToolCall", "ToolContext", "ToolDone", "ToolError", "ToolProgress", "ToolResult", "Usage", "tool",
+    "Tool", "ToolCall", "ToolContext", "ToolDone", "ToolError", "ToolProgress", "ToolResult", "ToolsChanged", "Usage", "tool",
 ]  # fmt: skip
 
 

@@ -25,7 +25,6 @@ from agent.sessions.session import Session
 from agent.sessions.store import Store
 from agent.templates.chat_template import ChatTemplate
 from agent.templates.marks import plain_marks
-from agent.tools.define import Tool
 from agent.tools.result import ToolResult
 from agent.turn.adjustable import Adjustable
 from agent.turn.ahead import InUse, read
@@ -33,7 +32,7 @@ from agent.turn.answered import taken_up
 from agent.turn.compaction import compact
 from agent.turn.given import Given, Said, read_messages, read_said
 from agent.turn.hooks import HookError, Hooks, settled
-from agent.turn.options import CheckedOptions, RunOptions, checked
+from agent.turn.options import CheckedOptions, RunOptions, checked, read_choice
 from agent.turn.parts import Parts
 from agent.turn.run import Run, logged
 from agent.turn.spans import Spans
@@ -51,8 +50,8 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
 
     Args:
         model: a GGUF, the name of one in the store, or an Engine that other agents use too.
-        tools: functions (``@tool`` or plain), Tool objects, names of built-in tools, MCP servers' tools, or dictionaries of the
-            OpenAI form (see agent.tools.define.as_tool).
+        tools: functions (``@tool`` or plain), Tool objects, names of built-in tools, MCPServers, whose tools are those that they
+            have when a run begins, or dictionaries of the OpenAI form (see agent.tools.define.as_tool).
         system: the system prompt; without one, the model's own default.
         messages: a conversation to go on with: (role, text) pairs, dictionaries of the OpenAI form, or Message. A system message
             at its beginning stands in the place of ``system``. They go into the session, which must be empty.
@@ -166,7 +165,7 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
 
                 servers = stack.enter_context(MCPServers(configs))
                 notes = list(servers.errors.values())
-                arguments["tools"] = [*arguments["tools"], *servers.tools()]
+                arguments["tools"] = [*arguments["tools"], servers]
             agent = cls(**arguments)
             agent.notes += notes
             stack.push(agent._opened)
@@ -214,9 +213,11 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
             try:
                 for part in self.engine.loading(until):
                     yield Loading(part)
-                for note in self.notes:
-                    yield Problem(note)
+                yield from map(Problem, self.notes)
                 self.notes.clear()
+                if (news := self.renew_tools(self._cancelled.is_set)) is not None:
+                    yield news
+                    read_choice(options.choice, [tool.name for tool in self.tools])  # it may be gone
                 if given is not None and given.system is not None:
                     self.system = given.system
                 if given is None and self.transcript(until).take_back() and self.session is not None:
@@ -409,10 +410,6 @@ class Agent(Adjustable, AbstractContextManager["Agent"]):
         profile = self.template.profile
         switch = {None: {}, True: profile.thinking_on, False: profile.thinking_off}[self._thinking]
         return {**switch, **self.template_options}
-
-    def tool(self, name: str) -> Tool | None:
-        """The tool of this name."""
-        return next((tool for tool in self.tools if tool.name == name), None)
 
     def _start(self) -> list[Message]:
         return [Message("system", self.system)] if self.system else []

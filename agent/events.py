@@ -8,6 +8,8 @@ from typing import Any
 
 from agent.messages import Message, ToolCall
 
+_NAMED = 5  # tools of a kind that a line names
+
 
 @dataclass(frozen=True, slots=True)
 class Loading:
@@ -167,6 +169,32 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolsChanged:
+    """MCP servers have other tools than before; they hold from this run on. Names as the model knows them, ``server__tool``.
+
+    Attributes:
+        new: were not there before.
+        changed: are described in other words, or take other arguments: no rule covers them until a person has accepted them.
+        gone: are not there any more.
+    """
+
+    new: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """In one line, which names the first of each."""
+        parts = [("new", self.new), ("changed", self.changed), ("gone", self.gone)]
+        return f"the tools of MCP servers are others now: {'; '.join(_first(word, names) for word, names in parts if names)}"
+
+
+def _first(word: str, names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{word} {', '.join(names[:_NAMED])}{more}"
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What an answer cost; of several rounds, the sum.
 
@@ -252,5 +280,5 @@ class Done:
 
 Event = (
     Loading | Prefill | Text | Thought | CallForming | CallReady | CallRefused | ToolProgress | ToolDone | Compacted | Problem
-    | Done
+    | ToolsChanged | Done
 )  # fmt: skip

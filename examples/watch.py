@@ -41,6 +41,8 @@ with Agent(chosen_model(), tools=["clock", "calculate"], limits=limits, sampling
                 print(f"context  {what}: {before} tokens became {after}")
             case e.Problem(text):
                 print(f"problem  {display(text)}")
+            case e.ToolsChanged():
+                print(f"tools    {display(event.text)}")
             case e.Done(result):
                 usage = result.usage
                 print(f"{result.reason}: {usage.generated_tokens} tokens, {usage.forced_tokens} of them forced, "

@@ -25,6 +25,7 @@ _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _SPAN = re.compile(r"`([^`\n]+)`")
 _ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
 _FIGURE = re.compile(r"\d[\d.,]*\d|\d")
+_PYTHON_IMPORT = re.compile(r"^from ((?:agent|pipeline)[\w.]*) import ([\w, ]+?)$", re.MULTILINE)
 _HEADING = re.compile(r"^(#+) (.*)$")
 
 
@@ -137,6 +138,15 @@ def test_commands_that_are_shown_name_options_that_there_are() -> None:
         app = get_command(getattr(importlib.import_module(command.module), command.app))
         real = {option for p in app.params for option in (*p.opts, *p.secondary_opts)}
         assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", re.sub(r'"[^"]*"', "", rest))) <= real, f"sprig {name}{rest}"
+
+
+def test_what_a_guide_imports_is_there() -> None:
+    """What it takes from Sprig, in a block of Python; one that a reader copies must not end in its first line."""
+    lines = [line for guide in (ROOT / "docs").glob("*.md") for line in _PYTHON_IMPORT.findall(guide.read_text(encoding="utf-8"))]
+    assert len(lines) > 30
+    for module, names in lines:
+        for name in names.replace(" ", "").split(","):
+            assert hasattr(importlib.import_module(module), name), f"from {module} import {name}"
 
 
 def test_what_make_is_asked_for_is_in_the_makefile() -> None:

@@ -174,7 +174,7 @@ class PlainChat:
     def _compact(self, rest: str) -> None:
         self.talk.compact()
         while not isinstance(note := self._notes.get(), e.Compacted | n.Failed):
-            pass
+            self._show(note)
         if isinstance(note, n.Failed):
             raise SprigError(note.why)
         self._say(f"{note.what} ({note.tokens_before} tokens became {note.tokens_after}).")
@@ -278,6 +278,8 @@ class PlainChat:
                 self._lines.say(f"sprig: {display(unfinished(result))}")
             case n.Question(number, request):
                 self._ask(number, request)
+            case n.ToolsNow(what=e.ToolsChanged() as what):
+                self._lines.show(what)
             case n.Shown(session, _, entries, _):
                 self._entries, self._session = entries, session
             case _:

@@ -75,6 +75,8 @@ class EventLines:
                 self.say(f"The context was full: {display(what)} ({before} tokens to {after}).")
             case e.Problem(text):
                 self.say(f"sprig: {display(text)}")
+            case e.ToolsChanged():
+                self.say(f"sprig: {display(event.text)}")
             case e.Done():
                 self.end_line()
 

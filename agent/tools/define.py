@@ -47,6 +47,7 @@ class Tool:
         deferred: nothing runs here: a call ends the run, and the script answers it.
         impossible: why a call with these arguments can never run, or ""; then nobody is asked about it.
         unconfined: why nothing confines it on this machine; then no rule can allow it unasked. Empty for most tools.
+        version: tells it from another of its name: a mark of all that its server says of it. Empty for most.
         doubt: says why no rule covers the tool for now, whatever the rules say; looked at before each call. Empty for most.
         convert: makes the function's arguments of JSON values; None, they are what they are.
         context: name of the parameter that takes the ToolContext; empty, none does.
@@ -68,6 +69,7 @@ class Tool:
     deferred: bool = False
     impossible: Callable[[Mapping[str, Any]], str] = lambda arguments: ""
     unconfined: str = ""
+    version: str = ""
     doubt: Callable[[], str] = str
     convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     context: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import get_annotations
 from pathlib import Path
 from types import MappingProxyType
@@ -11,8 +11,10 @@ from typing import Any
 from agent.approval.policy import Approver, Gate, Policy
 from agent.engine.sampling import Sampling
 from agent.errors import SprigError
+from agent.events import Problem, ToolsChanged
 from agent.limits import Limits
-from agent.tools.define import Tool, as_tool
+from agent.tools.define import Tool
+from agent.tools.source import Given, read_tools, tools_now, what_changed
 from agent.turn.options import read_limits, read_sampling, read_stop
 
 
@@ -27,6 +29,7 @@ class Adjustable:
     _gate: Gate
     _embedding_model: str | Path
     _advised: Sampling  # by the model's makers
+    _given: tuple[Given, ...]
     _tools: tuple[Tool, ...]
     _system: str
     _limits: Limits
@@ -51,7 +54,29 @@ class Adjustable:
 
     @tools.setter
     def tools(self, wanted: Iterable[Any]) -> None:
-        self._tools = read_tools(wanted, self._root, self._embedding_model)
+        given = read_tools(wanted, self._root, self._embedding_model)
+        self._given, self._tools = given, tools_now(given)
+
+    def renew_tools(self, stopped: Callable[[], bool] = lambda: False) -> ToolsChanged | Problem | None:
+        """Take up the tools that MCP servers have now, as each run does before it begins; none is waited for once ``stopped``.
+
+        Returns:
+            What is other than before; None when nothing is; a Problem, and all is as before, when they cannot be taken up.
+        """
+        if all(isinstance(one, Tool) for one in self._given):
+            return None
+        try:
+            now = tools_now(self._given, stopped)
+        except SprigError as e:
+            return Problem(f"the tools stay as they were: {e}")
+        changed = what_changed(self._tools, now)
+        if changed is not None:  # the same in another order would only cost the prompt's cache
+            self._tools = now
+        return changed
+
+    def tool(self, name: str) -> Tool | None:
+        """The tool of this name."""
+        return next((tool for tool in self.tools if tool.name == name), None)
 
     @property
     def system(self) -> str:
@@ -170,18 +195,3 @@ def _switch(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise SprigError(f"{name} is {value!r:.80} and must be True or False")
     return value
-
-
-def read_tools(wanted: Iterable[Any], root: Path, embedding_model: str | Path = "") -> tuple[Tool, ...]:
-    """Tools in the order given, which the model sees and the cache depends on. SprigError when one cannot be a tool."""
-    from agent.tools.builtin.catalogue import builtin
-
-    if not isinstance(wanted, Iterable) or isinstance(wanted, Mapping):
-        raise SprigError(f"tools is {wanted!r:.80} and must be a list: functions, Tool objects, names of built-in tools")
-    made: list[Tool] = []
-    for thing in [wanted] if isinstance(wanted, str) else wanted:
-        made += builtin([thing], root=root, embedding_model=embedding_model) if isinstance(thing, str) else [as_tool(thing)]
-    names = [tool.name for tool in made]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise SprigError(f"there are two tools called {twice!r}; give one another name: @tool(name=...)")
-    return tuple(made)

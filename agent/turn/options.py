@@ -64,7 +64,7 @@ def checked(
     own_limits, own_sampling, own_stop = options.get("limits"), options.get("sampling"), options.get("stop")
     return CheckedOptions(
         output=Output.of(schema) if schema is not None else None,
-        choice=_choice(options.get("tool_choice", "auto"), tools),
+        choice=read_choice(options.get("tool_choice", "auto"), tools),
         limits=limits if own_limits is None else read_limits(own_limits),
         sampling=sampling if own_sampling is None else read_sampling(own_sampling, sampling),
         stop=stop if own_stop is None else read_stop(own_stop),
@@ -72,7 +72,8 @@ def checked(
     )
 
 
-def _choice(choice: Any, tools: Collection[str]) -> str:
+def read_choice(choice: Any, tools: Collection[str]) -> str:
+    """Which tools a run may call, or must. SprigError when it is no word for that, and no name of one of ``tools``."""
     if not isinstance(choice, str) or (choice not in _CHOICES and choice not in tools):
         names = ", ".join(sorted(tools)) or "no tools"
         raise SprigError(f"tool_choice is {choice!r}; use auto, required, none or one of {names}")

@@ -18,6 +18,7 @@ import pytest
 
 from agent import tool
 from tests.fixtures.fake_engine import FakeEngine, Say, call_text
+from tests.fixtures.mcp_servers import GROWS, ChangingServer
 from tests.fixtures.paths import ROOT
 from tui.plain import chat_plainly
 from tui.talk.setup import Setup
@@ -58,6 +59,16 @@ def test_nothing_of_a_model_or_a_tool_reaches_the_terminal_as_a_command() -> Non
     assert not set(said) & {"\x1b", "\x9b", "\x07", "\u202e"}
     assert "␛[2J" in said
     assert "fin␛]0;x␇al" in said
+
+
+def test_what_a_server_changed_of_its_tools_is_a_line(tmp_path: Path) -> None:
+    pytest.importorskip("mcp")
+    server = ChangingServer(tmp_path, "open", behaviour=GROWS)
+    script = [call_text("house__open", {}), "Open.", call_text("house__unlock", {}), "Unlocked."]
+    said = chat("Open\ny\nUnlock\ny\n", script, mcp=(server.config,))
+    assert "Tools: house__open." in said
+    assert said.count("sprig: the tools of MCP servers are others now: new house__unlock\n") == 1
+    assert "Tool house__unlock is done" in said
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ async def tools(chat: ChatScreen, arguments: str) -> None:
             kept = tuple(t for t in chat.setup.tools if not isinstance(t, str))
             _use_tools(chat, chat.setup.with_tools((*names, *kept)))
 
-    await chat.app.push_screen(ToolsScreen(chat.setup, chat.facts), chosen)
+    await chat.app.push_screen(ToolsScreen(chat.setup, chat.facts, chat.sprig.talk), chosen)
 
 
 def _use_tools(chat: ChatScreen, setup: Setup) -> None:
@@ -142,7 +142,9 @@ def _state(server: str, facts: AgentFacts | None) -> str:
     problem = next((p for p in facts.problems if p.startswith(f"MCP server {server}:")), "")
     if problem:
         return f"✗ {problem}"
-    return f"✓ {len(found)} tools: {', '.join(found)}" if found else "no tools"
+    changed = [tool.name for tool in facts.tools if tool.changed and tool.name.startswith(f"{server}__")]
+    look = f"\n! {', '.join(changed)} changed; /tools shows how" if changed else ""
+    return f"✓ {len(found)} tools: {', '.join(found)}{look}" if found else "no tools"
 
 
 # How it thinks and draws words.

@@ -64,6 +64,12 @@ class ChatNotes:
                 )
                 chat.conversation.anchor()
                 await chat.conversation.add(Notice(said))
+            case n.ToolsNow(tools, what):
+                if chat.facts is not None:
+                    chat.know(replace(chat.facts, tools=tools))
+                if what is not None:
+                    look = " /tools shows how; until you accept it there, it is asked for." if what.changed else ""
+                    await chat.conversation.add(Notice(f"{what.text[0].upper()}{what.text[1:]}.{look}"))
             case n.Opening() | n.ReadingAhead() | n.ReadAhead() | e.Loading() | e.Prefill():
                 pass
             case _:

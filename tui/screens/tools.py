@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from textual import on, work
 from textual.binding import Binding, BindingType
@@ -27,6 +28,13 @@ _BESIDE = 33  # columns of box, name and whether it asks
 _NOTE = "With other tools the model reads the conversation once more."
 
 
+class ServersTools(Protocol):
+    """What is done with a server's tool that changed; said where it is written."""
+
+    def difference(self, tool: str) -> str: ...
+    def accept(self, tool: str, version: str) -> None: ...
+
+
 class ToolsScreen(Dialog[tuple[str, ...]]):
     """The result is the names of the built-in tools that are on."""
 
@@ -37,10 +45,10 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
     ]
     KEYS: ClassVar[tuple[KeyHint, ...]] = (("Space", "switch", "switch"), ("Enter", "use", "apply"), BACK)
 
-    def __init__(self, setup: Setup, facts: AgentFacts | None) -> None:
+    def __init__(self, setup: Setup, facts: AgentFacts | None, talk: ServersTools) -> None:
         """``facts`` are of the agent as it is; None while there is none."""
         super().__init__("Which tools may the model call?")
-        self._setup = setup
+        self._setup, self._talk = setup, talk
         self._on = {name for name in setup.tool_names if name in BUILTIN_NAMES}
         self._others = [t for t in facts.tools if t.origin != "builtin"] if facts is not None else []
         self._known = {tool.name: tool for tool in self._others}
@@ -73,7 +81,7 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
         tool = self._known.get(name) or ToolFacts(name, "", "", "builtin")
         own = name in BUILTIN_NAMES
         box = ("[x] " if name in self._on else "[ ] ") if own else " ·  "
-        asks = {"ask": "asks first", "deny": "denied"}.get(tool.approval, "")
+        asks = "changed" if tool.changed else {"ask": "asks first", "deny": "denied"}.get(tool.approval, "")
         about = display(tool.about.partition("\n")[0])[:300]
         wide = self.query_one("#dialog").content_size.width >= _WIDE
         column = _BESIDE if wide else len(box)
@@ -92,7 +100,10 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
         if at < len(BUILTIN_NAMES):
             self.say(_NOTE)
             return
-        tool = self._others[at - len(BUILTIN_NAMES)]
+        tool = self._known[self._others[at - len(BUILTIN_NAMES)].name]
+        if tool.changed:
+            self.say("It is not as you knew it, so it is asked for each time. Space shows what changed.")
+            return
         server = next((s.name for s in self._setup.mcp if tool.name.startswith(f"{s.name}__")), None)
         self.say(f"From the MCP server {server}; /mcp remove {server} takes it away." if server else "From a script.")
 
@@ -100,10 +111,29 @@ class ToolsScreen(Dialog[tuple[str, ...]]):
     def action_switch(self) -> None:
         options = self.query_one(OptionList)
         at = options.highlighted
-        if at is None or at >= len(BUILTIN_NAMES):
+        if at is None:
+            return
+        if at >= len(BUILTIN_NAMES):
+            self._look_at(at, self._known[self._others[at - len(BUILTIN_NAMES)].name])
             return
         self._on ^= {BUILTIN_NAMES[at]}
         options.replace_option_prompt_at_index(at, self._row(BUILTIN_NAMES[at]))
+
+    def _look_at(self, at: int, tool: ToolFacts) -> None:
+        """Show what changed of a server's tool."""
+        if not tool.changed:
+            return
+        from tui.screens.change import ChangeScreen
+
+        def decided(accepted: bool | None) -> None:
+            if accepted:
+                self._talk.accept(tool.name, tool.changed)
+                self._known[tool.name] = replace(tool, changed="")
+                options = self.query_one(OptionList)
+                options.replace_option_prompt_at_index(at, self._row(tool.name))
+                self.say("Accepted: your rules cover it again.")
+
+        self.app.push_screen(ChangeScreen(tool.name, self._talk.difference(tool.name)), decided)
 
     def action_apply(self) -> None:
         self.dismiss(tuple(name for name in BUILTIN_NAMES if name in self._on))

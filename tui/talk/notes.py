@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from agent.events import ToolsChanged
 from tui.talk.entries import Entry
 from tui.talk.setup import Setup
 
@@ -15,12 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ToolFacts:
-    """A tool that the agent has: whether it asks first, and where it comes from."""
+    """A tool that the agent has: whether it asks first, and where it comes from.
+
+    Attributes:
+        changed: which version of it a person has not seen yet, and no rule covers; "" of most.
+    """
 
     name: str
     about: str
     approval: str
     origin: str
+    changed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,14 @@ class Opened:
 
     facts: AgentFacts
     setup: Setup
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsNow:
+    """The agent has these tools from now on. ``what`` a server changed; None when a person accepted a change."""
+
+    tools: tuple[ToolFacts, ...]
+    what: ToolsChanged | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,18 +7,18 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ContextFull, SprigError
-from agent.events import Prefill
+from agent.events import Prefill, ToolsChanged
 from agent.sessions.records import title_of
 from tui.prompt.along import MessageSize
 from tui.prompt.attach import split
 from tui.talk.entries import entries
+from tui.talk.facts import StoppedWaiting, facts_of, name_of, tokens_when_empty, tools_of
 from tui.talk.notes import (
-    AgentFacts,
     Began,
     Failed,
     NotAsked,
@@ -31,7 +31,7 @@ from tui.talk.notes import (
     ReadingAhead,
     Settled,
     Shown,
-    ToolFacts,
+    ToolsNow,
 )
 from tui.talk.setup import Setup
 
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from agent.agent import Agent
     from agent.approval.policy import Answer, ApprovalRequest, Rule
     from agent.engine.handle import Engine
-    from agent.models.file import ModelFile
     from agent.sessions.store import Session, Store
     from agent.settings.values import EngineSettings
+    from agent.tools.mcp.servers import MCPEvent, MCPTool
 
 _STOPPED = "the question was taken back"
 _WEIGHING = 5.0  # seconds that a person waits for a number
@@ -71,6 +71,8 @@ class Talk:
         self._engine_of: tuple[str, EngineSettings] | None = None
         self._servers: Any = None
         self._servers_of: tuple[Any, ...] = ()
+        self._renewed = False  # since the last message: a server that says so without end is not followed
+        self._waited_for = threading.Event()  # a person wants something: no server is waited for
         self._session: Session | None = None
         self._allowed: list[Rule] = []  # "yes, this session"; whatever model answers
         self._setup = Setup()
@@ -90,6 +92,7 @@ class Talk:
 
     def ask(self, text: str) -> None:
         self._jobs.put(lambda: self._run(text))
+        self._waited_for.set()
 
     def again(self, question: int) -> None:
         """Answer a person's message once more, beside the answers that it has."""
@@ -103,6 +106,15 @@ class Talk:
         """To the branch of a message."""
         self._jobs.put(lambda: self._go(message))
 
+    def difference(self, tool: str) -> str:
+        """How a server's tool is now, against how a person knows it, as a unified diff; untrusted. Any thread may ask."""
+        found = self._server_tool(tool)
+        return found.difference() if found is not None else ""
+
+    def accept(self, tool: str, version: str) -> None:
+        """A person has seen how a server's tool is now: rules cover it again."""
+        self._jobs.put(lambda: self._accept(tool, version))
+
     def compact(self) -> None:
         """Shorten what the model keeps of the conversation; the session keeps all of it."""
         self._jobs.put(self._compact)
@@ -110,6 +122,7 @@ class Talk:
     def stop(self) -> None:
         """End the run, in prefill too; an open question is answered with no."""
         self._stopping.set()
+        self._waited_for.set()
         agent = self._agent
         if agent is not None:
             agent.cancel()
@@ -208,12 +221,16 @@ class Talk:
         assert self._agent is not None
         self._agent.notes, notes = [], self._agent.notes
         small = setup.usual_tools and not setup.tools
-        self._tell(Opened(_facts_of(self._agent, (*problems, *notes), small=small), setup))
-        self._empty = _tokens_when_empty(self._agent)
+        self._tell(Opened(facts_of(self._agent, self._servers, (*problems, *notes), small=small), setup))
         if self._session is not None:
             self._session.configure(model=engine.file.path, system=setup.system, tools=[t.name for t in self._agent.tools])
+        self._look_ahead(self._agent)
+
+    def _look_ahead(self, agent: Agent) -> None:
+        """The prompt is another one: see how long it is, and read it while the person writes."""
+        self._empty = tokens_when_empty(agent)
         if not self._closing:
-            threading.Thread(target=self._read_ahead, args=(self._agent,), name="ahead", daemon=True).start()
+            threading.Thread(target=self._read_ahead, args=(agent,), name="ahead", daemon=True).start()
 
     def _read_ahead(self, agent: Agent) -> None:
         """In a thread of its own: whatever the person does meanwhile goes first, and ends it where it is in the way."""
@@ -238,10 +255,37 @@ class Talk:
             if setup.mcp:
                 from agent.tools.mcp.servers import MCPServers
 
-                self._servers = MCPServers(setup.mcp)
+                self._servers = MCPServers(setup.mcp, on_event=self._server_says)
                 self._servers.__enter__()
                 self._servers_of = setup.mcp
         return tuple(self._servers.errors.values()) if self._servers is not None else ()
+
+    def _server_says(self, event: MCPEvent) -> None:
+        """From a thread of the servers."""
+        if event.kind == "tools" and not self._renewed:
+            self._renewed = True
+            self._jobs.put(self._renew)
+
+    def _renew(self) -> None:
+        """Take up what the servers offer now, once between two messages; the run that follows does it anyway."""
+        self._waited_for.clear()
+        self._stopping.clear()
+        agent = self._agent if self._jobs.empty() and not self._closing else None
+        if agent is not None and isinstance(changed := agent.renew_tools(self._waited_for.is_set), ToolsChanged):
+            self._tell(ToolsNow(tools_of(agent, self._servers), changed))
+            agent.cancel()  # what is read ahead is not what will be asked
+            self._look_ahead(agent)
+
+    def _server_tool(self, name: str) -> MCPTool | None:
+        servers = self._servers
+        return next((tool for tool in servers.known_tools() if tool.spec.name == name), None) if servers is not None else None
+
+    def _accept(self, name: str, version: str) -> None:
+        tool, agent = self._server_tool(name), self._ready()
+        if tool is None or tool.version != version:
+            raise SprigError(f"{name} is another one again, or gone: look at it once more (/tools)")
+        self._servers.accept(tool)
+        self._tell(ToolsNow(tools_of(agent, self._servers)))
 
     def _load_engine(self, setup: Setup) -> Engine:
         if self._engine is None or self._engine_of != setup.load:
@@ -252,7 +296,7 @@ class Talk:
             engine = self._make_engine(setup)
             try:
                 for part in engine.loading():
-                    self._tell(Opening(_name_of(engine.file), part))
+                    self._tell(Opening(name_of(engine.file), part))
                     if self._closing:
                         break
             except BaseException:
@@ -266,7 +310,7 @@ class Talk:
         from agent.approval.policy import Policy
         from agent.limits import Limits
 
-        servers = self._servers.tools() if self._servers is not None else []
+        servers = [StoppedWaiting(self._servers, self._stopping)] if self._servers is not None else []
         agent = Agent(
             engine,
             tools=[*setup.tools, *servers],
@@ -305,6 +349,7 @@ class Talk:
 
     def _run(self, text: str | None) -> None:
         self._stopping.clear()
+        self._renewed = False
         self._tell(Began(text))
         try:
             agent = self._ready()
@@ -314,7 +359,7 @@ class Talk:
                     tools=[t.name for t in agent.tools],
                 )  # fmt: skip
             for event in agent.stream(text):
-                self._tell(event)
+                self._tell(ToolsNow(tools_of(agent, self._servers), event) if isinstance(event, ToolsChanged) else event)
                 if self._stopping.is_set():  # it may have been set before the run could be cancelled
                     agent.cancel()
         except SprigError as e:
@@ -393,42 +438,3 @@ def _engine(setup: Setup) -> Engine:
     from agent.engine.handle import Engine
 
     return Engine(setup.model, **asdict(setup.engine), nice=5)
-
-
-def _tokens_when_empty(agent: Agent) -> int | None:
-    """What system prompt, tools and the marks of one message take."""
-    from agent.messages import Message
-
-    with contextlib.suppress(SprigError):
-        transcript = replace(agent.transcript(), messages=[], tokens=[], turns={}, held=[], prefix=0)
-        transcript.rebuild([*([Message("system", agent.system)] if agent.system else []), Message("user", "")])
-        return len(transcript.tokens)
-    return None
-
-
-def _facts_of(agent: Agent, problems: Sequence[str], *, small: bool) -> AgentFacts:
-    """Facts of an agent whose model is loaded."""
-    from agent.children import process
-
-    file, profile = agent.engine.file, agent.template.profile
-    need = getattr(agent.engine, "need", None)
-    return AgentFacts(
-        name=_name_of(file),
-        type=file.type,
-        path=file.path,
-        context=agent.engine.context,
-        trained=file.n_ctx_train,
-        memory=need.total if need is not None else 0,
-        thinks=bool(profile.thinking_on or profile.thinking_off),
-        tools=tuple(ToolFacts(t.name, t.spec.description, t.approval, t.origin) for t in agent.tools),
-        problems=tuple(problems),
-        confinement=process.report(),
-        small=small,
-    )
-
-
-def _name_of(file: ModelFile) -> str:
-    """What a person calls a model; untrusted. The demo model's file has the name of a training run."""
-    from agent.models.demo import TITLE, demo_model
-
-    return TITLE if file.path == str(demo_model()) else file.name

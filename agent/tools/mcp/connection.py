@@ -205,7 +205,7 @@ class ServerConnection:
         meta = entry.get("_meta") or {}
         tools[name] = Offered(
             name, entry.get("description") or "", entry["inputSchema"], entry.get("outputSchema"), hints,
-            str(meta.get("digest", "")), int(meta.get("size", 0)),
+            str(meta.get("digest", "")), int(meta.get("size", 0)), entry.get("title") or "",
         )  # fmt: skip
 
     async def call(

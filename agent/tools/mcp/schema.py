@@ -21,6 +21,7 @@ from agent.tools.result import cap, clean
 SCHEMA_BYTES = 64_000
 SCHEMA_DEPTH = 32
 DESCRIPTION = 1_000  # characters; each is prefill in every conversation
+_TITLE = 200
 _NAME = 64
 _HINTS = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 _TYPES = frozenset({"object", "array", "string", "boolean", "null", "integer", "number"})
@@ -37,6 +38,7 @@ class Offered:
         parameters: JSON Schema of an object.
         output: JSON Schema of the structured result, if it promises one.
         annotations: what the server claims of it (``readOnlyHint`` and the like); nothing proves it.
+        title: cleaned and cut; only a person reads it.
         digest: of all that a person or a model may go by, as it came: name, title, description, schemas, annotations.
         size: bytes of that.
     """
@@ -48,6 +50,7 @@ class Offered:
     annotations: Mapping[str, bool] = field(default_factory=dict)
     digest: str = ""
     size: int = 0
+    title: str = ""
 
 
 def read_tool(raw: object) -> Offered | str:
@@ -65,8 +68,9 @@ def read_tool(raw: object) -> Offered | str:
     hints = raw.get("annotations")
     annotations = {key: hints[key] for key in _HINTS if isinstance(hints.get(key), bool)} if isinstance(hints, dict) else {}
     whole = json.dumps([name, raw.get("title"), description, schema, output, hints], sort_keys=True).encode()
-    digest = hashlib.sha256(whole).hexdigest()
-    return Offered(name, cap(clean(description), DESCRIPTION)[0], schema, output, annotations, digest, len(whole))
+    digest, title = hashlib.sha256(whole).hexdigest(), raw.get("title")
+    shown = cap(clean(title), _TITLE)[0] if isinstance(title, str) else ""
+    return Offered(name, cap(clean(description), DESCRIPTION)[0], schema, output, annotations, digest, len(whole), shown)
 
 
 def _unfit(schema: object) -> str:

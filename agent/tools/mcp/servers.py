@@ -26,6 +26,7 @@ from agent.text import display
 from agent.tools.define import Tool
 from agent.tools.mcp.config import MCPError, ServerConfig
 from agent.tools.mcp.connection import ServerConnection
+from agent.tools.mcp.known import KnownTools
 from agent.tools.mcp.result import convert
 from agent.tools.mcp.schema import Offered, Pins, public_names
 from agent.tools.result import ToolContext, ToolResult, failure
@@ -39,6 +40,7 @@ _POLL = 0.05  # seconds until a cancellation is noticed
 _LATE = 3.0  # seconds beyond a deadline of the loop's own until the loop itself is not waited for
 _PROGRESS = 100  # lines that wait to be shown
 _EVENTS = 200
+_PAUSE = 60.0  # seconds in which a server that did not list its tools is not asked again
 _CHANGED = "its title, description, schema or annotations changed since it was first seen"
 
 
@@ -89,6 +91,15 @@ class MCPTool:
         """Call it and wait. Never raises; a server that does not answer in time is an error in the result."""
         return self._servers.call(self, arguments, on_progress, cancelled or threading.Event(), timeout or self.timeout)
 
+    @property
+    def version(self) -> str:
+        """Another one whenever the server says anything else of the tool."""
+        return self._offered.digest
+
+    def difference(self) -> str:
+        """From how a person knows it to how it is now, as a unified diff; untrusted text."""
+        return self._servers.difference(self)
+
     def as_tool(self) -> Tool:
         """For the agent: asked for, unless a rule allows it; and no rule allows what has changed."""
 
@@ -97,6 +108,7 @@ class MCPTool:
 
         # Its own deadline answers with a better reason, so that of the tool comes later.
         tool = Tool.from_spec(self.spec, call, timeout=self.timeout + 2 * _LATE)
+        tool.version = self.version
         tool.doubt = lambda: self._servers.doubt(self)
         return tool
 
@@ -119,7 +131,8 @@ class MCPServers:
         Args:
             configs: of the servers; their names must differ.
             on_event: told what happens, from another thread; it must be quick.
-            pins: the file that remembers what tools looked like, by default ``mcp-tools.json`` in SPRIG_HOME.
+            pins: the file that remembers which tools are known, by default ``mcp-tools.json`` in SPRIG_HOME; what they looked
+                like is in another beside it.
 
         Raises:
             MCPError: two servers have one name, or the package ``mcp`` is not installed.
@@ -134,9 +147,11 @@ class MCPServers:
         self.events: deque[MCPEvent] = deque(maxlen=_EVENTS)
         self._configs = tuple(configs)
         self._on_event = on_event
-        self._pins = Pins(home() / "mcp-tools.json" if pins is None else pins)
+        pins = home() / "mcp-tools.json" if pins is None else pins
+        self._pins, self._known = Pins(pins), KnownTools(pins.with_name(f"{pins.stem}-seen.json"))
         self._offers: dict[str, list[Offered]] = {}
         self._listed: dict[str, int] = {}
+        self._not_before: dict[str, float] = {}
         self._connections: dict[str, ServerConnection] = {}
         self._lock = threading.Lock()
         self._owner = os.getpid()
@@ -191,17 +206,25 @@ class MCPServers:
             task.cancel()
         await asyncio.wait(others, timeout=1) if others else None
 
-    def tools(self) -> list[Tool]:
-        """The tools of all servers that answer, for an agent; asked for again where a server said that they changed."""
-        return [tool.as_tool() for tool in self.mcp_tools()]
+    def tools(self, stopped: Callable[[], bool] = lambda: False) -> list[Tool]:
+        """The tools of all servers that answer, for an agent; asked for again where a server said that they changed.
 
-    def mcp_tools(self) -> list[MCPTool]:
+        A server that does not list them again in time, or before ``stopped`` says so, has those that it had.
+        """
+        return [tool.as_tool() for tool in self.mcp_tools(stopped)]
+
+    def mcp_tools(self, stopped: Callable[[], bool] = lambda: False) -> list[MCPTool]:
         """The same with all that is known of them."""
-        self._look_again(list(self._connections))
+        self._look_again(list(self._connections), stopped)
+        return self.known_tools()
+
+    def known_tools(self) -> list[MCPTool]:
+        """The same as they were listed last; nobody is asked."""
         with self._lock:
             offers = [(config, offered) for config in self._configs for offered in self._offers.get(config.name, [])]
         names = public_names((config.name, offered.name) for config, offered in offers)
         tools = [self._tool(config, offered, names[config.name, offered.name]) for config, offered in offers]
+        self._known.save()
         problem = self._pins.save()
         if problem:
             self._notifier("")("warning", problem)
@@ -209,13 +232,21 @@ class MCPServers:
 
     def _tool(self, config: ServerConfig, offered: Offered, name: str) -> MCPTool:
         changed = self._pins.changed(config.name, offered.name, offered.digest)
+        if not changed:
+            self._known.keep(config.name, offered)
         spec = ToolSpec(name, offered.description, offered.parameters)
         return MCPTool(spec, config.name, offered.name, offered.annotations, changed, config.timeout, offered, self)
 
     def accept(self, tool: MCPTool) -> MCPTool:
         """A person has seen how the tool is now: it is no longer ``changed``."""
         self._pins.accept(tool.server, tool.remote, tool._offered.digest)
+        self._known.keep(tool.server, tool._offered)
+        self._known.save()
         return replace(tool, changed=False)
+
+    def difference(self, tool: MCPTool) -> str:
+        """See ``MCPTool.difference``."""
+        return self._known.difference(tool.server, tool._offered)
 
     def doubt(self, tool: MCPTool) -> str:
         """Why an earlier yes does not cover the tool: it is not what it was then. Empty when it is."""
@@ -257,27 +288,30 @@ class MCPServers:
         except Exception as e:  # whatever a server can still make the SDK do
             return failure(f"MCP server {tool.server}: {type(e).__name__}: {e}", time.monotonic() - began)
 
-    def _look_again(self, names: Sequence[str]) -> None:
+    def _look_again(self, names: Sequence[str], stopped: Callable[[], bool] = lambda: False) -> None:
         """Ask those of them for their tools that have said that these changed, or were started again."""
         connections = [(name, self._connections[name]) for name in names if name in self._connections]
         stale = [name for name, connection in connections if connection.listed != self._listed.get(name)]
-        if stale and self._loop is not None:
-            self._refresh(stale)
+        now = time.monotonic()
+        if self._loop is not None and (due := [name for name in stale if self._not_before.get(name, now) <= now]):
+            self._refresh(due, stopped)
 
-    def _refresh(self, names: Sequence[str]) -> None:
-        """Ask these servers for their tools, all at once; one that does not answer has none until it does."""
-        asked = {name: self._submit(self._connections[name].list_tools()) for name in names}
+    def _refresh(self, names: Sequence[str], stopped: Callable[[], bool] = lambda: False) -> None:
+        """Ask these servers for their tools, all at once. One that does not answer has those that it had: a call asks again."""
+        connections = {name: self._connections[name] for name in names}
+        counts = {name: connection.listed for name, connection in connections.items()}  # what is said from now on counts anew
+        asked = {name: self._submit(connection.list_tools()) for name, connection in connections.items()}
         for name, future in asked.items():
-            connection = self._connections[name]
-            count = connection.listed
+            connection, count, before = connections[name], counts[name], self._listed.get(name)
             try:
-                offers = future.result(2 * connection.config.connect_timeout + _LATE)
-                problem = ""
-            except concurrent.futures.TimeoutError:
-                future.cancel()
-                offers, problem = [], f"MCP server {name}: it did not list its tools in time"
+                offers, problem = _waited(future, 2 * connection.config.connect_timeout + _LATE, stopped), ""
+            except concurrent.futures.CancelledError:
+                continue
             except Exception as e:
-                offers, problem = [], str(e)
+                late = isinstance(e, concurrent.futures.TimeoutError)
+                problem = f"MCP server {name}: it did not list its tools in time" if late else str(e)
+                offers, count = self._offers.get(name, []), count if before is None else before
+                self._not_before[name] = time.monotonic() + _PAUSE
             with self._lock:
                 self._offers[name], self._listed[name] = offers, count
                 self.errors.pop(name, None)
@@ -328,6 +362,19 @@ class MCPServers:
                     self._on_event(event)
 
         return notify
+
+
+def _waited(future: concurrent.futures.Future[T], seconds: float, stopped: Callable[[], bool]) -> T:
+    """Its result. CancelledError when ``stopped`` comes first, TimeoutError when it comes too late."""
+    deadline = time.monotonic() + seconds
+    try:
+        while not future.done() and time.monotonic() < deadline:
+            if stopped():
+                raise concurrent.futures.CancelledError
+            concurrent.futures.wait([future], _POLL)
+        return future.result(0)
+    finally:
+        future.cancel()
 
 
 def _drain(lines: deque[str], on_progress: Callable[[str], None]) -> None:

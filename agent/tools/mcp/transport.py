@@ -126,7 +126,7 @@ class ConnectionWatch:
         if isinstance(tool, str):
             self._on_warning(f"{display(tool)}; it is not offered")
             return None
-        entry = {"name": tool.name, "description": tool.description, "inputSchema": tool.parameters}
+        entry = {"name": tool.name, "title": tool.title, "description": tool.description, "inputSchema": tool.parameters}
         entry |= {"annotations": dict(tool.annotations), "_meta": {"digest": tool.digest, "size": tool.size}}
         return entry if tool.output is None else entry | {"outputSchema": tool.output}
 

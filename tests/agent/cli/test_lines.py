@@ -31,14 +31,26 @@ def test_the_answer_comes_as_it_is_written_and_the_rest_on_lines_of_its_own(line
         e.Text("Let me "), e.Text("see\x1b[1m."), e.Thought("hm"), e.CallForming(0, "press"), e.CallReady(CALL),
         e.ToolProgress(CALL, "half"), e.ToolDone(CALL, True, "\n".join(map(str, range(20))), seconds=1.25),
         e.ToolDone(CALL, False, "no\x9b", seconds=0.1), e.CallRefused(CALL, "denied"), e.Compacted("old results", 9, 5),
-        e.Problem("lost"), e.Text("Done.\n"), e.Problem("again"),
+        e.Problem("lost"), e.Text("Done.\n"), e.Problem("again"), e.ToolsChanged(new=("house__lock",)),
     ):  # fmt: skip
         lines.show(event)
     assert "".join(written) == (
         "Let me see␛[1m.\nTool press. button: red␛[2J\nTool press: half\nTool press is done after 1.2 seconds:\n"
         "0\n1\n2\n3\n4\n5\n6\n7\n(12 more lines)\nTool press failed after 0.1 seconds:\nno<U+009B>\n"
         "Tool press was not run: denied\nThe context was full: old results (9 tokens to 5).\nsprig: lost\nDone.\nsprig: again\n"
+        "sprig: the tools of MCP servers are others now: new house__lock\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        (e.ToolsChanged(new=("a", "b"), gone=("c",)), "new a, b; gone c"),
+        (e.ToolsChanged(changed=tuple("abcdefg")), "changed a, b, c, d, e and 2 more"),
+    ],
+)
+def test_tools_that_changed_are_one_line_however_many_they_are(changed: e.ToolsChanged, text: str) -> None:
+    assert changed.text == f"the tools of MCP servers are others now: {text}"
 
 
 def test_the_answer_can_be_left_out(written: list[str]) -> None:
