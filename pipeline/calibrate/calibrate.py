@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from agent.files import human_size, scratch_folder
 from agent.gguf.reader import Header, read_header
 from agent.models.file import read_model
 from agent.models.find import find_model
+from agent.progress import OnProgress, Progress
 from pipeline.calibrate.collect import collect
 from pipeline.calibrate.statistics import Statistics
 from pipeline.calibrate.talks import write_talks
@@ -27,8 +28,6 @@ TOKENS = 8192
 _EXACT = ("F32", "F16", "BF16", "Q8_0")
 TEXT = "text.json"
 _KINDS, _MOST = ("F32", "F16", "Q8_0"), 2_500_000_000  # in which a checkpoint is measured; bytes of all but the last
-
-OnStep = Callable[[str, int, int], None]  # stage ("write", "measure"), tokens or windows done, of how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def calibrate(
     resume: bool = False,
     threads: int | None = None,
     memory: int | None = None,
-    on_step: OnStep = lambda stage, done, total: None,
+    on_step: OnProgress = lambda step: None,
     **source: Any,
 ) -> Calibrated:
     """Measure what a model's weights are multiplied with, and write llama.cpp's imatrix file.
@@ -93,6 +92,7 @@ def calibrate(
         merge: imatrix files whose sums are added.
         resume: go on with what a killed run has left in ``statistics``, or beside ``out``.
         memory: bytes to use; by default 70 % of what is available.
+        on_step: told of the stages "write", the tokens of the model's own text, and "measure", the windows that were read.
         source: ``revision``, ``token``, ``offline`` and ``base``, as ``quantize`` has them.
 
     Raises:
@@ -131,7 +131,7 @@ class _Run:
     resume: bool
     threads: int | None
     memory: int | None
-    on_step: OnStep
+    on_step: OnProgress
     seconds: dict[str, float]
 
     def measure(self, gguf: Path, texts: Sequence[Path], tokens: int) -> tuple[CalibrationText, Statistics]:
@@ -143,7 +143,7 @@ class _Run:
             with timed(self.seconds, "measure"):
                 found = collect(
                     gguf, text.windows, self.folder, hessians=self.kept, threads=self.threads, memory=self.memory,
-                    on_progress=lambda done, total: self.on_step("measure", done, total), resume=self.resume,
+                    on_progress=lambda done, total: self.on_step(Progress("measure", done, total, "windows")), resume=self.resume,
                     datasets=text.datasets,
                 )  # fmt: skip
         except KeyboardInterrupt:
@@ -171,7 +171,7 @@ class _Run:
 
         written = write_talks(
             gguf, prompts(), own_text(), tokens, threads=self.threads, memory=self.memory,
-            on_progress=lambda done, total: self.on_step("write", done, total),
+            on_progress=lambda done, total: self.on_step(Progress("write", done, total, "tokens")),
         )  # fmt: skip
         what = f"Sprig: {len(written.talks)} talks that the model wrote, {len(written.paragraphs)} paragraphs of the project"
         text = from_pieces(written.mixed(), size, tokens, bos, what)

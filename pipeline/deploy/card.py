@@ -16,8 +16,9 @@ from pathlib import Path
 from agent.errors import OutputError
 from agent.files import exclusive, free_disk, human_size, publish
 from agent.gguf.check import check
+from agent.progress import OnProgress, Progress
 from pipeline.deploy.deploy import Deployed, stored_name
-from pipeline.deploy.transfer import OnProgress, Part, SentFile, Transfer
+from pipeline.deploy.transfer import Part, SentFile
 
 _PIECE = 1 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -108,12 +109,14 @@ def _read_back(path: Path, on_progress: OnProgress) -> Part:
     try:
         with path.open("rb") as f:
             total = os.fstat(f.fileno()).st_size
+            if total:
+                on_progress(Progress("read back", 0, total, "bytes"))
             if hasattr(os, "posix_fadvise"):  # what is only in memory proves nothing about a card
                 os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             while piece := f.read(_PIECE):
                 digest.update(piece)
                 done += len(piece)
-                on_progress(Transfer("read back", done, total))
+                on_progress(Progress("read back", done, total, "bytes"))
     except FileNotFoundError:
         return Part()
     except OSError as e:

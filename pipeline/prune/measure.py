@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from agent.errors import SprigError
+from agent.progress import OnProgress, Progress
 from pipeline.calibrate.calibrate import calibrate
 from pipeline.calibrate.collect import collect
 from pipeline.calibrate.statistics import Statistics
@@ -19,7 +20,6 @@ from pipeline.forward.process import ForwardProcess
 from pipeline.text.calibration import own_text
 from pipeline.text.held_out import domains
 
-OnStage = Callable[[str, int, int], None]  # the stage, done, of how many
 _N_CTX, _WINDOWS = 256, 8  # of the check
 _READ, _READ_WINDOWS = 256, 8  # of the influence of layers
 _TOKENS = 8192
@@ -35,7 +35,7 @@ class Distance:
 
 
 def measure(
-    gguf: Path, folder: Path, texts: Sequence[Path], threads: int | None, report: OnStage, *, writes_text: bool
+    gguf: Path, folder: Path, texts: Sequence[Path], threads: int | None, report: OnProgress, *, writes_text: bool
 ) -> Statistics:  # fmt: skip
     """Second moments of all inputs into ``folder``, on these texts; without any, on what the model writes itself.
 
@@ -48,8 +48,9 @@ def measure(
         return Statistics.open(folder)
     windows = read(gguf, texts, _READ, _TOKENS)
     return collect(
-        gguf, windows, folder, hessians=True, threads=threads, on_progress=lambda done, total: report("measure", done, total)
-    )
+        gguf, windows, folder, hessians=True, threads=threads,
+        on_progress=lambda done, total: report(Progress("measure", done, total, "windows")),
+    )  # fmt: skip
 
 
 def read(gguf: Path, texts: Sequence[Path], size: int = _READ, tokens: int = _READ * _READ_WINDOWS) -> list[tuple[int, ...]]:
