@@ -73,6 +73,9 @@ _TopK = Annotated[
 _Rate = Annotated[
     float | None, typer.Option(metavar="R", help=f"Highest learning rate; by default {RATE:g}, with --lora {LORA_RATE:g}.")
 ]
+_Divergence = Annotated[
+    str, typer.Option(metavar="NAME", help=f"From the teacher: {', '.join(DIVERGENCES[:-1])} or {DIVERGENCES[-1]}.")
+]
 _Bf16 = Annotated[bool | None, typer.Option("--bf16/--no-bf16", help="Compute in BF16; by default where it is faster here.")]
 _Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Less memory, slower: compute activations twice.")]
 
@@ -93,9 +96,7 @@ def distill(
     tokens: _Tokens = None,
     minutes: _Time = None,
     recipe: _For = None,
-    divergence: Annotated[
-        str, typer.Option(metavar="NAME", help=f"From the teacher: {', '.join(DIVERGENCES[:-1])} or {DIVERGENCES[-1]}.")
-    ] = "forward",
+    divergence: _Divergence = "forward",
     temperature: Annotated[float, typer.Option(metavar="T", help="Softens both distributions.")] = 1.0,
     language: Annotated[float, typer.Option(metavar="SHARE", help="Share of the language-model loss, 0 to 1.")] = 0.0,
     hidden: Annotated[float, typer.Option(metavar="W", help="Weight of the loss between hidden states.")] = 0.0,
@@ -135,9 +136,8 @@ def distill(
 
         with Bars(_SAYS) as bars:
             result = run(
-                teacher, student, out, data=data or [], options=options, resume=resume, threads=threads,
-                on_step=lambda step: _show(step, bars, out_of), on_note=out_of.say,
-                revision=revision, token=token, offline=offline,
+                teacher, student, out, data=data or [], options=options, resume=resume, threads=threads, revision=revision,
+                token=token, offline=offline, on_step=lambda step: _show(step, bars, out_of), on_note=out_of.say,
             )  # fmt: skip
         if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
             out_of.result(result.to_dict(), f"{display(str(result.path))}\n{result.note}")

@@ -75,15 +75,10 @@ def evaluate(
             check_folder(report)
         with Bars() as bars:
             found = compare(
-                paths,
-                reference=reference,
-                texts=read_texts(text, style) if text else None,
-                n_ctx=context,
-                windows=count,
-                style=style,
-                threads=threads,
+                paths, reference=reference, texts=read_texts(text, style) if text else None, n_ctx=context, windows=count,
+                style=style, threads=threads,
                 on_progress=lambda done, total: bars.show(Progress("evaluate", done, total, "windows")),
-            )
+            )  # fmt: skip
             beside = measure_beside(paths, exams=exams, calls=calls, speed=speed, threads=threads, on_progress=bars.show)
         told = [*lines(found), *beside.lines()]
         data = {**found.to_dict(), **beside.to_dict()}
