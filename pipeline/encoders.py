@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import BrokenOffError, GGUFError, OutputError, RecipeError, SourceError, SprigError, UnsupportedError
-from agent.files import scratch_folder
 from agent.models.file import writes_text
 from agent.progress import OnProgress, Progress
+from pipeline.as_gguf import as_gguf
 from pipeline.calibrate.calibrate import calibrate, kept_text
 from pipeline.calibrate.statistics import IMATRIX, Statistics
 from pipeline.network.extra import need_train_extra
 from pipeline.preflight import Preflight, refuse_idle
-from pipeline.quantize import Finish, QuantizeResult, working_copy
+from pipeline.quantize import Finish, QuantizeResult
 from pipeline.quantize import dry_run as plan_one_pass
 from pipeline.quantize import quantize as one_pass
 from pipeline.rounding.gptq import GptqEncoder
@@ -195,7 +195,7 @@ def _refiner(model: str, statistics: Path, options: dict[str, Any]) -> Finish:
         size = part.stat().st_size
         report(Progress("round again", 0, size, "bytes", part.name))
         try:
-            with _original(model, part, options) as original:
+            with as_gguf(model, part.absolute().with_name(f".{part.name[:60]}.original"), options) as original:
                 found = refine(part, original, text.windows, threads=options.get("threads"))
         except (OutputError, GGUFError) as e:  # no room, or no way to read its inputs: the file is good as it is
             return (f"the tensors were not rounded again for what the rounded layers before them give: {e}",)
@@ -203,17 +203,6 @@ def _refiner(model: str, statistics: Path, options: dict[str, Any]) -> Finish:
         return (found.note,)
 
     return refine_it
-
-
-@contextmanager
-def _original(model: str, part: Path, options: dict[str, Any]) -> Iterator[Path]:
-    """The model as a GGUF that nothing was lost in: itself if it is one, else one for this block."""
-    source = open_model(model, **_of_source(options))
-    if source.kind == "gguf" and source.path is not None:
-        yield source.path
-        return
-    with scratch_folder(part.absolute().with_name(f".{part.name[:60]}.original")) as folder:
-        yield working_copy(model, folder / "model.gguf", options)
 
 
 def _tuner(model: str, statistics: Path, minutes: float, options: dict[str, Any]) -> Finish:

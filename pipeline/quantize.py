@@ -53,6 +53,7 @@ from pipeline.sources.stream import StreamCheckpoint
 log = logging.getLogger(__name__)
 
 _OF_SOURCE = ("base", "revision", "token", "offline", "stream", "threads", "context_length", "allow_requantize")
+COMPUTED_IN = ("F32", "F16")
 _COPY_SHARE = 0.25  # of the free memory: other models and second moments want theirs
 
 
@@ -218,7 +219,7 @@ def _spent(
 
 
 def working_copy(
-    model: str, out: Path, options: Mapping[str, Any], *, kinds: Sequence[str] = ("F32", "F16"), most: float = math.inf
+    model: str, out: Path, options: Mapping[str, Any], *, kinds: Sequence[str] = COMPUTED_IN, most: float = math.inf
 ) -> Path:
     """Make a GGUF of a model to compute with for a while, and give its path.
 

@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import OutputError, SprigError
-from agent.files import human_size, scratch_folder
-from agent.gguf.reader import Header, read_header
+from agent.files import human_size
+from agent.gguf.reader import read_header
 from agent.models.file import read_model
-from agent.models.find import find_model
 from agent.progress import OnProgress, Progress
+from pipeline.as_gguf import as_gguf
 from pipeline.calibrate.collect import collect
 from pipeline.calibrate.statistics import Statistics
 from pipeline.calibrate.talks import write_talks
 from pipeline.calibrate.text import WINDOW, CalibrationText, from_pieces, read_files
 from pipeline.format.imatrix import SquareSums, merge_sums, read_sums
 from pipeline.forward.process import ForwardProcess
-from pipeline.preflight import find_source
-from pipeline.quantize import timed, working_copy
+from pipeline.quantize import timed
 
 TOKENS = 8192
 _EXACT = ("F32", "F16", "BF16", "Q8_0")
@@ -111,12 +110,13 @@ def calibrate(
     run = _Run(folder, statistics is not None, resume, threads, memory, on_step, seconds)
     with ExitStack() as stack:
         with timed(seconds, "model"):
-            gguf, notes = _model(stack, model, out, threads, source)
+            scratch = out.absolute().with_name(f".{out.name[:60]}.model")
+            gguf = stack.enter_context(as_gguf(model, scratch, {**source, "threads": threads}, kinds=_KINDS, most=_MOST))
             if not read_model(gguf).causal:
                 raise SprigError(f"{gguf.name} is an embedding model: only models that write text can be calibrated")
         text, found = run.measure(gguf, texts, tokens)
         sums = merge_sums([found.square_sums(head=head), *parts])
-        result = _written(out, sums, seconds, text, tuple(merge), (*notes, *found.facts.notes), statistics)
+        result = _written(out, sums, seconds, text, tuple(merge), (*_poor(gguf), *found.facts.notes), statistics)
     if statistics is None:
         shutil.rmtree(folder, ignore_errors=True)
     return result
@@ -205,32 +205,10 @@ def _check_place(out: Path) -> None:
         raise OutputError(f"{out} is a folder: name a file with -o, like {out / 'imatrix.gguf'}")
 
 
-def _model(stack: ExitStack, model: str, out: Path, threads: int | None, options: dict[str, Any]) -> tuple[Path, tuple[str, ...]]:
-    """A GGUF of the model, made for this run where there is none."""
-    if (gguf := _ready(model, options)) is not None:
-        return gguf, _poor(read_header(gguf), gguf)
-    folder = stack.enter_context(scratch_folder(out.absolute().with_name(f".{out.name[:60]}.model")))
-    return working_copy(model, folder / "model.gguf", {**options, "threads": threads}, kinds=_KINDS, most=_MOST), ()
-
-
-def _ready(model: str, options: dict[str, Any]) -> Path | None:
-    """The GGUF that is meant, if it is one: a file, or the name of one in the store."""
-    if model.lower().endswith(".gguf"):
-        return find_model(model)
-    try:
-        source = find_source(model, options)  # type: ignore[arg-type]
-    except SprigError:
-        try:
-            return find_model(model)
-        except SprigError:
-            pass
-        raise
-    return source.path if source.kind == "gguf" else None
-
-
-def _poor(header: Header, gguf: Path) -> tuple[str, ...]:
+def _poor(gguf: Path) -> tuple[str, ...]:
     """A note on a model that was quantized to fewer than eight bits before."""
-    kinds = {t.type.name for name, t in header.tensors.items() if name.startswith("blk.") and len(t.shape) > 1}
+    tensors = read_header(gguf).tensors
+    kinds = {t.type.name for name, t in tensors.items() if name.startswith("blk.") and len(t.shape) > 1}
     if low := sorted(kinds - set(_EXACT)):
         return (f"{gguf.name} holds {', '.join(low)}: what is measured is what that file computes; Q8_0 or better is truer",)
     return ()

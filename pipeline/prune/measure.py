@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from agent.errors import SprigError
 from agent.progress import OnProgress, Progress
 from pipeline.calibrate.calibrate import calibrate
@@ -16,6 +14,7 @@ from pipeline.calibrate.statistics import Statistics
 from pipeline.calibrate.text import CalibrationText, cut, read_files
 from pipeline.evaluate.compare import divergences
 from pipeline.evaluate.windows import cut_windows
+from pipeline.forward.measures import standard_error
 from pipeline.forward.process import ForwardProcess
 from pipeline.text.calibration import own_text
 from pipeline.text.held_out import domains
@@ -72,4 +71,4 @@ def distance(original: Path, pruned: Path, threads: int | None) -> Distance:
         bos = process.bos if process.add_bos else None
         windows = cut_windows(domains(), process.tokenize, bos=bos, n_ctx=_N_CTX, windows=_WINDOWS)
     found = divergences(original, pruned, windows, threads=threads)
-    return Distance(float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found))), len(found))
+    return Distance(float(found.mean()), standard_error(found), len(found))

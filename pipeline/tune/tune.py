@@ -21,6 +21,7 @@ from agent.errors import CheckpointError, UnsupportedError
 from agent.files import atomic_write, publish
 from agent.gguf.check import check
 from agent.progress import OnProgress, Progress
+from pipeline.forward.measures import standard_error
 from pipeline.forward.process import ForwardProcess
 from pipeline.model import from_checkpoint
 from pipeline.network.extra import need_train_extra
@@ -137,8 +138,8 @@ def tune(
     after = _publish_if_better(plan, out, student, validation, before)
     difference = after - before
     return TuneResult(
-        out, _is_better(difference), float(before.mean()), float(after.mean()), _error(difference), len(before), learned.steps,
-        learned.tokens, learned.seconds, time.monotonic() - begun, student.learned,
+        out, _is_better(difference), float(before.mean()), float(after.mean()), standard_error(difference), len(before),
+        learned.steps, learned.tokens, learned.seconds, time.monotonic() - begun, student.learned,
     )  # fmt: skip
 
 
@@ -157,13 +158,8 @@ def _publish_if_better(plan: _Plan, out: Path, student: Student, validation: Seq
     return after
 
 
-def _error(difference: PerWindow) -> float:
-    """The standard error of its mean."""
-    return float(difference.std(ddof=1) / np.sqrt(len(difference)))
-
-
 def _is_better(difference: PerWindow) -> bool:
-    return bool(difference.mean() < -2 * _error(difference))
+    return bool(difference.mean() < -2 * standard_error(difference))
 
 
 class _TimeOverError(Exception):
