@@ -24,7 +24,7 @@ from typing import Any, Protocol, Unpack
 from agent.device.machine import available_memory
 from agent.engine.trial import TrialResult, trial
 from agent.errors import BrokenOffError, CheckpointError, OutputError, RecipeError, SourceError, SprigError, UnsupportedError
-from agent.files import exclusive, publish, reserve
+from agent.files import exclusive, make_folder, publish, reserve
 from agent.gguf.check import check
 from agent.gguf.reader import Header
 from agent.hub.download import OnBytes
@@ -314,10 +314,7 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
     """Write the part file, check it and give it its name. If the run breaks off, the part stays only if --resume can use it."""
     plan, report = work.plan, work.report
     part = plan.out.with_name(plan.out.name + ".part")
-    try:
-        plan.out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise OutputError(f"cannot make the folder {plan.out.parent}: {e.strerror}") from None
+    make_folder(plan.out.parent)
     rounding: tuple[RoundedTensor, ...] = ()
     with exclusive(part) as fd, ExitStack() as leftovers:
         leftovers.callback(part.unlink, missing_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import OutputError, SprigError
-from agent.files import human_size
+from agent.files import human_size, make_folder
 from agent.gguf.reader import read_header
 from agent.models.file import read_model
 from agent.progress import OnProgress, Progress
@@ -156,8 +156,7 @@ class _Run:
 
     def _text(self, gguf: Path, texts: Sequence[Path], tokens: int) -> CalibrationText:
         """The text to read. What the model wrote is kept in the folder, and read again when a run goes on."""
-        header = read_header(gguf)
-        size = min(WINDOW, int(header.keys.get(f"{header.keys.get('general.architecture')}.context_length", WINDOW)))
+        size = min(WINDOW, read_header(gguf).context_length or WINDOW)
         with ForwardProcess(gguf, n_ctx=64, threads=1, repack=False) as process:
             if texts:
                 (self.folder / TEXT).unlink(missing_ok=True)
@@ -197,10 +196,7 @@ def _written(
 
 def _check_place(out: Path) -> None:
     """Before minutes of work: raises OutputError if the file cannot be written there."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise OutputError(f"cannot make the folder {out.parent}: {e.strerror}") from None
+    make_folder(out.parent)
     if out.is_dir():
         raise OutputError(f"{out} is a folder: name a file with -o, like {out / 'imatrix.gguf'}")
 

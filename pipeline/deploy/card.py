@@ -6,7 +6,6 @@ What is written is read back from the card itself, as far as the system can be t
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import time
@@ -14,14 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.errors import OutputError
-from agent.files import exclusive, free_disk, human_size, publish
+from agent.files import FULL, exclusive, free_disk, human_size, publish
 from agent.gguf.check import check
 from agent.progress import OnProgress, Progress
 from pipeline.deploy.deploy import Deployed, stored_name
 from pipeline.deploy.transfer import Part, SentFile
 
 _PIECE = 1 << 20
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def models_folder(folder: Path) -> Path:
@@ -88,7 +86,7 @@ def _write(source: SentFile, part: Path, place: Path, on_progress: OnProgress, s
                     f.write(piece)
             os.fsync(fd)
         except OSError as e:
-            what = "the disk is full" if e.errno in _FULL else e.strerror
+            what = "the disk is full" if e.errno in FULL else e.strerror
             raise OutputError(
                 f"cannot write {part}: {what}; what is written is kept, and a next run goes on from there"
             ) from None
