@@ -20,7 +20,7 @@ from agent.errors import OutputError
 
 # What a file system without these features answers; the work goes on without the lock, or without the reservation.
 _CANNOT = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK, errno.ENODEV})
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def human_size(n: float) -> str:
@@ -42,6 +42,14 @@ def parse_size(text: str) -> int:
     if found is None:
         raise ValueError(text)
     return int(float(found[1]) * _UNITS[found[2] or ""])
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, where they are not there. OutputError when that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise OutputError(f"cannot make the folder {folder}: {e.strerror}") from None
 
 
 def free_disk(path: Path) -> int:
@@ -97,7 +105,7 @@ def _no_room(size: int, path: Path) -> OutputError:
 
 def write_error(e: OSError, path: Path, size: int | None = None) -> OutputError:
     """What an error of the system while ``path`` was written means for a person; ``size`` is what it was to hold."""
-    if e.errno in _FULL:
+    if e.errno in FULL:
         if size is not None:
             return _no_room(size, path)
         return OutputError(f"the disk is full while writing {path}: make room and run it again")
@@ -198,7 +206,7 @@ def publish(part: Path, final: Path) -> None:
     except OSError as e:
         with contextlib.suppress(OSError):
             part.unlink()
-        if e.errno in _FULL:
+        if e.errno in FULL:
             raise write_error(e, final) from None
         raise OutputError(
             f"{final} was not written: the disk did not take it ({e.strerror}); check the disk before you run it again"

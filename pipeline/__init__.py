@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agent.progress import Progress
     from pipeline.calibrate.calibrate import Calibrated, calibrate
     from pipeline.compress.compress import compress
     from pipeline.compress.plan import CompressPlan
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline.preflight import Preflight
     from pipeline.prune.outcome import Pruned
     from pipeline.prune.prune import prune
-    from pipeline.quantize import Progress, QuantizeResult
+    from pipeline.quantize import QuantizeResult
 
 __all__ = [
     "Calibrated", "CompressPlan", "Compressed", "Distilled", "Evaluation", "Preflight", "Progress", "Pruned", "QuantizeResult",

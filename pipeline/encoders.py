@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import BrokenOffError, GGUFError, OutputError, RecipeError, SourceError, SprigError, UnsupportedError
-from agent.files import scratch_folder
 from agent.models.file import writes_text
+from agent.progress import OnProgress, Progress
+from pipeline.as_gguf import as_gguf
 from pipeline.calibrate.calibrate import calibrate, kept_text
 from pipeline.calibrate.statistics import IMATRIX, Statistics
 from pipeline.network.extra import need_train_extra
 from pipeline.preflight import Preflight, refuse_idle
-from pipeline.quantize import Finish, OnProgress, Progress, QuantizeResult, working_copy
+from pipeline.quantize import Finish, QuantizeResult
 from pipeline.quantize import dry_run as plan_one_pass
 from pipeline.quantize import quantize as one_pass
 from pipeline.rounding.gptq import GptqEncoder
@@ -162,11 +163,16 @@ def _measure(model: str, folder: Path, resume: bool, on_progress: OnProgress | N
     try:
         calibrate(
             model, matrix, statistics=folder, resume=resume, threads=options.get("threads"),
-            on_step=lambda stage, done, total: report(Progress(f"calibrate: {stage}", done, total, model)),
+            on_step=_within("calibrate", report),
             **_of_source(options),
         )  # fmt: skip
     finally:
         matrix.unlink(missing_ok=True)
+
+
+def _within(job: str, report: OnProgress) -> OnProgress:
+    """For a job in the job: its name stands before those of its stages."""
+    return lambda step: report(replace(step, stage=f"{job}: {step.stage}"))
 
 
 def _of_source(options: dict[str, Any]) -> dict[str, Any]:
@@ -187,27 +193,16 @@ def _refiner(model: str, statistics: Path, options: dict[str, Any]) -> Finish:
         if text is None:
             return ("rounded for the inputs of the original alone: the statistics hold no text for a second rounding",)
         size = part.stat().st_size
-        report(Progress("round again", 0, size, part.name))
+        report(Progress("round again", 0, size, "bytes", part.name))
         try:
-            with _original(model, part, options) as original:
+            with as_gguf(model, part.absolute().with_name(f".{part.name[:60]}.original"), options) as original:
                 found = refine(part, original, text.windows, threads=options.get("threads"))
         except (OutputError, GGUFError) as e:  # no room, or no way to read its inputs: the file is good as it is
             return (f"the tensors were not rounded again for what the rounded layers before them give: {e}",)
-        report(Progress("round again", size, size, part.name))
+        report(Progress("round again", size, size, "bytes", part.name))
         return (found.note,)
 
     return refine_it
-
-
-@contextmanager
-def _original(model: str, part: Path, options: dict[str, Any]) -> Iterator[Path]:
-    """The model as a GGUF that nothing was lost in: itself if it is one, else one for this block."""
-    source = open_model(model, **_of_source(options))
-    if source.kind == "gguf" and source.path is not None:
-        yield source.path
-        return
-    with scratch_folder(part.absolute().with_name(f".{part.name[:60]}.original")) as folder:
-        yield working_copy(model, folder / "model.gguf", options)
 
 
 def _tuner(model: str, statistics: Path, minutes: float, options: dict[str, Any]) -> Finish:
@@ -221,7 +216,7 @@ def _tuner(model: str, statistics: Path, minutes: float, options: dict[str, Any]
         found = tune(
             part, open_model(model, **_of_source(options)), part, minutes=minutes, threads=options.get("threads"),
             texts=text.windows if text and text.tokens >= FEWEST_TOKENS else [own_text()],
-            on_progress=lambda stage, share, words: report(Progress(f"tune: {stage}", int(1000 * share), 1000, words)),
+            on_progress=_within("tune", report),
         )  # fmt: skip
         return (found.note,)
 

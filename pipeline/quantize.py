@@ -24,12 +24,13 @@ from typing import Any, Protocol, Unpack
 from agent.device.machine import available_memory
 from agent.engine.trial import TrialResult, trial
 from agent.errors import BrokenOffError, CheckpointError, OutputError, RecipeError, SourceError, SprigError, UnsupportedError
-from agent.files import exclusive, publish, reserve
+from agent.files import exclusive, make_folder, publish, reserve
 from agent.gguf.check import check
 from agent.gguf.reader import Header
 from agent.hub.download import OnBytes
 from agent.models.file import writes_text
 from agent.models.store import card_path
+from agent.progress import OnProgress, Progress
 from pipeline.budget.errors import Rounder
 from pipeline.budget.spend import MakeCopy, foresee, spend
 from pipeline.card import model_card, sprig_version
@@ -51,20 +52,9 @@ from pipeline.sources.stream import StreamCheckpoint
 
 log = logging.getLogger(__name__)
 
-OnProgress = Callable[["Progress"], None]
-
 _OF_SOURCE = ("base", "revision", "token", "offline", "stream", "threads", "context_length", "allow_requantize")
+COMPUTED_IN = ("F32", "F16")
 _COPY_SHARE = 0.25  # of the free memory: other models and second moments want theirs
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a stage ("download", "quantize", "check") is, in bytes; ``item`` names the file or tensor."""
-
-    stage: str
-    done: int
-    total: int
-    item: str
 
 
 class Judged(Protocol):
@@ -229,7 +219,7 @@ def _spent(
 
 
 def working_copy(
-    model: str, out: Path, options: Mapping[str, Any], *, kinds: Sequence[str] = ("F32", "F16"), most: float = math.inf
+    model: str, out: Path, options: Mapping[str, Any], *, kinds: Sequence[str] = COMPUTED_IN, most: float = math.inf
 ) -> Path:
     """Make a GGUF of a model to compute with for a while, and give its path.
 
@@ -277,7 +267,7 @@ def _judge_of(plan: Preflight, model: str, options: PlanOptions, gate: FileJudge
 
     def judge(part: Path, report: OnProgress) -> Judged:
         def on_window(done: int, total: int) -> None:
-            report(Progress("gate", plan.size * done // total, plan.size, plan.out.name))
+            report(Progress("gate", done, total, "windows", plan.out.name))
 
         return gate.judge(part, original or pinned, beside=part.parent, options=options, on_window=on_window)
 
@@ -302,7 +292,7 @@ def _open(plan: Preflight, report: OnProgress) -> Checkpoint:
 
 
 def _stage(report: OnProgress, stage: str) -> OnBytes:
-    return lambda item, done, total: report(Progress(stage, done, total, item))
+    return lambda item, done, total: report(Progress(stage, done, total, "bytes", item))
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,10 +314,7 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
     """Write the part file, check it and give it its name. If the run breaks off, the part stays only if --resume can use it."""
     plan, report = work.plan, work.report
     part = plan.out.with_name(plan.out.name + ".part")
-    try:
-        plan.out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise OutputError(f"cannot make the folder {plan.out.parent}: {e.strerror}") from None
+    make_folder(plan.out.parent)
     rounding: tuple[RoundedTensor, ...] = ()
     with exclusive(part) as fd, ExitStack() as leftovers:
         leftovers.callback(part.unlink, missing_ok=True)
@@ -343,10 +330,11 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
                     )
                 if work.encoder is not None:
                     rounding = tuple(work.encoder.decisions.values())
-                report(Progress("check", 0, plan.size, plan.out.name))
+                report(Progress("check", 0, plan.size, "bytes", plan.out.name))
                 with timed(work.seconds, "check"):
                     header, notes, spoken = _check(plan, part, fd)
                     notes += summary(rounding)
+                report(Progress("check", plan.size, plan.size, "bytes", plan.out.name))
                 if work.finish:
                     with timed(work.seconds, "finish"):
                         notes += work.finish(part, report)
@@ -356,7 +344,6 @@ def _write(work: _Work, resume: bool) -> QuantizeResult:
                         fidelity = work.judge(part, report)
                 with timed(work.seconds, "publish"):
                     card = _publish(plan, part, header, notes, fidelity)
-                report(Progress("check", plan.size, plan.size, plan.out.name))
         except KeyboardInterrupt:
             leftovers.pop_all()
             raise KeyboardInterrupt("the same command with --resume goes on from what was written") from None

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
-import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from agent.children.computing import confine_to
-from agent.children.serve import Served, serve
+from agent.children.computing import ModelWorker
+from agent.children.serve import serve
 from agent.children.wire import Wire
 from agent.engine.llama import Context, ContextSettings, LlamaError, LlamaModel
 from agent.errors import SprigError
 
-_PROGRESS_SECONDS = 1.0
 _ABORTED = 2  # of llama_decode
 
 Row = list[int]  # the tokens of one text
@@ -33,14 +30,15 @@ class Refused(Exception):
     """A text cannot be embedded: its number, counted from 0, its tokens, and how many it may have."""
 
 
-class EmbeddingWorker(Served):
+class EmbeddingWorker(ModelWorker):
     """One model, asked for the embeddings of texts."""
+
+    failures = (LlamaError, SprigError)
 
     def __init__(self, wire: Wire) -> None:
         super().__init__(wire)
         self.model: LlamaModel
         self.context: Context
-        self._told = 0.0
         self._number = 0  # of the request that is computed
         self._most = self._pack = self._at_once = 0
         self._end: Row = []  # what the model wants behind every text
@@ -53,33 +51,21 @@ class EmbeddingWorker(Served):
 
     def _handle(self, message: dict[str, Any]) -> None:
         op, number = message.get("op"), message.get("id", 0)
-        try:
-            if op == "load":
-                self._load(message)
-            elif op == "embed":
-                self._number = number
-                self._embed(message["texts"], bool(message["truncate"]))
-            elif op != "cancel":  # of what is over
-                self.wire.send({"id": number, "event": "failed", "why": f"the worker knows no {op!r}"})
-        except Refused as e:
-            text, tokens, most = e.args
-            self.wire.send({"id": number, "event": "refused", "text": text, "tokens": tokens, "most": most})
-        except (LlamaError, SprigError) as e:
-            self.wire.send({"id": number, "event": "failed", "why": str(e)})
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
-            self.wire.send({"id": number, "event": "failed", "why": f"{op}: {type(e).__name__}: {e}"})
+        with self.answering(message):
+            try:
+                if op == "load":
+                    self._load(message)
+                elif op == "embed":
+                    self._number = number
+                    self._embed(message["texts"], bool(message["truncate"]))
+                elif op != "cancel":  # of what is over
+                    self.unknown(message)
+            except Refused as e:
+                text, tokens, most = e.args
+                self.wire.send({"id": number, "event": "refused", "text": text, "tokens": tokens, "most": most})
 
     def _load(self, message: dict[str, Any]) -> None:
-        if message["cores"]:
-            with contextlib.suppress(OSError, AttributeError):  # the system may have taken some away meanwhile
-                os.sched_setaffinity(0, message["cores"])
-
-        def told(part: float) -> None:
-            if time.monotonic() - self._told > _PROGRESS_SECONDS:
-                self._told = time.monotonic()
-                self.wire.send({"id": message["id"], "event": "progress", "part": part})
-
-        confine_to([message["path"]])
+        told = self.ready_to_load(message)
         self.model = LlamaModel(
             message["path"], repack=message["repack"], on_progress=told, check_weights=message["check_weights"]
         )

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent.children.computing import confine_to
-from agent.children.serve import Served, serve
+from agent.children.computing import ModelWorker
+from agent.children.serve import serve
 from agent.children.wire import Wire
 from agent.engine.job import GenerationJob, Timing
 from agent.engine.llama import Context, ContextSettings, LlamaError, LlamaModel
@@ -32,7 +32,6 @@ _CHUNK_SECONDS = 1.0  # of prefill between two words to the parent
 _SHARED_SECONDS = 0.2  # the same while others wait for their next token
 # Tokens: pieces of a multiple of 64 fill the tiles of the kernels, which is an eighth faster; smaller ones waste the cores.
 _WHOLE, _LEAST_CHUNK = 64, 32
-_PROGRESS_SECONDS = 0.1
 _TELL_SECONDS = 0.025  # words that follow each other faster are told together: each message takes time from the computation
 _PAGE = resource.getpagesize()
 
@@ -54,8 +53,11 @@ def peak_resident() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-class Worker(Served):
+class Worker(ModelWorker):
     """One model and the answers that are being made with it."""
+
+    failures = (LlamaError, SprigError)
+    progress_seconds = 0.1
 
     def __init__(self, wire: Wire) -> None:
         super().__init__(wire)
@@ -66,7 +68,6 @@ class Worker(Served):
         self.sequences: Sequences
         self.pace: Pace
         self._rate = 0.0  # tokens per second of the last prefill
-        self._told = 0.0
 
     def run(self) -> None:
         """Until the parent is gone."""
@@ -86,7 +87,7 @@ class Worker(Served):
 
     def _handle(self, message: dict[str, Any]) -> None:
         op, number = message.get("op"), message.get("id", 0)
-        try:
+        with self.answering(message):
             if op == "load":
                 self._load(message)
             elif op == "tokenize":
@@ -101,25 +102,12 @@ class Worker(Served):
                     pass
                 self.sequences.drop(str(message["owner"]))
             else:
-                self.wire.send({"id": number, "event": "failed", "why": f"the worker knows no {op!r}"})
-        except (LlamaError, SprigError) as e:
-            self.wire.send({"id": number, "event": "failed", "why": str(e)})
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
-            self.wire.send({"id": number, "event": "failed", "why": f"{op}: {type(e).__name__}: {e}"})
+                self.unknown(message)
 
     def _load(self, message: dict[str, Any]) -> None:
         start = time.monotonic()
-
-        def told(part: float) -> None:
-            if time.monotonic() - self._told > _PROGRESS_SECONDS:
-                self._told = time.monotonic()
-                self.wire.send({"id": message["id"], "event": "progress", "part": part})
-
-        if message["cores"]:
-            with contextlib.suppress(OSError, AttributeError):  # the system may have taken some away meanwhile
-                os.sched_setaffinity(0, message["cores"])  # ggml's threads inherit it
         folder = message.get("prefix_folder")
-        confine_to([message["path"], *(path for path, _ in message["lora"])], _made(folder) if folder else ())
+        told = self.ready_to_load(message, [path for path, _ in message["lora"]], _made(folder) if folder else ())
         self.model = LlamaModel(
             message["path"], repack=message["repack"], on_progress=told, check_weights=message["check_weights"]
         )

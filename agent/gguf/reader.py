@@ -89,6 +89,12 @@ class Header:
     data_offset: int
     file_size: int
 
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that the model was trained for; None where the file does not say."""
+        found = self.keys.get(f"{self.keys.get('general.architecture')}.context_length")
+        return found if isinstance(found, int) else None
+
 
 class _Cursor:
     """A position in the file's head, of which no more is read than was asked for, in chunks."""

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,15 +25,7 @@ from agent.hub.download import Digest, fetch_into, git_sha1, wrong_hash
 from agent.models.origin import Origin, origin_path, read_origin, write_origin
 from agent.models.remote import RemoteModel, Repository, forget_headers
 from agent.models.store import StoreError, may_be_a_name
-
-
-@dataclass(frozen=True, slots=True)
-class PullStep:
-    """How far a pull is: its stage, and bytes of the whole model."""
-
-    stage: str
-    done: int
-    total: int
+from agent.progress import OnProgress, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +73,7 @@ class _Plan:
 
 def pull(
     repository: Repository, model: RemoteModel, *, name: str | None = None,
-    on_progress: Callable[[PullStep], None] = lambda step: None,
+    on_progress: OnProgress = lambda step: None,
 ) -> Pulled:  # fmt: skip
     """Bring a model into the store.
 
@@ -176,9 +167,7 @@ def _plan(repository: Repository, model: RemoteModel, where: str) -> _Plan:
     return _Plan(head, tuple(pieces), end)
 
 
-def _fill(
-    fd: int, part: Path, plan: _Plan, origin: Origin, repository: Repository, on_progress: Callable[[PullStep], None]
-) -> None:
+def _fill(fd: int, part: Path, plan: _Plan, origin: Origin, repository: Repository, on_progress: OnProgress) -> None:
     """Write the whole model into the part file, going on with what an earlier run left of this very model."""
     if not origin.same_bytes(read_origin(part)):
         os.ftruncate(fd, 0)
@@ -201,13 +190,11 @@ def _fill(
         _forget_empty(fd, part, plan)
 
 
-def _fill_piece(
-    out: BinaryIO, piece: _Piece, plan: _Plan, repository: Repository, on_progress: Callable[[PullStep], None]
-) -> None:
+def _fill_piece(out: BinaryIO, piece: _Piece, plan: _Plan, repository: Repository, on_progress: OnProgress) -> None:
     file, kept = piece.file, len(piece.head)
 
     def show(done: int) -> None:
-        on_progress(PullStep("download", piece.at + done - kept, plan.size))
+        on_progress(Progress("download", piece.at + done - kept, plan.size, "bytes"))
 
     held = out.seek(0, os.SEEK_END) > piece.at
     for _ in range(2 if held else 1):  # what an earlier run left may have been spoiled since

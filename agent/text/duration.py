@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Durations as people write and read them."""
 
 from __future__ import annotations
 
@@ -13,3 +13,10 @@ def parse_duration(text: str) -> float:
     if found is None or not any(found.groups()):
         raise ValueError(f"{text!r} is no time; 2h, 90min and 1h30m are")
     return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True))
+
+
+def told_time(seconds: float) -> str:
+    """Seconds, minutes or hours for a person."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

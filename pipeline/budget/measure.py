@@ -115,6 +115,7 @@ def measure(
             done += n
             on_progress(what, done, total)
 
+        step("", 0)
         errors, kept = {name: dict(some) for name, some in known.errors.items()}, time.monotonic()
         rounder = inquiry.rounder
         # An encoder works on all cores itself.

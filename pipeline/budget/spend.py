@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from agent.errors import OutputError, RecipeError, UnsupportedError
-from agent.files import free_disk, human_size, scratch_folder
+from agent.files import free_disk, human_size, make_folder, scratch_folder
 from agent.gguf.types import GGMLType
 from agent.home import home
 from agent.hub.download import OnBytes
@@ -221,8 +221,5 @@ def _room(plan: Preflight) -> tuple[Path, tuple[str, ...]]:
         raise OutputError(
             f"measuring needs {human_size(needed)} in {folder}, {human_size(free)} free; name another place with -o"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise OutputError(f"cannot make the folder {folder}: {e.strerror}") from None
+    make_folder(folder)
     return folder, ("F32", "F16") if 2 * needed < free else ("F16",)

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.errors import OutputError, SprigError
-from agent.files import human_size, scratch_folder
-from agent.gguf.reader import Header, read_header
+from agent.files import human_size, make_folder
+from agent.gguf.reader import read_header
 from agent.models.file import read_model
-from agent.models.find import find_model
+from agent.progress import OnProgress, Progress
+from pipeline.as_gguf import as_gguf
 from pipeline.calibrate.collect import collect
 from pipeline.calibrate.statistics import Statistics
 from pipeline.calibrate.talks import write_talks
 from pipeline.calibrate.text import WINDOW, CalibrationText, from_pieces, read_files
 from pipeline.format.imatrix import SquareSums, merge_sums, read_sums
 from pipeline.forward.process import ForwardProcess
-from pipeline.preflight import find_source
-from pipeline.quantize import timed, working_copy
+from pipeline.quantize import timed
 
 TOKENS = 8192
 _EXACT = ("F32", "F16", "BF16", "Q8_0")
 TEXT = "text.json"
 _KINDS, _MOST = ("F32", "F16", "Q8_0"), 2_500_000_000  # in which a checkpoint is measured; bytes of all but the last
-
-OnStep = Callable[[str, int, int], None]  # stage ("write", "measure"), tokens or windows done, of how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ def calibrate(
     resume: bool = False,
     threads: int | None = None,
     memory: int | None = None,
-    on_step: OnStep = lambda stage, done, total: None,
+    on_step: OnProgress = lambda step: None,
     **source: Any,
 ) -> Calibrated:
     """Measure what a model's weights are multiplied with, and write llama.cpp's imatrix file.
@@ -93,6 +91,7 @@ def calibrate(
         merge: imatrix files whose sums are added.
         resume: go on with what a killed run has left in ``statistics``, or beside ``out``.
         memory: bytes to use; by default 70 % of what is available.
+        on_step: told of the stages "write", the tokens of the model's own text, and "measure", the windows that were read.
         source: ``revision``, ``token``, ``offline`` and ``base``, as ``quantize`` has them.
 
     Raises:
@@ -111,12 +110,13 @@ def calibrate(
     run = _Run(folder, statistics is not None, resume, threads, memory, on_step, seconds)
     with ExitStack() as stack:
         with timed(seconds, "model"):
-            gguf, notes = _model(stack, model, out, threads, source)
+            scratch = out.absolute().with_name(f".{out.name[:60]}.model")
+            gguf = stack.enter_context(as_gguf(model, scratch, {**source, "threads": threads}, kinds=_KINDS, most=_MOST))
             if not read_model(gguf).causal:
                 raise SprigError(f"{gguf.name} is an embedding model: only models that write text can be calibrated")
         text, found = run.measure(gguf, texts, tokens)
         sums = merge_sums([found.square_sums(head=head), *parts])
-        result = _written(out, sums, seconds, text, tuple(merge), (*notes, *found.facts.notes), statistics)
+        result = _written(out, sums, seconds, text, tuple(merge), (*_poor(gguf), *found.facts.notes), statistics)
     if statistics is None:
         shutil.rmtree(folder, ignore_errors=True)
     return result
@@ -131,7 +131,7 @@ class _Run:
     resume: bool
     threads: int | None
     memory: int | None
-    on_step: OnStep
+    on_step: OnProgress
     seconds: dict[str, float]
 
     def measure(self, gguf: Path, texts: Sequence[Path], tokens: int) -> tuple[CalibrationText, Statistics]:
@@ -143,7 +143,7 @@ class _Run:
             with timed(self.seconds, "measure"):
                 found = collect(
                     gguf, text.windows, self.folder, hessians=self.kept, threads=self.threads, memory=self.memory,
-                    on_progress=lambda done, total: self.on_step("measure", done, total), resume=self.resume,
+                    on_progress=lambda done, total: self.on_step(Progress("measure", done, total, "windows")), resume=self.resume,
                     datasets=text.datasets,
                 )  # fmt: skip
         except KeyboardInterrupt:
@@ -156,8 +156,7 @@ class _Run:
 
     def _text(self, gguf: Path, texts: Sequence[Path], tokens: int) -> CalibrationText:
         """The text to read. What the model wrote is kept in the folder, and read again when a run goes on."""
-        header = read_header(gguf)
-        size = min(WINDOW, int(header.keys.get(f"{header.keys.get('general.architecture')}.context_length", WINDOW)))
+        size = min(WINDOW, read_header(gguf).context_length or WINDOW)
         with ForwardProcess(gguf, n_ctx=64, threads=1, repack=False) as process:
             if texts:
                 (self.folder / TEXT).unlink(missing_ok=True)
@@ -171,7 +170,7 @@ class _Run:
 
         written = write_talks(
             gguf, prompts(), own_text(), tokens, threads=self.threads, memory=self.memory,
-            on_progress=lambda done, total: self.on_step("write", done, total),
+            on_progress=lambda done, total: self.on_step(Progress("write", done, total, "tokens")),
         )  # fmt: skip
         what = f"Sprig: {len(written.talks)} talks that the model wrote, {len(written.paragraphs)} paragraphs of the project"
         text = from_pieces(written.mixed(), size, tokens, bos, what)
@@ -197,40 +196,15 @@ def _written(
 
 def _check_place(out: Path) -> None:
     """Before minutes of work: raises OutputError if the file cannot be written there."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise OutputError(f"cannot make the folder {out.parent}: {e.strerror}") from None
+    make_folder(out.parent)
     if out.is_dir():
         raise OutputError(f"{out} is a folder: name a file with -o, like {out / 'imatrix.gguf'}")
 
 
-def _model(stack: ExitStack, model: str, out: Path, threads: int | None, options: dict[str, Any]) -> tuple[Path, tuple[str, ...]]:
-    """A GGUF of the model, made for this run where there is none."""
-    if (gguf := _ready(model, options)) is not None:
-        return gguf, _poor(read_header(gguf), gguf)
-    folder = stack.enter_context(scratch_folder(out.absolute().with_name(f".{out.name[:60]}.model")))
-    return working_copy(model, folder / "model.gguf", {**options, "threads": threads}, kinds=_KINDS, most=_MOST), ()
-
-
-def _ready(model: str, options: dict[str, Any]) -> Path | None:
-    """The GGUF that is meant, if it is one: a file, or the name of one in the store."""
-    if model.lower().endswith(".gguf"):
-        return find_model(model)
-    try:
-        source = find_source(model, options)  # type: ignore[arg-type]
-    except SprigError:
-        try:
-            return find_model(model)
-        except SprigError:
-            pass
-        raise
-    return source.path if source.kind == "gguf" else None
-
-
-def _poor(header: Header, gguf: Path) -> tuple[str, ...]:
+def _poor(gguf: Path) -> tuple[str, ...]:
     """A note on a model that was quantized to fewer than eight bits before."""
-    kinds = {t.type.name for name, t in header.tensors.items() if name.startswith("blk.") and len(t.shape) > 1}
+    tensors = read_header(gguf).tensors
+    kinds = {t.type.name for name, t in tensors.items() if name.startswith("blk.") and len(t.shape) > 1}
     if low := sorted(kinds - set(_EXACT)):
         return (f"{gguf.name} holds {', '.join(low)}: what is measured is what that file computes; Q8_0 or better is truer",)
     return ()

@@ -7,6 +7,7 @@ what the library itself says of tensors that it makes.
 from __future__ import annotations
 
 import ctypes
+from abc import ABC, abstractmethod
 from functools import cache
 from typing import Any
 
@@ -47,6 +48,32 @@ GGMLTensor._fields_ = [
     ("data", ctypes.c_void_p),
     ("name", ctypes.c_char * _NAME),
 ]
+
+
+class NodeWatch(ABC):
+    """An evaluation callback of llama.cpp.
+
+    Attributes:
+        error: what a look raised; it ended the computation, and every later one.
+    """
+
+    def __init__(self) -> None:
+        check_layout()
+        self.error: Exception | None = None
+
+    def __call__(self, address: int, ask: bool) -> bool:
+        """llama.cpp asks whether it shall stop behind this node, or has done so and asks whether to go on."""
+        if self.error is not None:
+            return False
+        try:
+            return self.look(GGMLTensor.from_address(address), ask)
+        except Exception as e:
+            self.error = e
+            return False
+
+    @abstractmethod
+    def look(self, node: GGMLTensor, ask: bool) -> bool:
+        """The answer; what this raises is kept."""
 
 
 def floats(tensor: GGMLTensor) -> Floats | None:

@@ -14,6 +14,7 @@ from agent.errors import SprigError
 from agent.files import atomic_write
 from pipeline.calibrate.statistics import windows_hash
 from pipeline.forward.process import ForwardProcess
+from pipeline.text.user_text import read_user_text
 
 WINDOW = 512  # tokens, as llama-imatrix has it
 _MOST = 64 << 20  # bytes of a file
@@ -66,13 +67,13 @@ def read_files(process: ForwardProcess, files: Sequence[Path], size: int, tokens
     bos = process.bos if process.add_bos else None
     cuts, names, length = [], [], 0
     for path in files:
-        raw = _read(path)
-        ids = process.tokenize(raw.decode("utf-8"))
+        text = read_user_text(path, "--text", most=_MOST)
+        ids = process.tokenize(text)
         if bos is not None and ids[:1] != [bos]:
             ids = [bos, *ids]
         length += len(ids)
         cuts.append(cut(ids, size, bos))
-        names.append(f"{path.name[:40]} sha256:{hashlib.sha256(raw).hexdigest()}")
+        names.append(f"{path.name[:40]} sha256:{hashlib.sha256(text.encode()).hexdigest()}")
     windows = [window for window in chain.from_iterable(zip_longest(*cuts)) if window is not None]
     return _limited(windows, size, tokens, length, tuple(names), "--text")
 
@@ -91,18 +92,3 @@ def _limited(
         raise SprigError(f"{what}: {length} tokens are too few for two windows of {size}; take a longer text")
     taken = windows[: max(2, tokens // size)]
     return CalibrationText(tuple(taken), datasets, max(0, length - len(taken) * size))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if not path.is_file():
-            raise SprigError(f"--text: {path} is no file; name a text in UTF-8")
-        if path.stat().st_size > _MOST:
-            raise SprigError(f"--text: {path} is larger than {_MOST >> 20} MiB; take a part of it")
-        raw = path.read_bytes()
-        raw.decode("utf-8")
-    except OSError as e:
-        raise SprigError(f"--text: cannot read {path}: {e.strerror}") from None
-    except UnicodeDecodeError as e:
-        raise SprigError(f"--text: {path} is no text in UTF-8 (byte {e.start}); convert it") from None
-    return raw

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from agent.errors import OutputError
-from agent.files import atomic_write, free_disk, human_size, scratch_folder, write_error
+from agent.files import atomic_write, free_disk, human_size, make_folder, scratch_folder, write_error
 from agent.gguf.types import TYPES_BY_NAME
 from pipeline.format import ggml
 from pipeline.format.ggml import Bytes, Floats
@@ -54,10 +54,7 @@ def refuse_place(out: Path) -> None:
 def checkpoint_draft(out: Path) -> Iterator[Path]:
     """A folder beside ``out`` to write into; ``publish_folder`` gives it its name, else it is gone afterwards."""
     refuse_place(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise OutputError(f"cannot make the folder {out.parent}: {e.strerror}") from None
+    make_folder(out.parent)
     with scratch_folder(out.absolute().with_name(f".{out.name[:100]}.part")) as folder:
         folder.chmod(0o755)
         yield folder

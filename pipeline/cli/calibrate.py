@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +16,7 @@ from pipeline.sources.extra import need_pipeline_extra
 
 calibrate_app = typer.Typer(**SETTINGS)
 
-_SECONDS_BETWEEN_LINES = 10.0
-_SAYS = {"write": "the model writes its text", "measure": "activations are measured"}
+SAYS = {"write": "the model writes its text", "measure": "activations are measured"}
 
 
 @calibrate_app.command()
@@ -57,26 +55,15 @@ def calibrate(
         raise typer.BadParameter("name a model, or two files to merge", param_hint="MODEL")
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()
+        from agent.cli.progress import Bars
         from pipeline.calibrate.calibrate import calibrate as run
         from pipeline.calibrate.calibrate import words
 
-        found = run(
-            model, out, texts=text or [], tokens=tokens, statistics=statistics, head=head, merge=merge or [], resume=resume,
-            threads=threads, memory=memory, on_step=_Lines(out_of).show,
-            base=base, revision=revision, token=token, offline=offline,
-        )  # fmt: skip
+        with Bars(SAYS) as bars:
+            found = run(
+                model, out, texts=text or [], tokens=tokens, statistics=statistics, head=head, merge=merge or [], resume=resume,
+                threads=threads, memory=memory, on_step=bars.show,
+                base=base, revision=revision, token=token, offline=offline,
+            )  # fmt: skip
         rows = [*words(found), *(("note", note) for note in found.notes)]
         out_of.result(found.to_dict(), "\n".join(f"{label:<14}{display(value)}" for label, value in rows))
-
-
-class _Lines:
-    """A line on standard error now and then."""
-
-    def __init__(self, out_of: console.Console) -> None:
-        self._out_of, self._stage, self._last = out_of, "", 0.0
-
-    def show(self, stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if stage != self._stage or done >= total or now - self._last >= _SECONDS_BETWEEN_LINES:
-            self._stage, self._last = stage, now
-            self._out_of.say(f"{_SAYS[stage]}: {done} of {total} {'tokens' if stage == 'write' else 'windows'}")

@@ -14,6 +14,7 @@ from agent.cli.options import MODEL_ANYWHERE, SETTINGS, Json, Verbose
 from agent.errors import SprigError
 from agent.files import atomic_write
 from agent.text import display
+from agent.text.duration import told_time
 from pipeline.cli.options import Base, Revision
 from pipeline.sources.extra import need_pipeline_extra
 
@@ -132,8 +133,6 @@ class _Progress:
             self._out.say(line)
 
     def stage(self, stage: PlannedStage, answer: StageAnswer | None, done: int, total: int) -> None:
-        from pipeline.compress.report import told_time
-
         if answer is None:
             how = f"begins, about {told_time(stage.forecast.seconds)}"
         elif answer.error:

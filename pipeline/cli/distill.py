@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +12,7 @@ import typer
 from agent.cli import console
 from agent.cli.options import SETTINGS, Json, Verbose
 from agent.errors import SprigError
+from agent.progress import Progress
 from agent.text import display
 from agent.text.duration import parse_duration
 from pipeline.cli.options import EveryCore, Offline, Resume, Revision, Token, known_recipe, recipe_names
@@ -21,11 +20,12 @@ from pipeline.distill.options import DIVERGENCES, LORA_RATE, RATE, DistillOption
 from pipeline.sources.extra import need_pipeline_extra
 
 if TYPE_CHECKING:
+    from agent.cli.progress import Bars
     from pipeline.distill.loop import DistillStep
 
 distill_app = typer.Typer(**SETTINGS)
 
-_SECONDS_BETWEEN_LINES = 5.0
+_SAYS = {"write": "the teacher writes", "teacher": "the teacher answers"}
 
 
 def _minutes(text: str) -> float:
@@ -73,6 +73,9 @@ _TopK = Annotated[
 _Rate = Annotated[
     float | None, typer.Option(metavar="R", help=f"Highest learning rate; by default {RATE:g}, with --lora {LORA_RATE:g}.")
 ]
+_Divergence = Annotated[
+    str, typer.Option(metavar="NAME", help=f"From the teacher: {', '.join(DIVERGENCES[:-1])} or {DIVERGENCES[-1]}.")
+]
 _Bf16 = Annotated[bool | None, typer.Option("--bf16/--no-bf16", help="Compute in BF16; by default where it is faster here.")]
 _Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Less memory, slower: compute activations twice.")]
 
@@ -93,9 +96,7 @@ def distill(
     tokens: _Tokens = None,
     minutes: _Time = None,
     recipe: _For = None,
-    divergence: Annotated[
-        str, typer.Option(metavar="NAME", help=f"From the teacher: {', '.join(DIVERGENCES[:-1])} or {DIVERGENCES[-1]}.")
-    ] = "forward",
+    divergence: _Divergence = "forward",
     temperature: Annotated[float, typer.Option(metavar="T", help="Softens both distributions.")] = 1.0,
     language: Annotated[float, typer.Option(metavar="SHARE", help="Share of the language-model loss, 0 to 1.")] = 0.0,
     hidden: Annotated[float, typer.Option(metavar="W", help="Weight of the loss between hidden states.")] = 0.0,
@@ -130,36 +131,21 @@ def distill(
         raise typer.BadParameter(str(e)) from None
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()
+        from agent.cli.progress import Bars
         from pipeline.distill.distill import distill as run
 
-        result = run(
-            teacher, student, out, data=data or [], options=options, resume=resume, threads=threads,
-            on_step=_Progress(out_of).show, on_note=out_of.say, revision=revision, token=token, offline=offline,
-        )  # fmt: skip
+        with Bars(_SAYS) as bars:
+            result = run(
+                teacher, student, out, data=data or [], options=options, resume=resume, threads=threads, revision=revision,
+                token=token, offline=offline, on_step=lambda step: _show(step, bars, out_of), on_note=out_of.say,
+            )  # fmt: skip
         if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
             out_of.result(result.to_dict(), f"{display(str(result.path))}\n{result.note}")
 
 
-class _Progress:
-    """A line on standard error now and then."""
-
-    def __init__(self, out_of: console.Console) -> None:
-        self._out_of, self._said = out_of, -math.inf
-
-    def show(self, step: DistillStep) -> None:
-        now = time.monotonic()
-        if step.stage == "evaluate":
-            self._out_of.say(f"step {step.step}: evaluation loss {step.loss:.4f}")
-        elif step.share >= 1 or now - self._said >= _SECONDS_BETWEEN_LINES:
-            self._said = now
-            self._out_of.say(_line(step))
-
-
-def _line(step: DistillStep) -> str:
-    if step.stage == "write":
-        return f"the teacher writes: {step.share:.0%}"
-    if step.stage == "teacher":
-        return f"the teacher answers: {step.share:.0%}"
-    left = f"{step.seconds_left / 60:.0f} min" if step.seconds_left >= 90 else f"{step.seconds_left:.0f} s"
-    pace = f"{step.tokens:,} tokens, {step.tokens_per_second:.0f}/s"
-    return f"learn {step.share:4.0%}  step {step.step}  loss {step.loss:.4f}  {pace}, {left} left"
+def _show(step: DistillStep, bars: Bars, out_of: console.Console) -> None:
+    if step.stage == "evaluate":
+        out_of.say(f"step {step.step}: evaluation loss {step.loss:.4f}")
+        return
+    learns = f"step {step.step}, loss {step.loss:.4f}, {step.tokens:,} tokens, {step.tokens_per_second:.0f}/s"
+    bars.show(Progress.of_share(step.stage, step.share, learns if step.stage == "learn" else ""))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,8 +16,6 @@ from pipeline.evaluate.figures import Style
 from pipeline.sources.extra import need_pipeline_extra
 
 evaluate_app = typer.Typer(**SETTINGS)
-
-_SECONDS_BETWEEN_LINES = 5.0
 
 
 def _windows(text: str | None) -> tuple[int | None, Style]:
@@ -63,7 +59,9 @@ def evaluate(
     count, style = _windows(windows)
     with console.command(json=json, verbose=verbose) as out:
         need_pipeline_extra()
+        from agent.cli.progress import Bars
         from agent.models.find import find_model
+        from agent.progress import Progress
         from pipeline.evaluate.beside import measure_beside
         from pipeline.evaluate.compare import evaluate as compare
         from pipeline.evaluate.lines import lines
@@ -71,21 +69,17 @@ def evaluate(
         from pipeline.evaluate.tasks.questions import read_exam
         from pipeline.evaluate.windows import read_texts
 
-        paths, said = [find_model(one) for one in candidates], _Said(out)
+        paths = [find_model(one) for one in candidates]
         exams = [read_exam(file) for file in tasks or ()]
         if report is not None:
             check_folder(report)
-        found = compare(
-            paths,
-            reference=reference,
-            texts=read_texts(text, style) if text else None,
-            n_ctx=context,
-            windows=count,
-            style=style,
-            threads=threads,
-            on_progress=partial(said, "windows"),
-        )
-        beside = measure_beside(paths, exams=exams, calls=calls, speed=speed, threads=threads, on_progress=said)
+        with Bars() as bars:
+            found = compare(
+                paths, reference=reference, texts=read_texts(text, style) if text else None, n_ctx=context, windows=count,
+                style=style, threads=threads,
+                on_progress=lambda done, total: bars.show(Progress("evaluate", done, total, "windows")),
+            )  # fmt: skip
+            beside = measure_beside(paths, exams=exams, calls=calls, speed=speed, threads=threads, on_progress=bars.show)
         told = [*lines(found), *beside.lines()]
         data = {**found.to_dict(), **beside.to_dict()}
         if report is not None:
@@ -93,15 +87,3 @@ def evaluate(
             told.append(f"report: {display(str(page))}")
             data["report"] = str(page)
         out.result(data, "\n".join(told))
-
-
-class _Said:
-    """Says now and then how much of something is done."""
-
-    def __init__(self, out: console.Console) -> None:
-        self._out, self._last = out, time.monotonic()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
-            self._last = time.monotonic()
-            self._out.say(f"evaluate  {done} of {total} {what}")

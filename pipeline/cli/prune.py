@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,18 +12,16 @@ from agent.cli.completion import model_names
 from agent.cli.options import SETTINGS, Json, Threads, Verbose
 from agent.errors import RecipeError
 from agent.text import display
+from pipeline.cli.calibrate import SAYS
 from pipeline.cli.options import Base, Offline, Revision, Token
 from pipeline.prune.cuts import read_cuts
 from pipeline.sources.extra import need_pipeline_extra
 
 prune_app = typer.Typer(**SETTINGS)
 
-_SECONDS_BETWEEN_LINES = 10.0
 _SAYS = {
-    "vocab": "the tokens that stay are chosen", "model": "a GGUF of the model is made, to measure it",
-    "write": "the model writes its text", "measure": "activations are measured", "influence": "layers are measured",
-    "prune": "tensors are pruned and written",
-    "check": "the result is compared with the original",
+    "vocab": "the tokens that stay are chosen", "model": "a GGUF is made to measure it", **SAYS,
+    "influence": "layers are measured", "prune": "tensors are written", "check": "the result is compared",
 }  # fmt: skip
 
 
@@ -96,24 +93,13 @@ def prune(
         raise typer.BadParameter(str(e)) from None
     with console.command(json=json, verbose=verbose) as out_of:
         need_pipeline_extra()
+        from agent.cli.progress import Bars
         from pipeline.prune.prune import prune as run
 
-        found = run(
-            model, out, **cuts, statistics=statistics, text=text or [], check=not no_check,
-            threads=threads, on_progress=_Lines(out_of).show,
-            base=base, revision=revision, token=token, offline=offline,
-        )  # fmt: skip
+        with Bars(_SAYS) as bars:
+            found = run(
+                model, out, **cuts, statistics=statistics, text=text or [], check=not no_check,
+                threads=threads, on_progress=bars.show,
+                base=base, revision=revision, token=token, offline=offline,
+            )  # fmt: skip
         out_of.result(found.to_dict(), "\n".join(f"{label:<14}{display(value)}" for label, value in found.lines()))
-
-
-class _Lines:
-    """A line on standard error now and then."""
-
-    def __init__(self, out_of: console.Console) -> None:
-        self._out_of, self._stage, self._last = out_of, "", 0.0
-
-    def show(self, stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if stage != self._stage or now - self._last >= _SECONDS_BETWEEN_LINES:
-            self._stage, self._last = stage, now
-            self._out_of.say(_SAYS[stage] + (f": {done} of {total}" if total > 1 else ""))

@@ -66,8 +66,7 @@ def bits_per_byte(model: Path, pieces: Sequence[ScoredPiece], *, threads: int | 
         GGUFError: the model cannot be run, or computes NaN.
         SprigError: a piece is longer than what the model was trained for.
     """
-    header = read_header(model)
-    trained = int(header.keys.get(f"{header.keys.get('general.architecture')}.context_length", 0))
+    trained = read_header(model).context_length
     with ForwardProcess(model, n_ctx=64, threads=1, repack=False) as process:
         front = [process.bos] if process.add_bos else []
         windows = [_window(piece, process.tokenize, front) for piece in pieces]

@@ -15,13 +15,14 @@ from agent.files import atomic_write, human_size
 from agent.gguf.types import TYPES_BY_NAME
 from agent.home import models
 from agent.models.file import writes_text
+from agent.text.duration import told_time
 from pipeline.compress.budget import ByteBudget, byte_budget, refuse_budget
 from pipeline.compress.choose import choose_way
 from pipeline.compress.forecast import learn_seconds
 from pipeline.compress.plan import COMMANDS, WHOLE, CompressPlan, WayDown, plan_text
 from pipeline.compress.propose import Proposal, propose, types_of, way_shape, with_learning
 from pipeline.compress.publish import publish_choice
-from pipeline.compress.report import Compressed, Foreseen, told_time, write_page
+from pipeline.compress.report import Compressed, Foreseen, write_page
 from pipeline.compress.run import OnStage, at_work, refuse_full_disk, run_job
 from pipeline.compress.shape import ModelShape
 from pipeline.compress.stage import StageRunner, run_here

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.files import human_size
 from agent.text import display
+from agent.text.duration import told_time
 from pipeline.compress.choose import ChosenWay
 from pipeline.compress.plan import CompressPlan
 from pipeline.compress.run import disk_needed, left_to_do
@@ -211,13 +212,6 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  ".join(row[i].ljust(widths[i]) if i in (0, last) else row[i].rjust(widths[i]) for i in filled).rstrip() for row in rows
     ]
-
-
-def told_time(seconds: float) -> str:
-    """Seconds, minutes or hours for a person."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def write_page(done: Compressed, folder: Path) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 from agent.errors import SprigError
 from agent.files import atomic_write, human_size, write_error
+from pipeline.text.user_text import read_user_text
 
 _PART = 10  # of ten blocks one is held out
 _BLOCK = 4096  # characters; less where a text has fewer than ten such blocks
@@ -75,7 +76,7 @@ def divide(files: Sequence[Path], folder: Path) -> DividedTexts:
     held: dict[Path, str] = {}
     total = 0
     for path in files:
-        text, chat = _text(path), path.suffix.lower() in (".jsonl", ".ndjson")
+        text, chat = read_user_text(path, "--data", most=_MOST), path.suffix.lower() in (".jsonl", ".ndjson")
         total += len(text.encode())
         rest, away = _hold_out(list(_lines(text, path) if chat else _paragraphs(text)))
         name = _free(path.name, [one.name for one in learn])
@@ -89,17 +90,6 @@ def divide(files: Sequence[Path], folder: Path) -> DividedTexts:
             "give more, or leave it out, and the model writes its text itself"
         )
     return DividedTexts(learn, read, held)
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MOST:
-            raise SprigError(f"{path} has {human_size(path.stat().st_size)}; a file of data has at most {human_size(_MOST)}")
-        return path.read_bytes().decode("utf-8")
-    except OSError as e:
-        raise SprigError(f"cannot read the data {path}: {e.strerror}") from None
-    except UnicodeDecodeError as e:
-        raise SprigError(f"{path} is no UTF-8 text: byte {e.start} does not belong; convert it first") from None
 
 
 def _paragraphs(text: str) -> Iterator[str]:

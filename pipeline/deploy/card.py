@@ -6,7 +6,6 @@ What is written is read back from the card itself, as far as the system can be t
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import time
@@ -14,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.errors import OutputError
-from agent.files import exclusive, free_disk, human_size, publish
+from agent.files import FULL, exclusive, free_disk, human_size, publish
 from agent.gguf.check import check
+from agent.progress import OnProgress, Progress
 from pipeline.deploy.deploy import Deployed, stored_name
-from pipeline.deploy.transfer import OnProgress, Part, SentFile, Transfer
+from pipeline.deploy.transfer import Part, SentFile
 
 _PIECE = 1 << 20
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def models_folder(folder: Path) -> Path:
@@ -87,7 +86,7 @@ def _write(source: SentFile, part: Path, place: Path, on_progress: OnProgress, s
                     f.write(piece)
             os.fsync(fd)
         except OSError as e:
-            what = "the disk is full" if e.errno in _FULL else e.strerror
+            what = "the disk is full" if e.errno in FULL else e.strerror
             raise OutputError(
                 f"cannot write {part}: {what}; what is written is kept, and a next run goes on from there"
             ) from None
@@ -108,12 +107,14 @@ def _read_back(path: Path, on_progress: OnProgress) -> Part:
     try:
         with path.open("rb") as f:
             total = os.fstat(f.fileno()).st_size
+            if total:
+                on_progress(Progress("read back", 0, total, "bytes"))
             if hasattr(os, "posix_fadvise"):  # what is only in memory proves nothing about a card
                 os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             while piece := f.read(_PIECE):
                 digest.update(piece)
                 done += len(piece)
-                on_progress(Transfer("read back", done, total))
+                on_progress(Progress("read back", done, total, "bytes"))
     except FileNotFoundError:
         return Part()
     except OSError as e:

@@ -16,11 +16,12 @@ from agent.errors import SprigError
 from agent.files import human_size
 from agent.gguf.check import check
 from agent.models.file import writes_text
+from agent.progress import OnProgress
 from agent.text import display
 from pipeline.deploy.device import SILENCE, STALE, ConnectionLostError, Device, DeviceError
 from pipeline.deploy.service import Service, serve_model
 from pipeline.deploy.smoke_test import SmokeTest, read_smoke_test
-from pipeline.deploy.transfer import OnProgress, Part, SentFile
+from pipeline.deploy.transfer import Part, SentFile
 
 QUESTION = "What is the capital of France?"
 _HASH_RATE = 2_000_000  # bytes per second that the slowest device reads and hashes

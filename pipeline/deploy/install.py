@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.errors import SprigError
+from agent.progress import OnProgress, Progress
 from agent.text import display
 from pipeline.deploy.device import Device, DeviceError
-from pipeline.deploy.transfer import OnProgress, Transfer
 from pipeline.deploy.wheelhouse import DevicePython, chosen_wheels
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -57,11 +57,13 @@ def install(
     known = device.step("wheels", folder).said
     missing = {digest: wheel for digest, wheel in sums.items() if known.get(digest) != wheel.name}
     total, done = sum(wheel.stat().st_size for wheel in missing.values()), 0
+    if missing:
+        on_progress(Progress("wheels", 0, total, "bytes"))
     for digest, wheel in missing.items():
         data = wheel.read_bytes()
         device.step("put", device.work, wheel.name, f"{folder}/{wheel.name}", digest, stdin=[data])
         done += len(data)
-        on_progress(Transfer("wheels", done, total))
+        on_progress(Progress("wheels", done, total, "bytes"))
     say(f"Installing Sprig on {device.shown}")
     again = "again" if any(wheel.name.startswith("sprig_llm-") for wheel in missing.values()) else ""
     wanted = "sprig-llm[serve]" if any(wheel.name.startswith("textual_serve-") for wheel in wheels) else "sprig-llm"

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from agent.errors import OutputError
+from agent.progress import OnProgress, Progress
 
 _PIECE = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """How far a stage ("send", "check") is, in bytes."""
-
-    stage: str
-    done: int
-    total: int
-
-
-OnProgress = Callable[[Transfer], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +68,7 @@ class SentFile:
 
     def arrived(self) -> None:
         """All of it is at the other end."""
-        self._on_progress(Transfer("send", self.size, self.size))
+        self._on_progress(Progress("send", self.size, self.size, "bytes"))
 
     @property
     def sha256(self) -> str:
@@ -89,6 +78,8 @@ class SentFile:
     def _pieces(self, stage: str, count: int) -> Iterator[bytes]:
         begin, done = (self.sent if stage == "send" else 0), 0
         total = self.size if stage == "send" else count
+        if count:
+            self._on_progress(Progress(stage, begin, total, "bytes"))
         while done < count:
             piece = self._file.read(min(_PIECE, count - done))
             if not piece:
@@ -96,4 +87,4 @@ class SentFile:
             yield piece
             done += len(piece)
             if stage == "check" or done < count:  # what was sent to the end has not arrived for that
-                self._on_progress(Transfer(stage, begin + done, total))
+                self._on_progress(Progress(stage, begin + done, total, "bytes"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from agent.progress import OnProgress, Progress
 from pipeline.evaluate.lines_beside import call_lines, speed_lines, task_lines
 from pipeline.evaluate.speed import FileSpeed, measure_speed
 from pipeline.evaluate.tasks.calls import CallScore, score_calls
@@ -40,7 +40,7 @@ def measure_beside(
     calls: bool = False,
     speed: bool = False,
     threads: int | None = None,
-    on_progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    on_progress: OnProgress = lambda step: None,
 ) -> Beside:
     """Measure what is wanted, one kind after the other.
 
@@ -48,13 +48,19 @@ def measure_beside(
         exams: questions to ask.
         calls: ask for tool calls too.
         speed: measure speed and memory too, when nothing else runs.
-        on_progress: called with a word for what is counted, how many are done and how many there are.
+        on_progress: told of the stages "questions" and "calls".
 
     Raises:
         SprigError: a question is too long, or a model does not run.
     """
-    answers = partial(on_progress, "answers")
-    scores = [one for exam in exams for one in score_tasks(models, exam, threads=threads, on_progress=answers)]
-    called = score_calls(models, threads=threads, on_progress=partial(on_progress, "tool calls")) if calls else []
+
+    def answered(done: int, total: int) -> None:
+        on_progress(Progress("questions", done, total, "answers"))
+
+    def called(done: int, total: int) -> None:
+        on_progress(Progress("calls", done, total, "tool calls"))
+
+    scores = [one for exam in exams for one in score_tasks(models, exam, threads=threads, on_progress=answered)]
+    tools = score_calls(models, threads=threads, on_progress=called) if calls else []
     speeds = [measure_speed(model, threads=threads) for model in models] if speed else []
-    return Beside(tuple(scores), tuple(called), tuple(speeds))
+    return Beside(tuple(scores), tuple(tools), tuple(speeds))

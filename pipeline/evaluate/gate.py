@@ -70,8 +70,7 @@ class FidelityGate:
             OutputError: it falls short, with the figure, the bound and what to do.
             SprigError: it could not be compared.
         """
-        keys = check(file).keys
-        n_ctx = min(_N_CTX, int(keys.get(f"{keys.get('general.architecture')}.context_length", _N_CTX)))
+        n_ctx = min(_N_CTX, check(file).context_length or _N_CTX)
         folder = beside and beside.absolute() / f".{file.name[:60]}.reference"
         making = nullcontext(original) if isinstance(original, Path) else made_reference(original, folder=folder, options=options)
         with making as reference:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import OutputError
-from agent.files import scratch_folder
 from agent.models.find import find_model, needs_pipeline
+from pipeline.as_gguf import made_gguf
 from pipeline.preflight import PlanOptions
-from pipeline.quantize import working_copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ def open_reference(model: Path | str) -> Iterator[Reference]:
 
 @contextmanager
 def made_reference(model: str, *, folder: Path | None = None, options: PlanOptions | None = None) -> Iterator[Path]:
-    """A GGUF of a checkpoint (``pipeline.quantize.working_copy``), removed at the end.
+    """``made_gguf`` of a checkpoint, to compare with.
 
     Args:
         folder: made for it, and removed; by default one among the system's temporary files.
@@ -53,9 +51,9 @@ def made_reference(model: str, *, folder: Path | None = None, options: PlanOptio
         SprigError: no GGUF can be made of it.
     """
     kept = {name: value for name, value in (options or {}).items() if name != "revision"}
-    with scratch_folder(folder) if folder else tempfile.TemporaryDirectory(prefix=".sprig-") as made:
+    with ExitStack() as stack:
         try:
-            path = working_copy(model, Path(made) / "reference.gguf", kept)
+            path = stack.enter_context(made_gguf(model, folder, kept))
         except OutputError as e:
             where = "" if folder else " (TMPDIR names another folder)"
             raise OutputError(f"nothing to compare with could be made of {model}: {e}{where}") from None

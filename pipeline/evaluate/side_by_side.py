@@ -55,10 +55,10 @@ def read_headers(paths: Sequence[Path], n_ctx: int, first: str | None = None) ->
     """
     headers = [check(path) for path in paths]
     for path, header in zip(paths, headers, strict=True):
-        trained = header.keys.get(f"{header.keys.get('general.architecture')}.context_length")
+        trained = header.context_length
         if not writes_text(header.keys):
             raise SprigError(f"{path} gives vectors or scores of texts and writes none, so there is nothing to predict")
-        if isinstance(trained, int) and trained < n_ctx:
+        if trained is not None and trained < n_ctx:
             raise SprigError(f"{path} was trained for {trained} tokens of context, and windows have {n_ctx}: take shorter ones")
         if why := _other_vocabulary(headers[0], header):
             raise SprigError(

@@ -14,6 +14,7 @@ from pathlib import Path
 from agent.errors import SprigError
 from agent.text import display
 from pipeline.evaluate.figures import Style
+from pipeline.text.user_text import read_user_text
 
 MIN_SCORED = 32  # tokens that a text shorter than a window must score
 
@@ -127,12 +128,7 @@ def read_texts(files: Sequence[Path], style: Style = "sprig") -> dict[str, str]:
     """
     texts: dict[str, str] = {}
     for path in files:
-        try:
-            text = path.read_bytes().decode("utf-8")
-        except OSError as e:
-            raise SprigError(f"cannot read the text {path}: {e.strerror}") from None
-        except UnicodeDecodeError as e:
-            raise SprigError(f"{path} is no UTF-8 text: byte {e.start} does not belong; convert it first") from None
+        text = read_user_text(path, "--text")
         if path.name in texts:
             raise SprigError(f"two texts are called {path.name}; rename one, for each is a domain by its name")
         texts[path.name] = text.removesuffix("\n") if style == "llama-perplexity" else text

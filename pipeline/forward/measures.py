@@ -106,6 +106,11 @@ def divergences(reference: Floats, candidate: Floats) -> Doubles:
     return kld
 
 
+def standard_error(values: Doubles) -> float:
+    """Of the mean of two values or more that do not depend on each other, such as those of windows."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
 def _same_shape(reference: Floats, candidate: Floats) -> int:
     """The number of rows."""
     if reference.shape != candidate.shape:

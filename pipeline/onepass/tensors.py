@@ -35,7 +35,7 @@ def write_tensors(
     Args:
         workers: how many slabs are worked on at a time; some more wait, so that a slow one does not hold up the rest.
         journal: what is done already, and where each slab is noted.
-        on_bytes: called after each slab with the tensor's name, the bytes written and the bytes to write.
+        on_bytes: called at the beginning and after each slab with the tensor's name, the bytes written and the bytes to write.
         encoder: rounds the tensors that it wants, each as a whole; ggml's kernels round the rest.
 
     Raises:
@@ -44,7 +44,7 @@ def write_tensors(
     finished = {slab.offset for slab in journal.done}
     units = [u for tensor, offset in zip(plan.tensors, plan.layout.offsets, strict=True) for u in units_of(plan, tensor, offset)]
     todo = [u for u in units if u.offset not in finished]
-    body = plan.size - len(plan.layout.header)
+    body = sum(entry.nbytes for entry in plan.layout.entries)  # without what pads them
     assert encoder is None or not isinstance(checkpoint, StreamCheckpoint), "a stream does not give whole tensors"
     window: deque[tuple[Unit, Future[tuple[RawRows, int]]]] = deque()
 
@@ -55,6 +55,7 @@ def write_tensors(
 
     stream = Streamed(plan, checkpoint, todo, journal.done) if isinstance(checkpoint, StreamCheckpoint) else None
     with PartFile(fd, journal) as file:
+        on_bytes("", file.written, body)
         if encoder is not None:
             todo = encode_whole(plan, checkpoint, encoder, todo, file, lambda name: on_bytes(name, file.written, body))
         try:
@@ -69,5 +70,5 @@ def write_tensors(
                 future.cancel()
     if stream:
         stream.finish()
-    if file.written != sum(entry.nbytes for entry in plan.layout.entries):
+    if file.written != body:
         raise OutputError("the file is not whole: fewer bytes were written than planned; report this as a bug")

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from agent.errors import SprigError
+from agent.progress import OnProgress, Progress
 from pipeline.calibrate.calibrate import calibrate
 from pipeline.calibrate.collect import collect
 from pipeline.calibrate.statistics import Statistics
 from pipeline.calibrate.text import CalibrationText, cut, read_files
 from pipeline.evaluate.compare import divergences
 from pipeline.evaluate.windows import cut_windows
+from pipeline.forward.measures import standard_error
 from pipeline.forward.process import ForwardProcess
 from pipeline.text.calibration import own_text
 from pipeline.text.held_out import domains
 
-OnStage = Callable[[str, int, int], None]  # the stage, done, of how many
 _N_CTX, _WINDOWS = 256, 8  # of the check
 _READ, _READ_WINDOWS = 256, 8  # of the influence of layers
 _TOKENS = 8192
@@ -35,7 +34,7 @@ class Distance:
 
 
 def measure(
-    gguf: Path, folder: Path, texts: Sequence[Path], threads: int | None, report: OnStage, *, writes_text: bool
+    gguf: Path, folder: Path, texts: Sequence[Path], threads: int | None, report: OnProgress, *, writes_text: bool
 ) -> Statistics:  # fmt: skip
     """Second moments of all inputs into ``folder``, on these texts; without any, on what the model writes itself.
 
@@ -48,8 +47,9 @@ def measure(
         return Statistics.open(folder)
     windows = read(gguf, texts, _READ, _TOKENS)
     return collect(
-        gguf, windows, folder, hessians=True, threads=threads, on_progress=lambda done, total: report("measure", done, total)
-    )
+        gguf, windows, folder, hessians=True, threads=threads,
+        on_progress=lambda done, total: report(Progress("measure", done, total, "windows")),
+    )  # fmt: skip
 
 
 def read(gguf: Path, texts: Sequence[Path], size: int = _READ, tokens: int = _READ * _READ_WINDOWS) -> list[tuple[int, ...]]:
@@ -71,4 +71,4 @@ def distance(original: Path, pruned: Path, threads: int | None) -> Distance:
         bos = process.bos if process.add_bos else None
         windows = cut_windows(domains(), process.tokenize, bos=bos, n_ctx=_N_CTX, windows=_WINDOWS)
     found = divergences(original, pruned, windows, threads=threads)
-    return Distance(float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found))), len(found))
+    return Distance(float(found.mean()), standard_error(found), len(found))

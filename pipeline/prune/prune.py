@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from agent.files import atomic_write, publish_folder, scratch_folder
+from agent.progress import OnProgress, Progress
 from pipeline.calibrate.statistics import Statistics
 from pipeline.card import size_label
 from pipeline.checkpoint.card import checkpoint_card, mentioned
@@ -23,7 +24,7 @@ from pipeline.prune.activations import Activations
 from pipeline.prune.check import check_cuts
 from pipeline.prune.cuts import Cuts, read_cuts
 from pipeline.prune.edits import Edits
-from pipeline.prune.measure import Distance, OnStage, distance, measure, read
+from pipeline.prune.measure import Distance, distance, measure, read
 from pipeline.prune.outcome import CutPart, Pruned
 from pipeline.prune.parts.depth import config_of, cut_depth, measure_influence
 from pipeline.prune.parts.ffn import cut_ffn
@@ -59,7 +60,7 @@ def prune(
     repair: bool = True,
     check: bool = True,
     threads: int | None = None,
-    on_progress: OnStage | None = None,
+    on_progress: OnProgress = lambda step: None,
     **options: Any,
 ) -> Pruned:
     """Write a smaller checkpoint of a model.
@@ -88,7 +89,7 @@ def prune(
     )  # fmt: skip
     if revision := options.pop("revision", None):
         model = f"{model}@{revision}"
-    way = _Way(model, Path(out), statistics, tuple(text), repair, check, threads, on_progress or _silent, options)
+    way = _Way(model, Path(out), statistics, tuple(text), repair, check, threads, on_progress, options)
     refuse_place(way.out)
     structure = Structure(open_model(model, **options))
     check_cuts(cuts, structure)
@@ -106,12 +107,8 @@ class _Way:
     repair: bool
     check: bool
     threads: int | None
-    report: OnStage
+    report: OnProgress
     options: Mapping[str, Any]
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Nobody wants to know."""
 
 
 def _carry_out(structure: Structure, cuts: Cuts, way: _Way) -> Pruned:
@@ -121,11 +118,11 @@ def _carry_out(structure: Structure, cuts: Cuts, way: _Way) -> Pruned:
         work = stack.enter_context(scratch_folder(way.out.absolute().with_name(f".{way.out.name[:100]}.work")))
         run = _Run(structure, cuts, way, draft, work)
         if cuts.cuts_vocabulary:  # first, for it may be refused, and measuring takes minutes
-            way.report("vocab", 0, 1)
+            way.report(Progress.begun("vocab"))
             with run.timed("vocab"):
                 run.vocabulary = cut_of(structure, cuts.vocab, cuts.vocab_size)
         if check or cuts.needs_influence or (cuts.needs_activations and way.statistics is None):
-            way.report("model", 0, 1)
+            way.report(Progress.begun("model"))
             with run.timed("model"):
                 made = made_reference(
                     way.model, folder=work / "original", options=cast(PlanOptions, {**way.options, "threads": way.threads})
@@ -188,7 +185,7 @@ class _Run:
             self.inputs = Activations(found, self.structure)
         if self.cuts.needs_influence:
             assert self.original is not None
-            self.way.report("influence", 0, 1)
+            self.way.report(Progress.begun("influence"))
             windows = read(self.original, self.way.texts)
             self.influence = measure_influence(self.original, self.structure.layers, windows, threads=self.way.threads)
 
@@ -253,10 +250,10 @@ class _Run:
         """Bytes of each new tensor; with sparsity they are compressed on the way, the old ones too."""
         packers = (Packer(), Packer()) if self.cuts.sparsity is not None else None
         done = 0
+        self.way.report(Progress("prune", done, count, "tensors"))
 
         def content(tensor: NewTensor) -> Bytes:
             nonlocal done
-            self.way.report("prune", done, count)
             weights = edits.read(checkpoint, tensor.source)
             old = checkpoint.rows(tensor.source, 0, checkpoint.tensors[tensor.source].n_rows).reshape(-1)
             new = old if weights is None else as_stored(weights, tensor.dtype)
@@ -264,6 +261,7 @@ class _Run:
                 packers[0].add(old)
                 packers[1].add(new)
             done += 1
+            self.way.report(Progress("prune", done, count, "tensors"))
             if packers and done == count:
                 self.packed = packers[0].finish(), packers[1].finish()
             return new
@@ -297,7 +295,7 @@ class _Run:
 
     def _distance(self) -> Distance:
         assert self.original is not None
-        self.way.report("check", 0, 1)
+        self.way.report(Progress.begun("check"))
         with made_reference(str(self.draft), folder=self.work / "pruned") as pruned:
             return distance(self.original, pruned, self.way.threads)
 

@@ -6,7 +6,6 @@ are ever asked for; code is not among them. What the Hub says (file names, sizes
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from agent.errors import CheckpointError, SourceError, UnsupportedError
+from agent.errors import SourceError, UnsupportedError
 from agent.hub.client import Hub, WeightFile
 from agent.hub.download import OnBytes, safe_name
 from agent.hub.environment import current_endpoint, is_offline
@@ -36,6 +35,7 @@ from pipeline.sources.checkpoint import (
     read_safetensors_header,
     refuse_pointer,
 )
+from pipeline.sources.json_object import json_object
 from pipeline.sources.merged import MergedCheckpoint, MergedStream
 from pipeline.sources.packed.find import SETTINGS_FILES, find_packing
 from pipeline.sources.packed.shared.view import Packing, UnpackedCheckpoint
@@ -143,13 +143,7 @@ def read_config(source: Source) -> dict[str, Any]:
     raw = source.files.get("config.json")
     if raw is None:
         raise SourceError(f"{source.name} has no config.json; it is not a Hugging Face checkpoint")
-    try:
-        config = json.loads(raw)
-    except (ValueError, RecursionError) as e:
-        raise CheckpointError(f"config.json of {source.name} is not JSON ({e}); download it again") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"config.json of {source.name} is not a JSON object; download it again")
-    return config
+    return json_object(raw, f"config.json of {source.name}")
 
 
 def headers(source: Source) -> dict[str, TensorInfo]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from agent.device.processor import cores
 from agent.errors import CheckpointError, UnsupportedError
 from agent.files import atomic_write, publish
 from agent.gguf.check import check
+from agent.progress import OnProgress, Progress
+from pipeline.forward.measures import standard_error
 from pipeline.forward.process import ForwardProcess
 from pipeline.model import from_checkpoint
 from pipeline.network.extra import need_train_extra
@@ -38,8 +40,6 @@ _VALIDATION = 8  # windows
 FEWEST_TOKENS = 2 * (_VALIDATION + FEWEST) * WIDTH  # twice what must be: windows of other lengths leave rests over
 _TEACHER_SHARE = 0.2  # of the time
 _LLAMA_PASS = 0.5  # of a pass in torch: what llama.cpp takes for a window
-
-OnStage = Callable[[str, float, str], None]  # the stage, the share of it that is done, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def tune(
     width: int = WIDTH,
     seed: int = 0,
     threads: int | None = None,
-    on_progress: OnStage | None = None,
+    on_progress: OnProgress = lambda step: None,
 ) -> TuneResult:
     """Make a tuned copy of a GGUF.
 
@@ -118,34 +118,35 @@ def tune(
         SprigError: torch is missing, the text is too short, the GGUF is not made of this model, or transformers does not
             compute what llama.cpp does; nothing is written then.
     """
-    begun, report = time.monotonic(), on_progress or (lambda stage, share, words: None)
+    begun = time.monotonic()
     need_train_extra("--encoder tune")
     source = _checkpoint(model)
-    plan = _Plan(gguf, source, begun + 60 * minutes, steps, width, seed, threads or cores(), report)
+    plan = _Plan(gguf, source, begun + 60 * minutes, steps, width, seed, threads or cores(), on_progress)
     with ForwardProcess(gguf, n_ctx=width, n_outputs=width, threads=plan.threads) as process:
         lessons = cut(process, texts, width=width, validation=_VALIDATION, seed=seed)
         try:
             student, validation, training = _students(plan, lessons)
         except _TimeOverError:
             return _untouched(gguf, out, len(lessons.validation), time.monotonic() - begun)
-        report("check", 0, gguf.name)
+        on_progress(Progress.of_share("check", 0))
         asked = time.monotonic() - process.load_seconds
         before = _measured(process, validation)
+        on_progress(Progress.of_share("check", 1))
     learned = _learn(plan, student, training, validation, before, time.monotonic() - asked)
     if not learned.steps:
         return _untouched(gguf, out, len(validation), time.monotonic() - begun)
     after = _publish_if_better(plan, out, student, validation, before)
     difference = after - before
     return TuneResult(
-        out, _is_better(difference), float(before.mean()), float(after.mean()), _error(difference), len(before), learned.steps,
-        learned.tokens, learned.seconds, time.monotonic() - begun, student.learned,
+        out, _is_better(difference), float(before.mean()), float(after.mean()), standard_error(difference), len(before),
+        learned.steps, learned.tokens, learned.seconds, time.monotonic() - begun, student.learned,
     )  # fmt: skip
 
 
 def _publish_if_better(plan: _Plan, out: Path, student: Student, validation: Sequence[Lesson], before: PerWindow) -> PerWindow:
     """Measure the tuned copy in llama.cpp, and give it its name if it is better; else ``out`` is the GGUF as it was."""
     with rewritten(plan.gguf, out, student.changed()) as part:
-        plan.report("check", 0.5, out.name)
+        plan.report(Progress.of_share("check", 0))
         with ForwardProcess(part, n_ctx=plan.width, n_outputs=plan.width, threads=plan.threads) as process:
             after = _measured(process, validation)
         if _is_better(after - before):
@@ -153,17 +154,12 @@ def _publish_if_better(plan: _Plan, out: Path, student: Student, validation: Seq
         elif out.absolute() != plan.gguf.absolute():
             shutil.copyfile(plan.gguf, part)
             publish(part, out)
-    plan.report("check", 1, out.name)
+    plan.report(Progress.of_share("check", 1))
     return after
 
 
-def _error(difference: PerWindow) -> float:
-    """The standard error of its mean."""
-    return float(difference.std(ddof=1) / np.sqrt(len(difference)))
-
-
 def _is_better(difference: PerWindow) -> bool:
-    return bool(difference.mean() < -2 * _error(difference))
+    return bool(difference.mean() < -2 * standard_error(difference))
 
 
 class _TimeOverError(Exception):
@@ -187,7 +183,7 @@ class _Plan:
     width: int
     seed: int
     threads: int
-    report: OnStage
+    report: OnProgress
 
 
 def _checkpoint(model: str | Source) -> Source:
@@ -227,12 +223,13 @@ def _students(plan: _Plan, lessons: Lessons) -> tuple[Student, list[Lesson], lis
 
     def enough(done: int) -> bool:
         begun.append(time.monotonic())
-        plan.report("teacher", done / len(windows), f"{done} windows")
+        plan.report(Progress.of_share("teacher", done / len(windows), f"{done} windows"))
         if plan.steps is not None:
             return False
         return short(done, passes) if done < least else short(done, passes + 1) or (done >= 2 * n and begun[-1] > until)
 
     told = list(teach(network, windows, enough))
+    plan.report(Progress.of_share("teacher", 1, f"{len(told)} windows"))
     if len(told) < min(least, len(windows)):
         raise _TimeOverError
     student = Student(network.cpu(), model, header, read_bytes(plan.gguf))
@@ -262,9 +259,11 @@ def _learn(
     allowance = Allowance(plan.deadline - spare, plan.steps)
 
     def on_step(share: float, loss: float) -> None:
-        plan.report("tune", share, f"KL divergence {loss:.4f}")
+        plan.report(Progress.of_share("tune", share, f"KL divergence {loss:.4f}"))
 
-    return train(student.network, training, validation, before, allowance, seed=plan.seed, on_step=on_step)
+    learned = train(student.network, training, validation, before, allowance, seed=plan.seed, on_step=on_step)
+    plan.report(Progress.of_share("tune", 1, f"{learned.steps} steps"))
+    return learned
 
 
 def _same(plan: _Plan, computed: PerWindow, measured: PerWindow, blind: float) -> None:

@@ -17,10 +17,12 @@ from textual.widgets.option_list import Option
 
 from agent.errors import SprigError
 from agent.files import human_size
-from agent.models.pull import PullStep, pull
+from agent.models.pull import pull
 from agent.models.reference import HubReference
 from agent.models.remote import Offer, RemoteModel, Repository, open_repository
+from agent.progress import Progress
 from agent.text import display
+from agent.text.duration import told_time
 from tui.screens.dialog import BACK, Dialog, KeyHint
 
 _SECONDS_BETWEEN_STEPS = 0.2
@@ -112,7 +114,7 @@ class PullScreen(Dialog[Path]):
     def _pull(self, tell: Callable[..., None], repository: Repository, model: RemoteModel) -> None:
         began, first, told = time.monotonic(), -1, 0.0
 
-        def show(step: PullStep) -> None:
+        def show(step: Progress) -> None:
             nonlocal first, told
             first = step.done if first < 0 else first
             now = time.monotonic()
@@ -150,14 +152,10 @@ def _about(offer: Offer) -> str:
     return f"{name}: takes {human_size(offer.need)} of memory with a context of {offer.context:,} tokens."
 
 
-def _progress(model: RemoteModel, step: PullStep, speed: float) -> str:
+def _progress(model: RemoteModel, step: Progress, speed: float) -> str:
     """How far it is, and how long it will take, safe to show."""
     full = _BAR * step.done // max(1, step.total)
-    left = f" · {_time((step.total - step.done) / speed)} left" if speed > 1 else ""
+    left = f" · {told_time((step.total - step.done) / speed)} left" if speed > 1 else ""
     bar = "━" * full + "─" * (_BAR - full)
     share = step.done / max(1, step.total)
     return f"{display(model.name)}\n{bar} {share:.0%} of {human_size(step.total)} · {human_size(speed)}/s{left}"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"

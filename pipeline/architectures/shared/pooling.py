@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ from gguf import PoolingType
 from agent.errors import CheckpointError, UnsupportedError
 from pipeline.format.ggml import to_float
 from pipeline.sources.checkpoint import SOURCE_TYPES, parse_safetensors_header
+from pipeline.sources.json_object import json_object
 
 _MODE = "pooling_mode_"
 _POOLING = {
@@ -35,7 +35,7 @@ def pooling_type(files: Mapping[str, bytes]) -> int | None:
     name = next((name for name in sorted(files) if name.endswith("_Pooling/config.json")), None)
     if name is None:
         return None
-    config = _object(files, name)
+    config = json_object(files[name], name)
     modes = {key.removeprefix(_MODE) for key, on in config.items() if on is True and key.startswith(_MODE)}
     if isinstance(config.get("pooling_mode"), str):
         modes.add(config["pooling_mode"])
@@ -52,19 +52,9 @@ def prompts(files: Mapping[str, bytes]) -> dict[str, str]:
     Source: ``prompts`` of config_sentence_transformers.json. CheckpointError: the file is broken.
     """
     name = "config_sentence_transformers.json"
-    named = _object(files, name).get("prompts") if name in files else None
+    named = json_object(files[name], name).get("prompts") if name in files else None
     found = named if isinstance(named, dict) else {}
     return {kind: found[kind] for kind in ("query", "document") if isinstance(found.get(kind), str) and found[kind]}
-
-
-def _object(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
-    try:
-        config = json.loads(files[name])
-    except (ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{name} is not a JSON object; download it again")
-    return config
 
 
 def dense_paths(files: Mapping[str, bytes]) -> list[str]:
@@ -88,7 +78,7 @@ def read_dense(files: Mapping[str, bytes], path: str) -> npt.NDArray[np.float32]
     name, config = f"{path}/model.safetensors", f"{path}/config.json"
     if name not in files or config not in files:
         return None
-    activation = _object(files, config).get("activation_function", "Identity")
+    activation = json_object(files[config], config).get("activation_function", "Identity")
     infos = parse_safetensors_header(name, files[name], len(files[name]))
     info = infos.get("linear.weight")
     if info is None or len(info.shape) != 2 or info.dtype not in _FLOATS:

@@ -16,6 +16,7 @@ from agent.errors import SprigError
 from agent.text import display, one_line
 from pipeline.distill.data.content import ChatTranscript, LineError, Passage
 from pipeline.distill.data.messages import read_messages, read_tools
+from pipeline.text.user_text import read_user_text
 
 _LINES = frozenset({".jsonl", ".ndjson", ".json"})
 _MOST = 64 << 20  # bytes of a file
@@ -66,16 +67,7 @@ def refuse(broken: Sequence[tuple[str, str]]) -> None:
 
 
 def _text(path: Path) -> str:
-    try:
-        if not path.is_file():
-            raise SprigError(f"--data: {path} is no file; name a text in UTF-8 or a .jsonl file")
-        if path.stat().st_size > _MOST:
-            raise SprigError(f"--data: {path} is larger than {_MOST >> 20} MiB; split it, or take a part of it")
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as e:
-        raise SprigError(f"--data: cannot read {path}: {e.strerror}") from None
-    except UnicodeDecodeError as e:
-        raise SprigError(f"--data: {path} is no text in UTF-8 (byte {e.start}); convert it") from None
+    text = read_user_text(path, "--data", most=_MOST, encoding="utf-8-sig")
     if not text.strip():
         raise SprigError(f"--data: {path} is empty; there is nothing to learn from it")
     return text

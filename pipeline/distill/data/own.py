@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.as_gguf import made_gguf
 from pipeline.calibrate.talks import write_talks
 from pipeline.distill.data.packing import LessonPiece
-from pipeline.quantize import quantize
 from pipeline.text.calibration import own_text
 from pipeline.text.seeds import prompts
 
@@ -24,7 +23,6 @@ def own_pieces(folder: Path, tokens: int, threads: int | None, on_progress: Call
     Raises:
         SprigError: the teacher cannot be quantized, does not fit the memory, or writes nothing.
     """
-    with tempfile.TemporaryDirectory(prefix="sprig-") as scratch:
-        gguf = quantize(str(folder), _RECIPE, Path(scratch) / "teacher.gguf", threads=threads).path
+    with made_gguf(str(folder), None, {"threads": threads}, kinds=(_RECIPE,)) as gguf:
         written = write_talks(gguf, prompts(), own_text(), tokens, threads=threads, on_progress=on_progress)
     return [LessonPiece(list(ids), [True] * len(ids)) for ids in written.mixed()]

@@ -14,6 +14,7 @@ from agent.errors import SprigError
 from pipeline.evaluate.figures import Estimate
 from pipeline.evaluate.tasks.answering import answered, open_choices, open_speaker, pick
 from pipeline.evaluate.tasks.questions import ChoiceQuestion, Exam, ShortQuestion
+from pipeline.forward.measures import standard_error
 
 N_CTX = 2048  # tokens of a question with its answer at most
 OnProgress = Callable[[int, int], None]
@@ -91,7 +92,7 @@ def score_tasks(
 def mean(values: npt.ArrayLike) -> Estimate:
     """The mean, and its standard error from the spread of the values; they are independent, and one alone has no error."""
     array = np.asarray(values, np.float64)
-    return Estimate(float(array.mean()), float(array.std(ddof=1)) / len(array) ** 0.5 if len(array) > 1 else None)
+    return Estimate(float(array.mean()), standard_error(array) if len(array) > 1 else None)
 
 
 def counter(total: int, on_progress: OnProgress | None) -> Callable[[], None]:

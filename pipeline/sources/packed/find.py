@@ -5,15 +5,15 @@ A new scheme is a new file with a function ``read`` in it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from agent.errors import CheckpointError, UnsupportedError
+from agent.errors import UnsupportedError
 from pipeline.sources import packed
+from pipeline.sources.json_object import json_object
 from pipeline.sources.packed.shared.view import PackedSource, Packing, Settings, Tensors
 
 # Where programs leave what they did when config.json does not have it.
@@ -69,15 +69,5 @@ def _settings(config: Mapping[str, Any], files: Mapping[str, bytes], tensors: Te
     if any(name.endswith(".qweight") for name in tensors):
         for file, method in SETTINGS_FILES.items():
             if file in files:
-                return method, _parsed(file, files[file])
+                return method, json_object(files[file], file)
     return None, {}
-
-
-def _parsed(file: str, raw: bytes) -> Settings:
-    try:
-        settings = json.loads(raw)
-    except (ValueError, RecursionError):
-        settings = None
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{file} is not a JSON object; download it again")
-    return settings

@@ -19,10 +19,11 @@ from agent.models import remote
 from agent.models.find import find_model
 from agent.models.memory import MemoryBudget
 from agent.models.origin import by_origin, read_origin
-from agent.models.pull import Pulled, PullStep, pull
+from agent.models.pull import Pulled, pull
 from agent.models.reference import HubReference, hub_reference
 from agent.models.remote import open_repository
 from agent.models.store import StoreError, remove_model, stored_model, stored_models
+from agent.progress import Progress
 from tests.fixtures.disk import small_disk
 from tests.fixtures.loopback_hub import LoopbackHub
 from tests.fixtures.tiny import llama_keys, llama_weights, write
@@ -82,7 +83,7 @@ def kept(tmp_path: Path) -> set[str]:
 
 
 def test_a_model_is_pulled_under_its_own_name_and_says_where_it_comes_from(hub: LoopbackHub, folder: Path) -> None:
-    steps: list[PullStep] = []
+    steps: list[Progress] = []
     done = get(f"{REPO}:q4_k_m", on_progress=steps.append)
     assert done.path.read_bytes() == (folder / Q4).read_bytes()
     assert find_model("basil-Q4_K_M") == done.path
@@ -90,7 +91,7 @@ def test_a_model_is_pulled_under_its_own_name_and_says_where_it_comes_from(hub: 
     assert origin is not None
     assert (origin.repo_id, origin.revision, origin.commit) == (REPO, "main", hub.commit(REPO))
     assert (origin.files, origin.sha256) == ((Q4,), (hub.files(REPO, origin.commit)[Q4].sha256,))
-    assert steps[-1] == PullStep("download", done.size, done.size)
+    assert steps[-1] == Progress("download", done.size, done.size, "bytes")
     assert [model.name for model in stored_models()] == ["basil-Q4_K_M"]
 
 
@@ -195,7 +196,7 @@ def test_a_download_that_was_cut_goes_on_where_it_was(hub: LoopbackHub, folder: 
 def test_what_was_left_of_another_version_or_was_spoiled_is_not_gone_on_with(
     hub: LoopbackHub, folder: Path, tmp_path: Path
 ) -> None:
-    def stop(step: PullStep) -> None:
+    def stop(step: Progress) -> None:
         if step.done:
             raise KeyboardInterrupt
 
@@ -298,7 +299,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_what_came_to_be_gone_on_with(
         monkeypatch.setenv("SPRIG_HOME", str(place))
         filler = place / "filler"
 
-        def fill(step: PullStep) -> None:
+        def fill(step: Progress) -> None:
             if not filler.exists():
                 filler.write_bytes(bytes(os.statvfs(place).f_bavail * 4096 - 65536))
 
@@ -336,7 +337,7 @@ def test_a_model_in_parts_goes_on_where_it_was_cut(hub: LoopbackHub, folder: Pat
     whole = split(folder, "oak-Q6_K", 3)
     hub.publish(REPO, folder)
 
-    def stop(step: PullStep) -> None:
+    def stop(step: Progress) -> None:
         if step.done > step.total * 2 // 3:
             raise KeyboardInterrupt
 

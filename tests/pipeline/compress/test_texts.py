@@ -71,7 +71,7 @@ def test_no_data_is_no_text() -> None:
     ("name", "data", "said"),
     [
         ("a.txt", b"short", "the data is 5 bytes, and 40 kB are needed"),
-        ("a.txt", b"\xff" * 50_000, "a.txt is no UTF-8 text: byte 0 does not belong"),
+        ("a.txt", b"\xff" * 50_000, "a.txt is no text in UTF-8 (byte 0)"),
         ("a.jsonl", b'{"messages": [{"content": "x"}]}\n{"messages":\n', "line 2 of "),
         ("a.jsonl", b'{"messages": [{"role": "user"}]}\n', 'each line of a JSONL file is an object with "messages" or "text"'),
         ("a.jsonl", b"[1]\n", "line 1 of "),
@@ -86,5 +86,5 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, name: str, data: byte
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SprigError, match=r"cannot read the data .*gone\.txt: No such file"):
+    with pytest.raises(SprigError, match=r"--data: .*gone\.txt is no file"):
         divide([tmp_path / "gone.txt"], tmp_path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import OutputError
+from agent.progress import Progress
 from pipeline.deploy import card
 from pipeline.deploy.card import deploy_to_folder
 from tests.fixtures.command import one_line, only_json, sprig
@@ -44,8 +45,9 @@ def test_it_needs_none_of_the_pipelines_libraries(model: Path, tmp_path: Path) -
 def test_ctrl_c_leaves_a_part_for_the_next_run(model: Path, tmp_path: Path) -> None:
     (tmp_path / model.name).write_bytes(OLD)
 
-    def stop(step: object) -> None:
-        raise KeyboardInterrupt
+    def stop(step: Progress) -> None:
+        if step.done:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt, match="the same command goes on from there"):
         deploy_to_folder(model, tmp_path, on_progress=stop)

@@ -18,6 +18,7 @@ from agent.engine.trial import trial
 from agent.errors import CheckpointError, SprigError, UnsupportedError
 from agent.gguf.check import check
 from agent.gguf.reader import TensorEntry
+from agent.progress import Progress
 from pipeline import quantize
 from pipeline.format.ggml import Bytes, Floats
 from pipeline.forward.process import ForwardProcess
@@ -112,16 +113,16 @@ def test_minutes_end_it_and_a_file_may_be_tuned_in_its_place(tmp_path: Path, mon
     checkpoint, gguf = made("llama-tied-biases", "Q4_0")
     place = tmp_path / "model.gguf"
     shutil.copyfile(gguf, place)
-    seen: list[tuple[str, float]] = []
+    seen: list[Progress] = []
     result = tune(
         place, str(checkpoint), place, texts=TEXT, minutes=1, width=WIDTH, threads=1,
-        on_progress=lambda stage, share, words: seen.append((stage, share)),
+        on_progress=seen.append,
     )  # fmt: skip
     assert result.path == place
     assert result.steps >= 1
-    assert list(dict.fromkeys(stage for stage, _ in seen)) == ["teacher", "check", "tune"]
-    assert seen[-1] == ("check", 1)
-    assert all(0 <= share <= 1 for _, share in seen)
+    assert list(dict.fromkeys(step.stage for step in seen)) == ["teacher", "check", "tune"]
+    assert (seen[-1].stage, seen[-1].share) == ("check", 1)
+    assert all(0 <= step.share <= 1 for step in seen)
     assert (place.read_bytes() != gguf.read_bytes()) == result.tuned
     assert list(tmp_path.iterdir()) == [place]
 
