@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 NOTHING = 1e-9  # of a logarithmic axis: what is smaller counts as 0
+_MARGIN = 0.07  # of the whole, at both ends
 _MANTISSAS = ((1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5), (1, 3), (1,))
 
 
@@ -44,18 +45,18 @@ class Axis:
         return math.log10(value) if self.log else value
 
 
-def linear_axis(values: Sequence[float], start: float, end: float, *, margin: float = 0.07) -> Axis:
+def linear_axis(values: Sequence[float], start: float, end: float) -> Axis:
     """An axis that holds finite values with some room at both ends; a part below zero only where there are negative values."""
     low, high = min(values), max(values)
-    room = max((high - low) * margin, 0.02 * max(abs(low), abs(high))) or 1.0  # never so little that its numbers look alike
+    room = max((high - low) * _MARGIN, 0.02 * max(abs(low), abs(high))) or 1.0  # never so little that its numbers look alike
     return Axis(low - room if low < 0 else max(0.0, low - room), high + room, start, end)
 
 
-def log_axis(values: Sequence[float], start: float, end: float, *, margin: float = 0.07) -> Axis:
+def log_axis(values: Sequence[float], start: float, end: float) -> Axis:
     """The same, logarithmic; values of as good as zero come to lie on its low end, which is below the smallest of the others."""
     positive = [v for v in values if v > NOTHING] or [1.0]
     low, high = min(positive), max(positive)
-    room = max((high / low) ** margin, 1.15)
+    room = max((high / low) ** _MARGIN, 1.15)
     return Axis(low / room**2 if len(positive) < len(values) else low / room, high * room, start, end, log=True)
 
 

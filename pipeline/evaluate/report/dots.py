@@ -1,4 +1,4 @@
-"""A figure of several files in several groups, such as the divergence by domain: dots with error bars, a row a group."""
+"""The divergence of several files by domain: dots with error bars, a row a domain."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from pipeline.evaluate.report.svg import HIDDEN, colour, element, fitting, marke
 
 _TOP, _BOTTOM, _RIGHT = 34.0, 46.0, 18.0
 _LANE, _GAP = 14.0, 12.0
+_TITLE = "Divergence by domain"
 
 
-def dots_svg(groups: Mapping[str, Mapping[str, Estimate]], *, width: float = 760, title: str, about: str) -> str:
+def dots_svg(groups: Mapping[str, Mapping[str, Estimate]], *, width: float = 760) -> str:
     """The plot as an SVG document.
 
     Args:
         groups: at least one; group -> file -> its figure, on a logarithmic axis, where 0 lies at the low end.
         width: in pixels; the height follows from what there is.
-        title: above the plot.
-        about: what the axis says.
     """
     series = list(dict.fromkeys(name for group in groups.values() for name in group))
     legend, top = legend_of(series, width, _TOP) if len(series) > 1 else ([], _TOP)
@@ -31,7 +30,7 @@ def dots_svg(groups: Mapping[str, Mapping[str, Estimate]], *, width: float = 760
     across = log_axis([*values, *ends], left, width - _RIGHT)
     lanes = max(_LANE * len(series), _LANE + 4)
     height = top + (lanes + _GAP) * len(groups) + _BOTTOM
-    parts = [heading(title, width), *legend, *_grid(across, top, height - _BOTTOM, about, min(values) <= NOTHING)]
+    parts = [heading(_TITLE, width), *legend, *_grid(across, top, height - _BOTTOM, min(values) <= NOTHING)]
     for row, (name, group) in enumerate(groups.items()):
         y = top + (lanes + _GAP) * row
         if row:
@@ -41,14 +40,14 @@ def dots_svg(groups: Mapping[str, Mapping[str, Estimate]], *, width: float = 760
             n = series.index(file)
             lane = y + _GAP / 2 + lanes * (n + 0.5) / len(series)
             parts.append(_dot(n, across, lane, one, f"{name}, {file}"))
-    return picture(width, height, parts, f"{title}: {len(groups)} groups, {len(series)} files")
+    return picture(width, height, parts, f"{_TITLE}: {len(groups)} groups, {len(series)} files")
 
 
 def _ends(one: Estimate) -> tuple[float, ...]:
     return (one.value - one.error, one.value + one.error) if one.error else ()
 
 
-def _grid(across: Axis, top: float, bottom: float, about: str, zero: bool) -> list[str]:
+def _grid(across: Axis, top: float, bottom: float, zero: bool) -> list[str]:
     parts = []
     for value in across.ticks(max(4, int((across.end - across.start) / 70))):
         x = across.at(value)
@@ -57,7 +56,7 @@ def _grid(across: Axis, top: float, bottom: float, about: str, zero: bool) -> li
     if zero:
         parts.append(write(across.start, bottom + 18, "0", text_anchor="middle", class_="soft"))
     parts.append(element("line", x1=across.start, x2=across.end, y1=bottom, y2=bottom, class_="axis"))
-    parts.append(write(across.end, bottom + 36, f"{about} (log)", text_anchor="end", class_="soft"))
+    parts.append(write(across.end, bottom + 36, "mean KL divergence, nats (log)", text_anchor="end", class_="soft"))
     return parts
 
 

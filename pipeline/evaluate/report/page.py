@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
 from pipeline.evaluate.figures import Evaluation
 from pipeline.evaluate.report.dots import dots_svg
-from pipeline.evaluate.report.heatmap import heatmap_svg
 from pipeline.evaluate.report.names import short_names
 from pipeline.evaluate.report.pareto import Point, pareto_svg
 from pipeline.evaluate.report.svg import STYLE, element, words
@@ -70,17 +69,9 @@ def page(
     tasks: Sequence[TaskScore] = (),
     calls: Sequence[CallScore] = (),
     speeds: Sequence[FileSpeed] = (),
-    tensor_errors: Mapping[str, Mapping[str, float]] | None = None,
 ) -> str:
     """The report as HTML; what was not measured has no section. Arguments as for ``write_report``."""
     body = [element("h1", "What was lost"), *_opening(evaluation), *_divergence(evaluation), *_domains(evaluation)]
-    given = {name: errors for name, errors in (tensor_errors or {}).items() if errors}
-    if given:
-        body.append(element("h2", "By tensor"))
-    files = [one.name for one in evaluation.candidates]
-    short = dict(zip(files, short_names(files), strict=True))
-    for name, errors in given.items():
-        body.append(_figure(partial(heatmap_svg, errors, title=f"Error of each tensor, {short.get(name, name)}")))
     for title, content, about in (
         ("Questions", tasks_table(tasks) if tasks else "", _ABOUT_TASKS),
         ("Tool calls", calls_table(calls) if calls else "", _ABOUT_CALLS),
@@ -141,7 +132,7 @@ def _domains(evaluation: Evaluation) -> list[str]:
 def _domain_plot(evaluation: Evaluation, width: float) -> str:
     named = list(zip(short_names([one.name for one in evaluation.candidates]), evaluation.candidates, strict=True))
     groups = {domain: {name: kld for name, one in named if (kld := one.per_domain[domain].kld)} for domain in evaluation.domains}
-    return dots_svg(groups, width=width, title="Divergence by domain", about="mean KL divergence, nats")
+    return dots_svg(groups, width=width)
 
 
 class _Draw(Protocol):

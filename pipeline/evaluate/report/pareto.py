@@ -12,6 +12,7 @@ from pipeline.evaluate.report.legend import heading, legend_of
 from pipeline.evaluate.report.svg import HIDDEN, colour, element, fitting, marker, picture, write
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 18.0, 34.0, 46.0
+_LOSS = "mean KL divergence, nats"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,6 @@ def pareto_svg(
     *,
     width: float = 760,
     height: float = 440,
-    title: str = "Size against what was lost",
-    loss: str = "mean KL divergence, nats",
     each_series: bool = False,
 ) -> str:
     """The plot as an SVG document, in light and dark colours as the reader's system has them.
@@ -59,8 +58,6 @@ def pareto_svg(
     Args:
         points: at least one; their losses on a logarithmic axis, where 0 lies at the low end.
         width, height: in pixels.
-        title: above the plot.
-        loss: what the axis of the losses says.
         each_series: every series has its front and stands in a legend; otherwise there is one front of all.
     """
     series = list(dict.fromkeys(p.series for p in points))
@@ -72,17 +69,17 @@ def pareto_svg(
     groups = [[p for p in points if p.series == name] for name in series] if each_series else [list(points)]
     fronts = [pareto_front(group) for group in groups]
     parts = [
-        heading(title, width),
+        heading("Size against what was lost", width),
         *legend,
-        *_axes(across, up, loss, min(losses) <= NOTHING),
+        *_axes(across, up, min(losses) <= NOTHING),
         *(_line(front, across, up, series, each_series) for front in fronts),
         *_points(points, across, up, series, {id(p) for front in fronts for p in front}),
         *_names(points, fronts, across, up, (_LEFT + 2, top, width - 3, height - _BOTTOM - 2)),
     ]
-    return picture(width, height, parts, f"{title}: {len(points)} files, {loss}")
+    return picture(width, height, parts, f"Size against what was lost: {len(points)} files, {_LOSS}")
 
 
-def _axes(across: Axis, up: Axis, loss: str, zero: bool) -> list[str]:
+def _axes(across: Axis, up: Axis, zero: bool) -> list[str]:
     parts = []
     for value in up.ticks(7):
         y = up.at(value)
@@ -97,7 +94,7 @@ def _axes(across: Axis, up: Axis, loss: str, zero: bool) -> list[str]:
     parts.append(element("line", x1=across.start, x2=across.end, y1=up.start, y2=up.start, class_="axis"))
     middle = (up.start + up.end) / 2
     turn = f"rotate(-90 14 {middle:.1f})"
-    parts.append(write(14, middle, f"{loss} (log)", text_anchor="middle", class_="soft", transform=turn))
+    parts.append(write(14, middle, f"{_LOSS} (log)", text_anchor="middle", class_="soft", transform=turn))
     parts.append(write(across.end, up.start + 37, "size of the file, MB", text_anchor="end", class_="soft"))
     return parts
 

@@ -28,10 +28,10 @@ def _variables(colours: Sequence[str], **others: str) -> str:
 
 STYLE = (
     ".plot{"
-    + _variables(_LIGHT, ink="#1d2329", soft="#626c75", grid="#e4e8eb", paper="#ffffff", hot="#b3361b", cool="#f4efe9")
+    + _variables(_LIGHT, ink="#1d2329", soft="#626c75", grid="#e4e8eb", paper="#ffffff")
     + f"font:{FONT:g}px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}}"
     + "@media(prefers-color-scheme:dark){.plot{"
-    + _variables(_DARK, ink="#e6eaed", soft="#9aa5ad", grid="#2b3238", paper="#14181b", hot="#ff8a66", cool="#23282c")
+    + _variables(_DARK, ink="#e6eaed", soft="#9aa5ad", grid="#2b3238", paper="#14181b")
     + "}}"
     ".plot text{fill:var(--ink)}.plot .soft{fill:var(--soft)}.plot .strong{font-weight:600}"
     ".plot .grid{stroke:var(--grid)}.plot .axis{stroke:var(--soft)}.plot .lead{stroke:var(--soft);stroke-width:.75}"

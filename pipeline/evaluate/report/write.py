@@ -26,7 +26,6 @@ def write_report(
     tasks: Sequence[TaskScore] = (),
     calls: Sequence[CallScore] = (),
     speeds: Sequence[FileSpeed] = (),
-    tensor_errors: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Path:
     """Write what an evaluation found.
 
@@ -34,7 +33,6 @@ def write_report(
         evaluation: with at least one candidate.
         folder: made when it is not there; files of these names in it are replaced.
         tasks, calls, speeds: what else was measured.
-        tensor_errors: file -> tensor -> its error.
 
     Returns:
         The page, which needs no other file.
@@ -42,13 +40,12 @@ def write_report(
     Raises:
         OutputError: the folder cannot be made, or a file cannot be written.
     """
-    text = page(evaluation, tasks=tasks, calls=calls, speeds=speeds, tensor_errors=tensor_errors)
+    text = page(evaluation, tasks=tasks, calls=calls, speeds=speeds)
     data = {
         **evaluation.to_dict(),
         "tasks": [asdict(one) for one in tasks],
         "calls": [asdict(one) for one in calls],
         "speeds": [asdict(one) for one in speeds],
-        "tensor_errors": {name: dict(errors) for name, errors in (tensor_errors or {}).items()},
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -58,16 +58,15 @@ class Page(HTMLParser):
 
 
 def test_the_page_shows_all_that_was_measured(tmp_path: Path) -> None:
-    path = write_report(evaluation(*FILES), tmp_path / "a" / "b", tasks=TASKS, calls=CALLS, speeds=SPEEDS,
-                        tensor_errors={"m-Q4_0.gguf": {"blk.0.attn_q.weight": 0.1, "output.weight": 0.2}})  # fmt: skip
+    path = write_report(evaluation(*FILES), tmp_path / "a" / "b", tasks=TASKS, calls=CALLS, speeds=SPEEDS)
     assert path == tmp_path / "a" / "b" / "index.html"
     page = Page(path)
     for said in ("m-Q4_0.gguf", "ref (reference)", "0.600", "± 0.030", "1 MB", "8 windows of 512 tokens", "By domain", "zh",
-                 "Questions", "52.0 %", "+3.0 %", "Tool calls", "21 of 30", "Speed and memory", "198 MB", "210.0", "By tensor",
+                 "Questions", "52.0 %", "+3.0 %", "Tool calls", "21 of 30", "Speed and memory", "198 MB", "210.0",
                  "a note", "2,048 tokens of 3 domains"):  # fmt: skip
         assert said in page.text, said
     svgs = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("role") == "img"]
-    assert len(svgs) == 6, "three plots, each for a desk and for a phone"
+    assert len(svgs) == 4, "two plots, each for a desk and for a phone"
 
 
 def test_the_page_fetches_nothing_and_runs_nothing(tmp_path: Path) -> None:
@@ -83,7 +82,7 @@ def test_hostile_names_notes_and_domains_stay_text(tmp_path: Path) -> None:
     bad = '</title><script>alert(1)</script><img src=x onerror=a>\x1b[2J\ud800"'
     found = evaluation((bad, 1_000_000, 0.1), ("b", 2_000_000, 0.2), reference=bad, domains=("</svg>" + bad, "en"))
     score = TaskScore(bad, bad, "short", 2, Estimate(0.5, 0.5), None, None)
-    page = Page(write_report(found, tmp_path, tasks=[score], tensor_errors={bad: {bad: 0.1}}))
+    page = Page(write_report(found, tmp_path, tasks=[score]))
     assert not {tag for tag, _ in page.tags} & {"script", "img"}
     assert "<script>alert(1)</script>" in page.text
     assert "\x1b" not in page.text
@@ -104,12 +103,11 @@ def test_scripts_get_the_same_figures_and_no_nan(tmp_path: Path) -> None:
         raise AssertionError(f"{name} is no JSON")
 
     speed = FileSpeed("m", 1, Estimate(math.nan), Estimate(math.inf, 1.0), 0.1, 5)
-    write_report(evaluation(*FILES), tmp_path, tasks=TASKS, calls=CALLS, speeds=[speed], tensor_errors={"m": {"t": 0.5}})
+    write_report(evaluation(*FILES), tmp_path, tasks=TASKS, calls=CALLS, speeds=[speed])
     told = json.loads((tmp_path / "report.json").read_text(), parse_constant=constant)
     assert [one["overall"]["kld"]["value"] for one in told["candidates"]] == [0.6, 0.2, 0.002]
     assert told["tasks"][1]["difference"]["value"] == 0.03
     assert (told["speeds"][0]["prefill"]["value"], told["speeds"][0]["decode"]["value"]) == (None, None)
-    assert told["tensor_errors"] == {"m": {"t": 0.5}}
     assert told["calls"][0]["right"]["error"] == 0.08
 
 
