@@ -104,10 +104,10 @@ def _reading(status: Status, wide: bool) -> _Wishes:
 
 def _voice(status: Status, wide: bool) -> _Wishes:
     voice = status.voice
-    if voice.kind in ("listening", "speaking"):
-        yield 10, StatusPiece(voice.kind, "warn")
+    if voice.kind == "listening":
+        yield 10, StatusPiece("listening", "warn")
         if voice.level is not None:
-            yield 41, StatusPiece(f"{voice.kind} {bar(voice.level, 5)}", "warn")
+            yield 41, StatusPiece(f"listening {bar(voice.level, 5)}", "warn")
     elif voice.kind == "starting":
         yield 42, StatusPiece("voice starting")
 

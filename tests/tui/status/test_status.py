@@ -176,7 +176,7 @@ statuses = st.builds(
         throttled=st.lists(some_text, max_size=3).map(tuple) | st.none(),
         battery=st.builds(Battery, st.integers(0, 100), some_text) | st.none(),
     ),
-    voice=st.builds(VoiceState, st.sampled_from(["off", "missing", "starting", "listening", "speaking"]), anything),
+    voice=st.builds(VoiceState, st.sampled_from(["off", "missing", "starting", "listening"]), anything),
 )
 
 
