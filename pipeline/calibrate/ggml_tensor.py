@@ -7,6 +7,7 @@ what the library itself says of tensors that it makes.
 from __future__ import annotations
 
 import ctypes
+from abc import ABC, abstractmethod
 from functools import cache
 from typing import Any
 
@@ -116,6 +117,30 @@ def check_layout() -> None:
         lib.ggml_free(context)
     if not same:
         raise _unknown("its tensors")
+
+
+class NodeWatch(ABC):
+    """llama.cpp's evaluation callback of one context. An error ends the computation and is kept in ``error``.
+
+    Raises SprigError if this llama.cpp lays tensors out otherwise.
+    """
+
+    def __init__(self) -> None:
+        check_layout()
+        self.error: Exception | None = None
+
+    def __call__(self, address: int, ask: bool) -> bool:
+        if self.error is not None:
+            return False
+        try:
+            return self.look(GGMLTensor.from_address(address), ask)
+        except Exception as e:
+            self.error = e
+            return False
+
+    @abstractmethod
+    def look(self, node: GGMLTensor, ask: bool) -> bool:
+        """Whether to stop behind this node (``ask``), or, having done so, to go on."""
 
 
 def _unknown(what: str) -> SprigError:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.calibrate.ggml_tensor import GGMLTensor, check_layout, floats, integers, operations
+from pipeline.calibrate.ggml_tensor import GGMLTensor, NodeWatch, floats, integers, operations
 from pipeline.calibrate.inputs import Input
 from pipeline.calibrate.moments import Moments
 from pipeline.format.ggml import Floats
@@ -18,7 +18,7 @@ from pipeline.format.ggml import Floats
 _HEADS = ("output.weight", "token_embd.weight")
 
 
-class ActivationWatch:
+class ActivationWatch(NodeWatch):
     """The callback of one context. First ``scout`` finds the inputs in one computation, then ``measure`` says which to add up.
 
     Args:
@@ -26,7 +26,7 @@ class ActivationWatch:
     """
 
     def __init__(self, weights: Collection[str]) -> None:
-        check_layout()
+        super().__init__()
         numbers = operations()
         self._plain, self._routed = numbers["MUL_MAT"], numbers["MUL_MAT_ID"]
         self._weights = frozenset(weights)
@@ -37,7 +37,6 @@ class ActivationWatch:
         self._before_head = ""  # the node that the head reads: the head itself need not be computed
         self._head: Input | None = None
         self._seen: set[tuple[str, int, int]] = set()
-        self.error: Exception | None = None
 
     def scout(self) -> None:
         """Look at the next computation without reading any value."""
@@ -68,16 +67,8 @@ class ActivationWatch:
         """A computation begins."""
         self._seen.clear()
 
-    def __call__(self, address: int, ask: bool) -> bool:
-        """llama.cpp asks whether it shall stop behind this node, or has done so. An error ends the computation and is kept."""
-        if self.error is not None:
-            return False
-        try:
-            tensor = GGMLTensor.from_address(address)
-            return self._asked(tensor) if ask else self._computed(tensor)
-        except Exception as e:
-            self.error = e
-            return False
+    def look(self, node: GGMLTensor, ask: bool) -> bool:
+        return self._asked(node) if ask else self._computed(node)
 
     def _asked(self, node: GGMLTensor) -> bool:
         if node.op not in (self._plain, self._routed):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from pipeline.calibrate.ggml_tensor import GGMLTensor, check_layout, floats, operations
+from pipeline.calibrate.ggml_tensor import GGMLTensor, NodeWatch, floats, operations
 from pipeline.format.ggml import Floats
 
 OnInput = Callable[[str, Floats], bool]  # label of an input, its rows; False ends the computation
 
 
-class InputWatch:
+class InputWatch(NodeWatch):
     """The callback of one context. The first computation finds the inputs; from then on ``on_input`` is called with each.
 
     Args:
@@ -18,33 +18,24 @@ class InputWatch:
 
     Attributes:
         inputs: label of the step that computes an input -> the weights that it goes into.
-        error: what a call raised; it ended the computation.
     """
 
     def __init__(self, weights: Collection[str]) -> None:
-        check_layout()
+        super().__init__()
         self._product, self._weights = operations()["MUL_MAT"], frozenset(weights)
         self.inputs: dict[str, list[str]] = {}
         self.on_input: OnInput | None = None
-        self.error: Exception | None = None
 
-    def __call__(self, address: int, ask: bool) -> bool:
-        if self.error is not None:
-            return False
-        try:
-            node = GGMLTensor.from_address(address)
-            if self.on_input is None:
-                self._find(node)
-                return not ask
-            if ask:
-                return node.label in self.inputs
-            rows = floats(node)
-            if rows is None:
-                raise ValueError(f"{node.label} is not in the memory of this machine")
-            return self.on_input(node.label, rows.reshape(-1, rows.shape[-1]))
-        except Exception as e:
-            self.error = e
-            return False
+    def look(self, node: GGMLTensor, ask: bool) -> bool:
+        if self.on_input is None:
+            self._find(node)
+            return not ask
+        if ask:
+            return node.label in self.inputs
+        rows = floats(node)
+        if rows is None:
+            raise ValueError(f"{node.label} is not in the memory of this machine")
+        return self.on_input(node.label, rows.reshape(-1, rows.shape[-1]))
 
     def _find(self, node: GGMLTensor) -> None:
         if node.op != self._product:

@@ -13,34 +13,26 @@ from typing import Any
 import numpy as np
 
 from agent.engine.llama import Context, ContextSettings, LlamaError
-from pipeline.calibrate.ggml_tensor import GGMLTensor, check_layout, floats
+from pipeline.calibrate.ggml_tensor import GGMLTensor, NodeWatch, floats
 from pipeline.forward.child import Forward, main
 
 _FIRST, _OUT = ("embd", "inp_embd", "inp_scaled"), "l_out-"
 
 
-class _StreamWatch:
+class _StreamWatch(NodeWatch):
     """The callback: sums of 1 - cosine between what enters a layer and what leaves it."""
 
     def __init__(self, layers: int) -> None:
-        check_layout()
+        super().__init__()
         self.layers = layers
         self.sums, self.tokens = np.zeros(layers), np.zeros(layers, np.int64)
-        self.error: Exception | None = None
         self._before: np.ndarray[Any, np.dtype[np.float32]] | None = None
 
-    def __call__(self, address: int, ask: bool) -> bool:
-        if self.error is not None:
-            return False
-        try:
-            node = GGMLTensor.from_address(address)
-            layer = self._layer(node.label)
-            if layer is None:
-                return not ask
-            return True if ask else self._computed(layer, node)
-        except Exception as e:
-            self.error = e
-            return False
+    def look(self, node: GGMLTensor, ask: bool) -> bool:
+        layer = self._layer(node.label)
+        if layer is None:
+            return not ask
+        return True if ask else self._computed(layer, node)
 
     def _layer(self, label: str) -> int | None:
         """Number of the layer that this leaves; -1 for the embedding."""
