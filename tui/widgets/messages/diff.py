@@ -50,16 +50,15 @@ class DiffView(Widget):
         "diff--added", "diff--removed", "diff--same", "diff--number", "diff--note", "diff--changed",
     }  # fmt: skip
 
-    def __init__(self, diff: str, *, fold_after: int = 12, opened: bool = False, cut: int = 0) -> None:
+    def __init__(self, diff: str, *, fold_after: int = 12, cut: int = 0) -> None:
         """
         Args:
             diff: of one file; untrusted.
             fold_after: lines that are shown until it is opened.
-            opened: whether all is shown.
             cut: lines that are not in ``diff`` any more.
         """
         super().__init__()
-        self.lines, self._fold_after, self._opened, self._cut = parse(diff), fold_after, opened, cut
+        self.lines, self._fold_after, self._opened, self._cut = parse(diff), fold_after, False, cut
         self._laid: tuple[int, Content] = (0, Content(""))
 
     @property
