@@ -10,7 +10,7 @@ from agent.children.rules import ResourceLimits, Rules
 from agent.tools.builtin.root import Root
 from agent.tools.result import MAX_TEXT, ToolContext, ToolResult, cap, clean
 
-_FETCH_SECONDS, _SQL_SECONDS = 20, 10
+_FETCH_SECONDS, _SQL_SECONDS = 20.0, 10.0
 
 
 def ask_child(
@@ -63,7 +63,7 @@ class SqlTool:
         self._root.parts(path)
         job = {"path": path, "sql": sql, "seconds": _SQL_SECONDS}
         answer = ask_child(
-            "sql_child:query", job, self._root, seconds=_SQL_SECONDS + 5, cpu=_SQL_SECONDS + 2, cancelled=context.cancelled
+            "sql_child:query", job, self._root, seconds=_SQL_SECONDS + 5, cpu=int(_SQL_SECONDS) + 2, cancelled=context.cancelled
         )
         lines = [" | ".join(map(_shown, answer["columns"])), *(" | ".join(map(_shown, row)) for row in answer["rows"])]
         if answer["more"]:
