@@ -38,7 +38,7 @@ CHATML_FALLBACK = """{%- for message in messages -%}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif -%}
 """
 
-_PROFILE_VERSION = 4  # raise it when probing finds out more, or other things
+_PROFILE_VERSION = 5  # raise it when probing finds out more, or other things
 _RESERVED = frozenset({"messages", "tools", "bos_token", "eos_token", "add_generation_prompt"})
 _PRIVATE = re.compile(r"[\U000f0000-\U0010ffff]|\\U00(0f|10)", re.IGNORECASE)
 _NO_OPTIONS: Mapping[str, Any] = {}
