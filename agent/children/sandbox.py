@@ -58,10 +58,9 @@ def _libc() -> Any:
     return ctypes.CDLL(None)
 
 
-def _prctl(option: int, argument: int, pointer: Any = None) -> bool:
+def _prctl(option: int, argument: int) -> bool:
     with suppress(AttributeError, OSError):
-        rest = (ctypes.c_ulong(0), ctypes.c_ulong(0))
-        return bool(_libc().prctl(ctypes.c_int(option), ctypes.c_ulong(argument), pointer, *rest) == 0)
+        return bool(_libc().prctl(ctypes.c_int(option), ctypes.c_ulong(argument), *[ctypes.c_ulong(0)] * 3) == 0)
     return False
 
 

@@ -40,10 +40,10 @@ STRAY = Marks([
 
 
 @lru_cache(maxsize=32)
-def tool_marks(names: tuple[str, ...], braces: bool, before: str = "") -> Marks:
+def tool_marks(names: tuple[str, ...], braces: bool) -> Marks:
     """What a call of one of these tools begins with when it is its name and the arguments in parentheses or, perhaps, braces."""
     after = ("(", ".call(", *(("{", " {", "\n{") if braces else ()))
-    return Marks(before + name + mark for name in names for mark in after)
+    return Marks(name + mark for name in names for mark in after)
 
 
 def section(reading: Reading, mark: str) -> Wait[None]:

@@ -137,13 +137,13 @@ def forget_headers() -> None:
     _header.cache_clear()
 
 
-def open_repository(reference: HubReference, token: str | None = None) -> Repository:
+def open_repository(reference: HubReference) -> Repository:
     """Look a repository up.
 
     Raises:
         SourceError: it cannot be reached or read, or has no GGUF; says what to do.
     """
-    hub = Hub(reference.repo_id, current_endpoint(), token)
+    hub = Hub(reference.repo_id, current_endpoint())
     commit, files = hub.listing(reference.revision)
     models = _models(hub.repo_id, files)
     if not models:

@@ -44,11 +44,6 @@ def table(kind: Kind, default: Callable[[], Any], teach: str) -> Any:
     return field(default_factory=default, metadata={"kind": kind, "teach": teach, "free": True})
 
 
-def with_default(form: type, name: str, default: Any) -> Any:
-    """A field of another dataclass once more, with another default."""
-    return field(default=default, metadata=next(f.metadata for f in fields(form) if f.name == name))
-
-
 def declared(form: type) -> tuple[Setting, ...]:
     """The fields of a dataclass, in order."""
     plain = form()

@@ -23,7 +23,7 @@ from agent.dialects.probe import difference
 from agent.errors import OutputError, TemplateError
 from agent.files import atomic_write
 from agent.messages import Message, Segment, ToolSpec
-from agent.templates.messages import MARK, Prepared, after_words, marked, prepared
+from agent.templates.messages import Prepared, after_words, marked, prepared
 from agent.templates.probe import inside, probe
 from agent.templates.process import RenderJob, TemplateProcess
 from agent.templates.profile import Profile
@@ -38,7 +38,7 @@ CHATML_FALLBACK = """{%- for message in messages -%}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif -%}
 """
 
-_PROFILE_VERSION = 4  # raise it when probing finds out more, or other things
+_PROFILE_VERSION = 5  # raise it when probing finds out more, or other things
 _RESERVED = frozenset({"messages", "tools", "bos_token", "eos_token", "add_generation_prompt"})
 _PRIVATE = re.compile(r"[\U000f0000-\U0010ffff]|\\U00(0f|10)", re.IGNORECASE)
 _NO_OPTIONS: Mapping[str, Any] = {}
@@ -181,13 +181,6 @@ class ChatTemplate:
                 return segments(rest)
             reason = "the chat template does not show what an assistant said"
         raise TemplateError(reason)
-
-    def end_of_turn(self) -> list[Segment]:
-        """What the template writes behind an assistant's words when nothing follows."""
-        profile = self._usable()
-        ready = marked(Message("assistant"), (), (), profile, with_calls=False)
-        text = self._render(ready, {}, prompt=False)
-        return segments(text[text.rfind(MARK) + len(MARK) :]) if MARK in text else []
 
     def started(self, options: Mapping[str, Any] = _NO_OPTIONS) -> bool:
         """Whether the generation prompt leaves the model inside a thought."""

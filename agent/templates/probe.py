@@ -31,6 +31,8 @@ CHAT = [
     {"role": "assistant", "content": "A small model."},
     {"role": "user", "content": "What is the weather?"},
 ]
+_NOW = datetime(2031, 3, 5)
+_NONE: Mapping[str, Any] = {}  # options
 _THINKING_KEYS = ("reasoning_content", "thinking", "reasoning", "blocks")
 
 Chat = list[dict[str, Any]]
@@ -59,10 +61,9 @@ class _Round:
         self._no_tools: list[Any] | None = [] if empty_tools else None
 
     def add(
-        self, name: str, chat: Chat, *, tools: list[Any] | None = None, prompt: bool = False,
-        options: Mapping[str, Any] | None = None, now: datetime = datetime(2031, 3, 5),
-    ) -> None:  # fmt: skip
-        self._jobs[name] = RenderJob(chat, tools or self._no_tools, prompt, options or {}, now)
+        self, name: str, chat: Chat, *, tools: list[Any] | None = None, prompt: bool = False, options: Mapping[str, Any] = _NONE
+    ) -> None:
+        self._jobs[name] = RenderJob(chat, tools or self._no_tools, prompt, options, _NOW)
 
     def go(self, process: TemplateProcess) -> None:
         done = process.render(list(self._jobs.values()), cpu_seconds=PROBE_SECONDS)
@@ -125,8 +126,6 @@ def probe(process: TemplateProcess, source: str) -> Profile:
         thinking_on=on,
         thinking_off=off,
         options=options,
-        starts_thinking=thinking is not None and inside(thinking, difference(first["plain"], first["prompt"])[0]),
-        dates=any(first[name] != first[name + " later"] for name in ("prompt", "system")),
         dialect=calls.dialect or (families.GENERIC if calls.written else by_fingerprint(source, bool(tools))),
         prefix=difference(first["plain"], first["prompt"])[0],
         marks=roles.texts,
@@ -146,12 +145,9 @@ def inside(thinking: Thinking, text: str) -> bool:
 def _first_round(process: TemplateProcess, empty_tools: bool) -> _Round:
     made = _Round(empty_tools)
     system = {"role": "system", "content": _SYSTEM}
-    later = datetime(2032, 11, 27)
     made.add("plain", [user()])
     made.add("prompt", [user()], prompt=True)
-    made.add("prompt later", [user()], prompt=True, now=later)
     made.add("system", [system, user()])
-    made.add("system later", [system, user()], now=later)
     made.add("two users", [user(), user(_AGAIN)])
     made.add("assistant first", [assistant(), user()])
     made.add("word", [user(), assistant()])

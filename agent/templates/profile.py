@@ -35,8 +35,6 @@ class Profile:
             ``thinking``, ``blocks`` (a list of typed contents); empty when past thoughts are not written.
         thinking_on, thinking_off: options that switch thinking; empty where it cannot be switched so.
         options: variables that change what is written before an answer.
-        starts_thinking: the generation prompt, without options, ends inside a thought.
-        dates: today's date is written.
         dialect: how calls are written.
         prefix: the generation prompt.
         marks: by which it tells roles apart, the longest first.
@@ -60,8 +58,6 @@ class Profile:
     thinking_on: Mapping[str, Any] = field(default_factory=dict)
     thinking_off: Mapping[str, Any] = field(default_factory=dict)
     options: tuple[str, ...] = ()
-    starts_thinking: bool = False
-    dates: bool = False
     dialect: Dialect = GENERIC
     prefix: str = ""
     marks: tuple[str, ...] = ()

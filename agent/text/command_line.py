@@ -276,7 +276,7 @@ class _ShellReader:
     def _redirect(self, char: str) -> None:
         self._join()
         if self.text.startswith(char + "(", self._at):
-            self._substitute(2)
+            self._substitute()
             return
         if self._draft is not None and not self._draft.quoted and _DESCRIPTOR.fullmatch("".join(self._draft.text)):
             self._draft = None
@@ -294,7 +294,7 @@ class _ShellReader:
         self._join()
         rest = self.text[self._at + 1 : self._at + 2]
         if rest == "(":
-            self._substitute(2)
+            self._substitute()
         elif rest == "{":
             self._parameter(quoted)
         elif rest == "'" and not quoted:
@@ -309,10 +309,10 @@ class _ShellReader:
             self._word().add("$")
             self._at += 1
 
-    def _substitute(self, length: int) -> None:
+    def _substitute(self) -> None:
         """``$(...)``, ``<(...)`` and ``>(...)``: commands within a word."""
         draft, start = self._word(), self._at
-        self._operator("a command substitution", length)
+        self._operator("a command substitution", 2)
         kept = self._part, self._joined, self._redirection, self._last
         self._draft, self._part, self._joined, self._redirection, self._last = None, [], [], "", "start"
         self._deeper()

@@ -1,6 +1,6 @@
 """Finds the architecture of a checkpoint: the ``model_type`` in config.json is the name of a file in this folder.
 
-A new architecture is a new file with one class in it.
+A new architecture is a new file with one class in it; a model_type that an old file describes too is a word in ``_AS``.
 """
 
 from __future__ import annotations
@@ -18,12 +18,22 @@ from pipeline import architectures
 from pipeline.architectures.shared.base import Architecture
 from pipeline.architectures.shared.wrapper import text_part
 
+# Wrappers of text and images or sound, of which config.json may name no type for the text part, or state that flat; and text
+# parts that have a name of their own.
+_AS = {
+    "gemma3n_text": "gemma3n", "gemma4_text": "gemma4", "granite_speech": "granite", "idefics3": "llama", "internvl": "qwen2",
+    "lfm2_vl": "lfm2", "llava": "llama", "llava_next": "llama", "llava_onevision": "qwen2", "mistral3": "mistral",
+    "qwen2_vl": "qwen2_vl_text", "qwen2_5_omni": "qwen2_vl_text", "qwen2_5_omni_text": "qwen2_vl_text",
+    "qwen2_5_vl": "qwen2_vl_text", "qwen2_5_vl_text": "qwen2_vl_text", "qwen3_5_moe_text": "qwen3_5_moe",
+    "qwen3_5_text": "qwen3_5", "qwen3_vl": "qwen3_vl_text", "smolvlm": "llama", "voxtral": "llama",
+}  # fmt: skip
+
 
 @cache
 def supported() -> list[str]:
     """Every model_type that Sprig converts itself, sorted."""
     here = __name__.rpartition(".")[2]
-    return sorted(m.name for m in iter_modules(architectures.__path__) if not m.ispkg and m.name != here)
+    return sorted([*_AS, *(m.name for m in iter_modules(architectures.__path__) if not m.ispkg and m.name != here)])
 
 
 def find_architecture(config: Mapping[str, Any]) -> type[Architecture]:
@@ -33,8 +43,8 @@ def find_architecture(config: Mapping[str, Any]) -> type[Architecture]:
     if _file(named) in supported() and text.get("model_type"):
         named = text["model_type"]  # a model of text and images; its text part is what is converted
     # The name comes from a stranger: only one that is in the list is ever imported.
-    if _file(named) in supported():
-        return _class_in(f"{architectures.__name__}.{_file(named)}")
+    if (kind := _file(named)) in supported():
+        return _class_in(f"{architectures.__name__}.{_AS.get(kind, kind)}")
     what = named or config.get("architectures") or "unknown"
     raise UnsupportedError(
         f"architecture {brief(what)} is not supported (docs/architectures.md lists the {len(supported())} that are); "

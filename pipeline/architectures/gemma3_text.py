@@ -13,8 +13,6 @@ from pipeline.architectures.shared.pooling import dense_paths, read_dense
 from pipeline.architectures.shared.tensor import Tensor
 from pipeline.format.gguf_file import Value
 
-_DENSE = ("dense_2", "dense_3")
-
 
 class Gemma3Text(Gemma3):
     def check(self) -> None:

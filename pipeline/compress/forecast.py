@@ -20,7 +20,6 @@ _ROUND = 3.6e-6  # probes, errors, gptq
 _COPY = 1.0e-8
 _START = 6.0  # seconds of a stage besides: Python, its libraries, checks
 _PYTHON, _TORCH = 200 << 20, 600 << 20
-_PROBE_TOKENS = 4 * 192
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from agent.errors import SprigError
 from agent.files import parse_size
 from agent.text import display
 from agent.text.duration import parse_duration
-from pipeline.steps.options import CommandOptions, PlanError, arguments, known_key, read_plan_file
+from pipeline.steps.options import CommandOptions, PlanError, PlanReader, arguments, known_key, read_plan_file
 
 WHOLE = "whole"  # the candidate of which nothing is cut; every other must beat it
 COMMANDS = ("prune", "distill", "calibrate", "quantize", "evaluate")
@@ -122,9 +122,9 @@ def read_compress_plan(path: Path, commands: Mapping[str, CommandOptions]) -> Co
     return _Reader(path, commands).read(read_plan_file(path))
 
 
-class _Reader:
+class _Reader(PlanReader):
     def __init__(self, path: Path, commands: Mapping[str, CommandOptions]) -> None:
-        self.path, self.folder = path, path.absolute().parent
+        super().__init__(path)
         self.known = {
             name: {k: v for k, v in options.items() if k not in _OWN | _RESERVED[name]} for name, options in commands.items()
         }
@@ -133,9 +133,9 @@ class _Reader:
         values = {known_key(key, dict.fromkeys(_TOP), str(self.path)): value for key, value in told.items()}
         texts = {name: self._text(values[name], name) for name in _TEXTS if name in values}
         if "model" not in texts:
-            raise self._wrong("it needs a model, as a text")
+            raise self.wrong("it needs a model, as a text")
         return CompressPlan(
-            model=self._place(texts.pop("model")),
+            model=self.near(texts.pop("model")),
             size=self._size(values.get("size")),
             bpw=self._number(values.get("bpw"), "bpw", 32),
             device=self._text(values["device"], "device") if "device" in values else None,
@@ -153,39 +153,29 @@ class _Reader:
         )
 
     def _ways(self, tables: Any) -> tuple[WayDown, ...]:
-        if not isinstance(tables, list):
-            raise self._wrong("candidate is written [[candidate]], for there may be several")
         ways: list[WayDown] = []
-        for i, table in enumerate(tables, 1):
-            place = f"[[candidate]] {i}"
-            if not isinstance(table, dict):
-                raise self._wrong(f"{place} is no table")
-            keys = ("name", "why", "prune", "distill")
-            values = {known_key(key, dict.fromkeys(keys), f"{self.path}, {place}"): value for key, value in table.items()}
+        for place, table in self.tables(tables, "candidate"):
+            values = self.options(table, dict.fromkeys(("name", "why", "prune", "distill")), place)
             name = self._text(values.get("name"), f"{place}: name")
             if not _NAME.fullmatch(name):
-                raise self._wrong(f"{place}: the name {name!r} is no short word of small letters, digits, '-', '+' and '_'")
+                raise self.wrong(f"{place}: the name {name!r} is no short word of small letters, digits, '-', '+' and '_'")
             made = {k: self._options(values[k], k, f"{place}, {k}") for k in ("prune", "distill") if k in values}
             if made.get("prune") == {}:
-                raise self._wrong(f"{place}: prune says nothing to cut; leave it out")
+                raise self.wrong(f"{place}: prune says nothing to cut; leave it out")
             way = WayDown(name, why=self._text(values.get("why", "."), f"{place}: why").strip("."), **made)
             if not way.prune and way.distill is None and name != WHOLE:
-                raise self._wrong(f"{place}: {name} cuts nothing and learns nothing; only {WHOLE} is so")
+                raise self.wrong(f"{place}: {name} cuts nothing and learns nothing; only {WHOLE} is so")
             if name in [one.name for one in ways]:
-                raise self._wrong(f"two candidates are called {name}; give one another name")
+                raise self.wrong(f"two candidates are called {name}; give one another name")
             ways.append(way)
         return tuple(ways)
 
     def _options(self, table: Any, command: str, place: str) -> dict[str, Any]:
-        at = f"{self.path}, {place}"
-        if not isinstance(table, dict):
-            raise self._wrong(f"{place} is no table")
-        if sparse := next((key for key in table if key in _SPARSE), None):
-            raise PlanError(
-                f"{at}: {sparse} is never part of a plan: ggml has no sparse kernel, so that it loses and saves nothing"
-            )
-        values = {known_key(key, self.known[command], at): value for key, value in table.items()}
-        arguments(values, self.known[command], self.folder, at)  # which says what is of the wrong kind
+        values = self.options(table, {**self.known[command], **dict.fromkeys(_SPARSE)}, place)
+        if sparse := next((key for key in values if key in _SPARSE), None):
+            why = "is never part of a plan: ggml has no sparse kernel, so that it loses and saves nothing"
+            raise PlanError(f"{self.at(place)}: {sparse} {why}")
+        arguments(values, self.known[command], self.folder, self.at(place))  # which says what is of the wrong kind
         return {name: self._whole_paths(value, self.known[command][name].path) for name, value in values.items()}
 
     def _whole_paths(self, value: Any, path: bool) -> Any:
@@ -193,47 +183,39 @@ class _Reader:
             return value
         return [str(self.folder / one) for one in value] if isinstance(value, list) else str(self.folder / str(value))
 
-    def _place(self, model: str) -> str:
-        """A file or folder beside the plan by its whole path; what is none as it is."""
-        near = self.folder / model
-        return str(near) if near.exists() else model
-
     def _text(self, value: Any, what: str) -> str:
         if not isinstance(value, str) or not value.strip():
-            raise self._wrong(f"{what} is a text")
+            raise self.wrong(f"{what} is a text")
         return value
 
     def _list(self, value: Any, what: str) -> list[str]:
         if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
-            raise self._wrong(f"{what} is a list of files, like {what} = ['letters.txt']")
+            raise self.wrong(f"{what} is a list of files, like {what} = ['letters.txt']")
         return value
 
     def _size(self, value: Any) -> int | None:
         try:
             return value if value is None or (type(value) is int and value > 0) else parse_size(str(value))
         except ValueError:
-            raise self._wrong(f"size {display(str(value))!r} is no size; '300MB' and '1.5GB' are") from None
+            raise self.wrong(f"size {display(str(value))!r} is no size; '300MB' and '1.5GB' are") from None
 
     def _number(self, value: Any, what: str, most: float) -> float | None:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most or math.isnan(value):
-            raise self._wrong(f"{what} is a number above 0 and at most {most:g}, not {display(str(value))}")
+            raise self.wrong(f"{what} is a number above 0 and at most {most:g}, not {display(str(value))}")
         return float(value)
 
     def _threads(self, value: Any) -> int | None:
         if value is not None and (type(value) is not int or value < 1):
-            raise self._wrong(f"threads is a whole number of at least 1, not {display(str(value))}")
+            raise self.wrong(f"threads is a whole number of at least 1, not {display(str(value))}")
         return value
 
     def _time(self, value: Any) -> float | None:
         try:
             return None if value is None else read_time(str(value))
         except SprigError as e:
-            raise self._wrong(str(e)) from None
-
-    def _wrong(self, what: str) -> PlanError:
-        return PlanError(f"{self.path}: {display(what)}")
+            raise self.wrong(str(e)) from None
 
 
 def plan_text(plan: CompressPlan, notes: tuple[str, ...], folder: Path) -> str:

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import IO, Self
+from typing import IO
 
 from agent.errors import SprigError
 from agent.text import display, shortened
@@ -104,9 +104,6 @@ class Device(AbstractContextManager["Device"]):
         except BaseException:
             self._close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *raised: object) -> None:
         self._close()

@@ -83,8 +83,8 @@ def _target(device: Device) -> DevicePython:
         (major, minor), libc = found["version"], found["libc"]
         machine, platform = str(found["machine"]), str(found["platform"])
         glibc = tuple(int(n) for n in libc[1].split(".")[:2]) if libc[0] == "glibc" else (0, 0)
-        if re.fullmatch(r"[a-z0-9_]{1,40}", machine) is None:  # it becomes part of a folder's name
-            raise ValueError(machine)
+        if re.fullmatch(r"[a-z0-9_]{1,40}", machine) is None or max(int(minor), *glibc) > 999:
+            raise ValueError(machine)  # it becomes part of a folder's name, and the numbers are counted up to
         target = DevicePython(int(minor), machine, (glibc[0], glibc[1]))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         raise DeviceError(f"{here} its python3 says {display(told[:200])!r}") from None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from agent.errors import SprigError
 from agent.text import display
 
 NEEDED = ("sprig_llm", "llama_cpp_python")
 _LEAST = 11  # Python 3.11
-_OLD_NAMES = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
+_OLD_NAMES = {"manylinux1": 5, "manylinux2010": 12, "manylinux2014": 17}  # which glibc 2 they need
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +46,21 @@ def chosen_wheels(folder: Path, target: DevicePython) -> list[Path]:
         )
     projects: dict[str, list[Path]] = {}
     for wheel in sorted(folder.glob("*.whl")):
-        projects.setdefault(wheel.name.partition("-")[0], []).append(wheel)
+        if _tags(wheel.name):
+            projects.setdefault(wheel.name.partition("-")[0], []).append(wheel)
     if lost := [name for name in NEEDED if name not in projects]:
         raise SprigError(f"{display(str(folder))} is no wheelhouse of Sprig: it has no wheel of {lost[0]}")
-    fitting = {name: [w for w in wheels if _fits(w.name, target)] for name, wheels in projects.items()}
+    taken = _taken_by(target)
+    fitting = {name: [w for w in wheels if taken & _tags(w.name)] for name, wheels in projects.items()}
     unfit = [name for name, wheels in fitting.items() if not wheels]
     if not unfit:
         return [wheel for wheels in fitting.values() for wheel in wheels]
-    tags = [_tags(w.name) for name in unfit for w in projects[name]]
-    machines = {re.sub(r"^(manylinux_\d+_\d+|[a-z0-9]+)_", "", place) for _, _, places in tags for place in places}
+    tags = {tag for name in unfit for w in projects[name] for tag in _tags(w.name)}
+    machines = {re.sub(r"^(manylinux_\d+_\d+|[a-z0-9]+)_", "", tag.platform) for tag in tags}
     where = f"Python 3.{target.minor} on {display(target.machine)}"
     if target.machine not in machines:
         raise SprigError(f"{display(str(folder))} is for {', '.join(sorted(machines))}, not for {where}")
-    pythons = sorted({int(n) for pythons, _, _ in tags for python in pythons for n in re.findall(r"^cp3(\d+)$", python)})
+    pythons = sorted({int(tag.interpreter.removeprefix("cp3")) for tag in tags if re.fullmatch(r"cp3\d+", tag.interpreter)})
     if target.minor not in pythons and pythons:
         known = ", ".join(f"3.{n}" for n in pythons)
         raise SprigError(f"{display(str(folder))} is for Python {known}, not for {where}: {unfit[0]} would not fit")
@@ -64,43 +68,18 @@ def chosen_wheels(folder: Path, target: DevicePython) -> list[Path]:
     raise SprigError(f"{unfit[0]} of {display(str(folder))} needs a newer glibc than there is ({glibc})")
 
 
-def _tags(wheel: str) -> list[list[str]]:
-    """The Pythons, ABIs and platforms of a wheel's name."""
-    return [part.split(".") for part in wheel.removesuffix(".whl").rsplit("-", 3)[-3:]]
+def _tags(wheel: str) -> frozenset[Tag]:
+    """What a wheel's name says it runs on; nothing when it is no name of a wheel."""
+    try:
+        return parse_wheel_filename(wheel)[3]
+    except InvalidWheelFilename:
+        return frozenset()
 
 
-def _fits(wheel: str, target: DevicePython) -> bool:
-    if wheel.count("-") < 4:
-        return False
-    pythons, abis, places = _tags(wheel)
-    return any(_python_fits(p, abis, target.minor) for p in pythons) and any(_place_fits(p, target) for p in places)
-
-
-def _python_fits(python: str, abis: list[str], minor: int) -> bool:
-    if python == "py3":
-        return "none" in abis
-    found = re.fullmatch(r"cp3(\d+)", python)
-    if found is None:
-        return False
-    exact = int(found[1]) == minor and bool({f"cp3{minor}", "none"} & {*abis})
-    return exact or (int(found[1]) <= minor and "abi3" in abis)
-
-
-def _place_fits(place: str, target: DevicePython) -> bool:
-    if place == "any":
-        return True
-    for least in _least_glibc(place, target.machine):
-        return target.glibc >= least
-    return False
-
-
-def _least_glibc(place: str, machine: str) -> Iterator[tuple[int, int]]:
-    prefix = place.removesuffix(f"_{machine}")
-    if prefix == place:
-        return
-    if prefix == "linux":  # built on such a machine
-        yield 0, 0
-    elif prefix in _OLD_NAMES:
-        yield _OLD_NAMES[prefix]
-    elif found := re.fullmatch(r"manylinux_(\d+)_(\d+)", prefix):
-        yield int(found[1]), int(found[2])
+def _taken_by(target: DevicePython) -> frozenset[Tag]:
+    """What pip takes on a device."""
+    newest = target.glibc[1] if target.glibc[0] == 2 else 0
+    kinds = ["linux", *(f"manylinux_2_{n}" for n in range(5, newest + 1)), *(old for old, n in _OLD_NAMES.items() if n <= newest)]
+    places, version = [f"{kind}_{target.machine}" for kind in kinds], (3, target.minor)
+    own = cpython_tags(version, [f"cp3{target.minor}"], places)
+    return frozenset([*own, *compatible_tags(version, f"cp3{target.minor}", places)])

@@ -37,7 +37,7 @@ def round_through(network: Network, kinds: Mapping[str, str]) -> None:
     rounded anew only after a step of an optimizer of torch, or when the parameter was changed in place.
 
     Args:
-        network: it is changed; ``unrounded`` undoes it.
+        network: it is changed.
         kinds: name of a parameter in the network's state dict -> ggml type. The name may lack the prefix of the base model.
 
     Raises:
@@ -53,14 +53,6 @@ def round_through(network: Network, kinds: Mapping[str, str]) -> None:
     for module, name, parameter in _places(network):
         if (rounding := of.get(id(parameter))) is not None:
             parametrize.register_parametrization(module, name, rounding)
-
-
-def unrounded(network: Network) -> None:
-    """Give the network its own parameters back: the same objects, as the optimizer has left them, under their own names."""
-    for module in list(network.modules()):
-        for name in list(getattr(module, "parametrizations", ())):
-            if any(isinstance(one, Rounding) for one in module.parametrizations[name]):
-                parametrize.remove_parametrizations(module, name, leave_parametrized=False)
 
 
 def _places(network: Network) -> list[tuple[Network, str, Parameter]]:

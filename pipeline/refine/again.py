@@ -73,8 +73,8 @@ class RoundingAgain:
 
     def _round(self, entries: Sequence[TensorEntry], corrections: Corrections, rounder: GptqEncoder) -> None:
         for entry in entries:
-            found = corrections.of(self._original(entry.name))
-            rows = rounder.encode(entry.name, found.weights, entry.type) if found.length else None
+            wanted = corrections.of(self._original(entry.name))
+            rows = None if wanted is None else rounder.encode(entry.name, wanted, entry.type)
             if rows is not None:
                 os.pwrite(self.fd, np.ascontiguousarray(rows).data, entry.offset)
                 self.changed.append(entry.name)

@@ -8,7 +8,6 @@ Source: Qronos (Zhang et al. 2025, arXiv 2505.11695) and GPTAQ (Li et al. 2025, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,20 +17,6 @@ from pipeline.refine.sums import SumsOfBoth
 _DAMPINGS = (0.03, 0.2, 1.0)  # of the correlations' diagonal
 _LENGTHS = (0.5, 1.0)
 _FLOOR = 1e-6  # of the mean diagonal
-
-
-@dataclass(frozen=True, slots=True)
-class Corrected:
-    """Weights for the rounded model's inputs.
-
-    Attributes:
-        weights: float32 [rows, columns].
-        damping, length: of the correction; the length is 0 where it did not win on the other half of the text.
-    """
-
-    weights: Floats
-    damping: float
-    length: float
 
 
 class Corrections:
@@ -46,8 +31,8 @@ class Corrections:
         self._whole = folds[0] + folds[1]
         self._factors: dict[tuple[int | None, float], tuple[Floats, Floats]] = {}
 
-    def of(self, weights: Floats) -> Corrected:
-        """The correction of one weight, float32 [rows, columns]: fitted on one half, judged on the other, then on both."""
+    def of(self, weights: Floats) -> Floats | None:
+        """One weight for the rounded model's inputs, [rows, columns], or None where a half of the text does not confirm it."""
         best = (0.0, 1.0, 0.0)
         for damping in _DAMPINGS:
             change = self._solved(weights, 0, damping)
@@ -55,9 +40,7 @@ class Corrections:
             curve = float(np.einsum("rc,rc->", change @ self.folds[1].hessian, change, dtype=np.float64))
             best = min(best, *((s * s * curve - 2 * s * pull, damping, s) for s in _LENGTHS))
         _, damping, length = best
-        if not length:
-            return Corrected(weights, damping, 0.0)
-        return Corrected(weights + np.float32(length) * self._solved(weights, None, damping), damping, length)
+        return weights + np.float32(length) * self._solved(weights, None, damping) if length else None
 
     def _solved(self, weights: Floats, fold: int | None, damping: float) -> Floats:
         """``W cross (hessian + damping)^-1`` of a fold, or of both."""

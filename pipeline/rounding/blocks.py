@@ -124,26 +124,6 @@ def pack(blocks: Blocks, form: Format) -> Bytes:
     return np.ascontiguousarray(np.concatenate(parts, axis=2).reshape(rows, -1))
 
 
-def unpack(raw: Bytes, form: Format) -> Blocks:
-    """The inverse of ``pack``."""
-    kind, rows = form.kind, raw.shape[0]
-    data = raw.reshape(rows, -1, kind.nbytes)
-    if kind.name == "Q6_K":
-        codes, steps = _unpack_six(data[:, :, :192]), np.ascontiguousarray(data[:, :, 192:208]).view(np.int8)
-        return Blocks(codes.reshape(rows, -1), _half(data, 208), steps=steps.reshape(rows, -1).astype(np.int16))
-    at = 4 if form.offset else 2
-    steps_, offsets = None, None
-    if form.top:
-        steps_, offsets = (part.reshape(rows, -1) for part in _unpack_scales(data[:, :, 4:16]))
-        at = 16
-    codes = _unpack_codes(data[:, :, at:], kind.name)
-    return Blocks(codes.reshape(rows, -1), _half(data, 0), _half(data, 2) if form.offset else None, steps_, offsets)
-
-
-def _half(data: Bytes, at: int) -> Halves:
-    return np.ascontiguousarray(data[:, :, at : at + 2]).view(np.float16)[:, :, 0]
-
-
 def _bytes(array: npt.NDArray[np.generic]) -> Bytes:
     return np.ascontiguousarray(array).view(np.uint8)
 
@@ -166,23 +146,6 @@ def _nibbles(low: Bytes, high: Bytes) -> Bytes:
     return ((low & 15) | ((high & 15) << 4)).astype(np.uint8)
 
 
-def _unpack_codes(data: Bytes, name: str) -> Bytes:
-    if name == "Q8_0":
-        return (np.ascontiguousarray(data).view(np.int8).astype(np.int16) + 127).astype(np.uint8)
-    if name in ("Q4_K", "Q5_K"):
-        low = data[:, :, -128:].reshape(*data.shape[:2], 4, 1, 32)
-        codes = np.concatenate([low & 15, low >> 4], axis=3).reshape(*data.shape[:2], 256)
-        if name == "Q5_K":
-            bits = np.unpackbits(data[:, :, None, :32], axis=2, count=8, bitorder="little")
-            codes |= bits.reshape(codes.shape) << 4
-        return codes
-    low = data[:, :, -16:]
-    codes = np.concatenate([low & 15, low >> 4], axis=2)
-    if name.startswith("Q5"):
-        codes |= np.unpackbits(data[:, :, :4], axis=2, bitorder="little") << 4
-    return codes
-
-
 def _pack_scales(steps: Integers, offsets: Integers) -> Bytes:
     """Eight steps and eight offsets of six bits in twelve bytes (``get_scale_min_k4``)."""
     s, o = steps.astype(np.uint8), offsets.astype(np.uint8)
@@ -192,13 +155,6 @@ def _pack_scales(steps: Integers, offsets: Integers) -> Bytes:
     return np.concatenate([first, second, third], axis=2)
 
 
-def _unpack_scales(data: Bytes) -> tuple[Integers, Integers]:
-    first, second, third = data[:, :, :4], data[:, :, 4:8], data[:, :, 8:]
-    steps = np.concatenate([first & 63, (third & 15) | ((first >> 6) << 4)], axis=2)
-    offsets = np.concatenate([second & 63, (third >> 4) | ((second >> 6) << 4)], axis=2)
-    return steps.astype(np.int16), offsets.astype(np.int16)
-
-
 def _pack_six(codes: Bytes) -> tuple[Bytes, Bytes]:
     """``ql`` and ``qh`` of Q6_K: four quarters of each half of a block share their bytes."""
     q = codes.reshape(*codes.shape[:2], 2, 4, 32)
@@ -206,11 +162,3 @@ def _pack_six(codes: Bytes) -> tuple[Bytes, Bytes]:
     shifts = np.array([0, 2, 4, 6], dtype=np.uint8)[:, None]
     high = np.bitwise_or.reduce(q >> 4 << shifts, axis=3)
     return low.reshape(*codes.shape[:2], 128), high.reshape(*codes.shape[:2], 64)
-
-
-def _unpack_six(data: Bytes) -> Bytes:
-    low, high = data[:, :, :128].reshape(*data.shape[:2], 2, 2, 32), data[:, :, 128:].reshape(*data.shape[:2], 2, 1, 32)
-    nibbles = np.concatenate([low & 15, low >> 4], axis=3)
-    shifts = np.array([0, 2, 4, 6], dtype=np.uint8)[:, None]
-    codes: Bytes = (nibbles | ((high >> shifts & 3) << 4)).astype(np.uint8)
-    return codes.reshape(*data.shape[:2], 256)

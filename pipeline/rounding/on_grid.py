@@ -187,10 +187,10 @@ def to_bf16(x: Floats) -> Floats:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-def _halves_near(x: Floats, reach: int = 4) -> Floats:
+def _halves_near(x: Floats) -> Floats:
     """The float16 numbers around each, [candidates, n], the nearest first."""
     with np.errstate(over="ignore"):
         bits = x.astype(np.float16).view(np.int16)
-    steps = np.array(sorted(range(-reach, reach + 1), key=abs), np.int16)[:, None]
+    steps = np.array(sorted(range(-4, 5), key=abs), np.int16)[:, None]
     near = (bits + steps).view(np.float16).astype(np.float32)
     return np.where(np.isfinite(near), near, np.float32(0))

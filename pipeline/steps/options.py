@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +43,37 @@ def read_plan_file(path: Path) -> dict[str, Any]:
         raise PlanError(f"cannot read the plan {path}: {e.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise PlanError(f"{path} is no TOML: {display(str(e))}") from None
+
+
+class PlanReader:
+    """What the readers of plans have in common."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.folder = path, path.absolute().parent
+
+    def at(self, place: str) -> str:
+        """A table of the plan, for messages."""
+        return f"{self.path}, {place}"
+
+    def wrong(self, what: str) -> PlanError:
+        return PlanError(f"{self.path}: {display(what)}")
+
+    def near(self, model: str) -> str:
+        """A file or folder beside the plan by its whole path, for a command may run elsewhere; what is none as it is."""
+        near = self.folder / model
+        return str(near) if near.exists() else model
+
+    def tables(self, tables: Any, key: str) -> Iterator[tuple[str, Any]]:
+        """Each of [[key]], with its place."""
+        if not isinstance(tables, list):
+            raise self.wrong(f"{key} is written [[{key}]], for there may be several")
+        yield from ((f"[[{key}]] {i}", table) for i, table in enumerate(tables, 1))
+
+    def options(self, table: Any, known: Mapping[str, Any], place: str) -> dict[str, Any]:
+        """The values of a table, by names that are known."""
+        if not isinstance(table, dict):
+            raise self.wrong(f"{place} is no table")
+        return {known_key(key, known, self.at(place)): value for key, value in table.items()}
 
 
 def known_key(key: str, known: Mapping[str, Any], where: str) -> str:

@@ -9,8 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from agent.text import display
-from pipeline.steps.options import CommandOptions, PlanError, arguments, known_key, read_plan_file
+from pipeline.steps.options import CommandOptions, PlanReader, arguments, known_key, read_plan_file
 
 _WAYS = {
     "recipes": "recipe",
@@ -75,9 +74,9 @@ def read_plan(path: Path, quantize: CommandOptions, evaluate: CommandOptions) ->
     return _Reader(path, quantize, evaluate).read(read_plan_file(path))
 
 
-class _Reader:
+class _Reader(PlanReader):
     def __init__(self, path: Path, quantize: CommandOptions, evaluate: CommandOptions) -> None:
-        self.path, self.folder = path, path.absolute().parent
+        super().__init__(path)
         self.quantize = {k: v for k, v in quantize.items() if k not in _RESERVED["quantize"]}
         self.evaluate = {k: v for k, v in evaluate.items() if k not in _RESERVED["evaluate"]}
         self.shared: Table = {}
@@ -86,35 +85,35 @@ class _Reader:
     def read(self, data: Table) -> SweepPlan:
         for key in data:
             known_key(key, dict.fromkeys(_TOP), str(self.path))
-        self.shared = self._options(data.get("quantize", {}), self.quantize, "[quantize]")
+        self.shared = self.options(data.get("quantize", {}), self.quantize, "[quantize]")
         measured = self._evaluate(data.get("evaluate"))
         models = self._models(data.get("model", []))
         files = (*self._grid(data, models), *self._runs(data.get("run", []), models))
         if not files:
-            raise self._wrong("nothing is to be made: it needs a [[model]] with recipes, sizes or bpw, or a [[run]]")
+            raise self.wrong("nothing is to be made: it needs a [[model]] with recipes, sizes or bpw, or a [[run]]")
         names: set[str] = set()
         for file in files:
             if file.name.lower() in names:
-                raise self._wrong(f"two runs are called {file.name}; give one of them, or its model, a name")
+                raise self.wrong(f"two runs are called {file.name}; give one of them, or its model, a name")
             names.add(file.name.lower())
         return SweepPlan(self.path, files, measured)
 
     def _evaluate(self, table: Any) -> tuple[str, ...] | None:
         if table is None:
             return None
-        values = self._options(table, {**self.evaluate, "reference": None}, "[evaluate]")
+        values = self.options(table, {**self.evaluate, "reference": None}, "[evaluate]")
         self.reference = str(values.pop("reference", _REFERENCE))
-        return tuple(arguments(values, self.evaluate, self.folder, self._at("[evaluate]")))
+        return tuple(arguments(values, self.evaluate, self.folder, self.at("[evaluate]")))
 
     def _models(self, tables: Any) -> dict[str, dict[str, Any]]:
         """Name -> what the plan says of it."""
         models: dict[str, dict[str, Any]] = {}
         own = {"model": None, "name": None, "reference": None}
-        for place, table in self._tables(tables, "model"):
-            values = self._options(table, {**self._but(_AXES.values()), **own}, place)
+        for place, table in self.tables(tables, "model"):
+            values = self.options(table, {**self._but(_AXES.values()), **own}, place)
             name = _file_name(str(values.pop("name", "")) or _short(self._text(values, "model", place)))
             if name in models:
-                raise self._wrong(f"two models are called {name}; give one of them a name")
+                raise self.wrong(f"two models are called {name}; give one of them a name")
             models[name] = values
         return models
 
@@ -122,13 +121,13 @@ class _Reader:
         ways = [{option: value} for key, option in _WAYS.items() for value in self._axis(data, key)]
         encoders = [{"encoder": value} for value in self._axis(data, "encoders")] or [{}]
         if models and not ways and not data.get("run"):
-            raise self._wrong("the models need recipes, sizes or bpw, or a [[run]]")
+            raise self.wrong("the models need recipes, sizes or bpw, or a [[run]]")
         for (name, model), way, encoder in product(models.items(), ways, encoders):
             yield self._file("", name, model, {**way, **encoder}, "the grid")
 
     def _runs(self, tables: Any, models: Mapping[str, dict[str, Any]]) -> Iterator[PlannedFile]:
-        for place, table in self._tables(tables, "run"):
-            values = self._options(table, {**self.quantize, "model": None, "name": None, "reference": None}, place)
+        for place, table in self.tables(tables, "run"):
+            values = self.options(table, {**self.quantize, "model": None, "name": None, "reference": None}, place)
             given = str(values.pop("name", ""))
             model = self._text(values, "model", place)
             rest = {key: value for key, value in values.items() if key != "model"}
@@ -140,11 +139,11 @@ class _Reader:
         choices = {option: str(values[option]) for option in _AXES.values() if option in values}
         name = _file_name(given) or _file_name("-".join([model, *(f"{v}bpw" if k == "bpw" else v for k, v in choices.items())]))
         reference = str(values.pop("reference", self.reference))
-        source = self._place(str(values.pop("model")))
-        at = self._at(place)
+        source = self.near(str(values.pop("model")))
+        at = self.at(place)
         compared: tuple[str, ...] | str
         if "/" in reference or reference.endswith(".gguf"):
-            compared = self._place(reference)
+            compared = self.near(reference)
         elif source.endswith(".gguf") and reference == _REFERENCE and Path(source).is_file():
             compared = source
         else:
@@ -155,38 +154,16 @@ class _Reader:
     def _axis(self, data: Table, key: str) -> list[Any]:
         values = data.get(key, [])
         if not isinstance(values, list) or not all(isinstance(v, str | int | float) and v != "" for v in values):
-            raise self._wrong(f"{key} is a list, like {key} = [...], of texts or numbers")
+            raise self.wrong(f"{key} is a list, like {key} = [...], of texts or numbers")
         return values
-
-    def _tables(self, tables: Any, key: str) -> Iterator[tuple[str, Table]]:
-        if not isinstance(tables, list):
-            raise self._wrong(f"{key} is written [[{key}]], for there may be several")
-        for i, table in enumerate(tables, 1):
-            yield f"[[{key}]] {i}", table
-
-    def _options(self, table: Any, known: Mapping[str, Any], place: str) -> dict[str, Any]:
-        if not isinstance(table, dict):
-            raise self._wrong(f"{place} is no table")
-        return {known_key(key, known, self._at(place)): value for key, value in table.items()}
 
     def _but(self, names: Any) -> dict[str, Any]:
         return {k: v for k, v in self.quantize.items() if k not in set(names)}
 
     def _text(self, values: Table, key: str, place: str) -> str:
         if not isinstance(values.get(key), str) or not values[key]:
-            raise self._wrong(f"{place} needs a {key}, as a text")
+            raise self.wrong(f"{place} needs a {key}, as a text")
         return str(values[key])
-
-    def _place(self, model: str) -> str:
-        """A file or folder beside the plan by its whole path, for a worker stands elsewhere; what is none as it is."""
-        near = self.folder / model
-        return str(near) if near.exists() else model
-
-    def _at(self, place: str) -> str:
-        return f"{self.path}, {place}"
-
-    def _wrong(self, what: str) -> PlanError:
-        return PlanError(f"{self.path}: {display(what)}")
 
 
 def _concerning(general: Table, own: Table) -> Table:

@@ -8,19 +8,12 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from pipeline.text.digest import digest_of
-
 _PARTS = ("prose", "work")
 
 
 def own_text() -> str:
     """All of it, one text."""
     return "\n\n".join(_read(part) for part in _PARTS)
-
-
-def digest() -> str:
-    """SHA-256 of the text, in hexadecimal."""
-    return digest_of({"own": own_text()})
 
 
 def _read(part: str) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from agent.messages import Message, ToolSpec
-from pipeline.text.digest import digest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +29,6 @@ class SeedPrompt:
 def prompts() -> list[SeedPrompt]:
     """All prompts, English first."""
     return list(_prompts())
-
-
-def digest() -> str:
-    """SHA-256 of all prompts with their tools, in hexadecimal."""
-    told = {f"{i:03d}": json.dumps(asdict(prompt), ensure_ascii=False, sort_keys=True) for i, prompt in enumerate(_prompts())}
-    return digest_of(told)
 
 
 @cache

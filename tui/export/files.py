@@ -23,14 +23,13 @@ _LONGEST = 80  # bytes of a name: file systems take 255, and encrypted ones half
 _NAMES = 999
 
 
-def export(session: Session, kind: ExportFormat, folder: Path, *, width: int = 100) -> Path:
+def export(session: Session, kind: ExportFormat, folder: Path) -> Path:
     """Write a session into a folder, in a new file that is named by its title.
 
     Args:
         session: whose conversation; Markdown and SVG hold the current branch, JSON holds all.
         kind: md, json or svg.
         folder: must be there.
-        width: of the picture, in cells.
 
     Returns:
         The file. It is whole, also after a power cut.
@@ -39,7 +38,7 @@ def export(session: Session, kind: ExportFormat, folder: Path, *, width: int = 1
         SessionError: the session cannot be read.
         OutputError: the file cannot be written.
     """
-    text = _text(session, kind, width)
+    text = _text(session, kind)
     path = _claim(folder, _slug(session.info.title) or f"session-{session.id}", kind)
     try:
         atomic_write(path, text)
@@ -65,14 +64,14 @@ def message_markdown(stored: StoredMessage) -> str:
     return verbatim("\n\n".join(parts) or m.thinking)
 
 
-def _text(session: Session, kind: ExportFormat, width: int) -> str:
+def _text(session: Session, kind: ExportFormat) -> str:
     if kind == "json":
         return json_text(session.export_json(), indent=1) + "\n"
     if kind == "md":
         return session.export_markdown()
     from tui.export.svg import session_svg
 
-    return session_svg(session.info.title or "Sprig", session.messages(), width=width)
+    return session_svg(session.info.title or "Sprig", session.messages())
 
 
 def _slug(title: str) -> str:

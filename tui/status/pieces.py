@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from agent.text import display
 from tui.status.status import Status
-from tui.status.words import ascii_only, bar, percent, seconds_left, short, size, tokens
+from tui.status.words import bar, percent, seconds_left, short, size, tokens
 
 PieceRole = Literal["quiet", "name", "busy", "good", "warn", "bad"]
 
@@ -40,19 +40,14 @@ class StatusPiece:
 _Wishes = Iterator[tuple[int, StatusPiece]]
 
 
-def pieces(status: Status, width: int, ascii: bool = False) -> list[StatusPiece]:
+def pieces(status: Status, width: int) -> list[StatusPiece]:
     """What fits into ``width`` cells with separators between, the most important first chosen, in the order of the line.
 
     Args:
         status: what there is to say.
         width: cells of the line.
-        ascii: only ASCII characters.
     """
-    wishes = [
-        (rank, place, StatusPiece(ascii_only(piece.text), piece.role, piece.right) if ascii else piece)
-        for place, source in enumerate(_PLACES)
-        for rank, piece in source(status, width >= _WIDE)
-    ]
+    wishes = [(rank, place, piece) for place, source in enumerate(_PLACES) for rank, piece in source(status, width >= _WIDE)]
     chosen: dict[int, StatusPiece] = {}
     for _, place, piece in sorted(wishes, key=lambda wish: wish[0]):
         trial = {**chosen, place: piece}
@@ -104,10 +99,10 @@ def _reading(status: Status, wide: bool) -> _Wishes:
 
 def _voice(status: Status, wide: bool) -> _Wishes:
     voice = status.voice
-    if voice.kind in ("listening", "speaking"):
-        yield 10, StatusPiece(voice.kind, "warn")
+    if voice.kind == "listening":
+        yield 10, StatusPiece("listening", "warn")
         if voice.level is not None:
-            yield 41, StatusPiece(f"{voice.kind} {bar(voice.level, 5)}", "warn")
+            yield 41, StatusPiece(f"listening {bar(voice.level, 5)}", "warn")
     elif voice.kind == "starting":
         yield 42, StatusPiece("voice starting")
 

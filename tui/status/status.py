@@ -22,11 +22,11 @@ class VoiceState:
     """What the voice does.
 
     Attributes:
-        kind: "off"; "missing" when there is no engine; "starting" while it gets ready; "listening"; "speaking".
+        kind: "off"; "missing" when there is no engine; "starting" while it gets ready; "listening".
         level: how loud it is while listening, from 0 to 1; None when the engine does not say.
     """
 
-    kind: Literal["off", "missing", "starting", "listening", "speaking"] = "off"
+    kind: Literal["off", "missing", "starting", "listening"] = "off"
     level: float | None = None
 
 

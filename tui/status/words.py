@@ -6,7 +6,6 @@ import math
 
 from rich.cells import cell_len, set_cell_size
 
-_ASCII = {ord("▰"): "#", ord("▱"): ".", ord("·"): "|", ord("–"): "-", ord("…"): "...", ord("°"): None}
 _LONGEST = 28  # cells of a name
 
 
@@ -54,11 +53,6 @@ def short(name: str) -> str:
     """A name in at most 28 cells."""
     name = " ".join(name.split())
     return name if cell_len(name) <= _LONGEST else set_cell_size(name, _LONGEST - 1).rstrip() + "…"
-
-
-def ascii_only(text: str) -> str:
-    """With ASCII signs for those that this app uses, and a question mark for any other."""
-    return text.translate(_ASCII).encode("ascii", "replace").decode()
 
 
 def _whole(part: float) -> float:

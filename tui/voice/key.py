@@ -84,27 +84,22 @@ class ChatVoice:
 
 
 class VoiceKey:
-    """One key: it begins listening, or ends listening or speaking. Its methods belong to the screen's thread, and never wait."""
+    """One key: it begins listening, or ends it. Its methods belong to the screen's thread, and never wait."""
 
     def __init__(self, screen: VoiceScreen, find: Callable[[], Voice | None] = find_voice) -> None:
         """``find`` is called when a voice is first wanted, in another thread, and again each time until it has found one."""
         self.state = VoiceState()
         self._screen, self._find = screen, find
         self._voice: Voice | None = None
-        self._finding = threading.Lock()
-        self._ears, self._mouth = _Worker("voice input"), _Worker("voice output")
+        self._ears = _Worker("voice input")
         self._turn = 0  # of listening; what belongs to an earlier one comes too late
         self._wanted = False  # whether it should listen
         self._open = False  # whether the engine does; belongs to the thread of the ears
         self._partial = ""
-        self._speech = 0  # what belongs to an earlier one is not said any more
-        self._unsaid = 0  # texts of this speech
 
     def press(self) -> None:
         """The key was pressed."""
-        if self.state.kind == "speaking":
-            self.hush()
-        elif self._wanted:
+        if self._wanted:
             self._stop_listening()
         else:
             self._take_partial()
@@ -119,29 +114,10 @@ class VoiceKey:
         self._stop_listening()
         self._turn += 1
 
-    def say(self, text: str) -> None:
-        """Read something aloud, after what is being read. Listening ends: the engine would hear itself."""
-        self._stop_listening()
-        self._unsaid += 1
-        speech = self._speech
-        self._set(VoiceState("speaking"))
-        self._mouth.put(lambda: self._speak(text, speech))
-
-    def hush(self) -> None:
-        """Say nothing more."""
-        self._speech += 1
-        self._unsaid = 0
-        if self._voice is not None and self._voice.output is not None:
-            self._voice.output.stop()
-        if self.state.kind == "speaking":
-            self._set(VoiceState())
-
     def close(self) -> None:
-        """Let go of microphone and loudspeaker, for good."""
-        self.hush()
+        """Let go of the microphone, for good."""
         self.settle()
         self._ears.close()
-        self._mouth.close()
 
     # In the screen's thread.
 
@@ -197,35 +173,15 @@ class VoiceKey:
             self._set(state)
             self._screen.voice_trouble(why)
 
-    def _said(self, speech: int) -> None:
-        if speech == self._speech:
-            self._unsaid -= 1
-            if self._unsaid == 0 and self.state.kind == "speaking":
-                self._set(VoiceState())
-
-    def _cannot_speak(self, speech: int, state: VoiceState, why: str) -> None:
-        if speech == self._speech:  # once, not for each text that is waiting
-            self.hush()
-            self._set(state)
-            self._screen.voice_trouble(why)
-
-    # In threads of their own.
-
-    def _engine(self) -> Voice | None:
-        with self._finding:
-            if self._voice is None:
-                self._voice = self._find()
-            return self._voice
+    # In a thread of its own.
 
     def _listen(self, turn: int) -> None:
         state, why = VoiceState(), ""
         try:
-            voice = self._engine()
+            voice = self._voice = self._voice or self._find()
             if voice is None or voice.input is None:
-                state, why = VoiceState("missing"), _lacks(voice, "listen")
+                state, why = VoiceState("missing"), _lacks(voice)
             elif turn == self._turn and self._wanted:  # nobody has changed their mind meanwhile
-                if voice.output is not None:
-                    voice.output.stop()
                 self._open = True
                 voice.input.start(lambda event: self._post(lambda: self._hear(turn, event)))
         except Exception as e:  # an engine may fail in any way, and the chat goes on
@@ -243,29 +199,12 @@ class VoiceKey:
             with contextlib.suppress(Exception):  # it is given up anyway
                 voice.input.stop()
 
-    def _speak(self, text: str, speech: int) -> None:
-        state, why = VoiceState(), ""
-        try:
-            if speech != self._speech:
-                return
-            voice = self._engine()
-            if voice is None or voice.output is None:
-                state, why = VoiceState("missing"), _lacks(voice, "speak")
-            elif speech == self._speech:
-                voice.output.say(text)
-        except Exception as e:
-            why = why_of(e)
-        if why:
-            self._post(lambda: self._cannot_speak(speech, state, why))
-        else:
-            self._post(lambda: self._said(speech))
-
     def _post(self, call: Callable[[], None]) -> None:
         self._screen.post(call)
 
 
-def _lacks(voice: Voice | None, what: str) -> str:
-    return WHY_NOT if voice is None else display(f"the voice engine {voice.name} cannot {what}")
+def _lacks(voice: Voice | None) -> str:
+    return WHY_NOT if voice is None else display(f"the voice engine {voice.name} cannot listen")
 
 
 class _Worker:

@@ -14,7 +14,6 @@ from textual.widget import Widget
 
 from tui.status.pieces import SEPARATOR, StatusPiece, pieces
 from tui.status.status import Status
-from tui.status.words import ascii_only
 
 CALM = 0.4  # seconds that a number stands at least; faster ones cannot be read, and each repaint takes from the model
 
@@ -41,11 +40,9 @@ class StatusLine(Widget, can_focus=True):
             self.status = status
             super().__init__()
 
-    def __init__(self, status: Status | None = None, *, ascii: bool = False) -> None:
-        """``ascii``: only ASCII characters."""
+    def __init__(self) -> None:
         super().__init__()
-        self.status = status or Status()
-        self._ascii = ascii
+        self.status = Status()
         self._painted: list[StatusPiece] = []
         self._painted_at = -CALM
         self._later: Timer | None = None
@@ -87,7 +84,7 @@ class StatusLine(Widget, can_focus=True):
         self.action_details()
 
     def _pieces(self) -> list[StatusPiece]:
-        return pieces(self.status, self.content_size.width, self._ascii)
+        return pieces(self.status, self.content_size.width)
 
     def _line(self, some: list[StatusPiece]) -> Content:
         left, right = (self._join([p for p in some if p.right is side]) for side in (False, True))
@@ -95,8 +92,7 @@ class StatusLine(Widget, can_focus=True):
         return Content.assemble(left, " " * gap, right) if right else left
 
     def _join(self, some: list[StatusPiece]) -> Content:
-        between = ascii_only(SEPARATOR) if self._ascii else SEPARATOR
-        separator = Content.styled(between, self._style("separator"))
+        separator = Content.styled(SEPARATOR, self._style("separator"))
         return separator.join(Content.styled(piece.text, self._style(piece.role)) for piece in some)
 
     def _style(self, role: str) -> Style:

@@ -10,6 +10,8 @@ from agent.children.rules import ResourceLimits, Rules
 from agent.tools.builtin.root import Root
 from agent.tools.result import MAX_TEXT, ToolContext, ToolResult, cap, clean
 
+_FETCH_SECONDS, _SQL_SECONDS = 20.0, 10.0
+
 
 def ask_child(
     function: str, job: dict[str, Any], root: Root | None, *, seconds: float, cpu: int, cancelled: threading.Event
@@ -32,13 +34,13 @@ def ask_child(
 class WebTool:
     """Fetches pages. ``allow_private`` also from this machine and from private networks."""
 
-    def __init__(self, *, allow_private: bool = False, seconds: float = 20.0) -> None:
-        self._allow_private, self._seconds = allow_private, seconds
+    def __init__(self, *, allow_private: bool = False) -> None:
+        self._allow_private = allow_private
 
     def fetch_url(self, url: str, context: ToolContext) -> ToolResult:
         """Get a web page as text."""
-        job = {"url": url.strip(), "seconds": self._seconds, "allow_private": self._allow_private}
-        page = ask_child("fetch_child:fetch", job, None, seconds=self._seconds + 5, cpu=15, cancelled=context.cancelled)
+        job = {"url": url.strip(), "seconds": _FETCH_SECONDS, "allow_private": self._allow_private}
+        page = ask_child("fetch_child:fetch", job, None, seconds=_FETCH_SECONDS + 5, cpu=15, cancelled=context.cancelled)
         text, cut = cap(clean(page["text"]), MAX_TEXT)
         notes = []
         if page["url"] != url.strip():
@@ -53,15 +55,16 @@ class WebTool:
 class SqlTool:
     """Queries the databases below one root."""
 
-    def __init__(self, root: Root, seconds: float = 10.0) -> None:
-        self._root, self._seconds = root, seconds
+    def __init__(self, root: Root) -> None:
+        self._root = root
 
     def query_sqlite(self, path: str, sql: str, context: ToolContext) -> ToolResult:
         """Read from a SQLite database with a SELECT. The tables: SELECT sql FROM sqlite_schema"""
         self._root.parts(path)
-        job = {"path": path, "sql": sql, "seconds": self._seconds}
-        limit, cpu = self._seconds + 5, int(self._seconds) + 2
-        answer = ask_child("sql_child:query", job, self._root, seconds=limit, cpu=cpu, cancelled=context.cancelled)
+        job = {"path": path, "sql": sql, "seconds": _SQL_SECONDS}
+        answer = ask_child(
+            "sql_child:query", job, self._root, seconds=_SQL_SECONDS + 5, cpu=int(_SQL_SECONDS) + 2, cancelled=context.cancelled
+        )
         lines = [" | ".join(map(_shown, answer["columns"])), *(" | ".join(map(_shown, row)) for row in answer["rows"])]
         if answer["more"]:
             lines.append(f"[more than {len(answer['rows'])} rows: use LIMIT, or count(*)]")

@@ -375,17 +375,14 @@ def _pattern(theirs: str) -> re.Pattern[str]:
     return re.compile(re.escape(theirs).replace(r"\{i\}", r"(?P<i>[0-9]{1,4})").replace(r"\{e\}", r"(?P<e>[0-9]{1,4})"))
 
 
-def rope_interleave(n_heads: int, head_dim: int, rotated: int | None = None) -> Index:
+def rope_interleave(n_heads: int, head_dim: int) -> Index:
     """Row order that turns RoPE over halves (transformers) into RoPE over neighbouring pairs (ggml's "norm" mode).
 
-    transformers rotates dimension j of a head with j + rotated / 2, ggml 2j with 2j + 1.
+    transformers rotates dimension j of a head with j + head_dim / 2, ggml 2j with 2j + 1.
 
     Args:
         n_heads: heads of the projection.
         head_dim: rows per head.
-        rotated: leading rows per head that RoPE turns, when not all; the rest stay in place.
     """
-    rotated = head_dim if rotated is None else rotated
-    one = np.concatenate([np.arange(rotated).reshape(2, rotated // 2).T.ravel(), np.arange(rotated, head_dim)])
-    order: Index = (np.arange(n_heads)[:, None] * head_dim + one[None, :]).ravel().astype(np.int64)
+    order: Index = np.arange(n_heads * head_dim).reshape(n_heads, 2, head_dim // 2).swapaxes(1, 2).ravel()
     return order

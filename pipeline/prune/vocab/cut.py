@@ -10,22 +10,18 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gguf import Keys
 
 from agent.errors import OutputError, SprigError
-from pipeline.architectures.find import find_architecture
 from pipeline.prune.vocab.choose import by_order, choose, closed
 from pipeline.prune.vocab.ids import renumbered
 from pipeline.prune.vocab.lexicon import Lexicon, read_lexicon
 from pipeline.prune.vocab.needed import find_needed
 from pipeline.prune.vocab.rewrite import rewritten
 from pipeline.prune.vocab.use import TokenGrowth, count
-from pipeline.sources.source import headers, open_source, read_config
 from pipeline.text.calibration import own_text
-from pipeline.text.held_out import domains
 from pipeline.vocab.files import carry, parse_json
 from pipeline.vocab.vocabulary import Vocabulary, load_vocabulary
 
@@ -52,14 +48,6 @@ class VocabularyCut:
     notes: tuple[str, ...]
     text: tuple[TokenGrowth, ...]
     held_out: tuple[TokenGrowth, ...]
-
-
-def cut_vocabulary(folder: Path, texts: Mapping[str, str] | None, size: int | None) -> VocabularyCut:
-    """Choose the tokens of the checkpoint in ``folder``, as ``cut_files`` does. Nothing is written."""
-    source = open_source(str(folder))
-    config = read_config(source)
-    rows = find_architecture(config)(config, headers(source), source.files).vocab_rows
-    return cut_files(source.files, config, rows, texts, size, held_out=domains())
 
 
 def cut_files(

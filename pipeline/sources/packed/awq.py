@@ -7,7 +7,6 @@ Source: ``WQLinear_GEMM`` of https://github.com/casper-hansen/AutoAWQ.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -31,8 +30,6 @@ class Awq(PackedWeight):
 
     module: str
     group: int
-
-    by_rows: ClassVar[bool] = False
 
     def rows(self, stored: Checkpoint, start: int, stop: int) -> Floats:
         codes = _columns(stored, self.name, start, stop)

@@ -8,7 +8,6 @@ Source: https://github.com/ModelCloud/GPTQModel (``nn_modules/qlinear``), https:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -39,8 +38,6 @@ class Gptq(PackedWeight):
     groups: int
     group: int | None
     less_one: bool
-
-    by_rows: ClassVar[bool] = False
 
     def rows(self, stored: Checkpoint, start: int, stop: int) -> Floats:
         length = self.shape[1]

@@ -105,12 +105,6 @@ def test_a_continuation_does_not_repeat_tools_and_starts_with_the_end_of_the_tur
     )
 
 
-def test_the_end_of_a_turn(templates: dict[str, ChatTemplate]) -> None:
-    assert text(templates["hermes"].end_of_turn()) == "<|im_end|>\n"
-    assert text(templates["llama3"].end_of_turn()) == "<|eot_id|>"
-    assert text(templates["mistral-nemo"].end_of_turn()) == "</s>"
-
-
 def test_options_reach_the_template_and_decide_whether_a_thought_is_open(templates: dict[str, ChatTemplate]) -> None:
     template = templates["qwen-coder"]
     assert template.started()

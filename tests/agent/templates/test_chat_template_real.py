@@ -111,7 +111,7 @@ def test_a_familys_own_template(path: Path, capsys: pytest.CaptureFixture[str]) 
             return
         profile = template.profile
         with capsys.disabled():
-            told = [w for w in ("tools", "calls", "results", "parallel", "system", "starts_thinking") if getattr(profile, w)]
+            told = [w for w in ("tools", "calls", "results", "parallel", "system") if getattr(profile, w)]
             print(f"\n{path.stem}: {profile.dialect.name!r}", *told, profile.thinking or "")
         assert profile.error is None
         assert profile.dialect.name == WANTED.get(path.stem, profile.dialect.name)

@@ -15,6 +15,7 @@ from agent.dialects import families
 from agent.dialects.base import Thinking
 from agent.dialects.probe import difference
 from agent.errors import TemplateError
+from agent.messages import Message
 from agent.templates.chat_template import CHATML_FALLBACK, ChatTemplate
 from agent.templates.profile import Profile
 from tests.fixtures.chat_templates import CHATML, HERMES, TEMPLATES
@@ -66,7 +67,6 @@ def test_how_templates_want_things_is_noticed() -> None:
     assert names(lambda p: p.arguments == "string") == {"functionary-3.2", "deepseek"}
     assert names(lambda p: p.null_content) == {"deepseek"}
     assert names(lambda p: p.empty_tools) == {"functionary-3.1"}
-    assert names(lambda p: p.dates) == {"llama3", "granite3"}
     assert {profile_of("phi4").tools, profile_of("smollm3").tools} == {"system", "xml_tools"}
     assert profile_of("functionary-3.2").prefix.endswith(">>>")
     assert profile_of("gemma2").prefix == "<start_of_turn>model\n"
@@ -80,7 +80,6 @@ def test_thinking_is_found_with_its_marks_its_place_and_its_switch() -> None:
     assert profile_of("ministral").thinking_key == "blocks"
     assert profile_of("lfm2.5").thinking_key == "thinking"
     assert profile_of("qwen3").thinking_key == "reasoning_content"
-    assert names(lambda p: p.starts_thinking) == {"qwen-coder", "deepseek"}
     for name in ("qwen3", "qwen-coder", "smollm3"):
         assert profile_of(name).thinking_off == {"enable_thinking": False}
         assert profile_of(name).thinking_on == {"enable_thinking": True}
@@ -105,7 +104,7 @@ def test_a_template_that_renders_nothing_says_why() -> None:
     with closing(ChatTemplate("{{ raise_exception('Not today') }}")) as template:
         assert template.profile.error == "Not today"
         with pytest.raises(TemplateError, match="does not render a conversation: Not today"):
-            template.end_of_turn()
+            template.head([Message("user", "x")])
 
 
 def test_the_fallback_is_the_plain_format() -> None:

@@ -73,8 +73,12 @@ def keys_of(config: dict[str, Any]) -> dict[str, Any]:
 
 def test_each_model_type_has_a_file_with_its_class() -> None:
     assert set(supported()) >= {t.replace("-", "_") for t, _ in CASES.values()} | {kind for kind, *_ in WRAPPERS.values()}
+    files = {file.stem for file in (ROOT / "pipeline" / "architectures").glob("[a-z]*.py")} - {"find"}
     for model_type in supported():
-        assert find_architecture({"model_type": model_type}).__module__ == f"pipeline.architectures.{model_type}"
+        file = find_architecture({"model_type": model_type}).__module__.removeprefix("pipeline.architectures.")
+        assert file in files
+        assert file == model_type or model_type not in files, "a file of that name, and it is not taken"
+    assert files <= set(supported())
 
 
 def test_the_guide_names_every_model_type() -> None:

@@ -42,7 +42,7 @@ def house(folder: Path, names: Iterable[str] = WHEELS) -> Path:
 def test_of_a_wheelhouse_only_what_fits_is_taken(tmp_path: Path) -> None:
     chosen = {w.name for w in chosen_wheels(house(tmp_path), PI)}
     assert chosen == {name for name in WHEELS if "cp313" not in name}
-    house(tmp_path, ["built_here-1-cp311-cp311-linux_aarch64.whl"])
+    house(tmp_path, ["built_here-1-cp311-cp311-linux_aarch64.whl", "odd.whl"])
     assert len(chosen_wheels(tmp_path, PI)) == 6
     (tmp_path / "built_here-1-cp311-cp311-linux_aarch64.whl").unlink()
     assert len(chosen_wheels(tmp_path, DevicePython(13, "aarch64", (2, 41)))) == 5

@@ -26,7 +26,7 @@ SOON = 10.0  # seconds after which a test gives up
 
 
 class FakeVoice:
-    """Ears and mouth of a machine; a test speaks to it, and hears what it says."""
+    """The ears of a machine; a test speaks to it."""
 
     def __init__(self) -> None:
         self.listening = threading.Event()
@@ -35,11 +35,7 @@ class FakeVoice:
         self.tell: Callable[[VoiceEvent], None] = lambda event: None
         self.starts = 0
         self.fault: Exception | None = None
-        self.said: list[str] = []
-        self.silent = threading.Event()
-        self.speaking = threading.Event()
         self.ears = FakeEars(self)
-        self.mouth = FakeMouth(self)
 
 
 class FakeEars:
@@ -56,23 +52,6 @@ class FakeEars:
 
     def stop(self) -> None:
         self.voice.listening.clear()
-
-
-class FakeMouth:
-    def __init__(self, voice: FakeVoice) -> None:
-        self.voice = voice
-
-    def say(self, text: str) -> None:
-        if self.voice.fault is not None:
-            raise self.voice.fault
-        self.voice.silent.clear()
-        self.voice.said.append(text)
-        self.voice.speaking.set()
-        assert self.voice.silent.wait(SOON)
-        self.voice.speaking.clear()
-
-    def stop(self) -> None:
-        self.voice.silent.set()
 
 
 class FakeScreen:
@@ -115,7 +94,7 @@ class Desk:
 
     def __init__(self, find: Callable[[], Voice | None] | None = None) -> None:
         self.engine, self.screen = FakeVoice(), FakeScreen()
-        self.key = VoiceKey(self.screen, find or (lambda: Voice("fake", self.engine.ears, self.engine.mouth)))
+        self.key = VoiceKey(self.screen, find or (lambda: Voice("fake", self.engine.ears)))
 
     def listen(self) -> None:
         self.key.press()
@@ -254,57 +233,10 @@ def test_without_an_engine_the_key_says_what_is_missing_and_looks_again_next_tim
 
 
 def test_an_engine_that_only_speaks_does_not_listen() -> None:
-    desk = Desk(lambda: Voice("mouth\n", None, FakeVoice().mouth))
+    desk = Desk(lambda: Voice("mouth\n"))
     desk.key.press()
     desk.until("missing")
     assert desk.screen.troubles == ["the voice engine mouth␊ cannot listen"]
-
-
-def test_answers_are_read_aloud_one_after_the_other(desk: Desk) -> None:
-    desk.key.say("Hello.")
-    desk.key.say("It is noon.")
-    assert desk.key.state == VoiceState("speaking")
-    assert desk.engine.speaking.wait(SOON)
-    desk.engine.silent.set()
-    desk.screen.until(lambda: desk.engine.said == ["Hello.", "It is noon."])
-    assert desk.key.state == VoiceState("speaking")
-    assert desk.engine.speaking.wait(SOON)
-    desk.engine.silent.set()
-    desk.until("off")
-
-
-def test_the_key_ends_speaking_and_what_waits_is_not_said(desk: Desk) -> None:
-    desk.key.say("A long story.")
-    desk.key.say("Another one.")
-    assert desk.engine.speaking.wait(SOON)
-    desk.key.press()
-    assert desk.key.state == VoiceState("off")
-    desk.listen()
-    assert desk.engine.said == ["A long story."]
-
-
-def test_it_does_not_listen_to_itself(desk: Desk) -> None:
-    desk.listen()
-    desk.key.say("Hello.")
-    desk.until_deaf()
-    assert desk.key.state == VoiceState("speaking")
-
-
-def test_an_engine_that_cannot_speak_says_so_once() -> None:
-    desk = Desk()
-    desk.engine.fault = OSError("no loudspeaker")
-    desk.key.say("one")
-    desk.key.say("two")
-    desk.until("off")
-    assert desk.screen.troubles == ["the voice engine failed (OSError: no loudspeaker)"]
-    mute = Desk(lambda: Voice("ears", FakeVoice().ears))
-    mute.key.say("one")
-    mute.until("missing")
-    assert mute.screen.troubles == ["the voice engine ears cannot speak"]
-    nothing = Desk(lambda: None)
-    nothing.key.say("one")
-    nothing.until("missing")
-    assert nothing.screen.troubles == [WHY_NOT]
 
 
 def test_closing_lets_the_microphone_go(desk: Desk) -> None:

@@ -48,8 +48,8 @@ class AnswerText(Widget):
 
         href: str
 
-    def __init__(self, source: str = "", *, streaming: bool = False, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, source: str = "", *, streaming: bool = False) -> None:
+        super().__init__()
         # Textual would repaint the widget at each move of the mouse to look for links of its own kind.
         self.set_reactive(Widget.auto_links, False)
         self._parts = [source]

@@ -97,7 +97,6 @@ class Prompt(Widget):
         root: Path | None = None,
         history: History | None = None,
         weigh: Callable[[str], MessageSize | None] = lambda text: None,
-        id: str | None = None,
     ) -> None:
         """
         Args:
@@ -106,7 +105,7 @@ class Prompt(Widget):
             history: what was sent before.
             weigh: how much of the context a text takes; called in a thread.
         """
-        super().__init__(id=id)
+        super().__init__()
         known = tuple((name.removeprefix("/"), about, hint) for name, about, hint in commands)
         self._names = [name for name, _, _ in known]
         self._root = Path.cwd() if root is None else root

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +33,6 @@ class PackedWeight(ABC):
 
     name: str
     shape: tuple[int, ...]
-
-    # Whether rows of the plain weight lie together in the file. If not, each slab reads a few bytes from everywhere.
-    by_rows: ClassVar[bool] = True
 
     @abstractmethod
     def rows(self, stored: Checkpoint, start: int, stop: int) -> Floats:

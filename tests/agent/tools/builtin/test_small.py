@@ -300,10 +300,7 @@ def test_nothing_but_reading_gets_through(query: str, garden: Path) -> None:
 
 
 def test_queries_that_never_end_or_fill_the_memory(tools: dict[str, Tool], garden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agent.tools.builtin.lookup import SqlTool
-
-    owner: SqlTool = tools["query_sqlite"].function.__self__  # type: ignore[attr-defined]
-    monkeypatch.setattr(owner, "_seconds", 0.5)
+    monkeypatch.setattr("agent.tools.builtin.lookup._SQL_SECONDS", 0.5)
     began = time.monotonic()
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     assert sql(tools, endless).text == "the query took more than 0.5 s: limit it"

@@ -9,8 +9,10 @@ import numpy as np
 
 from agent.gguf.reader import read_header
 from pipeline.forward.process import ForwardProcess
-from pipeline.prune.vocab.cut import cut_vocabulary
+from pipeline.prune.vocab.cut import cut_files
 from pipeline.quantize import quantize
+from pipeline.sources.source import open_source
+from pipeline.text.held_out import domains
 from tests.fixtures.random_llama import LlamaShape, config
 from tests.fixtures.small_checkpoints import write_safetensors
 from tests.fixtures.tokenizers import make_tokenizer
@@ -33,7 +35,7 @@ def checkpoint(folder: Path) -> dict[str, np.ndarray]:
 def test_the_logits_of_kept_tokens_are_those_of_the_whole_model(tmp_path: Path) -> None:
     whole, small = tmp_path / "whole", tmp_path / "small"
     weights = checkpoint(whole)
-    cut = cut_vocabulary(whole, {"mine": TEXT}, 416)
+    cut = cut_files(open_source(str(whole)).files, config(SHAPE), SHAPE.vocab, {"mine": TEXT}, 416, held_out=domains())
     kept = list(cut.kept)
     assert len(kept) == 416
     assert {growth.name for growth in cut.held_out} >= {"en", "de", "zh", "code"}

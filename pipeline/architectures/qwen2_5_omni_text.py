@@ -1,7 +1,0 @@
-"""The text part of Qwen2.5-Omni, which is that of Qwen2-VL."""
-
-from pipeline.architectures.qwen2_vl_text import Qwen2VlText
-
-
-class Qwen25OmniText(Qwen2VlText):
-    pass
