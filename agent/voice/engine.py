@@ -1,4 +1,4 @@
-"""Talking and listening: what a voice engine must be able to do, and how one is found.
+"""Listening: what a voice engine must be able to do, and how one is found.
 
 Sprig brings no engine. A package offers one as an entry point of the group "sprig.voice" that names a function without
 arguments; it returns a ``Voice``.
@@ -68,26 +68,12 @@ class VoiceInput(Protocol):
         """End listening, and let the microphone go. What was said before may still come as a Final. Never raises."""
 
 
-class VoiceOutput(Protocol):
-    """Turns text into speech."""
-
-    def say(self, text: str) -> None:
-        """Speak; return when all is said or ``stop`` was called. It is called in a thread of its own.
-
-        Raises SprigError if it cannot speak.
-        """
-
-    def stop(self) -> None:
-        """Be silent at once. Called from another thread than ``say``; does not wait."""
-
-
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """An engine, or two under one name; None is what it cannot do."""
+    """An engine and its name."""
 
     name: str
-    input: VoiceInput | None = None
-    output: VoiceOutput | None = None
+    input: VoiceInput
 
 
 def find_voice() -> Voice | None:
@@ -104,7 +90,7 @@ def find_voice() -> Voice | None:
         except Exception as e:  # anything may be wrong in a package that somebody else made
             faults.append(f"{point.name} ({why_of(e)})")
             continue
-        if isinstance(voice, Voice) and (voice.input or voice.output):
+        if isinstance(voice, Voice):
             return voice
         faults.append(f"{point.name} (it gave no voice)")
     if faults:

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from agent.text import display
 from agent.voice.engine import (
     WHY_NOT,
     Final,
@@ -179,8 +178,8 @@ class VoiceKey:
         state, why = VoiceState(), ""
         try:
             voice = self._voice = self._voice or self._find()
-            if voice is None or voice.input is None:
-                state, why = VoiceState("missing"), _lacks(voice)
+            if voice is None:
+                state, why = VoiceState("missing"), WHY_NOT
             elif turn == self._turn and self._wanted:  # nobody has changed their mind meanwhile
                 self._open = True
                 voice.input.start(lambda event: self._post(lambda: self._hear(turn, event)))
@@ -193,18 +192,13 @@ class VoiceKey:
             self._post(lambda: self._began(turn))
 
     def _shut(self) -> None:
-        voice = self._voice
-        if self._open and voice is not None and voice.input is not None:
+        if self._open and self._voice is not None:
             self._open = False
             with contextlib.suppress(Exception):  # it is given up anyway
-                voice.input.stop()
+                self._voice.input.stop()
 
     def _post(self, call: Callable[[], None]) -> None:
         self._screen.post(call)
-
-
-def _lacks(voice: Voice | None) -> str:
-    return WHY_NOT if voice is None else display(f"the voice engine {voice.name} cannot listen")
 
 
 class _Worker:

@@ -269,7 +269,7 @@ async def _read_lines(process: asyncio.subprocess.Process, inbox: Any, watch: Co
             if process.returncode is None and not watch.over.is_set():
                 # The pipe is closed a moment before the exit status is known.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), 0.2)
+                    await asyncio.wait_for(process.wait(), 1.0)
             await asyncio.sleep(0)  # its last words may still be in the other pipe
             status = "" if process.returncode is None else f", exit status {process.returncode}"
             watch.end(f"it ended{status}{watch.last_words}")

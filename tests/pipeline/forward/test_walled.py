@@ -65,8 +65,9 @@ CHILDREN = {  # module, what is asked of it so that its libraries have started t
 
 @pytest.mark.skipif("seccomp" not in HELD, reason=f"the kernel confines with {HELD} only")
 @pytest.mark.parametrize("module", CHILDREN)
-def test_every_thread_of_every_child_is_held(model: Path, module: str) -> None:
+def test_every_thread_of_every_child_is_held(model: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What holds a process holds the threads that began later, and NumPy's begin with its import."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
     with ForwardProcess(model, module, n_ctx=16, threads=2, layers=1) as process:
         for op, message in CHILDREN[module]:
             process.ask(op, **message)

@@ -232,13 +232,6 @@ def test_without_an_engine_the_key_says_what_is_missing_and_looks_again_next_tim
     desk.key.close()
 
 
-def test_an_engine_that_only_speaks_does_not_listen() -> None:
-    desk = Desk(lambda: Voice("mouth\n"))
-    desk.key.press()
-    desk.until("missing")
-    assert desk.screen.troubles == ["the voice engine mouth␊ cannot listen"]
-
-
 def test_closing_lets_the_microphone_go(desk: Desk) -> None:
     desk.listen()
     desk.key.close()
