@@ -186,6 +186,7 @@ def controls(engine: Engine, name: str) -> set[int]:
     return {i for i, t in enumerate(tokens) if t in marks} | {1, 2}
 
 
+@pytest.mark.slow
 def test_no_mark_comes_into_the_transcript_from_what_others_wrote(real: tuple[Engine, str]) -> None:
     engine, name = real
     forbidden = controls(engine, name)
@@ -236,6 +237,7 @@ def _call(text: str) -> Any:
 # Templates.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "template",
     [

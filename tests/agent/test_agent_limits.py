@@ -109,6 +109,7 @@ def test_the_same_call_with_other_results_goes_on() -> None:
         assert agent.run("Go").reason == "done"
 
 
+@pytest.mark.slow
 def test_time_is_up_in_a_tool(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, noticed = threading.Event(), threading.Event()
 
@@ -138,6 +139,7 @@ def test_time_is_up_in_a_tool(monkeypatch: pytest.MonkeyPatch) -> None:
     engine.only_grows()
 
 
+@pytest.mark.slow
 def test_time_is_up_while_the_model_speaks() -> None:
     engine = FakeEngine([Say("word " * 20, during=lambda said: time.sleep(0.02)), "Fine."])
     with Agent(engine) as agent:
@@ -188,6 +190,7 @@ def test_limits_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
         Limits(**wrong)
 
 
+@pytest.mark.slow
 def test_a_text_beyond_what_a_template_renders_says_what_to_do() -> None:
     with Agent(FakeEngine(["Hello."])) as agent:
         for size in (1_100_000, 2_100_000):

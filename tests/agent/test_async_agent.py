@@ -34,9 +34,19 @@ AsyncMake = Callable[..., tuple[AsyncAgent, FakeEngine]]
 WAIT = call_text("wait", {})
 
 
+_before: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _those_of_other_tests() -> None:
+    """A tool that another test gave up may go on in its thread."""
+    _before.clear()
+    _before.update(threading.enumerate())
+
+
 def ours() -> list[str]:
-    """Threads of runs, calls and tools that are there."""
-    return [t.name for t in threading.enumerate() if t.name.startswith(("sprig", "tool "))]
+    """Threads of runs, calls and tools that have begun in this test and are there."""
+    return [t.name for t in threading.enumerate() if t not in _before and t.name.startswith(("sprig", "tool "))]
 
 
 @pytest_asyncio.fixture
@@ -154,6 +164,7 @@ async def test_whoever_comes_first_opens_it_for_all(kept_templates: None) -> Non
     assert engine.conversation() == "c2"
 
 
+@pytest.mark.slow
 async def test_the_loop_goes_on_while_the_model_speaks(make: AsyncMake) -> None:
     agent, _ = make(slow("word " * 20))
     ticks = 0

@@ -131,6 +131,7 @@ def write_and_die(target: Path, last: int, when: str) -> int:
         os._exit(steps)
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_step_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"old")

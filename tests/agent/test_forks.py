@@ -39,6 +39,7 @@ def in_a_fork(use: Callable[[], object], leave: Callable[[], None]) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_a_template() -> None:
     template = TemplateProcess("{{ messages[0].content }}!")
     job = [RenderJob([{"role": "user", "content": "hello"}])]
@@ -51,6 +52,7 @@ def test_a_template() -> None:
         template.close()
 
 
+@pytest.mark.slow
 def test_a_store_of_sessions(tmp_path: Path) -> None:
     with Store(tmp_path / "s.db") as store:
         session = store.create(title="first")
@@ -60,6 +62,7 @@ def test_a_store_of_sessions(tmp_path: Path) -> None:
         assert store.open(session.id).id == session.id
 
 
+@pytest.mark.slow
 def test_mcp_servers(tmp_path: Path) -> None:
     pytest.importorskip("mcp")
     from agent.tools.mcp import transport

@@ -90,6 +90,7 @@ def test_a_run_that_begins_meanwhile_goes_ahead_and_takes_over_what_was_read(eng
         assert prefill.cached >= next(event.done for event in seen if event.done) > 0
 
 
+@pytest.mark.slow
 def test_after_a_change_of_tools_the_conversation_is_read_again_before_it_goes_on(engine: Engine, tmp_path: Path) -> None:
     with Agent(engine, tools=["clock"], root=tmp_path, limits=Limits(tokens=8)) as agent:
         agent.run("Hello")
@@ -163,6 +164,7 @@ def test_a_model_that_is_closed_while_it_reads_is_one_error(engine: Engine, tmp_
         agent.prepare(lambda event: engine.close())
 
 
+@pytest.mark.slow
 async def test_an_async_agent_prepares_too_and_a_cancelled_task_leaves_it_usable(engine: Engine, tmp_path: Path) -> None:
     async with AsyncAgent(engine, tools=TOOLS, system="Leaf. " * 100, root=tmp_path) as agent:
         task = asyncio.create_task(agent.prepare())

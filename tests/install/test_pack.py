@@ -65,6 +65,7 @@ def build(folder: Path, machine: str = "aarch64", **changed: bytes) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_pip_installs_what_is_packed(source: Path, tmp_path: Path) -> None:
     machine = os.uname().machine
     packed = pack(source, build(tmp_path / "bin", machine), machine, tmp_path / "out")
@@ -173,6 +174,7 @@ def test_what_a_real_library_needs_is_read() -> None:
     assert any(name.startswith("libggml") for name in found.libraries)
 
 
+@pytest.mark.slow
 def test_the_packed_package_is_imported_on_android_and_loads_its_backends(tmp_path: Path) -> None:
     """The real package with the edits and its real library, in a Python that calls its platform "android"."""
     spec = importlib.util.find_spec("llama_cpp")

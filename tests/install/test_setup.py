@@ -112,6 +112,7 @@ def test_the_chat_gets_the_base_install_while_llama_cpp_is_compiled(board: FakeB
     assert not [path.name for path in board.folder.iterdir() if path.name.startswith("tmp.")], "the scratch folder stays behind"
 
 
+@pytest.mark.slow
 def test_the_pipeline_comes_with_the_demo_and_a_larger_environment_serves_the_smaller(board: FakeBoard) -> None:
     assert board.setup("chat").returncode == 0
     assert not [line for line in board.asked if "huggingface" in line or "pipeline" in line]
@@ -184,6 +185,7 @@ def test_without_a_compiler_the_wheelhouse_is_named(board: FakeBoard, tmp_path: 
     assert "WHEELHOUSE=FOLDER" in done.stderr
 
 
+@pytest.mark.slow
 def test_no_system_packages_means_none(board: FakeBoard, tmp_path: Path) -> None:
     """What would be asked of apt-get is said beforehand; NO_SYSTEM_PACKAGES=1 asks for nothing and goes on."""
     programs = tmp_path / "bin"

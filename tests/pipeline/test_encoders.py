@@ -70,6 +70,7 @@ def fake_tuning(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return allowed
 
 
+@pytest.mark.slow
 def test_gptq_rounds_again_for_the_rounded_layers_where_the_text_is_known(model: str, statistics: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"encoder": "gptq", "threads": 1}
     once = quantize(model, "Q4_0", tmp_path / "once.gguf", statistics=statistics, **options)
@@ -137,6 +138,7 @@ def test_a_budget_and_statistics_mean_gptq_and_an_imatrix_means_ggml(model: str,
     assert known.imatrix is not None
 
 
+@pytest.mark.slow
 def test_what_is_measured_for_a_file_goes_when_it_is_done(
     model: str, calibrations: list[Path], statistics: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +151,7 @@ def test_what_is_measured_for_a_file_goes_when_it_is_done(
     assert statistics.is_dir()
 
 
+@pytest.mark.slow
 def test_the_tuned_file_is_judged_and_published_and_its_card_says_so(
     model: str, calibrations: list[Path], fake_tuning: list[float], tmp_path: Path
 ) -> None:
@@ -166,6 +169,7 @@ def test_the_tuned_file_is_judged_and_published_and_its_card_says_so(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gguf", "a.md"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["tuning", "gate"])
 def test_nothing_is_left_when_the_tuning_or_the_gate_refuses(
     who: str, model: str, calibrations: list[Path], fake_tuning: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -179,6 +183,7 @@ def test_nothing_is_left_when_the_tuning_or_the_gate_refuses(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_was_measured_stays_for_resume_when_the_run_is_stopped(
     model: str, calibrations: list[Path], fake_tuning: list[float], tmp_path: Path
 ) -> None:

@@ -104,6 +104,7 @@ def test_merged_or_beside_the_base_it_says_what_transformers_says(name: str, tmp
 # The merge: the same bytes as of a checkpoint that was merged by hand.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["F32", "Q4_K_M"])
 def test_the_file_is_that_of_the_merged_checkpoint_to_the_byte(recipe: str, base: Path, adapter: Path, tmp_path: Path) -> None:
     by_hand = merged_by_hand(base, adapter, tmp_path / "pirate")
@@ -166,6 +167,7 @@ def test_a_head_that_was_trained_apart_from_its_embedding_is_written(tmp_path: P
     assert any("both are written" in note for note in result.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["alpha", "weights"])
 def test_a_changed_adapter_does_not_go_on_with_the_part_of_another(what: str, base: Path, adapter: Path, tmp_path: Path) -> None:
     changing, out = tmp_path / "pirate", tmp_path / "out.gguf"
@@ -181,6 +183,7 @@ def test_a_changed_adapter_does_not_go_on_with_the_part_of_another(what: str, ba
     assert tensor_bytes(result.path) == tensor_bytes(quantize(str(changing), "Q8_0", tmp_path / "fresh.gguf").path)
 
 
+@pytest.mark.slow
 def test_an_unchanged_adapter_goes_on(adapter: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     run_and_kill(os, "pwrite", 20, lambda: quantize(str(adapter), "Q8_0", out, threads=1))

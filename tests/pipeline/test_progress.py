@@ -60,6 +60,7 @@ def _deploy(folder: Path, tell: Callable[[Progress], None]) -> object:
     return deploy_to_folder(_talker(folder), folder / "card", on_progress=tell)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("job", "units"),
     [

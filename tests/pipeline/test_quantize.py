@@ -53,6 +53,7 @@ def test_a_folder_becomes_a_gguf_that_another_reader_understands(checkpoint: Pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.gguf", "out.md"]
 
 
+@pytest.mark.slow
 def test_the_preflight_knows_the_size_to_the_byte_and_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:
     for recipe in ("F32", "Q8_0", "IQ4_XS"):
         plan = dry_run(str(checkpoint), recipe, tmp_path / "out.gguf")
@@ -100,6 +101,7 @@ def test_recipes_are_named_as_people_say_them(checkpoint: Path, tmp_path: Path) 
     assert not any("taken" in note for note in dry_run(str(checkpoint), "q8-0", tmp_path / "out.gguf").notes)  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_two_runs_and_any_executor_give_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
     one = quantize(str(checkpoint), "Q4_K_S", tmp_path / "one.gguf", threads=1).path.read_bytes()
     two = quantize(str(checkpoint), "Q4_K_S", tmp_path / "two.gguf", threads=4).path.read_bytes()
@@ -108,6 +110,7 @@ def test_two_runs_and_any_executor_give_the_same_bytes(checkpoint: Path, tmp_pat
     assert one == two == three
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["Q4_0", "Q4_K_M"])
 def test_a_detour_over_bf16_changes_no_tensor(recipe: str, checkpoint: Path, tmp_path: Path) -> None:
     """Q4_K_M asks how many layers there are, which a checkpoint and a GGUF say in their own ways."""
@@ -153,6 +156,7 @@ def test_narrow_rows_are_named_before_the_work_and_a_better_choice_with_them(tmp
     assert not any("fall back" in n for n in dry_run(str(folder), "Q4_0", tmp_path / "x.gguf").notes)
 
 
+@pytest.mark.slow
 def test_an_imatrix_is_used_and_recorded_and_one_of_another_model_refused(tmp_path: Path) -> None:
     shape = FEW_LAYERS
     source = write_bf16(tmp_path / "bf16.gguf", shape)
@@ -178,6 +182,7 @@ def test_an_imatrix_is_used_and_recorded_and_one_of_another_model_refused(tmp_pa
             dry_run(str(longer), "Q4_0", tmp_path / "no.gguf", imatrix=matrix)
 
 
+@pytest.mark.slow
 def test_an_imatrix_of_zeros_makes_no_nan(tmp_path: Path) -> None:
     shape = FEW_LAYERS
     source = write_bf16(tmp_path / "bf16.gguf", shape)
@@ -235,6 +240,7 @@ def test_a_weight_too_large_for_f16_says_which_type_holds_it(tmp_path: Path) -> 
         quantize(str(folder), "F16", tmp_path / "out.gguf")
 
 
+@pytest.mark.slow
 def test_a_card_never_overwrites_what_somebody_else_wrote(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("my notes on this model")
     first = quantize(str(checkpoint), "Q4_0", tmp_path / "notes.gguf")
@@ -246,6 +252,7 @@ def test_a_card_never_overwrites_what_somebody_else_wrote(checkpoint: Path, tmp_
     assert "Q8_0" in again.card.read_text()
 
 
+@pytest.mark.slow
 def test_double_precision_and_mixed_types_are_read(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "hf", SMALL)
     reference = GGUFReader(quantize(str(folder), "F32", tmp_path / "a.gguf").path)
@@ -282,6 +289,7 @@ def test_an_output_is_a_folder_or_a_name_with_or_without_its_end(checkpoint: Pat
     assert quantize(str(checkpoint), "Q8_0", f"{tmp_path}/new/deep/").path.is_file()
 
 
+@pytest.mark.slow
 def test_a_source_of_another_alignment_is_laid_out_anew(tmp_path: Path) -> None:
     """general.alignment says how the source lies, not how the output does."""
     bf16 = write_bf16(tmp_path / "bf16.gguf", FEW_LAYERS)
@@ -342,6 +350,7 @@ def test_a_name_alone_gives_no_model_phi_3s_tokenizer(tmp_path: Path) -> None:
     assert read_header(made.path).keys["general.name"] == "Not-Phi 3-nor-phi 3.5"
 
 
+@pytest.mark.slow
 def test_a_copy_to_compute_with_has_the_first_type_that_has_room(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

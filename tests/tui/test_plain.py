@@ -61,6 +61,7 @@ def test_nothing_of_a_model_or_a_tool_reaches_the_terminal_as_a_command() -> Non
     assert "fin␛]0;x␇al" in said
 
 
+@pytest.mark.slow
 def test_what_a_server_changed_of_its_tools_is_a_line(tmp_path: Path) -> None:
     pytest.importorskip("mcp")
     server = ChangingServer(tmp_path, "open", behaviour=GROWS)
@@ -103,6 +104,7 @@ def test_a_pipe_is_nobody_who_could_allow_something() -> None:
     assert "nobody is at the terminal" in said
 
 
+@pytest.mark.slow
 def test_conversations_are_listed_and_taken_up_again() -> None:
     first = chat("My name is Bo\n", ["Hello Bo"])
     assert "Hello Bo" in first
@@ -112,6 +114,7 @@ def test_conversations_are_listed_and_taken_up_again() -> None:
     assert again.index("Model: Hello Bo") < again.index("Still here")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_answer_and_not_the_chat(tmp_path: Path) -> None:
     """The real program in a real terminal, with a model that would talk for long."""
     code = (
@@ -167,6 +170,7 @@ def test_a_file_goes_back_and_the_conversation_is_shortened(tmp_path: Path, monk
     assert (tmp_path / "notes.txt").read_text() == "water\nbread\n"
 
 
+@pytest.mark.slow
 def test_a_message_is_written_in_an_editor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\necho "and more" >> "$1"\n')

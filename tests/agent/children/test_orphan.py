@@ -79,6 +79,7 @@ def alive(process: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_nothing_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
     models = str(chat_model(tmp_path / "m.gguf", "hermes")), str(llama(tmp_path / "mean.gguf", llama__pooling_type=1))
     env = {**os.environ, "PYTHONPATH": str(ROOT), "SPRIG_HOME": str(tmp_path / "home")}

@@ -93,6 +93,7 @@ def test_files_outside_are_out_of_reach(tmp_path: Path) -> None:
     assert sorted(p.name for p in root.iterdir()) == ["link", "new", "up"]
 
 
+@pytest.mark.slow
 @needs_seccomp
 def test_no_socket_of_any_kind_is_opened(tmp_path: Path) -> None:
     listener = socket.socket()
@@ -161,6 +162,7 @@ def test_its_private_folder_is_gone_afterwards(tmp_path: Path) -> None:
     assert not Path(done.output.decode().strip()).exists()
 
 
+@pytest.mark.slow
 def test_a_gigabyte_of_output_takes_no_memory(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     done = run("head -c 1000000000 /dev/zero; echo; echo the end", tmp_path)
@@ -185,6 +187,7 @@ def test_the_ring_keeps_head_and_tail(pieces: list[bytes]) -> None:
     assert cut or kept == whole
 
 
+@pytest.mark.slow
 def test_a_deaf_process_is_killed_two_seconds_after_it_was_told_to_end(tmp_path: Path) -> None:
     began = time.monotonic()
     done = run("trap '' TERM INT HUP; while :; do sleep 1 & wait; done", tmp_path, seconds=1)
@@ -193,12 +196,14 @@ def test_a_deaf_process_is_killed_two_seconds_after_it_was_told_to_end(tmp_path:
     assert done.status == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_polite_process_may_say_its_last_words(tmp_path: Path) -> None:
     done = run("trap 'echo bye; exit 0' TERM; sleep 20 & wait", tmp_path, seconds=1)
     assert (done.timed_out, done.output) == (True, b"bye\n")
     assert done.seconds < 4
 
 
+@pytest.mark.slow
 def test_nothing_outlives_it_not_even_what_holds_its_output(tmp_path: Path) -> None:
     mark = f"sprig-survivor-{os.getpid()}"
     script = f"""
@@ -217,6 +222,7 @@ def test_nothing_outlives_it_not_even_what_holds_its_output(tmp_path: Path) -> N
     assert processes_with(mark) == []
 
 
+@pytest.mark.slow
 def test_cancelling_ends_it_and_its_children(tmp_path: Path) -> None:
     mark = f"sprig-cancelled-{os.getpid()}"
     cancelled = threading.Event()
@@ -229,6 +235,7 @@ def test_cancelling_ends_it_and_its_children(tmp_path: Path) -> None:
     assert processes_with(mark) == []
 
 
+@pytest.mark.slow
 def test_it_ends_when_the_agent_is_killed(tmp_path: Path) -> None:
     mark = f"sprig-orphan-{os.getpid()}"
     code = f"""
@@ -264,6 +271,7 @@ def test_it_may_delete_its_working_directory_or_kill_its_group(tmp_path: Path) -
     assert done.status in (-signal.SIGKILL, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "limits", "ends"),
     [
@@ -332,6 +340,7 @@ def test_system_paths_hold_nothing_of_a_user() -> None:
         assert path not in ("/", home)
 
 
+@pytest.mark.slow
 def test_a_job_that_a_stopped_supervisor_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is larger than a pipe holds, so that writing it would wait for ever."""
     monkeypatch.setattr(process, "_PATIENCE", 0.1)

@@ -161,6 +161,7 @@ find . -name a | sort; echo done
 """
 
 
+@pytest.mark.slow
 def test_ordinary_programs_work_inside(kind: str, root: Path) -> None:
     if "namespaces" not in kind:
         pytest.skip("Landlock alone refuses modes and times by name: the next test")
@@ -171,6 +172,7 @@ def test_ordinary_programs_work_inside(kind: str, root: Path) -> None:
     assert python(root, "import shutil; shutil.copy2('a', 'c'); print(open('c').read())") == ["two", ""]
 
 
+@pytest.mark.slow
 def test_landlock_alone_refuses_modes_and_times_by_name_and_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "landlock+seccomp" not in KINDS:
         pytest.skip("no Landlock here")
@@ -200,6 +202,7 @@ git status -s; git log --oneline; git diff --stat
 """
 
 
+@pytest.mark.slow
 def test_what_decides_what_runs_is_not_changed(kind: str, root: Path) -> None:
     repository(root)
     (root / "sub").mkdir()
@@ -220,6 +223,7 @@ def test_what_decides_what_runs_is_not_changed(kind: str, root: Path) -> None:
     assert run(root, "false").notes == [], "what has nothing to do with it is not told of it"
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_moved_and_made_again_is_found_out(kind: str, root: Path) -> None:
     (root / "sub").mkdir()
     repository(root / "sub")
@@ -234,6 +238,7 @@ NEW = [".git", ".GIT", ".Git.", "git~1", ".envrc", ".sprig", ".venv", "venv", ".
        ".config/autostart", "home/.local/bin", ".bashrc", ".pre-commit-config.yaml", ".ssh", ".hg", ".idea"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_decides_what_runs_and_is_new_gets_another_name(kind: str, root: Path) -> None:
     script = f"""
     for f in {" ".join(f"'{name}'" for name in NEW)}; do mkdir -p "$(dirname "$f")"; echo evil > "$f"; done

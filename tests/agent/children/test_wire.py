@@ -21,6 +21,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(messages=st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.none()), max_size=5), data=st.data())
 def test_messages_survive_any_cut(messages: list[dict[str, object]], data: st.DataObject) -> None:

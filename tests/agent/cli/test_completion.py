@@ -43,6 +43,7 @@ def offered(line: str, home: Path, shell: str = "bash") -> tuple[list[str], set[
     return done.stdout.splitlines(), set(done.stderr.split())
 
 
+@pytest.mark.slow
 def test_commands_and_options_are_offered_and_little_is_loaded(full_home: Path) -> None:
     commands, heavy = offered("sprig ", full_home)
     assert {"chat", "ask", "quantize", "models"} <= set(commands)

@@ -28,6 +28,7 @@ def embed(*arguments: str, piped: str = "") -> Done:
     return sprig("embed", *arguments, home=Path(os.environ["SPRIG_HOME"]), piped=piped)
 
 
+@pytest.mark.slow
 def test_vectors_for_a_person_and_for_a_script(model: str) -> None:
     shown = embed(model, "a dog", "a\x1bcat").stdout.splitlines()
     assert shown[0] == "a dog"
@@ -41,6 +42,7 @@ def test_vectors_for_a_person_and_for_a_script(model: str) -> None:
     assert (found["width"], found["pooling"], found["count"]) == (32, "mean", 2)
 
 
+@pytest.mark.slow
 def test_each_line_of_a_file_or_of_standard_input_into_a_file(model: str, tmp_path: Path) -> None:
     (tmp_path / "texts").write_text("one\n\nthree\n")
     done = only_json(embed(model, "--file", str(tmp_path / "texts"), "-o", str(tmp_path / "v.npy"), "--json"))
@@ -52,6 +54,7 @@ def test_each_line_of_a_file_or_of_standard_input_into_a_file(model: str, tmp_pa
     assert np.array_equal(np.array([row["vector"] for row in rows], np.float32), np.load(tmp_path / "v.npy"))
 
 
+@pytest.mark.slow
 def test_what_a_model_wants_before_a_text_is_put_there(model: str) -> None:
     asked = [only_json(embed(model, *more, "--json"))["vectors"] for more in (["x", "--as", "query"], ["ask: x"])]
     assert asked[0] == asked[1]
@@ -85,6 +88,7 @@ def test_wrong_usage(arguments: list[str]) -> None:
     assert embed("model", "text", *arguments).returncode == 2
 
 
+@pytest.mark.slow
 def test_a_search_of_files_with_the_model_of_the_settings(model: str, tmp_path: Path, home: Path) -> None:
     home.mkdir()
     (home / "settings.toml").write_text(f"embedding_model = {json.dumps(model)}\n")
@@ -100,6 +104,7 @@ def test_a_search_of_files_with_the_model_of_the_settings(model: str, tmp_path: 
     assert only_json(embed("--search", "x", "--in", str(folder), "--json"))["embedded"] == 0
 
 
+@pytest.mark.slow
 def test_conversations_are_found_by_meaning(model: str, home: Path) -> None:
     home.mkdir()
     (home / "settings.toml").write_text(f"embedding_model = {json.dumps(model)}\n")

@@ -159,6 +159,7 @@ def test_an_answer_is_safe_on_a_screen_and_what_was_said_in_a_pipe() -> None:
         assert ("pay\u200dpal" in said) is not screen
 
 
+@pytest.mark.slow
 def test_what_stats_and_notes_say_is_one_safe_line_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def agent(settings: object, session: object, file: object, out: Console, *rest: object) -> Agent:
         engine = FakeEngine(["Yes."])

@@ -42,6 +42,7 @@ def sprig(*args: str, home: Path, said: str = "", **env: str) -> Done:
     return subprocess.run(called, env=given, cwd=ROOT, capture_output=True, text=True, timeout=120, input=said)
 
 
+@pytest.mark.slow
 def test_ask_tells_with_v_what_happened_and_nothing_without(home: Path) -> None:
     quiet, told = (sprig("ask", "-m", "tiny", *FEW, *v, "Grow beetroots", home=home) for v in ([], ["-v"]))
     assert "agent." not in quiet.stderr
@@ -58,6 +59,7 @@ def test_every_command_has_the_option_in_the_same_words(name: str, home: Path) -
     assert "Show log lines, and the traceback of an error." in told
 
 
+@pytest.mark.slow
 def test_models_and_sessions_tell_what_they_read(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     chat_model(tmp_path / "models" / "small.gguf", "hermes")
@@ -76,6 +78,7 @@ def test_v_before_the_command_of_a_group_is_refused_and_not_ignored(home: Path) 
         assert f"sprig {group} {called} --json" in " ".join(done.stderr.split())
 
 
+@pytest.mark.slow
 def test_the_secrets_of_a_server_are_in_no_line(home: Path, tmp_path: Path) -> None:
     pytest.importorskip("mcp")
     fails = "import os, sys; print(os.environ['WORD'], file=sys.stderr); sys.exit(os.environ['WORD'] + '\\x1b[2J')"
@@ -88,6 +91,7 @@ def test_the_secrets_of_a_server_are_in_no_line(home: Path, tmp_path: Path) -> N
     assert not any("beetroot-soup" in line or "\x1b" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_the_chats_file_tells_what_happened_and_not_what_was_said(home: Path) -> None:
     done = sprig("chat", "--plain", "-m", "tiny", "--tool", "none", "--seed", "5", home=home, said="Grow beetroots\n/quit\n")
     assert done.returncode == 0
@@ -99,6 +103,7 @@ def test_the_chats_file_tells_what_happened_and_not_what_was_said(home: Path) ->
     assert "\x1b" not in text
 
 
+@pytest.mark.slow
 def test_on_the_screen_v_writes_to_the_file_alone(home: Path, tmp_path: Path) -> None:
     (tmp_path / "models").symlink_to(home / "models")
     called = [sys.executable, "-m", "sprig", "chat", "-v", "-m", "tiny", "--tool", "none", "--seed", "5", "Grow beetroots"]
@@ -139,6 +144,7 @@ def loggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[logging
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
+@pytest.mark.slow
 def test_the_chats_file_is_small_private_and_turned_over(loggers: logging.Logger, tmp_path: Path) -> None:
     logs.to_file("chat", screen=True)
     for n in range(900):

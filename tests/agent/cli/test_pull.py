@@ -75,6 +75,7 @@ def test_a_person_chooses_from_the_list(here: Here, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "home" / "models" / "basil-instruct-Q8_0.gguf").is_file()
 
 
+@pytest.mark.slow
 def test_what_is_named_is_pulled_and_listed_with_its_origin(here: Here, folder: Path) -> None:
     done = here("pull", f"https://huggingface.co/{REPO}/blob/main/basil-Q4_K_M.gguf")
     assert done.returncode == 0, done.stderr

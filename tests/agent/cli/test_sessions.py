@@ -136,6 +136,7 @@ def no_database(path: Path) -> None:
     path.write_bytes(b"\x1b[2J these are no sessions " * 500)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncated, overwritten, scribbled, no_database])
 def test_a_damaged_store_is_repaired_and_kept(damage: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"

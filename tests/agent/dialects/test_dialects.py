@@ -246,6 +246,7 @@ def test_an_argument_cannot_forge_a_second_call(dialect: Dialect) -> None:
         assert not broken_in(pieces)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["call", "thought", "words", "space", "bare", "marks"])
 def test_work_is_linear_in_the_length(kind: str) -> None:
     """Ten times the text, fed in pieces of four characters, takes about ten times as long, not a hundred times."""

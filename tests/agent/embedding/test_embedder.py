@@ -76,6 +76,7 @@ def test_a_context_of_any_length(last: Path, context: int) -> None:
         assert embedder.embed(["a b c d e " * 80], truncate=True).shape == (1, 32)
 
 
+@pytest.mark.slow
 def test_a_long_text_of_a_causal_model_is_computed_in_pieces(last: Path) -> None:
     """Where the last token says all, pieces of a batch give what the whole gives."""
     text = "abc def " * 30
@@ -94,6 +95,7 @@ def _gone(embedder: Embedder) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_death_is_one_error_and_the_next_call_starts_again(embedder: Embedder) -> None:
     before = embedder.embed(TEXTS)
     os.kill(embedder._connection.child.pid, signal.SIGSTOP)
@@ -103,6 +105,7 @@ def test_a_death_is_one_error_and_the_next_call_starts_again(embedder: Embedder)
     assert np.array_equal(embedder.embed(TEXTS), before)
 
 
+@pytest.mark.slow
 def test_a_limit_in_time_and_a_cancellation_hold_while_the_worker_says_nothing(embedder: Embedder) -> None:
     embedder.wait()
     os.kill(embedder._connection.child.pid, signal.SIGSTOP)
@@ -118,6 +121,7 @@ def test_a_limit_in_time_and_a_cancellation_hold_while_the_worker_says_nothing(e
     assert len(embedder.embed(TEXTS)) == len(TEXTS)
 
 
+@pytest.mark.slow
 def test_several_threads_share_one_embedder(mean: Path) -> None:
     with Embedder(mean, threads=1) as fresh:
         found: dict[int, np.ndarray] = {}
@@ -129,6 +133,7 @@ def test_several_threads_share_one_embedder(mean: Path) -> None:
         assert all(np.allclose(found[i], fresh.embed(TEXTS)[i], atol=1e-6) for i in (0, 1, 4))
 
 
+@pytest.mark.slow
 def test_what_gives_no_vectors_is_refused_with_what_to_do(tmp_path: Path, mean: Path) -> None:
     chat = llama(tmp_path / "chat.gguf")
     with pytest.raises(SprigError, match=r"^tiny is a chat model; take an embedding model, or say pooling='mean'"):

@@ -238,6 +238,7 @@ def test_an_engine_that_nobody_holds_any_more_takes_its_worker_along(model: Path
     wait_for(lambda: child.poll() is not None)
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_ended(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(engine, "a", PROMPT)
     monkeypatch.setattr("agent.engine.connection.STALLED", 0.3)

@@ -55,6 +55,7 @@ def test_they_are_those_of_the_models_own_distribution(engine: Engine, model: Pa
         assert token.id in {one.id for one in token.top[:3]}, "top_k was 3"
 
 
+@pytest.mark.slow
 def test_greedy_takes_the_first_and_none_means_none(engine: Engine) -> None:
     with Agent(engine, sampling={"temperature": 0}, limits=Limits(tokens=12)) as agent:
         plain = agent.run("Hi")

@@ -50,6 +50,7 @@ def said(model: Path, *lora: Lora, prefix: int = 0) -> tuple[list[int], str]:
     return ids, str(end.timing["cache_source"])
 
 
+@pytest.mark.slow
 def test_an_adapter_says_what_the_merged_model_says(folder: Path) -> None:
     plain, adapter = folder / "plain.gguf", folder / "adapter.gguf"
     whole = said(plain, adapter)
@@ -59,6 +60,7 @@ def test_an_adapter_says_what_the_merged_model_says(folder: Path) -> None:
     assert said(plain, (adapter, 0.0)) == said(plain)
 
 
+@pytest.mark.slow
 def test_a_kept_state_of_another_adapter_is_not_taken(folder: Path) -> None:
     plain, adapter, prefix = folder / "plain.gguf", folder / "adapter.gguf", 64
     assert said(plain, prefix=prefix)[1] != "disk"
@@ -79,6 +81,7 @@ def test_a_model_with_an_adapter_is_another_model_and_larger(folder: Path) -> No
     assert with_adapters(plain, ()) is plain
 
 
+@pytest.mark.slow
 def test_an_agent_with_an_adapter_does_not_take_up_the_tokens_of_the_plain_model(folder: Path, home: Path) -> None:
     options: dict[str, Any] = {"engine": {"context": 1024, "threads": 1}, "sampling": {"temperature": 0}}
     with Store() as store:
@@ -172,6 +175,7 @@ def test_a_scale_that_is_no_number_is_refused(folder: Path) -> None:
     assert "must be a number from -100 to 100" in refusal(f"{adapter}=inf", folder)
 
 
+@pytest.mark.slow
 def test_an_adapter_named_twice_or_given_to_an_engine_that_is_loaded_is_refused(folder: Path) -> None:
     plain, adapter = folder / "plain.gguf", folder / "adapter.gguf"
     with pytest.raises(SprigError, match="named twice"):

@@ -75,6 +75,7 @@ class Reader(threading.Thread):
         return self.steps[-1]
 
 
+@pytest.mark.slow
 def test_what_was_read_is_not_computed_again_by_the_question_nor_by_another_reading(model: Path) -> None:
     with engine(model) as fresh:
         alone, _ = answer(fresh, "a", [*LONG, 40, 41])
@@ -96,6 +97,7 @@ def test_the_fixed_prefix_that_was_read_is_there_at_the_next_start(model: Path) 
         assert answer(made, "a", [*LONG[:300], 40], prefix=300)[1].timing["cached_tokens"] == 300
 
 
+@pytest.mark.slow
 def test_a_question_goes_ahead_of_a_reading_and_takes_over_what_was_read(model: Path) -> None:
     with engine(model) as made:
         alone, _ = answer(made, "alone", [*LONG[:1000], 40])
@@ -108,6 +110,7 @@ def test_a_question_goes_ahead_of_a_reading_and_takes_over_what_was_read(model: 
         assert end.timing["cached_tokens"] >= min(seen, 1000) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("places", [1, 2])
 def test_a_question_of_another_conversation_does_not_wait_for_a_reading(model: Path, places: int) -> None:
     with engine(model, conversations=places) as made:
@@ -121,6 +124,7 @@ def test_a_question_of_another_conversation_does_not_wait_for_a_reading(model: P
             assert reader.end().reason == "length"
 
 
+@pytest.mark.slow
 def test_a_reading_ends_with_its_conversation(model: Path) -> None:
     with engine(model) as made:
         reader = Reader(made, "a")

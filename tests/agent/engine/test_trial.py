@@ -59,6 +59,7 @@ def test_a_model_says_two_tokens_and_splits_the_probes(tmp_path: Path) -> None:
     assert result.probe_ids == [[space, a, b], [2], [space, first + 0xC3, first + 0xA9], [space, first + 0xFF]]
 
 
+@pytest.mark.slow
 def test_the_prompt_decides_what_follows_and_the_same_prompt_always_the_same(tmp_path: Path) -> None:
     path = tiny.llama(tmp_path / "x.gguf")
     said = [trial(path, prompt, threads=1).ids for prompt in ([1, 260], [1, 261], [1, 262], [1, 260])]
@@ -72,6 +73,7 @@ def test_an_embedding_model_gives_a_vector_and_no_words(tmp_path: Path) -> None:
     assert result.probe_ids == [[BERT_TOKENS.index("▁hello"), BERT_TOKENS.index("▁world")]]
 
 
+@pytest.mark.slow
 def test_weights_and_logits_that_are_no_numbers_are_noticed(tmp_path: Path) -> None:
     weights = tiny.llama_weights()
     weights["output_norm.weight"][:] = 3e38  # numbers, but a product with them overflows
@@ -107,6 +109,7 @@ def test_a_file_that_is_cut_while_it_is_mapped_kills_the_child_alone(tmp_path: P
         trial(path, threads=1)
 
 
+@pytest.mark.slow
 def test_a_child_that_hangs_is_killed_in_time(tmp_path: Path) -> None:
     """A FIFO in place of the file: llama.cpp waits for its first byte for ever."""
     fifo = tmp_path / "x.gguf"
@@ -144,6 +147,7 @@ def test_a_child_that_the_kernel_kills_is_reported(tmp_path: Path) -> None:
     hunter.join()
 
 
+@pytest.mark.slow
 def test_the_child_takes_little_memory_beside_the_mapped_file(tmp_path: Path) -> None:
     """Measured inside it, on a vocabulary of 50,000: the peak counts Python, NumPy, llama.cpp and the small file itself."""
     if not Path("/proc/self/status").exists():

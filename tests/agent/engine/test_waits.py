@@ -117,6 +117,7 @@ def test_many_agents_begin_on_one_fresh_engine(model: Path) -> None:
         assert engine.restarts == 0
 
 
+@pytest.mark.slow
 def test_several_agents_begin_at_once_on_one_file(model: Path) -> None:
     def ask(i: int) -> str:
         with Agent(model, engine={"context": 512, "threads": 1}, limits=Limits(tokens=3)) as agent:
@@ -156,6 +157,7 @@ def test_a_load_that_fails_fails_for_each() -> None:
         assert load.refused is refused
 
 
+@pytest.mark.slow
 def test_who_waits_for_a_load_may_give_up_and_the_others_go_on(model: Path) -> None:
     with Engine(model, context=512, threads=1) as engine:
         stop(engine)
@@ -171,6 +173,7 @@ def test_who_waits_for_a_load_may_give_up_and_the_others_go_on(model: Path) -> N
         assert engine.restarts == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_while_many_wait_for_the_load_is_there_again_for_the_next(model: Path) -> None:
     with Engine(model, context=512, threads=1) as engine:
         stop(engine)
@@ -207,6 +210,7 @@ def test_a_worker_that_dies_while_many_generate_is_one_error_each_and_one_restar
 # A worker that does not answer.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["time", "cancelled"])
 def test_a_run_ends_in_time_though_its_worker_is_stopped(engine: Engine, how: str) -> None:
     limits = Limits(tokens=900, seconds=1.0 if how == "time" else None)
@@ -238,6 +242,7 @@ def test_a_run_ends_in_time_though_its_worker_is_stopped(engine: Engine, how: st
         assert [m.role for m in agent.messages] == ["user", "assistant"] * 3
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_with_a_stopped_worker_ends_in_time(engine: Engine) -> None:
     with Agent(engine, limits=Limits(tokens=3, seconds=0.3)) as agent:
         agent.run("Warm up.", limits=Limits(tokens=2))
@@ -249,6 +254,7 @@ def test_a_run_that_begins_with_a_stopped_worker_ends_in_time(engine: Engine) ->
         assert agent.run("Hello?", limits=Limits(tokens=3)).reason in ("length", "done")
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_while_a_stopped_worker_loads_ends_in_time(model: Path) -> None:
     with Engine(model, context=512, threads=1) as engine, Agent(engine, limits=Limits(tokens=3, seconds=0.3)) as agent:
         stop(engine)
@@ -260,6 +266,7 @@ def test_a_run_that_begins_while_a_stopped_worker_loads_ends_in_time(model: Path
         assert engine.restarts == 1
 
 
+@pytest.mark.slow
 def test_the_others_of_a_worker_that_was_ended_get_an_error(engine: Engine) -> None:
     engine.wait()
     begun = threading.Event()
@@ -281,6 +288,7 @@ def test_the_others_of_a_worker_that_was_ended_get_an_error(engine: Engine) -> N
     assert "it did not answer and was ended); it starts again when it is needed" in str(patient)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_only_slow_keeps_its_conversations(engine: Engine) -> None:
     say(engine, count=4)
     child = stop(engine)
@@ -292,6 +300,7 @@ def test_a_worker_that_is_only_slow_keeps_its_conversations(engine: Engine) -> N
     assert engine.restarts == 0
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_that_reads_nothing_holds_nobody_up(engine: Engine) -> None:
     engine.wait()
     child = stop(engine)
@@ -323,6 +332,7 @@ def test_an_engine_with_a_stopped_worker_is_closed_at_once(model: Path, loaded: 
         engine.wait()
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_without_being_stopped_is_ended_after_a_while(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +348,7 @@ def test_a_worker_that_hangs_without_being_stopped_is_ended_after_a_while(
     assert engine.restarts == 1
 
 
+@pytest.mark.slow
 def test_a_closed_engine_frees_its_threads_and_descriptors(model: Path) -> None:
     def count() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
@@ -354,6 +365,7 @@ def test_a_closed_engine_frees_its_threads_and_descriptors(model: Path) -> None:
     assert count() <= before
 
 
+@pytest.mark.slow
 def test_a_worker_is_seen_to_be_dead_though_a_fork_holds_its_end_of_the_socket(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "read_build", lambda: Build("0.3.36", frozenset({"dotprod", "avx2"})))
 
 
+@pytest.mark.slow
 def test_this_machine_is_looked_at_in_text_and_in_json(home: Path) -> None:
     text = sprig("doctor", home=home)
     assert text.returncode == 0
@@ -121,6 +122,7 @@ def test_too_little_memory_a_slow_card_and_no_sandbox(home: Path, monkeypatch: p
         assert (doctor._sandbox().found, doctor._sandbox().mend) == (found, "allow user namespaces, see docs/approval.md")
 
 
+@pytest.mark.slow
 def test_memory_and_disk_are_measured_for_real(tmp_path: Path) -> None:
     assert 1e8 < measure.memory_bandwidth(1) < 1e12
     speed = measure.storage_speed(tmp_path / "not" / "made")

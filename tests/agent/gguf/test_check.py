@@ -99,6 +99,7 @@ def weights_for(arch: str) -> tiny.Weights:
     return tiny.llama_weights() | (norms if arch == "qwen3" else {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ABORTS)
 def test_what_kills_llama_cpp_is_refused_before_and_survived_after(tmp_path: Path, name: str) -> None:
     changes, says = ABORTS[name]
@@ -131,6 +132,7 @@ def test_a_pooling_nobody_knows_is_refused(tmp_path: Path) -> None:
     assert "llama.pooling_type is 9" in refused(tiny.llama(tmp_path / "x.gguf", llama__pooling_type=9))
 
 
+@pytest.mark.slow
 def test_an_architecture_nobody_knows_is_left_to_llama_cpp(tmp_path: Path) -> None:
     keys = {k.replace("llama.", "zfqx."): v for k, v in tiny.llama_keys().items()} | {"general.architecture": "zfqx"}
     path = tiny.write(tmp_path / "x.gguf", keys, tiny.llama_weights())

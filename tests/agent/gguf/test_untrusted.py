@@ -230,6 +230,7 @@ def test_a_header_larger_than_any_models_is_refused_at_once(kind: str) -> None:
     assert time.process_time() - begun < 1
 
 
+@pytest.mark.slow
 def test_the_largest_vocabulary_in_use_is_read_soon() -> None:
     count, merges = 262_144, 515_000
     tokens = [*tiny.TOKENS, *(f"token{i}" for i in range(count - N))]
@@ -248,6 +249,7 @@ def test_the_largest_vocabulary_in_use_is_read_soon() -> None:
     assert time.process_time() - begun < SECONDS / 2
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_would_never_end_is_refused_and_ended(tmp_path: Path) -> None:
     """RWKV's, over a vocabulary in which tokens begin with a byte that is none: it looks at the first byte for ever."""
     path = tiny.llama(tmp_path / "x.gguf", tokenizer__ggml__model="rwkv")
@@ -311,6 +313,7 @@ def test_every_command_that_loads_a_model_refuses_it_in_one_line(tmp_path: Path,
     assert sprig("inspect", path, "--json", home=home).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_command_of_its_own_process_says_it_too(tmp_path: Path, home: Path) -> None:
     path = tiny.llama(tmp_path / "x.gguf", **ODD["a tokenizer"])
     assert "would never end" in one_line(process("chat", "-m", path, "--plain", home=home))

@@ -300,6 +300,7 @@ def test_a_definition_that_says_nothing_is_impossible() -> None:
     assert not state.complete
 
 
+@pytest.mark.slow
 def test_alternatives_that_are_alike_do_not_multiply() -> None:
     ref = Ref()
     options = [Nest(Seq(Literal("["), Repeat(ref, 0, 3, Literal(",")), Literal("]"))) for _ in range(6)]

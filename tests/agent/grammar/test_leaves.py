@@ -202,6 +202,7 @@ def follow(model: Strings, text: str, r: random.Random) -> None:
     agree(leaf, state, lambda _: False, True, SPELLED, [("\x80", "\uffff")])
 
 
+@pytest.mark.slow
 @given(SEEDS)
 @settings(max_examples=runs(400), deadline=None, derandomize=True)
 def test_a_string_goes_on_as_long_as_json_that_says_what_is_allowed_begins_so(seed: int) -> None:
@@ -214,6 +215,7 @@ def test_a_string_goes_on_as_long_as_json_that_says_what_is_allowed_begins_so(se
     follow(model, text + '"', r)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", [True, False])
 def test_a_string_of_one_character_alone_is_spelled_in_all_its_ways_and_no_other(full: bool) -> None:
     for char in EDGES:

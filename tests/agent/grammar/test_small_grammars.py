@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise, product
 from unittest import mock
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -194,6 +195,7 @@ def compare(state: State, texts: set[Text], at: int) -> None:
                 compare(further, left, at + 1)
 
 
+@pytest.mark.slow
 @given(SEEDS)
 @settings(max_examples=runs(2000), deadline=None, derandomize=True)
 def test_every_beginning_allows_what_the_texts_that_begin_so_go_on_with(seed: int) -> None:

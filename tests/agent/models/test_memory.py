@@ -133,6 +133,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return quantize(str(folder / "checkpoint"), "Q8_0", folder / "m.gguf").path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("context", "cache"), [(512, "f16"), (1024, "f16"), (1024, "q8_0")])
 def test_what_is_said_is_what_is_taken(
     model: Path, context: int, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -57,6 +57,7 @@ def intact(path: Path) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     """30 children that talk in one store, each killed after a different number of acknowledgements and a random moment more."""
     path, drawn = tmp_path / "s.db", random.Random(3)

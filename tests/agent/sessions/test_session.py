@@ -306,6 +306,7 @@ with Store(Path(sys.argv[1])) as store:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_session_and_neither_tears_the_others_turns(store: Store) -> None:
     session = store.create(title="shared")
     start = session.append(Message("user", "start"))

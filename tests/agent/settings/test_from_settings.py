@@ -101,6 +101,7 @@ def test_the_model_is_named_by_the_environment_the_file_or_the_store(home: Path,
     assert [model for model, _ in models] == [str(home / "models" / "one.gguf"), "two", "three"]
 
 
+@pytest.mark.slow
 def test_a_rule_of_the_file_lets_a_tool_run_that_would_be_asked_for(home: Path) -> None:
     done: list[str] = []
 
@@ -119,6 +120,7 @@ def test_a_rule_of_the_file_lets_a_tool_run_that_would_be_asked_for(home: Path) 
     assert done == ["red"]
 
 
+@pytest.mark.slow
 def test_mcp_servers_of_the_file_live_as_long_as_the_agent(home: Path, tmp_path: Path) -> None:
     pytest.importorskip("mcp")
     config = raw(tmp_path, "")

@@ -283,6 +283,7 @@ def test_changes_of_several_threads_are_all_kept(path: Path) -> None:
     assert {rule.tool for rule in agent_settings(path).load().rules} == {f"tool_{n}" for n in range(8)}
 
 
+@pytest.mark.slow
 def test_changes_of_several_processes_are_all_kept(path: Path) -> None:
     """An "always" in the chat and one in `sprig ask`, at the same time."""
     code = (

@@ -166,6 +166,7 @@ def test_thoughts_go_where_the_template_takes_them_from(templates: dict[str, Cha
     assert "[THINK]Hm </think>[/THINK]Yes." in text(templates["ministral"].head([USER, thought]))
 
 
+@pytest.mark.slow
 def test_a_thought_that_a_template_refuses_is_left_out() -> None:
     refusing = "{% for m in messages %}{% if m.reasoning_content and m.content %}{{ raise_exception('Not both') }}{% endif %}"
     with closing(ChatTemplate(refusing + "{{ m.reasoning_content }}{{ m.content }};{% endfor %}")) as template:
@@ -180,6 +181,7 @@ def test_no_words_can_be_taken_for_the_mark_at_which_a_continuation_is_cut(templ
     assert "".join(untrusted(templates["gemma4"].continuation(CALL, [tool]))).endswith("Zfq=mark")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "says"),
     [
@@ -217,6 +219,7 @@ def test_a_template_may_not_write_the_characters_that_hide_text() -> None:
         ChatTemplate("x" * 300_000)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_between_two_renderings_is_replaced() -> None:
     with closing(ChatTemplate(CHATML)) as template:
         before = template.head([USER])
@@ -227,6 +230,7 @@ def test_a_process_that_dies_between_two_renderings_is_replaced() -> None:
         assert template.head([USER]) == before
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_over_its_work_is_one_error() -> None:
     with closing(ChatTemplate(CHATML)) as template:
         template.head([USER])
@@ -239,6 +243,7 @@ def test_a_process_that_dies_over_its_work_is_one_error() -> None:
         assert template.head([USER])
 
 
+@pytest.mark.slow
 def test_a_conversation_beyond_all_measure_is_refused_before_it_is_sent() -> None:
     with closing(ChatTemplate(CHATML_FALLBACK)) as template:
         assert template.profile.system

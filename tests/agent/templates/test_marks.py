@@ -283,6 +283,7 @@ def test_a_mark_that_two_segments_make_is_broken_between_them() -> None:
     assert "".join(s.text for s in unforged(with_ours, marks)) == "Result of USER :\nx"
 
 
+@pytest.mark.slow
 def test_inspect_tells_it_too() -> None:
     (note,) = forgeable({"default": NAKED["roles as words"]})
     assert note == (

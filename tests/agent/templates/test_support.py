@@ -85,6 +85,7 @@ def test_tools_loop_controls_generation_marks_and_dates_work() -> None:
     assert check_template(TOOLS) == TemplateReport(True, False, True, None)
 
 
+@pytest.mark.slow
 def test_three_conversations_share_the_room_for_output() -> None:
     much = "{% for i in range(400) %}{{ 'x' * 1000 }}{% endfor %}"
     with pytest.raises(VocabError, match="writes more than 1000000 characters"):

@@ -121,6 +121,7 @@ def test_context_variables_reach_the_function() -> None:
     assert f.invoke({}).text == "the script"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sync", "async", "isolated"])
 def test_a_hanging_tool_is_left_at_its_deadline(kind: str) -> None:
     ended = threading.Event()
@@ -184,6 +185,7 @@ def test_cancelling_from_another_thread_takes_effect_at_once(kind: str) -> None:
     assert as_tool(function).invoke({}, context).text == "cancelled"
 
 
+@pytest.mark.slow
 def test_an_isolated_tool_may_do_what_it_likes_to_its_process() -> None:
     def run(how: str) -> Any:
         if how == "exit":
@@ -241,6 +243,7 @@ def test_what_an_isolated_tool_leaves_behind_is_ended(tmp_path: Path) -> None:
     assert wait_until_gone(left) == []
 
 
+@pytest.mark.slow
 def test_a_fork_bomb_ends_with_its_deadline(tmp_path: Path) -> None:
     """Bounded here to 60 processes, as root is held to no limit on processes."""
     log = tmp_path / "pids"
@@ -262,6 +265,7 @@ def test_a_fork_bomb_ends_with_its_deadline(tmp_path: Path) -> None:
     assert wait_until_gone([int(pid) for pid in log.read_text().split()]) == []
 
 
+@pytest.mark.slow
 def test_nothing_is_left_open_by_many_calls() -> None:
     @tool(isolate=True)
     def f(n: int) -> int:
@@ -310,6 +314,7 @@ for thread in threads: thread.join()
 """
 
 
+@pytest.mark.slow
 def test_calls_beside_a_library_that_refuses_two_forks_at_once() -> None:
     """As filelock does, which whoever imports huggingface_hub has."""
     done = subprocess.run([sys.executable, "-c", WATCHED], cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -102,6 +102,7 @@ _ANY = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.lists(_ANY, max_size=4) | _ANY)
 def test_anything_is_messages_or_one_clear_line(said: Any) -> None:

@@ -49,6 +49,7 @@ def said(words: str) -> list[int]:
     return [ord(c) for c in words]
 
 
+@pytest.mark.slow
 def test_it_begins_with_the_head_and_knows_its_fixed_prefix(engine: FakeEngine, templates: Mapping[str, ChatTemplate]) -> None:
     one, two = begun(engine, templates["hermes"]), begun(engine, templates["hermes"])
     one.ask([USER])

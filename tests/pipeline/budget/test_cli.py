@@ -27,6 +27,7 @@ def test_what_does_not_go_together_is_wrong_usage(args: tuple[str, ...], said: s
     assert said in done.stderr
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_would_be_measured(tmp_path: Path) -> None:
     model = write_checkpoint(tmp_path / "model", SMALL)
     told = only_json(sprig("quantize", model, "--bpw", "5.5", "--dry-run", "--json", home=tmp_path / "home"))

@@ -121,6 +121,7 @@ def test_the_copy_carries_what_rounding_makes_of_the_weights_and_gets_them_back(
     assert not copy.exists()
 
 
+@pytest.mark.slow
 def test_a_changed_copy_diverges_from_the_original_and_an_unchanged_one_does_not(own_f16: Path, tmp_path: Path) -> None:
     with (
         ThreadPoolExecutor(1) as pool,
@@ -133,6 +134,7 @@ def test_a_changed_copy_diverges_from_the_original_and_an_unchanged_one_does_not
     assert list(tmp_path.iterdir()) == [own_f16]
 
 
+@pytest.mark.slow
 def test_a_text_of_a_few_words_is_refused(own_f16: Path) -> None:
     with ForwardProcess(own_f16) as process, pytest.raises(RecipeError, match="fewer than 192 tokens"):
         windows(process, ["A few words."])

@@ -78,6 +78,7 @@ def test_the_budget_is_spent_and_not_passed(bits: float, model: Path, sensitivit
     assert any("the types are the solver's" in note for note in plan.notes)
 
 
+@pytest.mark.slow
 def test_the_file_has_the_size_and_says_what_it_is(model: Path, sensitivity: Path, tmp_path: Path) -> None:
     most = planned(model, bpw=6.0, sensitivity=sensitivity).size
     made = quantize(str(model), None, f"{tmp_path}/", size=most, sensitivity=sensitivity, threads=1)
@@ -91,6 +92,7 @@ def test_the_file_has_the_size_and_says_what_it_is(model: Path, sensitivity: Pat
     assert set(tmp_path.iterdir()) == {made.path, made.card}
 
 
+@pytest.mark.slow
 def test_what_another_budgets_file_has_is_not_quantized_again(model: Path, sensitivity: Path, tmp_path: Path) -> None:
     """Tensors of the same type are copied from the file beside; the result is what a run alone makes."""
     options = {"sensitivity": sensitivity, "threads": 1}
@@ -105,6 +107,7 @@ def test_what_another_budgets_file_has_is_not_quantized_again(model: Path, sensi
     assert second.path.read_bytes() == alone.path.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_file_of_another_model_or_imatrix_lends_nothing(model: Path, sensitivity: Path, tmp_path: Path) -> None:
     made = quantize(str(model), None, f"{tmp_path}/", bpw=5.5, sensitivity=sensitivity, threads=1)
     raw = made.path.read_bytes()
@@ -116,6 +119,7 @@ def test_the_file_of_another_model_or_imatrix_lends_nothing(model: Path, sensiti
     assert again.resumed == 0
 
 
+@pytest.mark.slow
 def test_more_bytes_lose_less(model: Path, sensitivity: Path) -> None:
     losses = read_sensitivity(sensitivity).losses()
     spent = [planned(model, bpw=bits, sensitivity=sensitivity) for bits in (5.0, 6.0, 8.0)]
@@ -123,6 +127,7 @@ def test_more_bytes_lose_less(model: Path, sensitivity: Path) -> None:
     assert lost[0] > lost[1] > lost[2] > 0
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_used_again_and_only_new_types_are_measured(
     model: Path, sensitivity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +226,7 @@ def test_too_little_disk_for_the_copies_is_told_before_anything_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_while_it_measured_is_gone_on_with(
     model: Path, sensitivity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_imatrix_for_quantize_and_nothing_else_is_left(model: Path, text: Path, tmp_path: Path) -> None:
     found = calibrate(str(model), tmp_path / "i.gguf", texts=[text], tokens=256, threads=1)
     assert (found.tokens, found.windows) == (256, 4)
@@ -46,6 +47,7 @@ def test_an_imatrix_for_quantize_and_nothing_else_is_left(model: Path, text: Pat
         quantize(str(other), "Q4_0", tmp_path / "no.gguf", imatrix=tmp_path / "i.gguf")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_measured_through_a_file_of_its_own(text: Path, tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "hf", SMALL)
     found = calibrate(
@@ -58,6 +60,7 @@ def test_a_checkpoint_is_measured_through_a_file_of_its_own(text: Path, tmp_path
     assert "output.weight" not in statistics.imatrix().entries
 
 
+@pytest.mark.slow
 def test_merged_files_are_one_run_over_both_texts(model: Path, text: Path, tmp_path: Path) -> None:
     one = calibrate(str(model), tmp_path / "one.gguf", texts=[text], tokens=256, threads=1)
     both = calibrate(str(model), tmp_path / "both.gguf", texts=[text], tokens=256, merge=[one.path], threads=1)
@@ -89,12 +92,14 @@ def test_one_count_for_all_experts_is_spread_over_them(tmp_path: Path) -> None:
     assert merged.datasets == ("old", "new")
 
 
+@pytest.mark.slow
 def test_a_model_that_was_quantized_to_few_bits_is_told_of(text: Path, model: Path, tmp_path: Path) -> None:
     low = quantize(str(model), "Q4_0", tmp_path / "low.gguf").path
     found = calibrate(str(low), tmp_path / "i.gguf", texts=[text], tokens=128, threads=1)
     assert "Q4_0" in found.notes[0]
 
 
+@pytest.mark.slow
 def test_the_model_writes_its_own_text_and_it_is_kept(tmp_path: Path) -> None:
     pytest.importorskip("pipeline.text.seeds", reason="the project's own texts are not here")
     path = chat_model(tmp_path / "chat.gguf", "hermes", llama__context_length=2048)

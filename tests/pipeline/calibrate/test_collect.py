@@ -76,6 +76,7 @@ def test_weights_that_share_an_input_are_measured_once(statistics: Statistics) -
     assert len(list((statistics.folder / "hessians").iterdir())) == 2 * len(shared)
 
 
+@pytest.mark.slow
 def test_a_window_that_takes_two_computations_is_counted_once(model: Path, tmp_path: Path) -> None:
     window = [1, *np.random.default_rng(9).integers(3, 286, 539).tolist()]
     found = collect(model, [window, WINDOWS[1]], tmp_path, hessians=True, threads=1).hessian("blk.0.ffn_down.weight", "A")
@@ -85,6 +86,7 @@ def test_a_window_that_takes_two_computations_is_counted_once(model: Path, tmp_p
     close(found[0], right)
 
 
+@pytest.mark.slow
 def test_each_expert_has_the_tokens_that_it_was_given(tmp_path: Path) -> None:
     weights = experts_llama(tmp_path / "experts.gguf")
     found = collect(tmp_path / "experts.gguf", WINDOWS, tmp_path / "s", hessians=True, threads=1)
@@ -103,6 +105,7 @@ def test_each_expert_has_the_tokens_that_it_was_given(tmp_path: Path) -> None:
     assert entry.shape == (EXPERTS, FFN)
 
 
+@pytest.mark.slow
 def test_experts_whose_second_moments_do_not_fit_are_left_out_with_a_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +118,7 @@ def test_experts_whose_second_moments_do_not_fit_are_left_out_with_a_note(
     assert found.imatrix().entries["blk.0.ffn_down_exps.weight"].shape == (EXPERTS, FFN)
 
 
+@pytest.mark.slow
 def test_with_little_memory_the_text_is_read_once_for_each_group(
     model: Path, statistics: Statistics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +142,7 @@ def test_with_little_memory_the_text_is_read_once_for_each_group(
     assert told[-1] == (len(WINDOWS), len(WINDOWS))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(
     model: Path, statistics: Statistics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +170,7 @@ def test_a_killed_run_goes_on_where_it_was(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["hessians", "imatrix.gguf", "statistics.json"]
 
 
+@pytest.mark.slow
 def test_another_text_is_no_resuming(model: Path, tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
@@ -175,6 +181,7 @@ def test_another_text_is_no_resuming(model: Path, tmp_path: Path) -> None:
         collect(model, WINDOWS[:3], tmp_path, hessians=True, threads=1, resume=True)
 
 
+@pytest.mark.slow
 def test_a_column_that_is_always_zero_is_safe(tmp_path: Path) -> None:
     weights = llama_weights()
     weights["blk.0.attn_norm.weight"][3:5] = 0
@@ -187,6 +194,7 @@ def test_a_column_that_is_always_zero_is_safe(tmp_path: Path) -> None:
     assert (found.imatrix().entries["blk.0.attn_q.weight"][0, 3:5] == 0).all()
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite_are_one_line(tmp_path: Path) -> None:
     weights = llama_weights()
     weights["blk.0.ffn_norm.weight"] = np.full_like(weights["blk.0.ffn_norm.weight"], 3e38)

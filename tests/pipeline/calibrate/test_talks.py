@@ -24,6 +24,7 @@ class Asked:
     tools: tuple[ToolSpec, ...] = ()
 
 
+@pytest.mark.slow
 def test_a_chat_model_answers_prompts_in_its_own_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(talks, "_ANSWER", 12)
     path = chat_model(tmp_path / "chat.gguf", "hermes", llama__context_length=2048)
@@ -44,12 +45,14 @@ def test_a_chat_model_answers_prompts_in_its_own_template(tmp_path: Path, monkey
     assert sorted(written.mixed()) == sorted([*written.talks, *written.paragraphs])
 
 
+@pytest.mark.slow
 def test_prompts_that_are_too_long_for_the_model_give_way_to_the_text(tmp_path: Path) -> None:
     path = chat_model(tmp_path / "chat.gguf", "hermes", llama__context_length=64)
     written = write_talks(path, [Asked((Message("user", "what is it " * 20),))], TEXT, 100, threads=1)
     assert sum(map(len, written.talks)) >= 66
 
 
+@pytest.mark.slow
 def test_a_model_without_a_template_goes_on_with_the_text(tmp_path: Path) -> None:
     path = llama(tmp_path / "base.gguf", llama__context_length=64)
     written = write_talks(path, [], TEXT, 300, threads=1)

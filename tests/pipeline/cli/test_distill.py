@@ -29,6 +29,7 @@ def _no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(curves, "draw", lambda folder: folder)
 
 
+@pytest.mark.slow
 def test_a_script_gets_one_object_and_a_person_sees_how_far_it_is(tmp_path: Path) -> None:
     done = run(tmp_path, "--tokens", "0.3k", "--json")
     assert done.returncode == 0, done.stderr

@@ -20,6 +20,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_figures_for_a_script_and_for_a_person(files: Path, tmp_path: Path) -> None:
     arguments = [
         "evaluate", files / "near.gguf", "--reference", files / "whole.gguf", "--text", files / "bees.txt", "--text",
@@ -35,6 +36,7 @@ def test_figures_for_a_script_and_for_a_person(files: Path, tmp_path: Path) -> N
     assert "mean KLD" in told.stdout
 
 
+@pytest.mark.slow
 def test_llama_perplexitys_windows_are_asked_for_by_its_name(files: Path, tmp_path: Path) -> None:
     done = sprig(
         "evaluate", files / "near.gguf", "--text", files / "bees.txt", "-c", "32", "--windows", "llama-perplexity", home=tmp_path
@@ -42,6 +44,7 @@ def test_llama_perplexitys_windows_are_asked_for_by_its_name(files: Path, tmp_pa
     assert "as llama-perplexity cuts them" in done.stdout
 
 
+@pytest.mark.slow
 def test_wrong_usage_and_what_is_missing(files: Path, tmp_path: Path) -> None:
     for windows in ("0", "some"):
         done = sprig("evaluate", files / "near.gguf", "--windows", windows, home=tmp_path)

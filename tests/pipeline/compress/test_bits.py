@@ -43,6 +43,7 @@ def test_pieces_are_shared_among_the_domains() -> None:
         cut_pieces({"en": "four"}, 200, 6)
 
 
+@pytest.mark.slow
 def test_the_bits_are_those_of_the_logits(gguf: Path) -> None:
     (piece,) = cut_pieces({"en": TEXT}, 100, 1)
     (found,) = bits_per_byte(gguf, [piece], threads=1)
@@ -55,6 +56,7 @@ def test_the_bits_are_those_of_the_logits(gguf: Path) -> None:
     assert found == {"domain": "en", "bytes": len(piece.scored.encode()), "bits": pytest.approx(bits / found["bytes"], rel=1e-5)}
 
 
+@pytest.mark.slow
 def test_the_stage_reads_the_texts_that_it_is_given(gguf: Path, tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text(TEXT)
     line = [str(gguf), f"--text={tmp_path / 'own.txt'}", "--windows=2", "--context=32", "--threads=1"]

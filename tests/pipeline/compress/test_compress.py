@@ -68,6 +68,7 @@ def test_what_candidates_share_is_done_once(plan: CompressPlan, tmp_path: Path) 
     assert "--resume" not in str(stage.arguments)
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_and_gives_the_same(plan: CompressPlan, tmp_path: Path) -> None:
     first = run(plan, tmp_path)
     before, bytes_before = began(tmp_path), first.path.read_bytes()
@@ -78,6 +79,7 @@ def test_a_second_run_does_nothing_and_gives_the_same(plan: CompressPlan, tmp_pa
     assert all(answer.kept for answer in again.answers.values())
 
 
+@pytest.mark.slow
 def test_killed_in_every_stage_nothing_is_done_twice_and_the_bytes_are_the_same(plan: CompressPlan, tmp_path: Path) -> None:
     plan = replace(plan, ways=(WAYS[0], WAYS[2]))
     (tmp_path / "quiet").mkdir()
@@ -103,6 +105,7 @@ def test_killed_in_every_stage_nothing_is_done_twice_and_the_bytes_are_the_same(
     assert done.choice == quiet.choice
 
 
+@pytest.mark.slow
 def test_what_changed_is_done_again_and_all_that_rests_on_it(plan: CompressPlan, tmp_path: Path) -> None:
     run(plan, tmp_path)
     before = len(began(tmp_path))
@@ -115,6 +118,7 @@ def test_what_changed_is_done_again_and_all_that_rests_on_it(plan: CompressPlan,
     assert after == ["taught.distill", "taught.distill.calibrate", "taught.quantize", "taught.evaluate", "taught.bits"]
 
 
+@pytest.mark.slow
 def test_another_size_begins_with_what_is_there(plan: CompressPlan, tmp_path: Path) -> None:
     run(plan, tmp_path)
     before = len(began(tmp_path))
@@ -144,6 +148,7 @@ def test_a_cut_model_must_beat_the_whole_one(
     assert any(line.startswith(f"{chosen} *") for line in done.lines())
 
 
+@pytest.mark.slow
 def test_a_candidate_that_fails_is_named_and_the_rest_goes_on(plan: CompressPlan, tmp_path: Path) -> None:
     done = run(plan, tmp_path, fails="taught.distill")
     assert done.choice.chosen == "whole"
@@ -183,6 +188,7 @@ def test_a_dry_run_writes_nothing(plan: CompressPlan, tmp_path: Path) -> None:
     assert any(line.startswith("ffn.prune") for line in found.lines())
 
 
+@pytest.mark.slow
 def test_data_is_divided_and_judged_by_what_was_held_out(plan: CompressPlan, tmp_path: Path) -> None:
     data = tmp_path / "data.txt"
     data.write_text("".join(f"Line {i} of a text of many lines.\n\n" for i in range(2000)))
@@ -271,6 +277,7 @@ def test_an_interruption_says_what_is_kept(plan: CompressPlan, tmp_path: Path) -
         compress(plan, out=tmp_path / "out.gguf", runner=FakeRunner(tmp_path / "log"), on_line=stop)
 
 
+@pytest.mark.slow
 def test_the_plan_that_was_run_lies_in_the_work_folder(plan: CompressPlan, tmp_path: Path) -> None:
     done = run(plan, tmp_path)
     commands = {name: command_options(name) for name in PLANNED}

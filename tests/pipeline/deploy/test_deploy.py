@@ -36,6 +36,7 @@ def old(board: Board, model: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_model_arrives_and_is_tried_before_it_gets_its_name(board: Board, model: Path, home: Path) -> None:
     board.fake_sprig("Paris.\\u001b[2J")
     done = sprig("deploy", model, "board", home=home)
@@ -50,6 +51,7 @@ def test_a_model_arrives_and_is_tried_before_it_gets_its_name(board: Board, mode
     assert (again["sent"], again["replaced"], again["smoke_test"]["writes"]) == (0, False, 32.0)
 
 
+@pytest.mark.slow
 def test_without_sprig_there_it_says_what_was_checked(board: Board, model: Path, home: Path) -> None:
     done = sprig("deploy", model, "board", home=home)
     assert done.returncode == 0, done.stderr
@@ -59,6 +61,7 @@ def test_without_sprig_there_it_says_what_was_checked(board: Board, model: Path,
     assert told["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_the_real_sprig_answers_there(board: Board, model: Path) -> None:
     board.command("sprig", f'PYTHONPATH={ROOT} exec {sys.executable} -m sprig "$@"')
     found = deploy(model, "board")
@@ -108,6 +111,7 @@ def test_cut_at_20_points_the_old_model_answers_and_the_next_run_goes_on(board: 
     assert resumed >= 2
 
 
+@pytest.mark.slow
 def test_a_cut_says_that_the_next_run_goes_on(board: Board, model: Path, home: Path) -> None:
     with Line(board.server.port, 600_000, linger=1) as line:
         done = sprig("deploy", model, line.host, home=home)
@@ -129,6 +133,7 @@ def test_a_host_that_disappears_is_given_up(board: Board, old: Path, model: Path
     assert old.read_bytes() == OLD
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_part_for_the_next_run(board: Board, old: Path, model: Path, home: Path) -> None:
     def stop(step: object) -> None:
         if getattr(step, "done", 0) > 900_000:
@@ -145,6 +150,7 @@ def test_ctrl_c_leaves_a_part_for_the_next_run(board: Board, old: Path, model: P
     assert board.left() == [model.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["a byte", "longer", "another"])
 def test_a_part_that_is_not_the_beginning_of_the_file_is_sent_anew(board: Board, old: Path, model: Path, damage: str) -> None:
     part = board.part(model.name)
@@ -157,6 +163,7 @@ def test_a_part_that_is_not_the_beginning_of_the_file_is_sent_anew(board: Board,
     assert "it is sent anew" in said[0]
 
 
+@pytest.mark.slow
 def test_what_is_damaged_on_the_way_to_the_disk_never_gets_the_name(board: Board, old: Path, model: Path) -> None:
     """The board's cat writes something else than it was given."""
     board.command("cat", "exec sed 's/blk/BLK/'")
@@ -169,6 +176,7 @@ def test_what_is_damaged_on_the_way_to_the_disk_never_gets_the_name(board: Board
 # The device cannot take it.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False], ids=["known before", "full on the way"])
 def test_a_full_disk_is_one_line(board: Board, model: Path, known: bool) -> None:
     disk = board.server.disk
@@ -185,6 +193,7 @@ def test_a_full_disk_is_one_line(board: Board, model: Path, known: bool) -> None
     assert old.read_bytes() == OLD
 
 
+@pytest.mark.slow
 def test_a_limit_on_files_is_one_line(board: Board, old: Path, model: Path) -> None:
     board.configure(first="ulimit -f 600")
     with pytest.raises(DeviceError, match=r"no room on board: File (size limit exceeded|too large); make some there"):
@@ -192,6 +201,7 @@ def test_a_limit_on_files_is_one_line(board: Board, old: Path, model: Path) -> N
     assert old.read_bytes() == OLD
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_its_test_is_removed_and_the_old_one_stays(board: Board, old: Path, model: Path, home: Path) -> None:
     board.command("sprig", """echo '{"error": {"kind": "EngineError", "message": "it needs 3 GB\\u001b of memory"}}'; exit 1""")
     done = sprig("deploy", model, "board", home=home)
@@ -202,6 +212,7 @@ def test_a_model_that_fails_its_test_is_removed_and_the_old_one_stays(board: Boa
     assert board.left() == [model.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "why"),
     [
@@ -222,6 +233,7 @@ def test_a_sprig_there_that_says_nonsense_is_no_test(board: Board, old: Path, mo
 TOOLBOX = ("sh", "cat", "ls", "mkdir", "mv", "printf", "rm", "rmdir", "sleep")
 
 
+@pytest.mark.slow
 def test_a_test_without_end_is_ended(board: Board, old: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board.command("sprig", f"echo $$ >{board.home}/pid; exec sleep 60")
     monkeypatch.setattr("pipeline.deploy.deploy._TEST_SECONDS", 1)
@@ -239,12 +251,14 @@ def gone(process: int) -> bool:
     return not Path(f"/proc/{process}").exists()
 
 
+@pytest.mark.slow
 def test_a_device_without_sha256sum_is_told_of(board: Board, model: Path) -> None:
     board.configure(path=str(toolbox(board, {tool: str(shutil.which(tool)) for tool in TOOLBOX})))
     with pytest.raises(DeviceError, match="board has no sha256sum command"):
         deploy(model, "board")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("box", "shell"), [("busybox", "busybox"), ("toybox", "mksh")])
 def test_what_small_devices_have_is_enough(board: Board, old: Path, model: Path, box: str, shell: str) -> None:
     """busybox is all that many boards have; Android's own are toybox and mksh."""
@@ -276,6 +290,7 @@ def toolbox(board: Board, tools: dict[str, str]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("home", ["relative", "/proc/nowhere"])
 def test_an_odd_sprig_home_is_one_line(board: Board, model: Path, home: str) -> None:
     board.configure(SPRIG_HOME=home)
@@ -310,6 +325,7 @@ def test_a_wrong_key_and_a_refused_port_and_no_such_host_are_one_line_each(
 # Two at once.
 
 
+@pytest.mark.slow
 def test_of_two_deployments_at_once_the_second_says_so(board: Board, old: Path, model: Path) -> None:
     board.fake_sprig(before=f"until [ -e {board.home}/go ]; do sleep 0.1; done")
     found: list[Deployed] = []
@@ -325,6 +341,7 @@ def test_of_two_deployments_at_once_the_second_says_so(board: Board, old: Path, 
     assert len(found) == 1
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_dead_run_is_taken_over(board: Board, old: Path, model: Path) -> None:
     lock = board.part(model.name).parent / "lock"
     lock.mkdir(parents=True)
@@ -334,6 +351,7 @@ def test_the_lock_of_a_dead_run_is_taken_over(board: Board, old: Path, model: Pa
     assert board.left() == [model.name]
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_its_lock_changes_nothing(board: Board, old: Path, model: Path) -> None:
     board.fake_sprig()
     owner = board.part(model.name).parent / "lock" / "owner"
@@ -348,6 +366,7 @@ def test_a_run_that_lost_its_lock_changes_nothing(board: Board, old: Path, model
     assert owner.exists(), "the lock is not its own any more"
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_neither_lock_nor_process(board: Board, old: Path, model: Path, home: Path) -> None:
     board.command("sprig", f"echo $$ >{board.home}/pid; exec sleep 60")
     command = [sys.executable, "-m", "sprig", "deploy", str(model), "board"]
@@ -385,6 +404,7 @@ NASTY = [
 ]
 
 
+@pytest.mark.slow
 def test_every_name_arrives(board: Board, model: Path, tmp_path: Path) -> None:
     """Also through the shells that a login may have."""
     names = ["".join(NASTY[:6]), "".join(NASTY[6:]), *NASTY[5:6]]
@@ -410,6 +430,7 @@ def test_a_word_is_one_word_to_every_shell(shell: str) -> None:
         assert said == os.fsencode(text), shell
 
 
+@pytest.mark.slow
 def test_what_a_login_prints_is_not_taken_for_an_answer(board: Board, model: Path, old: Path) -> None:
     board.configure(first="echo 'sprig-0000 home /tmp/elsewhere'; echo ready; echo 'Welcome!'; echo 'and more' >&2")
     assert deploy(model, "board").path == str(old)

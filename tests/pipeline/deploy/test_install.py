@@ -124,6 +124,7 @@ def test_sprig_is_installed_and_answers_and_the_next_time_nothing_is_sent(
     assert deploy(model, "board").smoke_test is not None, "it is found there from now on"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("python", "why"),
     [
@@ -159,6 +160,7 @@ def test_a_device_that_cannot_have_it_is_one_line(
     assert board.left() == []
 
 
+@pytest.mark.slow
 def test_a_venv_that_cannot_be_made_leaves_nothing(board: Board, model: Path, tmp_path: Path) -> None:
     place = board.home / ".local/share/sprig"
     board.command(

@@ -55,6 +55,7 @@ def unprivileged(board: Board, sudo: str) -> None:
     board.command("sudo", sudo)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("root", [True, False], ids=["root", "sudo"])
 def test_the_service_runs_and_the_way_to_it_is_told(served: Board, model: Path, tmp_path: Path, home: Path, root: bool) -> None:
     if not root:
@@ -74,6 +75,7 @@ def test_the_service_runs_and_the_way_to_it_is_told(served: Board, model: Path, 
     assert only_json(sprig("deploy", model, "board", "--service", "--json", home=home))["service"]["running"] is True
 
 
+@pytest.mark.slow
 def test_without_rights_there_a_person_is_told_the_two_commands(served: Board, model: Path, tmp_path: Path, home: Path) -> None:
     unprivileged(served, "echo 'a password is required' >&2; exit 1")
     done = sprig("deploy", model, "board", "--service", home=home)
@@ -85,6 +87,7 @@ def test_without_rights_there_a_person_is_told_the_two_commands(served: Board, m
     assert not (tmp_path / "sprig.service").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", ["[Service]\n", ""])
 def test_a_service_that_does_not_run_gives_way_to_the_old_one(served: Board, model: Path, tmp_path: Path, old: str) -> None:
     served.command("id", "echo 0")
@@ -103,6 +106,7 @@ def test_a_service_that_does_not_run_gives_way_to_the_old_one(served: Board, mod
     assert told[-1] == ("restart sprig.service" if old else "daemon-reload")
 
 
+@pytest.mark.slow
 def test_what_can_have_no_service_is_one_line(board: Board, model: Path, tmp_path: Path, home: Path) -> None:
     done = sprig("deploy", model, "board", "--service", home=home)
     assert "a service needs Sprig on board: --install brings it" in done.stderr
@@ -116,6 +120,7 @@ def test_what_can_have_no_service_is_one_line(board: Board, model: Path, tmp_pat
     assert sprig("deploy", model, "--to", tmp_path, "--service", home=home).returncode == 2
 
 
+@pytest.mark.slow
 def test_what_systemd_would_read_as_something_else_is_refused(served: Board) -> None:
     with Device("board", "x.gguf") as device:
         command = str(served.bin / "sprig")
@@ -127,6 +132,7 @@ def test_what_systemd_would_read_as_something_else_is_refused(served: Board) -> 
                 unit_text(device, command, f"/home/pi/models/{name}")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on this machine")
 def test_systemd_finds_the_unit_sound_and_tight(served: Board, tmp_path: Path) -> None:
     file = tmp_path / "sprig.service"

@@ -65,6 +65,7 @@ def test_event_files_are_records_with_right_sums(tmp_path: Path) -> None:
     assert len(found) == 3 * 3 + 3
 
 
+@pytest.mark.slow
 def test_a_picture_of_both_curves(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     written(tmp_path, 0, 100)

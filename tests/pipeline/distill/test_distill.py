@@ -47,6 +47,7 @@ def same(a: Path, b: Path) -> bool:
     return (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("divergence", ["forward", "reverse", "js"])
 def test_the_student_comes_nearer_to_its_teacher(divergence: str, tmp_path: Path) -> None:
     result = distilled(tmp_path / "out", options=replace(FEW, divergence=divergence, temperature=2.0, language=0.1))
@@ -56,6 +57,7 @@ def test_the_student_comes_nearer_to_its_teacher(divergence: str, tmp_path: Path
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
+@pytest.mark.slow
 def test_the_result_is_a_checkpoint_for_transformers_and_for_quantize(tmp_path: Path) -> None:
     out = tmp_path / "out"
     steps: list[DistillStep] = []
@@ -81,6 +83,7 @@ def test_the_result_is_a_checkpoint_for_transformers_and_for_quantize(tmp_path: 
     assert all(s.tokens_per_second > 0 for s in learned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("each", [1, 2, 1000])
 def test_a_short_run_learns_more_than_it_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each: int) -> None:
     monkeypatch.setattr(loop, "CHECKS", 10)
@@ -91,6 +94,7 @@ def test_a_short_run_learns_more_than_it_is_judged(tmp_path: Path, monkeypatch: 
     assert judged == 1 + max(1, min(10, result.steps // each)), "once at the start, once at the end, and as often as it pays"
 
 
+@pytest.mark.slow
 def test_nothing_but_a_configuration_is_a_student_too(tmp_path: Path) -> None:
     for name in ("a", "b"):
         result = distilled(tmp_path / name, "fresh")
@@ -99,6 +103,7 @@ def test_nothing_but_a_configuration_is_a_student_too(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "tokenizer.json").read_bytes() == (models() / "teacher" / "tokenizer.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_hidden_states_and_attention_are_learned_across_widths(tmp_path: Path) -> None:
     told: list[DistillStep] = []
     result = distilled(tmp_path / "out", "small", options=replace(FEW, hidden=1.0, attention=1.0), on_step=told.append)
@@ -106,6 +111,7 @@ def test_hidden_states_and_attention_are_learned_across_widths(tmp_path: Path) -
     assert not [name for name in weights(tmp_path / "out") if "projection" in name]
 
 
+@pytest.mark.slow
 def test_an_encoder_learns_vectors(tmp_path: Path) -> None:
     result = distilled(tmp_path / "out", "little", "encoder", replace(FEW, hidden=0.5))
     assert result.after < 0.9 * result.before
@@ -116,6 +122,7 @@ def test_an_encoder_learns_vectors(tmp_path: Path) -> None:
     assert read_header(made.path).keys["bert.block_count"] == 1
 
 
+@pytest.mark.slow
 def test_low_rank_changes_are_merged_and_leave_the_rest_alone(tmp_path: Path) -> None:
     result = distilled(tmp_path / "out", options=replace(FEW, lora=2, rate=1e-2))
     assert result.after < result.before
@@ -130,6 +137,7 @@ def test_low_rank_changes_are_merged_and_leave_the_rest_alone(tmp_path: Path) ->
             assert int(torch.linalg.matrix_rank(change, rtol=1e-4)) <= 2
 
 
+@pytest.mark.slow
 def test_kept_answers_teach_as_the_teacher_does(tmp_path: Path) -> None:
     said: list[str] = []
     live = distilled(tmp_path / "live", options=replace(FEW, tokens=300))
@@ -141,6 +149,7 @@ def test_kept_answers_teach_as_the_teacher_does(tmp_path: Path) -> None:
     assert some.after < some.before < live.before
 
 
+@pytest.mark.slow
 def test_computing_activations_twice_changes_nothing(tmp_path: Path) -> None:
     distilled(tmp_path / "a", options=replace(FEW, tokens=100, rate=1e-3))
     distilled(tmp_path / "b", options=replace(FEW, tokens=100, rate=1e-3, checkpointing=True))
@@ -149,6 +158,7 @@ def test_computing_activations_twice_changes_nothing(tmp_path: Path) -> None:
         torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_bf16_learns_too(tmp_path: Path) -> None:
     result = distilled(tmp_path / "out", options=replace(FEW, bf16=True))
     assert result.bf16
@@ -156,6 +166,7 @@ def test_bf16_learns_too(tmp_path: Path) -> None:
     assert distilled(tmp_path / "measured", options=replace(FEW, tokens=100, bf16=None, top_k=4)).bf16 in (True, False)
 
 
+@pytest.mark.slow
 def test_the_best_is_kept_when_learning_makes_it_worse(tmp_path: Path) -> None:
     result = distilled(tmp_path / "out", options=replace(FEW, rate=3.0))
     assert (result.best_step, result.after) == (0, result.before)
@@ -164,12 +175,14 @@ def test_the_best_is_kept_when_learning_makes_it_worse(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in after)
 
 
+@pytest.mark.slow
 def test_time_ends_it(tmp_path: Path) -> None:
     result = distilled(tmp_path / "out", options=replace(FEW, tokens=None, minutes=0.02))
     assert 1.2 <= result.seconds < 20
     assert result.steps > 1
 
 
+@pytest.mark.slow
 def test_what_the_memory_does_not_hold_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = 1_000
     monkeypatch.setattr(memory, "available_memory", lambda: free)
@@ -211,12 +224,14 @@ def test_pairs_that_do_not_fit_are_one_line_and_leave_nothing(tmp_path: Path, mo
     refused(SprigError, "sprig distill needs the train extra", out)
 
 
+@pytest.mark.slow
 def test_too_little_text_is_one_line(tmp_path: Path) -> None:
     short = tmp_path / "short.txt"
     short.write_text("a tree")
     refused(SprigError, "1 sequences to learn from, and two must be", tmp_path / "out", data=[short])
 
 
+@pytest.mark.slow
 def test_it_is_told_how_far_the_teacher_is_with_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(folder: Path, files: Any, *, width: int, own: int | None, threads: int, on_progress: Any) -> Any:
         assert (own, files) == (None, [])
@@ -251,6 +266,7 @@ def test_options_that_contradict_each_other_are_refused() -> None:
             DistillOptions(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_it_and_the_best_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, calls = loop.distilled, 0
 

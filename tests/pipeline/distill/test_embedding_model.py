@@ -18,6 +18,7 @@ from tests.pipeline.prune.models import pruned, tiny
 LINES = [f"the {a} {b} of the garden" for a in ("old", "green", "small") for b in ("tree", "water", "stone", "wind")]
 
 
+@pytest.mark.slow
 def test_the_student_gives_nearly_the_teachers_vectors_on_the_device(tmp_path: Path) -> None:
     teacher = tiny("distilbert")
     (tmp_path / "notes.txt").write_text("\n".join(LINES) * 4)

@@ -51,6 +51,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_STATES", 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["all weights and projections", "low rank", "kept answers"])
 def test_kill_9_changes_no_byte(kind: str, tmp_path: Path) -> None:
     options = {
@@ -76,12 +77,14 @@ def test_kill_9_changes_no_byte(kind: str, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken", "whole"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_before_its_first_step_goes_on_too(tmp_path: Path) -> None:
     killed(tmp_path / "out", lambda step: step.stage == "evaluate")
     found = run(tmp_path / "out", resume=True)
     assert found.after < found.before
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_never_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "out"
     state = tmp_path / "out.part" / "state.safetensors"
@@ -100,6 +103,7 @@ def test_an_unfinished_run_is_never_overwritten(tmp_path: Path) -> None:
         run(out, resume=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_keeps_what_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     whole = run(tmp_path / "whole")

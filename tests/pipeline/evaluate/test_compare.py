@@ -44,6 +44,7 @@ def log_probabilities(path: Path, windows: tuple[Window, ...]) -> list[np.ndarra
     return found
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_definitions(files: tuple[Path, Path, Path], found: Evaluation) -> None:
     with ForwardProcess(files[0], n_ctx=N_CTX, threads=1) as process:
         windows = cut_windows(TEXTS, process.tokenize, bos=process.bos, n_ctx=N_CTX)
@@ -99,6 +100,7 @@ def test_each_domain_has_its_own_figures(found: Evaluation) -> None:
         assert sum(part.tokens * part.nll.value for part in parts) == pytest.approx(one.overall.tokens * one.overall.nll.value)
 
 
+@pytest.mark.slow
 def test_a_file_is_no_distance_from_itself(files: tuple[Path, Path, Path]) -> None:
     of = evaluate([files[0]], reference=files[0], texts=TEXTS, n_ctx=N_CTX, threads=1).candidates[0].overall
     assert of.kld is not None
@@ -106,6 +108,7 @@ def test_a_file_is_no_distance_from_itself(files: tuple[Path, Path, Path]) -> No
     assert (of.kld.value, of.top1.value) == (pytest.approx(0, abs=1e-9), 1)
 
 
+@pytest.mark.slow
 def test_without_a_reference_there_is_perplexity_only(files: tuple[Path, Path, Path]) -> None:
     one = evaluate([files[1]], texts=TEXTS, n_ctx=N_CTX, threads=1)
     assert one.reference is None
@@ -134,6 +137,7 @@ def test_progress_counts_windows(files: tuple[Path, Path, Path]) -> None:
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+@pytest.mark.slow
 def test_llama_perplexitys_windows_come_with_its_errors(files: tuple[Path, Path, Path]) -> None:
     found = evaluate([files[1]], reference=files[0], texts=TEXTS, n_ctx=N_CTX, style="llama-perplexity", threads=1)
     of = found.candidates[0].overall
@@ -142,6 +146,7 @@ def test_llama_perplexitys_windows_come_with_its_errors(files: tuple[Path, Path,
     assert of.kld.token_error is not None
 
 
+@pytest.mark.slow
 def test_the_light_call_gives_the_divergence_of_each_window(files: tuple[Path, Path, Path], found: Evaluation) -> None:
     with ForwardProcess(files[0], n_ctx=N_CTX, threads=1) as process:
         windows = cut_windows(TEXTS, process.tokenize, bos=process.bos, n_ctx=N_CTX)
@@ -151,6 +156,7 @@ def test_the_light_call_gives_the_divergence_of_each_window(files: tuple[Path, P
     assert divergences(files[0], files[2], whole, threads=1).shape == (2,)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_may_be_the_reference_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline import quantize
 
@@ -193,6 +199,7 @@ def test_another_vocabulary_is_told_with_the_token(files: tuple[Path, Path, Path
         evaluate([files[1], padded], texts=TEXTS, n_ctx=N_CTX)
 
 
+@pytest.mark.slow
 def test_a_model_that_computes_nan_is_named(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     weights = llama_weights()
     weights["output_norm.weight"] = np.full_like(weights["output_norm.weight"], 3e38)

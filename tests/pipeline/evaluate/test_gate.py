@@ -27,6 +27,7 @@ def _short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "domains", lambda: dict(TEXTS))
 
 
+@pytest.mark.slow
 def test_a_file_that_passes_is_published_with_its_figures(checkpoint: Path, tmp_path: Path) -> None:
     stages: list[str] = []
     result = quantize(
@@ -42,6 +43,7 @@ def test_a_file_that_passes_is_published_with_its_figures(checkpoint: Path, tmp_
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.gguf", "a.md"]
 
 
+@pytest.mark.slow
 def test_a_file_that_falls_short_is_not_published_and_nothing_is_left(checkpoint: Path, tmp_path: Path) -> None:
     old = tmp_path / "a.gguf"
     old.write_bytes(b"an older one")
@@ -56,6 +58,7 @@ def test_a_file_that_falls_short_is_not_published_and_nothing_is_left(checkpoint
     assert old.read_bytes() == b"an older one"
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_of_its_reference_goes_with_the_next(checkpoint: Path, tmp_path: Path) -> None:
     left = tmp_path / ".a.gguf.part.reference"
     left.mkdir()
@@ -65,6 +68,7 @@ def test_what_a_killed_run_left_of_its_reference_goes_with_the_next(checkpoint: 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.gguf", "a.md"]
 
 
+@pytest.mark.slow
 def test_a_gguf_is_compared_with_itself_as_it_was(tmp_path: Path) -> None:
     source = tiny(tmp_path / "whole.gguf")
     result = quantize(str(source), "Q8_0", tmp_path / "q.gguf", gate=FidelityGate(kld=0.1, top1=0.5))

@@ -11,6 +11,7 @@ from pipeline.evaluate.speed import measure_speed
 from tests.fixtures.chat_ggufs import chat_model
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("home")
 def test_a_file_is_measured(tmp_path: Path) -> None:
     model = chat_model(tmp_path / "chat.gguf", "chatml")

@@ -38,6 +38,7 @@ def test_it_is_the_root_mean_square_as_a_share_however_many_rows_are_looked_at_t
         assert bool(error) == (name in ("token_embd.weight", "blk.0.ffn_down.weight"))
 
 
+@pytest.mark.slow
 def test_fewer_bits_are_larger_errors_and_what_has_another_shape_or_is_missing_has_none(tmp_path: Path) -> None:
     model = str(write_checkpoint(tmp_path / "m", SMALL))
     whole, eight, four = (quantize(model, recipe, out=tmp_path / f"{recipe}.gguf").path for recipe in ("F32", "Q8_0", "Q4_0"))

@@ -32,6 +32,7 @@ def test_a_window_gives_the_logits_of_its_last_tokens_and_forgets_the_one_before
         assert process.peak_memory() > 1 << 20
 
 
+@pytest.mark.slow
 def test_several_models_compute_at_once(model: Path) -> None:
     with ForwardProcess(model, n_ctx=16, n_outputs=8) as a, ForwardProcess(model, n_ctx=16, n_outputs=8) as b:
         for process in (a, b):
@@ -53,6 +54,7 @@ def test_what_is_no_model_is_told_in_one_line(tmp_path: Path) -> None:
         ForwardProcess(path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="this system has no memory that looks like a disk")
 def test_logits_go_over_the_disk_where_shared_memory_is_too_small(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container often has 64 MB of it; who writes beyond that is killed."""
@@ -80,6 +82,7 @@ def test_a_model_whose_process_dies_is_told(model: Path) -> None:
             process.tokenize("a")
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_model_is_its_own_and_not_what_its_parent_holds(model: Path) -> None:
     held = np.ones(30_000_000, np.float64)  # Linux lets a child's ru_maxrss begin with this
     with ForwardProcess(model) as process:

@@ -76,6 +76,7 @@ def test_every_thread_of_every_child_is_held(model: Path, module: str, monkeypat
     assert {(thread["Seccomp"], thread["NoNewPrivs"]) for thread in threads} == {("2", "1")}
 
 
+@pytest.mark.slow
 @landlocked
 def test_a_calibration_writes_its_sums_where_they_belong_only(model: Path, tmp_path: Path) -> None:
     sums, elsewhere = tmp_path / "hessians", tmp_path / "elsewhere.npz"

@@ -59,6 +59,7 @@ def zeroed(model: Any, path: str, small: Any, kept: Any) -> None:
         weight.copy_(new)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FFN)
 def test_a_neuron_that_went_is_a_column_of_zeros(case: str, tmp_path: Path) -> None:
     result = pruned(case, tmp_path / "new", ffn=128)
@@ -77,6 +78,7 @@ def test_a_neuron_that_went_is_a_column_of_zeros(case: str, tmp_path: Path) -> N
     assert result.gguf[1] < result.gguf[0]
 
 
+@pytest.mark.slow
 def test_the_neurons_are_those_that_add_least(tmp_path: Path) -> None:
     """E[x_j^2] |W_:j|^2 with activations of transformers, on the same text."""
     pruned("llama-tied-biases", tmp_path / "new", ffn=128, repair=False)
@@ -95,6 +97,7 @@ def test_the_neurons_are_those_that_add_least(tmp_path: Path) -> None:
         assert bool((new.mlp.down_proj.weight == down[:, wanted]).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HEADS)
 def test_a_group_of_heads_that_went_is_a_span_of_zeros(case: str, tmp_path: Path) -> None:
     config = json.loads((tiny(case) / "hf" / "config.json").read_bytes())
@@ -129,6 +132,7 @@ def test_a_layer_that_went_is_skipped(case: str, tmp_path: Path) -> None:
     assert getattr(small.config, number) == len(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", first_fast(1, "llama-tied-biases", "qwen3", "gemma3", "granite"))
 def test_llama_cpp_computes_what_transformers_computes(case: str, tmp_path: Path) -> None:
     """Three cuts at once; the GGUF names the parent."""
@@ -141,6 +145,7 @@ def test_llama_cpp_computes_what_transformers_computes(case: str, tmp_path: Path
     assert "pruned" in keys["general.tags"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", first_fast(1, "mistral", "qwen3"))
 def test_channels_that_are_zero_can_go_without_a_trace(case: str, tmp_path: Path) -> None:
     """A model of 64 channels in one of 96: whatever the norms divide by, the pruned one must say the same."""
@@ -166,6 +171,7 @@ def test_channels_that_are_zero_can_go_without_a_trace(case: str, tmp_path: Path
     np.testing.assert_allclose(outputs(load(tmp_path / "new")), outputs(model), rtol=0, atol=near)
 
 
+@pytest.mark.slow
 def test_the_influence_of_a_layer_is_that_of_its_hidden_states() -> None:
     """ShortGPT's block influence, with the hidden states that transformers gives."""
     folder = tiny("llama-odd-heads")
@@ -182,12 +188,14 @@ def test_the_influence_of_a_layer_is_that_of_its_hidden_states() -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_layer_that_turns_least_goes(tmp_path: Path) -> None:
     result = prune(str(tiny("llama-odd-heads") / "hf"), tmp_path / "new", depth=2, check=False, threads=1)
     influence = measure_influence(tiny("llama-odd-heads") / "model.gguf", 3, [IDS * 4], threads=1)
     assert f"without {int(np.argmin(influence))}" in result.parts[0].kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "pattern"), [("magnitude", None), ("wanda", "2:4"), ("sparsegpt", None)])
 def test_zeros_are_where_they_were_promised(method: str, pattern: str | None, tmp_path: Path) -> None:
     result = pruned("qwen3", tmp_path / "new", sparsity=0.5, pattern=pattern, method=method)
@@ -225,6 +233,7 @@ def test_a_cut_vocabulary_takes_rows_of_embedding_and_head(tmp_path: Path, monke
     assert (tmp_path / "new" / "tokenizer.json").read_bytes() == b"{}"
 
 
+@pytest.mark.slow
 def test_ids_follow_a_cut_vocabulary_into_inner_parts_and_into_the_settings_of_generation(tmp_path: Path) -> None:
     hf = tmp_path / "hf"
     shutil.copytree(tiny("qwen3") / "hf", hf)

@@ -56,6 +56,7 @@ def test_a_wish_that_this_model_cannot_have(wishes: dict[str, Any], says: str, t
     assert says in refusal(tmp_path, tiny(LLAMA) / "hf", **wishes)
 
 
+@pytest.mark.slow
 def test_statistics_of_another_model(tmp_path: Path) -> None:
     assert "another model" in refusal(tmp_path, tiny(LLAMA) / "hf", ffn=32, statistics=tiny("qwen3") / "statistics")
     other = tmp_path / "other"  # the same shapes, other norms

@@ -64,6 +64,7 @@ def assert_same(ours: Path, theirs: Path) -> None:
     assert ours.stat().st_size - a.data_offset == theirs.stat().st_size - b.data_offset
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.name)
 def test_types_are_those_of_llama_quantize(shape: Shape, models: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
     source, matrix = models[shape.name]

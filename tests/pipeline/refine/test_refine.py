@@ -63,6 +63,7 @@ def test_a_correction_that_the_other_half_does_not_confirm_is_left_out() -> None
     assert Corrections([sums(inputs[:20], noise[:20]), sums(inputs[20:], noise[20:])]).of(weights) is None
 
 
+@pytest.mark.slow
 def test_the_same_text_ends_in_the_same_bytes(files: tuple[Path, Path], tmp_path: Path) -> None:
     original, rounded = files
     once, twice = tmp_path / "once.gguf", tmp_path / "twice.gguf"
@@ -87,6 +88,7 @@ def test_a_text_that_llama_cpp_does_not_compute_leaves_the_file_as_it_is(files: 
     assert [p.name for p in tmp_path.iterdir()] == ["a.gguf"]
 
 
+@pytest.mark.slow
 def test_the_file_comes_closer_to_the_original_with_the_same_types(files: tuple[Path, Path], tmp_path: Path) -> None:
     original, rounded = files
     copy = tmp_path / "a.gguf"
@@ -101,6 +103,7 @@ def test_the_file_comes_closer_to_the_original_with_the_same_types(files: tuple[
     assert [p.name for p in tmp_path.iterdir()] == ["a.gguf"]
 
 
+@pytest.mark.slow
 def test_what_lies_on_a_grid_stays_exactly_as_it_is(files: tuple[Path, Path], tmp_path: Path) -> None:
     _, rounded = files
     on_grid = quantize(str(rounded), "F32", tmp_path / "grid.gguf", allow_requantize=True).path

@@ -45,6 +45,7 @@ def test_the_answer_and_the_lines_before_it(tmp_path: Path) -> None:
     assert lines == ["half"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("instead")
 @pytest.mark.parametrize(
     ("code", "said"),
@@ -61,6 +62,7 @@ def test_a_failure_in_its_own_words(tmp_path: Path, code: str, said: str) -> Non
     assert str(e.value) == said
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("instead")
 def test_one_that_is_killed_is_told_apart(tmp_path: Path) -> None:
     code = f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})"
@@ -68,6 +70,7 @@ def test_one_that_is_killed_is_told_apart(tmp_path: Path) -> None:
         run_command("quantize", [code], tmp_path)
 
 
+@pytest.mark.slow
 def test_ctrl_c_lets_it_keep_what_it_has(tmp_path: Path, instead: list[Popen[bytes]]) -> None:
     kept = tmp_path / "kept"
     code = (

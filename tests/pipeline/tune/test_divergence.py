@@ -23,6 +23,7 @@ def whole(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
     return (p.exp() * (p - student.log_softmax(-1))).sum(-1)
 
 
+@pytest.mark.slow
 def test_all_tokens_give_the_whole_divergence_and_some_no_more() -> None:
     teacher, student = logits(0), logits(1)
     exact = whole(teacher, student)

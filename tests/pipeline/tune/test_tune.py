@@ -107,6 +107,7 @@ def rows_of(path: Path, entry: TensorEntry) -> Bytes:
     return np.ascontiguousarray(raw.reshape(-1, entry.type.row_size(entry.shape[-1])))
 
 
+@pytest.mark.slow
 def test_minutes_end_it_and_a_file_may_be_tuned_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = loop.Allowance
     monkeypatch.setattr(loop, "Allowance", lambda until, steps: real(min(until, time.monotonic() + 0.5), steps))
@@ -127,6 +128,7 @@ def test_minutes_end_it_and_a_file_may_be_tuned_in_its_place(tmp_path: Path, mon
     assert list(tmp_path.iterdir()) == [place]
 
 
+@pytest.mark.slow
 def test_the_time_holds_within_a_step_also_on_a_busy_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, gguf = made("llama-tied-biases", "Q4_0")
     real = loop._logits
@@ -153,6 +155,7 @@ def test_a_run_without_time_makes_no_step() -> None:
     assert loop.Allowance(until=0.0, steps=4).spent(1) == 0.25
 
 
+@pytest.mark.slow
 def test_what_is_not_better_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "RATE", 0.5)  # it runs away, and goes back to where it began
     result = tuned("llama-tied-biases", "Q4_0", tmp_path / "out.gguf", steps=8)
@@ -196,6 +199,7 @@ def refused(kind: type[SprigError], match: str, gguf: Path, model: Path, out: Pa
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_tuned_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, gguf = made("llama-tied-biases", "Q4_0")
     other, _ = made("gemma3-linear", "Q4_1")

@@ -392,6 +392,7 @@ def broken(files: dict[str, bytes]) -> Iterator[tuple[str, dict[str, bytes]]]:
     yield "disagreeing files", edit(files, "tokenizer_config.json", added_tokens_decoder={"535": {"content": "<new>"}})
 
 
+@pytest.mark.slow
 def test_a_broken_tokenizer_is_one_clear_line_and_does_not_hang(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     offenders, cases = [], 0
     for name, files in broken(made("llama3", tmp_path / "m")):
@@ -422,6 +423,7 @@ def places(node: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(node[name], (*here, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama3", "gemma3", "t5-json", "bert-uncased"])
 def test_any_value_in_the_wrong_place_is_refused_or_harmless(family: str, tmp_path: Path) -> None:
     files = made(family, tmp_path / "m")

@@ -144,6 +144,7 @@ def test_the_first_change_makes_the_whole_file_and_changes_one_line_of_it(path: 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600  # an MCP server's password may come to stand in it
 
 
+@pytest.mark.slow
 def test_every_setting_can_be_changed_and_lands_in_its_own_place(path: Path) -> None:
     wanted: dict[str, Any] = {
         "model": "a.gguf", "system": 'Say "hm".\nOnce.', "root": "~/x", "tools": ("clock",), "thinking": "on", "unconfined": True,

@@ -96,6 +96,7 @@ def test_what_is_accepted_is_what_was_seen(make: Make, tmp_path: Path) -> None:
     assert heard.talk.difference("house__nothing") == ""
 
 
+@pytest.mark.slow
 def test_a_server_that_cries_without_end_is_followed_once_between_two_messages(make: Make, tmp_path: Path) -> None:
     again = "old = listing\ndef listing(id):\n    old(id)\n    for _ in range(100): notify('notifications/tools/list_changed')\n"
     server = ChangingServer(tmp_path, "open", announced=100, behaviour=again)
@@ -110,6 +111,7 @@ def test_a_server_that_cries_without_end_is_followed_once_between_two_messages(m
     assert len(heard.all(n.ToolsNow)) <= 4
 
 
+@pytest.mark.slow
 def test_a_message_does_not_wait_for_a_server_that_says_no_more_and_can_be_stopped(make: Make, tmp_path: Path) -> None:
     server = ChangingServer(tmp_path, "open", behaviour=MUTE)
     heard = make("one", "two", mcp=(server.config,))

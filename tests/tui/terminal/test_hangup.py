@@ -29,6 +29,7 @@ app.run(inline=sys.argv[1] == "inline")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["whole", "inline"])
 def test_the_chat_ends_with_its_terminal(tmp_path: Path, how: str) -> None:
     master, slave = pty.openpty()

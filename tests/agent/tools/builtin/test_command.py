@@ -29,6 +29,7 @@ def run(root: Path, command: str, **settings_: Any) -> ToolResult:
     return runner(root, **settings_).invoke({"command": command})
 
 
+@pytest.mark.slow
 def test_a_program_and_its_arguments(tmp_path: Path) -> None:
     (tmp_path / "a b.txt").write_text("one\ntwo\n")
     result = run(tmp_path, "wc -l 'a b.txt'")
@@ -120,6 +121,7 @@ def test_a_shell_is_confined_like_any_command(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_wildcards_find_names_and_names_are_no_options(tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt", "-rf.txt"):
         (tmp_path / name).touch()
@@ -147,6 +149,7 @@ def test_quoted_words_are_read_as_they_were(words: list[str]) -> None:
         assert 0 <= word.start < word.end <= len(shlex.join(words))
 
 
+@pytest.mark.slow
 def test_output_of_every_kind(tmp_path: Path) -> None:
     (tmp_path / "esc").write_bytes(b"\x1b[2J\x1b]0;title\x07red\x1b[0m\r\n50%\r100%\n")
     (tmp_path / "bad").write_bytes(b"gr\xfcn\0x\n")
@@ -160,6 +163,7 @@ def test_output_of_every_kind(tmp_path: Path) -> None:
     assert "left out" in storm
 
 
+@pytest.mark.slow
 @needs_a_shell
 def test_a_late_one_says_so_and_what_it_said_until_then(tmp_path: Path) -> None:
     began = time.monotonic()
@@ -169,6 +173,7 @@ def test_a_late_one_says_so_and_what_it_said_until_then(tmp_path: Path) -> None:
     assert time.monotonic() - began < 4
 
 
+@pytest.mark.slow
 @needs_a_shell
 def test_how_it_ended_is_told(tmp_path: Path) -> None:
     assert run(tmp_path, "kill -SEGV $$").text == "[it died of SIGSEGV]"
@@ -178,6 +183,7 @@ def test_how_it_ended_is_told(tmp_path: Path) -> None:
     assert left == "ok\n[2 processes left running in the background, ended]"
 
 
+@pytest.mark.slow
 def test_cancelled_while_it_runs(tmp_path: Path) -> None:
     import threading
 
@@ -199,6 +205,7 @@ def test_the_tool_knows_when_nothing_confines_it(tmp_path: Path, monkeypatch: py
     assert runner(tmp_path).unconfined == ""
 
 
+@pytest.mark.slow
 def test_nothing_is_left_open(tmp_path: Path) -> None:
     run(tmp_path, "true")
     gc.collect()  # what tests before this one left

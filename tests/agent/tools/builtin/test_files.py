@@ -17,6 +17,7 @@ from tests.fixtures.generated import runs
 from tests.fixtures.place import SECRET, Place, traps, tricks
 
 
+@pytest.mark.slow
 def test_a_days_work(place: Place) -> None:
     made = place.call("write_file", path="notes/today.md", content="# Today\nwater bed 2\n")
     assert (made.ok, made.text) == (True, "created notes/today.md (2 lines)")

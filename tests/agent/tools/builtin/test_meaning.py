@@ -55,6 +55,7 @@ def test_it_finds_a_passage_and_says_where(tool: Tool) -> None:
     assert "\x1b" not in found.text
 
 
+@pytest.mark.slow
 def test_a_file_that_is_changed_or_gone_is_found_as_it_is_now(tool: Tool, root: Path) -> None:
     tool.invoke({"query": "x"})
     (root / "heat.txt").unlink()
@@ -62,6 +63,7 @@ def test_a_file_that_is_changed_or_gone_is_found_as_it_is_now(tool: Tool, root: 
     assert [hit["path"] for hit in tool.invoke({"query": "the bath is warm"}).data] == ["notes/garden.md"]
 
 
+@pytest.mark.slow
 def test_it_finds_what_was_said_in_other_conversations(tool: Tool, tmp_path: Path) -> None:
     with Store(tmp_path / "home" / "sessions.db") as store:
         other, own = store.create(), store.create()
@@ -74,6 +76,7 @@ def test_it_finds_what_was_said_in_other_conversations(tool: Tool, tmp_path: Pat
         assert {hit["session"] for hit in tool.invoke(asked).data} == {other.id, own.id}
 
 
+@pytest.mark.slow
 def test_an_agent_gives_it_its_model_and_its_session(root: Path, model: Path, tmp_path: Path, kept_templates: None) -> None:
     from tests.fixtures.fake_engine import call_text
 
@@ -107,6 +110,7 @@ def test_a_cancelled_call_ends_at_once(tool: Tool) -> None:
     assert not tool.invoke({"query": "x"}, context).ok
 
 
+@pytest.mark.slow
 def test_what_does_not_get_done_in_time_is_said_and_goes_on_later(
     tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_swapping_a_folder_for_a_link_never_leads_out(place: Place) -> None:
     """The race of F37: while a process swaps, every read gives the inside or a refusal, every write stays inside."""
     (place.root / "spot").mkdir()
@@ -53,6 +54,7 @@ def test_swapping_a_folder_for_a_link_never_leads_out(place: Place) -> None:
     assert min(seen.values()) > 20, seen
 
 
+@pytest.mark.slow
 def test_a_reader_sees_the_old_or_the_new_and_no_part_is_left(place: Place) -> None:
     old, new = "old" * 50_000, "new" * 50_000
     (place.root / "f").write_text(old)

@@ -9,6 +9,7 @@ import pytest
 from tests.fixtures.place import SECRET, Place, traps, tricks
 
 
+@pytest.mark.slow
 def test_no_search_leads_out(place: Place) -> None:
     paths = [path for path in traps(place) if len(path) >= 4]
     for path in paths[::4]:  # a process each; a quarter of them is enough here
@@ -22,6 +23,7 @@ def test_no_search_leads_out(place: Place) -> None:
     assert place.outside_is_untouched()
 
 
+@pytest.mark.slow
 def test_no_search_follows_a_link(place: Place) -> None:
     for way in tricks(place):
         assert SECRET not in place.text("search_files", text="secret", path=way), way
@@ -29,6 +31,7 @@ def test_no_search_follows_a_link(place: Place) -> None:
     assert place.outside_is_untouched()
 
 
+@pytest.mark.slow
 def test_searching(place: Place) -> None:
     (place.root / "a.py").write_text("def f(x):\n    return x + 1  # C++\n")
     (place.root / "sub").mkdir()
@@ -53,6 +56,7 @@ def test_searching(place: Place) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_regular_expression_that_never_ends_is_killed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     from agent.tools.builtin import files
 

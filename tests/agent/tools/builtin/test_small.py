@@ -217,6 +217,7 @@ def write_notes(file: str, name: str) -> None:
         Notes(Path(file)).remember(f"{name} {n}")
 
 
+@pytest.mark.slow
 def test_two_processes_may_write_notes(tmp_path: Path) -> None:
     file = tmp_path / "n.jsonl"
     context = multiprocessing.get_context("spawn")
@@ -256,6 +257,7 @@ def sql(tools: dict[str, Tool], query: str, path: str = "garden.db") -> Any:
     return tools["query_sqlite"].invoke({"path": path, "sql": query})
 
 
+@pytest.mark.slow
 def test_reading_a_database(tools: dict[str, Tool], garden: Path) -> None:
     result = sql(tools, "SELECT id, plant, area, photo FROM bed ORDER BY id")
     assert result.ok
@@ -299,6 +301,7 @@ def test_nothing_but_reading_gets_through(query: str, garden: Path) -> None:
     assert [p.name for p in garden.parent.iterdir()] == ["garden.db"]
 
 
+@pytest.mark.slow
 def test_queries_that_never_end_or_fill_the_memory(tools: dict[str, Tool], garden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.tools.builtin.lookup._SQL_SECONDS", 0.5)
     began = time.monotonic()
@@ -309,6 +312,7 @@ def test_queries_that_never_end_or_fill_the_memory(tools: dict[str, Tool], garde
     assert sql(tools, "SELECT replace(hex(zeroblob(4000)), '00', hex(zeroblob(4000)))").ok is False
 
 
+@pytest.mark.slow
 def test_files_that_are_no_database(tools: dict[str, Tool], garden: Path) -> None:
     (garden.parent / "text").write_text("hello")
     (garden.parent / "torn.db").write_bytes(garden.read_bytes()[:600])
@@ -319,6 +323,7 @@ def test_files_that_are_no_database(tools: dict[str, Tool], garden: Path) -> Non
     assert "does not exist" in sql(tools, "SELECT 1", "nowhere.db").text
 
 
+@pytest.mark.slow
 def test_a_database_in_wal_mode_is_read_at_rest_and_in_use(tools: dict[str, Tool], garden: Path) -> None:
     db = sqlite3.connect(garden)
     db.execute("PRAGMA journal_mode = WAL")

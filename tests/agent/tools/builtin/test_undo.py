@@ -169,6 +169,7 @@ def test_a_damaged_record_is_passed_over(tools: dict[str, Tool], root: Path, hom
     assert [u.done for u in undo("abcd")] == [False], "the file is no longer what that call wrote"
 
 
+@pytest.mark.slow
 def test_an_agent_takes_back_what_its_last_run_wrote(root: Path, store: Store) -> None:
     (root / "a").write_text("one\n")
     script = [

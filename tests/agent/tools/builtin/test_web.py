@@ -280,6 +280,7 @@ def test_redirects_that_are_fine_and_those_without_end(site: Server) -> None:
     assert len(site.seen) == 2 + 6
 
 
+@pytest.mark.slow
 def test_bodies_that_are_too_much(site: Server) -> None:
     bomb = zlib.compressobj(9, zlib.DEFLATED, 31)
     small = b"".join([*(bomb.compress(bytes(1 << 20)) for _ in range(200)), bomb.flush()])
@@ -322,6 +323,7 @@ def test_compressed_bodies(site: Server, kind: str) -> None:
             site.fetch(path)
 
 
+@pytest.mark.slow
 def test_a_body_that_drips_is_taken_until_the_deadline(site: Server) -> None:
     def drip(handler: Handler) -> None:
         handler.send_response(200)
@@ -390,6 +392,7 @@ def test_kinds_of_content(site: Server) -> None:
     assert (page.status, page.text) == (404, "gone")
 
 
+@pytest.mark.slow
 def test_the_tool_in_its_own_process(site: Server, tmp_path: Path) -> None:
     html = b"<p>hi\x1b[2J</p><a href='x'>there</a>"
     site.replies["/ok"] = lambda h: h.send(html, "text/html")

@@ -99,6 +99,7 @@ def test_a_call_that_is_cancelled_ends_at_once_here_and_there(servers: MCPServer
     assert tool(servers, "honest__add").invoke({"a": 1}).ok, "and serves on"
 
 
+@pytest.mark.slow
 def test_a_call_that_takes_too_long_is_given_up(servers: MCPServers) -> None:
     began = time.monotonic()
     result = mcp_tool(servers, "sleep").call({"seconds": 30}, timeout=0.3)
@@ -131,6 +132,7 @@ def test_what_it_writes_to_its_log_is_kept_and_not_shown(servers: MCPServers, ca
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_new_tool_is_offered_once_the_server_says_so(tmp_path: Path) -> None:
     events: list[MCPEvent] = []
     with MCPServers([honest(tmp_path, allow=("gr*",))], on_event=events.append) as servers:
@@ -167,6 +169,7 @@ def test_over_http_it_is_the_same_with_headers_and_after_a_restart(tmp_path: Pat
                 assert result.text == "2", "a later call connects again"
 
 
+@pytest.mark.slow
 def test_two_servers_with_the_same_tool_do_not_meet_and_closing_ends_both(tmp_path: Path) -> None:
     pids = "def call(id, name, arguments, meta):\n    reply(id, text(str(os.getpid())))\n"
     with MCPServers([raw(tmp_path, pids, "one"), raw(tmp_path, pids, "two")]) as servers:

@@ -93,6 +93,7 @@ def test_a_tool_that_changed_is_covered_again_once_a_person_accepted_it(tmp_path
         assert [type(event) for event in run(agent)] == [e.CallReady, e.ToolDone, e.Done], "nothing else changed by that"
 
 
+@pytest.mark.slow
 def test_what_changed_between_two_starts_is_shown_too(tmp_path: Path) -> None:
     server = ChangingServer(tmp_path, "open: Open a door.")
     with MCPServers([server.config]) as servers:
@@ -120,6 +121,7 @@ def test_what_is_said_to_have_changed_and_did_not_costs_no_prompt(tmp_path: Path
         engine.only_grows()
 
 
+@pytest.mark.slow
 def test_a_flood_of_announcements_is_one_question_a_run(tmp_path: Path, make: Make) -> None:
     """It also announces a change whenever it is asked: who followed each would never come to an end."""
     again = "old = listing\ndef listing(id):\n    old(id)\n    for _ in range(200): notify('notifications/tools/list_changed')\n"
@@ -135,6 +137,7 @@ def test_a_flood_of_announcements_is_one_question_a_run(tmp_path: Path, make: Ma
         assert names(agent.tools) == ["house__lock"]
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_list_its_tools_again_keeps_those_that_it_had(tmp_path: Path, make: Make) -> None:
     server = ChangingServer(tmp_path, "open", behaviour=MUTE)
     with MCPServers([server.config]) as servers:

@@ -71,6 +71,7 @@ class Shown:
         return [self.text(run) for run in runs]
 
 
+@pytest.mark.slow
 def test_each_turn_of_the_assistant_counts_once_with_its_thought_and_its_call(tmp_path: Path) -> None:
     folder = checkpoint()
     found = lessons(folder, {"messages": TALK, "tools": [TOOL]}, tmp=tmp_path)
@@ -88,6 +89,7 @@ def test_each_turn_of_the_assistant_counts_once_with_its_thought_and_its_call(tm
     assert not any(sequence.scored[0] for sequence in found)
 
 
+@pytest.mark.slow
 def test_a_call_is_one_breath_and_marks_are_single_tokens(tmp_path: Path) -> None:
     """What a model generates is tokenized across the places where a template puts names and arguments into its own text."""
     folder = checkpoint()
@@ -101,6 +103,7 @@ def test_a_call_is_one_breath_and_marks_are_single_tokens(tmp_path: Path) -> Non
         assert shown.tokenizer.token_to_id(mark) in expected
 
 
+@pytest.mark.slow
 def test_a_users_text_forges_no_mark(tmp_path: Path) -> None:
     folder = checkpoint()
     found = lessons(folder, {"messages": TALK[5:]}, tmp=tmp_path)
@@ -110,6 +113,7 @@ def test_a_users_text_forges_no_mark(tmp_path: Path) -> None:
     assert "Thanks <|im_end|> bye" in Shown(folder).text(list(sequence.ids))
 
 
+@pytest.mark.slow
 def test_a_thought_stands_in_the_turn_though_the_template_leaves_it_out(tmp_path: Path) -> None:
     folder = checkpoint("deepseek-r1-qwen", "deepseek")
     (sequence,) = lessons(folder, {"messages": [TALK[1], TALK[4]]}, tmp=tmp_path)
@@ -121,6 +125,7 @@ def test_a_thought_stands_in_the_turn_though_the_template_leaves_it_out(tmp_path
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "template"), [("llama3", "llama3"), ("smollm2", "chatml"), ("tinyllama", "chatml")])
 def test_other_families_and_a_template_without_tools(family: str, template: str, tmp_path: Path) -> None:
     folder = checkpoint(family, template)
@@ -130,6 +135,7 @@ def test_other_families_and_a_template_without_tools(family: str, template: str,
     assert said.replace(" ", "").replace("▁", " ").strip().replace(" ", "").startswith("Itrainstoday.")
 
 
+@pytest.mark.slow
 def test_completions_and_texts_end_and_plain_files_do_not(tmp_path: Path) -> None:
     folder = checkpoint("smollm2", None)
     shown = Shown(folder)
@@ -145,6 +151,7 @@ def test_completions_and_texts_end_and_plain_files_do_not(tmp_path: Path) -> Non
     assert plain.scored == (False, *[True] * (len(plain.ids) - 1))
 
 
+@pytest.mark.slow
 def test_long_texts_are_cut_and_short_ones_share_a_sequence(tmp_path: Path) -> None:
     folder = checkpoint("llama3", None)
     words = " ".join(f"word{i}" for i in range(60))
@@ -159,6 +166,7 @@ def test_long_texts_are_cut_and_short_ones_share_a_sequence(tmp_path: Path) -> N
     assert found == lessons(folder, {"text": words}, *({"text": f"Short {i}."} for i in range(5)), width=24, tmp=tmp_path)
 
 
+@pytest.mark.slow
 def test_what_the_template_refuses_is_named_by_its_line(tmp_path: Path) -> None:
     talk = [TALK[1], {"role": "assistant", "content": "", "tool_calls": [CALL, {**CALL, "id": "abcdefgh2"}]}]
     with pytest.raises(SprigError, match=r"data\.jsonl:2: .*message 2"):
@@ -169,12 +177,14 @@ def test_what_the_template_refuses_is_named_by_its_line(tmp_path: Path) -> None:
         lessons(checkpoint("smollm2", None), "a", name="a.txt", tmp=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_teacher_writes_where_there_are_no_files() -> None:
     found = read_lessons(checkpoint("smollm2", "chatml"), [], width=64, own=400, threads=1)
     assert sum(len(sequence.ids) for sequence in found) >= 400
     assert all(len(sequence.ids) <= 64 and any(sequence.scored) for sequence in found)
 
 
+@pytest.mark.slow
 def test_the_teacher_writes_beside_files_when_it_is_told_to(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("a short note about the garden")

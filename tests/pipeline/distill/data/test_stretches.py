@@ -42,6 +42,7 @@ def test_three_turns_and_nothing_of_others(name: str) -> None:
         assert "Weather in Bern?" in text(sequence[0])
 
 
+@pytest.mark.slow
 def test_turns_whose_past_is_written_otherwise_stand_behind_the_prompt() -> None:
     """Qwen-Coder's template leaves old thoughts out; DeepSeek's opens a thought and drops it afterwards."""
     _, second = sequences("qwen-coder")

@@ -87,6 +87,7 @@ def test_the_likeliest_choice_is_taken_and_the_likeliest_per_byte(model: Path) -
             pick(process, ChoiceQuestion(7, (Choice("a" * 200, " b", "b"), Choice("a", " b", "b")), 0))
 
 
+@pytest.mark.slow
 def test_a_model_without_a_template_goes_on_with_the_text(model: Path) -> None:
     with open_speaker(model, N_CTX, 1) as ask:
         said = ask("a bee")

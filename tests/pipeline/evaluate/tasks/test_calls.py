@@ -48,6 +48,7 @@ def test_where_no_call_is_needed_none_is_right() -> None:
     assert not CallAnswer(LIGHT, None, refused=False).right
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("home", "kept_templates")
 def test_models_are_compared_on_the_same_wishes(tmp_path: Path) -> None:
     one = chat_model(tmp_path / "one.gguf", "hermes")

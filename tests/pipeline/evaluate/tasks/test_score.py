@@ -32,6 +32,7 @@ def test_a_share_has_the_standard_error_of_a_sample() -> None:
     assert mean([1]).error is None
 
 
+@pytest.mark.slow
 def test_models_are_compared_on_the_same_questions(model: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.gguf"
     other.write_bytes(model.read_bytes())
@@ -53,6 +54,7 @@ def test_models_are_compared_on_the_same_questions(model: Path, tmp_path: Path) 
     assert progress == [(n, 12) for n in range(1, 13)]
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_a_question_is_told_with_its_line(model: Path, tmp_path: Path) -> None:
     long = {**OWN, "question": "a" * 600}
     with pytest.raises(SprigError, match="question of line 2 has"):

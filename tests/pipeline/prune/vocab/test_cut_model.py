@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from agent.gguf.reader import read_header
 from pipeline.forward.process import ForwardProcess
@@ -32,6 +33,7 @@ def checkpoint(folder: Path) -> dict[str, np.ndarray]:
     return weights
 
 
+@pytest.mark.slow
 def test_the_logits_of_kept_tokens_are_those_of_the_whole_model(tmp_path: Path) -> None:
     whole, small = tmp_path / "whole", tmp_path / "small"
     weights = checkpoint(whole)

@@ -102,6 +102,7 @@ def test_the_file_is_that_of_the_plain_checkpoint(name: str, tmp_path: Path) -> 
     assert f"the checkpoint is {FORMS[name].label} already: what its rounding lost stays lost" in notes
 
 
+@pytest.mark.slow
 def test_from_end_to_end_with_a_line_on_what_was_lost(tmp_path: Path) -> None:
     packed, plain = write_pair(tmp_path, "gptq 4, act-order")
     one = quantize(str(packed), "Q4_0", tmp_path / "one.gguf")
@@ -115,6 +116,7 @@ def test_from_end_to_end_with_a_line_on_what_was_lost(tmp_path: Path) -> None:
     assert seen.size == (packed / "model.safetensors").stat().st_size
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_where_it_was_unless_the_settings_changed(tmp_path: Path) -> None:
     packed, _ = write_pair(tmp_path, "gptq 4, no g_idx")
 
