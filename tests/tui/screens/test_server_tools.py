@@ -19,7 +19,6 @@ from tui.screens.details import DetailsScreen
 from tui.screens.tools import ToolsScreen
 from tui.widgets.approval.question import ApprovalView
 
-pytest.importorskip("mcp")
 pytestmark = pytest.mark.slow
 
 OPEN = call_text("house__open", {"door": "front"})

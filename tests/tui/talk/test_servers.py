@@ -16,8 +16,6 @@ from tests.fixtures.mcp_servers import GROWS, MUTE, ChangingServer
 from tests.fixtures.talks import Heard
 from tui.talk import notes as n
 
-pytest.importorskip("mcp")
-
 Make = Callable[..., Heard]
 OPEN = call_text("house__open", {"door": "front"})
 ALLOWED = (Rule("allow", "house__*", even_after_untrusted=True),)

@@ -22,7 +22,6 @@ from tests.fixtures.fake_engine import FakeEngine, call_text
 from tests.fixtures.mcp_servers import MUTE, ChangingServer
 from tests.fixtures.scripted import Make, weather
 
-pytest.importorskip("mcp")
 pytestmark = pytest.mark.usefixtures("home")
 
 ALLOWED = Policy([Rule("allow", "house__*", even_after_untrusted=True)])
