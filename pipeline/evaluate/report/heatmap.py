@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pipeline.evaluate.report.axis import NOTHING, plain
 from pipeline.evaluate.report.legend import heading
@@ -17,22 +17,33 @@ _BLOCK = re.compile(r"blk\.(\d{1,4})\.(.+?)(?:\.weight)?")
 _STEPS = 8  # of the scale
 
 
-def heatmap_svg(errors: Mapping[str, float], *, width: float = 760, title: str) -> str:
+def kind_of(name: str) -> str:
+    """What a tensor is in each block: ``attn_q`` of ``blk.3.attn_q.weight``; one that is in none is a kind of its own."""
+    block = _BLOCK.fullmatch(name)
+    return block[2] if block else name.removesuffix(".weight")
+
+
+def span_of(errors: Iterable[float]) -> tuple[float, float]:
+    """The least and the largest of those that are not as good as zero: what the colours of plots that lie side by side span."""
+    positive = [error for error in errors if error > NOTHING] or [1.0]
+    return min(positive), max(positive)
+
+
+def heatmap_svg(errors: Mapping[str, float], *, width: float = 760, title: str, span: tuple[float, float] | None = None) -> str:
     """The plot as an SVG document.
 
     Args:
         errors: at least one; name of a tensor, as in a GGUF -> its error, 0 or more. Colours follow the logarithm.
         width: in pixels; the height follows from the kinds of tensors.
         title: above the plot.
+        span: the errors with the faintest and the strongest colour; by default the least and the largest here.
     """
     cells: dict[str, dict[int, float]] = {}
     for name, error in errors.items():
-        found = _BLOCK.fullmatch(name)
-        kind, block = (found[2], int(found[1])) if found else (name.removesuffix(".weight"), 0)
-        cells.setdefault(kind, {})[block] = error
+        place = _BLOCK.fullmatch(name)
+        cells.setdefault(kind_of(name), {})[int(place[1]) if place else 0] = error
     blocks = max(max(row) for row in cells.values()) + 1
-    positive = [e for e in errors.values() if e > NOTHING] or [1.0]
-    low, high = min(positive), max(positive)
+    low, high = span or span_of(errors.values())
     left = min(width / 3, max(width_of(kind) for kind in cells) + 24)
     wide = (width - _RIGHT - left) / blocks
     height = _TOP + _ROW * len(cells) + _BOTTOM
@@ -49,7 +60,8 @@ def heatmap_svg(errors: Mapping[str, float], *, width: float = 760, title: str) 
     for block in range(0, blocks, step):
         parts.append(write(left + wide * (block + 0.5), bottom + 15, block, text_anchor="middle", class_="soft"))
     parts += [write(12, bottom + 15, "block", class_="soft"), *_scale(low, high, width - _RIGHT, bottom + 30)]
-    return picture(width, height, parts, f"{title}: {len(errors)} tensors, errors from {low:.3g} to {high:.3g}")
+    least, most = span_of(errors.values())
+    return picture(width, height, parts, f"{title}: {len(errors)} tensors, errors from {least:.3g} to {most:.3g}")
 
 
 def _strength(error: float, low: float, high: float) -> float:

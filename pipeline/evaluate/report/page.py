@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 from pipeline.evaluate.figures import Evaluation
+from pipeline.evaluate.report.axis import NOTHING
 from pipeline.evaluate.report.dots import dots_svg
-from pipeline.evaluate.report.heatmap import heatmap_svg
+from pipeline.evaluate.report.heatmap import heatmap_svg, kind_of, span_of
 from pipeline.evaluate.report.names import short_names
 from pipeline.evaluate.report.pareto import Point, pareto_svg
 from pipeline.evaluate.report.svg import STYLE, element, words
@@ -59,7 +60,7 @@ _ABOUT_TASKS = (
 )
 _ABOUT_TENSORS = (
     "How far the weights are from the reference's: the root mean square of their difference, as a share of that of the "
-    "reference's weights. Which of these errors matters is what the divergence says."
+    "reference's weights. What an encoder rounds for the activations lies farther off here, and loses less: see the divergence."
 )
 _ABOUT_CALLS = (
     "Wishes that one call of a tool fulfils, with the right tool and the right arguments. Restraint: no call where none is "
@@ -147,13 +148,21 @@ def _domain_plot(evaluation: Evaluation, width: float) -> str:
 
 
 def _tensors(evaluation: Evaluation) -> list[str]:
-    named = zip(short_names([one.name for one in evaluation.candidates]), evaluation.candidates, strict=True)
+    names = short_names([one.name for one in evaluation.candidates])
+    found = {name: _with_errors(one.tensor_errors) for name, one in zip(names, evaluation.candidates, strict=True)}
+    span = span_of(error for errors in found.values() for error in errors.values())
     plots = [
-        _figure(partial(heatmap_svg, one.tensor_errors, title=f"Error of each tensor, {name}"))
-        for name, one in named
-        if any(one.tensor_errors.values())
+        _figure(partial(heatmap_svg, errors, title=f"Error of each tensor, {name}", span=span))
+        for name, errors in found.items()
+        if errors
     ]
     return [element("h2", "By tensor"), element("p", _ABOUT_TENSORS, class_="soft"), *plots] if plots else []
+
+
+def _with_errors(errors: Mapping[str, float]) -> dict[str, float]:
+    """Without the kinds of tensors that are equal in all blocks, as norms are."""
+    kept = {kind_of(name) for name, error in errors.items() if error > NOTHING}
+    return {name: error for name, error in errors.items() if kind_of(name) in kept}
 
 
 class _Draw(Protocol):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,17 @@ def test_the_page_shows_all_that_was_measured(tmp_path: Path) -> None:
         assert said in page.text, said
     svgs = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("role") == "img"]
     assert len(svgs) == 6, "three plots, each for a desk and for a phone"
+
+
+def test_the_colours_of_all_files_mean_the_same_and_what_is_equal_everywhere_has_no_row(tmp_path: Path) -> None:
+    found = evaluation(*FILES, tensors={"blk.0.attn_q.weight": 0.1, "blk.1.attn_q.weight": 0.0, "blk.0.attn_norm.weight": 0.0})
+    second = replace(found.candidates[1], tensor_errors={"blk.0.attn_q.weight": 0.4, "blk.0.ffn_up.weight": 0.05})
+    page = Page(write_report(replace(found, candidates=(found.candidates[0], second)), tmp_path))
+    assert page.text.count("Error of each tensor, ") >= 2
+    assert "attn_q" in page.text
+    assert "attn_norm" not in page.text
+    scales = [(a, b) for a, b in pairwise(page.text.split("\n")) if (a, b) == ("0.05", "0.4")]
+    assert len(scales) == 4, "two files, each for a desk and for a phone"
 
 
 def test_the_page_fetches_nothing_and_runs_nothing(tmp_path: Path) -> None:
