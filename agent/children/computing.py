@@ -17,7 +17,6 @@ from agent.children import sandbox
 from agent.children.launch import PACKAGES
 from agent.children.rules import FREE, Rules
 from agent.children.serve import Served
-from agent.errors import SprigError
 
 
 def confine_to(files: Iterable[str], folders: Iterable[str] = ()) -> str:
@@ -39,7 +38,7 @@ def confine_to(files: Iterable[str], folders: Iterable[str] = ()) -> str:
 class ModelWorker(Served):
     """What holds a model and answers for it: how it prepares to load, and how a request fails."""
 
-    failures: ClassVar[tuple[type[Exception], ...]] = (SprigError,)  # that say in one line what is wrong
+    failures: ClassVar[tuple[type[Exception], ...]]  # that say in one line what is wrong
     progress_seconds: ClassVar[float] = 1.0  # between two messages while the model is loaded
 
     def ready_to_load(

@@ -65,13 +65,14 @@ def evaluate(
             scores = side_by_side(models, chosen, with_reference=beside is not None, on_window=on_progress)
             seconds = time.perf_counter() - start
             loads = [model.load_seconds for model in models]
-        errors = [tensor_errors((paths[0], headers[0]), one) if beside else {} for one in zip(paths, headers, strict=True)]
+        pairs = list(zip(paths, headers, strict=True))
+        errors = [{}, *(tensor_errors(pairs[0], one) for one in pairs[1:])] if beside else [{} for _ in pairs]
     files: list[EvaluatedFile] = []
     first = scores[-len(candidates)]
-    for path, header, load, own, lost in zip(paths, headers, loads, scores, errors, strict=True):
+    for (path, header), load, own, lost in zip(pairs, loads, scores, errors, strict=True):
         later = len(files) > len(paths) - len(candidates)
         files.append(replace(_file(path, header, load, read, own, first if later else None), tensor_errors=lost))
-    original = replace(files[0], name=beside.name, tensor_errors={}) if beside else None
+    original = replace(files[0], name=beside.name) if beside else None
     return Evaluation(tuple(files[-len(candidates) :]), original, style, n_ctx, seconds)
 
 

@@ -281,7 +281,7 @@ class MCPServers:
         connecting = connection.config.connect_timeout
         try:
             work = connection.call(tool.remote, self._now(tool).digest, arguments, timeout, lines.append)
-            answer = self._wait(work, timeout + connecting + _LATE, cancelled, lambda: _drain(lines, on_progress))
+            answer = self._wait(work, timeout + connecting + _LATE, cancelled.is_set, lambda: _drain(lines, on_progress))
             return convert(answer, tool._offered.output, Path(pictures.name), time.monotonic() - began)
         except MCPError as e:
             return failure(str(e), time.monotonic() - began)
@@ -304,11 +304,13 @@ class MCPServers:
         for name, future in asked.items():
             connection, count, before = connections[name], counts[name], self._listed.get(name)
             try:
-                offers, problem = _waited(future, 2 * connection.config.connect_timeout + _LATE, stopped), ""
+                if not _settled(future, 2 * connection.config.connect_timeout + _LATE, stopped):
+                    raise TimeoutError
+                offers, problem = future.result(), ""
             except concurrent.futures.CancelledError:
                 continue
             except Exception as e:
-                late = isinstance(e, concurrent.futures.TimeoutError)
+                late = isinstance(e, TimeoutError)
                 problem = f"MCP server {name}: it did not list its tools in time" if late else str(e)
                 offers, count = self._offers.get(name, []), count if before is None else before
                 self._not_before[name] = time.monotonic() + _PAUSE
@@ -332,22 +334,16 @@ class MCPServers:
         self,
         work: Coroutine[Any, Any, T],
         seconds: float,
-        cancelled: threading.Event | None = None,
+        stopped: Callable[[], bool] = lambda: False,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> T:
         future = self._submit(work)
-        deadline = time.monotonic() + seconds
         try:
-            while not future.done():
-                with contextlib.suppress(concurrent.futures.TimeoutError):
-                    future.result(_POLL)
-                meanwhile()
-                if cancelled is not None and cancelled.is_set():
-                    raise MCPError("cancelled")
-                if time.monotonic() > deadline:
-                    raise MCPError(f"no answer within {seconds:g} s")
-        finally:
-            future.cancel()
+            done = _settled(future, seconds, stopped, meanwhile)
+        except concurrent.futures.CancelledError:
+            raise MCPError("cancelled") from None
+        if not done:
+            raise MCPError(f"no answer within {seconds:g} s")
         meanwhile()
         return future.result()
 
@@ -364,15 +360,23 @@ class MCPServers:
         return notify
 
 
-def _waited(future: concurrent.futures.Future[T], seconds: float, stopped: Callable[[], bool]) -> T:
-    """Its result. CancelledError when ``stopped`` comes first, TimeoutError when it comes too late."""
+def _settled(
+    future: concurrent.futures.Future[T],
+    seconds: float,
+    stopped: Callable[[], bool],
+    meanwhile: Callable[[], None] = lambda: None,
+) -> bool:
+    """Whether it is done in time; what is not is cancelled. CancelledError when ``stopped`` comes first."""
     deadline = time.monotonic() + seconds
     try:
-        while not future.done() and time.monotonic() < deadline:
+        while not future.done():
             if stopped():
                 raise concurrent.futures.CancelledError
+            if time.monotonic() > deadline:
+                return False
             concurrent.futures.wait([future], _POLL)
-        return future.result(0)
+            meanwhile()
+        return True
     finally:
         future.cancel()
 

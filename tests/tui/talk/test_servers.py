@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,24 @@ from agent import events as e
 from agent.approval.policy import Answer, Rule
 from tests.fixtures.fake_engine import Say, call_text
 from tests.fixtures.mcp_servers import GROWS, MUTE, ChangingServer
-from tests.fixtures.talks import Heard
+from tests.fixtures.talks import Heard, MakeTalk
 from tui.talk import notes as n
 
-Make = Callable[..., Heard]
 OPEN = call_text("house__open", {"door": "front"})
 ALLOWED = (Rule("allow", "house__*", even_after_untrusted=True),)
 
 
 @pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_templates: None) -> Iterator[Make]:
-    monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
-    made: list[Heard] = []
+def make(make: MakeTalk) -> MakeTalk:
+    """The same, with the model and the servers there."""
 
-    def heard(*script: Say | str, **setup: Any) -> Heard:
-        made.append(Heard(tmp_path, script, **setup))
-        made[-1].talk.open(made[-1].setup)
-        made[-1].until(n.Opened, seconds=60)
-        return made[-1]
+    def opened(*script: Say | str, **setup: Any) -> Heard:
+        heard = make(*script, **setup)
+        heard.talk.open(heard.setup)
+        heard.until(n.Opened, seconds=60)
+        return heard
 
-    yield heard
-    for one in made:
-        one.close()
+    return opened
 
 
 def ask(heard: Heard, text: str) -> list[Any]:
@@ -45,7 +40,7 @@ def ask(heard: Heard, text: str) -> list[Any]:
     return heard.told[before:]
 
 
-def test_while_nobody_asks_anything_the_new_tools_are_there_and_read_ahead(make: Make, tmp_path: Path) -> None:
+def test_while_nobody_asks_anything_the_new_tools_are_there_and_read_ahead(make: MakeTalk, tmp_path: Path) -> None:
     server = ChangingServer(tmp_path, "open", "close")
     heard = make("Hello.", mcp=(server.config,))
     server.offer("open", "unlock")
@@ -56,7 +51,7 @@ def test_while_nobody_asks_anything_the_new_tools_are_there_and_read_ahead(make:
     assert "house__unlock" in heard.engines[0].asked[-1]
 
 
-def test_a_tool_that_brings_others_has_brought_them_when_its_answer_is_there(make: Make, tmp_path: Path) -> None:
+def test_a_tool_that_brings_others_has_brought_them_when_its_answer_is_there(make: MakeTalk, tmp_path: Path) -> None:
     server = ChangingServer(tmp_path, "open", behaviour=GROWS)
     heard = make(OPEN, "Opened.", call_text("house__unlock", {}), "Unlocked.", mcp=(server.config,), rules=ALLOWED)
     heard.talk.ask("Open")
@@ -64,7 +59,7 @@ def test_a_tool_that_brings_others_has_brought_them_when_its_answer_is_there(mak
     assert any(isinstance(note, e.ToolDone) and note.ok for note in ask(heard, "Unlock"))
 
 
-def test_a_changed_tool_is_asked_for_until_a_person_has_accepted_it(make: Make, tmp_path: Path) -> None:
+def test_a_changed_tool_is_asked_for_until_a_person_has_accepted_it(make: MakeTalk, tmp_path: Path) -> None:
     server = ChangingServer(tmp_path, "open: Open a door.")
     heard = make(OPEN, "one", OPEN, "two", OPEN, "three", mcp=(server.config,), rules=ALLOWED)
     assert not any(isinstance(note, n.Question) for note in ask(heard, "Open"))
@@ -83,7 +78,7 @@ def test_a_changed_tool_is_asked_for_until_a_person_has_accepted_it(make: Make, 
     assert not any(isinstance(note, n.Question) for note in ask(heard, "Open"))
 
 
-def test_what_is_accepted_is_what_was_seen(make: Make, tmp_path: Path) -> None:
+def test_what_is_accepted_is_what_was_seen(make: MakeTalk, tmp_path: Path) -> None:
     server = ChangingServer(tmp_path, "open: Open a door.")
     heard = make(mcp=(server.config,))
     server.offer("open: Open all doors.")
@@ -95,7 +90,7 @@ def test_what_is_accepted_is_what_was_seen(make: Make, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_cries_without_end_is_followed_once_between_two_messages(make: Make, tmp_path: Path) -> None:
+def test_a_server_that_cries_without_end_is_followed_once_between_two_messages(make: MakeTalk, tmp_path: Path) -> None:
     again = "old = listing\ndef listing(id):\n    old(id)\n    for _ in range(100): notify('notifications/tools/list_changed')\n"
     server = ChangingServer(tmp_path, "open", announced=100, behaviour=again)
     heard = make("one", "two", mcp=(server.config,))
@@ -110,7 +105,7 @@ def test_a_server_that_cries_without_end_is_followed_once_between_two_messages(m
 
 
 @pytest.mark.slow
-def test_a_message_does_not_wait_for_a_server_that_says_no_more_and_can_be_stopped(make: Make, tmp_path: Path) -> None:
+def test_a_message_does_not_wait_for_a_server_that_says_no_more_and_can_be_stopped(make: MakeTalk, tmp_path: Path) -> None:
     server = ChangingServer(tmp_path, "open", behaviour=MUTE)
     heard = make("one", "two", mcp=(server.config,))
     (tmp_path / "house.mute").touch()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,26 +17,10 @@ from agent.settings.values import CHAT_TOOLS, Settings
 from agent.tools.mcp.config import ServerConfig
 from tests.fixtures.fake_engine import FakeEngine, Say, call_text
 from tests.fixtures.mcp_servers import raw
-from tests.fixtures.talks import Heard, press_tool
+from tests.fixtures.talks import Heard, MakeTalk, press_tool
 from tui.talk import notes as n
 from tui.talk.setup import Setup
 from tui.talk.talk import Talk
-
-Make = Callable[..., Heard]
-
-
-@pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_templates: None) -> Iterator[Make]:
-    monkeypatch.setenv("SPRIG_HOME", str(tmp_path / "home"))
-    made: list[Heard] = []
-
-    def heard(*script: Say | str, **setup: Any) -> Heard:
-        made.append(Heard(tmp_path, script, **setup))
-        return made[-1]
-
-    yield heard
-    for one in made:
-        one.close()
 
 
 def texts(heard: Heard, settled: n.Settled) -> list[str]:
@@ -49,7 +32,7 @@ def ask(heard: Heard, text: str) -> n.Settled:
     return heard.until(n.Settled)
 
 
-def test_a_message_asked_while_the_model_loads_is_answered_when_it_is_there(make: Make) -> None:
+def test_a_message_asked_while_the_model_loads_is_answered_when_it_is_there(make: MakeTalk) -> None:
     heard = make("Hello, you.")
     heard.talk.open(heard.setup)
     settled = ask(heard, "Hello?")
@@ -60,7 +43,7 @@ def test_a_message_asked_while_the_model_loads_is_answered_when_it_is_there(make
     assert settled.title == "Hello?"
 
 
-def test_nothing_is_kept_of_a_conversation_without_a_message(make: Make) -> None:
+def test_nothing_is_kept_of_a_conversation_without_a_message(make: MakeTalk) -> None:
     heard = make()
     heard.talk.open(heard.setup)
     heard.until(n.Opened)
@@ -69,7 +52,7 @@ def test_nothing_is_kept_of_a_conversation_without_a_message(make: Make) -> None
     assert heard.store.sessions() == []
 
 
-def test_having_it_again_is_a_second_answer_to_the_same_message(make: Make) -> None:
+def test_having_it_again_is_a_second_answer_to_the_same_message(make: MakeTalk) -> None:
     heard = make("one", "two", "three")
     heard.talk.open(heard.setup)
     first = ask(heard, "Say a number.")
@@ -86,7 +69,7 @@ def test_having_it_again_is_a_second_answer_to_the_same_message(make: Make) -> N
     assert "two" not in heard.engines[0].asked[-1], "the other branch is not what the model reads"
 
 
-def test_an_edited_message_is_a_branch_and_the_old_one_stays(make: Make) -> None:
+def test_an_edited_message_is_a_branch_and_the_old_one_stays(make: MakeTalk) -> None:
     heard = make("a", "b")
     heard.talk.open(heard.setup)
     first = ask(heard, "Wrong")
@@ -97,7 +80,7 @@ def test_an_edited_message_is_a_branch_and_the_old_one_stays(make: Make) -> None
     assert "Wrong" not in heard.engines[0].asked[-1]
 
 
-def test_stopping_keeps_what_was_said(make: Make) -> None:
+def test_stopping_keeps_what_was_said(make: MakeTalk) -> None:
     heard = make(Say("A very long story about a king.", during=lambda said: heard.talk.stop() if len(said) > 6 else None), "ok")
     heard.talk.open(heard.setup)
     settled = ask(heard, "Tell me")
@@ -107,7 +90,7 @@ def test_stopping_keeps_what_was_said(make: Make) -> None:
     assert texts(heard, ask(heard, "Go on"))[-1] == "ok"
 
 
-def test_a_tool_waits_for_a_word_and_runs_only_then(make: Make) -> None:
+def test_a_tool_waits_for_a_word_and_runs_only_then(make: MakeTalk) -> None:
     ran: list[str] = []
     calls = [call_text("press", {"button": b}) for b in ("red", "red", "green")]
     heard = make(calls[0], "done", calls[1], "again", calls[2], "no", tools=(press_tool(ran),))
@@ -129,7 +112,7 @@ def test_a_tool_waits_for_a_word_and_runs_only_then(make: Make) -> None:
     assert settled.entries[-2].results
 
 
-def test_yes_for_this_session_ends_with_the_conversation(make: Make) -> None:
+def test_yes_for_this_session_ends_with_the_conversation(make: MakeTalk) -> None:
     ran: list[str] = []
     call = call_text("press", {"button": "red"})
     heard = make(call, "one", call, "two", call, "three", tools=(press_tool(ran),))
@@ -148,7 +131,7 @@ def test_yes_for_this_session_ends_with_the_conversation(make: Make) -> None:
     assert ran == ["red"]
 
 
-def test_yes_for_this_session_holds_whatever_model_goes_on_with_it(make: Make) -> None:
+def test_yes_for_this_session_holds_whatever_model_goes_on_with_it(make: MakeTalk) -> None:
     ran: list[str] = []
     call = call_text("press", {"button": "red"})
     heard = make(call, "one", call, "two", tools=(press_tool(ran),))
@@ -164,7 +147,7 @@ def test_yes_for_this_session_holds_whatever_model_goes_on_with_it(make: Make) -
     assert ran == ["red", "red"]
 
 
-def test_a_rule_that_comes_with_an_answer_holds_from_then_on(make: Make) -> None:
+def test_a_rule_that_comes_with_an_answer_holds_from_then_on(make: MakeTalk) -> None:
     ran = []
 
     @tool(approval="ask")
@@ -185,7 +168,7 @@ def test_a_rule_that_comes_with_an_answer_holds_from_then_on(make: Make) -> None
     assert [r.tool for r in heard.talk.rules] == ["press"]
 
 
-def test_stopping_answers_an_open_question_with_no(make: Make) -> None:
+def test_stopping_answers_an_open_question_with_no(make: MakeTalk) -> None:
     ran = []
 
     @tool(approval="ask")
@@ -204,7 +187,7 @@ def test_stopping_answers_an_open_question_with_no(make: Make) -> None:
     assert heard.all(e.Done)[-1].result.reason == "cancelled"
 
 
-def test_the_engine_dies_and_the_message_can_be_asked_again(make: Make) -> None:
+def test_the_engine_dies_and_the_message_can_be_asked_again(make: MakeTalk) -> None:
     heard = make(Say("Half an answer", dies=7), "The whole answer")
     heard.talk.open(heard.setup)
     settled = ask(heard, "Tell me")
@@ -214,7 +197,7 @@ def test_the_engine_dies_and_the_message_can_be_asked_again(make: Make) -> None:
     assert texts(heard, heard.until(n.Settled)) == ["Tell me", "The whole answer"]
 
 
-def test_the_agent_changes_and_the_conversation_stays(make: Make) -> None:
+def test_the_agent_changes_and_the_conversation_stays(make: MakeTalk) -> None:
     heard = make("I am the first.", "I am another.")
     heard.talk.open(heard.setup)
     ask(heard, "Who are you?")
@@ -228,7 +211,7 @@ def test_the_agent_changes_and_the_conversation_stays(make: Make) -> None:
     assert "I am the first." in heard.engines[1].asked[-1]
 
 
-def test_other_tools_do_not_load_the_model_again(make: Make) -> None:
+def test_other_tools_do_not_load_the_model_again(make: MakeTalk) -> None:
     heard = make()
     heard.talk.open(heard.setup)
     heard.until(n.Opened)
@@ -237,7 +220,7 @@ def test_other_tools_do_not_load_the_model_again(make: Make) -> None:
     assert len(heard.engines) == 1
 
 
-def test_a_session_is_taken_up_where_it_was_left(make: Make) -> None:
+def test_a_session_is_taken_up_where_it_was_left(make: MakeTalk) -> None:
     heard = make("My name is Bo.", "still Bo", "new")
     heard.talk.open(heard.setup)
     first = ask(heard, "Name?")
@@ -251,7 +234,7 @@ def test_a_session_is_taken_up_where_it_was_left(make: Make) -> None:
     assert len(heard.store.sessions()) == 2
 
 
-def test_a_model_that_cannot_be_loaded_is_said_and_the_message_comes_back(tmp_path: Path, make: Make) -> None:
+def test_a_model_that_cannot_be_loaded_is_said_and_the_message_comes_back(tmp_path: Path, make: MakeTalk) -> None:
     told: list[Any] = []
     ready = threading.Event()
 
@@ -275,7 +258,7 @@ def test_a_model_that_cannot_be_loaded_is_said_and_the_message_comes_back(tmp_pa
     assert "/model" in lost.why
 
 
-def test_a_fault_in_between_is_told_and_the_talk_goes_on(make: Make) -> None:
+def test_a_fault_in_between_is_told_and_the_talk_goes_on(make: MakeTalk) -> None:
     heard = make("yes")
     heard.talk.open(heard.setup)
     heard.talk.load("no such session")
@@ -283,7 +266,7 @@ def test_a_fault_in_between_is_told_and_the_talk_goes_on(make: Make) -> None:
     assert texts(heard, ask(heard, "Still there?")) == ["Still there?", "yes"]
 
 
-def test_closing_ends_an_open_question_and_the_engine(make: Make) -> None:
+def test_closing_ends_an_open_question_and_the_engine(make: MakeTalk) -> None:
     @tool(approval="ask")
     def press() -> str:
         return ""
@@ -299,7 +282,7 @@ def test_closing_ends_an_open_question_and_the_engine(make: Make) -> None:
 # What is done before anybody asks.
 
 
-def test_the_beginning_of_the_prompt_is_read_when_the_model_is_there_and_after_a_change(make: Make) -> None:
+def test_the_beginning_of_the_prompt_is_read_when_the_model_is_there_and_after_a_change(make: MakeTalk) -> None:
     heard = make("Hi.", system="Be kind.", tools=("clock",))
     heard.talk.open(heard.setup)
     heard.until(n.ReadAhead)
@@ -317,7 +300,7 @@ def test_the_beginning_of_the_prompt_is_read_when_the_model_is_there_and_after_a
 
 
 @pytest.mark.parametrize("what", ["ask", "open", "load", "close"])
-def test_nobody_waits_for_what_is_read_ahead(make: Make, what: str) -> None:
+def test_nobody_waits_for_what_is_read_ahead(make: MakeTalk, what: str) -> None:
     heard, go_on = make("At once."), threading.Event()
     heard.while_reading = lambda: go_on.wait(20)
     heard.talk.open(heard.setup)
@@ -340,7 +323,7 @@ def test_nobody_waits_for_what_is_read_ahead(make: Make, what: str) -> None:
     assert not heard.all(n.Failed)
 
 
-def test_a_small_model_begins_without_tools_and_a_person_gives_it_some(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_model_begins_without_tools_and_a_person_gives_it_some(make: MakeTalk, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = replace(Setup.of(Settings(), Path.cwd()), model="fake")
     heard = make()
     heard.talk.open(usual)
@@ -358,7 +341,7 @@ def test_a_small_model_begins_without_tools_and_a_person_gives_it_some(make: Mak
     assert heard.until(n.Opened).setup.tool_names == ("clock",), "what was chosen stays with another model"
 
 
-def test_a_server_that_does_not_start_is_one_line_and_the_others_work(make: Make, tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_is_one_line_and_the_others_work(make: MakeTalk, tmp_path: Path) -> None:
     pytest.importorskip("mcp")
     heard = make(mcp=(ServerConfig("gone", command=("no-such-program",)), raw(tmp_path)))
     heard.talk.open(heard.setup)
