@@ -159,7 +159,8 @@ def set_aside(folder: str, before: Found) -> list[str]:
             parent, name = os.path.split(path)
             if inode in known or (parent == place != folder and name in OF_REPOSITORY):
                 continue
-            bare = os.path.isdir(path) and is_repository(path) and not is_protected((os.path.basename(parent), name))  # noqa: PTH112, PTH119
+            named = is_protected((os.path.basename(parent), name)) or (name in OF_REPOSITORY and is_repository(parent))  # noqa: PTH119
+            bare = not named and os.path.isdir(path) and is_repository(path)  # noqa: PTH112
             with contextlib.suppress(OSError):
                 renamed = _rename(path + "/HEAD" if bare else path)
                 done.append(os.path.relpath(path, folder) + ("/" if bare else ""))

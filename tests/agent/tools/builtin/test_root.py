@@ -85,8 +85,9 @@ def test_what_no_file_system_takes_is_no_path(root: Root, path: str) -> None:
 
 def longest(root: Root) -> str:
     """A path that is as long as the kernel takes it."""
-    room = os.pathconf(root.path, "PC_PATH_MAX") - 1 - len(os.fsencode(root.path))
-    return "/".join(["é" * 100] * (room // 201) + ["x" * (room % 201 - 1)])
+    room = os.pathconf(root.path, "PC_PATH_MAX") - len(os.fsencode(root.path)) - len("/\0")
+    folders, rest = divmod(room - 1, 201)  # a folder and its slash; one byte at least is left for the file
+    return ("é" * 100 + "/") * folders + "x" * (rest + 1)
 
 
 def test_a_path_is_as_long_as_it_can_be_and_for_a_longer_one_nothing_is_made(root: Root) -> None:
