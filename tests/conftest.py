@@ -6,6 +6,7 @@ import gc
 import inspect
 import os
 import signal
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.fixtures.generated import runs
+from tests.fixtures.kept_children import keep_children
 from tests.fixtures.kept_templates import keep_templates
 from tests.fixtures.shared import VARIABLE
 
@@ -61,6 +63,19 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kept_children() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        keep_children(patch)
+        yield
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sprig's children are started as outside of tests: for what is about their start, or knows them by their command."""
+    monkeypatch.setattr("agent.children.launch.Popen", subprocess.Popen)
 
 
 @pytest.fixture

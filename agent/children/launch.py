@@ -9,13 +9,13 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE, Popen, TimeoutExpired
 from typing import IO
 
 # Held while a process is started or forked. A fork in the middle of a start would keep the pipes open by which the start is seen
@@ -57,11 +57,11 @@ def launch(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     *,
-    stdin: int = subprocess.PIPE,
-    stdout: int | IO[bytes] = subprocess.PIPE,
+    stdin: int = PIPE,
+    stdout: int | IO[bytes] = PIPE,
     stderr: int | IO[bytes],
     bare: Sequence[int] | None = None,
-) -> subprocess.Popen[bytes]:
+) -> Popen[bytes]:
     """Start ``python -m module`` from this installation, whatever the working directory holds.
 
     Args:
@@ -80,7 +80,7 @@ def launch(
         path = os.pathsep.join(filter(None, [PACKAGES, os.environ.get("PYTHONPATH", "")]))
         environment = {**environment, "PYTHONPATH": path}
     with FORKING:
-        return subprocess.Popen(
+        return Popen(
             [*program, *arguments],
             stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=bare or (), env=environment, cwd=folder, start_new_session=True,
         )  # fmt: skip
@@ -94,9 +94,9 @@ def stopped(pid: int) -> bool:
         return False
 
 
-def bury(child: subprocess.Popen[bytes]) -> None:
+def bury(child: Popen[bytes]) -> None:
     """Collect a child that was killed and close its pipes; one that the kernel cannot end yet is left to it."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    with contextlib.suppress(TimeoutExpired):
         child.wait(END_SECONDS)
     for pipe in (child.stdin, child.stdout, child.stderr):
         if pipe is not None:
@@ -144,7 +144,7 @@ def run_module(
         timed_out = False
         try:
             output, _ = child.communicate(stdin, timeout)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             timed_out = True
             output = b""  # of no use
         finally:

@@ -17,6 +17,7 @@ from tests.fixtures.chat_ggufs import chat_model
 from tests.fixtures.paths import ROOT
 from tests.fixtures.trespass import held
 
+pytestmark = pytest.mark.usefixtures("started")
 HELD = process.report()
 
 TRIED = """

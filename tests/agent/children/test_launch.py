@@ -17,6 +17,8 @@ import pytest
 from agent.children.launch import PACKAGES, cause, launch, run_module, tail
 from agent.tools.isolate import run_isolated
 
+pytestmark = pytest.mark.usefixtures("started")
+
 
 def test_how_a_child_ended_is_told_in_words() -> None:
     assert cause(0) == cause(3) == ""
@@ -69,7 +71,7 @@ def test_no_tool_is_forked_while_a_child_is_being_started(monkeypatch: pytest.Mo
         order.append("forked")
         return fork()
 
-    monkeypatch.setattr(subprocess, "Popen", slow_start)
+    monkeypatch.setattr("agent.children.launch.Popen", slow_start)
     monkeypatch.setattr(os, "fork", noted_fork)
     starting = threading.Thread(target=run_module, args=("agent.children.launch", [], b"", 60))
     starting.start()

@@ -19,6 +19,7 @@ from agent.errors import GGUFError, SprigError
 from tests.fixtures import tiny
 from tests.fixtures.paths import ROOT
 
+pytestmark = pytest.mark.usefixtures("started")
 # The vocabulary of a model of one encoder block, as llama.cpp's "bert" wants it.
 BERT_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"▁{c}" for c in "abcdefgh"), "hello", "▁hello", "▁world", "▁,"]
 

@@ -16,6 +16,7 @@ from tests.fixtures.paths import ROOT
 from tests.fixtures.tiny import llama
 from tests.fixtures.trespass import held
 
+pytestmark = pytest.mark.usefixtures("started")
 HELD = confined.report()
 landlocked = pytest.mark.skipif("landlock+seccomp" not in HELD, reason=f"the kernel confines with {HELD} only")
 _IDS = [1, 5, 9, 7, 5, 9, 7, 8]
