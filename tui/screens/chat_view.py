@@ -14,7 +14,6 @@ from textual.widgets import Static
 from agent.text import display
 from tui.screens.sized import SizedScreen
 from tui.talk.setup import Setup
-from tui.terminal.compositor import RowCompositor
 from tui.widgets.conversation import Conversation
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.prompt.prompt import Prompt
@@ -72,7 +71,6 @@ class ChatView(SizedScreen[None]):
 
     def __init__(self, sprig: Sprig) -> None:
         super().__init__()
-        self._compositor = RowCompositor()
         self.sprig = sprig
         self.session = self.session_title = ""
         self.busy = False

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual.geometry import Size
 from textual.screen import Screen, ScreenResultType
+
+from tui.terminal.compositor import RowCompositor
 
 
 class SizedScreen(Screen[ScreenResultType]):
     """Knows its size from the start, and is laid out again only when it is another."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._compositor = RowCompositor()
 
     def take_size(self) -> None:
         """Take the classes of the app's breakpoints, to be called before its parts are made: they are styled with these then."""
