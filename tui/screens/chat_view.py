@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.events import Key, Paste
-from textual.screen import Screen
 from textual.widgets import Static
 
 from agent.text import display
+from tui.screens.sized import SizedScreen
 from tui.talk.setup import Setup
-from tui.terminal.compositor import RowCompositor
 from tui.widgets.conversation import Conversation
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.prompt.prompt import Prompt
@@ -57,7 +56,7 @@ class Sprig(Protocol):
     def settle_voice(self) -> None: ...
 
 
-class ChatView(Screen[None]):
+class ChatView(SizedScreen[None]):
     """The conversation, the prompt and the status line.
 
     Attributes:
@@ -72,7 +71,6 @@ class ChatView(Screen[None]):
 
     def __init__(self, sprig: Sprig) -> None:
         super().__init__()
-        self._compositor = RowCompositor()
         self.sprig = sprig
         self.session = self.session_title = ""
         self.busy = False
@@ -82,19 +80,20 @@ class ChatView(Screen[None]):
         self.edited: tuple[int | None] | None = None
 
     def compose(self) -> ComposeResult:
+        self.take_size()
+        conversation, queue = Conversation(fold_after=self.sprig.settings.screen.fold_results), Static(id="queue", markup=False)
+        conversation.display = queue.display = False
         with Horizontal(id="body"), Vertical(id="main"):
-            yield Static("", id="title", markup=False)
+            yield Static(id="title", markup=False)
             yield Welcome()
-            yield Conversation(fold_after=self.sprig.settings.screen.fold_results)
-            yield Static("", id="queue", markup=False)
+            yield conversation
+            yield queue
             with Vertical(id="bottom"):
                 yield Prompt(commands=self.sprig.commands, root=self.sprig.root, weigh=self._weigh)
         yield StatusLine()
         yield KeyBar()
 
     def on_mount(self) -> None:
-        self.query_one("#queue").display = False
-        self.show_welcome()
         self.show_title()
         self.prompt.focus()
 
@@ -201,7 +200,7 @@ class ChatView(Screen[None]):
         parts = [self.session_title or "New conversation"]
         if self.facts is not None:
             parts.append(self.facts.name)
-        self.query_one("#title", Static).update(display("  ·  ".join(parts)))
+        self.query_one("#title", Static).update(display("  ·  ".join(parts)), layout=False)
         self.app.title = f"Sprig: {display(parts[0])}"
 
     def _show_queue(self) -> None:

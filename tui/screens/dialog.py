@@ -17,13 +17,14 @@ from textual.widget import Widget
 from textual.widgets import Button, Static
 
 from agent.text import display
+from tui.screens.sized import SizedScreen
 
 KeyHint = tuple[str, str, str]  # as it is written, what it does, the action of a click ("" for none)
 _BOX = (60, 20)  # columns and lines from which there is a box around a dialog: the app's breakpoints
 BACK: KeyHint = ("Esc", "back", "leave")
 
 
-class Dialog(ModalScreen[ScreenResultType]):
+class Dialog(SizedScreen[ScreenResultType], ModalScreen[ScreenResultType]):
     """Lies over the chat; on a small screen it takes all of it. Its first part has the focus. Esc leaves without a result."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", show=False)]
@@ -35,6 +36,7 @@ class Dialog(ModalScreen[ScreenResultType]):
         self._heading = heading
 
     def compose(self) -> ComposeResult:
+        self.take_size()
         with Vertical(id="dialog"):
             yield Static(display(self._heading, lines=True), id="heading", markup=False)
             yield from self.parts()

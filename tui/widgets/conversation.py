@@ -107,8 +107,8 @@ class Conversation(VerticalScroll, can_focus=False):
 
     def arrange(self, size: Size, optimal: bool = False) -> DockArrangeResult:
         """The bar is painted with every layout: held at the end, Textual moves its place without painting it."""
-        if self.following:
-            self.vertical_scrollbar.refresh()
+        if self.following and self.show_vertical_scrollbar:
+            self.call_next(self.vertical_scrollbar.refresh)  # after the layout: it asks where it is
         return super().arrange(size, optimal)
 
     # The window.

@@ -28,6 +28,7 @@ class KeyBar(Footer):
                 if used > self._room:
                     return
                 used += 1
+                key.add_class("-compact", update=False)  # as it will be; otherwise it is styled once more
             yield key
 
     def on_resize(self) -> None:

@@ -23,6 +23,7 @@ class Welcome(Static):
     def __init__(self) -> None:
         super().__init__(markup=False)
         self._facts: AgentFacts | None = None
+        self._said = ""
 
     def on_mount(self) -> None:
         self._say()
@@ -46,4 +47,7 @@ class Welcome(Static):
         elif self._facts is not None and self._facts.small:
             lines.append("no tools (/tools)" if narrow else "A model this small does without tools; /tools switches them on.")
         art = f"{_ART}\n\n" if self.size.height >= 10 else ""
-        self.update(art + "\n".join(lines))
+        said = art + "\n".join(lines)
+        if said != self._said:
+            self._said = said
+            self.update(said)

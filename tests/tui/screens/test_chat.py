@@ -288,14 +288,15 @@ async def test_the_chat_begins_with_the_session_and_the_message_that_were_named(
 
 
 async def test_two_thousand_messages_leave_the_tree_and_come_back() -> None:
-    from agent.messages import Message
-
     with Store() as store:
-        session = store.create()
-        for number in range(1000):
-            session.append(Message("user", f"question {number}"))
-            session.append(Message("assistant", f"answer {number}"))
-        id = session.id
+        data = store.create().export_json()
+        texts = [f"{who} {number}" for number in range(1000) for who in ("question", "answer")]
+        data["messages"] = [
+            {"id": n, "parent": n - 1 or None, "role": ("assistant", "user")[n % 2], "text": text, "state": "complete"}
+            for n, text in enumerate(texts, 1)
+        ]
+        data["session"]["leaf"] = len(texts)
+        id = store.import_json(data).id  # in one transaction
     async with chatting(["The last."], session=id) as (app, pilot):
         await until(pilot, lambda: said(app)[-1:] == ["answer 999"])
         conversation = app.chat.conversation

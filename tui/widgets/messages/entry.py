@@ -64,7 +64,9 @@ class EntryView(Vertical, can_focus=True):
 
     def branch(self) -> Static:
         """The line that says which branch this is; each message has one at its end."""
-        return Static("", markup=False, classes="branch")
+        line = Static(markup=False, classes="branch")
+        line.display = False
+        return line
 
     def _show_branch(self) -> None:
         """Say which branch this is, where there are several: ``‹ 2/3 ›``."""

@@ -227,8 +227,9 @@ class Prompt(Widget):
         """Placeholder and title, as there is room."""
         narrow, mode = 0 < self.size.width < _NARROW, self._draft.mode
         self._area.placeholder = Content((_SEARCH if mode == "search" else _BUSY if self.busy else _IDLE)[narrow])
-        self._heading.update(f"{display(self._draft.title)}: {'Esc leaves' if narrow else _KEYS[mode]}")
         self._heading.display = mode != "write"
+        if mode != "write":
+            self._heading.update(f"{display(self._draft.title)}: {'Esc leaves' if narrow else _KEYS[mode]}")
 
     @on(TextArea.Changed)
     @on(TextArea.SelectionChanged)
