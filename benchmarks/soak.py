@@ -268,7 +268,7 @@ def guard(watch: Watch) -> None:
 
 def soak(seconds: float, seed: int, folder: Path) -> int:
     """Returns the exit status."""
-    began, watch = time.monotonic(), Watch()
+    watch = Watch()
     path = chat_model(folder / "tiny.gguf", "hermes")
     gc.collect()
     threads, descriptors = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
@@ -294,7 +294,7 @@ def soak(seconds: float, seed: int, folder: Path) -> int:
         helpers.append(threading.Thread(target=harm, args=(watch, seed, victims), daemon=True))
         for thread in (*helpers, *(talker.thread for talker in talkers)):
             thread.start()
-        looks = []
+        began, looks = time.monotonic(), []
         for i in range(LOOKS):
             watch.over.wait(max(0.0, seconds * (WARM + (1 - WARM) * i / (LOOKS - 1)) - (time.monotonic() - began)))
             looks.append(measured(watch, steady))

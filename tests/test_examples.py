@@ -18,7 +18,7 @@ import pytest
 
 from tests.fixtures.mqtt_broker import mqtt_broker
 from tests.fixtures.paths import ROOT
-from tests.fixtures.smollm2 import original
+from tests.fixtures.smollm2 import as_q8_0
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(320)]
 EXAMPLES = ROOT / "examples"
@@ -41,7 +41,7 @@ def on_one_core() -> None:
 def run(name: str, *arguments: str, home: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "SPRIG_HOME": str(home)}
     env.pop("SPRIG_MODEL", None)
-    command = [sys.executable, str(EXAMPLES / f"{name}.py"), str(original()), *arguments]
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), str(as_q8_0()), *arguments]
     return subprocess.run(
         command, env=env, cwd=home, input=stdin, capture_output=True, text=True, timeout=SECONDS, preexec_fn=on_one_core
     )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Generator, Iterable
-from functools import cache
+from functools import cache, lru_cache
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -38,12 +38,7 @@ class Marks:
     """Some texts to look for. Where one is the beginning of another, the shorter one is what is found."""
 
     def __init__(self, marks: Iterable[str]) -> None:
-        unique = {mark for mark in marks if mark}
-        self.marks = tuple(sorted(m for m in unique if not any(m != o and m.startswith(o) for o in unique)))
-        self.pattern = re.compile("|".join(map(re.escape, self.marks)) or r"(?!)")
-        self.prefixes = frozenset(mark[:size] for mark in self.marks for size in range(1, len(mark)))
-        self._firsts = frozenset(mark[0] for mark in self.marks)
-        self.reach = max((len(mark) - 1 for mark in self.marks), default=0)
+        self.marks, self.pattern, self.prefixes, self._firsts, self.reach = _prepared(frozenset(marks))
 
     def held(self, text: str, start: int) -> int:
         """Where the longest end of ``text[start:]`` begins that may still become a mark; the text's length if no end may."""
@@ -52,6 +47,16 @@ class Marks:
             if text[at] in self._firsts and text[at:] in self.prefixes:
                 return at
         return size
+
+
+@lru_cache(maxsize=256)  # one answer looks for some dozen sets of marks, and the next one for the same
+def _prepared(marks: frozenset[str]) -> tuple[tuple[str, ...], re.Pattern[str], frozenset[str], frozenset[str], int]:
+    """Those that are looked for, a pattern that finds them, their beginnings, their first characters, the longest beginning."""
+    unique = marks - {""}
+    found = tuple(sorted(m for m in unique if not any(m != o and m.startswith(o) for o in unique)))
+    pattern = re.compile("|".join(map(re.escape, found)) or r"(?!)")
+    prefixes = frozenset(mark[:size] for mark in found for size in range(1, len(mark)))
+    return found, pattern, prefixes, frozenset(mark[0] for mark in found), max((len(mark) - 1 for mark in found), default=0)
 
 
 class Lexis:

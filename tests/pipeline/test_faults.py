@@ -19,6 +19,7 @@ from tests.fixtures.random_llama import SMALL, write_checkpoint
 
 pytestmark = pytest.mark.slow
 
+RECIPE = "Q4_0"  # its kernel is the quickest; test_quantize_hub.py kills runs of a mixture
 FINISHED = b"a file that an earlier run finished"
 
 
@@ -29,7 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return quantize(str(checkpoint), "Q4_K_M", tmp_path_factory.mktemp("ref") / "out.gguf").path.read_bytes()
+    return quantize(str(checkpoint), RECIPE, tmp_path_factory.mktemp("ref") / "out.gguf").path.read_bytes()
 
 
 @contextmanager
@@ -75,9 +76,9 @@ KILLS += [("fsync", 0), ("fsync", 1), ("posix_fallocate", 0), ("replace", 0), ("
 def test_kill_9_at_twenty_points(name: str, at: int, checkpoint: Path, unbroken: bytes, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     out.write_bytes(FINISHED)
-    run_and_kill(os, name, at, lambda: quantize(str(checkpoint), "Q4_K_M", out, threads=1))
+    run_and_kill(os, name, at, lambda: quantize(str(checkpoint), RECIPE, out, threads=1))
     assert out.read_bytes() == FINISHED, "the finished file was touched before the new one was whole"
-    result = quantize(str(checkpoint), "Q4_K_M", out, resume=True, threads=1)
+    result = quantize(str(checkpoint), RECIPE, out, resume=True, threads=1)
     assert out.read_bytes() == unbroken
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.gguf", "out.md"]
     done = sum(entry.nbytes for entry in result.preflight.layout.entries)
@@ -88,11 +89,11 @@ def test_kill_9_at_twenty_points(name: str, at: int, checkpoint: Path, unbroken:
 def test_resume_believes_the_file_and_not_the_journal(checkpoint: Path, unbroken: bytes, tmp_path: Path) -> None:
     """After a power loss the journal may promise slabs that the disk never got."""
     out, part = tmp_path / "out.gguf", tmp_path / "out.gguf.part"
-    run_and_kill(os, "fsync", 0, lambda: quantize(str(checkpoint), "Q4_K_M", out, threads=1))
+    run_and_kill(os, "fsync", 0, lambda: quantize(str(checkpoint), RECIPE, out, threads=1))
     with part.open("rb+") as f:
         f.seek(len(unbroken) // 2)
         f.write(bytes(4096))
-    result = quantize(str(checkpoint), "Q4_K_M", out, resume=True, threads=1)
+    result = quantize(str(checkpoint), RECIPE, out, resume=True, threads=1)
     assert 0 < result.resumed < len(unbroken) * 0.7
     assert out.read_bytes() == unbroken
 
@@ -100,16 +101,16 @@ def test_resume_believes_the_file_and_not_the_journal(checkpoint: Path, unbroken
 @pytest.mark.parametrize("line", ["999 99999999999999 00000000", "9 99999999999999999999999 0", "99999999999999999999999 1 0"])
 def test_a_journal_that_the_disk_mixed_up_costs_time_only(line: str, checkpoint: Path, unbroken: bytes, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
-    run_and_kill(os, "pwrite", 15, lambda: quantize(str(checkpoint), "Q4_K_M", out, threads=1))
+    run_and_kill(os, "pwrite", 15, lambda: quantize(str(checkpoint), RECIPE, out, threads=1))
     journal = tmp_path / "out.gguf.part.journal"
     journal.write_text(f"{journal.read_text().splitlines()[0]}\n{line}\n")
-    assert quantize(str(checkpoint), "Q4_K_M", out, resume=True, threads=1).resumed == 0
+    assert quantize(str(checkpoint), RECIPE, out, resume=True, threads=1).resumed == 0
     assert out.read_bytes() == unbroken
 
 
 def test_resume_of_another_job_starts_anew(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
-    run_and_kill(os, "pwrite", 20, lambda: quantize(str(checkpoint), "Q4_K_M", out, threads=1))
+    run_and_kill(os, "pwrite", 20, lambda: quantize(str(checkpoint), RECIPE, out, threads=1))
     assert quantize(str(checkpoint), "Q8_0", out, resume=True).resumed == 0
     fresh = quantize(str(checkpoint), "Q8_0", tmp_path / "fresh.gguf").path.read_bytes()
     assert out.read_bytes() == fresh
@@ -119,14 +120,14 @@ def test_nothing_of_a_larger_job_shows_through_a_smaller_one(checkpoint: Path, u
     out, part = tmp_path / "out.gguf", tmp_path / "out.gguf.part"
     run_and_kill(os, "pwrite", 39, lambda: quantize(str(checkpoint), "F32", out, threads=1))
     part.write_bytes(b"\xff" * part.stat().st_size)
-    assert quantize(str(checkpoint), "Q4_K_M", out, resume=True).resumed == 0
+    assert quantize(str(checkpoint), RECIPE, out, resume=True).resumed == 0
     assert out.read_bytes() == unbroken
 
 
 def test_without_resume_what_a_killed_run_left_is_thrown_away(checkpoint: Path, unbroken: bytes, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
-    run_and_kill(os, "pwrite", 20, lambda: quantize(str(checkpoint), "Q4_K_M", out, threads=1))
-    assert quantize(str(checkpoint), "Q4_K_M", out).resumed == 0
+    run_and_kill(os, "pwrite", 20, lambda: quantize(str(checkpoint), RECIPE, out, threads=1))
+    assert quantize(str(checkpoint), RECIPE, out).resumed == 0
     assert out.read_bytes() == unbroken
 
 
@@ -136,11 +137,11 @@ def test_two_runs_at_once_cannot_mix(checkpoint: Path, unbroken: bytes, tmp_path
 
     def second() -> None:
         with pytest.raises(OutputError, match="written by another run") as caught:
-            quantize(str(checkpoint), "Q4_K_M", out)
+            quantize(str(checkpoint), RECIPE, out)
         refused.append(str(caught.value))
 
     with calls(os, "pwrite", 10, second):
-        quantize(str(checkpoint), "Q4_K_M", out, threads=1)
+        quantize(str(checkpoint), RECIPE, out, threads=1)
     assert refused
     assert out.read_bytes() == unbroken
 
@@ -157,7 +158,7 @@ def test_a_file_that_fails_its_check_is_not_published(checkpoint: Path, tmp_path
 
     monkeypatch.setattr(os, "pwrite", flipped)
     with pytest.raises(OutputError, match="did not pass its check and was not published"):
-        quantize(str(checkpoint), "Q4_K_M", out)
+        quantize(str(checkpoint), RECIPE, out)
     assert out.read_bytes() == FINISHED
     assert [p.name for p in tmp_path.iterdir()] == ["out.gguf"]
 
@@ -200,9 +201,9 @@ def test_ctrl_c_keeps_what_was_done_for_a_resumed_run(checkpoint: Path, unbroken
         raise KeyboardInterrupt
 
     with calls(os, "pwrite", 25, interrupt), pytest.raises(KeyboardInterrupt):
-        quantize(str(checkpoint), "Q4_K_M", out, threads=1)
+        quantize(str(checkpoint), RECIPE, out, threads=1)
     assert not out.exists()
-    assert quantize(str(checkpoint), "Q4_K_M", out, resume=True, threads=1).resumed > 0
+    assert quantize(str(checkpoint), RECIPE, out, resume=True, threads=1).resumed > 0
     assert out.read_bytes() == unbroken
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -27,6 +27,7 @@ from pipeline.sources.checkpoint import TensorInfo
 
 # Names that llama.cpp wants as F32 whatever the checkpoint holds (conversion/base.py, llama-quant.cpp).
 _ALWAYS_F32 = re.compile(r"_norm\.weight$|ffn_gate_inp|ssm_conv1d|shortconv\.conv|^position_embd|^token_types")
+_BLOCK, _NUMBER = re.compile(r"blk\.(\d+)\."), re.compile(r"[0-9]+")
 _ADAPTER = (".lora_", ".base_layer.", ".modules_to_save.", ".original_module.")  # what PEFT wraps weights in
 
 
@@ -71,11 +72,13 @@ class Architecture:
         self.hp |= {ours: self.hp[theirs] for theirs, ours in self.aliases.items() if self.hp.get(theirs) is not None}
         self.infos: dict[str, TensorInfo] = {}
         others = other_parts(config)
-        self.left_out = [name for name in infos if not is_text(_unwrapped(name), others)]
+        self.left_out = []
         for name, info in infos.items():
-            if not is_text(_unwrapped(name), others):
+            inner = _unwrapped(name)
+            if not is_text(inner, others):
+                self.left_out.append(name)
                 continue
-            plain = self.normalize(_unwrapped(name))
+            plain = self.normalize(inner)
             if plain in self.infos:
                 raise _twice(self.infos[plain].name, name)
             self.infos[plain] = info
@@ -284,10 +287,10 @@ class Architecture:
         """GGUF name -> expert number (0 where there are none) -> checkpoint name."""
         targets: dict[str, dict[int, str]] = {}
         unknown = []
-        patterns = [(_pattern(theirs), ours) for theirs, ours in self.name_table().items()]
+        patterns = _by_kind(tuple(self.name_table().items()))
         ignored = [re.compile(p) for p in self.ignored]
         for name in self.infos:
-            for pattern, ours in patterns:
+            for pattern, ours in patterns.get(_NUMBER.sub("#", name), ()):
                 if match := pattern.fullmatch(name):
                     found = match.groupdict()
                     experts = targets.setdefault(ours.replace("{i}", found.get("i") or ""), {})
@@ -314,7 +317,7 @@ class Architecture:
 
     def _merge(self, target: str, experts: Mapping[int, str]) -> Tensor:
         infos = [self.infos[name] for _, name in sorted(experts.items())]
-        if sorted(experts) != list(range(len(experts))):
+        if max(experts) != len(experts) - 1:
             lost = min(set(range(max(experts))) - set(experts))
             raise CheckpointError(f"the checkpoint lacks expert {lost} of {target}; a shard is missing")
         shape = infos[0].shape or (1,)
@@ -327,10 +330,11 @@ class Architecture:
         return Tensor(target, shape, tuple(Slice(info.name) for info in infos), f32=f32)
 
     def _check_shape(self, tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        block = re.match(r"blk\.(\d+)\.", tensor.name)
-        if block and int(block[1]) >= self.n_layers:
-            raise CheckpointError(f"the checkpoint has block {block[1]}, config.json says {self.n_layers} layers")
-        name = re.sub(r"^blk\.\d+\.", "blk.{i}.", tensor.name)
+        name, block = tensor.name, _BLOCK.match(tensor.name)
+        if block:
+            if int(block[1]) >= self.n_layers:
+                raise CheckpointError(f"the checkpoint has block {block[1]}, config.json says {self.n_layers} layers")
+            name = f"blk.{{i}}.{name[block.end() :]}"
         want = shapes.get(tensor.name) or shapes.get(name)
         if want is None and name.endswith(".bias") and (weight := shapes.get(name.removesuffix("bias") + "weight")):
             want = weight[:1]
@@ -373,6 +377,16 @@ def _twice(one: str, other: str) -> CheckpointError:
 @cache
 def _pattern(theirs: str) -> re.Pattern[str]:
     return re.compile(re.escape(theirs).replace(r"\{i\}", r"(?P<i>[0-9]{1,4})").replace(r"\{e\}", r"(?P<e>[0-9]{1,4})"))
+
+
+@lru_cache(maxsize=64)
+def _by_kind(table: tuple[tuple[str, str], ...]) -> dict[str, list[tuple[re.Pattern[str], str]]]:
+    """The patterns of a table of names, and what each stands for, by what all that fits them has in common: # for numbers."""
+    found: dict[str, list[tuple[re.Pattern[str], str]]] = {}
+    for theirs, ours in table:
+        kind = _NUMBER.sub("#", theirs.replace("{i}", "0").replace("{e}", "0"))
+        found.setdefault(kind, []).append((_pattern(theirs), ours))
+    return found
 
 
 def rope_interleave(n_heads: int, head_dim: int) -> Index:

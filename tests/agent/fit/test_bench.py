@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,28 +102,49 @@ def test_the_smallest_number_that_is_as_good_is_taken() -> None:
     assert _least({64: 5.0}) == 64
 
 
+class LoadedCore:
+    """A core on which other programs compute until it is freed, so that it is slow: it stands in for a little one."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        loop = f"import os; os.sched_setaffinity(0, {{{number}}})\nprint(flush=True)\nwhile True: pass"
+        # Each in a session of its own: Linux shares a core among sessions, however many processes one has.
+        command = [sys.executable, "-ISc", loop]
+        self._busy = [subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE) for _ in range(5)]
+        for one in self._busy:
+            assert one.stdout is not None
+            one.stdout.readline()
+
+    def free(self) -> None:
+        for one in self._busy:
+            one.kill()
+            one.communicate()
+        self._busy.clear()
+
+
 @pytest.fixture
-def loaded_core() -> Iterator[int]:
-    """The first core, on which other programs compute, so that it is slow: it stands in for a little one."""
-    loop = f"import os; os.sched_setaffinity(0, {{{CORES[0]}}})\nwhile True: pass"
-    # Each in a session of its own: Linux shares a core among sessions, however many processes one has.
-    busy = [subprocess.Popen([sys.executable, "-c", loop], start_new_session=True) for _ in range(5)]
-    time.sleep(0.5)
-    yield CORES[0]
-    for one in busy:
-        one.kill()
-        one.wait()
+def loaded_core() -> Iterator[LoadedCore]:
+    loaded = LoadedCore(CORES[0])
+    yield loaded
+    loaded.free()
 
 
 @pytest.mark.skipif(len(CORES) < 2, reason="there is one core")
-def test_tuning_avoids_a_core_that_is_slow(file: ModelFile, loaded_core: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tuning_avoids_a_core_that_is_slow(file: ModelFile, loaded_core: LoadedCore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.fit.bench._LEAST_SECONDS", 0.3)  # other tests want that core, too
-    said: list[str] = []
-    found = tune(file, Way(Threads(len(CORES), len(CORES), (), ""), BATCH, "f16", False), said.append)
-    assert loaded_core not in found.cores
+    monkeypatch.setattr("agent.fit.bench._LITTLE_GENERATE", 4)  # each token on both cores takes a fifth of a second
+    slow, said = loaded_core.number, []
+
+    def on_step(line: str) -> None:
+        said.append(line)
+        if line.startswith("reads 64 at once"):  # the cores are chosen; what follows runs on these alone
+            loaded_core.free()
+
+    found = tune(file, Way(Threads(len(CORES), len(CORES), (), ""), BATCH, "f16", False), on_step)
+    assert slow not in found.cores
     assert 1 <= found.decode <= len(CORES) - 1
     assert found.batch in (64, 128, 256, 512)
-    assert any(line.startswith(f"writes on core {loaded_core} alone: ") for line in said)
+    assert any(line.startswith(f"writes on core {slow} alone: ") for line in said)
     assert [line.rpartition(": ")[0] for line in said[-2:]] == [
         f"writes after 512 tokens, cache in {cache}" for cache in ("f16", "q8_0")
     ]

@@ -147,22 +147,31 @@ def test_what_is_said_is_what_is_taken(
     assert end.resident == pytest.approx(engine.need.total, rel=0.25)
 
 
+WAYS = [
+    {"context": context, "cache": cache, "flash": flash, "repack": repack}
+    for context in (1024, 8192)
+    for cache, flash in (("f16", True), ("f16", False), ("q8_0", True))
+    for repack in (True, False)
+]
+
+
 @pytest.fixture(scope="module", params=SHAPES)
-def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return packed_model(tmp_path_factory.mktemp("packed"), SHAPES[request.param])
+def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, float]]]:
+    """A model, and what ggml says of its buffers for each of the ways."""
+    path = packed_model(tmp_path_factory.mktemp("packed"), SHAPES[request.param])
+    return path, ggml_buffers(path, WAYS)
 
 
-@pytest.mark.parametrize("context", [1024, 8192])
-@pytest.mark.parametrize(("cache", "flash"), [("f16", True), ("f16", False), ("q8_0", True)])
-@pytest.mark.parametrize("repack", [True, False])
+@pytest.mark.parametrize("number", range(len(WAYS)), ids=lambda number: "-".join(map(str, WAYS[number].values())))
 def test_the_estimate_is_what_ggml_says_of_its_buffers(
-    packed: Path, repack: bool, cache: Cache, flash: bool, context: int, monkeypatch: pytest.MonkeyPatch
+    packed: tuple[Path, list[dict[str, float]]], number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    path, way, said = packed[0], dict(WAYS[number]), packed[1][number]
+    flash = way.pop("flash")
     monkeypatch.setattr(
         "agent.models.memory.flash_attention", lambda cache, processor: flash
     )  # off where the processor is an ARM
-    plan = plan_load(read_model(packed), budget(10**10), context=context, cache=cache, repack=repack)
-    said = ggml_buffers(packed, repack=repack, context=context, cache=cache, flash=flash)
+    plan = plan_load(read_model(path), budget(10**10), **way)
     assert plan.need.weights == pytest.approx(said["weights"], rel=0.01)
     assert plan.need.cache == pytest.approx(said["cache"], rel=0.01)
     assert plan.need.total - plan.need.process == pytest.approx(sum(said.values()), rel=0.05)
