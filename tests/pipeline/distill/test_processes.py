@@ -1,4 +1,3 @@
-# ruff: noqa: E402 - what needs torch is imported when there is torch
 """Two processes under ``accelerate launch`` learn what one learns with both their shares of each step."""
 
 from __future__ import annotations
@@ -11,16 +10,15 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("transformers", reason="transformers is not installed")
-pytest.importorskip("accelerate", reason="accelerate is not installed")
-
-from safetensors.torch import load_file
-
 from pipeline import distill
 from pipeline.distill.curves import read_points
 from pipeline.distill.options import DistillOptions
+from tests.fixtures.later import later, needs
 from tests.fixtures.learners import models
+
+needs("transformers", "accelerate")
+torch = later("torch")
+files = later("safetensors.torch")
 
 ROOT = Path(__file__).parents[3]
 # --multi_gpu is how accelerate says several processes; with --cpu it starts one, whatever their number.
@@ -52,7 +50,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     for name in ("train/loss", "train/divergence", "evaluation/loss"):
         assert list(two[name]) == list(one[name])
         assert list(two[name].values()) == pytest.approx(list(one[name].values()), rel=1e-5)
-    mine, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    mine, theirs = (files.load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     for name, weight in mine.items():
         torch.testing.assert_close(theirs[name], weight, rtol=1e-3, atol=2e-5)
     assert any(not torch.equal(theirs[name], weight) for name, weight in mine.items())  # sums were added in another order
