@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.fixtures.command import environment, only_json
+from pipeline.compress import stage
+from pipeline.steps.command import CommandAnswer
+from tests.fixtures.command import only_json, sprig
 from tests.fixtures.generated import SHARE
-from tests.fixtures.paths import ROOT
+from tests.fixtures.later import needs
 from tests.fixtures.patience import PATIENCE
 from tests.fixtures.random_llama import LlamaShape, write_checkpoint
 
+needs("torch", "transformers")
 pytestmark = pytest.mark.slow
 
 PLAN = """
 model = "tiny"
-size = "800kB"
+size = "450kB"
 data = ["data.txt"]
 threads = 1
 [calibrate]
@@ -43,9 +47,7 @@ ONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Path:
-    pytest.importorskip("torch", reason="the train extra is not installed")
-    pytest.importorskip("transformers", reason="the train extra is not installed")
-    write_checkpoint(tmp_path / "tiny", LlamaShape(256, 512, 2, 4, 2, 320))
+    write_checkpoint(tmp_path / "tiny", LlamaShape(256, 512, 1, 4, 2, 320))
     (tmp_path / "data.txt").write_text("".join(f"Line {i} of a text, and {i * i} is its square.\n\n" for i in range(1500)))
     file = tmp_path / "plan.toml"
     file.write_text(PLAN)
@@ -58,38 +60,58 @@ def stages_there(work: Path) -> set[str]:
     return names if SHARE >= 1 else {name.rpartition(".")[2] for name in names}
 
 
+def begin(plan: Path, out: Path, home: Path) -> int:
+    """`sprig compress` in a fork of this process, which has loaded all that it wants; its stages are processes as always."""
+    if child := os.fork():
+        return child
+    status = 1
+    try:
+        status = sprig("compress", plan, "-o", out, home=home, **ONE).returncode
+    finally:
+        os._exit(status)
+
+
 def run_until_the_next_stage(plan: Path, out: Path, home: Path) -> int | None:
     """Kill it as soon as a stage begins that had not begun before; None when it was killed, else its exit status."""
     work = out.with_name(f"{out.stem}.compress")
     before = stages_there(work)
-    line = [sys.executable, "-m", "sprig", "compress", str(plan), "-o", str(out)]
-    child = subprocess.Popen(line, env=environment(home, ONE), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    end = time.monotonic() + 600 * PATIENCE
-    while child.poll() is None:
+    child, end = begin(plan, out, home), time.monotonic() + 600 * PATIENCE
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         assert time.monotonic() < end
         if stages_there(work) - before:
             time.sleep(0.5)  # it has begun to work
-            child.send_signal(signal.SIGKILL)
-        time.sleep(0.02)
-    child.communicate()
-    return None if child.returncode == -signal.SIGKILL else child.returncode
+            os.kill(child, signal.SIGKILL)
+            ended = os.waitpid(child, 0)
+            break
+        time.sleep(0.05)
+    status = os.waitstatus_to_exitcode(ended[1])
+    return None if status == -signal.SIGKILL else status
+
+
+def undisturbed(plan: Path, out: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What it answers when nothing kills it; its stages are commands in this process."""
+
+    def run_command(command: str, arguments: Sequence[str], scratch: Path, **_: object) -> CommandAnswer:
+        return CommandAnswer(only_json(sprig(command, *arguments, "--json", home=home, **ONE)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "run_command", run_command)
+        return only_json(sprig("compress", plan, "-o", out, "--json", home=home, **ONE))
 
 
 @pytest.mark.timeout(1200)  # nine stages, each killed once and begun again
-def test_killed_in_every_stage_the_bytes_are_the_same(plan: Path, tmp_path: Path) -> None:
+def test_killed_in_every_stage_the_bytes_are_the_same(plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    line = [sys.executable, "-m", "sprig", "compress", str(plan), "-o", str(tmp_path / "a" / "x.gguf"), "--json"]
-    done = subprocess.run(line, env=environment(tmp_path / "home", ONE), cwd=ROOT, capture_output=True, text=True, check=False)
-    quiet = only_json(done)
-    assert not [stage["error"] for stage in quiet["stages"] if stage["error"]]
+    quiet = undisturbed(plan, tmp_path / "a" / "x.gguf", tmp_path / "home", monkeypatch)
+    assert not [told["error"] for told in quiet["stages"] if told["error"]]
     kills = 0
     while (status := run_until_the_next_stage(plan, tmp_path / "b" / "x.gguf", tmp_path / "home")) is None:
         kills += 1
         assert kills <= len(quiet["stages"])
     assert status == 0
     assert kills >= (
-        len(quiet["stages"]) - 1 if SHARE >= 1 else len({stage["name"].rpartition(".")[2] for stage in quiet["stages"]})
+        len(quiet["stages"]) - 1 if SHARE >= 1 else len({told["name"].rpartition(".")[2] for told in quiet["stages"]})
     )
     assert (tmp_path / "b" / "x.gguf").read_bytes() == (tmp_path / "a" / "x.gguf").read_bytes()
     told = json.loads((tmp_path / "b" / "x.compress" / "report.json").read_text())
