@@ -1,24 +1,26 @@
-"""`sprig compress` as a person runs it: real commands, killed in every stage, and the same bytes in the end."""
+"""`sprig compress` with all its commands, killed in every stage, and the same bytes in the end."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import time
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.children.orphan import end_with_parent
 from pipeline.compress import stage
+from pipeline.steps import command
 from pipeline.steps.command import CommandAnswer
 from tests.fixtures.command import only_json, sprig
 from tests.fixtures.generated import SHARE
 from tests.fixtures.later import needs
-from tests.fixtures.patience import PATIENCE
 from tests.fixtures.random_llama import LlamaShape, write_checkpoint
+from tests.pipeline.compress.stage_forks import becomes, launcher
 
 needs("torch", "transformers")
 pytestmark = pytest.mark.slow
@@ -60,32 +62,16 @@ def stages_there(work: Path) -> set[str]:
     return names if SHARE >= 1 else {name.rpartition(".")[2] for name in names}
 
 
-def begin(plan: Path, out: Path, home: Path) -> int:
-    """`sprig compress` in a fork of this process, which has loaded all that it wants; its stages are processes as always."""
-    if child := os.fork():
-        return child
-    status = 1
-    try:
-        status = sprig("compress", plan, "-o", out, home=home, **ONE).returncode
-    finally:
-        os._exit(status)
-
-
-def run_until_the_next_stage(plan: Path, out: Path, home: Path) -> int | None:
-    """Kill it as soon as a stage begins that had not begun before; None when it was killed, else its exit status."""
+def run_until_the_next_stage(plan: Path, out: Path, home: Path) -> int:
+    """Run it in a fork that is killed in the first stage that had not begun before. How it ended."""
     work = out.with_name(f"{out.stem}.compress")
     before = stages_there(work)
-    child, end = begin(plan, out, home), time.monotonic() + 600 * PATIENCE
-    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-        assert time.monotonic() < end
-        if stages_there(work) - before:
-            time.sleep(0.5)  # it has begun to work
-            os.kill(child, signal.SIGKILL)
-            ended = os.waitpid(child, 0)
-            break
-        time.sleep(0.05)
-    status = os.waitstatus_to_exitcode(ended[1])
-    return None if status == -signal.SIGKILL else status
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    end_with_parent(signal.SIGKILL, os.getppid())
+    command.launch = launcher(lambda: stages_there(work) - before, 0.3)  # type: ignore[assignment]
+    becomes(lambda: sys.exit(sprig("compress", plan, "-o", out, home=home, **ONE).returncode))
+    raise AssertionError
 
 
 def undisturbed(plan: Path, out: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -106,13 +92,12 @@ def test_killed_in_every_stage_the_bytes_are_the_same(plan: Path, tmp_path: Path
     quiet = undisturbed(plan, tmp_path / "a" / "x.gguf", tmp_path / "home", monkeypatch)
     assert not [told["error"] for told in quiet["stages"] if told["error"]]
     kills = 0
-    while (status := run_until_the_next_stage(plan, tmp_path / "b" / "x.gguf", tmp_path / "home")) is None:
+    while (status := run_until_the_next_stage(plan, tmp_path / "b" / "x.gguf", tmp_path / "home")) == -signal.SIGKILL:
         kills += 1
         assert kills <= len(quiet["stages"])
     assert status == 0
-    assert kills >= (
-        len(quiet["stages"]) - 1 if SHARE >= 1 else len({told["name"].rpartition(".")[2] for told in quiet["stages"]})
-    )
+    names = {told["name"] for told in quiet["stages"]}
+    assert kills == len(names if SHARE >= 1 else {name.rpartition(".")[2] for name in names})
     assert (tmp_path / "b" / "x.gguf").read_bytes() == (tmp_path / "a" / "x.gguf").read_bytes()
     told = json.loads((tmp_path / "b" / "x.compress" / "report.json").read_text())
     for one, two in zip(told["measured"], quiet["measured"], strict=True):
