@@ -25,6 +25,7 @@ settings.register_profile(
 settings.load_profile("sprig")
 
 TUI = Path(__file__).parent / "tui"
+TORCH = {"tests.fixtures.checkpoints", "tests.fixtures.later", "tests.fixtures.learners", "tests.pipeline.prune.models"}
 NO_SCREEN = {TUI / "serve", TUI / "talk"}  # what is asynchronous there is a server, or a queue
 
 
@@ -43,8 +44,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks what a test is by what it uses; `real` and `slow` stand in the files themselves."""
+    if hasattr(config, "workerinput"):  # each worker begins with a span of the tests, and others help it from the span's end
+        items.sort(key=lambda item: not loads_torch(item))
     screens = {path for path in (TUI, *TUI.rglob("*")) if path.is_dir()} - NO_SCREEN
     for item in items:
         assert isinstance(item, pytest.Function)
@@ -66,6 +69,12 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
         gc.enable()
         gc.set_threshold(20_000, 20, 20)
+
+
+def loads_torch(item: pytest.Item) -> bool:
+    """Whether the file of a test has something of a module that does; one worker of several runs all of these."""
+    assert isinstance(item, pytest.Function)
+    return any(getattr(value, "__module__", "") in TORCH for value in vars(item.module).values())
 
 
 @pytest.fixture
