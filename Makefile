@@ -15,7 +15,7 @@ WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 PYTEST := python -m pytest -n $(WORKERS) --dist worksteal
 KIND   ?= dev# of environment; `test` is one without torch, for .ci/pythons
 QUICK  := not real and not browser and not slow and not screen and not arm
-# What loads torch costs each worker seconds before its first test.
+# What loads torch costs seconds before its first test.
 LEARNS := $(addprefix --ignore=tests/pipeline/,tune network distill prune/test_prune.py prune/test_refusals.py cli/test_distill.py)
 DEMO_MODEL := .demo/SmolLM2-135M-Instruct-Q8_0.gguf
 

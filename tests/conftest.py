@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ settings.register_profile(
 settings.load_profile("sprig")
 
 TUI = Path(__file__).parent / "tui"
+TORCH = {"tests.fixtures.checkpoints", "tests.fixtures.later", "tests.fixtures.learners", "tests.pipeline.prune.models"}
 NO_SCREEN = {TUI / "serve", TUI / "talk"}  # what is asynchronous there is a server, or a queue
 
 
@@ -45,8 +46,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks what a test is by what it uses; `real` and `slow` stand in the files themselves."""
+    if hasattr(config, "workerinput"):  # each worker begins with a span of the tests, and others help it from the span's end
+        items.sort(key=lambda item: not loads_torch(item))
     screens = {path for path in (TUI, *TUI.rglob("*")) if path.is_dir()} - NO_SCREEN
     for item in items:
         assert isinstance(item, pytest.Function)
@@ -58,11 +61,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("screen")
 
 
-def pytest_collection_finish() -> None:
-    """What is loaded by now stays: a collection of garbage need not look at hundreds of thousands of objects each time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is loaded by its end stays: a collection of garbage need not look at hundreds of thousands of objects each time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+        gc.set_threshold(20_000, 20, 20)
+
+
+def loads_torch(item: pytest.Item) -> bool:
+    """Whether the file of a test has something of a module that does; one worker of several runs all of these."""
+    assert isinstance(item, pytest.Function)
+    return any(getattr(value, "__module__", "") in TORCH for value in vars(item.module).values())
 
 
 @pytest.fixture(scope="session", autouse=True)

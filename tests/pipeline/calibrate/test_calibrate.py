@@ -13,7 +13,7 @@ from pipeline import calibrate, quantize
 from pipeline.calibrate.statistics import Statistics
 from pipeline.format.imatrix import merge_sums, read_sums, write_imatrix
 from tests.fixtures.chat_ggufs import chat_model
-from tests.fixtures.command import one_line, only_json, process
+from tests.fixtures.command import one_line, only_json, process, sprig
 from tests.fixtures.random_llama import SMALL, LlamaShape, write_checkpoint
 from tests.fixtures.tiny import llama
 
@@ -134,7 +134,7 @@ def test_the_command_gives_one_object_or_one_line(model: Path, text: Path, tmp_p
     assert done.returncode == 0, done.stderr
     assert only_json(done)["tensors"] == 7
     assert "activations are measured" in done.stderr
-    assert process("calibrate", home=tmp_path).returncode == 2
-    bad = process("calibrate", model, "-o", tmp_path / "i.gguf", "--text", tmp_path / "none.txt", home=tmp_path)
+    assert sprig("calibrate", home=tmp_path).returncode == 2
+    bad = sprig("calibrate", model, "-o", tmp_path / "i.gguf", "--text", tmp_path / "none.txt", home=tmp_path)
     assert bad.returncode == 1
     assert "none.txt is no file" in one_line(bad)

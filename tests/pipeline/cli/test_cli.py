@@ -41,7 +41,8 @@ def home(tmp_path: Path) -> Path:
 
 def test_v_tells_the_stages_and_without_it_there_is_no_log_line(checkpoint: Path, tmp_path: Path) -> None:
     quiet, told = (
-        process("quantize", checkpoint, "-q", "Q8_0", "-o", tmp_path / f"{len(v)}.gguf", *v, home=tmp_path) for v in ([], ["-v"])
+        start("quantize", checkpoint, "-q", "Q8_0", "-o", tmp_path / f"{len(v)}.gguf", *v, home=tmp_path)
+        for start, v in ((sprig, []), (process, ["-v"]))  # what -v sets would stay in this process
     )
     assert (quiet.returncode, told.returncode) == (0, 0)
     assert "pipeline." not in quiet.stderr
@@ -343,8 +344,8 @@ def test_a_hostile_file_cannot_write_on_the_terminal(home: Path, tmp_path: Path)
     keys = {"general.architecture": "llama", "general.name": evil, f"x.{evil}": "y", "tokenizer.chat_template": template}
     path = tmp_path / "evil.gguf"
     path.write_bytes(lay_out(keys, []).header)
-    for args in ([], ["--tensors"], ["--template"]):
-        done = process("inspect", path, *args, home=home)
+    for start, args in ((process, []), (sprig, ["--tensors"]), (sprig, ["--template"])):
+        done = start("inspect", path, *args, home=home)
         assert done.returncode == 0, done.stderr
         assert [c for c in done.stdout if (c < " " and c != "\n") or c in "\x7f\u202e\u200b"] == []
     assert sprig("inspect", path, "--template", home=home).stdout.splitlines()[1] == "second line"

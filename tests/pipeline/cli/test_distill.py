@@ -1,4 +1,3 @@
-# ruff: noqa: E402 - what needs torch is imported when there is torch
 """`sprig distill` on the command line: what it says while it learns, what a script gets, what is no option."""
 
 from __future__ import annotations
@@ -9,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("transformers", reason="transformers is not installed")
-
 from pipeline.distill import curves
 from tests.fixtures.command import Done, one_line, only_json, sprig
+from tests.fixtures.later import needs
 from tests.fixtures.learners import models
+
+needs("torch", "transformers")
 
 
 def run(tmp_path: Path, *more: str | Path, student: str = "small") -> Done:

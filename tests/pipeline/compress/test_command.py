@@ -1,27 +1,33 @@
-"""`sprig compress` as a person runs it: real commands, killed in every stage, and the same bytes in the end."""
+"""`sprig compress` with all its commands, killed in every stage, and the same bytes in the end."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.fixtures.command import environment, only_json
+from agent.children.orphan import end_with_parent
+from pipeline.compress import stage
+from pipeline.steps import command
+from pipeline.steps.command import CommandAnswer
+from tests.fixtures.command import only_json, sprig
 from tests.fixtures.generated import SHARE
-from tests.fixtures.paths import ROOT
-from tests.fixtures.patience import PATIENCE
+from tests.fixtures.later import needs
 from tests.fixtures.random_llama import LlamaShape, write_checkpoint
+from tests.pipeline.compress.stage_forks import becomes, launcher
 
+needs("torch", "transformers")
 pytestmark = pytest.mark.slow
 
 PLAN = """
 model = "tiny"
-size = "800kB"
+size = "450kB"
 data = ["data.txt"]
 threads = 1
 [calibrate]
@@ -43,9 +49,7 @@ ONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Path:
-    pytest.importorskip("torch", reason="the train extra is not installed")
-    pytest.importorskip("transformers", reason="the train extra is not installed")
-    write_checkpoint(tmp_path / "tiny", LlamaShape(256, 512, 2, 4, 2, 320))
+    write_checkpoint(tmp_path / "tiny", LlamaShape(256, 512, 1, 4, 2, 320))
     (tmp_path / "data.txt").write_text("".join(f"Line {i} of a text, and {i * i} is its square.\n\n" for i in range(1500)))
     file = tmp_path / "plan.toml"
     file.write_text(PLAN)
@@ -58,39 +62,42 @@ def stages_there(work: Path) -> set[str]:
     return names if SHARE >= 1 else {name.rpartition(".")[2] for name in names}
 
 
-def run_until_the_next_stage(plan: Path, out: Path, home: Path) -> int | None:
-    """Kill it as soon as a stage begins that had not begun before; None when it was killed, else its exit status."""
+def run_until_the_next_stage(plan: Path, out: Path, home: Path) -> int:
+    """Run it in a fork that is killed in the first stage that had not begun before. How it ended."""
     work = out.with_name(f"{out.stem}.compress")
     before = stages_there(work)
-    line = [sys.executable, "-m", "sprig", "compress", str(plan), "-o", str(out)]
-    child = subprocess.Popen(line, env=environment(home, ONE), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    end = time.monotonic() + 600 * PATIENCE
-    while child.poll() is None:
-        assert time.monotonic() < end
-        if stages_there(work) - before:
-            time.sleep(0.5)  # it has begun to work
-            child.send_signal(signal.SIGKILL)
-        time.sleep(0.02)
-    child.communicate()
-    return None if child.returncode == -signal.SIGKILL else child.returncode
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    end_with_parent(signal.SIGKILL, os.getppid())
+    command.launch = launcher(lambda: stages_there(work) - before, 0.3)  # type: ignore[assignment]
+    becomes(lambda: sys.exit(sprig("compress", plan, "-o", out, home=home, **ONE).returncode))
+    raise AssertionError
+
+
+def undisturbed(plan: Path, out: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What it answers when nothing kills it; its stages are commands in this process."""
+
+    def run_command(command: str, arguments: Sequence[str], scratch: Path, **_: object) -> CommandAnswer:
+        return CommandAnswer(only_json(sprig(command, *arguments, "--json", home=home, **ONE)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "run_command", run_command)
+        return only_json(sprig("compress", plan, "-o", out, "--json", home=home, **ONE))
 
 
 @pytest.mark.timeout(1200)  # nine stages, each killed once and begun again
-def test_killed_in_every_stage_the_bytes_are_the_same(plan: Path, tmp_path: Path) -> None:
+def test_killed_in_every_stage_the_bytes_are_the_same(plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    line = [sys.executable, "-m", "sprig", "compress", str(plan), "-o", str(tmp_path / "a" / "x.gguf"), "--json"]
-    done = subprocess.run(line, env=environment(tmp_path / "home", ONE), cwd=ROOT, capture_output=True, text=True, check=False)
-    quiet = only_json(done)
-    assert not [stage["error"] for stage in quiet["stages"] if stage["error"]]
+    quiet = undisturbed(plan, tmp_path / "a" / "x.gguf", tmp_path / "home", monkeypatch)
+    assert not [told["error"] for told in quiet["stages"] if told["error"]]
     kills = 0
-    while (status := run_until_the_next_stage(plan, tmp_path / "b" / "x.gguf", tmp_path / "home")) is None:
+    while (status := run_until_the_next_stage(plan, tmp_path / "b" / "x.gguf", tmp_path / "home")) == -signal.SIGKILL:
         kills += 1
         assert kills <= len(quiet["stages"])
     assert status == 0
-    assert kills >= (
-        len(quiet["stages"]) - 1 if SHARE >= 1 else len({stage["name"].rpartition(".")[2] for stage in quiet["stages"]})
-    )
+    names = {told["name"] for told in quiet["stages"]}
+    assert kills == len(names if SHARE >= 1 else {name.rpartition(".")[2] for name in names})
     assert (tmp_path / "b" / "x.gguf").read_bytes() == (tmp_path / "a" / "x.gguf").read_bytes()
     told = json.loads((tmp_path / "b" / "x.compress" / "report.json").read_text())
     for one, two in zip(told["measured"], quiet["measured"], strict=True):

@@ -1,4 +1,3 @@
-# ruff: noqa: E402 - what needs torch is imported when there is torch
 """A distillation from the outside: two checkpoints and a text go in, a better student comes out that loads where it should."""
 
 from __future__ import annotations
@@ -11,21 +10,21 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-
-from safetensors.torch import load_file
-
 from agent.errors import CheckpointError, OutputError, SprigError, UnsupportedError
 from agent.gguf.reader import read_header
 from pipeline import Distilled, distill, quantize
 from pipeline.distill import distill as room
-from pipeline.distill import loop, memory
+from pipeline.distill import memory
 from pipeline.distill.data.read import read_lessons
-from pipeline.distill.loop import DistillStep
 from pipeline.distill.options import DistillOptions
 from pipeline.network import extra
+from tests.fixtures.later import later
 from tests.fixtures.learners import models
+
+torch = later("torch")
+transformers = later("transformers")
+files = later("safetensors.torch")
+loop = later("pipeline.distill.loop")
 
 FEW = DistillOptions(width=16, batch=4, tokens=500, rate=1e-2, bf16=False)
 
@@ -40,7 +39,7 @@ def distilled(
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return dict(load_file(folder / "model.safetensors"))
+    return dict(files.load_file(folder / "model.safetensors"))
 
 
 def same(a: Path, b: Path) -> bool:
@@ -60,7 +59,7 @@ def test_the_student_comes_nearer_to_its_teacher(divergence: str, tmp_path: Path
 @pytest.mark.slow
 def test_the_result_is_a_checkpoint_for_transformers_and_for_quantize(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    steps: list[DistillStep] = []
+    steps: list[loop.DistillStep] = []
     result = distilled(out, "small", on_step=steps.append)
     model, info = transformers.AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
     assert not info["missing_keys"]
@@ -88,7 +87,7 @@ def test_the_result_is_a_checkpoint_for_transformers_and_for_quantize(tmp_path: 
 def test_a_short_run_learns_more_than_it_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each: int) -> None:
     monkeypatch.setattr(loop, "CHECKS", 10)
     monkeypatch.setattr(loop, "STEPS_OF_CHECK", each)
-    steps: list[DistillStep] = []
+    steps: list[loop.DistillStep] = []
     result = distilled(tmp_path / "out", options=replace(FEW, tokens=300), on_step=steps.append)
     judged = sum(s.stage == "evaluate" for s in steps)
     assert judged == 1 + max(1, min(10, result.steps // each)), "once at the start, once at the end, and as often as it pays"
@@ -105,7 +104,7 @@ def test_nothing_but_a_configuration_is_a_student_too(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_hidden_states_and_attention_are_learned_across_widths(tmp_path: Path) -> None:
-    told: list[DistillStep] = []
+    told: list[loop.DistillStep] = []
     result = distilled(tmp_path / "out", "small", options=replace(FEW, hidden=1.0, attention=1.0), on_step=told.append)
     assert result.after < result.before
     assert not [name for name in weights(tmp_path / "out") if "projection" in name]
@@ -240,7 +239,7 @@ def test_it_is_told_how_far_the_teacher_is_with_its_text(tmp_path: Path, monkeyp
         return read_lessons(folder, [models() / "text.txt"], width=width)
 
     monkeypatch.setattr(room, "read_lessons", read)
-    told: list[DistillStep] = []
+    told: list[loop.DistillStep] = []
     distilled(tmp_path / "out", data=[], on_step=told.append)
     assert (told[0].stage, told[0].share) == ("write", 0.25)
     assert [step.stage for step in told].count("write") == 1
@@ -290,11 +289,9 @@ def test_a_loss_that_is_no_number_ends_it_and_the_best_is_kept(tmp_path: Path, m
 
 
 def test_weights_that_are_no_numbers_are_said_at_once(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     broken = tmp_path / "broken"
     shutil.copytree(models() / "student", broken)
     held = weights(broken)
     held["model.norm.weight"][:] = float("nan")
-    save_file(held, broken / "model.safetensors", {"format": "pt"})
+    files.save_file(held, broken / "model.safetensors", {"format": "pt"})
     refused(SprigError, "not a number any more in step 1; nothing was learned yet", tmp_path / "out", str(broken))

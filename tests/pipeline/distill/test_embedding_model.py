@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("transformers", reason="transformers is not installed")
-
 from agent.embedding.embedder import Embedder
 from pipeline import distill, quantize
 from pipeline.distill.options import DistillOptions
+from tests.fixtures.later import needs
 from tests.pipeline.prune.models import pruned, tiny
+
+needs("torch", "transformers")
 
 LINES = [f"the {a} {b} of the garden" for a in ("old", "green", "small") for b in ("tree", "water", "stone", "wind")]
 

@@ -1,4 +1,3 @@
-# ruff: noqa: E402 - what needs torch is imported when there is torch
 """The worked examples of the documentation, computed by other people's code."""
 
 from __future__ import annotations
@@ -10,15 +9,14 @@ import gguf
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-
-from scipy.spatial.distance import jensenshannon
-from scipy.stats import entropy
-from torch.nn.utils import prune
-
 from agent.gguf.types import TYPES_BY_NAME
-from pipeline.distill.loss import distilled, divergence
 from pipeline.format import ggml
+from tests.fixtures.later import later
+
+torch = later("torch")
+pruning = later("torch.nn.utils.prune")
+scipy = later("scipy")
+loss = later("pipeline.distill.loss")
 
 DOCS = Path(__file__).parents[3] / "docs"
 P, Q = np.array([0.7, 0.2, 0.1]), np.array([0.5, 0.3, 0.2])
@@ -44,7 +42,7 @@ def test_the_threshold_of_magnitude_pruning(text: str) -> None:
     layer = torch.nn.Linear(4, 2, bias=False)
     with torch.no_grad():
         layer.weight.copy_(weights)
-    prune.l1_unstructured(layer, "weight", amount=0.5)
+    pruning.l1_unstructured(layer, "weight", amount=0.5)
     kept = layer.weight.detach()
     magnitudes = sorted(weights.abs().flatten().tolist())
     threshold = magnitudes[3]
@@ -62,15 +60,19 @@ def test_the_threshold_of_magnitude_pruning(text: str) -> None:
 
 
 def test_the_divergences_of_the_example(text: str) -> None:
-    forward, reverse, js = float(entropy(P, Q)), float(entropy(Q, P)), float(jensenshannon(P, Q) ** 2)
+    forward, reverse, js = (
+        float(scipy.stats.entropy(P, Q)),
+        float(scipy.stats.entropy(Q, P)),
+        float(scipy.spatial.distance.jensenshannon(P, Q) ** 2),
+    )
     for i, (one, other) in enumerate(zip(P * np.log(P / Q), Q * np.log(Q / P), strict=True)):
         has(text, f"| {i + 1} | {P[i]} | {Q[i]} | {one:.4f} | {other:.4f} |")
-    has(text, f"**{forward:.4f}** | **{reverse:.4f}**", f"{forward:.4f} nats ({entropy(P, Q, base=2):.4f} bits)")
+    has(text, f"**{forward:.4f}** | **{reverse:.4f}**", f"{forward:.4f} nats ({scipy.stats.entropy(P, Q, base=2):.4f} bits)")
     has(text, f"M = (P + Q) / 2. Here {js:.4f}", f"ln 2 = {np.log(2):.4f}")
     by_torch = torch.nn.functional.kl_div(torch.tensor(Q).log(), torch.tensor(P), reduction="sum")
     assert float(by_torch) == pytest.approx(forward)
     for kind, expected in (("forward", forward), ("reverse", reverse), ("js", js)):
-        ours = divergence(torch.tensor(P).log()[None], torch.tensor(Q).log()[None], kind)
+        ours = loss.divergence(torch.tensor(P).log()[None], torch.tensor(Q).log()[None], kind)
         assert float(ours) == pytest.approx(expected)
 
 
@@ -79,11 +81,11 @@ def test_the_gradient_at_temperatures(text: str) -> None:
     for temperature in (1, 2, 4, 8):
         student = start.clone().requires_grad_()
         target = (teacher / temperature).softmax(0)
-        loss = torch.nn.functional.kl_div((student / temperature).log_softmax(0), target, reduction="sum")
-        (slope,) = torch.autograd.grad(loss, student)
-        cells = [_row(target), f"{float(loss.detach()):.4f}", _row(slope), _row(temperature**2 * slope)]
+        apart = torch.nn.functional.kl_div((student / temperature).log_softmax(0), target, reduction="sum")
+        (slope,) = torch.autograd.grad(apart, student)
+        cells = [_row(target), f"{float(apart.detach()):.4f}", _row(slope), _row(temperature**2 * slope)]
         has(text, f"| {temperature} | {' | '.join(cells)} |")
-        ours = distilled((teacher / temperature).log_softmax(0)[None], student[None], None, temperature, "forward")
+        ours = loss.distilled((teacher / temperature).log_softmax(0)[None], student[None], None, temperature, "forward")
         (scaled,) = torch.autograd.grad(ours.sum(), student)
         torch.testing.assert_close(scaled, temperature**2 * slope)
     limit = ((start - start.mean()) - (teacher - teacher.mean())) / 3

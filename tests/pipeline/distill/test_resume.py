@@ -1,4 +1,3 @@
-# ruff: noqa: E402 - what needs torch is imported when there is torch
 """A run that is killed goes on where it was and gives the very bytes of one that was not."""
 
 from __future__ import annotations
@@ -11,15 +10,15 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("transformers", reason="transformers is not installed")
-
 from agent.errors import CheckpointError, OutputError, SprigError
 from pipeline import Distilled, distill
-from pipeline.distill import loop, work
-from pipeline.distill.loop import DistillStep
 from pipeline.distill.options import DistillOptions
+from tests.fixtures.later import later, needs
 from tests.fixtures.learners import models
+
+needs("torch", "transformers")
+loop = later("pipeline.distill.loop")
+work = later("pipeline.distill.work")
 
 OPTIONS = DistillOptions(width=16, batch=4, tokens=800, rate=3e-3, bf16=False, hidden=0.5)
 
@@ -34,7 +33,7 @@ def run(out: Path, options: DistillOptions = OPTIONS, student: str = "small", **
 def killed(out: Path, when: Any, options: DistillOptions = OPTIONS, student: str = "small", *, resume: bool = False) -> None:
     """Run in a process of its own, which ends by SIGKILL as soon as ``when`` says so of a step."""
 
-    def watch(step: DistillStep) -> None:
+    def watch(step: loop.DistillStep) -> None:
         if when(step):
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -65,7 +64,7 @@ def test_kill_9_changes_no_byte(kind: str, tmp_path: Path) -> None:
     killed(broken, lambda step: step.step >= 5 and state.exists(), options)
     first = state.read_bytes()
     killed(broken, lambda step: state.read_bytes() != first, options, resume=True)
-    asked: list[DistillStep] = []
+    asked: list[loop.DistillStep] = []
     found = run(broken, options, resume=True, on_step=asked.append)
     assert asked[0].step > 1
     assert "teacher" not in {step.stage for step in asked}
@@ -110,7 +109,7 @@ def test_a_disk_that_fills_up_keeps_what_was_done(tmp_path: Path, monkeypatch: p
     real, room = work.free_disk, 1 << 40
     monkeypatch.setattr(work, "free_disk", lambda path: min(room, real(path)))
 
-    def fill(step: DistillStep) -> None:
+    def fill(step: loop.DistillStep) -> None:
         nonlocal room
         room = 1000 if step.step == 9 else room
 

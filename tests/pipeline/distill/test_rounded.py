@@ -1,4 +1,3 @@
-# ruff: noqa: E402 - what needs torch is imported when there is torch
 """Training through a recipe's rounding: what was trained with is what the file holds, and nothing is rounded twice."""
 
 from __future__ import annotations
@@ -9,25 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("transformers", reason="transformers is not installed")
-
-from torch.nn.utils import parametrize
-
 from agent.errors import RecipeError, SprigError, UnsupportedError
 from agent.gguf.check import check
 from agent.gguf.types import TYPES_BY_NAME
 from pipeline import quantize
 from pipeline.distill.kinds import kinds_of
-from pipeline.distill.rounded import Rounding, round_through
 from pipeline.format import ggml
 from pipeline.model import from_checkpoint
 from pipeline.recipes.names import find_recipe
 from pipeline.sources.source import open_source
 from pipeline.tune.places import restored
 from tests.fixtures.checkpoints import save
+from tests.fixtures.later import later, needs
 from tests.fixtures.shared import shared
 from tests.fixtures.tokenizers import make_tokenizer
+
+needs("transformers")
+torch = later("torch")
+parametrize = later("torch.nn.utils.parametrize")
+room = later("pipeline.distill.rounded")
 
 
 def checkpoint(case: str) -> Path:
@@ -68,7 +67,7 @@ def step(network: Any, optimizer: Any) -> float:
 def test_the_quantized_file_holds_the_weights_of_the_training(case: str, recipe: str, tmp_path: Path) -> None:
     folder = checkpoint(case)
     network = loaded(folder)
-    round_through(network, kinds_of(folder, recipe))
+    room.round_through(network, kinds_of(folder, recipe))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
     for _ in range(2):
         step(network, optimizer)
@@ -106,7 +105,7 @@ def _used(network: Any) -> dict[str, Any]:
 def test_a_training_through_rounding_learns(tmp_path: Path) -> None:
     folder = checkpoint("llama")
     network = loaded(folder)
-    round_through(network, kinds_of(folder, "Q4_0"))
+    room.round_through(network, kinds_of(folder, "Q4_0"))
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     losses = [step(network, optimizer) for _ in range(8)]
     assert losses[-1] < losses[0] - 0.2
@@ -120,7 +119,7 @@ def test_the_gradient_is_that_of_the_rounded_weight() -> None:
     rounded = ggml.to_float(ggml.quantize(rows, TYPES_BY_NAME["Q4_0"]), TYPES_BY_NAME["Q4_0"], 32)
     plain.weight.data = torch.from_numpy(rounded)
     master = layer.weight
-    round_through(layer, {"weight": "Q4_0"})
+    room.round_through(layer, {"weight": "Q4_0"})
     for one in (layer, plain):
         one(inputs).square().sum().backward()
     assert torch.equal(layer.weight.detach(), plain.weight.detach())
@@ -133,13 +132,13 @@ def test_an_embedding_that_is_the_head_too_is_one_parameter_rounded_once(monkeyp
     kinds = kinds_of(folder, "Q8_0")
     assert "lm_head.weight" not in kinds
     parameters = list(network.parameters())
-    round_through(network, kinds)
+    room.round_through(network, kinds)
     assert {id(p) for p in network.parameters()} == {id(p) for p in parameters}  # an optimizer finds them all
     head, embedding = network.lm_head.weight, network.model.embed_tokens.weight
     assert head.data_ptr() == embedding.data_ptr() != parameters[0].data_ptr()
     rounded = []
-    real = Rounding._round
-    monkeypatch.setattr(Rounding, "_round", lambda self, *given: rounded.append(self.name) or real(self, *given))
+    real = room.Rounding._round
+    monkeypatch.setattr(room.Rounding, "_round", lambda self, *given: rounded.append(self.name) or real(self, *given))
     optimizer = torch.optim.AdamW(network.parameters())
     step(network, optimizer)
     assert not rounded  # registering has rounded them, and nothing had changed since
@@ -150,7 +149,7 @@ def test_an_embedding_that_is_the_head_too_is_one_parameter_rounded_once(monkeyp
 @pytest.mark.parametrize("way", [{"foreach": True}, {"foreach": False}, {"fused": True}])
 def test_every_kind_of_step_is_noticed(way: dict[str, bool]) -> None:
     layer = torch.nn.Linear(32, 2, bias=False)
-    round_through(layer, {"weight": "Q8_0"})
+    room.round_through(layer, {"weight": "Q8_0"})
     before = layer.weight.detach().clone()
     optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, **way)
     layer(torch.ones(1, 32)).sum().backward()
@@ -163,7 +162,7 @@ def test_two_threads_round_to_the_same_bytes() -> None:
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        round_through(layer, {"weight": "Q4_K"})
+        room.round_through(layer, {"weight": "Q4_K"})
         many = layer.weight.detach().clone()
     finally:
         torch.set_num_threads(threads)
@@ -178,11 +177,11 @@ def test_what_cannot_be_rounded_says_so(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="F32: it keeps all weights"):
         kinds_of(folder, "F32")
     with pytest.raises(UnsupportedError, match=r"no parameter model\.other"):
-        round_through(loaded(folder), {"model.other": "Q4_0"})
+        room.round_through(loaded(folder), {"model.other": "Q4_0"})
     with pytest.raises(UnsupportedError, match="rows of 33 weights, which Q4_0 cannot hold"):
-        round_through(torch.nn.Linear(33, 2), {"weight": "Q4_0"})
+        room.round_through(torch.nn.Linear(33, 2), {"weight": "Q4_0"})
     layer = torch.nn.Linear(32, 2)
-    round_through(layer, {"weight": "IQ4_NL"})
+    room.round_through(layer, {"weight": "IQ4_NL"})
     with torch.no_grad():
         layer.parametrizations.weight.original[0, 0] = float("nan")
     with pytest.raises(SprigError, match="weight became NaN or infinite"):

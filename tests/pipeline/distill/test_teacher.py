@@ -1,4 +1,3 @@
-# ruff: noqa: E402 - what needs torch is imported when there is torch
 """The teacher's likeliest tokens on the disk: what was kept teaches what the teacher itself does."""
 
 from __future__ import annotations
@@ -8,27 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("transformers", reason="transformers is not installed")
-
 from agent.errors import OutputError
-from pipeline.distill import teacher as room
-from pipeline.distill.batches import n_scored, to_batch
 from pipeline.distill.data.lesson import TrainingSequence
-from pipeline.distill.loss import distilled
 from pipeline.distill.pair import checkpoint_of, open_teacher
-from pipeline.distill.teacher import LiveTeacher, TeacherFile
-from pipeline.network.build import build
+from tests.fixtures.later import later, needs
 from tests.fixtures.learners import models
 
+needs("transformers")
+torch = later("torch")
+room = later("pipeline.distill.teacher")
+batches = later("pipeline.distill.batches")
+loss = later("pipeline.distill.loss")
+network = later("pipeline.network.build")
+
 VOCABULARY, TEMPERATURE = 512, 2.0
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
-def live() -> LiveTeacher:
+def live() -> room.LiveTeacher:
     opened = open_teacher(str(models() / "teacher"))
     with checkpoint_of(opened) as tensors:
-        return LiveTeacher(build(opened.config, tensors), ((1, 1), (2, 2)), VOCABULARY, TEMPERATURE)
+        return room.LiveTeacher(network.build(opened.config, tensors), ((1, 1), (2, 2)), VOCABULARY, TEMPERATURE)
 
 
 def sequences(n: int = 5) -> tuple[TrainingSequence, ...]:
@@ -42,20 +41,20 @@ def sequences(n: int = 5) -> tuple[TrainingSequence, ...]:
     return tuple(made)
 
 
-def filled(path: Path, k: int, n: int = 5) -> TeacherFile:
-    file = TeacherFile(path, sequences(n), k, VOCABULARY)
+def filled(path: Path, k: int, n: int = 5) -> room.TeacherFile:
+    file = room.TeacherFile(path, sequences(n), k, VOCABULARY)
     file.fill(live(), 2, CPU, lambda done, total: None)
     return file
 
 
-def losses(kept: TeacherFile, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+def losses(kept: room.TeacherFile, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
     """By the network itself, and by what was kept of it; the batch is not in the file's order."""
-    batch = to_batch(kept.sequences, [3, 0, 4], CPU)
+    batch = batches.to_batch(kept.sequences, [3, 0, 4], CPU)
     student = torch.randn(len(batch.rows), VOCABULARY, generator=torch.Generator().manual_seed(1))
     ours, theirs = live().teach(batch), kept.open(CPU).teach(batch)
     return (
-        distilled(ours.logs, student, ours.ids, TEMPERATURE, kind),
-        distilled(theirs.logs, student, theirs.ids, TEMPERATURE, kind),
+        loss.distilled(ours.logs, student, ours.ids, TEMPERATURE, kind),
+        loss.distilled(theirs.logs, student, theirs.ids, TEMPERATURE, kind),
     )
 
 
@@ -73,10 +72,10 @@ def test_a_part_of_it_is_less_and_near(tmp_path: Path) -> None:
 
 def test_the_size_is_known_beforehand_and_the_masses_sum_to_one(tmp_path: Path) -> None:
     file = filled(tmp_path / "top", 8)
-    predictions = sum(map(n_scored, file.sequences))
+    predictions = sum(map(batches.n_scored, file.sequences))
     assert file.path.stat().st_size == file.nbytes == predictions * (8 * 6 + 4)
-    taught = file.open(CPU).teach(to_batch(file.sequences, [1, 2], CPU))
-    assert taught.ids.shape == (n_scored(file.sequences[1]) + n_scored(file.sequences[2]), 8)
+    taught = file.open(CPU).teach(batches.to_batch(file.sequences, [1, 2], CPU))
+    assert taught.ids.shape == (batches.n_scored(file.sequences[1]) + batches.n_scored(file.sequences[2]), 8)
     torch.testing.assert_close(taught.logs.exp().sum(-1), torch.ones(len(taught.logs)))
 
 
@@ -90,7 +89,7 @@ def test_what_was_asked_already_is_not_asked_again(tmp_path: Path, monkeypatch: 
         if done == 4:
             raise Stopped
 
-    broken = TeacherFile(tmp_path / "broken", whole.sequences, 8, VOCABULARY)
+    broken = room.TeacherFile(tmp_path / "broken", whole.sequences, 8, VOCABULARY)
     with pytest.raises(Stopped):
         broken.fill(live(), 2, CPU, stop)
     assert broken.done() == 4

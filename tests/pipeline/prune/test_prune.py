@@ -1,4 +1,3 @@
-# ruff: noqa: E402 - what needs torch is imported when there is torch
 """A pruned checkpoint is the original with something set to zero: transformers computes both, and llama.cpp the new one."""
 
 from __future__ import annotations
@@ -12,15 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("transformers", reason="transformers is not installed")
-
 from agent.gguf.reader import read_header
 from pipeline.prune import prune as room
 from pipeline.prune.parts.depth import measure_influence
 from pipeline.prune.prune import prune
 from pipeline.sources.merged import floats
 from pipeline.sources.source import open_checkpoint, open_source
+from tests.fixtures.later import later, needs
 from tests.pipeline.prune.models import (
     IDS,
     found_rows,
@@ -32,6 +29,9 @@ from tests.pipeline.prune.models import (
     pruned,
     tiny,
 )
+
+torch = later("torch")
+needs("transformers")
 
 
 def first_fast(fast: int, *cases: str) -> list[Any]:

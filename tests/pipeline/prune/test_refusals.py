@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("transformers", reason="transformers is not installed")
-
 from agent.errors import SprigError
 from pipeline.prune.prune import prune
 from pipeline.sources.checkpoint import read_safetensors_header
 from tests.fixtures.checkpoints import save
 from tests.fixtures.command import one_line, only_json, sprig
+from tests.fixtures.later import needs
 from tests.pipeline.prune.models import tiny
+
+needs("torch", "transformers")
 
 LLAMA = "llama-odd-heads"  # 90 channels, 9 heads in 3 groups, 75 neurons
 

@@ -1,4 +1,3 @@
-# ruff: noqa: E402 - what needs torch is imported when there is torch
 """The divergence from the teacher's likeliest tokens: exact with all of them, never larger with some."""
 
 from __future__ import annotations
@@ -7,9 +6,10 @@ import math
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
+from tests.fixtures.later import later
 
-from pipeline.tune.divergence import blind, divergence, keep
+torch = later("torch")
+room = later("pipeline.tune.divergence")
 
 VOCABULARY = 300
 
@@ -27,20 +27,20 @@ def whole(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
 def test_all_tokens_give_the_whole_divergence_and_some_no_more() -> None:
     teacher, student = logits(0), logits(1)
     exact = whole(teacher, student)
-    torch.testing.assert_close(divergence(student, keep(teacher, VOCABULARY)), exact, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(room.divergence(student, room.keep(teacher, VOCABULARY)), exact, rtol=1e-4, atol=1e-4)
     last = torch.zeros(7)
     for k in (4, 64, 299):
-        found = divergence(student, keep(teacher, k))
+        found = room.divergence(student, room.keep(teacher, k))
         assert (found <= exact + 1e-4).all()
         assert (found >= last - 1e-4).all()
         last = found
-    assert (divergence(teacher, keep(teacher, 16)).abs() < 1e-5).all()
+    assert (room.divergence(teacher, room.keep(teacher, 16)).abs() < 1e-5).all()
 
 
 def test_the_gradient_leads_to_the_teacher() -> None:
     teacher, student = logits(0), logits(1).requires_grad_()
     for _ in range(60):
-        loss = divergence(student, keep(teacher, 32)).mean()
+        loss = room.divergence(student, room.keep(teacher, 32)).mean()
         (slope,) = torch.autograd.grad(loss, student)
         student = (student - 50 * slope).detach().requires_grad_()
     assert loss < 0.05 * whole(teacher, logits(1)).mean()
@@ -49,6 +49,8 @@ def test_the_gradient_leads_to_the_teacher() -> None:
 def test_blind_guessing_is_as_far_as_equal_chances() -> None:
     teacher = logits(2)
     equal = torch.zeros(7, VOCABULARY)
-    assert blind(keep(teacher, 64), VOCABULARY) == pytest.approx(float(divergence(equal, keep(teacher, 64)).mean()), abs=1e-4)
-    assert blind(keep(equal, 64), VOCABULARY) == pytest.approx(0, abs=1e-4)
-    assert blind(keep(torch.eye(7, VOCABULARY) * 100, 64), VOCABULARY) == pytest.approx(math.log(VOCABULARY), abs=1e-3)
+    assert room.blind(room.keep(teacher, 64), VOCABULARY) == pytest.approx(
+        float(room.divergence(equal, room.keep(teacher, 64)).mean()), abs=1e-4
+    )
+    assert room.blind(room.keep(equal, 64), VOCABULARY) == pytest.approx(0, abs=1e-4)
+    assert room.blind(room.keep(torch.eye(7, VOCABULARY) * 100, 64), VOCABULARY) == pytest.approx(math.log(VOCABULARY), abs=1e-3)

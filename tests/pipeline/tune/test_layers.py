@@ -1,4 +1,3 @@
-# ruff: noqa: E402 - what needs torch is imported when there is torch
 """Layers of codes and scales: they compute what the dense matrix would, and their gradients are those of torch itself."""
 
 from __future__ import annotations
@@ -6,27 +5,28 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-
 from agent.gguf.types import TYPES_BY_NAME
 from pipeline.format import ggml
-from pipeline.tune.layers import ScaledEmbedding, ScaledLinear, ScaledWeights
 from pipeline.tune.scales import split
+from tests.fixtures.later import later
+
+torch = later("torch")
+layers = later("pipeline.tune.layers")
 
 ROWS, LENGTH = 6, 256
 ORDER = np.random.default_rng(1).permutation(ROWS)
 FACTORS = np.linspace(0.5, 2, ROWS).astype(np.float32)
 
 
-def weights(kind: str) -> tuple[ScaledWeights, torch.Tensor]:
+def weights(kind: str) -> tuple[layers.ScaledWeights, torch.Tensor]:
     """The layer's weights, and the dense matrix that they stand for."""
     values = np.random.default_rng(0).normal(0.01, 0.02, (ROWS, LENGTH)).astype(np.float32)
     raw, of = ggml.quantize(values, TYPES_BY_NAME[kind]), TYPES_BY_NAME[kind]
     dense = ggml.to_float(raw, of, LENGTH) / FACTORS[:, None]
-    return ScaledWeights(split(raw, of, LENGTH), ORDER, FACTORS), torch.from_numpy(dense[ORDER])
+    return layers.ScaledWeights(split(raw, of, LENGTH), ORDER, FACTORS), torch.from_numpy(dense[ORDER])
 
 
-def dense_again(held: ScaledWeights) -> torch.Tensor:
+def dense_again(held: layers.ScaledWeights) -> torch.Tensor:
     """The matrix as plain operations of torch, which differentiates them."""
     n, blocks = held.scales.shape
     scales = held.scales * (1 + held.scale) / held.divisor
@@ -42,7 +42,7 @@ def dense_again(held: ScaledWeights) -> torch.Tensor:
 def test_a_linear_layer_computes_and_learns_as_the_dense_one(kind: str) -> None:
     held, dense = weights(kind)
     inputs = torch.randn(2, 3, LENGTH, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    out = ScaledLinear(held, torch.ones(ROWS))(inputs)
+    out = layers.ScaledLinear(held, torch.ones(ROWS))(inputs)
     torch.testing.assert_close(out, inputs @ dense.T + 1, rtol=1e-4, atol=1e-5)
     (out**2).sum().backward()
     learned = list(held.parameters())
@@ -56,7 +56,7 @@ def test_a_linear_layer_computes_and_learns_as_the_dense_one(kind: str) -> None:
 def test_an_embedding_learns_from_the_rows_that_were_looked_up(kind: str) -> None:
     held, dense = weights(kind)
     ids = torch.tensor([[1, 4, 1]])
-    out = ScaledEmbedding(held, 3.0)(ids)
+    out = layers.ScaledEmbedding(held, 3.0)(ids)
     torch.testing.assert_close(out, 3 * dense[ids], rtol=1e-4, atol=1e-6)
     (out**2).sum().backward()
     learned = list(held.parameters())

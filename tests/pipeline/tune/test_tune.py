@@ -1,4 +1,3 @@
-# ruff: noqa: E402 - what needs torch is imported when there is torch
 """A tuning from the outside: a GGUF and its checkpoint go in, the same codes with better scales come out, proved in llama.cpp."""
 
 from __future__ import annotations
@@ -11,9 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("transformers", reason="transformers is not installed")
-
 from agent.engine.trial import trial
 from agent.errors import CheckpointError, SprigError, UnsupportedError
 from agent.gguf.check import check
@@ -24,19 +20,22 @@ from pipeline.format.ggml import Bytes, Floats
 from pipeline.forward.process import ForwardProcess
 from pipeline.model import from_checkpoint
 from pipeline.network import extra
-from pipeline.network.build import build
 from pipeline.recipes.names import find_recipe
 from pipeline.sources.source import open_checkpoint, open_source, read_config
-from pipeline.tune import train as loop
 from pipeline.tune import tune as room
 from pipeline.tune.scales import has_scales, split
-from pipeline.tune.student import Student, read_bytes
 from pipeline.tune.tune import TuneResult, tune
 from tests.fixtures.checkpoints import save
 from tests.fixtures.corpus import CODE, SCRIPTS
+from tests.fixtures.later import later, needs
 from tests.fixtures.shared import shared
 from tests.fixtures.tokenizers import make_tokenizer
 
+needs("transformers")
+torch = later("torch")
+build = later("pipeline.network.build")
+loop = later("pipeline.tune.train")
+students = later("pipeline.tune.student")
 WIDTH = 32
 TEXT = ["\n".join([*SCRIPTS, *CODE])]
 
@@ -103,7 +102,7 @@ def test_so_many_steps_give_the_same_file_again(tmp_path: Path) -> None:
 
 
 def rows_of(path: Path, entry: TensorEntry) -> Bytes:
-    raw = read_bytes(path)[entry.offset : entry.offset + entry.nbytes]
+    raw = students.read_bytes(path)[entry.offset : entry.offset + entry.nbytes]
     return np.ascontiguousarray(raw.reshape(-1, entry.type.row_size(entry.shape[-1])))
 
 
@@ -176,9 +175,9 @@ def test_the_student_says_what_llama_cpp_says_of_the_file(case: str) -> None:
     source = open_source(str(checkpoint))
     ids = [int(i) for i in np.random.default_rng(0).integers(3, 512, 40)]
     with open_checkpoint(source) as opened:
-        network = build(read_config(source), opened)
+        network = build.build(read_config(source), opened)
     original = logits_of(network, ids)
-    student = Student(network, from_checkpoint(source, find_recipe("F32")), check(gguf), read_bytes(gguf))
+    student = students.Student(network, from_checkpoint(source, find_recipe("F32")), check(gguf), students.read_bytes(gguf))
     assert student.learned > 1000
     ours = logits_of(network, ids)
     with ForwardProcess(gguf, n_ctx=64, n_outputs=64, threads=1) as process:

@@ -72,9 +72,10 @@ def test_a_text_of_kept_tokens_has_the_same_tokens_and_every_text_its_characters
     cut = smaller(files, min(ROWS - 60, least(files) + 32))
     assert len(cut.kept) <= ROWS - 60
     before, after = loaded(files), loaded(files, cut)
-    same = [text for text in (ENGLISH, *hard_strings()[::7]) if set(before.encode(text)) <= set(cut.kept)]
+    kept = set(cut.kept)
+    same = {text: ids for text in (ENGLISH, *hard_strings()[::7]) if set(ids := before.encode(text)) <= kept}
     assert len(same) > 5
-    assert [t for t in same if [cut.kept[i] for i in after.encode(t)] != before.encode(t)] == []
+    assert [text for text, ids in same.items() if [cut.kept[i] for i in after.encode(text)] != ids] == []
     with llama_vocab(after.keys, tmp_path / "v.gguf", name=f"x {after.name_needs}") as llama:
         texts = hard_strings()[::11]
         assert [t for t in texts if after.exact(t) and llama.encode(t) != after.encode(t)] == []
@@ -118,7 +119,8 @@ def test_generated_texts_go_there_and_back(family: str, tmp_path: Path) -> None:
         @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40))
         def back(text: str) -> None:
             ids = llama.encode(text, special=False)
-            assert llama.text(ids) == text.encode()
+            if "▁" not in text or not family.startswith("gemma"):  # there a ▁ in the text is a space
+                assert llama.text(ids) == text.encode()
             if after.exact(text):
                 assert llama.encode(text) == after.encode(text)
 
