@@ -16,12 +16,13 @@ from agent.models.memory import (
     BATCH,
     CONVERSATIONS,
     FREE_PART,
-    LEAST_CONTEXT,
     STEP,
     Cache,
     LoadPlan,
     MemoryBudget,
     Need,
+    least_context,
+    longest_context,
     need,
     plan_load,
 )
@@ -131,7 +132,7 @@ def _estimate(form: ModelForm, device: DeviceProfile, budget: MemoryBudget, cont
     file, processor = form.file, device.processor
     if not file.causal:
         raise SprigError(f"{file.name} is an embedding model; it writes no text, and only models that do are fitted")
-    if context is not None and context > -(-file.n_ctx_train // STEP) * STEP:
+    if context is not None and context > longest_context(file):
         raise SprigError(f"{file.name} was trained for {file.n_ctx_train} tokens of context, and {context} were asked for")
     try:
         plan = plan_load(file, budget, context=context, processor=processor)
@@ -140,11 +141,11 @@ def _estimate(form: ModelForm, device: DeviceProfile, budget: MemoryBudget, cont
     held = _held(file, device) if plan is None or plan.repack else frozenset()
 
     def needs(tokens: int, cache: Cache) -> Need:
-        return need(file, context=tokens, sequences=CONVERSATIONS, batch=BATCH, cache=cache, repacked=held, processor=processor)
+        return need(file, context=tokens, sequences=CONVERSATIONS, batch=BATCH, cache=cache, repacked=held)
 
-    shortest = context or min(LEAST_CONTEXT, -(-file.n_ctx_train // STEP) * STEP)
+    shortest = context or least_context(file)
     rows = tuple(ContextNeed(n, needs(n, "f16"), needs(n, "q8_0")) for n in _contexts(file, context))
-    least = need(file, context=shortest, sequences=CONVERSATIONS, batch=BATCH, cache="q8_0", processor=processor).total
+    least = need(file, context=shortest, sequences=CONVERSATIONS, batch=BATCH, cache="q8_0").total
     speed = predict(
         file, device, context=plan.context if plan else shortest, cache=plan.cache if plan else "q8_0",
         repack=plan.repack if plan else True,
@@ -165,7 +166,7 @@ def _held(file: ModelFile, device: DeviceProfile) -> frozenset[str]:
 def _contexts(file: ModelFile, context: int | None) -> list[int]:
     if context is not None:
         return [-(-context // STEP) * STEP]
-    longest = min(_LONGEST, -(-file.n_ctx_train // STEP) * STEP)
+    longest = min(_LONGEST, longest_context(file))
     return [n for n in (1024 << i for i in range(6)) if n <= longest] or [longest]
 
 

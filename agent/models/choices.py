@@ -14,7 +14,7 @@ from agent.models.demo import NAME as DEMO
 from agent.models.demo import TITLE, demo_model
 from agent.models.file import ModelFile, read_model
 from agent.models.last_used import recall
-from agent.models.memory import BATCH, CONVERSATIONS, LEAST_CONTEXT, MemoryBudget, need, plan_load
+from agent.models.memory import BATCH, CONVERSATIONS, MemoryBudget, least_context, need, plan_load
 from agent.models.origin import how_to_finish
 from agent.models.selector import is_later_part
 from agent.models.store import stored_models
@@ -147,6 +147,5 @@ def context_here(file: ModelFile, budget: MemoryBudget) -> tuple[int, int, str]:
         plan = plan_load(file, budget)
         return plan.context, plan.need.total, ""
     except SprigError:
-        least = min(LEAST_CONTEXT, file.n_ctx_train)
-        total = need(file, context=least, sequences=CONVERSATIONS, batch=BATCH, cache="q8_0").total
+        total = need(file, context=least_context(file), sequences=CONVERSATIONS, batch=BATCH, cache="q8_0").total
         return 0, total, f"needs {human_size(total)} of memory, {human_size(budget.size)} may be taken"

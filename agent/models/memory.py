@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import platform
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
@@ -47,16 +46,14 @@ class Processor:
         return repacked_by(self.features)
 
 
-def flash_attention(cache: str, processor: Processor | None = None) -> bool:
-    """Whether attention is computed in one pass: always for a quantized cache, which needs it, and else where it is faster.
+def flash_attention(cache: str) -> bool:
+    """Whether attention is computed in one pass: for a quantized cache, which needs it.
 
-    On the big ARM cores it is slower by a half and more (llama.cpp #27086); on x86 a prompt is computed an eighth faster.
-
-    Args:
-        processor: by default that of this machine.
+    Elsewhere it costs more than it gives. On the big ARM cores it is slower by a half and more (llama.cpp #27086). On x86 a long
+    prompt is computed a tenth to a half faster, but a token that is written behind 1,000 others takes nearly twice as long, and
+    one of eight that are read there three times.
     """
-    machine = processor.machine if processor else platform.machine()
-    return cache == "q8_0" or not machine.lower().startswith(("arm", "aarch64"))
+    return cache == "q8_0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +130,6 @@ def need(
     batch: int,
     cache: Cache,
     repacked: Collection[str] = (),
-    processor: Processor | None = None,
 ) -> Need:
     """Memory of a model with a context of so many tokens in all.
 
@@ -144,13 +140,12 @@ def need(
     Args:
         repacked: types of weights that are held in another order. An embedding of such a type that is the output
             too is held twice.
-        processor: by default that of this machine.
     """
     per = CACHE_BYTES[cache]
     window = min(context, -(-(file.window * sequences + batch) // STEP) * STEP) if file.window else 0
     kv = int(per * (file.cache_width * context + file.window_width * window)) + file.state * sequences
     wide = 4 * batch * (4 * file.n_embd + 3 * file.n_ff)
-    if flash_attention(cache, processor):
+    if flash_attention(cache):
         compute = wide + 2 * batch * context
     else:
         compute = max(wide, 4 * batch * (file.n_head * context + 11 * file.n_embd // 2)) + 4 * batch * context
@@ -182,7 +177,8 @@ def plan_load(
         context: tokens; by default what is usual, as far as the model was trained for it and it fits.
         cache: by default F16, but Q8_0 before the context has to fall below 4096 tokens.
         repack: by default where this processor has kernels for it, and there is memory for what is then held twice.
-        sequences, batch, processor: as in ``need``.
+        sequences, batch: as in ``need``.
+        processor: by default that of this machine.
 
     Raises:
         ContextTooLarge: so much context does not fit, or the model was not trained for it; says what would fit.
@@ -191,16 +187,16 @@ def plan_load(
     caches: tuple[Cache, ...] = tuple(kind for kind in _CACHES if cache in (None, kind))
     if not caches:
         raise SprigError(f"the cache can be f16 or q8_0, not {cache!r}")
-    longest = -(-file.n_ctx_train // STEP) * STEP
+    longest = longest_context(file)
     if context is not None and context > longest:
         raise ContextTooLarge(f"{file.name} was trained for {file.n_ctx_train} tokens of context, and {context} were asked for")
-    target = -(-(context if context is not None else min(USUAL_CONTEXT, longest)) // STEP) * STEP
+    target = _whole_steps(context if context is not None else min(USUAL_CONTEXT, longest))
     kinds = (processor.repacked if processor else repacked_types()) & (file.matrices.keys() | file.tied.keys())
-    needs = functools.partial(need, file, sequences=sequences, batch=batch, repacked=kinds if repack else (), processor=processor)
+    needs = functools.partial(need, file, sequences=sequences, batch=batch, repacked=kinds if repack else ())
     enough = target if context is not None else min(_SHORT_CONTEXT, target)
     found = {kind: _longest(functools.partial(needs, cache=kind), target, budget.size) for kind in caches}
     chosen = next((kind for kind in caches if found[kind] >= enough), caches[-1])
-    best, least = found[chosen], min(LEAST_CONTEXT, longest)
+    best, least = found[chosen], least_context(file)
     if best < (target if context is not None else least):
         short = target if context is not None else least
         wanted = human_size(needs(context=short, cache=chosen).total)
@@ -212,6 +208,20 @@ def plan_load(
         packed = needs(context=best, cache=chosen, repacked=kinds)
         repack = bool(kinds) and packed.total * _MARGIN <= budget.size
     return LoadPlan(best, chosen, repack, needs(context=best, cache=chosen, repacked=kinds if repack else ()))
+
+
+def longest_context(file: ModelFile) -> int:
+    """The most tokens of context that a model is loaded with: what it was trained for, in whole steps."""
+    return _whole_steps(file.n_ctx_train)
+
+
+def least_context(file: ModelFile) -> int:
+    """The least tokens of context that a model is loaded with."""
+    return min(LEAST_CONTEXT, longest_context(file))
+
+
+def _whole_steps(context: int) -> int:
+    return -(-context // STEP) * STEP
 
 
 def _longest(needs: functools.partial[Need], target: int, available: int) -> int:

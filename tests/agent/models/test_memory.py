@@ -168,9 +168,7 @@ def test_the_estimate_is_what_ggml_says_of_its_buffers(
 ) -> None:
     path, way, said = packed[0], dict(WAYS[number]), packed[1][number]
     flash = way.pop("flash")
-    monkeypatch.setattr(
-        "agent.models.memory.flash_attention", lambda cache, processor: flash
-    )  # off where the processor is an ARM
+    monkeypatch.setattr("agent.models.memory.flash_attention", lambda cache: flash)
     plan = plan_load(read_model(path), budget(10**10), **way)
     assert plan.need.weights == pytest.approx(said["weights"], rel=0.01)
     assert plan.need.cache == pytest.approx(said["cache"], rel=0.01)
