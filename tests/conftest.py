@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.fixtures.generated import runs
-from tests.fixtures.kept_children import keep_children
+from tests.fixtures.kept_children import kept_children
 from tests.fixtures.kept_templates import keep_templates
 from tests.fixtures.shared import VARIABLE
 
@@ -81,8 +81,7 @@ def loads_torch(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def _kept_children() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        keep_children(patch)
+    with kept_children():
         yield
 
 

@@ -13,7 +13,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from agent.engine.llama_import import import_llama
@@ -87,7 +87,7 @@ class LlamaModel:
         """
         self.lib: Any = import_llama()
         lib = self.lib
-        self._log = _quiet(lib)
+        _quiet(lib)
         lib.llama_backend_init()
         params = lib.llama_model_default_params()
         # A repacked copy beside the mapped file would hold the weights twice.
@@ -412,8 +412,13 @@ def _floats(pointer: Any, count: int) -> Any:
     return np.ctypeslib.as_array(pointer, (count,))
 
 
-def _quiet(lib: Any) -> Any:
+def _quiet(lib: Any) -> None:
     """Keep llama.cpp's warnings and errors for the case that it dies, and drop the rest."""
+    lib.llama_log_set(_log(lib), None)
+
+
+@cache  # llama.cpp calls it for as long as the process lives, which may be longer than any model
+def _log(lib: Any) -> Any:
     written = 0
 
     def keep(level: int, text: bytes, _: Any) -> None:
@@ -424,6 +429,4 @@ def _quiet(lib: Any) -> Any:
             sys.stderr.buffer.write(text)
             sys.stderr.buffer.flush()
 
-    log = lib.llama_log_callback(keep)
-    lib.llama_log_set(log, None)
-    return log
+    return lib.llama_log_callback(keep)
