@@ -1,6 +1,6 @@
 """Which addresses a URL may lead to: only such as anybody on the Internet could reach, unless private ones are allowed.
 
-Sources: the IANA special-purpose address registries (RFC 6890), RFC 4291 (mapped addresses), RFC 3056 (6to4), RFC 6052 (NAT64),
+Sources: the IANA special-purpose address registries (RFC 6890), RFC 4291 (mapped addresses), RFC 7526 (6to4), RFC 6052 (NAT64),
 RFC 5214 (ISATAP), RFC 3986 (URLs).
 """
 
@@ -23,7 +23,7 @@ MAX_URL = 4096
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _REFUSED = tuple(map(ipaddress.ip_network, (
     "0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4",
-    "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16", "fec0::/10", "::/8",
+    "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10", "::/8",
 )))  # fmt: skip
 # Services that answer to what a browser would send, so that a URL can speak to them (from the WHATWG fetch standard's list).
 _BAD_PORTS = frozenset({
@@ -128,17 +128,8 @@ def is_public(address: str) -> bool:
         return False
     if ip.is_multicast or ip.is_reserved or not ip.is_global:
         return False
-    return all(is_public(str(inner)) for inner in _within(ip))
-
-
-def _within(ip: Address) -> list[ipaddress.IPv4Address]:
-    """The IPv4 addresses that an IPv6 address leads to."""
-    if isinstance(ip, ipaddress.IPv4Address):
-        return []
-    found = [ip.sixtofour] if ip.sixtofour else []
-    if (int(ip) >> 32) & 0xFCFFFFFF == 0x5EFE:  # ISATAP: ::0:5efe:a.b.c.d
-        found.append(_low(ip))
-    return found
+    isatap = ip.version == 6 and (int(ip) >> 32) & 0xFCFFFFFF == 0x5EFE  # ::0:5efe:a.b.c.d
+    return not isatap or is_public(str(_low(ip)))
 
 
 def _low(ip: Address) -> ipaddress.IPv4Address:
