@@ -85,8 +85,8 @@ class Device(AbstractContextManager["Device"]):
         self._options = [
             "-T", "-x", "-a", "-S", str(self._folder / "ssh"),
             *(part for option in (
-                f"ConnectTimeout={_CONNECT_SECONDS}", f"ServerAliveInterval={silence}", f"ServerAliveCountMax={_UNANSWERED}", "LogLevel=ERROR",
-                "ClearAllForwardings=yes", "RemoteCommand=none", "PermitLocalCommand=no",
+                f"ConnectTimeout={_CONNECT_SECONDS}", f"ServerAliveInterval={silence}", f"ServerAliveCountMax={_UNANSWERED}",
+                "LogLevel=ERROR", "ClearAllForwardings=yes", "RemoteCommand=none", "PermitLocalCommand=no",
             ) for part in ("-o", option)),
         ]  # fmt: skip
         self._stop = threading.Event()
