@@ -29,7 +29,8 @@ from agent.text import display, shortened
 log = logging.getLogger(__name__)
 
 STALE = 10  # seconds without a sign of life, after which a lock is taken over
-SILENCE = 5  # seconds of silence after which ssh asks for an answer; at the fourth it gives up
+SILENCE = 5  # seconds of silence after which ssh asks for an answer
+_UNANSWERED = 4  # times that it asks until it gives up
 _CONNECT_SECONDS = 20
 _LOGIN_SECONDS = 300  # a person may have to type a password
 _STEP_SECONDS = 60
@@ -84,8 +85,8 @@ class Device(AbstractContextManager["Device"]):
         self._options = [
             "-T", "-x", "-a", "-S", str(self._folder / "ssh"),
             *(part for option in (
-                f"ConnectTimeout={_CONNECT_SECONDS}", f"ServerAliveInterval={silence}", "ServerAliveCountMax=4", "LogLevel=ERROR",
-                "ClearAllForwardings=yes", "RemoteCommand=none", "PermitLocalCommand=no",
+                f"ConnectTimeout={_CONNECT_SECONDS}", f"ServerAliveInterval={silence}", f"ServerAliveCountMax={_UNANSWERED}",
+                "LogLevel=ERROR", "ClearAllForwardings=yes", "RemoteCommand=none", "PermitLocalCommand=no",
             ) for part in ("-o", option)),
         ]  # fmt: skip
         self._stop = threading.Event()

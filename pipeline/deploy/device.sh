@@ -33,7 +33,11 @@ take() {
         exit 3
       fi
     done
-    [ "$waited" -lt "$2" ] || rm -rf "$1/lock"
+    if [ "$waited" -ge "$2" ]; then
+      rm -rf "$1/lock"
+      waited=0
+      continue
+    fi
     waited=$((waited + 1))
     sleep 1
   done

@@ -16,7 +16,7 @@ from typing import IO, Any
 from agent.children.launch import bury, cause, launch, tail
 from agent.errors import SprigError
 
-_LOOK_SECONDS = 0.3
+_LOOK_SECONDS = 0.05
 _LONGEST = 8192  # bytes of a line of progress
 
 
@@ -53,7 +53,7 @@ def run_command(
     Args:
         command: of `sprig`; --json is added.
         scratch: a folder for what it says.
-        alive: called a few times a second; what it raises ends the command.
+        alive: called some twenty times a second; what it raises ends the command.
         on_line: called with each whole line of its progress.
         end_seconds: that it gets to end by itself when it is called off, as after Ctrl-C.
 
@@ -99,7 +99,7 @@ def _interrupt(child: subprocess.Popen[bytes], seconds: float) -> None:
     if seconds:
         child.send_signal(signal.SIGINT)
     while time.monotonic() < end and child.poll() is None:
-        time.sleep(_LOOK_SECONDS / 3)
+        time.sleep(_LOOK_SECONDS)
 
 
 class _Lines:

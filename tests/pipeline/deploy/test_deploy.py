@@ -113,7 +113,7 @@ def test_cut_at_20_points_the_old_model_answers_and_the_next_run_goes_on(board: 
 
 @pytest.mark.slow
 def test_a_cut_says_that_the_next_run_goes_on(board: Board, model: Path, home: Path) -> None:
-    with Line(board.server.port, 600_000, linger=1) as line:
+    with Line(board.server.port, 600_000, until=lambda: board.has_some(model.name)) as line:
         done = sprig("deploy", model, line.host, home=home)
     assert f"the connection to {line.host} broke" in done.stderr.splitlines()[-1]
     assert "goes on from where it was" in one_line(done)
@@ -122,7 +122,8 @@ def test_a_cut_says_that_the_next_run_goes_on(board: Board, model: Path, home: P
 
 
 @pytest.mark.slow
-def test_a_host_that_disappears_is_given_up(board: Board, old: Path, model: Path) -> None:
+def test_a_host_that_disappears_is_given_up(board: Board, old: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.deploy.device._UNANSWERED", 2)
     began = time.monotonic()
     with (
         Line(board.server.port, 500_000, silent=True) as line,
@@ -138,8 +139,7 @@ def test_ctrl_c_leaves_a_part_for_the_next_run(board: Board, old: Path, model: P
     def stop(step: object) -> None:
         if getattr(step, "done", 0) > 900_000:
             deadline = time.monotonic() + 20  # what is on its way is lost, so something must have arrived
-            part = board.part(model.name)
-            while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+            while not board.has_some(model.name) and time.monotonic() < deadline:
                 time.sleep(0.01)
             raise KeyboardInterrupt
 
@@ -268,7 +268,8 @@ def test_what_small_devices_have_is_enough(board: Board, old: Path, model: Path,
     board.fake_sprig()
     tools = dict.fromkeys((*TOOLBOX, "sha256sum", "df", "uname", "id", "sync"), str(programs[box])) | {"sh": str(programs[shell])}
     board.configure(path=str(toolbox(board, tools | {"head": str(shutil.which("head"))})))
-    with Line(board.server.port, 700_000, linger=1) as line, pytest.raises(ConnectionLostError):
+    broken = Line(board.server.port, 700_000, until=lambda: board.has_some(model.name))
+    with broken as line, pytest.raises(ConnectionLostError):
         deploy(model, line.host)
     found = deploy(model, "board")
     assert found.sent < found.size
@@ -327,7 +328,7 @@ def test_a_wrong_key_and_a_refused_port_and_no_such_host_are_one_line_each(
 
 @pytest.mark.slow
 def test_of_two_deployments_at_once_the_second_says_so(board: Board, old: Path, model: Path) -> None:
-    board.fake_sprig(before=f"until [ -e {board.home}/go ]; do sleep 0.1; done")
+    board.fake_sprig(before=f"until [ -e {board.home}/go ]; do sleep 0.02; done")
     found: list[Deployed] = []
     first = threading.Thread(target=lambda: found.append(deploy(model, "board")))
     first.start()

@@ -45,7 +45,7 @@ def eventually(seen: Callable[[], object]) -> None:
     end = time.monotonic() + 60 * PATIENCE
     while not seen():
         assert time.monotonic() < end, "it never happened"
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def alone(tmp_path: Path, recipe: str) -> bytes:
@@ -130,6 +130,7 @@ def test_control_c_ends_what_runs_and_keeps_what_is_done(plan: Path, tmp_path: P
     assert sorted((tmp_path / "plan" / "models").iterdir()) == []
 
 
+@pytest.mark.usefixtures("started")  # the folder is taken away while it starts
 def test_a_step_ends_when_nobody_waits_for_it(plan: Path, tmp_path: Path) -> None:
     """A worker that was taken for dead, or whose sweep was interrupted, does not compute on."""
     work = tmp_path / "work"

@@ -177,7 +177,10 @@ CALLS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("case", CALLS)
-def test_a_call_that_goes_wrong_is_one_line_within_its_deadline_and_the_next_one_works(tmp_path: Path, case: str) -> None:
+def test_a_call_that_goes_wrong_is_one_line_within_its_deadline_and_the_next_one_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.setattr("agent.tools.mcp.connection._WAIT_FIRST", 0.1)
     behaviour, told = CALLS[case]
     flag = tmp_path / "done"
     # The second life of the server, or its second call, is a good one.
@@ -194,7 +197,7 @@ def test_a_call_that_goes_wrong_is_one_line_within_its_deadline_and_the_next_one
         deadline = time.monotonic() + 5
         while not (result := tool(servers).invoke({})).ok and time.monotonic() < deadline:
             assert "the next try is in" in result.text
-            time.sleep(0.05)
+            time.sleep(0.01)
         assert result.text == "went"
 
 
