@@ -91,7 +91,7 @@ def draft_raw_bpe(
         scored=True,
         unknown=source.tokenizer.token_to_id(unknown) if isinstance(unknown, str) else None,
         name_needs=PHI3 if form.greedy and {"</s>", *_NEVER_GREEDY} <= form.ids.keys() else "",
-        exact=lambda text: form.encode(text) == encode(text),
+        exact=lambda text: text not in missed if text in wanted else form.encode(text) == encode(text),
         notes=tuple(notes),
     )
 
