@@ -84,7 +84,7 @@ def draft_raw_bpe(
         model=chosen.model,
         pre=chosen.pre,
         tokens=chosen.tokens,
-        encode=encode,
+        encode=lambda text: [*wanted[text]] if text in wanted else encode(text),
         frame=frame(source),
         lookup=source.tokenizer.token_to_id,
         keys=chosen.keys,
