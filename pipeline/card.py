@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from typing import Any
@@ -26,6 +27,7 @@ _LICENCE = {  # in a card's front matter -> in a GGUF
 _REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
+@cache  # Python looks through all that is installed
 def sprig_version() -> str:
     try:
         return version("sprig-llm")

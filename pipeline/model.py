@@ -122,9 +122,8 @@ def from_checkpoint(source: Source, recipe: Recipe, changes: Changes = Changes()
     elif not vocabulary.name_needs:  # and would give it to every other that is called so, or refuse its tokens
         general[Keys.General.NAME] = re.sub(r"(phi)-?(?=3)", r"\1 ", name, flags=re.IGNORECASE)
     all_keys: dict[str, Value] = {**general, **keys, **vocabulary.keys, **template.keys}
-    probes = {p: vocabulary.encode(p) for p in vocabulary.probes}
     return Model(
-        arch.gguf, all_keys, tensors, infos, stored, facts, template.words, probes,
+        arch.gguf, all_keys, tensors, infos, stored, facts, template.words, dict(vocabulary.probes),
         (*notes, *vocabulary.notes, *template.notes), tied_head,
     )  # fmt: skip
 

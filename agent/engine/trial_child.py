@@ -105,7 +105,7 @@ def main() -> None:
     except LlamaError as e:
         answer = {"failed": str(e)}
     with os.fdopen(answers, "w") as out:
-        json.dump(answer, out)
+        out.write(json.dumps(answer))  # json.dump encodes in Python, number by number
     # Nothing is worth freeing, and a destructor of a broken model must not spoil the answer.
     sys.stderr.flush()
     os._exit(0)

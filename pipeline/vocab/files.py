@@ -9,9 +9,9 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, NamedTuple
 
 from tokenizers import AddedToken, Tokenizer
@@ -39,36 +39,36 @@ class TokenizerSource:
     notes: tuple[str, ...] = ()
 
 
-@contextmanager
-def guarded(what: str) -> Iterator[None]:
-    """Turns every failure of the Rust library, its panics included, into one VocabError; its own report is not shown."""
-    try:
-        with _silent():
-            yield
-    except (KeyboardInterrupt, SystemExit, GeneratorExit, VocabError, UnsupportedError):
-        raise
-    except BaseException as e:  # the library's panics are no Exceptions
-        reason = " ".join(str(e).split())[:200] or type(e).__name__
-        raise VocabError(f"{what}: {reason}; download the tokenizer again or use another revision") from None
+class guarded:  # every text of a tokenizer goes through it: with contextlib it would take as long as the text
+    """Turns every failure of the Rust library, its panics included, into one VocabError; its own report is not shown.
 
+    Standard error is kept quiet, also for a library that writes to its file descriptor, as a panic does.
+    """
 
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep standard error quiet, also for a library that writes to its file descriptor, as a panic does."""
-    with _STDERR:
+    __slots__ = ("_saved", "_what")
+
+    def __init__(self, what: str) -> None:
+        self._what, self._saved = what, -1
+
+    def __enter__(self) -> None:
+        _STDERR.acquire()
         try:
-            saved = os.dup(2)
+            self._saved = os.dup(2)
         except OSError:  # it is closed
-            yield
             return
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)
         os.close(null)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
+        if self._saved >= 0:
+            os.dup2(self._saved, 2)
+            os.close(self._saved)
+        _STDERR.release()
+        if e is None or isinstance(e, (KeyboardInterrupt, SystemExit, GeneratorExit, VocabError, UnsupportedError)):
+            return
+        reason = " ".join(str(e).split())[:200] or type(e).__name__  # the library's panics are no Exceptions
+        raise VocabError(f"{self._what}: {reason}; download the tokenizer again or use another revision") from None
 
 
 def parse_json(files: Mapping[str, bytes], name: str) -> Json:

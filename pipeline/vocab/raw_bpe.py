@@ -84,14 +84,14 @@ def draft_raw_bpe(
         model=chosen.model,
         pre=chosen.pre,
         tokens=chosen.tokens,
-        encode=encode,
+        encode=lambda text: [*wanted[text]] if text in wanted else encode(text),
         frame=frame(source),
         lookup=source.tokenizer.token_to_id,
         keys=chosen.keys,
         scored=True,
         unknown=source.tokenizer.token_to_id(unknown) if isinstance(unknown, str) else None,
         name_needs=PHI3 if form.greedy and {"</s>", *_NEVER_GREEDY} <= form.ids.keys() else "",
-        exact=lambda text: form.encode(text) == encode(text),
+        exact=lambda text: text not in missed if text in wanted else form.encode(text) == encode(text),
         notes=tuple(notes),
     )
 

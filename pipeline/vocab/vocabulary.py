@@ -32,7 +32,7 @@ class Vocabulary:
             parsed. Raises VocabError.
         name_needs: what general.name must contain, in any case, for llama.cpp to tokenize so: "phi-3" or "" for nothing.
         exact: whether llama.cpp must give the ids of ``encode`` for a text. False where ``notes`` say why it may not.
-        probes: texts for which it must: those of PROBES, bare and behind one of this vocabulary's own special tokens.
+        probes: texts for which it must, and their ids: PROBES, bare and behind one of this vocabulary's own special tokens.
     """
 
     keys: dict[str, Value]
@@ -41,7 +41,7 @@ class Vocabulary:
     encode: Callable[[str], list[int]]
     name_needs: str
     exact: Callable[[str], bool]
-    probes: tuple[str, ...]
+    probes: Mapping[str, list[int]]
 
 
 def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str, Any]) -> Vocabulary:
@@ -78,7 +78,7 @@ def load_vocabulary(files: Mapping[str, bytes], n_rows: int, config: Mapping[str
         encode=draft.encode,
         name_needs=draft.name_needs,
         exact=exact,
-        probes=tuple(text for text in _probes(draft) if exact(text) and draft.encode(text) is not None),
+        probes={text: draft.encode(text) for text in _probes(draft) if exact(text)},
     )
 
 

@@ -211,7 +211,7 @@ BAD = [
 
 @pytest.mark.parametrize(("make", "words"), BAD, ids=[make.__name__ for make, _ in BAD])
 async def test_a_model_that_cannot_be_used(make: Callable[[Path], Path], words: tuple[str, ...], tmp_path: Path) -> None:
-    async with chatting(model=str(make(tmp_path)), max_tokens=8) as (app, pilot):
+    async with chatting(model=str(make(tmp_path)), max_tokens=3) as (app, pilot):
         await wait(pilot, lambda: notices(app))
         assert len(notices(app)) == 1
         for word in words:
@@ -221,14 +221,15 @@ async def test_a_model_that_cannot_be_used(make: Callable[[Path], Path], words: 
         await choose_another(app, pilot)
 
 
-async def test_a_model_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.models.memory.available_memory", lambda: 90_000_000)
-    async with chatting(max_tokens=8) as (app, pilot):
-        await wait(pilot, lambda: notices(app))
-        assert len(notices(app)) == 1
-        assert "memory" in notices(app)[0]
-        monkeypatch.undo()
-        await choose_another(app, pilot)
+async def test_a_model_that_does_not_fit() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent.models.memory.available_memory", lambda: 90_000_000)
+        async with chatting(max_tokens=3) as (app, pilot):
+            await wait(pilot, lambda: notices(app))
+            assert len(notices(app)) == 1
+            assert "memory" in notices(app)[0]
+            patch.undo()
+            await choose_another(app, pilot)
 
 
 async def test_a_context_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
