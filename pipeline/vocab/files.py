@@ -10,6 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -52,13 +53,11 @@ class guarded:  # every text of a tokenizer goes through it: with contextlib it 
 
     def __enter__(self) -> None:
         _STDERR.acquire()
-        try:
+        with suppress(OSError):  # it is closed, or no more files can be opened
             self._saved = os.dup(2)
-        except OSError:  # it is closed
-            return
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)
-        os.close(null)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 2)
+            os.close(null)
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
         if self._saved >= 0:
