@@ -41,7 +41,8 @@ def shown(app: Any) -> str:
 
 
 async def command(app: Any, pilot: Pilot[Any], text: str) -> str:
-    """Give a command; the last word that the chat said about it."""
+    """Give a command; the last word that the chat said about it. What earlier ones said no longer covers the screen."""
+    app.clear_notifications()
     told: list[str] = []
     tell = app.chat.tell
     app.chat.tell = lambda text, **kind: (told.append(text), tell(text, **kind))

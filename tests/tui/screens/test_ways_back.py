@@ -99,6 +99,7 @@ async def test_escape_in_mid_answer_says_at_once_that_it_is_stopped() -> None:
         await say(pilot, "A story, please")
         await until(pilot, reached.is_set)
         assert app.kept, "who leaves now can go on with it"
+        await until(pilot, lambda: len(list(app.chat.conversation.views())) == 2)  # the first words are on the screen
         await pilot.press("ctrl+up", "escape")
         await until(pilot, lambda: "stopped" in text_of(app))
         assert app.chat.busy, "the model has not even heard of it"
