@@ -25,6 +25,7 @@ class ChatNotes:
     def __init__(self, chat: ChatView) -> None:
         self._chat = chat
         self._run: RunView | None = None
+        self._stopped = False  # a run was, of whose beginning no note has come yet
         self._question: n.Question | None = None
 
     async def take(self, note: Any) -> None:
@@ -47,6 +48,9 @@ class ChatNotes:
                 self._run = RunView(chat.conversation, fold_after=chat.sprig.settings.screen.fold_results)
                 if text is not None and self._live_message() is None:
                     await chat.conversation.add(UserMessage(text))
+                if self._stopped:
+                    self._stopped = False
+                    await self._run.stop()
             case n.Settled(entries, session, title, _):
                 await self._settled(entries, session, title)
             case n.NotAsked():
@@ -90,7 +94,7 @@ class ChatNotes:
 
     async def _settled(self, entries: Sequence[Entry], session: str, title: str) -> None:
         chat = self._chat
-        self._run = None
+        self._run, self._stopped = None, False
         if session:
             chat.session, chat.session_title = session, title
             await chat.conversation.settle(entries)
@@ -131,6 +135,8 @@ class ChatNotes:
         """A person has stopped the run; what was under way may take a moment to end."""
         if self._run is not None:
             await self._run.stop()
+        else:
+            self._stopped = self._chat.busy
 
     async def answered(self, event: ApprovalView.Decided) -> None:
         """A person has said whether a tool may run."""

@@ -110,7 +110,7 @@ class LoadedCore:
         loop = f"import os; os.sched_setaffinity(0, {{{number}}})\nprint(flush=True)\nwhile True: pass"
         # Each in a session of its own: Linux shares a core among sessions, however many processes one has.
         command = [sys.executable, "-ISc", loop]
-        self._busy = [subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE) for _ in range(5)]
+        self._busy = [subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE) for _ in range(8)]
         for one in self._busy:
             assert one.stdout is not None
             one.stdout.readline()
