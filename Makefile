@@ -15,8 +15,6 @@ WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 PYTEST := python -m pytest -n $(WORKERS) --dist worksteal
 KIND   ?= dev# of environment; `test` is one without torch, for .ci/pythons
 QUICK  := not real and not browser and not slow and not screen and not arm
-# What loads torch costs seconds before its first test.
-LEARNS := $(addprefix --ignore=tests/pipeline/,tune network distill prune/test_prune.py prune/test_refusals.py cli/test_distill.py)
 DEMO_MODEL := .demo/SmolLM2-135M-Instruct-Q8_0.gguf
 
 help: ## this list
@@ -51,8 +49,8 @@ test: $(VENV)/.dev ## [TESTS=tests/pipeline/cli] [NO_SYSTEM_PACKAGES=1]: all tes
 		test $$? = 1 || exit 1; echo "These failed beside others; once more, one by one. What passes now races with the machine: mend it."; \
 		$(BIN)/python -m pytest -v -x --last-failed --last-failed-no-failures none -m "not arm" $(TESTS); }
 
-fast: $(VENV)/.$(KIND) ## the tests that answer soonest: no real model, browser, whole application or torch, a tenth of the generated examples [TESTS=...]
-	@SPRIG_TEST_SHARE=0.1 $(BIN)/$(PYTEST) -m "$(QUICK)" $(if $(filter tests,$(TESTS)),$(LEARNS)) $(TESTS)
+fast: $(VENV)/.$(KIND) ## the tests that answer soonest: no real model, browser or whole application, a tenth of the generated examples [TESTS=...]
+	@SPRIG_TEST_SHARE=0.1 $(BIN)/$(PYTEST) -m "$(QUICK)" $(TESTS)
 
 prove: $(VENV)/.dev ## the tests that make their own cases, ten times as many of them; takes an hour or more [TESTS=...]
 	@SPRIG_TEST_SHARE=10 $(BIN)/$(PYTEST) --timeout=3600 $$(grep -rlE 'fixtures.generated import|@given' $(TESTS) --include='test_*.py')

@@ -141,7 +141,7 @@ def test_tuning_avoids_a_core_that_is_slow(file: ModelFile, loaded_core: LoadedC
             loaded_core.free()
 
     found = tune(file, Way(Threads(len(CORES), len(CORES), (), ""), BATCH, "f16", False), on_step)
-    assert slow not in found.cores
+    assert slow not in found.cores, said
     assert 1 <= found.decode <= len(CORES) - 1
     assert found.batch in (64, 128, 256, 512)
     assert any(line.startswith(f"writes on core {slow} alone: ") for line in said)

@@ -38,6 +38,11 @@ def watched(sensors: dict[str, Callable[[], Any]], every: float = 0.01) -> Itera
         monitor.stop()
 
 
+def monitors() -> set[threading.Thread]:
+    """The threads of monitors that there are, those that other tests have just stopped among them."""
+    return {thread for thread in threading.enumerate() if thread.name == "monitor"}
+
+
 def test_what_a_device_does_not_have_is_none() -> None:
     with watched({"load": lambda: 1.5, "temperature": lambda: None, "battery": lambda: None}) as (_, told):
         assert told.next() == DeviceState(load=1.5)
@@ -99,9 +104,10 @@ def test_stop_returns_at_once_and_a_late_answer_is_thrown_away() -> None:
         read.set()
         return Battery(64, "Full")
 
+    others = monitors()
     with watched({"battery": battery}) as (monitor, told):
         assert asked.wait(SOON)
-        thread = next(t for t in threading.enumerate() if t.name == "monitor")
+        (thread,) = monitors() - others
         began = time.monotonic()
         monitor.stop()
         assert time.monotonic() - began < 0.1
@@ -112,11 +118,12 @@ def test_stop_returns_at_once_and_a_late_answer_is_thrown_away() -> None:
 
 
 def test_it_wakes_up_to_stop_and_can_start_again() -> None:
+    others = monitors()
     with watched({"load": lambda: 1.0}, every=3600) as (monitor, told):
         told.next()
-        thread = next(t for t in threading.enumerate() if t.name == "monitor")
+        (thread,) = monitors() - others
         monitor.start()  # it runs already
-        assert sum(t.name == "monitor" for t in threading.enumerate()) == 1
+        assert monitors() - others == {thread}
         monitor.stop()
         thread.join(SOON)
         assert not thread.is_alive()
