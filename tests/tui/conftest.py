@@ -8,7 +8,6 @@ import pytest
 from textual.app import App
 
 from tests.fixtures.kept_styles import keep_styles
-from tests.fixtures.quick_idle import quick_idle
 from tui.screens.sized import SizedScreen
 
 
@@ -16,7 +15,6 @@ from tui.screens.sized import SizedScreen
 def _kept_styles() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         keep_styles(patch)
-        quick_idle(patch)
         # Small applications of a test stand on a screen of Sprig's as well: Textual's own paints four times when it comes.
         patch.setattr(App, "get_default_screen", lambda app: SizedScreen(id="_default"))
         yield
