@@ -65,6 +65,12 @@ def said(app: SprigApp) -> list[str]:
     return [view.text for view in app.chat.conversation.views()]
 
 
+def is_new(app: SprigApp) -> bool:
+    """Whether the last message is being written, and not one that is kept already."""
+    last = app.chat.conversation.last()
+    return last is not None and last.entry is None
+
+
 def notices(app: SprigApp) -> list[str]:
     return [notice.text for notice in app.chat.query(Notice)]
 
@@ -163,7 +169,7 @@ async def test_the_engine_is_killed_in_mid_answer(monkeypatch: pytest.MonkeyPatc
         assert kept()[-1].message.text == began
         await pilot.click("Notice Button")
         await wait(pilot, lambda: chat.busy)
-        await wait(pilot, lambda: said(app)[0] == STORY and len(said(app)) == 2 and len(said(app)[-1]) > 20)
+        await wait(pilot, lambda: said(app)[0] == STORY and len(said(app)) == 2 and len(said(app)[-1]) > 20 and is_new(app))
         await pilot.press("escape")
         await answered(pilot)
         assert engine.restarts == 1
