@@ -50,8 +50,8 @@ def flash_attention(cache: str) -> bool:
     """Whether attention is computed in one pass: for a quantized cache, which needs it.
 
     Elsewhere it costs more than it gives. On the big ARM cores it is slower by a half and more (llama.cpp #27086). On x86 a long
-    prompt is computed up to three quarters faster, but a token that is written behind 1,000 others takes nearly twice as long, and
-    one of eight that are read there three times.
+    prompt is computed up to three quarters faster, but a token that is written behind 1,000 others takes nearly twice as long,
+    and one of eight that are read there three times.
     """
     return cache == "q8_0"
 
