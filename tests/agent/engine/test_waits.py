@@ -71,6 +71,21 @@ def stop(engine: Engine) -> int:
     return pid(engine)
 
 
+@pytest.fixture
+def loading(model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """Its first worker is stopped before it is asked to load, however fast that would be."""
+
+    def launch_and_stop(*args: Any, **given: Any) -> Any:
+        monkeypatch.setattr("agent.engine.connection.launch", launch)
+        child = launch(*args, **given)
+        os.kill(child.pid, signal.SIGSTOP)
+        return child
+
+    monkeypatch.setattr("agent.engine.connection.launch", launch_and_stop)
+    with Engine(model, context=512, threads=1) as engine:
+        yield engine
+
+
 def gone(process: int) -> bool:
     try:
         return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
@@ -158,32 +173,28 @@ def test_a_load_that_fails_fails_for_each() -> None:
 
 
 @pytest.mark.slow
-def test_who_waits_for_a_load_may_give_up_and_the_others_go_on(model: Path) -> None:
-    with Engine(model, context=512, threads=1) as engine:
-        stop(engine)
-        with pytest.raises(EngineError, match="not loaded yet"):
-            engine.wait(0.1)
-        cancelled = threading.Event()
-        cancelled.set()
-        with pytest.raises(Unanswered) as e:
-            list(engine.loading(Until(cancelled)))
-        assert e.value.reason == "cancelled"
-        # It was stopped, and said nothing when it was asked: the next one who needs it gets another.
-        assert engine.wait(30).context == 512
-        assert engine.restarts == 1
+def test_who_waits_for_a_load_may_give_up_and_the_others_go_on(loading: Engine) -> None:
+    with pytest.raises(EngineError, match="not loaded yet"):
+        loading.wait(0.1)
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(Unanswered) as e:
+        list(loading.loading(Until(cancelled)))
+    assert e.value.reason == "cancelled"
+    # It was stopped, and said nothing when it was asked: the next one who needs it gets another.
+    assert loading.wait(30).context == 512
+    assert loading.restarts == 1
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_while_many_wait_for_the_load_is_there_again_for_the_next(model: Path) -> None:
-    with Engine(model, context=512, threads=1) as engine:
-        stop(engine)
-        threading.Timer(0.2, os.kill, [pid(engine), signal.SIGKILL]).start()
-        errors = together(3, lambda i: engine.wait())
-        assert [type(e) for e in errors] == [EngineError] * 3
-        assert {str(e) for e in errors} == {str(errors[0])}
-        assert "the kernel killed it" in str(errors[0])
-        assert {loaded.context for loaded in together(3, lambda i: engine.wait())} == {512}
-        assert engine.restarts == 1
+def test_a_worker_that_is_killed_while_many_wait_for_the_load_is_there_again_for_the_next(loading: Engine) -> None:
+    threading.Timer(0.2, os.kill, [pid(loading), signal.SIGKILL]).start()
+    errors = together(3, lambda i: loading.wait())
+    assert [type(e) for e in errors] == [EngineError] * 3
+    assert {str(e) for e in errors} == {str(errors[0])}
+    assert "the kernel killed it" in str(errors[0])
+    assert {loaded.context for loaded in together(3, lambda i: loading.wait())} == {512}
+    assert loading.restarts == 1
 
 
 def test_a_worker_that_dies_while_many_generate_is_one_error_each_and_one_restart(engine: Engine) -> None:
@@ -255,15 +266,14 @@ def test_a_run_that_begins_with_a_stopped_worker_ends_in_time(engine: Engine) ->
 
 
 @pytest.mark.slow
-def test_a_run_that_begins_while_a_stopped_worker_loads_ends_in_time(model: Path) -> None:
-    with Engine(model, context=512, threads=1) as engine, Agent(engine, limits=Limits(tokens=3, seconds=0.3)) as agent:
-        stop(engine)
+def test_a_run_that_begins_while_a_stopped_worker_loads_ends_in_time(loading: Engine) -> None:
+    with Agent(loading, limits=Limits(tokens=3, seconds=0.3)) as agent:
         start = time.monotonic()
         assert agent.run("Hello?").reason == "time"
         threading.Timer(0.2, agent.cancel).start()
         assert agent.run("Hello?", limits=Limits(tokens=3)).reason in ("length", "done", "cancelled")
         assert time.monotonic() - start < 30
-        assert engine.restarts == 1
+        assert loading.restarts == 1
 
 
 @pytest.mark.slow
