@@ -8,7 +8,7 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path, PurePath
@@ -109,7 +109,7 @@ class SprigApp(App[None]):
         if settings.screen.reduced_motion or settings.screen.line_mode:
             self.animation_level = "none"
         self.set_keymap(dict(settings.keys))
-        self.begun = False
+        self.begun = self._away = False
         self._colours = self.get_css_variables()
         self.stylesheet.set_variables(self._colours)
 
@@ -169,6 +169,7 @@ class SprigApp(App[None]):
         every = SLOW if self.settings.screen.line_mode else FAST
         self._inbox = Inbox(lambda notes: self.chat.post_message(NotesArrived(notes)), asyncio.get_running_loop(), every=every)
         self._leave_when_told()
+        self._go_on_when_told()
         self._know_terminal()
         self.call_after_refresh(self._begin)
 
@@ -182,6 +183,20 @@ class SprigApp(App[None]):
         for number in (signal.SIGTERM, signal.SIGHUP):
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not every system has them
                 asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
+
+    def _go_on_when_told(self) -> None:
+        """Somebody else may stop it, with ``kill -STOP``: when it goes on, it takes the terminal again, but never twice."""
+        if self._driver is not None and self._driver.can_suspend:
+            loop = asyncio.get_running_loop()
+            signal.signal(signal.SIGCONT, lambda *_: None if self._away else loop.call_soon_threadsafe(self._go_on))
+
+    def _go_on(self) -> None:
+        from tui.terminal.job import in_foreground, stop
+
+        if not in_foreground():
+            stop()
+        with self.suspend():
+            pass
 
     def _put_all_away(self) -> None:
         """End the talk and close the store, from any thread."""
@@ -358,6 +373,16 @@ class SprigApp(App[None]):
                 stop()
         else:
             self.chat.tell("There is no shell to go back to: Ctrl+Q leaves, and the conversation is kept.")
+
+    @contextlib.contextmanager
+    def suspend(self) -> Iterator[None]:
+        """Give the terminal away for a while, to a shell or an editor."""
+        self._away = True
+        try:
+            with super().suspend():
+                yield
+        finally:
+            self._away = False
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         for command in COMMANDS:

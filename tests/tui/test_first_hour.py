@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,6 +23,7 @@ pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc"),
 ]
 SIZE = (80, 24)
+ALTERNATE = b"\x1b[?1049h"  # how a program takes the whole terminal
 
 
 @pytest.fixture
@@ -68,12 +71,47 @@ def test_every_key_from_the_start_on_lands_in_the_prompt(terminal: Terminal, tmp
     terminal.until(lambda: terminal.ask("#{alternate_on}") == "1")
     terminal.until("ready")
     terminal.until(lambda: prompt(terminal) == "and this later")
-    # In the first moment after fg nobody may be listening yet: who presses too early presses again.
-    terminal.until(lambda: prompt(terminal) != "and this later" or terminal.press("C-u"))
-    terminal.press("C-d")
+    terminal.press("C-u", "C-d")
     terminal.until("The conversation is kept")
     terminal.until(lambda: terminal.ask("#{pane_current_command}") == "sh")
     assert re.search(r"sprig chat --session [a-z0-9]{10} -m ", terminal.screen().replace("\n", " ")), "how to go on"
+
+
+@pytest.mark.parametrize("how", ["CONT", "STOP", "TSTP", "bg"])
+def test_whoever_stops_it_the_terminal_is_taken_again_and_only_once(
+    terminal: Terminal, tmp_path: Path, home: Path, how: str
+) -> None:
+    """Taken twice, two would read the keys, and one of them would never end."""
+
+    def taken() -> int:
+        return terminal.raw().count(ALTERNATE) - terminal.raw().count(ALTERNATE.replace(b"h", b"l"))
+
+    model = chat_model(tmp_path / "tiny.gguf", "chatml")
+    terminal.run("sprig", "chat", "-m", str(model), "-c", "1024", "--threads", "1", "--tool", "none")
+    terminal.until("ready")
+    before, count = taken(), terminal.raw().count(ALTERNATE)
+    if how == "bg":
+        terminal.press("C-z")
+        terminal.until("topped")
+        terminal.send("bg")
+        terminal.press("Enter")
+        terminal.until(lambda: terminal.screen().count("topped") == 2 or terminal.press("Enter"))  # told with the next prompt
+        assert terminal.ask("#{alternate_on}") == "0", "in the background it leaves the screen alone"
+        terminal.send("fg")
+        terminal.press("Enter")
+    else:
+        process = next(p for p in terminal.processes() if "-m sprig chat" in p.command)
+        os.kill(process.pid, signal.Signals[f"SIG{how}"])
+        if how != "CONT":
+            terminal.until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+            os.kill(process.pid, signal.SIGCONT)
+    terminal.until(lambda: terminal.raw().count(ALTERNATE) > count)
+    terminal.until("ready")
+    terminal.send("hello")
+    terminal.until(lambda: prompt(terminal) == "hello")
+    assert taken() == before
+    terminal.press("C-u", "C-d")
+    terminal.until(lambda: terminal.ask("#{pane_current_command}") == "sh")
 
 
 def test_before_a_model_is_chosen_what_is_typed_waits_for_it(terminal: Terminal, tmp_path: Path, home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 
 def can_stop() -> bool:
@@ -14,6 +15,22 @@ def can_stop() -> bool:
 def stop() -> None:
     """Stop the whole job, with the ``make`` or the script that it was started by, and return when it goes on.
 
-    The terminal must have been given back: a shell takes it as soon as one of the job is stopped.
+    The terminal must have been given back: a shell takes it as soon as one of the job is stopped. After ``bg`` the job stops
+    again: with its screen there is nothing to do in the background.
     """
-    os.killpg(os.getpgrp(), signal.SIGSTOP)
+    # A word that comes by another thread may come late: when the terminal was taken already, and would be taken twice.
+    answer = signal.signal(signal.SIGCONT, signal.SIG_IGN)
+    try:
+        os.killpg(os.getpgrp(), signal.SIGSTOP)
+        while not in_foreground():
+            os.killpg(os.getpgrp(), signal.SIGSTOP)
+    finally:
+        signal.signal(signal.SIGCONT, answer)
+
+
+def in_foreground() -> bool:
+    """Whether the terminal listens to this job; also where there is no terminal any more."""
+    try:
+        return os.tcgetpgrp(sys.__stdin__.fileno()) == os.getpgrp()  # type: ignore[union-attr]
+    except (OSError, ValueError, AttributeError):
+        return True
