@@ -30,6 +30,7 @@ from agent.models.find import find_model
 from agent.models.memory import need
 from tests.fixtures.chat_ggufs import chat_model, marks_of
 from tests.fixtures.chat_templates import TEMPLATES
+from tests.fixtures.endless import CONSTRAINT, WILD
 from tests.fixtures.generated import runs
 from tests.fixtures.tiny import llama
 
@@ -175,7 +176,7 @@ def test_a_damaged_prefix_is_computed_again(model: Path, home: Path, damage: str
 
 def test_a_worker_that_dies_in_an_answer_is_one_error_and_then_there_again(engine: Engine) -> None:
     said, _ = answer(engine, "a", PROMPT, count=20)
-    steps = engine.generate("a", PROMPT, sampling=GREEDY, max_tokens=400)
+    steps = engine.generate("a", PROMPT, sampling=Sampling(**WILD), max_tokens=900, constraint=CONSTRAINT)
     next(s for s in steps if isinstance(s, TextStep))
     engine._connection.child.kill()
     with pytest.raises(EngineError, match=r"ended \(the kernel killed it.*starts again"):
@@ -263,8 +264,8 @@ def test_a_file_that_is_cut_off_while_it_is_mapped_kills_the_worker_alone(tmp_pa
 
 def test_cancelling_ends_an_answer_within_a_step(engine: Engine) -> None:
     cancelled = threading.Event()
-    count, free = 0, Sampling(temperature=100, top_k=0, top_p=1, min_p=0, seed=1)  # it never says the same again and again
-    for step in engine.generate("a", PROMPT, sampling=free, max_tokens=900, cancelled=cancelled):
+    count, wild = 0, Sampling(**WILD)
+    for step in engine.generate("a", PROMPT, sampling=wild, max_tokens=900, constraint=CONSTRAINT, cancelled=cancelled):
         if isinstance(step, TextStep):
             count += len(step.ids)
             cancelled.set()

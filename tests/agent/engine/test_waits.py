@@ -23,12 +23,12 @@ from agent.errors import EngineError, Unanswered
 from agent.events import Done, Text
 from agent.limits import Limits
 from tests.fixtures.chat_ggufs import chat_model
+from tests.fixtures.endless import CONSTRAINT, ENDLESS, WILD
 
 pytestmark = pytest.mark.usefixtures("module_home", "kept_templates")
 
 GREEDY = Sampling(temperature=0, seed=1)
 PROMPT = [1, *range(3, 120)]
-WILD = {"temperature": 2.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 3}
 
 
 @pytest.fixture(scope="module")
@@ -173,14 +173,13 @@ def test_a_load_that_fails_fails_for_each() -> None:
 
 
 @pytest.mark.slow
-def test_who_waits_for_a_load_may_give_up_and_the_others_go_on(loading: Engine) -> None:
-    with pytest.raises(EngineError, match="not loaded yet"):
-        loading.wait(0.1)
+@pytest.mark.parametrize("how", ["time", "cancelled"])
+def test_who_waits_for_a_load_may_give_up_and_the_others_go_on(loading: Engine, how: str) -> None:
     cancelled = threading.Event()
     cancelled.set()
-    with pytest.raises(Unanswered) as e:
-        list(loading.loading(Until(cancelled)))
-    assert e.value.reason == "cancelled"
+    with pytest.raises(Unanswered, match="not loaded yet") as e:
+        loading.wait(0.1) if how == "time" else list(loading.loading(Until(cancelled)))
+    assert e.value.reason == how
     # It was stopped, and said nothing when it was asked: the next one who needs it gets another.
     assert loading.wait(30).context == 512
     assert loading.restarts == 1
@@ -201,7 +200,7 @@ def test_a_worker_that_dies_while_many_generate_is_one_error_each_and_one_restar
     begun = threading.Barrier(4)
 
     def talk(i: int) -> None:
-        steps = engine.generate(f"c{i}", [*PROMPT, 20 + i], sampling=Sampling(**WILD), max_tokens=900)
+        steps = engine.generate(f"c{i}", [*PROMPT, 20 + i], sampling=Sampling(**WILD), max_tokens=900, constraint=CONSTRAINT)
         next(s for s in steps if isinstance(s, TextStep))
         begun.wait(20)
         list(steps)
@@ -231,7 +230,7 @@ def test_a_run_ends_in_time_though_its_worker_is_stopped(engine: Engine, how: st
         result = None
         words = 0
         start = time.monotonic()
-        for event in agent.stream("Tell me a long story."):
+        for event in agent.stream("Tell me a long story.", schema=ENDLESS):
             if isinstance(event, Text) and not stopped:
                 stopped = time.monotonic()
                 child = stop(engine)
@@ -283,7 +282,7 @@ def test_the_others_of_a_worker_that_was_ended_get_an_error(engine: Engine) -> N
 
     def talk(i: int) -> str:
         if i == 0:
-            steps = engine.generate("patient", PROMPT, sampling=Sampling(**WILD), max_tokens=900)
+            steps = engine.generate("patient", PROMPT, sampling=Sampling(**WILD), max_tokens=900, constraint=CONSTRAINT)
             next(s for s in steps if isinstance(s, TextStep))
             begun.set()
             return str([*steps][-1])
