@@ -116,18 +116,24 @@ def test_a_cluster_that_is_not_there(plan: Path, tmp_path: Path) -> None:
 
 
 def test_control_c_ends_what_runs_and_keeps_what_is_done(plan: Path, tmp_path: Path) -> None:
+    recipes = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K"]  # so many that one of them runs, however late
+    plan.write_text(PLAN.replace('["Q8_0", "Q4_0"]', json.dumps(recipes)))
     line = [sys.executable, "-m", "sprig", "sweep", str(plan), "--json"]
     child = subprocess.Popen(
         line, env=environment(tmp_path, {}), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    eventually(lambda: list((tmp_path / "plan").glob(".work-*/*/stderr")))
+    eventually(lambda: [*tmp_path.glob("plan/models/*.gguf")] and [*tmp_path.glob("plan/.work-*/*/stderr")])
     child.send_signal(signal.SIGINT)
     said, complaint = child.communicate(timeout=60)
     assert child.returncode == 130
     assert said == ""
     assert complaint.splitlines()[-1] == "sprig: interrupted; what is finished is kept; the same command goes on from there"
     assert not list((tmp_path / "plan").glob(".work-*"))
-    assert sorted((tmp_path / "plan" / "models").iterdir()) == []
+    kept = list((tmp_path / "plan" / "models").glob("*.gguf"))
+    assert 1 <= len(kept) < len(recipes)
+    for made in kept:
+        assert made.read_bytes() == alone(tmp_path, made.stem.removeprefix("tiny-"))
+        assert made.with_suffix(".md").is_file()
 
 
 @pytest.mark.usefixtures("started")  # the folder is taken away while it starts
