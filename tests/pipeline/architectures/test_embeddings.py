@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import llama_cpp
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,6 +14,7 @@ from agent.gguf.reader import read_header
 from agent.models.file import read_model
 from pipeline import quantize
 from tests.fixtures.checkpoints import build_model, save, small, use_ggml_gelu
+from tests.fixtures.quiet_llama import quiet_llama
 from tests.fixtures.tokenizers import make_tokenizer
 
 if TYPE_CHECKING:
@@ -47,9 +46,7 @@ def converted(folder: Path, tokenizer: str = "smollm2") -> Path:
 
 def in_llama_cpp(path: Path) -> Floats:
     """What llama.cpp makes of TOKENS: pooled as the file says."""
-    lib = llama_cpp.llama_cpp
-    quiet = lib.llama_log_callback(lambda level, text, data: None)
-    lib.llama_log_set(quiet, ctypes.c_void_p(0))
+    lib = quiet_llama()
     model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
     params = lib.llama_context_default_params()
     params.n_ctx = params.n_batch = params.n_ubatch = len(TOKENS)

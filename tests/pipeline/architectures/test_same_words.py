@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import llama_cpp
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -30,6 +29,7 @@ from pipeline.architectures.shared.tensor import Tensor
 from pipeline.inspect_model import inspect_model
 from tests.fixtures import cases_dense, cases_encoders, cases_experts
 from tests.fixtures.checkpoints import CASES, ENCODERS, WRAPPERS, build, is_encoder, save, use_ggml_gelu, wrapper
+from tests.fixtures.quiet_llama import quiet_llama
 from tests.fixtures.tokenizers import make_tokenizer
 
 if TYPE_CHECKING:
@@ -94,9 +94,7 @@ def in_transformers(model: transformers.PreTrainedModel, encoder: bool = False) 
 
 def in_llama_cpp(path: Path, encoder: bool = False, adapter: Path | None = None) -> Floats:
     """The same from llama.cpp, with a LoRA adapter or without: one thread, no flash attention, keys and values kept as F32."""
-    lib = llama_cpp.llama_cpp
-    quiet = lib.llama_log_callback(lambda level, text, data: None)
-    lib.llama_log_set(quiet, ctypes.c_void_p(0))
+    lib = quiet_llama()
     model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
     assert model, f"llama.cpp does not load {path}"
     params = lib.llama_context_default_params()
