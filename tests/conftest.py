@@ -45,9 +45,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[VARIABLE] = folder.name
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # before and after `-m` selects
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, object, object]:
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks what a test is by what it uses; `real` and `slow` stand in the files themselves."""
+    if hasattr(config, "workerinput"):  # each worker begins with a span of the tests, and others help it from the span's end
+        items.sort(key=lambda item: not loads_torch(item))
     screens = {path for path in (TUI, *TUI.rglob("*")) if path.is_dir()} - NO_SCREEN
     for item in items:
         assert isinstance(item, pytest.Function)
@@ -57,22 +59,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, o
             item.add_marker("browser")
         elif item.path.parent in screens and inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
             item.add_marker("screen")
-    result = yield
-    items[:] = _spans(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-    return result
-
-
-def _spans(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
-    """Each of several workers gets a span of the tests, begins with its first, and helps others from the ends of theirs.
-
-    The first begins with the screens, which wait while the others compute; the second runs all that loads torch.
-    """
-    if workers == 1:
-        return items
-    torch = [item for item in items if loads_torch(item)]
-    others = sorted((item for item in items if not loads_torch(item)), key=lambda item: TUI not in item.path.parents)
-    span = len(items) // workers
-    return others[:span] + torch + others[span:]
 
 
 @pytest.hookimpl(wrapper=True)
