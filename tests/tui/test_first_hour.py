@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.children.launch import stopped
 from agent.sessions.store import Store
 from tests.fixtures.chat_ggufs import chat_model
 from tests.fixtures.tmux import MISSING, Terminal, find_tmux
@@ -103,7 +104,7 @@ def test_whoever_stops_it_the_terminal_is_taken_again_and_only_once(
         process = next(p for p in terminal.processes() if "-m sprig chat" in p.command)
         os.kill(process.pid, signal.Signals[f"SIG{how}"])
         if how != "CONT":
-            terminal.until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+            terminal.until(lambda: stopped(process.pid))
             os.kill(process.pid, signal.SIGCONT)
     terminal.until(lambda: terminal.raw().count(ALTERNATE) > count)
     terminal.until("ready")

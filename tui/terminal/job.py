@@ -21,9 +21,10 @@ def stop() -> None:
     # A word that comes by another thread may come late: when the terminal was taken already, and would be taken twice.
     answer = signal.signal(signal.SIGCONT, signal.SIG_IGN)
     try:
-        os.killpg(os.getpgrp(), signal.SIGSTOP)
-        while not in_foreground():
+        while True:
             os.killpg(os.getpgrp(), signal.SIGSTOP)
+            if in_foreground():
+                return
     finally:
         signal.signal(signal.SIGCONT, answer)
 

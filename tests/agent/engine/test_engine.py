@@ -302,8 +302,7 @@ def test_time_and_context_end_an_answer(engine: Engine) -> None:
     *_, end = engine.generate("a", PROMPT, sampling=GREEDY, max_tokens=900, seconds=0.0)
     assert isinstance(end, EndStep)
     assert end.reason == "time"
-    wild = Sampling(temperature=2.0, top_k=0, top_p=1.0, min_p=0.0, seed=3)
-    *_, end = engine.generate("a", [1, *([20, 21, 22] * 330)], sampling=wild, max_tokens=900)
+    *_, end = engine.generate("a", [1, *([20, 21, 22] * 330)], sampling=Sampling(**WILD), max_tokens=900)
     assert isinstance(end, EndStep)
     assert end.reason in ("context", "stop")
 
