@@ -308,9 +308,11 @@ sys.addaudithook(one_at_a_time)
 def square(n: int) -> int:
     return n * n
 
-threads = [threading.Thread(target=lambda n=n: print(square.invoke({"n": n}).text)) for n in range(4)]
+said = []
+threads = [threading.Thread(target=lambda n=n: said.append(square.invoke({"n": n}).text)) for n in range(4)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
+print(*said)
 """
 
 

@@ -225,7 +225,8 @@ def test_a_server_that_always_dies_is_tried_less_and_less(tmp_path: Path) -> Non
         for _ in range(100):
             assert not go.invoke({}).ok
             time.sleep(0.01)
-        assert "the next try is in" in go.invoke({}).text
+        # A try may just be due; then it is the next one that has to wait.
+        assert any("the next try is in" in go.invoke({}).text for _ in range(2))
     assert len(log.read_text()) <= 5
 
 
